@@ -1,0 +1,355 @@
+"""The nouns and protocols that the rooms share. Imports no room and no heavy library.
+
+Shape suffixes, one legend for the repository:
+    L lanes (trials side by side)   S steps (updates)   B batch   P parameters   M members   K parts of anything else
+
+Words of ours: a *family* is a schedule with its search space; a *trial* is one row of numbers of a family;
+a trial has one or more *members* (seeds or folds), each trained by one *job*; a *round* is one turn of
+the loop: every open trial advances to its next report, then everything is committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Floats = NDArray[np.float64]
+Number = float | int
+Value = float | int | str | bool | None | tuple[Any, ...]
+State = Literal["running", "complete", "pruned", "diverged", "failed"]
+ENDED: tuple[State, ...] = ("complete", "pruned", "diverged", "failed")
+
+
+class InputError(ValueError):
+    """Something a person typed cannot be used: one sentence naming the key, the value and the way out.
+
+    Every room raises it before anything is trained or written; the command line prints it and exits with 2.
+    """
+
+    def __init__(self, key: str, value: object, problem: str, remedy: str) -> None:
+        self.key, self.value, self.problem, self.remedy = key, value, problem, remedy
+        shown = "" if value is None else f"={value}"
+        super().__init__(f"{key}{shown}: {problem}. {remedy}")
+
+
+def seed_of(*parts: object) -> int:
+    """A seed in [0, 2^32) that depends on `parts` alone: equal in every process, machine and Python.
+
+    BLAKE2b of the parts' text; Python's own hash() is salted per process and cannot be used.
+    """
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
+
+
+# --- what is searched -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Range:
+    """A searched number, `low` and `high` included; `log`: uniform in its logarithm; `step`: on a grid from low.
+
+    Whole numbers (`low`, `high` and `step` all int) stay int.
+    """
+
+    low: Number
+    high: Number
+    log: bool = False
+    step: Number | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A searched value out of a list, which has no order."""
+
+    options: tuple[Value, ...]
+
+
+Dimension = Range | Choice
+Space = Mapping[str, Dimension | Value]  # a Dimension is searched, anything else is fixed
+
+
+class Factor(Protocol):
+    """g of one family: `factor(tau_LS, decay_steps_L, **numbers) -> g_LS`, the LR being `peak_lr * g`.
+
+    tau_LS: int64 updates since the end of the warmup, 0 .. decay_steps - 1 (a factor with a `warmup` parameter
+    of its own sees all updates of the run: decay_steps = steps); decay_steps_L: int64 [L, 1], broadcastable
+    against tau_LS; every number arrives as a float64 array [L, 1]. Pure, vectorised, float64 out.
+    """
+
+    def __call__(self, tau_LS: NDArray[np.int64], decay_steps_L: NDArray[np.int64], /, **numbers: Any) -> Floats: ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """A schedule family: its factor and its space (`peak_lr`, `warmup`, `decay`, `cycle`, ... searched or fixed).
+
+    warmup: "prefix", a ramp before the factor, `warmup` being the fraction of the run it takes; "builtin", the
+    factor has a parameter `warmup` itself; "none", the family has no number `warmup` at all.
+    momentum: a factor whose values are the momentum of each update itself, None where it stays constant.
+    controller: a reactive schedule's description, None for closed forms.
+    """
+
+    name: str
+    factor: Factor
+    warmup: Literal["prefix", "builtin", "none"]
+    space: Space
+    momentum: Factor | None = None
+    controller: Any | None = None
+
+
+# --- what is trained --------------------------------------------------------------------------------
+
+
+class TrialId(NamedTuple):
+    """A trial: the study's name and the trial's number in it."""
+
+    study: str
+    trial: int
+
+
+class JobId(NamedTuple):
+    """One member of a trial."""
+
+    study: str
+    trial: int
+    member: int
+
+    @property
+    def of(self) -> TrialId:
+        return TrialId(self.study, self.trial)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, all its numbers known beforehand; with Report all that crosses the training boundary.
+
+    lr_S: float64 [S], the LR of each update; momentum_S likewise, or None for the optimizer's constant one.
+    params: the schedule's numbers by name (for tracking; the trainer reads lr_S alone).
+    hparams: this trial's other numbers by their config path: "optimizer.<name>" (a constructor argument of the
+    optimizer), "model.<name>" (of the model). parts: ("train", "valid"): trained on the first, evaluated on
+    the others. partition: which split or fold of the data. report_steps: increasing, the last one is S.
+    """
+
+    id: JobId
+    family: str
+    params: Mapping[str, Value]
+    seed: int
+    lr_S: Floats
+    report_steps: tuple[int, ...]
+    momentum_S: Floats | None = None
+    hparams: Mapping[str, Value] = field(default_factory=dict)
+    partition: int = 0
+    parts: tuple[str, ...] = ("train", "valid")
+    controller: Any | None = None
+
+    @property
+    def steps(self) -> int:
+        return len(self.lr_S)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one job did since its last report.
+
+    step: updates finished in all. traces: by tracking name ("train/loss", "lr/group0", ...), one float64 value
+    for each update since the last report, the last one being update step - 1. metrics: of the evaluated parts
+    at this step ("valid/loss", "valid/accuracy", ...). seconds: spent on it. state: "running" before the last
+    report, then "complete"; "diverged" and "failed" end the job at once, with the reason; a diverged report's
+    `step` is the first update whose loss was not finite or beyond the bound, counted from 1.
+    """
+
+    id: JobId
+    step: int
+    traces: Mapping[str, Floats]
+    metrics: Mapping[str, float]
+    seconds: float
+    state: State = "running"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended: `value` is its objective (None where there is none), `step` the updates it finished."""
+
+    trial: TrialId
+    state: State
+    step: int
+    value: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a study is: `trials` asked for in all, and the counts of those that ended, by state."""
+
+    study: str
+    family: str
+    trials: int
+    counts: Mapping[State, int]
+    best: float | None = None
+    best_trial: int | None = None
+
+
+class Task(Protocol):
+    """What is trained: one model, one data set, one loss. Knows no lanes, no LR and no optimizer.
+
+    Picklable before `to`. fingerprint: changes when the data do. untrained_loss: of a model that knows nothing
+    (log of the number of classes, ...); loss_bound: a loss beyond it has diverged.
+    """
+
+    fingerprint: str
+    untrained_loss: float
+    loss_bound: float
+
+    def to(self, device: torch.device) -> Task:
+        """The same task with its data on `device`."""
+        ...
+
+    def size(self, part: str, partition: int) -> int:
+        """Number of examples of "train", "valid" or "test" in that split or fold."""
+        ...
+
+    def fetch(self, part: str, partition: int, index_B: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        """Inputs and targets [B, ...] of those examples, on the device of index_B (int64), without a host read."""
+        ...
+
+    def build(self, seed: int, **numbers: Value) -> torch.nn.Module:
+        """A fresh model on the CPU, float32, a function of the arguments alone; touches no global generator.
+
+        numbers: the model's searched numbers, by constructor argument (a dropout rate, never a shape).
+        """
+        ...
+
+    def forward(self, model: torch.nn.Module, inputs_B: Any) -> Any: ...
+
+    def loss(self, output_B: Any, target_B: torch.Tensor) -> torch.Tensor:
+        """Loss of each example, [B]."""
+        ...
+
+    def metrics(self, output: Any, target: torch.Tensor) -> dict[str, float]:
+        """Metrics of a whole part beside its mean loss (an AUROC is no mean of batches): {"accuracy": ...}."""
+        ...
+
+
+# --- who does it ------------------------------------------------------------------------------------
+
+
+class Trainer(Protocol):
+    """Trains jobs. A job's numbers depend on the job alone: not on its neighbours, its place or when it started.
+
+    Order of calls for a job: start, advance until its report's state is not "running", evaluate/weights, stop.
+    """
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Accept all members of one trial. Every open job is accepted: what does not fit waits in host memory."""
+        ...
+
+    def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
+        """Each of those jobs to its next report, yielded as they arrive, in any order, exactly one for each."""
+        ...
+
+    def stop(self, id: JobId) -> None:
+        """Release the job, ended or not."""
+        ...
+
+    def evaluate(self, id: JobId, part: str) -> dict[str, float]:
+        """Metrics of a part ("test/loss", ...) with the weights the job has now."""
+        ...
+
+    def weights(self, id: JobId) -> dict[str, torch.Tensor]:
+        """A copy of the job's model state, on the CPU."""
+        ...
+
+    def save(self, folder: Path, round: int) -> None:
+        """Write the state of every open job, whole or not at all; the last complete one is what restore sees."""
+        ...
+
+    def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
+        """Take up those of `jobs` that a checkpoint of a round <= last_round holds; the step each then stands at.
+
+        The others are not started. An unreadable or missing checkpoint restores nothing.
+        """
+        ...
+
+    def capacity(self) -> int:
+        """How many jobs train at once without waiting."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Search(Protocol):
+    """The studies of one sweep: which trial next, which to stop. The only writer of the journal."""
+
+    round: int  # the last committed one, 0 before the first
+
+    def resume(self) -> list[tuple[tuple[Job, ...], int]]:
+        """Trials that were running at the last commit, in family order, with the step of their last report (or 0)."""
+        ...
+
+    def ask(self) -> tuple[Job, ...] | None:
+        """The jobs of the next trial; None when every family has its open trials or has asked for its last."""
+        ...
+
+    def report(self, reports: Sequence[Report]) -> set[TrialId]:
+        """Take in reports, all members of a trial together, and say which running trials to stop (prune)."""
+        ...
+
+    def tell(self, trial: TrialId, state: State, reason: str = "") -> Ending:
+        """End a trial."""
+        ...
+
+    def commit(self, round: int) -> None:
+        """Make all that happened durable: one write, one fsync."""
+        ...
+
+    def progress(self) -> list[Progress]: ...
+
+
+class View(Protocol):
+    """Sees what the tracker sees, and shows it."""
+
+    def open(self, jobs: Sequence[Job]) -> None: ...
+
+    def append(self, reports: Sequence[Report]) -> None: ...
+
+    def close(self, ending: Ending) -> None: ...
+
+    def commit(self, round: int) -> None: ...
+
+
+class Tracker(View, Protocol):
+    """Remembers. open/append/close only note down; commit makes them durable; publish lets them leave."""
+
+    def tag(self, trial: TrialId, tags: Mapping[str, str]) -> None: ...
+
+    def artifact(self, study: str, path: Path) -> None:
+        """A file for the study's summary run."""
+        ...
+
+    def describe(
+        self,
+        study: str,
+        *,
+        params: Mapping[str, Value] | None = None,
+        tags: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """What the study's summary run says; later calls add and overwrite."""
+        ...
+
+    def publish(self, round: int) -> None:
+        """Rounds up to this one are in the journal: they may be sent."""
+        ...
+
+
+AtEnd = Callable[[Job, Report, Trainer], None]
