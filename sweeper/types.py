@@ -316,9 +316,13 @@ class Search(Protocol):
 
 
 class View(Protocol):
-    """Sees what the tracker sees, and shows it."""
+    """Shows a person what happens: what the tracker sees, and each report as it arrives within a round."""
 
     def open(self, jobs: Sequence[Job]) -> None: ...
+
+    def arrived(self, report: Report) -> None:
+        """A job reached its next report; the round is not over."""
+        ...
 
     def append(self, reports: Sequence[Report]) -> None: ...
 
@@ -327,8 +331,18 @@ class View(Protocol):
     def commit(self, round: int) -> None: ...
 
 
-class Tracker(View, Protocol):
-    """Remembers. open/append/close only note down; commit makes them durable; publish lets them leave."""
+class Tracker(Protocol):
+    """Remembers. open, append, close only note down; commit makes them durable; publish lets them leave."""
+
+    def open(self, jobs: Sequence[Job]) -> None: ...
+
+    def append(self, reports: Sequence[Report]) -> None: ...
+
+    def close(self, ending: Ending) -> None: ...
+
+    def commit(self, round: int) -> None:
+        """May be called again for the same round (what is noted after the last round, when a sweep ends)."""
+        ...
 
     def tag(self, trial: TrialId, tags: Mapping[str, str]) -> None: ...
 
