@@ -1,0 +1,192 @@
+"""What a sweep asks, and where it lives: its identity, its name, its folder, its stored configuration.
+
+The same question under the same name continues the sweep; another question under that name is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeper.types import InputError
+
+SHOWN_DIFFERENCES = 4
+
+
+def digest(plain: object, length: int = 8) -> str:
+    """A short hash of plain data (mappings, lists, numbers, text), whatever the order of its keys."""
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder of one sweep."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.log"
+
+    @property
+    def spool(self) -> Path:
+        return self.path / "spool"
+
+    @property
+    def traces(self) -> Path:
+        return self.path / "traces"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def tables(self) -> Path:
+        return self.path / "tables"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    def read(self) -> dict[str, Any]:
+        """The stored configuration; {} before the first run."""
+        import yaml
+
+        if not self.config.exists():
+            return {}
+        stored = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        return dict(stored)
+
+    def write(self, config: Mapping[str, Any]) -> None:
+        """Store the configuration, whole or not at all."""
+        import yaml
+
+        partial = self.config.with_suffix(".partial")
+        with partial.open("w", encoding="utf-8") as file:
+            yaml.safe_dump(dict(config), file, sort_keys=False, allow_unicode=True)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.config)
+
+
+def homes(root: Path) -> list[Home]:
+    """All sweeps below `root`, the one used last at the end."""
+    stored = [path.parent for path in root.glob("*/config.yaml")]
+    return [Home(path) for path in sorted(stored, key=lambda path: ((path / "config.yaml").stat().st_mtime, path))]
+
+
+def find(root: Path, name: str | None) -> Home:
+    """The sweep of that name (its newest fresh start) or in that folder; without a name the one used last."""
+    known = homes(root)
+    if name is None:
+        if not known:
+            raise InputError("sweep", None, f"there is no sweep in {root}/ yet", "Run one: python -m sweeper")
+        return known[-1]
+    if (Path(name) / "config.yaml").exists():
+        return Home(Path(name))
+    starts = _starts(root, name)
+    if starts:
+        return starts[-1]
+    names = ", ".join(home.name for home in known) or "none"
+    raise InputError("sweep", name, f"no such sweep in {root}/", f"There are: {names}")
+
+
+def settle(root: Path, name: str, question: Mapping[str, Any], *, fresh: bool) -> Home:
+    """Where this question is asked: the sweep that is continued, or the folder of a new one. Writes nothing.
+
+    Fresh starts lie beside the first one, as name.2, name.3, ...; the newest is continued.
+    Raises InputError if the sweep of that name asks another question.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]*", name):
+        raise InputError(
+            "name", name, "not a folder name", "Use letters, digits and . _ - + =, beginning with a letter or digit"
+        )
+    starts = _starts(root, name)
+    if not starts:
+        return Home(root / name)
+    if fresh:
+        stem, count = _stem(starts[-1].name)
+        return Home(root / f"{stem}.{count + 1}")
+    other = differences(starts[-1].read()["question"], question)
+    if other:
+        shown = "; ".join(other[:SHOWN_DIFFERENCES]) + ("; ..." if len(other) > SHOWN_DIFFERENCES else "")
+        raise InputError(
+            "name",
+            name,
+            f"this sweep asks another question ({shown})",
+            "Choose another name, leave the name out, or start over with fresh=true",
+        )
+    return starts[-1]
+
+
+def _starts(root: Path, name: str) -> list[Home]:
+    """The stored sweeps called `name`, `name.2`, `name.3`, ..., in that order; just one if `name` is such a start."""
+    found = [home for home in homes(root) if home.name == name or _stem(home.name)[0] == name]
+    return sorted(found, key=lambda home: 1 if home.name == name else _stem(home.name)[1])
+
+
+def _stem(name: str) -> tuple[str, int]:
+    """("digits", 3) for "digits.3", ("digits", 1) for "digits"."""
+    match = re.fullmatch(r"(.+)\.([1-9]\d*)", name)
+    return (match[1], int(match[2])) if match else (name, 1)
+
+
+def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """What differs, as "train.steps: 1000 there, 500 here"."""
+    left, right = dict(_leaves(_plain(stored))), dict(_leaves(_plain(asked)))
+    return [
+        f"{key}: {left.get(key, 'nothing')} there, {right.get(key, 'nothing')} here"
+        for key in sorted(left.keys() | right.keys())
+        if left.get(key) != right.get(key)
+    ]
+
+
+def _plain(tree: Mapping[str, Any]) -> Any:
+    """As it comes back from the disk: tuples are lists, keys are text."""
+    return json.loads(json.dumps(tree))
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping) and tree:
+        for key, value in tree.items():
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, tree
+
+
+@contextmanager
+def locked(home: Home) -> Iterator[None]:
+    """Be the only process that runs this sweep; the lock goes with the process, however it ends."""
+    from filelock import FileLock, Timeout
+
+    home.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home.path / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            "name",
+            home.name,
+            "this sweep is being run by another process",
+            f"Look at it with `python -m sweeper status {home.name}`, or wait until it ends",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
