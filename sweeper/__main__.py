@@ -1,0 +1,253 @@
+"""The command line, `python -m sweeper [verb] ...`; alone in knowing Hydra. Heavy imports happen in the verbs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeper.types import InputError
+
+HELP = """\
+Which learning-rate schedule, with which settings, is best for my model and my data?
+
+usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or go on with it
+       python -m sweeper status [NAME] [--json]      the table of a sweep (default: the one used last)
+       python -m sweeper ui [NAME] [--port N]        its LR and loss traces in the MLflow UI
+       python -m sweeper sync [NAME]                 send to MLflow what could not be sent before
+
+examples:
+  python -m sweeper                                  eight families and a baseline on text, 20 trials each
+  python -m sweeper schedule=cosine                  one family; it joins the sweep that asks the same question
+  python -m sweeper 'schedule=[cosine,wsd]' search.n_trials=50
+  python -m sweeper data=digits model=mlp optimizer=adamw train.epochs=20 train.steps=null
+  python -m sweeper schedule.cosine.decay=0.1        fix a number of one family ...
+  python -m sweeper optimizer.peak_lr.high=1         ... or change a range for all
+  python -m sweeper -m model.width=64,128            one sweep for each width
+
+A plain value is fixed; {low: 1e-3, high: 1, log: true} or {choice: [0, 0.1]} is searched.
+  --cfg job          print the configuration and do nothing
+  --config-dir DIR   a folder with your own schedule/, model/, data/ ... files
+  -m, --multirun     every combination of comma-separated values
+  --hydra-help       the other flags of Hydra
+"""
+
+SWEEPS = Path("sweeps")
+GROUPS = ("schedule", "model", "data", "optimizer", "search", "pruner", "trainer", "tracking", "experiment")
+KEYS = ("name", "fresh", "device", "warmup", "train", "objective", "task", *GROUPS[:-1])
+WRONG_INPUT = 2
+
+
+def main() -> int:
+    """The exit code: 0, 1 for a failure of ours, 2 for wrong input, 128 + n when signal n stopped a sweep."""
+    words = sys.argv[1:]
+    verb = words.pop(0) if words and not words[0].startswith("-") and "=" not in words[0] else "sweep"
+    try:
+        if verb not in VERBS:
+            raise InputError("verb", verb, "no such verb", f"There are: {', '.join(VERBS)}")
+        if verb == "sweep" and any(word in ("-h", "--help") for word in words):
+            print(HELP, end="")
+            return 0
+        return VERBS[verb](words)
+    except InputError as error:
+        print(f"sweeper: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print("sweeper: stopped at once. What was committed is kept: the same command goes on.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+# --- sweep: Hydra ------------------------------------------------------------------------------------
+
+
+def sweep(words: Sequence[str]) -> int:
+    """Compose the configuration, or with -m several, and train each."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us whole, and we say them in our words
+    import hydra
+    from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException, OverrideParseException
+
+    from sweeper import conf, overrides
+
+    every = overrides.families([Path(conf.__path__[0]), *overrides.config_folders(words)])
+    ConfigStore.instance().store(group="schedule", name="all", node={"defaults": every})
+    codes: list[int] = []
+
+    def job(config: Any) -> None:
+        codes.append(_reported(config))
+        if codes[-1] > 128:
+            raise SystemExit(codes[-1])
+
+    sys.argv = [sys.argv[0], *overrides.rewritten(words, GROUPS)]
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://sweeper.conf", config_name="config")(job)()
+    except SystemExit as exit:
+        return int(exit.code or 0)
+    except OverrideParseException as error:
+        raise overrides.not_understood(words, str(error)) from error
+    except HydraException as error:
+        raise _explained(error) from error
+    return max(codes, default=0)
+
+
+def _explained(error: Exception) -> InputError:
+    """Hydra's error in our words: the key, and the way out."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    from sweeper import overrides
+
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key and "not in struct" in str(cause):
+        siblings = [str(key) for key in cause.parent_node] if isinstance(cause.parent_node, Mapping) else []
+        return overrides.unknown_key(cause.full_key, siblings)
+    told = InputError("configuration", None, " ".join(str(error).split()), "See python -m sweeper --help")
+    return overrides.unknown_choice(str(error)) or told
+
+
+def _reported(config: Any) -> int:
+    """One sweep; wrong input is printed here, so that the other sweeps of a multirun go on."""
+    try:
+        return _sweep(config)
+    except InputError as error:
+        print(f"sweeper: {error}", file=sys.stderr)
+        return WRONG_INPUT
+
+
+def _sweep(config: Any) -> int:
+    """Check the configuration, train what is not done yet, print the table."""
+    from sweeper import run
+    from sweeper.answer import conclusion
+
+    plain = _plain(config)
+    outcome = run.sweep(
+        _planned(plain),
+        trainer=plain["trainer"],
+        tracking=plain["tracking"],
+        device=plain["device"],
+        name=plain["name"],
+        fresh=plain["fresh"],
+        root=SWEEPS,
+        conclude=conclusion.conclude,
+    )
+    return conclusion.show(outcome)
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """The configuration as plain data, every interpolation resolved; unknown top-level keys refused."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from sweeper import overrides
+
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise InputError(str(error.full_key), None, str(error).splitlines()[0], "Give it a value") from error
+    assert isinstance(plain, dict)
+    for key in plain:
+        if key not in KEYS:
+            raise overrides.unknown_key(str(key), KEYS)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _planned(plain: dict[str, Any]) -> Any:
+    """The checked sweep of a configuration."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from sweeper import overrides
+    from sweeper.plan import planned
+
+    hydra = HydraConfig.get()
+    schedules = dict(plain["schedule"] or {})
+    for orphan in overrides.orphans(schedules):
+        del schedules[orphan]
+        if any(word.lstrip("+").startswith(f"schedule.{orphan}.") for word in hydra.overrides.task):
+            raise overrides.not_chosen(orphan, list(schedules))
+        print(f"sweeper: schedule.{orphan} is set, but this family is not chosen: ignored", file=sys.stderr)
+    task, numbers = _task(plain)
+    return planned(
+        task,
+        schedules,
+        label="-".join(hydra.runtime.choices[group] for group in ("data", "model", "optimizer")),
+        described={key: plain[key] for key in ("data", "model", "task")},
+        numbers=numbers,
+        **{key: plain[key] for key in ("optimizer", "train", "objective", "search", "pruner")},
+    )
+
+
+def _task(plain: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The task, and the numbers of its model that are searched, by path."""
+    from hydra.utils import instantiate
+
+    numbers = {f"model.{key}": value for key, value in plain["model"].items() if isinstance(value, Mapping)}
+    fixed = {key: value for key, value in plain["model"].items() if f"model.{key}" not in numbers}
+    data = _made("data", instantiate, plain["data"])
+    model = _made("model", instantiate, {**fixed, "_partial_": True})
+    return _made("task", instantiate, plain["task"], data=data, model=model), numbers
+
+
+def _made(key: str, instantiate: Any, node: Any, **given: Any) -> Any:
+    """What `_target_` of the node names; the constructor's own complaint as our error."""
+    try:
+        return instantiate(node, **given)
+    except Exception as error:  # Hydra wraps whatever the constructor raises
+        cause = error.__cause__ or error
+        if isinstance(cause, InputError):
+            raise cause from error
+        raise InputError(
+            key, None, str(cause).splitlines()[0].rstrip("."), f"See conf/{key}/ for what there is"
+        ) from error
+
+
+# --- the other verbs ---------------------------------------------------------------------------------
+
+
+def status(words: Sequence[str]) -> int:
+    """Print the table of a sweep, running or not; reads only."""
+    from sweeper.answer import conclusion
+
+    asked = _parsed("status", "Print the table of a sweep.", words, ("--json", {"action": "store_true"}))
+    return conclusion.status(_home(asked.name), as_json=asked.json)
+
+
+def ui(words: Sequence[str]) -> int:
+    """Serve the MLflow UI and print the address of the sweep's page."""
+    from sweeper.tracking import view
+
+    asked = _parsed("ui", "Open a sweep in the MLflow UI.", words, ("--port", {"type": int, "default": 5000}))
+    return view.ui(_home(asked.name).spool, asked.port)
+
+
+def sync(words: Sequence[str]) -> int:
+    """Send what MLflow does not have yet."""
+    from sweeper.tracking import sender
+
+    asked = _parsed("sync", "Send to MLflow what could not be sent before.", words)
+    return sender.sync(_home(asked.name).spool)
+
+
+def _parsed(verb: str, about: str, words: Sequence[str], *flags: tuple[str, dict[str, Any]]) -> Any:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog=f"python -m sweeper {verb}", description=about)
+    parser.add_argument("name", nargs="?", help="the sweep's name or folder (default: the one used last)")
+    for flag, options in flags:
+        parser.add_argument(flag, **options)
+    return parser.parse_args(words)
+
+
+def _home(name: str | None) -> Any:
+    from sweeper.question import find
+
+    return find(SWEEPS, name)
+
+
+VERBS = {"sweep": sweep, "status": status, "ui": ui, "sync": sync}
+
+if __name__ == "__main__":
+    sys.exit(main())

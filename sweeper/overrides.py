@@ -1,0 +1,112 @@
+"""What a person types, made into what Hydra understands; and Hydra's errors made into ours. Imports no Hydra.
+
+Hydra merges: `k={choice: [1]}` onto `k={low: 0, high: 1}` gives both, and a list onto a mapping is refused. Here an
+override replaces: `k=null` goes before it. And Hydra refuses keys that the files do not name: numbers of a family
+or arguments of an optimizer that are left at their defaults are let through, to be checked by those who know them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from sweeper.types import InputError
+
+CHECKED_LATER = re.compile(r"(schedule\.\w+|optimizer|model|data|pruner|trainer)\.\w+")
+NOT_IN_ALL = ("range_test", "knots")  # a measurement and a free form, not families to compare
+
+
+def rewritten(words: Sequence[str], groups: Collection[str]) -> list[str]:
+    """The overrides for Hydra, in order; flags and config groups are left alone."""
+    result: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        bare = key.lstrip("+")
+        if not equals or key.startswith(("-", "~")) or bare in groups or bare.startswith("hydra"):
+            result.append(word)
+            continue
+        forced = f"++{bare}" if CHECKED_LATER.fullmatch(bare) else key
+        if value[:1] in "{[" and value:
+            result.append(f"{forced}=null")
+        result.append(f"{forced}={value}")
+    return result
+
+
+def families(folders: Iterable[Path]) -> list[str]:
+    """Names of the families in those `schedule/` folders: files whose one key is their own name."""
+    names = set()
+    for folder in folders:
+        for path in folder.glob("schedule/*.yaml"):
+            if re.search(rf"^{re.escape(path.stem)}:", path.read_text(encoding="utf-8"), re.MULTILINE):
+                names.add(path.stem)
+    return sorted(names - set(NOT_IN_ALL))
+
+
+def config_folders(words: Sequence[str]) -> list[Path]:
+    """The folders that `--config-dir DIR`, `--config-dir=DIR` or `-cd DIR` name."""
+    found = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            found.append(Path(value if equals else following))
+    return found
+
+
+def unknown_key(key: str, siblings: Sequence[str]) -> InputError:
+    """`key` is not in the configuration; siblings: the keys there are beside it."""
+    whole, _, last = key.rpartition(".")
+    if whole == "schedule":
+        return not_chosen(last, siblings)
+    shared = {"peak_lr": "optimizer.peak_lr", "warmup": "warmup"}.get(whole.rpartition(".")[2])
+    if whole.startswith("schedule.") and shared:
+        return InputError(
+            key,
+            None,
+            f"{whole} stands for {shared}, which all families share",
+            f"Change it for all, {shared}.{last}=...; or replace it whole, '{whole}={{low: 1e-3, high: 1, log: true}}'",
+        )
+    near = get_close_matches(last, siblings, n=1)
+    known = ", ".join(sibling for sibling in siblings if sibling != "hydra")
+    return InputError(key, None, "no such key", f"Did you mean {near[0]}?" if near else f"There are: {known or 'none'}")
+
+
+def not_chosen(family: str, chosen: Sequence[str]) -> InputError:
+    """Something is set for a family that does not take part."""
+    return InputError(
+        f"schedule.{family}",
+        None,
+        "this family is not chosen",
+        f"Choose it: 'schedule=[{','.join([*chosen, family])}]'",
+    )
+
+
+def unknown_choice(message: str) -> InputError | None:
+    """Hydra's "Could not find 'schedule/cosin'", with the choices there are."""
+    missing = re.search(r"Could not find '([^'/]+)/([^']+)'", message)
+    if missing is None:
+        return None
+    group, choice = missing.groups()
+    options = re.findall(r"^\t(\w[\w.-]*)$", message, re.MULTILINE)
+    near = get_close_matches(choice, options, n=1)
+    return InputError(
+        group, choice, "no such choice", f"Did you mean {near[0]}?" if near else f"There are: {', '.join(options)}"
+    )
+
+
+def not_understood(words: Sequence[str], message: str) -> InputError:
+    """An override that is no override."""
+    first = message.splitlines()[0] if message else ""
+    word = next((word for word in words if word in message), " ".join(words))
+    return InputError(
+        "override",
+        None,
+        f"not understood: {word} ({first})",
+        "Write key=value, in quotes if it has spaces, brackets or braces",
+    )
+
+
+def orphans(schedules: Mapping[str, object]) -> list[str]:
+    """Families for which something is set though they do not take part: nodes without a factor."""
+    return [name for name, node in schedules.items() if not isinstance(node, Mapping) or "factor" not in node]

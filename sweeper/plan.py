@@ -1,0 +1,242 @@
+"""Check a sweep and lay it out: what a person can have typed wrongly is found here, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sweeper.question import digest
+from sweeper.types import Choice, Dimension, Family, InputError, Range, Task, Value
+
+if TYPE_CHECKING:
+    from sweeper.search.study import StudyPlan
+
+Plain = Mapping[str, Any]
+
+AT = ("last", "best", "mean_last_k")
+PRECISIONS = ("float32", "float64")
+FOR_SCHEDULES = ("peak_lr", "default_lr")  # keys of the optimizer's node that the families read, not the optimizer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep that was checked and can be trained.
+
+    question: what identifies the sweep, plain data. studies: one a family, in alphabetical order. optimizer: its
+    fixed constructor arguments and `_target_`. report_steps: increasing, the last one is `steps`.
+    """
+
+    task: Task
+    label: str
+    question: Plain
+    studies: tuple[StudyPlan, ...]
+    optimizer: Plain
+    batch_size: int
+    precision: str
+    report_steps: tuple[int, ...]
+    objective: Plain
+    search: Plain
+
+    @property
+    def steps(self) -> int:
+        return self.report_steps[-1]
+
+    @property
+    def name(self) -> str:
+        """What the sweep is called when nobody names it."""
+        return f"{self.label}-{digest(self.question)}"
+
+
+def planned(
+    task: Task,
+    schedules: Mapping[str, Plain],
+    *,
+    label: str,
+    described: Plain,
+    optimizer: Plain,
+    numbers: Plain,
+    train: Plain,
+    objective: Plain,
+    search: Plain,
+    pruner: Plain | None,
+) -> Plan:
+    """A checked sweep. Raises InputError for what cannot be trained, and writes nothing.
+
+    schedules: by family, what its file of `schedule` says. label: "<data>-<model>-<optimizer>". described: what the
+    task is made of, plain data, part of the identity. optimizer: as in conf/optimizer, with `_target_`, `peak_lr`,
+    `default_lr`. numbers: further searched numbers by path, {"model.dropout": {low, high}}. The rest as in conf.
+    """
+    from sweeper.schedules import dimension, family
+    from sweeper.training.optim import check_optimizer
+
+    if not schedules:
+        raise InputError(
+            "schedule", "[]", "no family is chosen", "Choose some: 'schedule=[cosine,wsd]', or schedule=all"
+        )
+    families = [family(name, node) for name, node in sorted(schedules.items())]
+    own = {key: value for key, value in optimizer.items() if key not in FOR_SCHEDULES}
+    opened = {f"optimizer.{key}": value for key, value in own.items() if isinstance(value, Mapping)}
+    hparams = {key: dimension(key, node) for key, node in {**opened, **numbers}.items()}
+    check_optimizer(own)
+    batch_size = whole("train.batch_size", train["batch_size"])
+    steps = _steps(train, task.size("train", 0), batch_size)
+    reports = _reports(search["reports"], steps)
+    _check_objective(objective)
+    _check_search(search)
+    if train["precision"] not in PRECISIONS:
+        raise InputError("train.precision", train["precision"], "not a precision", f"Choose {' or '.join(PRECISIONS)}")
+    _try_out(task)
+    question = {
+        **described,
+        "fingerprint": task.fingerprint,
+        "optimizer": own,
+        "train": {"steps": steps, "batch_size": batch_size, "precision": train["precision"]},
+        "objective": dict(objective),
+        "search": {key: search[key] for key in ("concurrent_trials", "reports", "seed", "seeds")},
+    }
+    return Plan(
+        task=task,
+        label=label,
+        question=question,
+        studies=_studies(families, hparams, search, pruner),
+        optimizer={key: value for key, value in own.items() if not isinstance(value, Mapping)},
+        batch_size=batch_size,
+        precision=str(train["precision"]),
+        report_steps=tuple((2 * i * steps + reports) // (2 * reports) for i in range(1, reports + 1)),
+        objective=objective,
+        search=search,
+    )
+
+
+def whole(key: str, value: object, least: int = 1) -> int:
+    """A whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(key, value, f"not a whole number of at least {least}", "Write one, such as 20")
+    return value
+
+
+def _steps(train: Plain, examples: int, batch_size: int) -> int:
+    """Updates of a trial: `train.steps`, or as many as `train.epochs` take."""
+    steps, epochs = train["steps"], train["epochs"]
+    if (steps is None) == (epochs is None):
+        both = f"steps={steps} and epochs={epochs}" if steps is not None else "neither"
+        raise InputError(
+            "train", both, "the horizon needs steps or epochs, one of them", "Write train.steps=null train.epochs=10"
+        )
+    if steps is not None:
+        return whole("train.steps", steps)
+    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not epochs > 0:
+        raise InputError("train.epochs", epochs, "not a positive number", "Write one, such as 10")
+    return max(1, round(epochs * examples / batch_size))
+
+
+def _reports(asked: object, steps: int) -> int:
+    """How often a trial reports: `search.reports`, a multiple of 4 and at most the number of updates."""
+    reports = whole("search.reports", asked, 4)
+    if reports % 4:
+        raise InputError("search.reports", asked, "not a multiple of 4", f"Write {4 * max(1, round(reports / 4))}")
+    if reports > steps:
+        raise InputError(
+            "search.reports", asked, f"more than the {steps} updates of a trial", "Lower it, or raise train.steps"
+        )
+    return reports
+
+
+def _check_objective(objective: Plain) -> None:
+    words = {"direction": ("minimize", "maximize"), "at": AT}
+    for key, options in words.items():
+        if objective[key] not in options:
+            raise InputError(
+                f"objective.{key}", objective[key], "no such choice", f"Choose one of {', '.join(options)}"
+            )
+    whole("objective.k", objective["k"])
+    part, _, metric = str(objective["metric"]).partition("/")
+    if part != "valid" or not metric:
+        raise InputError(
+            "objective.metric", objective["metric"], "not a metric of the validation part", "Write valid/loss"
+        )
+
+
+def _check_search(search: Plain) -> None:
+    for key, least in (("n_trials", 1), ("concurrent_trials", 1), ("seeds", 1), ("seed", 0)):
+        whole(f"search.{key}", search[key], least)
+    timeout = search["timeout"]
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
+        raise InputError("search.timeout", timeout, "not a positive number of seconds", "Write one, or null")
+    if not isinstance(search["start"], Mapping):
+        raise InputError("search.start", search["start"], "not points by family", "Write {cosine: [{peak_lr: 0.1}]}")
+
+
+def _studies(
+    families: list[Family], hparams: Mapping[str, Dimension | Value], search: Plain, pruner: Plain | None
+) -> tuple[StudyPlan, ...]:
+    """One study a family. Its name carries a hash of all that makes its trials what they are."""
+    from sweeper.search.study import StudyPlan
+
+    unknown = sorted(search["start"].keys() - {family.name for family in families})
+    if unknown:
+        raise InputError(
+            f"search.start.{unknown[0]}", None, "this family is not chosen", f"Add it: schedule={unknown[0]}"
+        )
+    return tuple(
+        StudyPlan(
+            name=f"{family.name}-{digest(_identity(family, hparams, search['sampler'], pruner), 6)}",
+            family=family,
+            hparams=hparams,
+            sampler=search["sampler"],
+            pruner=pruner,
+            n_trials=search["n_trials"],
+            start=tuple(search["start"].get(family.name, ())),
+        )
+        for family in families
+    )
+
+
+def _identity(
+    family: Family, hparams: Mapping[str, Dimension | Value], sampler: Plain, pruner: Plain | None
+) -> dict[str, Any]:
+    functions = [family.factor, *([family.momentum] if family.momentum else [])]
+    return {
+        "factor": [f"{function.__module__}.{function.__qualname__}" for function in functions],  # type: ignore[attr-defined]  # a Factor is a function
+        "space": plain_space({**family.space, **hparams}),
+        "sampler": dict(sampler),
+        "pruner": None if pruner is None else dict(pruner),
+    }
+
+
+def plain_space(space: Mapping[str, Dimension | Value]) -> dict[str, Any]:
+    """The space as plain data, the way a person writes it."""
+    return {key: _plain_dimension(value) for key, value in space.items()}
+
+
+def _plain_dimension(value: Dimension | Value) -> Any:
+    if isinstance(value, Range):
+        return {"low": value.low, "high": value.high, "log": value.log, "step": value.step}
+    if isinstance(value, Choice):
+        return {"choice": list(value.options)}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _try_out(task: Task) -> None:
+    """Two examples through a fresh model, so that a wrong shape is told now and not as twenty failed trials."""
+    import torch
+
+    try:
+        model = task.build(0)
+        inputs_B, target_B = task.fetch("train", 0, torch.arange(2))
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            loss_B = task.loss(task.forward(model, inputs_B), target_B)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            "model", None, f"cannot be trained on these data ({type(error).__name__}: {error})", "Check model and data"
+        ) from error
+    if loss_B.shape != (2,):
+        raise InputError(
+            "model",
+            None,
+            f"the loss of two examples has the shape {tuple(loss_B.shape)}, not (2,)",
+            "Return one loss each",
+        )

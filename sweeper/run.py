@@ -1,0 +1,277 @@
+"""A checked sweep in, finished studies out: the only file that opens every room."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from sweeper.plan import Plan, plain_space
+from sweeper.question import Home, digest, locked, settle
+from sweeper.types import InputError, Tracker, Trainer
+
+log = logging.getLogger("sweeper")
+
+Plain = Mapping[str, Any]
+Conclude = Callable[[Home, Tracker], None]
+Say = Callable[[str], None]
+
+CHECKPOINT_SECONDS = 60.0
+CURRENT_FORMAT = 1  # of the sweep's folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended.
+
+    stopped: None when nothing is left to train, else why it stopped before. signal: the one that stopped it.
+    unsent: events that have not reached MLflow yet.
+    """
+
+    home: Home
+    stopped: str | None
+    signal: int | None
+    unsent: int
+
+
+def sweep(
+    plan: Plan,
+    *,
+    trainer: Plain,
+    tracking: Plain,
+    device: str = "auto",
+    name: str | None = None,
+    fresh: bool = False,
+    root: Path = Path("sweeps"),
+    conclude: Conclude | None = None,
+    plain: bool | None = None,
+) -> Outcome:
+    """Train what is planned and not yet done; the same call again goes on where this one ended, however it ended.
+
+    trainer, tracking: as in conf. name: the sweep's, by default `plan.name`. conclude: called at the end, finished
+    or not, to write tables and attach them. plain: lines instead of a live view; None: by the terminal.
+    Raises InputError before anything is written if the sweep of that name asks another question, was begun with
+    another trainer, or is being run by another process.
+    """
+    home = settle(root, name or plan.name, plan.question, fresh=fresh)
+    built = _trainer(plan, trainer, device)
+    with locked(home), _logged(home):
+        stored = _stored(home, plan, built, trainer)
+        try:
+            return _train(plan, home, stored, built, tracking, conclude, plain)
+        finally:
+            built.close()
+
+
+def _train(
+    plan: Plan,
+    home: Home,
+    stored: Plain,
+    trainer: Trainer,
+    tracking: Plain,
+    conclude: Conclude | None,
+    plain: bool | None,
+) -> Outcome:
+    from sweeper import loop, terminal
+    from sweeper.search.study import Studies
+    from sweeper.tracking.spool import Spool
+
+    search = Studies(
+        home.journal,
+        plan.studies,
+        seed=plan.search["seed"],
+        members=plan.search["seeds"],
+        report_steps=plan.report_steps,
+        concurrent=plan.search["concurrent_trials"],
+        objective=plan.objective,
+        untrained_loss=plan.task.untrained_loss,
+    )
+    home.write(stored)
+    spool = Spool(home.spool, search.round)
+    spool.send(uri=tracking["uri"], experiment=tracking.get("experiment") or home.name, sweep_id=stored["id"])
+    ends = _Ends(plan.search["timeout"])
+    view = terminal.view(
+        search.progress(),
+        title=home.name,
+        reports=len(plan.report_steps),
+        direction=plan.objective["direction"],
+        metric=plan.objective["metric"],
+        plain=plain,
+    )
+    with view as shown, ends.caught(shown.note):
+        finished = loop.run(
+            loop.Rooms(search, trainer, spool, shown),
+            checkpoint=home.checkpoint,
+            stop=ends.stop,
+            due=_every(CHECKPOINT_SECONDS),
+        )
+    return Outcome(home, None if finished else ends.why, ends.signal, _finish(home, search, spool, tracking, conclude))
+
+
+def _finish(home: Home, search: Any, spool: Any, tracking: Plain, conclude: Conclude | None) -> int:
+    """Traces, tables and what the summary runs say; then wait a while for the sending. How much is unsent."""
+    from sweeper.tracking.traces import write_parquet
+
+    for study, path in write_parquet(home.spool, home.traces).items():
+        spool.artifact(study, path)
+    if conclude is not None:
+        conclude(home, spool)
+    spool.commit(search.round)
+    spool.publish(search.round)
+    return int(spool.finish(tracking["flush_seconds"]))
+
+
+# --- the trainer ------------------------------------------------------------------------------------
+
+
+def _trainer(plan: Plan, node: Plain, device: str) -> Trainer:
+    """The trainer that `trainer._target_` names, with its options."""
+    options = {key: value for key, value in node.items() if key != "_target_"}
+    module, _, name = str(node.get("_target_")).rpartition(".")
+    try:
+        constructor = getattr(importlib.import_module(module), name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise InputError(
+            "trainer._target_", node.get("_target_"), f"not found ({error})", "Choose trainer=sequential"
+        ) from error
+    try:
+        built: Trainer = constructor(
+            plan.task, plan.optimizer, batch_size=plan.batch_size, precision=plan.precision, device=device, **options
+        )
+    except TypeError as error:
+        raise InputError("trainer", None, str(error), "See conf/trainer/ for the options there are") from error
+    return built
+
+
+# --- what is stored ---------------------------------------------------------------------------------
+
+
+def _stored(home: Home, plan: Plan, trainer: Trainer, node: Plain) -> dict[str, Any]:
+    """The configuration to store: what was stored, with this command's families and limits.
+
+    The trainer is stored with the first command and kept, because lanes and sequential training agree in float32
+    only up to rounding: another one is refused.
+    """
+    before = home.read()
+    with_trainer = {"trainer": {**node, "device": trainer.device_type}}  # type: ignore[attr-defined]
+    if before and digest(before["trainer"]) != digest(with_trainer["trainer"]):
+        was = before["trainer"]
+        raise InputError(
+            "trainer",
+            None,
+            f"this sweep was begun with {was}, not {with_trainer['trainer']}, and float32 results would differ",
+            "Go on with that one, or start over with fresh=true",
+        )
+    studies = {
+        study.name: {
+            "family": study.family.name,
+            "n_trials": study.n_trials,
+            "space": plain_space({**study.family.space, **study.hparams}),
+            "sampler": dict(study.sampler),
+            "pruner": None if study.pruner is None else dict(study.pruner),
+        }
+        for study in plan.studies
+    }
+    return {
+        "format": CURRENT_FORMAT,
+        "name": home.name,
+        "id": before.get("id") or uuid.uuid4().hex,
+        "version": _version(),
+        "question": dict(plan.question),
+        **with_trainer,
+        "steps": plan.steps,
+        "untrained_loss": plan.task.untrained_loss,
+        "studies": {**before.get("studies", {}), **studies},
+    }
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("sweeper")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@contextmanager
+def _logged(home: Home) -> Iterator[None]:
+    """Everything the package logs, into the sweep's log file."""
+    file = logging.FileHandler(home.log, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    level = log.level
+    log.addHandler(file)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    except BaseException:
+        log.exception("the sweep stopped")
+        raise
+    finally:
+        log.setLevel(level)
+        log.removeHandler(file)
+        file.close()
+
+
+# --- when to stop -----------------------------------------------------------------------------------
+
+
+class _Ends:
+    """Why a sweep should end after this round: a signal, or its time is up."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.signal: int | None = None
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+
+    def stop(self) -> bool:
+        return self.signal is not None or self._late()
+
+    @property
+    def why(self) -> str:
+        return "interrupted" if self.signal is not None else "search.timeout is over"
+
+    def _late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    @contextmanager
+    def caught(self, say: Say) -> Iterator[None]:
+        """The first SIGINT or SIGTERM ends the sweep after this round, the second at once."""
+
+        def caught(number: int, frame: FrameType | None) -> None:
+            if self.signal is not None:
+                raise KeyboardInterrupt
+            self.signal = number
+            say("Finishing this round, then saving. Once more (Ctrl-C) to stop now; the round is then trained again.")
+
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals reach the main thread alone
+            return
+        before = {number: signal.signal(number, caught) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _every(seconds: float) -> Callable[[], bool]:
+    """True once in `seconds`."""
+    last = time.monotonic()
+
+    def due() -> bool:
+        nonlocal last
+        if time.monotonic() - last < seconds:
+            return False
+        last = time.monotonic()
+        return True
+
+    return due
