@@ -153,7 +153,7 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     return [
         f"{key}: {left.get(key, 'nothing')} there, {right.get(key, 'nothing')} here"
         for key in sorted(left.keys() | right.keys())
-        if left.get(key) != right.get(key)
+        if key not in left or key not in right or left[key] != right[key]
     ]
 
 

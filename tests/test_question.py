@@ -63,7 +63,7 @@ def test_find_names_what_there_is(tmp_path):
     begin(tmp_path, "one")
     begin(tmp_path, "two")
     assert {home.name for home in homes(tmp_path)} == {"one", "two"}
-    with pytest.raises(InputError, match="There are: .*one"):
+    with pytest.raises(InputError, match=r"There are: .*one"):
         find(tmp_path, "three")
 
 
