@@ -1,0 +1,529 @@
+"""The end table: from trial records to one row a trial and one row a family, in pandas, as text and as JSON.
+
+Only complete trials compete: a pruned trial's last value belongs to another step, a diverged one has none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from sweeper.terminal import (
+    Column,
+    Direction,
+    Line,
+    clean,
+    fitting,
+    lay_out,
+    value_text,
+    wrapped,
+    write,
+)
+from sweeper.types import State, Value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAMES = ("peak_lr", "warmup", "decay", "cycle")  # the numbers of a schedule that have columns of their own
+STATES: tuple[State, ...] = ("complete", "pruned", "diverged", "failed", "running")
+TUNED, DEFAULT = "tuned constant", "default LR"  # the roles of the two baselines
+BASELINES = ("constant", "default_lr")  # the families that play them
+
+EndsHigh = Callable[[str, int], bool | None] | Mapping[tuple[str, int], bool | None]
+
+
+class Record(Protocol):
+    """One trial as the journal remembers it.
+
+    value: the objective, None where there is none. intermediate: (step, value) of each report. steps_done:
+    updates finished. diverged_step: the first update that diverged, None in other states.
+    """
+
+    @property
+    def study(self) -> str: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def params(self) -> Mapping[str, Value]: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def intermediate(self) -> Sequence[tuple[int, float]]: ...
+    @property
+    def steps_done(self) -> int: ...
+    @property
+    def diverged_step(self) -> int | None: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+# --- one row a trial --------------------------------------------------------------------------------
+
+
+def trials_table(records: Iterable[Record]) -> pd.DataFrame:
+    """One row a trial, by family, study and number.
+
+    Columns: study, family, trial, state, value, peak_lr, warmup, decay, cycle, every other number by its name
+    ("params.<name>" where a column here has that name), steps, seconds, diverged_step, reason. Missing numbers
+    are NaN, missing steps <NA>.
+    """
+    import pandas as pd
+
+    records = sorted(records, key=lambda record: (record.family, record.study, record.number))
+    before = ["study", "family", "trial", "state", "value"]
+    after = ["steps", "seconds", "diverged_step", "reason"]
+    others = {
+        name: f"params.{name}" if name in (*before, *after) else name
+        for name in sorted({name for record in records for name in record.params} - set(NAMES))
+    }
+    rows = [
+        {
+            "study": record.study,
+            "family": record.family,
+            "trial": record.number,
+            "state": record.state,
+            "value": _finite(record.value),
+            **{name: _number(record.params.get(name)) for name in NAMES},
+            **{column: record.params.get(name) for name, column in others.items()},
+            "steps": record.steps_done,
+            "seconds": record.seconds,
+            "diverged_step": record.diverged_step,
+            "reason": record.reason,
+        }
+        for record in records
+    ]
+    table = pd.DataFrame(rows, columns=[*before, *NAMES, *others.values(), *after])
+    whole = {"trial": "Int64", "steps": "Int64", "diverged_step": "Int64"}
+    return table.astype({**whole, **dict.fromkeys(["value", *NAMES, "seconds"], "float64")})
+
+
+# --- one row a study --------------------------------------------------------------------------------
+
+
+def families_table(
+    records: Iterable[Record],
+    *,
+    direction: Direction,
+    baselines: tuple[str, str] = BASELINES,
+    ends_high: EndsHigh | None = None,
+) -> pd.DataFrame:
+    """One row a study, the best first, then the two baselines: the tuned constant and the optimizer's default LR.
+
+    Columns: study, family, role ("", "tuned constant", "default LR"), rank (over all rows, equal values share
+    one), best_value, best_trial, gain (over the best tuned constant, positive is better), ends_high (whether the
+    best trial ends more than 10 % of its peak above its floor; None: not known), peak_lr, warmup, decay, cycle
+    and params (of the best trial), others (its searched numbers beside those four), one count a state, stable_lr
+    (largest peak LR of a complete or pruned trial), diverged_lr (smallest of a diverged one). Missing: NaN, <NA>.
+
+    baselines: the families that play the two roles. ends_high: (study, trial) -> bool, as a call or a mapping.
+    """
+    import pandas as pd
+
+    studies: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        studies.setdefault((record.family, record.study), []).append(record)
+    rows = [_study_row(of_study, direction, baselines, ends_high) for _, of_study in sorted(studies.items())]
+    values = sorted((_signed(row["best_value"], direction) for row in rows), reverse=True)
+    constant = max((_signed(row["best_value"], direction) for row in rows if row["role"] == TUNED), default=-math.inf)
+    for row in rows:
+        signed = _signed(row["best_value"], direction)
+        row["rank"] = None if signed == -math.inf else values.index(signed) + 1
+        row["gain"] = signed - constant if math.isfinite(signed) and math.isfinite(constant) else None
+    places = {"": 0, TUNED: 1, DEFAULT: 2}
+    rows.sort(key=lambda row: (places[row["role"]], -_signed(row["best_value"], direction)))
+    columns = ["study", "family", "role", "rank", "best_value", "best_trial", "gain", "ends_high"]
+    columns += [*NAMES, "params", "others", *STATES, "stable_lr", "diverged_lr"]
+    table = pd.DataFrame(rows, columns=columns)
+    whole = dict.fromkeys(["rank", "best_trial", *STATES], "Int64")
+    return table.astype(
+        {**whole, **dict.fromkeys(["best_value", "gain", *NAMES, "stable_lr", "diverged_lr"], "float64")}
+    )
+
+
+def _study_row(
+    records: Sequence[Record], direction: Direction, baselines: tuple[str, str], ends_high: EndsHigh | None
+) -> dict[str, Any]:
+    study, family = records[0].study, records[0].family
+    counts = Counter(record.state for record in records)
+    ranked = [record for record in records if record.state == "complete" and _finite(record.value) is not None]
+    best = min(ranked, key=lambda record: (-_signed(record.value, direction), record.number), default=None)
+    params = dict(best.params) if best else {}
+    stable = [_number(record.params.get("peak_lr")) for record in records if record.state in ("complete", "pruned")]
+    burst = [_number(record.params.get("peak_lr")) for record in records if record.state == "diverged"]
+    searched = _searched(records)
+    return {
+        "study": study,
+        "family": family,
+        "role": {baselines[0]: TUNED, baselines[1]: DEFAULT}.get(family, ""),
+        "best_value": best.value if best else None,
+        "best_trial": best.number if best else None,
+        "ends_high": _ends_high(ends_high, study, best.number) if best else None,
+        **{name: _number(params.get(name)) for name in NAMES},
+        "params": params,
+        "others": {name: value for name, value in params.items() if name in searched},
+        **{state: counts[state] for state in STATES},
+        "stable_lr": max((lr for lr in stable if lr is not None), default=None),
+        "diverged_lr": min((lr for lr in burst if lr is not None), default=None),
+    }
+
+
+def _searched(records: Sequence[Record]) -> set[str]:
+    """Names, beside the four, that differ between trials of a study."""
+    seen: dict[str, set[str]] = {}
+    for record in records:
+        for name, value in record.params.items():
+            seen.setdefault(name, set()).add(repr(value))
+    return {name for name, values in seen.items() if len(values) > 1} - set(NAMES)
+
+
+def _ends_high(ends_high: EndsHigh | None, study: str, trial: int) -> bool | None:
+    if ends_high is None:
+        return None
+    return ends_high.get((study, trial)) if isinstance(ends_high, Mapping) else ends_high(study, trial)
+
+
+def _signed(value: float | None, direction: Direction) -> float:
+    """The value with the sign that makes more better; minus infinity for none."""
+    value = _finite(value)
+    if value is None:
+        return -math.inf
+    return -value if direction == "minimize" else value
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _number(value: Value) -> float | None:
+    return _finite(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+# --- as text ----------------------------------------------------------------------------------------
+
+
+def lr_text(lr: float | None) -> str:
+    """A learning rate in 3 significant digits: 0.0341, 3.2e-05."""
+    return "-" if lr is None or not math.isfinite(lr) else f"{lr:.3g}"
+
+
+def share_text(share: float | None) -> str:
+    """A fraction in percent: 5%, 12.5%, 0%."""
+    return "-" if share is None or not math.isfinite(share) else f"{100 * share:.3g}%"
+
+
+def param_text(name: str, value: Value) -> str:
+    """A number of a configuration as the tables show it."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return share_text(value) if name in ("warmup", "cycle") else lr_text(value)
+    return clean(str(value))
+
+
+def gain_text(gain: float | None) -> str:
+    """A difference of two losses or scores, with its sign."""
+    if gain is None or not math.isfinite(gain):
+        return "-"
+    if gain == 0:
+        return "0.0000"
+    return f"{gain:+.4f}" if abs(gain) >= 5e-5 else f"{gain:+.1e}"
+
+
+def show(
+    families: pd.DataFrame,
+    *,
+    metric: str,
+    direction: Direction,
+    seeds: int = 1,
+    baselines: tuple[str, str] = BASELINES,
+    notes: Sequence[str] = (),
+    out: TextIO | None = None,
+) -> None:
+    """Print the table: in colour and at the width of a terminal, else plain and with every column."""
+
+    def draw(width: int | None, unicode: bool) -> list[Line]:
+        return render(
+            families,
+            metric=metric,
+            direction=direction,
+            width=width,
+            unicode=unicode,
+            seeds=seeds,
+            baselines=baselines,
+            notes=notes,
+        )
+
+    write(draw, out)
+
+
+def render(
+    families: pd.DataFrame,
+    *,
+    metric: str,
+    direction: Direction,
+    width: int | None = None,
+    unicode: bool = True,
+    seeds: int = 1,
+    baselines: tuple[str, str] = BASELINES,
+    notes: Sequence[str] = (),
+) -> list[Line]:
+    """The families and the small print as lines no longer than `width`; None: as wide as the columns are.
+
+    families: from families_table. seeds: members of each trial. notes: more paragraphs for the small print.
+    """
+    rows = _rows(families)
+    if not rows:
+        return wrapped("No trials yet.", width)
+    columns = _columns(rows, narrow=width is not None and width < 110)
+    first_baseline = next((number for number, row in enumerate(rows) if row["role"]), len(rows))
+    winners = {number: "bold green" for number, row in enumerate(rows) if row["rank"] == 1}
+    lines = lay_out(columns, width, styles=winners, unicode=unicode)
+    if first_baseline < len(rows):
+        roles = {row["role"]: row["family"] for row in rows if row["role"]}
+        meaning = {TUNED: "LR tuned", DEFAULT: "the optimizer's own LR, untuned"}
+        said = ", ".join(f"{clean(family)} ({meaning[role]})" for role, family in roles.items())
+        lines[1 + first_baseline : 1 + first_baseline] = wrapped(f"baselines: {said}", width, "dim")
+    sense = "lower" if direction == "minimize" else "higher"
+    head = wrapped(f"Best {metric} of each family, {sense} is better", width, "bold")
+    kept = fitting(columns, width)
+    long_names = [column.head for column in _columns(rows, narrow=False)]
+    away = [name for name, column in zip(long_names, columns, strict=True) if column not in kept]
+    paragraphs = small_print(families, metric=metric, seeds=seeds, baselines=baselines, notes=notes)
+    if away:
+        paragraphs.append(f"Not shown at this width: {', '.join(away)}.")
+    answer, *rest = paragraphs
+    text_lines = [line for paragraph in rest for line in wrapped(paragraph, width, "dim")]
+    return [*head, *lines, [("", "")], *wrapped(answer, width, "bold"), *text_lines]
+
+
+def _rows(families: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows with None for what is missing."""
+    return [{str(name): _plain(value) for name, value in row.items()} for row in families.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, text and containers of Python, None for what is missing or not finite: what JSON has."""
+    import pandas as pd
+
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if value is None or value is pd.NA:
+        return None
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to call each row: its family, or its study where the family has several."""
+    studies = Counter(row["family"] for row in rows)
+    return [clean(str(row["family"] if studies[row["family"]] == 1 else row["study"])) for row in rows]
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], narrow: bool) -> list[Column]:
+    names = [name + ("*" if row["ends_high"] else "") for name, row in zip(_names(rows), rows, strict=True)]
+    others = [", ".join(f"{name} {param_text(name, value)}" for name, value in row["others"].items()) for row in rows]
+    columns = [
+        Column("rank", [_whole(row["rank"]) for row in rows], 35),
+        Column("family", names, 100, right=False, least=10),
+        Column("best", [value_text(row["best_value"]) for row in rows], 95),
+        Column("gain", [gain_text(row["gain"]) for row in rows], 90),
+        Column("trial", [_whole(row["best_trial"]) for row in rows], 52),
+        Column("peak LR", [lr_text(row["peak_lr"]) for row in rows], 80),
+        Column("warmup", [share_text(row["warmup"]) for row in rows], 60),
+        Column("decay", [lr_text(row["decay"]) for row in rows], 62),
+        Column("cycle", [share_text(row["cycle"]) for row in rows], 58),
+    ]
+    if any(others):
+        columns.append(Column("others", others, 20, right=False, least=14))
+    keep: dict[State, int] = {"complete": 40, "pruned": 42, "diverged": 45, "failed": 50, "running": 48}
+    heads = {"complete": "full", "pruned": "prun", "diverged": "div", "failed": "fail", "running": "run"}
+    for state in STATES:
+        if state in ("complete", "pruned", "diverged") or any(row[state] for row in rows):
+            columns.append(Column(heads[state] if narrow else state, [str(row[state]) for row in rows], keep[state]))
+    return [
+        *columns,
+        Column("stable LR", [lr_text(row["stable_lr"]) for row in rows], 44),
+        Column("diverged LR", [lr_text(row["diverged_lr"]) for row in rows], 30),
+    ]
+
+
+def _whole(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+# --- what a person must know to believe it ----------------------------------------------------------
+
+
+def small_print(
+    families: pd.DataFrame,
+    *,
+    metric: str,
+    seeds: int = 1,
+    baselines: tuple[str, str] = BASELINES,
+    notes: Sequence[str] = (),
+) -> list[str]:
+    """Paragraphs under the table, the answer first: what won, how far it is to be trusted, what the words mean."""
+    rows = _rows(families)
+    return [
+        _answer(rows, metric),
+        *_budget(rows, seeds),
+        *_missing_baselines(rows, baselines),
+        *_states(rows),
+        *_marks(rows),
+        *_spaces(rows),
+        *map(clean, notes),
+    ]
+
+
+def _answer(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
+    winners = [(name, row) for name, row in zip(_names(rows), rows, strict=True) if row["rank"] == 1]
+    word = "best so far" if any(row["running"] for row in rows) else "best"
+    if not winners:
+        return "No trial is complete: there is no best schedule yet."
+    if len(winners) > 1:
+        names = ", ".join(name for name, _ in winners)
+        return f"Equal {word}: {names}, {metric} {value_text(winners[0][1]['best_value'])}."
+    name, row = winners[0]
+    numbers = {key: row[key] for key in NAMES if row[key] is not None} | row["others"]
+    with_ = ", ".join(f"{key} {param_text(key, value)}" for key, value in numbers.items())
+    gain = ""
+    if row["role"] == TUNED and any(not other["role"] for other in rows):
+        gain = " No other schedule in this sweep beats the tuned constant."
+    elif row["role"] != TUNED and row["gain"] is not None:
+        gain = f" {gain_text(abs(row['gain'])).lstrip('+')} better than the tuned constant."
+    configuration = f" with {with_}" if with_ else ""
+    won = f"{name}, trial {row['best_trial']}, {metric} {value_text(row['best_value'])}"
+    return f"{word.capitalize()}: {won}{configuration}.{gain}"
+
+
+def _budget(rows: Sequence[Mapping[str, Any]], seeds: int) -> list[str]:
+    """How many trials the bests were chosen from, and whether all families had equally many."""
+    trials = [row["complete"] + row["pruned"] + row["diverged"] for row in rows if row["role"] != DEFAULT]
+    if not any(row["rank"] for row in rows):
+        return []
+    fewest, most = min(trials, default=1), max(trials, default=1)
+    number = f"{most}" if fewest == most else f"{fewest} to {most}"
+    of_seeds = "one seed" if seeds == 1 else f"the median of {seeds} seeds"
+    said = [
+        f"Best of {number} trials a family, {of_seeds}: not yet checked on fresh seeds, and the best of many looks "
+        "better than it is. Check it with: sweeper compare"
+    ]
+    if fewest < most:
+        said.append("Unequal budgets: a family with more trials has had more chances; compare again when all are done.")
+    return said
+
+
+def _missing_baselines(rows: Sequence[Mapping[str, Any]], baselines: tuple[str, str]) -> list[str]:
+    roles = {row["role"] for row in rows}
+    missing = {role: family for role, family in zip((TUNED, DEFAULT), baselines, strict=True) if role not in roles}
+    if not missing:
+        return []
+    families = sorted({row["family"] for row in rows} | set(missing.values()))
+    what = " and the ".join(missing)
+    gain = "no gain can be shown, " if TUNED in missing else ""
+    return [
+        f"The {what} {'is' if len(missing) == 1 else 'are'} not in this sweep: {gain}add with "
+        f"'schedule=[{','.join(families)}]', all else as before; what is done stays done."
+    ]
+
+
+def _states(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the counts mean, of the states there are."""
+    total = {state: sum(row[state] for row in rows) for state in STATES}
+    meaning: dict[State, str] = {
+        "pruned": "stopped early because it was behind others at the same step; never the best",
+        "diverged": "the loss became NaN, infinite or larger than the task's bound; a result, counted as bad",
+        "failed": "could not be trained (see the reasons); tried again with: sweeper retry",
+        "running": "not at its end yet",
+    }
+    said = [f"{state}: {text} ({total[state]})." for state, text in meaning.items() if total[state]]
+    hopeless = [
+        name
+        for name, row in zip(_names(rows), rows, strict=True)
+        if row["diverged"] and not row["complete"] + row["pruned"] + row["running"]
+    ]
+    if hopeless:
+        said.append(f"Every trial of {', '.join(hopeless)} diverged: lower the range of its peak LR.")
+    if any(row["stable_lr"] or row["diverged_lr"] for row in rows):
+        said.append("stable LR, diverged LR: the largest peak LR that did not diverge, the smallest that did.")
+    return said
+
+
+def _marks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not any(row["ends_high"] for row in rows):
+        return []
+    return [
+        "* ends more than 10% of its peak LR above its floor: the run stops in mid-air, a longer one would fall on."
+    ]
+
+
+def _spaces(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    counts = Counter(row["family"] for row in rows)
+    return [
+        f"{clean(str(family))} has {count} studies, one for each space it was searched in; each is a search of its own."
+        for family, count in counts.items()
+        if count > 1
+    ]
+
+
+# --- as JSON ----------------------------------------------------------------------------------------
+
+
+def as_json(families: pd.DataFrame, *, sweep: str, finished: bool, metric: str, direction: Direction) -> dict[str, Any]:
+    """The table for programs: dicts, lists, text and finite numbers; null for what is missing. Keys stay.
+
+    {"sweep": name, "finished": bool, "metric": "valid/loss", "direction": "minimize" | "maximize",
+     "families": [row, ...]            every study, best first, then the baselines
+     "baselines": {"tuned_constant": {"study", "value", "trial"} | null, "default_lr": likewise},
+     "trials": {"complete", "pruned", "diverged", "failed", "running": counts over all studies}}
+
+    row: {"study", "family": str, "role": null | "tuned_constant" | "default_lr", "rank": int | null,
+     "best": {"value": float, "trial": int, "params": {name: value}, "ends_high": bool | null} | null,
+     "gain": float | null, "trials": counts as above, "stable_lr": float | null, "diverged_lr": float | null}
+    """
+    rows = _rows(families)
+    keys = {TUNED: "tuned_constant", DEFAULT: "default_lr"}
+    best_of = {role: next((row for row in rows if row["role"] == role), None) for role in keys}
+    return {
+        "sweep": sweep,
+        "finished": finished,
+        "metric": metric,
+        "direction": direction,
+        "families": [_json_row(row, keys) for row in rows],
+        "baselines": {
+            key: row and {"study": row["study"], "value": row["best_value"], "trial": row["best_trial"]}
+            for key, row in ((keys[role], row) for role, row in best_of.items())
+        },
+        "trials": {state: sum(row[state] for row in rows) for state in STATES},
+    }
+
+
+def _json_row(row: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+    best = {
+        "value": row["best_value"],
+        "trial": row["best_trial"],
+        "params": row["params"],
+        "ends_high": row["ends_high"],
+    }
+    return {
+        "study": row["study"],
+        "family": row["family"],
+        "role": keys.get(row["role"]),
+        "rank": row["rank"],
+        "best": None if row["rank"] is None else best,
+        "gain": row["gain"],
+        "trials": {state: row[state] for state in STATES},
+        "stable_lr": row["stable_lr"],
+        "diverged_lr": row["diverged_lr"],
+    }

@@ -1,0 +1,330 @@
+"""The end table: what is ranked, what is counted, what is said about it, and that it fits."""
+
+import io
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+import pytest
+
+from sweeper import terminal
+from sweeper.answer import tables
+
+WIDTHS = (20, 40, 80, 120, 200)
+
+
+@dataclass(frozen=True)
+class Trial:
+    family: str
+    number: int
+    state: str = "complete"
+    value: float | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    study: str = ""
+    intermediate: tuple[tuple[int, float], ...] = ()
+    steps_done: int = 200
+    diverged_step: int | None = None
+    reason: str = ""
+    seconds: float = 1.5
+
+    def __post_init__(self):
+        object.__setattr__(self, "study", self.study or self.family)
+
+
+def trials() -> list[Trial]:
+    """Four families and the two baselines; step diverged in all its trials."""
+    return [
+        Trial("cosine", 0, value=1.9, params={"peak_lr": 0.3, "warmup": 0.05, "decay": 0.01}),
+        Trial("cosine", 1, value=1.8, params={"peak_lr": 0.0341, "warmup": 0.1, "decay": 0.001}),
+        Trial("cosine", 2, "pruned", 0.1, params={"peak_lr": 0.5, "warmup": 0.0, "decay": 0.1}, steps_done=80),
+        Trial("cosine", 3, "diverged", params={"peak_lr": 0.9, "warmup": 0.0, "decay": 0.1}, diverged_step=12),
+        Trial("cosine", 4, "diverged", params={"peak_lr": 0.7, "warmup": 0.0, "decay": 0.1}, diverged_step=99),
+        Trial("wsd", 0, value=1.95, params={"peak_lr": 0.1, "warmup": 0.0, "decay": 0, "cooldown": 0.25, "end": "x"}),
+        Trial("wsd", 1, value=2.5, params={"peak_lr": 0.2, "warmup": 0.0, "decay": 0, "cooldown": 0.5, "end": "x"}),
+        Trial("sgdr", 0, value=1.7, params={"peak_lr": 3.2e-5, "warmup": 0.02, "decay": 1.0, "cycle": 0.125}),
+        Trial("sgdr", 1, "failed", reason="out of memory"),
+        Trial("step", 0, "diverged", math.inf, params={"peak_lr": 1.0}, diverged_step=3),
+        Trial("step", 1, "diverged", params={"peak_lr": 2.0}, diverged_step=1),
+        Trial("constant", 0, value=1.9, params={"peak_lr": 0.05, "warmup": 0.0}),
+        Trial("constant", 1, "running", params={"peak_lr": 0.06, "warmup": 0.0}),
+        Trial("default_lr", 0, value=3.0, params={"peak_lr": 0.001, "warmup": 0}),
+    ]
+
+
+def families(records=None, **options) -> pd.DataFrame:
+    return tables.families_table(trials() if records is None else records, **({"direction": "minimize"} | options))
+
+
+def text(table, width=None, **options) -> list[str]:
+    options = {"metric": "valid/loss", "direction": "minimize"} | options
+    return [terminal.plain_text(line) for line in tables.render(table, width=width, **options)]
+
+
+# --- trials -----------------------------------------------------------------------------------------
+
+
+def test_one_row_a_trial_with_every_number():
+    table = tables.trials_table(trials()[::-1])
+    assert len(table) == len(trials())
+    assert list(table.columns) == [
+        "study", "family", "trial", "state", "value", "peak_lr", "warmup", "decay", "cycle", "cooldown", "end",
+        "steps", "seconds", "diverged_step", "reason",
+    ]  # fmt: skip
+    assert list(table.family.unique()) == ["constant", "cosine", "default_lr", "sgdr", "step", "wsd"]
+    cosine = table[table.family == "cosine"]
+    assert list(cosine.trial) == [0, 1, 2, 3, 4]
+    assert list(cosine.diverged_step.dropna()) == [12, 99]
+    assert list(cosine.steps) == [200, 200, 80, 200, 200]
+    assert cosine.cycle.isna().all()
+    assert table[table.state == "failed"].reason.item() == "out of memory"
+    assert table[table.family == "step"].value.isna().all()
+
+
+def test_a_number_named_like_a_column_keeps_both():
+    table = tables.trials_table([Trial("a", 0, params={"steps": 7, "optimizer.momentum": 0.9})])
+    assert (table.loc[0, "steps"], table.loc[0, "params.steps"], table.loc[0, "optimizer.momentum"]) == (200, 7, 0.9)
+
+
+def test_no_trials_are_an_empty_table_with_all_columns():
+    table = tables.trials_table([])
+    assert table.empty
+    assert {"study", "peak_lr", "cycle", "reason"} <= set(table.columns)
+    assert families([]).empty
+    assert text(families([])) == ["No trials yet."]
+
+
+# --- families ---------------------------------------------------------------------------------------
+
+
+def test_the_best_first_then_those_without_a_value_then_the_baselines():
+    table = families()
+    assert list(table.family) == ["sgdr", "cosine", "wsd", "step", "constant", "default_lr"]
+    assert list(table.role) == ["", "", "", "", "tuned constant", "default LR"]
+    assert list(table["rank"].fillna(0)) == [1, 2, 4, 0, 3, 5]
+    assert list(table.best_trial.fillna(-1)) == [0, 1, 0, -1, 0, 0]
+    assert list(table.gain.fillna(99)) == pytest.approx([0.2, 0.1, -0.05, 99, 0, -1.1])
+
+
+def test_counts_and_the_largest_stable_lr():
+    row = families().set_index("family").loc["cosine"]
+    assert [row[state] for state in tables.STATES] == [2, 1, 2, 0, 0]
+    assert (row.stable_lr, row.diverged_lr) == (0.5, 0.7)
+    assert (row.peak_lr, row.warmup, row.decay) == (0.0341, 0.1, 0.001)
+    step = families().set_index("family").loc["step"]
+    assert math.isnan(step.stable_lr)
+    assert step.diverged_lr == 1.0
+
+
+def test_others_are_the_searched_numbers_beside_the_four():
+    row = families().set_index("family").loc["wsd"]
+    assert row.others == {"cooldown": 0.25}
+    assert row.params["end"] == "x"
+
+
+def test_maximise_turns_best_and_gain_round():
+    records = [
+        Trial("a", 0, value=0.7),
+        Trial("a", 1, value=0.9),
+        Trial("b", 0, value=0.8),
+        Trial("constant", 0, value=0.85),
+    ]
+    table = families(records, direction="maximize")
+    assert list(table.family) == ["a", "b", "constant"]
+    assert list(table.best_trial) == [1, 0, 0]
+    assert list(table.gain) == pytest.approx([0.05, -0.05, 0])
+
+
+def test_equal_values_share_a_rank_and_the_first_trial_is_named():
+    records = [Trial("b", 1, value=1.0), Trial("b", 0, value=1.0), Trial("a", 5, value=1.0), Trial("c", 0, value=2.0)]
+    table = families(records)
+    assert list(zip(table.family, table["rank"], table.best_trial, strict=True)) == [
+        ("a", 1, 5),
+        ("b", 1, 0),
+        ("c", 3, 0),
+    ]
+    assert "Equal best: a, b, valid/loss 1.0000." in text(table)
+
+
+def test_baselines_may_be_other_families():
+    table = families(baselines=("wsd", "constant"))
+    assert list(table.family)[-2:] == ["wsd", "constant"]
+    assert table.set_index("family").gain["sgdr"] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    "ends_high",
+    [
+        {("sgdr", 0): True, ("cosine", 1): False},
+        lambda study, trial: {"sgdr": True, "cosine": False}.get(study),
+    ],
+)
+def test_trials_that_end_high_are_marked(ends_high):
+    table = families(ends_high=ends_high)
+    assert list(table.ends_high[:3]) == [True, False, None]
+    lines = text(table)
+    assert any(re.match(r" +1  sgdr\* ", line) for line in lines)
+    assert sum("*" in line for line in lines) == 2
+    assert any(line.startswith("* ends more than 10% of its peak LR above its floor") for line in lines)
+    assert not any("*" in line for line in text(families()))
+
+
+def test_studies_of_one_family_are_told_apart():
+    records = [
+        Trial("cosine", 0, value=2.0, study="cosine-a1"),
+        Trial("cosine", 0, value=1.0, study="cosine-b2"),
+        Trial("step", 0, value=3.0),
+    ]
+    table = families(records)
+    assert list(table.study) == ["cosine-b2", "cosine-a1", "step"]
+    shown = "\n".join(text(table))
+    assert "cosine-b2" in shown
+    assert "cosine-a1" in shown
+    assert "cosine has 2 studies" in shown
+
+
+# --- text -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (tables.lr_text(0.03412), "0.0341"), (tables.lr_text(3.2e-5), "3.2e-05"), (tables.lr_text(1), "1"),
+        (tables.lr_text(None), "-"), (tables.lr_text(math.nan), "-"),
+        (tables.share_text(0.05), "5%"), (tables.share_text(0.125), "12.5%"), (tables.share_text(0), "0%"),
+        (tables.gain_text(0.1203), "+0.1203"), (tables.gain_text(-0.0016), "-0.0016"), (tables.gain_text(0), "0.0000"),
+        (tables.gain_text(2e-6), "+2.0e-06"), (tables.gain_text(None), "-"),
+        (tables.param_text("cycle", 0.5), "50%"), (tables.param_text("gamma", 0.123456), "0.123"),
+        (tables.param_text("anneal", "cos"), "cos"), (tables.param_text("x", True), "True"),
+    ],
+)  # fmt: skip
+def test_formats(made, expected):
+    assert made == expected
+
+
+@pytest.mark.parametrize("unicode", [True, False])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("records", [trials(), trials()[:1], [Trial("a_family_with_a_long_name_indeed", 0, "running")]])
+def test_no_line_is_longer_than_the_width(records, width, unicode):
+    lines = text(families(records, ends_high=lambda *_: True), width, unicode=unicode, notes=["a note " * 30])
+    assert max(map(terminal.width_of, lines)) <= width
+    assert unicode or all(line.isascii() for line in lines)
+
+
+def test_at_80_columns_the_configuration_and_the_diverged_are_there_and_the_rest_is_named():
+    lines = text(families(), 79)
+    heads = lines[1].split("  ")
+    heads = [head.strip() for head in heads if head]
+    assert heads[:8] == ["family", "best", "gain", "trial", "peak LR", "warmup", "decay", "cycle"]
+    assert re.match(r"sgdr +1.7000 +\+0.2000 +0 +3.2e-05 +2% +1 +12.5%", lines[2])
+    missing = "".join(lines[next(i for i, line in enumerate(lines) if line.startswith("Not shown")) :])
+    assert "others" in missing
+    assert "stable LR" in missing
+
+
+def test_everything_is_there_where_there_is_room():
+    lines = text(families())
+    for head in ("rank", "others", "complete", "pruned", "diverged", "failed", "running", "stable LR", "diverged LR"):
+        assert head in lines[1]
+    assert not any(line.startswith("Not shown") for line in lines)
+    wsd = next(line for line in lines if "wsd" in line)
+    assert "cooldown 0.25" in wsd
+
+
+def test_baselines_are_set_apart_with_their_roles():
+    lines = text(families())
+    at = lines.index("baselines: constant (LR tuned), default_lr (the optimizer's own LR, untuned)")
+    assert [line.split()[1] for line in lines[at + 1 : at + 3]] == ["constant", "default_lr"]
+    assert lines[at + 3] == ""
+
+
+def test_the_answer_says_what_won_by_how_much_and_that_it_is_not_checked():
+    shown = " ".join(text(families()))
+    assert (
+        "Best so far: sgdr, trial 0, valid/loss 1.7000 with peak_lr 3.2e-05, warmup 2%, decay 1, cycle 12.5%. "
+        "0.2000 better than the tuned constant." in shown
+    )
+    assert "Best of 1 to 5 trials a family, one seed: not yet checked on fresh seeds" in shown
+    assert "Unequal budgets" in shown
+    assert "Every trial of step diverged" in shown
+    for state, count in {"pruned": 1, "diverged": 4, "failed": 1, "running": 1}.items():
+        assert re.search(rf"{state}: [^(]*(\(see the reasons\)[^(]*)?\({count}\)\.", shown)
+
+
+def test_when_the_tuned_constant_wins_it_is_said():
+    shown = " ".join(text(families([Trial("constant", 0, value=1.0), Trial("cosine", 0, value=2.0)]), seeds=3))
+    assert (
+        "Best: constant, trial 0, valid/loss 1.0000. No other schedule in this sweep beats the tuned constant." in shown
+    )
+    assert "Best of 1 trials a family, the median of 3 seeds" in shown
+    assert "Unequal budgets" not in shown
+
+
+def test_a_missing_baseline_names_the_command_that_adds_it():
+    shown = " ".join(text(families([Trial("cosine", 0, value=2.0), Trial("constant", 0, value=2.5)])))
+    assert "The default LR is not in this sweep: add with 'schedule=[constant,cosine,default_lr]'" in shown
+    shown = " ".join(text(families([Trial("cosine", 0, value=2.0)])))
+    assert "no gain can be shown" in shown
+    assert "'schedule=[constant,cosine,default_lr]'" in shown
+    shown = " ".join(text(families([Trial("cosine", 0, value=2.0)]), baselines=("flat", "torch")))
+    assert "'schedule=[cosine,flat,torch]'" in shown
+    assert "not in this sweep" not in " ".join(text(families()))
+
+
+@pytest.mark.parametrize("state", ["running", "diverged", "pruned", "failed"])
+def test_without_a_complete_trial_there_is_no_best(state):
+    table = families([Trial("cosine", 0, state, 1.0, {"peak_lr": 0.1}), Trial("constant", 0, state)])
+    assert table["rank"].isna().all()
+    assert table.gain.isna().all()
+    shown = text(table)
+    assert "No trial is complete: there is no best schedule yet." in shown
+    assert not any("Best of" in line for line in shown)
+
+
+def test_show_is_plain_and_complete_where_it_is_piped():
+    out = io.StringIO()
+    tables.show(families(), metric="valid/loss", direction="minimize", out=out, notes=["a \x1b[31mnote"])
+    lines = out.getvalue().splitlines()
+    assert lines == text(families(), notes=["a note"])
+    assert not re.search(r"[\x00-\x08\x0b-\x1f]", out.getvalue().replace("\n", ""))
+
+
+# --- JSON -------------------------------------------------------------------------------------------
+
+
+def json_of(table, **options):
+    options = {"sweep": "s", "finished": False, "metric": "valid/loss", "direction": "minimize"} | options
+    return tables.as_json(table, **options)
+
+
+def test_json_goes_round_and_holds_the_table():
+    made = json_of(families(ends_high={("sgdr", 0): True}))
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    assert list(made) == ["sweep", "finished", "metric", "direction", "families", "baselines", "trials"]
+    assert made["trials"] == {"complete": 7, "pruned": 1, "diverged": 4, "failed": 1, "running": 1}
+    assert [row["study"] for row in made["families"]] == ["sgdr", "cosine", "wsd", "step", "constant", "default_lr"]
+    first, step = made["families"][0], made["families"][3]
+    assert first["best"] == {"value": 1.7, "trial": 0, "params": dict(trials()[7].params), "ends_high": True}
+    assert first["gain"] == pytest.approx(0.2)
+    assert (step["best"], step["rank"], step["gain"], step["stable_lr"]) == (None, None, None, None)
+    assert made["baselines"]["tuned_constant"] == {"study": "constant", "value": 1.9, "trial": 0}
+    assert made["baselines"]["default_lr"] == {"study": "default_lr", "value": 3.0, "trial": 0}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_nothing_that_is_not_finite_gets_into_json(value):
+    params = {"peak_lr": value, "knots": (1.0, value), "deep": {"x": value}, "none": None, "flag": True}
+    made = json_of(families([Trial("a", 0, value=1.0, params=params), Trial("b", 0, value=value)]))
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    best = made["families"][0]["best"]["params"]
+    assert best == {"peak_lr": None, "knots": [1.0, None], "deep": {"x": None}, "none": None, "flag": True}
+    assert made["families"][1]["best"] is None
+    assert made["baselines"] == {"tuned_constant": None, "default_lr": None}
+
+
+def test_json_of_nothing():
+    made = json_of(families([]))
+    assert made["families"] == []
+    assert made["trials"] == dict.fromkeys(tables.STATES, 0)
