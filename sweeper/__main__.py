@@ -134,7 +134,8 @@ def _sweep(config: Any) -> int:
         root=SWEEPS,
         conclude=conclusion.conclude,
     )
-    return conclusion.show(outcome)
+    conclusion.show(outcome)
+    return 0 if outcome.signal is None else 128 + outcome.signal
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -210,9 +211,12 @@ def _made(key: str, instantiate: Any, node: Any, **given: Any) -> Any:
 def status(words: Sequence[str]) -> int:
     """Print the table of a sweep, running or not; reads only."""
     from sweeper.answer import conclusion
+    from sweeper.answer.stored import Sweep
 
     asked = _parsed("status", "Print the table of a sweep.", words, ("--json", {"action": "store_true"}))
-    return conclusion.status(_home(asked.name), as_json=asked.json)
+    sweep = Sweep(_home(asked.name))
+    (conclusion.print_json if asked.json else conclusion.print_table)(sweep)
+    return 0
 
 
 def ui(words: Sequence[str]) -> int:

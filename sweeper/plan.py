@@ -23,13 +23,15 @@ FOR_SCHEDULES = ("peak_lr", "default_lr")  # keys of the optimizer's node that t
 class Plan:
     """A sweep that was checked and can be trained.
 
-    question: what identifies the sweep, plain data. studies: one a family, in alphabetical order. optimizer: its
-    fixed constructor arguments and `_target_`. report_steps: increasing, the last one is `steps`.
+    question: what identifies the sweep, plain data. schedules: as they were written, by family. studies: one a
+    family, in alphabetical order. optimizer: its fixed constructor arguments and `_target_`. report_steps:
+    increasing, the last one is `steps`.
     """
 
     task: Task
     label: str
     question: Plain
+    schedules: Mapping[str, Plain]
     studies: tuple[StudyPlan, ...]
     optimizer: Plain
     batch_size: int
@@ -99,6 +101,7 @@ def planned(
         task=task,
         label=label,
         question=question,
+        schedules=schedules,
         studies=_studies(families, hparams, search, pruner),
         optimizer={key: value for key, value in own.items() if not isinstance(value, Mapping)},
         batch_size=batch_size,
@@ -199,13 +202,13 @@ def _identity(
     functions = [family.factor, *([family.momentum] if family.momentum else [])]
     return {
         "factor": [f"{function.__module__}.{function.__qualname__}" for function in functions],  # type: ignore[attr-defined]  # a Factor is a function
-        "space": plain_space({**family.space, **hparams}),
+        "space": _plain_space({**family.space, **hparams}),
         "sampler": dict(sampler),
         "pruner": None if pruner is None else dict(pruner),
     }
 
 
-def plain_space(space: Mapping[str, Dimension | Value]) -> dict[str, Any]:
+def _plain_space(space: Mapping[str, Dimension | Value]) -> dict[str, Any]:
     """The space as plain data, the way a person writes it."""
     return {key: _plain_dimension(value) for key, value in space.items()}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sweeper.plan import Plan, plain_space
+from sweeper.plan import Plan
 from sweeper.question import Home, digest, locked, settle
 from sweeper.types import InputError, Tracker, Trainer
 
@@ -155,7 +155,7 @@ def _trainer(plan: Plan, node: Plain, device: str) -> Trainer:
 # --- what is stored ---------------------------------------------------------------------------------
 
 
-def _stored(home: Home, plan: Plan, trainer: Trainer, node: Plain) -> dict[str, Any]:
+def _stored(home: Home, plan: Plan, trials: Mapping[str, int], trainer: Trainer, node: Plain) -> dict[str, Any]:
     """The configuration to store: what was stored, with this command's families and limits.
 
     The trainer is stored with the first command and kept, because lanes and sequential training agree in float32
@@ -174,8 +174,8 @@ def _stored(home: Home, plan: Plan, trainer: Trainer, node: Plain) -> dict[str, 
     studies = {
         study.name: {
             "family": study.family.name,
-            "n_trials": study.n_trials,
-            "space": plain_space({**study.family.space, **study.hparams}),
+            "trials": trials[study.name],
+            "schedule": dict(plan.schedules[study.family.name]),
             "sampler": dict(study.sampler),
             "pruner": None if study.pruner is None else dict(study.pruner),
         }
@@ -188,7 +188,7 @@ def _stored(home: Home, plan: Plan, trainer: Trainer, node: Plain) -> dict[str, 
         "version": _version(),
         "question": dict(plan.question),
         **with_trainer,
-        "steps": plan.steps,
+        "seed": plan.search["seed"],
         "untrained_loss": plan.task.untrained_loss,
         "studies": {**before.get("studies", {}), **studies},
     }

@@ -1,0 +1,164 @@
+"""What a person types, run as it is: wrong input gets one line and exit code 2, and nothing is written."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sweeper import __main__ as command_line
+
+SMALL = [
+    "data=digits",
+    "model=mlp",
+    "model.width=8",
+    "train.steps=8",
+    "search.reports=4",
+    "search.n_trials=2",
+    "search.concurrent_trials=2",
+    "tracking=none",
+]
+
+
+@pytest.fixture
+def sweeper(tmp_path, monkeypatch, capfd):
+    """Run the command line in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["sweeper", *words])
+        code = command_line.main()
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def written(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+WRONG = {
+    "no such verb": (["swep"], "verb=swep"),
+    "unknown key": (["train.stepz=3"], "train.stepz: no such key. Did you mean steps?"),
+    "unknown top-level key": (["+foo=3"], "foo: no such key"),
+    "unknown number of a family": (["schedule=cosine", "schedule.cosine.decai=0.1"], "Did you mean decay?"),
+    "unknown family": (["schedule=cosin"], "schedule=cosin: no such choice. Did you mean cosine?"),
+    "family not chosen": (["schedule=cosine", "schedule.wsd.decay=0.1"], "schedule.wsd: this family is not chosen"),
+    "no family": (["schedule=[]"], "no family is chosen"),
+    "empty range": (["schedule=cosine", "schedule.cosine.decay.low=0.9"], "schedule.cosine.decay=0.9..0.3"),
+    "warmup of 1": (["schedule=cosine", "warmup=1.0"], "schedule.cosine.warmup=1.0"),
+    "warmup choice of 1": (["schedule=cosine", "warmup={choice: [0, 1.5]}"], "schedule.cosine.warmup=1.5"),
+    "decay of 0": (["schedule=exponential", "schedule.exponential.decay=0"], "schedule.exponential.decay=0"),
+    "shared range": (["schedule=cosine", "schedule.cosine.peak_lr.high=3"], "optimizer.peak_lr.high=..."),
+    "neither steps nor epochs": (["train.steps=null"], "train=neither"),
+    "steps and epochs": (["train.epochs=3"], "steps or epochs, one of them"),
+    "no steps": (["train.steps=0"], "train.steps=0"),
+    "reports": (["search.reports=6"], "search.reports=6: not a multiple of 4"),
+    "more reports than steps": (["train.steps=4", "search.reports=8"], "search.reports=8: more than"),
+    "optimizer option": (["optimizer.momentun=0.9"], "optimizer.momentun"),
+    "optimizer": (["optimizer._target_=torch.optim.SDG"], "optimizer._target_=torch.optim.SDG"),
+    "data": (["data._target_=sweeper.tasks.digits.Digit"], "data"),
+    "data path": (["data=text", "model=ngram", "data.path=nowhere"], "data.path=nowhere"),
+    "model option": (["model.widht=3"], "model"),
+    "model that does not fit": (["model=ngram"], "model"),
+    "objective": (["objective.at=first"], "objective.at=first: no such choice"),
+    "precision": (["train.precision=float16"], "train.precision=float16"),
+    "device": (["device=gpu"], "device=gpu"),
+    "sampler option": (["schedule=cosine", "+search.sampler.n_startup=3"], "n_startup"),
+    "grid without steps": (["schedule=cosine", "search=grid"], "choice"),
+    "start point": (["schedule=cosine", "search.start={cosine: [{peak: 1}]}"], "search.start.cosine[0].peak"),
+    "start of no family": (["schedule=cosine", "search.start={wsd: []}"], "search.start.wsd"),
+    "name": (["name=a/b"], "name=a/b: not a folder name"),
+    "not an override": (["schedule=cosine", "a b=3"], "not understood: a b=3"),
+    "no sweep": (["status"], "there is no sweep"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_input_is_one_line_and_writes_nothing(sweeper, tmp_path, wrong):
+    words, says = WRONG[wrong]
+    verb_first = words if words[0] in ("swep", "status") else [*SMALL, *words]
+    code, out, err = sweeper(*verb_first)
+    assert (code, out) == (2, ""), (out, err)
+    assert len(err.strip().splitlines()) == 1, err
+    assert err.startswith("sweeper: ")
+    assert says in err
+    assert written(tmp_path) == []
+
+
+def test_one_family_joins_the_sweep_that_asks_the_same_question(sweeper, tmp_path):
+    code, out, err = sweeper(*SMALL, "schedule=[constant,default_lr]")
+    assert code == 0, err
+    code, out, err = sweeper(*SMALL, "schedule=cosine")
+    assert code == 0, err
+    assert len(list((tmp_path / "sweeps").iterdir())) == 1
+    code, out, err = sweeper("status", "--json")
+    answer = json.loads(out)
+    assert {row["family"]: row["trials"]["running"] for row in answer["families"]} == {
+        "constant": 0,
+        "default_lr": 0,
+        "cosine": 0,
+    }
+    assert answer["finished"]
+    assert sum(answer["trials"].values()) == 5
+    code, out, err = sweeper("status")
+    assert code == 0
+    assert "cosine" in out
+
+
+def test_another_question_under_a_name_is_refused(sweeper, tmp_path):
+    assert sweeper(*SMALL, "schedule=cosine", "name=mine")[0] == 0
+    before = written(tmp_path)
+    code, _, err = sweeper(*SMALL, "schedule=cosine", "name=mine", "model.width=9")
+    assert code == 2
+    assert "model.width: 8 there, 9 here" in err
+    assert written(tmp_path) == before
+    code, _, err = sweeper(*SMALL, "schedule=cosine", "name=mine", "fresh=true")
+    assert code == 0, err
+    assert (tmp_path / "sweeps" / "mine.2").is_dir()
+
+
+def test_multirun_over_structure_goes_on_after_a_wrong_one(sweeper, tmp_path):
+    code, _, err = sweeper("-m", *SMALL, "schedule=cosine", "model.width=8,-1,9")
+    assert code == 2
+    assert "width" in err
+    assert len(list((tmp_path / "sweeps").iterdir())) == 2
+
+
+def test_a_family_of_ones_own(sweeper, tmp_path):
+    folder = tmp_path / "own" / "schedule"
+    folder.mkdir(parents=True)
+    (folder / "half.yaml").write_text(
+        "half:\n  factor: my_factors.half\n  peak_lr: ${optimizer.peak_lr}\n  decay: {low: 0.1, high: 0.9}\n"
+    )
+    (tmp_path / "my_factors.py").write_text(
+        "import numpy as np\n\n\n"
+        "def half(tau_LS, decay_steps_L, *, decay=0.5):\n"
+        "    return np.where(2 * tau_LS < decay_steps_L, 1.0, decay)\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        code, _, err = sweeper(*SMALL, "--config-dir", "own", "schedule=half")
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert code == 0, err
+    code, out, _ = sweeper("status", "--json")
+    assert [row["family"] for row in json.loads(out)["families"]] == ["half"]
+
+
+def test_cfg_prints_and_does_nothing(sweeper, tmp_path):
+    code, out, _ = sweeper("schedule=cosine", "--cfg", "job")
+    assert code == 0
+    assert "factor: cosine" in out
+    assert written(tmp_path) == []
+
+
+def test_help_is_light(tmp_path):
+    code = "import sys; from sweeper.__main__ import main; sys.argv = ['sweeper', '--help']; main(); " + (
+        "sys.exit(sorted({'hydra', 'torch', 'optuna', 'mlflow', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=os.environ)
+    assert done.returncode == 0 or done.stderr.strip() == "[]", done.stderr
+    assert "schedule=cosine" in done.stdout
