@@ -1,0 +1,122 @@
+"""Do schedules matter on the two tasks, and what does an update cost? Plain PyTorch, one thread.
+
+    python benchmarks/tasks.py [--trials 20] [--seeds 5] [--steps 1000]
+
+Constant, linear and cosine get equal numbers of random trials; each family's best one is trained again on fresh
+seeds. The gap is the constant LR's mean loss less the best family's, in spreads: the standard deviation over
+seeds, pooled over the families.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sweeper.tasks.digits import Digits
+from sweeper.tasks.models import MLP, NGram
+from sweeper.tasks.problems import Supervised
+from sweeper.tasks.text import NextByte
+
+FAMILIES = ("constant", "linear", "cosine")
+BATCH = 32
+WARMUPS = (0.0, 0.02, 0.05, 0.1, 0.2)
+
+
+class Point(NamedTuple):
+    """A trial's numbers, as in conf/optimizer/sgd.yaml and conf/schedule/."""
+
+    peak_lr: float
+    warmup: float
+    decay: float
+
+
+def draw(generator: np.random.Generator) -> Point:
+    log_lr, log_decay = generator.uniform(np.log([1e-3, 1e-3]), np.log([3, 0.3]))
+    return Point(math.exp(log_lr), float(generator.choice(WARMUPS)), math.exp(log_decay))
+
+
+def lr_row(family: str, point: Point, steps: int) -> NDArray[np.float64]:
+    """[steps]: a linear ramp over the first `warmup` of the run, then the family down to `decay` of the peak."""
+    rise = round(point.warmup * steps)
+    x = np.arange(steps - rise) / (steps - rise)
+    down = {"constant": np.zeros_like(x), "linear": x, "cosine": (1 - np.cos(np.pi * x)) / 2}[family]
+    ramp = np.arange(1, rise + 1) / max(rise, 1)
+    return point.peak_lr * np.concatenate([ramp, 1 - (1 - point.decay) * down])
+
+
+def train(task: Supervised, lr_S: NDArray[np.float64], seed: int) -> dict[str, float]:
+    """Validation loss after the last update (infinite where it diverged), and CPU seconds of the updates."""
+    model = task.build(seed)
+    index_SB = torch.randint(
+        task.size("train", 0), (len(lr_S), BATCH), generator=torch.Generator().manual_seed(seed + 1_000_003)
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    started = time.process_time()
+    for lr, index_B in zip(lr_S.tolist(), index_SB, strict=True):
+        optimizer.param_groups[0]["lr"] = lr
+        inputs_B, target_B = task.fetch("train", 0, index_B)
+        loss = task.loss(task.forward(model, inputs_B), target_B).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    trained = time.process_time()
+    with torch.no_grad():
+        inputs, target = task.fetch("valid", 0, torch.arange(task.size("valid", 0)))
+        valid = task.loss(task.forward(model.eval(), inputs), target).mean().item()
+    seconds = {"update": trained - started, "validation": time.process_time() - trained}
+    return {"loss": valid if valid < task.loss_bound else math.inf} | seconds
+
+
+def compare(name: str, task: Supervised, trials: int, seeds: int, steps: int) -> None:
+    print(f"\n{name}: {task.size('train', 0):,} examples, {trials} trials a family, {steps} updates of {BATCH}")
+    started = time.perf_counter()
+    runs, means, spreads = [], {}, {}
+    for number, family in enumerate(FAMILIES):
+        generator = np.random.default_rng([0, number])
+        points = [draw(generator) for _ in range(trials)]
+        found = [train(task, lr_row(family, point, steps), seed=trial) for trial, point in enumerate(points)]
+        best = int(np.argmin([run["loss"] for run in found]))
+        fresh = [train(task, lr_row(family, points[best], steps), seed=10_000 + seed) for seed in range(seeds)]
+        losses = np.array([run["loss"] for run in fresh])
+        means[family], spreads[family] = losses.mean(), losses.std(ddof=1)
+        diverged = sum(math.isinf(run["loss"]) for run in found)
+        print(
+            f"  {family:9} best {found[best]['loss']:.4f}   fresh seeds {means[family]:.4f} +- {spreads[family]:.4f}"
+            f"   peak_lr {points[best].peak_lr:.3g}, warmup {points[best].warmup}, decay {points[best].decay:.2g}"
+            f"   {diverged} diverged"
+        )
+        runs += found + fresh
+    spread = math.sqrt(np.mean([value**2 for value in spreads.values()]))
+    winner = min(means, key=lambda family: means[family])
+    print(f"  gap of {winner} to constant: {(means['constant'] - means[winner]) / spread:.1f} spreads of {spread:.4f}")
+    update = np.median([run["update"] for run in runs]) / steps
+    validation = np.median([run["validation"] for run in runs])
+    print(
+        f"  {1e3 * update:.2f} ms an update, {1e3 * validation:.1f} ms a validation, one thread; "
+        f"{time.perf_counter() - started:.0f} s in all"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=20, help="of each family")
+    parser.add_argument("--seeds", type=int, default=5, help="fresh ones for each family's best trial")
+    parser.add_argument("--steps", type=int, default=1000, help="updates of a trial")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    tasks = {
+        "text": Supervised(NextByte(), partial(NGram, width=64, depth=1, embedding=16)),
+        "digits": Supervised(Digits(), partial(MLP, width=64, depth=2)),
+    }
+    for name, task in tasks.items():
+        compare(name, task, given.trials, given.seeds, given.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Handwritten digits: 1,797 images of 8 x 8 pixels, ten classes (scikit-learn's copy of UCI's optdigits)."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Digits:
+    """Inputs float32 [B, 64], targets int64 [B]; split by class, at random by `split_seed`.
+
+    valid, test: fractions of the 1,797 images. The pixels are standardised, each with the mean and standard
+    deviation of the training part. Raises ValueError.
+    """
+
+    inputs, outputs, partitions = 64, 10, 1
+
+    def __init__(self, split_seed: int = 0, valid: float = 0.2, test: float = 0.2) -> None:
+        if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
+            raise ValueError(
+                f"data.valid={valid}: with data.test={test} it leaves an empty part. "
+                "Choose fractions above 0 that add up to less than 1."
+            )
+        pixels, label = _images()
+        index = _split(label, split_seed, valid, test)
+        scaled = _standardised(pixels, index["train"])
+        self._parts = {
+            part: (torch.from_numpy(scaled[index_K]), torch.from_numpy(label[index_K]))
+            for part, index_K in index.items()
+        }
+        self.fingerprint = _fingerprint(self._parts)
+
+    def to(self, device: torch.device) -> Self:
+        placed = copy.copy(self)
+        placed._parts = {part: (x.to(device), y.to(device)) for part, (x, y) in self._parts.items()}
+        return placed
+
+    def size(self, part: str, partition: int) -> int:
+        return len(self._parts[part][1])
+
+    def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        pixels, label = self._parts[part]
+        return pixels[index_B], label[index_B]
+
+
+def _images() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    from sklearn.datasets import load_digits
+
+    pixels, label = load_digits(return_X_y=True)
+    return pixels, label.astype(np.int64)
+
+
+def _split(label: NDArray[np.int64], seed: int, valid: float, test: float) -> dict[str, NDArray[np.int64]]:
+    from sklearn.model_selection import train_test_split
+
+    count = len(label)
+    try:
+        rest, tested = train_test_split(np.arange(count), test_size=test, stratify=label, random_state=seed)
+        share = round(valid * count)  # of the whole, so it does not depend on the test part's size
+        trained, validated = train_test_split(rest, test_size=share, stratify=label[rest], random_state=seed)
+    except ValueError as error:  # a part smaller than the number of classes, or a seed out of range
+        remedy = "Change data.valid, data.test or data.split_seed."
+        raise ValueError(f"data.split_seed={seed}: the digits cannot be split so ({error}). {remedy}") from error
+    return {"train": trained, "valid": validated, "test": tested}
+
+
+def _standardised(pixels: NDArray[np.float64], train: NDArray[np.int64]) -> NDArray[np.float32]:
+    mean, deviation = pixels[train].mean(0), pixels[train].std(0)
+    # Of 16 grey levels: a pixel that varies by less than one counts as varying by one, so that a constant pixel
+    # gives 0 and one that is set in a handful of images gives no outliers.
+    scaled: NDArray[np.float32] = ((pixels - mean) / np.maximum(deviation, 1.0)).astype(np.float32)
+    return scaled
+
+
+def _fingerprint(parts: dict[str, tuple[Tensor, Tensor]]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for pixels, label in parts.values():
+        digest.update(pixels.numpy().tobytes())
+        digest.update(label.numpy().tobytes())
+    return digest.hexdigest()

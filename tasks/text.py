@@ -1,0 +1,211 @@
+"""Text as bytes: the next one from the last few."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .counts import whole
+
+# Not the library's own text: other people's packages, tests, what a build wrote (it differs between machines).
+FOREIGN = (
+    *("site-packages", "dist-packages", "test", "tests", "idle_test"),
+    *("__pycache__", "lib-dynload", "config-*", "_sysconfigdata*", "sitecustomize.py", "usercustomize.py"),
+)
+HIDDEN = (".*",)
+HELD = 0.1  # of a text, for validation, and again for the test
+
+
+class NextByte:
+    """Inputs int64 [B, context], the bytes before each target; targets int64 [B]; 256 classes.
+
+    path: a folder, of which the files whose names match `pattern` are read (hidden ones are not) and split *by
+    file*, 80 % for training, 10 % each for validation and test, in the order of a hash of split_seed and name;
+    or one file, split into three contiguous pieces of 80, 10 and 10 % of its bytes (`pattern` and split_seed do
+    not move them); or None: the source files of Python's own standard library. Every byte of the training part
+    is an example; of the others valid_size and test_size positions are drawn once, by split_seed.
+
+    Zeros stand before the beginning of a file, so no example sees another file; a text has none itself.
+    Raises ValueError for a path that is missing, empty, unreadable, too short or not text.
+    """
+
+    inputs, outputs, partitions = 256, 256, 1
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        pattern: str = "*.py",
+        context: int = 8,
+        split_seed: int = 0,
+        valid_size: int = 4096,
+        test_size: int = 16384,
+    ) -> None:
+        whole("data", 1, context=context, valid_size=valid_size, test_size=test_size)
+        whole("data", 0, split_seed=split_seed)
+        texts = _read(path, pattern, split_seed)
+        self.context = context
+        self._parts = {part: windows(texts_F, context) for part, texts_F in texts.items()}
+        for part, size in {"valid": valid_size, "test": test_size}.items():
+            every = self._parts[part]
+            if len(every) < size:
+                raise ValueError(
+                    f"data.path={_shown(path)}: too short, its {part} part has {len(every)} bytes, fewer than "
+                    f"data.{part}_size={size}. Take a longer text, or a smaller data.{part}_size."
+                )
+            self._parts[part] = every.sample(size, split_seed)
+        self.fingerprint = _fingerprint(self._parts)
+
+    def to(self, device: torch.device) -> Self:
+        placed = copy.copy(self)
+        placed._parts = {part: resident.to(device) for part, resident in self._parts.items()}
+        return placed
+
+    def size(self, part: str, partition: int) -> int:
+        return len(self._parts[part])
+
+    def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        return self._parts[part].fetch(index_B)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The bytes of one part, and where its examples are; no window is ever stored.
+
+    bytes_N: uint8, all files in a row, `context` zeros before each. first_F: int64, the number of each file's
+    first example. offset_C: int64, -context .. 0. place_K: int64, where in bytes_N the targets of a sample are;
+    None where every byte of a file is a target.
+    """
+
+    bytes_N: Tensor
+    first_F: Tensor
+    offset_C: Tensor
+    place_K: Tensor | None = None
+
+    def __len__(self) -> int:
+        if self.place_K is not None:
+            return len(self.place_K)
+        return len(self.bytes_N) - len(self.first_F) * (len(self.offset_C) - 1)
+
+    def places(self, index_B: Tensor) -> Tensor:
+        """Where in bytes_N the targets are: a byte lies behind the zeros of every file begun up to it."""
+        if self.place_K is not None:
+            return self.place_K[index_B]
+        begun_B = torch.searchsorted(self.first_F, index_B, right=True)
+        return index_B + begun_B * (len(self.offset_C) - 1)
+
+    def fetch(self, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        window = self.bytes_N[self.places(index_B).unsqueeze(-1) + self.offset_C].long()
+        return window[..., :-1], window[..., -1]
+
+    def sample(self, size: int, seed: int) -> Windows:
+        """`size` of the examples, without repetition."""
+        drawn = np.random.default_rng(seed).choice(len(self), size, replace=False, shuffle=False)
+        return replace(self, place_K=self.places(torch.from_numpy(np.sort(drawn))))
+
+    def to(self, device: torch.device) -> Windows:
+        place_K = None if self.place_K is None else self.place_K.to(device)
+        return Windows(self.bytes_N.to(device), self.first_F.to(device), self.offset_C.to(device), place_K)
+
+
+def windows(texts_F: Sequence[bytes], context: int) -> Windows:
+    """Every byte of those files, none of them empty, as an example."""
+    padded = b"".join(bytes(context) + text for text in texts_F)
+    first_F = np.cumsum([0, *(len(text) for text in texts_F[:-1])])
+    return Windows(
+        torch.from_numpy(np.frombuffer(padded, dtype=np.uint8).copy()),
+        torch.from_numpy(first_F.astype(np.int64)),
+        torch.arange(-context, 1),
+    )
+
+
+def _read(path: str | Path | None, pattern: str, seed: int) -> dict[str, list[bytes]]:
+    """The files of each part."""
+    root = Path(sysconfig.get_path("stdlib")) if path is None else Path(path).expanduser()
+    if str(path) == "" or not root.exists():
+        raise ValueError(f"data.path={path}: there is no such file or folder. Name one, or null for Python's own.")
+    if root.is_file():
+        return _pieces(_content(root, path), path)
+    names = _names(root, pattern, HIDDEN if path else FOREIGN, path)
+    texts = {name: text for name in names if (text := _content(root / name, path))}
+    if len(texts) < 3:
+        raise ValueError(
+            f"data.path={_shown(path)}: {len(texts)} non-empty files match data.pattern={pattern}, and three are "
+            "needed: training, validation and test share none. Change data.pattern, or name a single file, "
+            "which is cut into three pieces."
+        )
+    return _by_file(texts, seed)
+
+
+def _names(root: Path, pattern: str, skipped: Sequence[str], path: str | Path | None) -> list[str]:
+    """Files below `root`, relative and in order."""
+
+    def taken(name: str) -> bool:
+        return not any(fnmatchcase(name, skip) for skip in skipped)
+
+    def refuse(error: OSError) -> None:
+        raise _unreadable(path, error)
+
+    found = []
+    for folder, inner, files in os.walk(root, onerror=refuse):
+        inner[:] = filter(taken, inner)
+        here = Path(folder).relative_to(root)
+        found += [(here / name).as_posix() for name in files if taken(name) and fnmatchcase(name, pattern)]
+    return sorted(found)
+
+
+def _content(file: Path, path: str | Path | None) -> bytes:
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if 0 in text:
+        raise ValueError(
+            f"data.path={_shown(path)}: {file} is not text, it holds zero bytes (UTF-16 does too). "
+            "Choose text files with data.pattern, or save it as UTF-8."
+        )
+    return text
+
+
+def _pieces(text: bytes, path: str | Path | None) -> dict[str, list[bytes]]:
+    held = int(len(text) * HELD)
+    if held == 0:
+        raise ValueError(f"data.path={path}: too short, it has {len(text)} bytes. Name a longer text or a folder.")
+    return {"train": [text[: -2 * held]], "valid": [text[-2 * held : -held]], "test": [text[-held:]]}
+
+
+def _by_file(texts: dict[str, bytes], seed: int) -> dict[str, list[bytes]]:
+    order = sorted(texts, key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode(errors="surrogateescape")).digest())
+    held = max(1, round(len(order) * HELD))
+    names = {"valid": order[:held], "test": order[held : 2 * held], "train": order[2 * held :]}
+    return {part: [texts[name] for name in names[part]] for part in ("train", "valid", "test")}
+
+
+def _fingerprint(parts: dict[str, Windows]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts.values():
+        for tensor in (part.bytes_N, part.first_F, part.place_K):
+            if tensor is not None:
+                digest.update(tensor.numpy().data)
+    return digest.hexdigest()
+
+
+def _unreadable(path: str | Path | None, error: OSError) -> ValueError:
+    return ValueError(
+        f"data.path={_shown(path)}: {error.filename} cannot be read ({error.strerror}). "
+        "Make it readable, or leave it out with data.pattern."
+    )
+
+
+def _shown(path: str | Path | None) -> str:
+    return "null (the standard library)" if path is None else str(path)
