@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -197,12 +198,11 @@ def _made(key: str, instantiate: Any, node: Any, **given: Any) -> Any:
     try:
         return instantiate(node, **given)
     except Exception as error:  # Hydra wraps whatever the constructor raises
-        cause = error.__cause__ or error
-        if isinstance(cause, InputError):
-            raise cause from error
-        raise InputError(
-            key, None, str(cause).splitlines()[0].rstrip("."), f"See conf/{key}/ for what there is"
-        ) from error
+        said = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+        if re.match(r"(data|model|task)\.\w+", said):  # it names the key, the value and the way out itself
+            where, _, rest = said.partition(": ")
+            raise InputError(where, None, *(rest.rsplit(". ", 1) if ". " in rest else (rest, "Change it"))) from error
+        raise InputError(key, None, said, f"See conf/{key}/ for what there is") from error
 
 
 # --- the other verbs ---------------------------------------------------------------------------------

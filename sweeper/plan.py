@@ -88,7 +88,7 @@ def planned(
     _check_search(search)
     if train["precision"] not in PRECISIONS:
         raise InputError("train.precision", train["precision"], "not a precision", f"Choose {' or '.join(PRECISIONS)}")
-    _try_out(task)
+    _try_out(task, numbers, hparams)
     question = {
         **described,
         "fingerprint": task.fingerprint,
@@ -221,25 +221,27 @@ def _plain_dimension(value: Dimension | Value) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _try_out(task: Task) -> None:
-    """Two examples through a fresh model, so that a wrong shape is told now and not as twenty failed trials."""
+def _try_out(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | Value]) -> None:
+    """An example or two through a fresh model, so that a wrong shape is told now and not as twenty failed trials."""
     import torch
 
+    tried = {key.removeprefix("model."): _any_of(hparams[key]) for key in numbers}
+    count = min(2, task.size("train", 0))
     try:
-        model = task.build(0)
-        inputs_B, target_B = task.fetch("train", 0, torch.arange(2))
+        model = task.build(0, **tried)
+        inputs_B, target_B = task.fetch("train", 0, torch.arange(count))
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             loss_B = task.loss(task.forward(model, inputs_B), target_B)
-    except InputError:
-        raise
     except Exception as error:
-        raise InputError(
-            "model", None, f"cannot be trained on these data ({type(error).__name__}: {error})", "Check model and data"
-        ) from error
-    if loss_B.shape != (2,):
-        raise InputError(
-            "model",
-            None,
-            f"the loss of two examples has the shape {tuple(loss_B.shape)}, not (2,)",
-            "Return one loss each",
-        )
+        told = f"cannot be trained on these data ({type(error).__name__}: {error})"
+        raise InputError("model", None, told, "Check model and data") from error
+    if loss_B.shape != (count,):
+        told = f"the loss of {count} examples has the shape {tuple(loss_B.shape)}"
+        raise InputError("model", None, told, "Return one loss for each")
+
+
+def _any_of(dimension: Dimension | Value) -> Value:
+    """One value that a trial could have."""
+    if isinstance(dimension, Range):
+        return dimension.low
+    return dimension.options[0] if isinstance(dimension, Choice) else dimension

@@ -13,11 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.plan import Plan
-from sweeper.question import Home, digest, locked, settle
+from sweeper.question import Home, differences, locked, settle
 from sweeper.types import InputError, Tracker, Trainer
+
+if TYPE_CHECKING:
+    from sweeper.search.study import Studies
+    from sweeper.tracking.spool import Spool
 
 log = logging.getLogger("sweeper")
 
@@ -26,7 +30,7 @@ Conclude = Callable[[Home, Tracker], None]
 Say = Callable[[str], None]
 
 CHECKPOINT_SECONDS = 60.0
-CURRENT_FORMAT = 1  # of the sweep's folder
+FORMAT = 1  # of the sweep's folder
 
 
 @dataclass(frozen=True)
@@ -62,30 +66,54 @@ def sweep(
     Raises InputError before anything is written if the sweep of that name asks another question, was begun with
     another trainer, or is being run by another process.
     """
+    from sweeper.tracking.spool import Spool
+    from sweeper.training.device import resolve_device
+
     home = settle(root, name or plan.name, plan.question, fresh=fresh)
+    begun_with = _trainer_kept(home, {**trainer, "device": resolve_device(device).type})
     built = _trainer(plan, trainer, device)
     with locked(home), _logged(home):
-        stored = _stored(home, plan, built, trainer)
-        try:
-            return _train(plan, home, stored, built, tracking, conclude, plain)
-        finally:
-            built.close()
+        search = _studies(plan, home)
+        _store(home, plan, search, begun_with)
+        spool = Spool(home.spool, search.round)
+        chosen = tracking.get("experiment")
+        spool.send(
+            uri=tracking["uri"], experiment=chosen or home.name, sweep_id=home.read()["id"], named=chosen is not None
+        )
+        ends = _Ends(plan.search["timeout"])
+        finished = _train(plan, home, search, built, spool, ends, plain)
+        built.close()
+        unsent = _finish(home, search.round, spool, tracking["flush_seconds"], conclude)
+    return Outcome(home, None if finished else ends.why, ends.signal, unsent)
 
 
 def _train(
-    plan: Plan,
-    home: Home,
-    stored: Plain,
-    trainer: Trainer,
-    tracking: Plain,
-    conclude: Conclude | None,
-    plain: bool | None,
-) -> Outcome:
+    plan: Plan, home: Home, search: Studies, trainer: Trainer, spool: Spool, ends: _Ends, plain: bool | None
+) -> bool:
+    """Rounds until all is done, or until it should end."""
     from sweeper import loop, terminal
-    from sweeper.search.study import Studies
-    from sweeper.tracking.spool import Spool
 
-    search = Studies(
+    shown = terminal.view(
+        search.progress(),
+        title=home.name,
+        reports=len(plan.report_steps),
+        direction=plan.objective["direction"],
+        metric=plan.objective["metric"],
+        plain=plain,
+    )
+    with shown as view, ends.caught(view.note):
+        return loop.run(
+            loop.Rooms(search, trainer, spool, view),
+            checkpoint=home.checkpoint,
+            stop=ends.stop,
+            due=_every(CHECKPOINT_SECONDS),
+        )
+
+
+def _studies(plan: Plan, home: Home) -> Studies:
+    from sweeper.search.study import Studies
+
+    return Studies(
         home.journal,
         plan.studies,
         seed=plan.search["seed"],
@@ -95,29 +123,9 @@ def _train(
         objective=plan.objective,
         untrained_loss=plan.task.untrained_loss,
     )
-    home.write(stored)
-    spool = Spool(home.spool, search.round)
-    spool.send(uri=tracking["uri"], experiment=tracking.get("experiment") or home.name, sweep_id=stored["id"])
-    ends = _Ends(plan.search["timeout"])
-    view = terminal.view(
-        search.progress(),
-        title=home.name,
-        reports=len(plan.report_steps),
-        direction=plan.objective["direction"],
-        metric=plan.objective["metric"],
-        plain=plain,
-    )
-    with view as shown, ends.caught(shown.note):
-        finished = loop.run(
-            loop.Rooms(search, trainer, spool, shown),
-            checkpoint=home.checkpoint,
-            stop=ends.stop,
-            due=_every(CHECKPOINT_SECONDS),
-        )
-    return Outcome(home, None if finished else ends.why, ends.signal, _finish(home, search, spool, tracking, conclude))
 
 
-def _finish(home: Home, search: Any, spool: Any, tracking: Plain, conclude: Conclude | None) -> int:
+def _finish(home: Home, round: int, spool: Spool, patience: float, conclude: Conclude | None) -> int:
     """Traces, tables and what the summary runs say; then wait a while for the sending. How much is unsent."""
     from sweeper.tracking.traces import write_parquet
 
@@ -125,9 +133,9 @@ def _finish(home: Home, search: Any, spool: Any, tracking: Plain, conclude: Conc
         spool.artifact(study, path)
     if conclude is not None:
         conclude(home, spool)
-    spool.commit(search.round)
-    spool.publish(search.round)
-    return int(spool.finish(tracking["flush_seconds"]))
+    spool.commit(round)
+    spool.publish(round)
+    return spool.finish(patience)
 
 
 # --- the trainer ------------------------------------------------------------------------------------
@@ -155,22 +163,27 @@ def _trainer(plan: Plan, node: Plain, device: str) -> Trainer:
 # --- what is stored ---------------------------------------------------------------------------------
 
 
-def _stored(home: Home, plan: Plan, trials: Mapping[str, int], trainer: Trainer, node: Plain) -> dict[str, Any]:
-    """The configuration to store: what was stored, with this command's families and limits.
+def _trainer_kept(home: Home, asked: Plain) -> Plain:
+    """The trainer that this sweep is trained with: stored with the first command and kept.
 
-    The trainer is stored with the first command and kept, because lanes and sequential training agree in float32
-    only up to rounding: another one is refused.
+    Lanes and sequential training, CPU and GPU agree in float32 only up to rounding, so another one is refused.
     """
-    before = home.read()
-    with_trainer = {"trainer": {**node, "device": trainer.device_type}}  # type: ignore[attr-defined]
-    if before and digest(before["trainer"]) != digest(with_trainer["trainer"]):
-        was = before["trainer"]
+    kept = home.read().get("trainer", asked)
+    other = differences(kept, asked)
+    if other:
         raise InputError(
-            "trainer",
+            "device" if other[0].startswith("device") else "trainer",
             None,
-            f"this sweep was begun with {was}, not {with_trainer['trainer']}, and float32 results would differ",
-            "Go on with that one, or start over with fresh=true",
+            f"this sweep was begun otherwise ({'; '.join(other)}), and float32 results would differ",
+            "Go on with what it was begun with, or start over with fresh=true",
         )
+    return dict(kept)
+
+
+def _store(home: Home, plan: Plan, search: Studies, trainer: Plain) -> None:
+    """The configuration: what was stored before, with this command's families and limits."""
+    before = home.read()
+    trials = {progress.study: progress.trials for progress in search.progress()}
     studies = {
         study.name: {
             "family": study.family.name,
@@ -181,17 +194,17 @@ def _stored(home: Home, plan: Plan, trials: Mapping[str, int], trainer: Trainer,
         }
         for study in plan.studies
     }
-    return {
-        "format": CURRENT_FORMAT,
-        "name": home.name,
-        "id": before.get("id") or uuid.uuid4().hex,
-        "version": _version(),
-        "question": dict(plan.question),
-        **with_trainer,
-        "seed": plan.search["seed"],
-        "untrained_loss": plan.task.untrained_loss,
-        "studies": {**before.get("studies", {}), **studies},
-    }
+    home.write(
+        {
+            "format": FORMAT,
+            "name": home.name,
+            "id": before.get("id") or uuid.uuid4().hex,
+            "version": _version(),
+            "question": dict(plan.question),
+            "trainer": trainer,
+            "studies": {**before.get("studies", {}), **studies},
+        }
+    )
 
 
 def _version() -> str:

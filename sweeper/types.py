@@ -290,7 +290,10 @@ class Trainer(Protocol):
 class Search(Protocol):
     """The studies of one sweep: which trial next, which to stop. The only writer of the journal."""
 
-    round: int  # the last committed one, 0 before the first
+    @property
+    def round(self) -> int:
+        """The last committed one, 0 before the first."""
+        ...
 
     def resume(self) -> list[tuple[tuple[Job, ...], int]]:
         """Trials that were running at the last commit, in family order, with the step of their last report (or 0)."""
