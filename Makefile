@@ -1,0 +1,64 @@
+# Commands of the project. The first one that needs it makes the environment (scripts/bootstrap.py).
+
+VENV   ?= .venv
+EXTRAS ?=
+ARGS   ?=
+PYTHON ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help sweep setup test ui lint bench clean
+MAKEFLAGS += --no-print-directory
+
+IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHONS   = $(or $(PYTHON),python3 python3.11 python3.12 python3.13)
+FOUND     = $(shell for p in $(PYTHONS); do $$p -c '$(IN_RANGE)' >/dev/null 2>&1 && { echo $$p; break; }; done)
+CHOSEN    = $(or $(FOUND),$(error Python 3.11, 3.12 or 3.13 is needed: tried $(PYTHONS). Install one, or name it: PYTHON=/path/to/python3.12))
+
+ifeq ($(VENV),0)
+# Your own Python and torch: nothing is installed, the package is linked together in build/checkout.
+MADE = $(CHOSEN) scripts/bootstrap.py --own --extras "$(NEEDS),$(EXTRAS)"
+RUN  = PYTHONPATH="$(CURDIR)/build/checkout$${PYTHONPATH:+:$$PYTHONPATH}" $(CHOSEN) -P
+else
+MADE = $(CHOSEN) scripts/bootstrap.py --venv "$(VENV)" --extras "$(NEEDS),$(EXTRAS)" $(if $(PYTHON),--this-python)
+RUN  = "$(VENV)/bin/python"
+endif
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  ARGS='...'   passed on: make sweep ARGS=\"schedule=cosine search.n_trials=5\""
+	@echo "  VENV=0       use your own Python and torch; or VENV=FOLDER for the environment ($(VENV))"
+	@echo "  PYTHON=...   which Python, 3.11 to 3.13;  EXTRAS=ray,...  extras of pyproject.toml"
+
+sweep: ## Sweep the learning-rate schedules: the main job (python -m sweeper)
+	@$(MADE)
+	@$(RUN) -m sweeper $(ARGS)
+
+setup: ## Only make the environment
+	@$(MADE)
+
+test: NEEDS := dev
+test: ## Run the tests (the quick ones; all: ARGS="-m ''")
+	@$(MADE)
+	@$(RUN) -m pytest $(ARGS)
+
+ui: ## Show the sweeps in the MLflow UI
+	@$(MADE)
+	@$(RUN) -m sweeper ui $(ARGS)
+
+lint: NEEDS := dev
+lint: ## Check style (ruff), types (mypy) and who imports whom (import-linter)
+	@$(MADE)
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check --quiet .
+	@$(RUN) -m mypy
+	@$(RUN) -c 'import sys; from importlinter.cli import lint_imports_command as main; sys.argv[0] = "lint-imports"; main()'
+
+bench: NEEDS := dev
+bench: ## Run the benchmarks
+	@$(MADE)
+	@for script in benchmarks/*.py; do $(RUN) "$$script" $(ARGS) || exit 1; done
+
+clean: ## Remove what set-up and tests made (.venv, caches); the sweeps stay
+	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,313 @@
+"""Make the environment that everything runs in, once: `.venv`, with the versions of constraints.txt. No dependencies.
+
+The environment is done when its stamp says so. The stamp is written last and names what it was made from, so
+an interrupted set-up never counts; without one the environment is made anew, with another one it is brought up
+to date. A finished set-up prints nothing. Called by the Makefile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+OLDEST, TOO_NEW = (3, 11), (3, 14)
+STAMP, LOCK, LOG = "setup.json", "setup.lock", "setup.log"
+CHECKOUT = ROOT / "build" / "checkout"  # where VENV=0 lays the package out; the Makefile names it too
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where the environment is")
+    parser.add_argument("--extras", default="", help="extras of pyproject.toml, separated by commas")
+    parser.add_argument("--this-python", action="store_true", help="made of this Python, even if another would do")
+    parser.add_argument("--own", action="store_true", help="install nothing: check this Python, lay the package out")
+    asked = parser.parse_args()
+    if not OLDEST <= sys.version_info[:2] < TOO_NEW:
+        fail(f"Python {sys.version.split()[0]} is out of range: it takes 3.11, 3.12 or 3.13")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = {extra for extra in re.split(r"[,\s]+", asked.extras) if extra}
+    if unknown := extras - set(project["project"]["optional-dependencies"]):
+        fail(f"no such extra: {', '.join(sorted(unknown))}")
+    if asked.own:
+        check_own(project, extras)
+        lay_out(project)
+        return 0
+    venv = asked.venv.absolute()
+    python = base_python() if asked.this_python else None
+    if not done(read_stamp(venv), venv, project, extras, python):
+        claim(venv)
+        with locked(venv):
+            if not done(read_stamp(venv), venv, project, extras, python):
+                set_up(venv, project, extras, python)
+    return 0
+
+
+def fail(sentence: str, details: Sequence[str] = ()) -> NoReturn:
+    """End with one line that says what is wrong and what to do, and, where it helps, pip's own words below it."""
+    print(f"set-up: {sentence}", *(f"    {line}" for line in details), sep="\n", file=sys.stderr)
+    sys.exit(1)
+
+
+# --- whether there is anything to do -------------------------------------------------------------------
+
+
+def base_python() -> str:
+    """The real file of this interpreter, outside any virtual environment."""
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def inputs(project: dict[str, Any]) -> str:
+    """Hash of all that decides what is installed; settings of linters are none of it."""
+    parts = [project["build-system"], project["project"], project["tool"]["setuptools"]]
+    text = json.dumps(parts, sort_keys=True) + (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    return hashlib.sha256(text.encode() + Path(__file__).read_bytes()).hexdigest()
+
+
+def read_stamp(venv: Path) -> dict[str, Any] | None:
+    try:
+        stamp = json.loads((venv / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return stamp if isinstance(stamp, dict) and stamp.keys() >= {"inputs", "extras", "python", "root"} else None
+
+
+def same_python(stamp: dict[str, Any], venv: Path, python: str | None) -> bool:
+    """Whether the environment's Python is still there, and is the one asked for (if one is)."""
+    now = os.path.realpath(venv / "bin" / "python")
+    return stamp["python"] == now and os.access(now, os.X_OK) and python in (None, now)
+
+
+def done(
+    stamp: dict[str, Any] | None, venv: Path, project: dict[str, Any], extras: set[str], python: str | None
+) -> bool:
+    if stamp is None or not same_python(stamp, venv, python):
+        return False
+    return bool(stamp["inputs"] == inputs(project) and stamp["root"] == str(ROOT) and extras <= set(stamp["extras"]))
+
+
+# --- one at a time ------------------------------------------------------------------------------------
+
+
+def claim(venv: Path) -> None:
+    """Make the folder; refuse one that somebody else made."""
+    if venv.is_dir() and any(venv.iterdir()) and not (venv / LOCK).exists():
+        fail(
+            f"{venv} was not made by this set-up. Remove it, choose another folder (VENV=.venv-sweeper), "
+            f"or use it as it is (VENV=0 PYTHON={venv}/bin/python)"
+        )
+    try:
+        venv.mkdir(parents=True, exist_ok=True)
+        (venv / LOCK).touch()
+    except OSError as error:
+        fail(f"{venv} cannot be written: {error.strerror}")
+
+
+@contextlib.contextmanager
+def locked(venv: Path) -> Iterator[None]:
+    """Alone in this environment. pip inherits the lock: should this process be killed, pip still holds it."""
+    with (venv / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Set-up: another one is at work here; waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
+        os.set_inheritable(lock.fileno(), True)
+        yield
+
+
+# --- the work -----------------------------------------------------------------------------------------
+
+
+def set_up(venv: Path, project: dict[str, Any], extras: set[str], python: str | None) -> None:
+    stamp = read_stamp(venv)
+    (venv / STAMP).unlink(missing_ok=True)
+    renewed = stamp is None or not same_python(stamp, venv, python)
+    wanted = sorted(extras if stamp is None else extras | set(stamp["extras"]) & extras_of(project))
+    version = sys.version.split()[0]
+    print(f"Set-up: {shown(venv)}, Python {version}, about 2 GB; once" if renewed else f"Set-up: {shown(venv)}")
+    (venv / LOG).write_text("", encoding="utf-8")
+    if renewed:
+        make_venv(venv)
+    names = f".[{','.join(wanted)}]" if wanted else "."
+    pip = [venv_python(venv), "-m", "pip", "install", "--no-compile", "-c", "constraints.txt"]
+    # Without isolation the build takes the pinned setuptools instead of fetching some other.
+    stage("packages", [*pip, "--no-build-isolation", "-e", names], venv)
+    # All cores at once, where pip would use one. Some packages ship templates that are no Python: not an error.
+    compileall = [venv_python(venv), "-W", "ignore", "-m", "compileall", "-q", "-j", "0"]
+    stage("bytecode", [*compileall, str(venv / "lib")], venv, may_fail=True)
+    write_stamp(venv, project, wanted)
+
+
+def extras_of(project: dict[str, Any]) -> set[str]:
+    return set(project["project"]["optional-dependencies"])
+
+
+def write_stamp(venv: Path, project: dict[str, Any], extras: Sequence[str]) -> None:
+    python = os.path.realpath(venv / "bin" / "python")
+    stamp = {"inputs": inputs(project), "extras": list(extras), "python": python, "root": str(ROOT)}
+    unfinished = venv / f"{STAMP}.new"
+    unfinished.write_text(json.dumps(stamp), encoding="utf-8")
+    unfinished.replace(venv / STAMP)
+
+
+def make_venv(venv: Path) -> None:
+    """An empty environment with the pinned pip and setuptools, also where Debian left out ensurepip."""
+    for entry in venv.iterdir():
+        if entry.name in (LOCK, LOG):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    ours = importlib.util.find_spec("ensurepip") is not None
+    if not ours and importlib.util.find_spec("pip") is None:
+        fail(
+            "this Python has neither ensurepip nor pip. On Debian and Ubuntu: apt-get install "
+            f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+        )
+    base = base_python()
+    stage("environment", [base, "-m", "venv", *([] if ours else ["--without-pip"]), str(venv)], venv)
+    python = venv_python(venv)
+    pip = [python, "-m", "pip"] if ours else [base, "-m", "pip", "--python", python]
+    stage("pip", [*pip, "install", "-U", "-c", "constraints.txt", "pip", "setuptools"], venv)
+
+
+def venv_python(venv: Path) -> str:
+    return str(venv / "bin" / "python")
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def stage(name: str, command: Sequence[str], venv: Path, may_fail: bool = False) -> None:
+    """Run one command: a line on the terminal, its output in the log, the reason if it fails."""
+    live = sys.stdout.isatty()
+    began = time.monotonic()
+    print(f"  {name:<12}", end="", flush=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        close_fds=False,  # for the lock
+    )
+    lines: list[str] = []
+    assert process.stdout is not None
+    with (venv / LOG).open("a", encoding="utf-8") as log:
+        for line in process.stdout:
+            log.write(line)
+            lines.append(line.rstrip())
+            if live:
+                print(f"\r  {name:<12} {doing(line):<60}", end="", flush=True)
+    code = process.wait()
+    if live:
+        print(f"\r  {name:<12} {'':<60}\r  {name:<12}", end="")
+    if code and not may_fail:
+        print(" failed", flush=True)
+        sentence, details = explained(lines, name)
+        fail(f"{sentence}. All of it: {shown(venv / LOG)}", details)
+    print(f" {time.monotonic() - began:5.0f} s", flush=True)
+
+
+def doing(line: str) -> str:
+    """What a line of pip's says it is at, short."""
+    said = re.match(r"\s*(Collecting|Downloading|Building|Installing)\s+([^\s=<>;(]+)", line)
+    return f"{said[1].lower()} {said[2].rpartition('/')[2]}"[:60] if said else ""
+
+
+def explained(lines: Sequence[str], name: str) -> tuple[str, list[str]]:
+    """Why a command failed, in a sentence, with the lines of it that say more."""
+    text = "\n".join(lines)
+    errors = [line for line in lines if line.lstrip().lower().startswith("error")]
+    if re.search(r"No space left on device|Errno 28", text):
+        return "the disk is full: about 3 GB are needed", []
+    if re.search(r"NewConnectionError|ConnectTimeout|NameResolutionError|Connection refused|Network is unreach", text):
+        return "pip reaches no package index: is this machine offline, or behind a proxy (PIP_PROXY)", []
+    if re.search(r"Read timed out|ReadTimeoutError|IncompleteRead|Connection reset|Connection broken", text):
+        return "the connection broke while pip was downloading: run it again", []
+    if re.search(r"No matching distribution", text):
+        return "pip finds no release for this Python and machine", errors[-2:]
+    return f"{name} failed", list(errors[-5:] or lines[-5:])
+
+
+# --- VENV=0 -------------------------------------------------------------------------------------------
+
+
+def check_own(project: dict[str, Any], extras: set[str]) -> None:
+    """Say in one line what this Python lacks. A torch beyond the tested range is told, not refused."""
+    needed = list(project["project"]["dependencies"])
+    for extra in sorted(extras):
+        needed += project["project"]["optional-dependencies"][extra]
+    missing = []
+    for requirement in needed:
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+        wanted = re.sub(r"^[\w.-]+(\[[^]]*\])?", "", requirement)
+        try:
+            has = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            missing.append(requirement)
+            continue
+        if within(has, wanted):
+            continue
+        if name == "torch":
+            print(f"set-up: torch {has} is not in the tested range {wanted}; going on with it", file=sys.stderr)
+        else:
+            missing.append(requirement)
+    if missing:
+        quoted = " ".join(f"'{requirement}'" for requirement in missing)
+        fail(f"VENV=0 installs nothing, and this Python lacks something. Say: {sys.executable} -m pip install {quoted}")
+
+
+def within(version: str, wanted: str) -> bool:
+    """Whether a version satisfies a specifier; taken for granted where `packaging` is not there to tell."""
+    try:
+        from packaging.specifiers import SpecifierSet
+    except ImportError:
+        return True
+    return bool(SpecifierSet(wanted, prereleases=True).contains(version))
+
+
+def lay_out(project: dict[str, Any]) -> None:
+    """The package as pyproject's package-dir maps it, by links: what an editable install does, outside the Python."""
+    package = CHECKOUT / "sweeper"
+    package.mkdir(parents=True, exist_ok=True)
+    places = {path.name: path for path in (ROOT / "sweeper").iterdir() if path.name != "__pycache__"}
+    for name, folder in project["tool"]["setuptools"]["package-dir"].items():
+        places[name.removeprefix("sweeper.")] = ROOT / folder
+    for link in package.iterdir():
+        if link.is_symlink() and (link.name not in places or link.readlink() != places[link.name]):
+            link.unlink()
+    for name, target in places.items():
+        with contextlib.suppress(FileExistsError):
+            (package / name).symlink_to(target)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nset-up: interrupted; the next one starts afresh", file=sys.stderr)
+        sys.exit(130)
