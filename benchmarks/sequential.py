@@ -1,0 +1,174 @@
+"""SequentialTrainer against a plain tuned PyTorch loop and the loop that most people write, in one interleaved run.
+
+    python benchmarks/sequential.py [--repeats 9] [--steps 1000] [--report-every 50]
+
+tuned: resident data, torch.randperm batches, fused optimizer, no host read between reports.
+user: DataLoader, LambdaLR, loss.item() at every update. Both without evaluation; the trainer's job has none either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from sweeper.training.device import intra_op_threads, threads_for
+from sweeper.training.sequential import SequentialTrainer
+from sweeper.types import Job, JobId
+
+EXAMPLES, FEATURES, CLASSES = 1437, 64, 10
+CASES = {  # width, depth, batch size, dropout
+    "MLP 64-128-10, batch 64": (128, 1, 64, 0.0),
+    "the same with dropout 0.1": (128, 1, 64, 0.1),
+    "MLP 64-512-512-10, batch 64": (512, 2, 64, 0.0),
+}
+OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "SGD": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    "AdamW": (torch.optim.AdamW, {"weight_decay": 0.01}),
+}
+
+
+class Digits:
+    """Classification of noise: what is timed does not depend on what is learnt."""
+
+    fingerprint, untrained_loss, loss_bound = "noise", 2.3, 1e9
+
+    def __init__(self, width: int, depth: int, dropout: float) -> None:
+        self.shape = width, depth, dropout
+        draw = torch.Generator().manual_seed(0)
+        self.x = torch.randn(EXAMPLES, FEATURES, generator=draw)
+        self.y = torch.randint(CLASSES, (EXAMPLES,), generator=draw)
+
+    def to(self, device: torch.device) -> Digits:
+        self.x, self.y = self.x.to(device), self.y.to(device)
+        return self
+
+    def size(self, part: str, partition: int) -> int:
+        return EXAMPLES
+
+    def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        return self.x[index_B], self.y[index_B]
+
+    def build(self, seed: int, **numbers: Any) -> nn.Module:
+        width, depth, dropout = self.shape
+        layers: list[nn.Module] = []
+        for fan_in in [FEATURES, *[width] * (depth - 1)]:
+            layers += [nn.Linear(fan_in, width), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+        return nn.Sequential(*layers, nn.Linear(width, CLASSES))
+
+    def forward(self, model: nn.Module, inputs_B: Any) -> Any:
+        return model(inputs_B)
+
+    def loss(self, output_B: Any, target_B: Tensor) -> Tensor:
+        return functional.cross_entropy(output_B, target_B, reduction="none")
+
+    def metrics(self, output: Any, target: Tensor) -> dict[str, float]:
+        return {}
+
+
+def ours(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str) -> None:
+    kind, options = OPTIMIZERS[name]
+    optimizer = {"_target_": f"torch.optim.{kind.__name__}", **options}
+    trainer = SequentialTrainer(task, optimizer, batch_size=batch_size, device=device)
+    reports = (*range(every, len(lr_S), every), len(lr_S))
+    job = Job(JobId("s", 0, 0), "cosine", {}, 0, lr_S, reports, parts=("train",))
+    trainer.start([job])
+    for _ in reports:
+        list(trainer.advance([job.id]))
+
+
+def tuned(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str) -> None:
+    kind, options = OPTIMIZERS[name]
+    model = task.build(0).to(device)
+    optimizer = kind(model.parameters(), lr=1e-3, fused=True, **options)
+    group = optimizer.param_groups[0]
+    size = sum(parameter.numel() for parameter in model.parameters())
+    rows = len(lr_S) * batch_size
+    epochs = -(-rows // EXAMPLES)
+    with intra_op_threads(threads_for("auto", size, batch_size)):
+        order = torch.cat([torch.randperm(EXAMPLES) for _ in range(epochs)])[:rows].view(-1, batch_size).to(device)
+        losses = []
+        for step, (index, lr) in enumerate(zip(order.unbind(), lr_S.tolist(), strict=True), 1):
+            group["lr"] = lr
+            x, y = task.fetch("train", 0, index)
+            loss = functional.cross_entropy(model(x), y)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+            if step % every == 0:
+                torch.stack(losses).cpu()
+                losses.clear()
+
+
+def user(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str) -> None:
+    kind, options = OPTIMIZERS[name]
+    model = task.build(0).to(device)
+    optimizer = kind(model.parameters(), lr=1.0, **options)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: lr_S[min(t, len(lr_S) - 1)])
+    loader = DataLoader(TensorDataset(task.x.cpu(), task.y.cpu()), batch_size, shuffle=True, drop_last=True)
+    step, history = 0, []
+    while step < len(lr_S):
+        for inputs, target in loader:
+            x, y = inputs.to(device), target.to(device)
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            history.append(loss.item())
+            step += 1
+            if step == len(lr_S):
+                break
+
+
+LOOPS: dict[str, Callable[..., None]] = {"sweeper": ours, "tuned": tuned, "user": user}
+
+
+def compare(case: str, name: str, repeats: int, steps: int, every: int, device: str) -> None:
+    width, depth, batch_size, dropout = CASES[case]
+    task = Digits(width, depth, dropout).to(torch.device(device))
+    lr_S = 0.01 * (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
+    rates: dict[str, list[float]] = {loop: [] for loop in LOOPS}
+    for repeat in range(repeats + 1):
+        for loop, train in LOOPS.items():
+            began = time.perf_counter()
+            train(task, name, batch_size, lr_S, every, device)
+            if device != "cpu":
+                torch.cuda.synchronize()
+            if repeat:  # the first warms up
+                rates[loop].append(steps / (time.perf_counter() - began))
+    against = {
+        loop: statistics.median(one / other for one, other in zip(rates["sweeper"], rates[loop], strict=True))
+        for loop in ("tuned", "user")
+    }
+    shown = "  ".join(f"{loop} {statistics.median(rate):7.0f}/s" for loop, rate in rates.items())
+    print(f"{case:28} {name:6} {shown}   x tuned {against['tuned']:.2f}  x user {against['user']:.2f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--report-every", type=int, default=50)
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    card = torch.cuda.get_device_name() if given.device.startswith("cuda") else "no GPU used"
+    machine = f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} threads, {card}"
+    print(f"{machine}, torch {torch.__version__}; updates a second, medians of {given.repeats} interleaved runs")
+    for case in CASES:
+        for name in OPTIMIZERS:
+            compare(case, name, given.repeats, given.steps, given.report_every, given.device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Where training runs: which device, with how many threads, by which algorithms; and who waits in host memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from sweeper.types import InputError
+
+Threads = Literal["auto"] | int
+SMALL_UPDATE = 1_000_000  # parameters x examples of a batch; below it a second thread gains nothing (measured)
+WAIT_SHARE = 0.5  # of the device's memory in use: beyond it, models wait for their turn in host memory
+
+
+def resolve_device(name: str) -> torch.device:
+    """auto: cuda, else mps, else cpu; or a device by torch's name ("cuda:1"). Raises InputError."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    remedy = "Use auto, cpu, cuda, cuda:1 or mps."
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError("device", name, "is no device of torch", remedy) from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise InputError("device", name, "is not supported", remedy)
+    cards = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= cards:
+        raise InputError("device", name, f"torch sees {cards} CUDA devices here", remedy)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device", name, "torch sees no Apple GPU here", remedy)
+    return device
+
+
+def threads_for(threads: Threads, parameters: int, batch_size: int) -> int:
+    """Threads of one operation on the CPU; auto: one for small updates, else as many as torch would take."""
+    if threads != "auto":
+        return threads
+    return 1 if parameters * batch_size < SMALL_UPDATE else torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def intra_op_threads(threads: int) -> Iterator[None]:
+    """That many threads within; the caller's number afterwards."""
+    before = torch.get_num_threads()
+    if threads == before:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Algorithms that give the same bits again. On a CPU torch's are; an operation that has none on a GPU warns."""
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    mode = torch.get_deterministic_debug_mode()
+    deterministic: Any = torch.utils.deterministic  # its property is unknown to type checkers
+    fill = deterministic.fill_uninitialized_memory
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        deterministic.fill_uninitialized_memory = False
+        torch.backends.cudnn.benchmark = False
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        deterministic.fill_uninitialized_memory = fill
+        torch.backends.cudnn.benchmark = benchmark
+
+
+class Waiting:
+    """A model and its optimizer while they wait in host memory; `back` returns every tensor to where it was."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self._model = model
+        self._moved: list[tuple[dict[str, Any], str, torch.device]] = []
+        for state in optimizer.state.values():
+            for name, value in state.items():
+                if isinstance(value, torch.Tensor) and value.device.type != "cpu":
+                    self._moved.append((state, name, value.device))
+                    state[name] = value.cpu()
+        model.to("cpu")
+
+    def back(self, device: torch.device) -> None:
+        self._model.to(device)
+        for state, name, where in self._moved:
+            state[name] = state[name].to(where)
+
+
+def is_crowded(device: torch.device) -> bool:
+    """Whether so much of the device's memory is in use that models should wait elsewhere."""
+    if device.type != "cuda":
+        return False
+    total = torch.cuda.get_device_properties(device).total_memory
+    return torch.cuda.memory_allocated(device) > WAIT_SHARE * total

@@ -1,0 +1,104 @@
+"""The loss and the metrics of a whole part, in batches as large as memory likes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sweeper.types import Task
+
+BATCH_BYTES = 2**26  # of a module's largest output; a function of the model alone, so that sums do not vary
+
+
+def evaluate(task: Task, model: nn.Module, part: str, partition: int, device: torch.device) -> dict[str, float]:
+    """`<part>/loss`, the mean over its examples (summed in float64), and the task's metrics as `<part>/<name>`."""
+    size, dtype = task.size(part, partition), dtype_of(model)
+    losses: list[Tensor] = []
+    outputs: list[Any] = []
+    targets: list[Tensor] = []
+    with torch.no_grad(), evaluating(model):
+        rows = rows_at_once(task, model, part, partition, device)
+        for first in range(0, size, rows):
+            index_B = torch.arange(first, min(first + rows, size), device=device)
+            output_B, target_B = forward(task, model, dtype, part, partition, index_B)
+            losses.append(task.loss(output_B, target_B))
+            outputs.append(output_B)
+            targets.append(target_B)
+        metrics = task.metrics(joined(outputs), joined(targets))
+    loss = torch.cat(losses).cpu().double().mean().item()
+    return {f"{part}/loss": loss} | {f"{part}/{name}": float(value) for name, value in metrics.items()}
+
+
+def forward(
+    task: Task, model: nn.Module, dtype: torch.dtype, part: str, partition: int, index_B: Tensor
+) -> tuple[Any, Tensor]:
+    """Output of the model and targets of these examples; floating inputs and targets in the model's precision."""
+    inputs_B, target_B = task.fetch(part, partition, index_B)
+    return task.forward(model, cast(inputs_B, dtype)), cast(target_B, dtype)
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The precision of its parameters."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def cast(value: Any, dtype: torch.dtype) -> Any:
+    """The floating tensors of a tensor, tuple, list or mapping in `dtype`; all else as it is."""
+    if isinstance(value, Tensor):
+        return value.to(dtype) if value.is_floating_point() and value.dtype != dtype else value
+    if isinstance(value, tuple | list):
+        items = [cast(item, dtype) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, dict):
+        return {key: cast(item, dtype) for key, item in value.items()}
+    return value
+
+
+def joined(batches: list[Any]) -> Any:
+    """Batches of tensors, or of tuples, lists or mappings of tensors, as one."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    if isinstance(first, Tensor):
+        return torch.cat(batches)
+    if isinstance(first, tuple | list):
+        items = [joined(list(column)) for column in zip(*batches, strict=True)]
+        return type(first)(*items) if hasattr(first, "_fields") else type(first)(items)
+    if isinstance(first, dict):
+        return {key: joined([batch[key] for batch in batches]) for key in first}
+    return first
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within; afterwards each module is as it was (a frozen BatchNorm stays frozen)."""
+    training = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, was in training:
+            module.training = was
+
+
+def rows_at_once(task: Task, model: nn.Module, part: str, partition: int, device: torch.device) -> int:
+    """Examples in one batch: as many as keep the largest output of any module below BATCH_BYTES, seen on one or two."""
+    probe = torch.arange(min(2, task.size(part, partition)), device=device)
+    largest = 1
+
+    def look(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            largest = max(largest, output.numel() * output.element_size())
+
+    hooks = [module.register_forward_hook(look) for module in model.modules()]
+    try:
+        forward(task, model, dtype_of(model), part, partition, probe)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(1, BATCH_BYTES * len(probe) // largest)

@@ -1,0 +1,164 @@
+"""The optimizer: built from its configuration and a trial's numbers; LR and momentum set exactly, update by update."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from sweeper.types import InputError, Value
+
+Config = Mapping[str, Any]
+Optimizer = torch.optim.Optimizer
+ANY_LR = 1e-3  # for a constructor; every update sets its own before it
+
+
+def check_optimizer(config: Config) -> None:
+    """Refuse, before anything is trained, a configuration that no schedule could use.
+
+    config: {"_target_": import path, option: value, ...} without `lr`, which is the schedule's.
+    Raises InputError: unknown import path or option, no option `lr`, a step that needs a closure, values that
+    the optimizer refuses.
+    """
+    target = _target(config)
+    _check_names(target, _own_options(config))
+    names = _option_names(target)
+    if names is not None and "lr" not in names:
+        raise _unusable(config, "has no option lr, so no schedule can set it")
+    _check_trial_run(target, config)
+
+
+def check_names(config: Config, hparams: Mapping[str, Value]) -> None:
+    """Refuse a trial's "optimizer.<option>" that the optimizer does not have."""
+    _check_names(_target(config), options_of(hparams, "optimizer"))
+
+
+def takes_momentum(config: Config) -> bool:
+    """Whether a schedule can set its momentum: `momentum` of SGD and RMSprop, the first of `betas` of Adam."""
+    optimizer = _target(config)([nn.Parameter(torch.zeros(1))], lr=ANY_LR, **_own_options(config))
+    return all("momentum" in group or "betas" in group for group in optimizer.param_groups)
+
+
+def make_optimizer(config: Config, hparams: Mapping[str, Value], model: nn.Module) -> Optimizer:
+    """The optimizer of a model on its device, with torch's fused update where it has one (the fastest, measured)."""
+    target = _target(config)
+    options = {**_own_options(config), **options_of(hparams, "optimizer")}
+    if _may_fuse(target, options, model):
+        try:
+            return _built(target, model, {**options, "fused": True})
+        except RuntimeError:  # fused on another kind of device than this one
+            pass
+    return _built(target, model, options)
+
+
+def set_numbers(optimizer: Optimizer, lr: float, momentum: float | None) -> None:
+    """What the next update uses, in every group, as given: no product, no rounding."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+        if momentum is None:
+            continue
+        if "momentum" in group:
+            group["momentum"] = momentum
+        else:
+            group["betas"] = (momentum, *group["betas"][1:])
+
+
+def options_of(hparams: Mapping[str, Value], owner: str) -> dict[str, Value]:
+    """The numbers of "optimizer" or "model" out of a trial's, by the name that their owner knows."""
+    prefix = f"{owner}."
+    return {key.removeprefix(prefix): value for key, value in hparams.items() if key.startswith(prefix)}
+
+
+def _target(config: Config) -> Callable[..., Optimizer]:
+    path = config.get("_target_")
+    if not isinstance(path, str) or "." not in path:
+        raise InputError("optimizer._target_", path, "is no import path", "Write one such as torch.optim.SGD.")
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise InputError("optimizer._target_", path, f"cannot be imported ({error})", "Is it installed?") from error
+    except AttributeError as error:
+        names = [name for name in dir(importlib.import_module(module)) if not name.startswith("_")]
+        raise InputError(
+            "optimizer._target_", path, f"{module} has no {name}", _did_you_mean(name, names, module)
+        ) from error
+    if not callable(found):
+        raise InputError("optimizer._target_", path, "cannot be called", "Name a class such as torch.optim.SGD.")
+    return found  # type: ignore[no-any-return] # a person's class; _check_trial_run calls it
+
+
+def _own_options(config: Config) -> dict[str, Any]:
+    """The constructor arguments; lists become tuples, which is what torch documents (betas)."""
+    options = {str(key): value for key, value in config.items() if key != "_target_"}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+
+
+def _option_names(target: Callable[..., Any]) -> tuple[str, ...] | None:
+    """Names of its arguments after the parameters; None where it takes any (**kwargs)."""
+    parameters = list(inspect.signature(target).parameters.values())
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return tuple(parameter.name for parameter in parameters[1:] if parameter.kind is not parameter.VAR_POSITIONAL)
+
+
+def _check_names(target: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    names = _option_names(target)
+    for name, value in options.items():
+        if name == "lr":
+            raise InputError("optimizer.lr", value, "the schedule sets the learning rate", "Use peak_lr instead.")
+        if names is not None and name not in names:
+            problem = f"no such option of {_name(target)}"
+            raise InputError(f"optimizer.{name}", value, problem, _did_you_mean(name, set(names) - {"lr"}))
+
+
+def _check_trial_run(target: Callable[..., Any], config: Config) -> None:
+    """Build it for one parameter: the optimizer's own checks of its values."""
+    options = _own_options(config)
+    try:
+        optimizer = target([nn.Parameter(torch.zeros(2, 2))], lr=ANY_LR, **options)
+    except Exception as error:
+        shown = ", ".join(f"{key}={value}" for key, value in options.items()) or "no options"
+        message = str(error).rstrip(".")
+        raise InputError("optimizer", _name(target), f"refuses {shown}: {message}", "Change these options.") from error
+    if not isinstance(optimizer, Optimizer):
+        raise _unusable(config, "is no torch.optim.Optimizer")
+    if any("lr" not in group for group in optimizer.param_groups):
+        raise _unusable(config, "keeps no lr in its groups, so no schedule can set it")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise _unusable(config, "evaluates the loss several times in an update, by a closure, which is not supported")
+
+
+def _unusable(config: Config, problem: str) -> InputError:
+    return InputError("optimizer._target_", config["_target_"], problem, "Choose another, such as torch.optim.AdamW.")
+
+
+def _built(target: Callable[..., Optimizer], model: nn.Module, options: Config) -> Optimizer:
+    return target(list(model.parameters()), lr=ANY_LR, **options)
+
+
+def _may_fuse(target: Callable[..., Any], options: Config, model: nn.Module) -> bool:
+    """Whether to ask for the fused update: not where a person chose, nor where torch's does not cover the model."""
+    names = _option_names(target)
+    sparse = any(getattr(module, "sparse", False) for module in model.modules())
+    floating = all(parameter.is_floating_point() for parameter in model.parameters())
+    chosen = any(options.get(name) is not None for name in ("fused", "foreach"))
+    special = any(options.get(name) for name in ("capturable", "differentiable"))
+    return names is not None and "fused" in names and floating and not (sparse or chosen or special)
+
+
+def _did_you_mean(name: str, names: Any, module: str = "") -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {module + '.' if module else ''}{close[0]}?"
+    return "There are: " + ", ".join(sorted(names)[:12]) + "."
+
+
+def _name(target: Callable[..., Any]) -> str:
+    return getattr(target, "__name__", str(target))

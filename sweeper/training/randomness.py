@@ -1,0 +1,226 @@
+"""Randomness that is counted, not drawn: a hash, and batch order and dropout made of it.
+
+Every function here is pure integer arithmetic, the same text for Python's int, NumPy's int64 and torch's int64,
+and equal bit for bit in all three. Words are 32 bits wide and held in 64, and both multipliers are below 2^31,
+so no product overflows. See docs/decisions/0002-counted-randomness.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Words = TypeVar("Words", int, NDArray[np.int64], Tensor)
+
+MASK = 0xFFFF_FFFF
+GOLDEN = 0x9E37_79B9  # 2^32 / golden ratio: consecutive multiples lie far apart
+SMALL = 256  # examples; rings of fewer than 16 need more turns before every order is equally likely (measured)
+ORDER, DROPOUT, TURN, EVALUATION = range(4)  # what a key is for, its second word
+
+
+def mix(word: Words) -> Words:
+    """A permutation of the 32-bit words in which each bit of `word` turns half of the result's.
+
+    Wellons' form x ^= x >> a; x *= m; ... with TheIronBorn's constants (hash-prospector issue 19, bias 0.107).
+    """
+    word = word ^ (word >> 16)
+    word = word * 0x21F0_AAAD & MASK
+    word = word ^ (word >> 15)
+    word = word * 0x735A_2D97 & MASK
+    return word ^ (word >> 15)
+
+
+def key_of(*words: Any) -> Any:
+    """A 32-bit key of whole numbers or int64 arrays that broadcast; each counts modulo 2^32, order matters."""
+    key: Any = GOLDEN
+    for word in words:
+        key = mix((key + GOLDEN & MASK) ^ (word & MASK))
+    return key
+
+
+# --- batch order ------------------------------------------------------------------------------------
+
+
+def example_index(seed: Any, place: Any, size: int) -> Any:
+    """Which example stands at `place` of the endless row of epochs 0, 1, ..., each a permutation of `size`.
+
+    place: int64 array or tensor, epoch * size + position, broadcastable against seed. Nothing but the places asked
+    for is computed, and nothing is read back from a device.
+    """
+    return permuted(key_of(seed, ORDER, place // size), place % size, size)
+
+
+def permuted(key: Any, position: Any, size: int) -> Any:
+    """Where the permutation of 0 .. size - 1 named by `key` sends `position`.
+
+    The numbers are laid out in rows of about sqrt(size). In turn every column, then every row is rotated by a
+    hash of the key and its number: a Feistel network (two halves, each moved by a hash of the other) whose last
+    row may be short, so that it permutes exactly `size` numbers and never has to walk out of a larger domain.
+    """
+    width = math.isqrt(size - 1) + 1
+    rows = -(-size // width)
+    last = size - (rows - 1) * width
+    row, column = position // width, position % width
+    for turn in range(0, 16 if size < SMALL else 8, 2):
+        row = _rotated(row, mix(_round_key(key, turn) ^ column), (column < last) + (rows - 1))
+        column = _rotated(column, mix(_round_key(key, turn + 1) ^ row), last + (width - last) * (row < rows - 1))
+    return row * width + column
+
+
+def batches(seed: int, first: int, until: int, batch_size: int, size: int) -> NDArray[np.int64]:
+    """The examples of updates first .. until - 1: int64 [S, B]. Every batch is full: it runs on into the next epoch."""
+    place = np.arange(first * batch_size, until * batch_size, dtype=np.int64)
+    index: NDArray[np.int64] = example_index(seed, place, size)
+    return index.reshape(until - first, batch_size)
+
+
+def _round_key(key: Any, turn: int) -> Any:
+    return key + (turn + 1) * GOLDEN & MASK
+
+
+def _rotated(place: Any, word: Any, length: Any) -> Any:
+    """`place` moved on by `word` / 2^32 of a ring of `length`."""
+    place = place + (word * length >> 32)
+    return place - length * (place >= length)
+
+
+# --- dropout ----------------------------------------------------------------------------------------
+
+
+def kept(key: int, probability: float, rows: int, elements: int, device: torch.device) -> Tensor:
+    """Which of the elements dropout keeps: bool [rows, elements], each dropped with that probability (to 2^-32)."""
+    row, element = _hashed(rows, device), _hashed(elements, device)
+    word: Tensor = mix((row ^ key)[:, None] + element & MASK)
+    return word >= round(probability * 2**32)
+
+
+@functools.lru_cache(maxsize=64)
+def _hashed(count: int, device: torch.device) -> Tensor:
+    """Hashes of 1 .. count, int64: the part of a mask that is the same in every update, and small."""
+    word: Tensor = mix(torch.arange(1, count + 1, device=device))
+    return word
+
+
+@dataclass
+class Clock:
+    """Which update a model is at: what its dropout layers count by. `backward`: its forward pass is over."""
+
+    seed: int
+    step: int = 0
+    backward: bool = False
+
+
+CHANNELS: dict[type[nn.Module], int] = {nn.Dropout1d: 2, nn.Dropout2d: 3, nn.Dropout3d: 4}  # dimensions of one example
+ALPHA = (nn.AlphaDropout, nn.FeatureAlphaDropout)
+REPLACED = (nn.Dropout, *CHANNELS, *ALPHA)
+
+
+class CountedDropout(nn.Module):
+    """A torch dropout layer whose mask is a hash of (seed, step, layer, call, element).
+
+    call: how often the layer was used before in the same update. Reads `p` at each use, as torch does.
+    """
+
+    def __init__(self, dropout: nn.Module, clock: Clock, layer: int) -> None:
+        super().__init__()
+        self.kind, self.clock, self.layer = type(dropout), clock, layer
+        self.p: float = dropout.p  # type: ignore[assignment] # a float on every class of REPLACED
+        self.inplace = bool(dropout.inplace)
+        self.training = dropout.training
+        self._step, self._calls = -1, 0
+
+    def extra_repr(self) -> str:
+        return f"{self.kind.__name__}, p={self.p}, layer={self.layer}"
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return input
+        mask = self._mask(input).to(input.dtype)
+        if self.kind not in ALPHA:
+            mask = mask * (0.0 if self.p == 1 else 1 / (1 - self.p))
+            return input.mul_(mask) if self.inplace else input * mask
+        if self.p == 1:
+            return input * 0
+        # Klambauer et al. 2017 (1706.02515), equation 5 on: dropped units get alpha', then mean and variance return.
+        alpha = 1.7580993408473766
+        scale: float = ((alpha * alpha * self.p + 1) * (1 - self.p)) ** -0.5
+        return input * (mask * scale) + ((mask - 1) * (alpha * scale) + alpha * scale * self.p)
+
+    def _mask(self, input: Tensor) -> Tensor:
+        shape = self._mask_shape(input)
+        rows = shape[0] if shape else 1
+        elements = math.prod(shape[1:])
+        key = key_of(self.clock.seed, DROPOUT, self.clock.step, self.layer, self._call())
+        return kept(key, self.p, rows, elements, input.device).view(shape)
+
+    def _mask_shape(self, input: Tensor) -> tuple[int, ...]:
+        """Of each element, or of each channel; torch's rule says which inputs are one example without a batch."""
+        shape = tuple(input.shape)
+        if self.kind in (nn.Dropout, nn.AlphaDropout):
+            return shape
+        unbatched = input.dim() == CHANNELS.get(self.kind) and self.kind is not nn.Dropout2d
+        leading = 1 if unbatched else 2
+        return shape[:leading] + (1,) * (len(shape) - leading)
+
+    def _call(self) -> int:
+        """The number of this use within the update; the same again where a checkpointed forward pass is repeated."""
+        if self.clock.backward:
+            if self._calls > 1:
+                raise RuntimeError(
+                    "a dropout layer used more than once in a forward pass cannot be recomputed in the backward pass "
+                    "(torch.utils.checkpoint): give each use a layer of its own"
+                )
+            return 0
+        if self._step != self.clock.step:
+            self._step, self._calls = self.clock.step, 0
+        self._calls += 1
+        return self._calls - 1
+
+
+def count_dropout(model: nn.Module, clock: Clock) -> nn.Module:
+    """The model with torch's dropout layers replaced by counted ones, numbered in the order of model.modules()."""
+    found = [module for module in model.modules() if type(module) in REPLACED]
+    counted = {id(module): CountedDropout(module, clock, layer) for layer, module in enumerate(found)}
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if id(child) in counted:
+                setattr(parent, name, counted[id(child)])
+    return counted.get(id(model), model)
+
+
+# --- everything else that draws ---------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def generators_seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The global generators of torch, NumPy and Python start at `seed` within, and go on as if nothing was after."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call] # makes the generators
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    elif device.type == "mps":
+        generators.append(torch.mps._get_default_mps_generator())
+    states = [generator.get_state() for generator in generators]
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)

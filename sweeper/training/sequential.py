@@ -1,0 +1,366 @@
+"""One model at a time: open jobs lie side by side and take turns, each to its next report.
+
+What holds, and what any other trainer must reproduce:
+
+- Update t of a job trains on the examples `batches(seed, t, ...)` with the LR lr_S[t], and its dropout masks are
+  hashes of (seed, t, ...): a job's numbers are a function of the job alone.
+- Nothing is read from the device between two reports, so a divergence is seen at the report after it.
+- A turn starts and ends at reports; what a model draws from the global generators in it is seeded by the turn,
+  and the caller's generators, threads and flags are as before whenever the caller runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sweeper.training.checkpoint import job_digest, read_checkpoint, write_checkpoint
+from sweeper.training.device import (
+    Threads,
+    Waiting,
+    intra_op_threads,
+    is_crowded,
+    repeatable,
+    resolve_device,
+    threads_for,
+)
+from sweeper.training.evaluation import dtype_of, evaluate, forward
+from sweeper.training.optim import check_names, check_optimizer, make_optimizer, options_of, set_numbers, takes_momentum
+from sweeper.training.randomness import (
+    EVALUATION,
+    TURN,
+    Clock,
+    batches,
+    count_dropout,
+    generators_seeded,
+    key_of,
+)
+from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Model:
+    """A job's model on the device, with its optimizer and the clock of its dropout layers."""
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    clock: Clock
+    parameters: list[nn.Parameter]
+    dtype: torch.dtype
+    waiting: Waiting | None = None
+
+
+@dataclass
+class _Open:
+    """An open job. `whole`: it stands at a report; false while, or after, a turn was broken off."""
+
+    job: Job
+    step: int = 0
+    model: _Model | None = None
+    state: State = "running"
+    whole: bool = True
+    losses: list[Tensor] = field(default_factory=list)
+
+
+class SequentialTrainer:
+    """Trains jobs one at a time, as fast as a tuned plain PyTorch loop; see sweeper.types.Trainer.
+
+    optimizer: {"_target_": import path, option: value, ...} without lr; a trial's "optimizer.<option>" goes before.
+    device: auto, cpu, cuda, cuda:1, mps. threads: of one operation on the CPU; "auto" takes one for small models.
+    float32 sums may differ in their last bits with the number of threads; a machine repeats itself bit for bit.
+    Raises InputError for anything of these that cannot be used.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        optimizer: Mapping[str, Any],
+        *,
+        batch_size: int,
+        device: str = "auto",
+        precision: Literal["float32", "float64"] = "float32",
+        threads: Threads = "auto",
+    ) -> None:
+        check_optimizer(optimizer)
+        _check_numbers(batch_size, precision, threads)
+        self._device = resolve_device(device)
+        if precision == "float64" and self._device.type == "mps":
+            raise InputError("train.precision", precision, "mps has no float64", "Use float32, or device=cpu.")
+        self._task = task.to(self._device)
+        self._optimizer = dict(optimizer)
+        self._batch_size, self._precision, self._threads = batch_size, precision, threads
+        self._open: dict[JobId, _Open] = {}
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._check(job)
+        for job in jobs:
+            self._open[job.id] = _Open(job)
+
+    def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
+        for id in ids:
+            yield self._turn(self._open[id])
+
+    def stop(self, id: JobId) -> None:
+        del self._open[id]
+
+    def evaluate(self, id: JobId, part: str) -> dict[str, float]:
+        run = self._open[id]
+        with self._alone(run.job, TURN, run.step):
+            model = self._ready(run)
+            with self._threads_of(model):
+                return self._metrics(run, model, part)
+
+    def weights(self, id: JobId) -> dict[str, Tensor]:
+        run = self._open[id]
+        with self._alone(run.job, TURN, run.step):
+            state = self._ready(run).module.state_dict()
+        return {name: value.detach().cpu().clone() for name, value in state.items() if isinstance(value, Tensor)}
+
+    def save(self, folder: Path, round: int) -> None:
+        standing = [run for run in self._open.values() if run.state == "running" and run.whole]
+        write_checkpoint(folder, round, {_key(run.job): self._state(run) for run in standing})
+
+    def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
+        states = read_checkpoint(folder, last_round)
+        stands: dict[JobId, int] = {}
+        for job in jobs:
+            state = states.get(_key(job))
+            if state is not None and state["digest"] == self._digest(job) and self._take_up(job, state):
+                stands[job.id] = state["step"]
+        return stands
+
+    def capacity(self) -> int:
+        return 1
+
+    def close(self) -> None:
+        self._open.clear()
+
+    # --- a turn -------------------------------------------------------------------------------------
+
+    def _turn(self, run: _Open) -> Report:
+        """One job to its next report; whatever goes wrong in it is this job's failure alone."""
+        if run.state != "running":
+            raise RuntimeError(f"{run.job.id} is {run.state}: it can be evaluated and stopped, not advanced")
+        began, first = time.perf_counter(), run.step
+        run.whole, run.losses = False, []
+        try:
+            with self._alone(run.job, TURN, first):
+                report = self._next_report(run)
+        except Exception as error:
+            _log.exception("%s failed after update %d", run.job.id, run.step)
+            report = _failed(run, first, error)
+            run.model = None
+        run.whole, run.losses, run.state = True, [], report.state
+        return replace(report, seconds=time.perf_counter() - began)
+
+    def _next_report(self, run: _Open) -> Report:
+        job, first = run.job, run.step
+        until = next(step for step in job.report_steps if step > first)
+        model = self._ready(run)
+        with self._threads_of(model):
+            self._train(run, model, until)
+            loss_S = _read(run.losses)
+            bad = first_bad(loss_S, self._task.loss_bound)
+            if bad is not None:
+                reason = _diverged("train/loss", loss_S[bad], self._task.loss_bound, first + bad + 1)
+                report = Report(
+                    job.id, first + bad + 1, _traces(job, first, loss_S[: bad + 1]), {}, 0.0, "diverged", reason
+                )
+            else:
+                report = self._evaluated(run, model, _traces(job, first, loss_S))
+        if is_crowded(self._device):
+            model.waiting = Waiting(model.module, model.optimizer)
+        return report
+
+    def _train(self, run: _Open, model: _Model, until: int) -> None:
+        """Updates run.step .. until - 1. No line of it waits for the device."""
+        job, first, task = run.job, run.step, self._task
+        part = job.parts[0]
+        index_SB = batches(job.seed, first, until, self._batch_size, task.size(part, job.partition))
+        lr_S = job.lr_S[first:until].tolist()
+        momentum_S = [None] * len(lr_S) if job.momentum_S is None else job.momentum_S[first:until].tolist()
+        module, optimizer, clock, parameters = model.module, model.optimizer, model.clock, model.parameters
+        for index_B, lr, momentum in zip(
+            torch.from_numpy(index_SB).to(self._device, non_blocking=True).unbind(), lr_S, momentum_S, strict=True
+        ):
+            set_numbers(optimizer, lr, momentum)
+            clock.step, clock.backward = run.step, False
+            output_B, target_B = forward(task, module, model.dtype, part, job.partition, index_B)
+            loss = task.loss(output_B, target_B).mean()
+            clock.backward = True
+            for parameter in parameters:  # as optimizer.zero_grad(set_to_none=True), without its profiling
+                parameter.grad = None
+            loss.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
+            optimizer.step()
+            run.losses.append(loss.detach())
+            run.step += 1
+
+    def _evaluated(self, run: _Open, model: _Model, traces: dict[str, Floats]) -> Report:
+        """The report at run.step, with the metrics of the parts that the job does not train on."""
+        job, bound = run.job, self._task.loss_bound
+        metrics: dict[str, float] = {}
+        for part in job.parts[1:]:
+            metrics |= self._metrics(run, model, part)
+        state: State = "complete" if run.step == job.steps else "running"
+        reason = ""
+        for name in (f"{part}/loss" for part in job.parts[1:]):
+            if first_bad(np.array([metrics[name]]), bound) is not None:
+                state, reason = "diverged", _diverged(name, metrics[name], bound, run.step)
+                break
+        return Report(job.id, run.step, traces, metrics, 0.0, state, reason)
+
+    def _metrics(self, run: _Open, model: _Model, part: str) -> dict[str, float]:
+        with generators_seeded(key_of(run.job.seed, EVALUATION, run.step), self._device):
+            return evaluate(self._task, model.module, part, run.job.partition, self._device)
+
+    # --- what a turn runs in ------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _alone(self, job: Job, purpose: int, step: int) -> Iterator[None]:
+        """The job's own generators and repeatable algorithms within; outside nothing has changed."""
+        with generators_seeded(key_of(job.seed, purpose, step), self._device), repeatable(self._device):
+            yield
+
+    def _threads_of(self, model: _Model) -> contextlib.AbstractContextManager[None]:
+        size = sum(parameter.numel() for parameter in model.parameters)
+        return intra_op_threads(threads_for(self._threads, size, self._batch_size))
+
+    def _ready(self, run: _Open) -> _Model:
+        """The job's model on the device: built before its first turn, brought back when it waited."""
+        if run.state == "failed":
+            raise RuntimeError(f"{run.job.id} failed: it has no weights")
+        if run.model is None:
+            run.model = self._build(run.job)
+        if run.model.waiting is not None:
+            run.model.waiting.back(self._device)
+            run.model.waiting = None
+        return run.model
+
+    def _build(self, job: Job) -> _Model:
+        clock = Clock(job.seed)
+        module = count_dropout(self._task.build(job.seed, **options_of(job.hparams, "model")), clock).to(self._device)
+        if self._precision == "float64":
+            module.double()
+        optimizer = make_optimizer(self._optimizer, job.hparams, module)
+        return _Model(module, optimizer, clock, list(module.parameters()), dtype_of(module))
+
+    # --- checkpoints --------------------------------------------------------------------------------
+
+    def _digest(self, job: Job) -> str:
+        settings = sorted(self._optimizer.items(), key=lambda item: item[0])
+        return job_digest(job, self._task.fingerprint, self._batch_size, self._precision, settings)
+
+    def _state(self, run: _Open) -> dict[str, Any]:
+        """What the next update depends on: also buffers that a state_dict leaves out."""
+        state: dict[str, Any] = {"digest": self._digest(run.job), "step": run.step}
+        if run.model is not None:
+            state["model"] = run.model.module.state_dict()
+            state["buffers"] = dict(run.model.module.named_buffers())
+            state["optimizer"] = run.model.optimizer.state_dict()
+        return state
+
+    def _take_up(self, job: Job, state: dict[str, Any]) -> bool:
+        """Open a job as it was saved; False, and nothing opened, where the state does not fit its model."""
+        self._check(job)
+        run = _Open(job, state["step"])
+        if "model" in state:
+            try:
+                with self._alone(job, TURN, 0):
+                    model = self._ready(run)
+                model.module.load_state_dict(state["model"])
+                buffers = dict(model.module.named_buffers())
+                for name, value in state["buffers"].items():
+                    buffers[name].copy_(value)
+                model.optimizer.load_state_dict(state["optimizer"])
+            except Exception as error:  # another model under the same numbers
+                _log.warning("%s cannot be taken up (%s): it is trained again", job.id, error)
+                return False
+        self._open[job.id] = run
+        return True
+
+    # --- what cannot be used ------------------------------------------------------------------------
+
+    def _check(self, job: Job) -> None:
+        if job.id in self._open:
+            raise RuntimeError(f"{job.id} is open already")
+        for key, value in job.hparams.items():
+            if not key.startswith(("optimizer.", "model.")):
+                raise InputError(key, value, "no such number of a trial", "Use optimizer.<option> or model.<argument>.")
+        check_names(self._optimizer, job.hparams)
+        if job.momentum_S is not None and not takes_momentum(self._optimizer):
+            target = self._optimizer["_target_"]
+            raise InputError(
+                "optimizer._target_",
+                target,
+                f"{job.family} moves the momentum, which it has not",
+                "Use torch.optim.SGD.",
+            )
+        if job.controller is not None:
+            raise InputError("schedule", job.family, "this trainer runs closed forms alone", "Choose another family.")
+        for part in job.parts:
+            if self._task.size(part, job.partition) < 1:
+                raise InputError("data", part, f"split {job.partition} has no examples of it", "Give it some.")
+
+
+def first_bad(loss_S: Floats, bound: float) -> int | None:
+    """Index of the first loss that is not finite or beyond the bound."""
+    bad_S = ~(np.isfinite(loss_S) & (loss_S <= bound))
+    return int(bad_S.argmax()) if bad_S.any() else None
+
+
+def _key(job: Job) -> tuple[str, int, int]:
+    return job.id.study, job.id.trial, job.id.member
+
+
+def _read(losses: Sequence[Tensor]) -> Floats:
+    """The one read of the device between two reports."""
+    loss_S: Floats = torch.stack(list(losses)).cpu().double().numpy()
+    return loss_S
+
+
+def _traces(job: Job, first: int, loss_S: Floats) -> dict[str, Floats]:
+    """Traces of the updates from `first` on, as far as there are losses: the LR and momentum that were used."""
+    until = first + len(loss_S)
+    traces = {"train/loss": loss_S.copy(), "lr/group0": job.lr_S[first:until].copy()}
+    if job.momentum_S is not None:
+        traces["momentum/group0"] = job.momentum_S[first:until].copy()
+    return traces
+
+
+def _diverged(name: str, value: float, bound: float, step: int) -> str:
+    beyond = f", beyond the task's bound of {bound:.4g}" if np.isfinite(value) else ""
+    return f"{name} of update {step} is {value:.4g}{beyond}"
+
+
+def _failed(run: _Open, first: int, error: Exception) -> Report:
+    """The report of a job that raised: with the traces of its finished updates, where the device still gives them."""
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    try:
+        loss_S = _read(run.losses) if run.losses else np.zeros(0)
+    except Exception:  # the device itself failed
+        loss_S = np.zeros(0)
+    return Report(run.job.id, first + len(loss_S), _traces(run.job, first, loss_S), {}, 0.0, "failed", reason)
+
+
+def _check_numbers(batch_size: object, precision: str, threads: object) -> None:
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError("train.batch_size", batch_size, "is no number of examples", "Use a whole number from 1 on.")
+    if precision not in ("float32", "float64"):
+        raise InputError("train.precision", precision, "is not supported", "Use float32 or float64.")
+    if threads != "auto" and (not isinstance(threads, int) or threads < 1):
+        raise InputError(
+            "trainer.threads", threads, "is no number of threads", "Use auto, or a whole number from 1 on."
+        )

@@ -1,0 +1,65 @@
+"""A whole part, in whatever batches, as one."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from sweeper.training import evaluation
+from sweeper.training.evaluation import cast, evaluate, evaluating, joined, rows_at_once
+
+CPU = torch.device("cpu")
+Pair = namedtuple("Pair", "a b")
+
+
+def test_batches_make_no_difference(teacher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = teacher("batchnorm")
+    model = task.build(1).double()
+    whole = evaluate(task, model, "valid", 0, CPU)
+    x, y = task.parts["valid"]
+    model.eval()
+    assert whole["valid/loss"] == pytest.approx(task.loss(model(x.double()), y).mean().item(), rel=1e-14)
+    assert whole["valid/accuracy"] == (model(x.double()).argmax(1) == y).double().mean().item()
+    monkeypatch.setattr(evaluation, "BATCH_BYTES", 5 * 8 * 8)  # 5 rows of 8 float64
+    assert rows_at_once(task, model, "valid", 0, CPU) == 5
+    assert evaluate(task, model, "valid", 0, CPU) == pytest.approx(whole, rel=1e-14)
+    monkeypatch.setattr(evaluation, "BATCH_BYTES", 1)
+    assert rows_at_once(task, model, "valid", 0, CPU) == 1
+
+
+def test_every_module_is_afterwards_as_it_was(teacher: Any) -> None:
+    model = teacher("batchnorm").build(1)
+    model[1].eval()  # frozen
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    flags = [module.training for module in model.modules()]
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    evaluate(teacher("batchnorm"), model, "train", 0, CPU)
+    assert [module.training for module in model.modules()] == flags
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_nested_inputs_are_cast_and_nested_outputs_joined() -> None:
+    nested: dict[str, Any] = {
+        "x": torch.ones(2),
+        "ids": (torch.ones(2, dtype=torch.int64), [Pair(torch.ones(2), None)]),
+    }
+    out = cast(nested, torch.float64)
+    assert out["x"].dtype == out["ids"][1][0].a.dtype == torch.float64
+    assert out["ids"][0] is nested["ids"][0]
+    assert out["ids"][1][0].b is None
+    both = joined([out, out])
+    assert both["x"].shape == both["ids"][0].shape == both["ids"][1][0].a.shape == (4,)
+    assert isinstance(both["ids"][1][0], Pair)
+
+
+def test_the_rows_follow_the_largest_output_of_a_module(teacher: Any) -> None:
+    task = teacher()
+    small = rows_at_once(task, task.build(0), "valid", 0, CPU)
+    wide = nn.Sequential(nn.Linear(6, 4000), nn.Linear(4000, 3))
+    assert rows_at_once(task, wide, "valid", 0, CPU) == small * 8 // 4000
