@@ -1,0 +1,18 @@
+"""Which learning rate at every update: factors, families, their traces, and facts about them. Pure NumPy."""
+
+from sweeper.schedules.facts import ENDS_HIGH, cycles_run, height_at_end
+from sweeper.schedules.families import FACTORS, family
+from sweeper.schedules.space import dimension
+from sweeper.schedules.trace import lr_trace, lr_traces, momentum_trace
+
+__all__ = [
+    "ENDS_HIGH",
+    "FACTORS",
+    "cycles_run",
+    "dimension",
+    "family",
+    "height_at_end",
+    "lr_trace",
+    "lr_traces",
+    "momentum_trace",
+]

@@ -1,0 +1,49 @@
+"""What a table says of a trial's schedule: whether it ended high, and how many cycles it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sweeper.schedules.clock import whole_updates
+from sweeper.schedules.families import numbers_of
+from sweeper.schedules.lengths import cycle_count, fitted_count
+from sweeper.schedules.trace import complete, lr_trace, warmup_steps
+from sweeper.types import Family, Value
+
+ENDS_HIGH = 0.1  # a trial that ends further above its floor, as a fraction of its peak, is marked in every table
+
+
+def height_at_end(family: Family, params: Mapping[str, Value], steps: int) -> float:
+    """How far the last LR lies above the trial's floor, as a fraction of its highest LR; > ENDS_HIGH is marked.
+
+    The floor is the smallest LR from the peak on; in a family that says which g it means to reach (the number
+    annotated Floor: `decay` of cosine, `end_factor` of sgdr) it is at most that one, reached or not. So a cosine
+    cycle cut short in the middle ends half a peak high, while a constant LR ends at its floor.
+    """
+    lr_S = lr_trace(family, params, steps)
+    peak = int(np.argmax(lr_S))
+    floor = float(lr_S[peak:].min())
+    numbers = complete(family, params)
+    for name, parameter in numbers_of(family).items():
+        if parameter.bounds.floor:
+            floor = min(floor, float(numbers["peak_lr"]) * float(numbers[name]))  # type: ignore[arg-type]  # checked
+    return (float(lr_S[-1]) - floor) / float(lr_S[peak])
+
+
+def cycles_run(family: Family, params: Mapping[str, Value], steps: int) -> float | None:
+    """How many cycles (of `step`: distances between drops) the run holds; None for a family without `cycle`.
+
+    Whole where they are fitted; else D/C of the literal length, or with growing cycles the real number of them
+    that fills the run; below 1 where the first one is cut short.
+    """
+    numbers = complete(family, params)
+    if "cycle" not in numbers:
+        return None
+    decay_steps = steps - warmup_steps(family, params, steps)
+    cycle, cycle_mult = float(numbers["cycle"]), float(numbers.get("cycle_mult", 1.0))  # type: ignore[arg-type]  # checked
+    if numbers.get("cycle_fit") == "fitted":
+        return float(fitted_count(np.array([[decay_steps]]), cycle, cycle_mult)[0, 0])
+    whole = int(whole_updates(cycle, decay_steps))
+    return float(cycle_count(whole / decay_steps, cycle_mult))

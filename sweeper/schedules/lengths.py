@@ -1,0 +1,82 @@
+"""How many cycles a run holds, where they begin, and where in its cycle an update is.
+
+Cycle i takes C m^i updates. All lengths are sums of whole powers, never logarithms: `log` based indices are wrong
+at some boundaries for m = 3 in torch and timm (pytorch CosineAnnealingWarmRestarts.step(epoch)).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.schedules.clock import whole_updates
+from sweeper.types import Floats
+
+CycleFit = Literal["fitted", "free"]
+
+
+def cycle_count(cycle: Any, cycle_mult: Any) -> Floats:
+    """The real number x of cycles that fill the whole when the first takes `cycle` of it.
+
+    cycle (m^x - 1)/(m - 1) = 1, or x = 1/cycle for m = 1. A cycle longer than the run gives x < 1.
+    """
+    cycle, m = np.asarray(cycle, dtype=np.float64), np.asarray(cycle_mult, dtype=np.float64)
+    grown = np.log1p((m - 1.0) / cycle) / np.log(np.where(m > 1.0, m, 2.0))
+    x: Floats = np.where(m > 1.0, grown, 1.0 / cycle)
+    return x
+
+
+def fitted_count(decay_steps_L: NDArray[np.int64], cycle: Any, cycle_mult: Any) -> NDArray[np.int64]:
+    """The number of whole cycles nearest to `cycle_count`, at least 1, the first being at least one update long."""
+    most_L = np.floor(cycle_count(1.0 / decay_steps_L, cycle_mult) + 1e-9)  # the logarithm's last bits
+    nearest_L = np.floor(cycle_count(cycle, cycle_mult) + 0.5)
+    return np.maximum(np.minimum(nearest_L, most_L), 1.0).astype(np.int64)
+
+
+def cycle_position(
+    tau_LS: NDArray[np.int64], decay_steps_L: NDArray[np.int64], cycle: Any, cycle_mult: Any, fit: CycleFit
+) -> tuple[Floats, Floats]:
+    """Which cycle each update is in, from 0, and how far along it is, in [0, 1); both [L, S].
+
+    The edges are rounded to whole updates, not the lengths, so that fitted cycles end at decay_steps exactly.
+    """
+    first_L, counts_L = _first_length(decay_steps_L, cycle, cycle_mult, fit)
+    power_K = np.arange(int(counts_L.max()))
+    with np.errstate(over="ignore"):  # edges far beyond a run whose neighbours have more cycles
+        length_LK = first_L * np.asarray(cycle_mult, dtype=np.float64) ** power_K
+        edges = np.minimum(np.floor(np.cumsum(length_LK, axis=1) + 0.5), 2.0**52)
+    edge_LK = np.concatenate([np.zeros((len(edges), 1)), edges], axis=1)
+    index_LS = _index(edge_LK, tau_LS)
+    start_LS = np.take_along_axis(edge_LK, index_LS, axis=1)
+    stop_LS = np.take_along_axis(edge_LK, index_LS + 1, axis=1)
+    return index_LS.astype(np.float64), (tau_LS - start_LS) / (stop_LS - start_LS)
+
+
+def _first_length(
+    decay_steps_L: NDArray[np.int64], cycle: Any, cycle_mult: Any, fit: CycleFit
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Length of cycle 0 in updates, and a number of cycles that covers the run."""
+    if fit == "free":
+        first_L = whole_updates(cycle, decay_steps_L)
+        return first_L.astype(np.float64), np.ceil(cycle_count(first_L / decay_steps_L, cycle_mult)).astype(
+            np.int64
+        ) + 1
+    count_L = fitted_count(decay_steps_L, cycle, cycle_mult)
+    return decay_steps_L / _geometric_sum(cycle_mult, count_L), count_L
+
+
+def _geometric_sum(m: Any, count_L: NDArray[np.int64]) -> Floats:
+    """1 + m + ... + m^(count-1)."""
+    power_LK = np.arange(int(count_L.max())) * np.ones_like(count_L)
+    terms_LK = np.where(power_LK < count_L, np.asarray(m, dtype=np.float64) ** np.minimum(power_LK, count_L), 0.0)
+    total_L: Floats = np.cumsum(terms_LK, axis=1)[:, -1:]
+    return total_L
+
+
+def _index(edge_LK: Floats, tau_LS: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The cycle of each update: how many edges are at or before it, less one."""
+    each_LS = np.broadcast_to(tau_LS, (len(edge_LK), tau_LS.shape[-1]))
+    rows = [np.searchsorted(edge_K, tau_S, side="right") - 1 for edge_K, tau_S in zip(edge_LK, each_LS, strict=True)]
+    return np.stack(rows).astype(np.int64)

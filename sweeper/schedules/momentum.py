@@ -1,0 +1,31 @@
+"""Momentum of each update, for the families that cycle it against the LR (`momentum: cycled`).
+
+Each function bears the name of its LR factor, takes the same numbers by the same names, and returns the momentum
+itself. The defaults of the two momenta are torch's, after arXiv 1708.07120 and 1803.09820.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.schedules.numbers import End, Momentum, OpenFraction
+from sweeper.schedules.phases import Anneal, anneal_between, onecycle_points
+from sweeper.types import Floats
+
+
+def onecycle(
+    tau_LS: NDArray[np.int64],
+    decay_steps_L: NDArray[np.int64],
+    *,
+    warmup: OpenFraction = 0.3,
+    anneal: Anneal = "cos",
+    three_phase: bool = False,
+    end: End = "closed",
+    base_momentum: Momentum = 0.85,
+    max_momentum: Momentum = 0.95,
+) -> Floats:
+    """From max_momentum down to base_momentum while the LR rises, and back up while it falls."""
+    points = onecycle_points(decay_steps_L, warmup, three_phase, end)
+    values = [max_momentum, base_momentum, max_momentum, max_momentum][: len(points)]
+    return anneal_between(tau_LS, points, values, anneal)

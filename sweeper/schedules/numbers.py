@@ -1,0 +1,168 @@
+"""What a factor says of its numbers: the annotations and defaults of its keyword parameters.
+
+    def wsd(tau_LS, decay_steps_L, *, decay: Floor = 0.0, cooldown: RunFraction = 0.2, end: End = "closed"): ...
+
+A number carries its bounds, a word its options. A family's names, checks and units all follow from here, so a
+factor needs no entry anywhere else. Unannotated parameters work too: a finite number, or any word, by default value.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+from sweeper.types import Choice, Dimension, Floats, InputError, Range, Value
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The values a number may take, ends included unless open.
+
+    floor: the smallest g that the family means to reach. run: a fraction of the run's updates; the trace hands
+    it over as a fraction of decay_steps, the one clock that a factor knows, like every other fraction.
+    """
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+    floor: bool = False
+    run: bool = False
+
+    def hold(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        high = f"{'below' if self.open_high else 'at most'} {self.high:g}"
+        return " and ".join(text for text, end in ((low, self.low), (high, self.high)) if math.isfinite(end))
+
+
+ANY = Bounds(-math.inf, math.inf)
+PEAK_LR = Bounds(0, math.inf, open_low=True)
+WARMUP = Bounds(0, 1, open_high=True)
+
+# Annotations of a factor's keyword parameters. At run time each number is a float64 array [L, 1].
+Fraction = Annotated[Floats | float, Bounds(0, 1)]
+PositiveFraction = Annotated[Floats | float, Bounds(0, 1, open_low=True)]
+RunFraction = Annotated[Floats | float, Bounds(0, 1, open_low=True, run=True)]
+Floor = Annotated[Floats | float, Bounds(0, 1, floor=True)]
+PositiveFloor = Annotated[Floats | float, Bounds(0, 1, open_low=True, floor=True)]
+OpenFraction = Annotated[Floats | float, Bounds(0, 1, open_low=True, open_high=True)]
+Positive = Annotated[Floats | float, Bounds(0, math.inf, open_low=True)]
+AtLeastOne = Annotated[Floats | float, Bounds(1, math.inf)]
+Momentum = Annotated[Floats | float, Bounds(0, 1, open_high=True)]
+End = Literal["open", "closed"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One number or word: its name, its default (`required`: none), its bounds (a number) or options (a word).
+
+    options: () stands for any text. A list is a tuple of numbers, each within the bounds, and is never vectorised.
+    """
+
+    name: str
+    kind: Literal["number", "word", "list"]
+    default: Value = None
+    required: bool = False
+    bounds: Bounds = ANY
+    options: tuple[Value, ...] = ()
+
+
+def parameters(factor: Callable[..., Any]) -> dict[str, Parameter]:
+    """The numbers and words of a factor: its parameters after the first two, in their order."""
+    return _parameters(factor)
+
+
+@lru_cache(maxsize=256)
+def _parameters(factor: Callable[..., Any]) -> dict[str, Parameter]:
+    try:
+        hints = typing.get_type_hints(factor, include_extras=True)
+    except NameError:  # a user's annotation that is only there for a type checker
+        hints = {}
+    given = list(inspect.signature(factor).parameters.values())[2:]
+    named = [p for p in given if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return {p.name: _parameter(p, hints.get(p.name)) for p in named}
+
+
+def _parameter(given: inspect.Parameter, hint: Any) -> Parameter:
+    required = given.default is inspect.Parameter.empty
+    default = None if required else given.default
+    if typing.get_origin(hint) is Literal:
+        return Parameter(given.name, "word", default, required, options=typing.get_args(hint))
+    if hint is bool or isinstance(default, bool):
+        return Parameter(given.name, "word", default, required, options=(False, True))
+    if hint is str or isinstance(default, str):
+        return Parameter(given.name, "word", default, required)
+    bounds = next((m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Bounds)), ANY)
+    bare = typing.get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
+    listed = typing.get_origin(bare) is tuple or isinstance(default, tuple)
+    return Parameter(given.name, "list" if listed else "number", default, required, bounds)
+
+
+def check(key: str, parameter: Parameter, value: Dimension | Value) -> None:
+    """Refuse what `parameter` cannot be: searched or fixed, the whole of a range and every option of a choice."""
+    if isinstance(value, Range):
+        if parameter.kind != "number":
+            raise InputError(key, None, "a range of numbers, where a fixed value is needed", _wanted(parameter))
+        values: tuple[Value, ...] = (value.low, value.high)
+    else:
+        values = value.options if isinstance(value, Choice) else (value,)
+    for one in values:
+        _check_value(key, parameter, one)
+
+
+def _check_value(key: str, parameter: Parameter, value: Value) -> None:
+    if parameter.kind == "word":
+        known = isinstance(value, str) if not parameter.options else value in parameter.options
+        if not known or isinstance(value, bool) != isinstance((parameter.options or ("",))[0], bool):
+            raise InputError(key, value, "not one of its words", suggestion(value, parameter.options))
+    elif parameter.kind == "list":
+        if not isinstance(value, tuple) or not value:
+            raise InputError(key, value, "not a list of numbers", _wanted(parameter))
+        for one in value:
+            _check_number(key, parameter, one)
+    else:
+        _check_number(key, parameter, value)
+
+
+def _check_number(key: str, parameter: Parameter, value: object) -> None:
+    number = finite(key, value)
+    if not parameter.bounds.hold(number):
+        raise InputError(key, value, "outside what it can be", _wanted(parameter))
+
+
+def finite(key: str, value: object) -> float:
+    """`value` as a float, refused where it is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        kind = "text" if isinstance(value, str) else "no number"
+        raise InputError(key, value, f"{kind}, where a number is needed", "Write a number, such as 1.0e-3")
+    number = float(value)
+    if not math.isfinite(number):
+        raise InputError(key, value, "not a finite number", "Write a finite number, such as 1.0e-3")
+    return number
+
+
+def suggestion(word: object, options: typing.Iterable[object]) -> str:
+    """Did you mean the nearest of `options`? Else: all of them."""
+    texts = [str(option).lower() if isinstance(option, bool) else str(option) for option in options]
+    near = get_close_matches(str(word), texts, n=1)
+    if near:
+        return f"Did you mean {near[0]}?"
+    return f"Choose one of {', '.join(texts)}" if texts else "Write a word"
+
+
+def _wanted(parameter: Parameter) -> str:
+    if parameter.kind == "word":
+        return suggestion("", parameter.options)
+    what = "numbers in brackets" if parameter.kind == "list" else "a number"
+    return f"Write {what} {parameter.bounds}".rstrip()

@@ -1,0 +1,75 @@
+"""A searched or fixed value as a person writes it: `{low, high, log, step}`, `{choice: [...]}`, or the plain value.
+
+Used for the numbers of schedules, optimizers and models alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweeper.schedules.numbers import finite, suggestion
+from sweeper.types import Choice, Dimension, InputError, Number, Range, Value
+
+_WORDS = ("low", "high", "log", "step", "choice")
+
+
+def dimension(key: str, node: Any) -> Dimension | Value:
+    """A Range, a Choice or the fixed value; lists become tuples. `key`: the full path, for the InputError.
+
+    Raises InputError: an empty or endless range, a logarithm of what is not positive, log and step together,
+    a step that is not positive, an empty choice, a key that is none of low, high, log, step, choice.
+    """
+    if not isinstance(node, Mapping):
+        return _plain(key, node)
+    unknown = [word for word in node if word not in _WORDS]
+    if unknown:
+        raise InputError(f"{key}.{unknown[0]}", None, "no such key of a searched value", suggestion(unknown[0], _WORDS))
+    if "choice" in node:
+        return _choice(key, node)
+    return _range(key, node)
+
+
+def _plain(key: str, value: Any) -> Value:
+    if isinstance(value, str) or value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Sequence):
+        return tuple(_plain(key, one) for one in value)
+    if isinstance(value, Mapping):
+        raise InputError(key, dict(value), "a mapping inside a list", "Write plain values there")
+    finite(key, value)
+    whole: Value = value
+    return whole
+
+
+def _choice(key: str, node: Mapping[str, Any]) -> Choice:
+    if len(node) > 1:
+        raise InputError(key, None, "a choice and a range in one", "Keep either choice, or low and high")
+    options = node["choice"]
+    if isinstance(options, str) or not isinstance(options, Sequence) or not options:
+        raise InputError(f"{key}.choice", options, "no list of options", "Write one value or more: {choice: [0, 0.1]}")
+    return Choice(tuple(_plain(f"{key}.choice", option) for option in options))
+
+
+def _range(key: str, node: Mapping[str, Any]) -> Range:
+    for end in ("low", "high"):
+        if node.get(end) is None:
+            raise InputError(f"{key}.{end}", None, "missing", "A range is {low: ..., high: ...}")
+        finite(f"{key}.{end}", node[end])
+    low, high, log, step = node["low"], node["high"], node.get("log", False), node.get("step")
+    if not isinstance(log, bool):
+        raise InputError(f"{key}.log", log, "neither true nor false", "Write log: true or log: false")
+    if low > high:
+        raise InputError(key, f"{low}..{high}", "an empty range: low is above high", "Exchange low and high")
+    if log and low <= 0:
+        raise InputError(f"{key}.low", low, "has no logarithm", "Raise low above 0, or write log: false")
+    if step is not None:
+        _check_step(key, step, log)
+    return Range(low, high, log, step)
+
+
+def _check_step(key: str, step: Number, log: bool) -> None:
+    if log:
+        raise InputError(f"{key}.step", step, "a logarithmic range has no step", "Drop step, or write log: false")
+    if finite(f"{key}.step", step) <= 0:
+        raise InputError(f"{key}.step", step, "not positive", "Write a step above 0, or drop it")

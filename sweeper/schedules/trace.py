@@ -1,0 +1,164 @@
+"""The LR of every update of a run: the one place where fractions of a run become updates.
+
+    lr_trace("cosine", {"peak_lr": 0.1, "warmup": 0.1, "decay": 0.01}, steps=1000)
+
+Every number arrives as a fraction and stays one: a factor knows one clock, the updates after the warmup, and all
+fractions it sees are fractions of decay_steps. Those that a person counts in the run's updates (annotated
+`RunFraction`, as `cooldown`) are rounded here and handed over in that unit. Words (shapes, fits) are plain text,
+shared by all rows of one call to a factor; rows with other words are called apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.schedules import warmups
+from sweeper.schedules.clock import whole_updates
+from sweeper.schedules.families import key_of, named, numbers_of, unknown
+from sweeper.schedules.numbers import Parameter, check, parameters
+from sweeper.types import Choice, Factor, Family, Floats, InputError, Range, Value
+
+Params = Mapping[str, Value]
+
+
+def lr_trace(family: Family | str, params: Params, steps: int) -> Floats:
+    """The LR used by each update, float64 [steps]: peak_lr * g.
+
+    family: a Family, or the name of a factor, with its default numbers and a prefix warmup of 0. params: peak_lr
+    and any other numbers; `warmup`, `cycle`, `cooldown` as fractions (the factors' docstrings say of what).
+    Fractions are rounded to whole updates: 0 if x <= 0, else max(1, floor(x steps + 1/2)); a warmup takes at most
+    steps - 1. Raises InputError for an unknown, missing or impossible number, and for steps < 1.
+    """
+    lr_S: Floats = lr_traces(family, [params], steps)[0]
+    return lr_S
+
+
+def lr_traces(family: Family | str, params: Sequence[Params], steps: int) -> Floats:
+    """The LR traces of many trials, float64 [L, steps]; row i equals lr_trace(family, params[i], steps) bit for bit."""
+    family = named(family) if isinstance(family, str) else family
+    lr_LS = np.empty((len(params), _checked(steps)))
+    for rows_L, trials in _alike(family, params):
+        lr_LS[rows_L] = _lr(family, trials, steps)
+    return lr_LS
+
+
+def momentum_trace(family: Family | str, params: Params, steps: int) -> Floats | None:
+    """The momentum of each update, float64 [steps]; None where the family keeps the optimizer's constant one.
+
+    Through a prefix warmup it stays at its first value.
+    """
+    family = named(family) if isinstance(family, str) else family
+    if family.momentum is None:
+        return None
+    ((_, trials),) = _alike(family, [params])
+    tau_LS, decay_steps_L, _ = _clocks(family, trials, _checked(steps))
+    momentum_S: Floats = _call(family, family.momentum, trials, tau_LS, decay_steps_L, steps)[0]
+    return momentum_S
+
+
+def complete(family: Family, params: Params) -> dict[str, Value]:
+    """All numbers of one trial: `params`, then what the family fixes, then the factor's defaults; checked."""
+    known = numbers_of(family)
+    for number in params:
+        if number not in known:
+            raise unknown(family, number)
+    return {name: _value(family, parameter, params) for name, parameter in known.items()}
+
+
+def warmup_steps(family: Family, params: Params, steps: int) -> int:
+    """Updates of the prefix warmup: 0 in the other families."""
+    ((_, trials),) = _alike(family, [params])
+    return int(_clocks(family, trials, _checked(steps))[2][0, 0])
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """The numbers of L trials, float64 [L, 1] each, and the words and lists that they share."""
+
+    numbers: Mapping[str, Floats]
+    shared: Mapping[str, Value]
+
+
+def _value(family: Family, parameter: Parameter, params: Params) -> Value:
+    key = key_of(family, parameter.name)
+    value = params.get(parameter.name, family.space.get(parameter.name, parameter.default))
+    if isinstance(value, Range | Choice):
+        raise InputError(key, None, "searched, and without a value", f"Give {parameter.name} in the trial's params")
+    if parameter.required and value is None:
+        raise InputError(key, None, "missing", f"Give {parameter.name} in params")
+    value = tuple(value) if isinstance(value, list) else value
+    check(key, parameter, value)
+    return value
+
+
+def _checked(steps: int) -> int:
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
+        raise InputError("steps", steps, "no number of updates", "A run has a whole number of updates, at least 1")
+    return int(steps)
+
+
+def _alike(family: Family, params: Sequence[Params]) -> Iterator[tuple[list[int], _Trials]]:
+    """The trials grouped by their words and lists, with their places in `params`."""
+    known = numbers_of(family)
+    counted = [name for name, parameter in known.items() if parameter.kind == "number"]
+    groups: dict[tuple[Value, ...], list[int]] = {}
+    rows = [complete(family, row) for row in params]
+    for i, row in enumerate(rows):
+        groups.setdefault(tuple(row[name] for name in known if name not in counted), []).append(i)
+    for places in groups.values():
+        numbers = {name: np.array([[float(rows[i][name])] for i in places]) for name in counted}  # type: ignore[arg-type]  # checked
+        shared = {name: rows[places[0]][name] for name in known if name not in counted}
+        yield places, _Trials(numbers, shared)
+
+
+def _clocks(
+    family: Family, trials: _Trials, steps: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Updates since the end of the warmup [L, S] (0 within it), updates after it [L, 1], and in it [L, 1]."""
+    peak_L = trials.numbers["peak_lr"]
+    warmup_L = trials.numbers["warmup"] if family.warmup == "prefix" else np.zeros_like(peak_L)
+    warmup_steps_L = np.minimum(whole_updates(warmup_L, steps), steps - 1)
+    return np.maximum(np.arange(steps) - warmup_steps_L, 0), steps - warmup_steps_L, warmup_steps_L
+
+
+def _lr(family: Family, trials: _Trials, steps: int) -> Floats:
+    tau_LS, decay_steps_L, warmup_steps_L = _clocks(family, trials, steps)
+    g_LS = _call(family, family.factor, trials, tau_LS, decay_steps_L, steps)
+    if family.warmup == "prefix":
+        t_LS = np.broadcast_to(np.arange(steps), tau_LS.shape)
+        ramp = warmups.SHAPES[str(trials.shared["warmup_shape"])]
+        g_LS = np.where(t_LS < warmup_steps_L, ramp(t_LS, warmup_steps_L), g_LS)
+    lr_LS: Floats = trials.numbers["peak_lr"] * g_LS
+    return lr_LS
+
+
+def _call(
+    family: Family,
+    factor: Factor,
+    trials: _Trials,
+    tau_LS: NDArray[np.int64],
+    decay_steps_L: NDArray[np.int64],
+    steps: int,
+) -> Floats:
+    """The factor's values [L, S], with the numbers that it names, in its units."""
+    given: dict[str, Any] = {}
+    for name, parameter in parameters(factor).items():
+        given[name] = trials.shared[name] if parameter.kind != "number" else trials.numbers[name]
+        if parameter.bounds.run:
+            given[name] = np.minimum(whole_updates(given[name], steps), decay_steps_L) / decay_steps_L
+    g_LS: Floats = np.asarray(factor(tau_LS, decay_steps_L, **given), dtype=np.float64)
+    if g_LS.shape != tau_LS.shape or not np.isfinite(g_LS).all() or (g_LS < 0).any():
+        problem = f"its factor gave {_fault(g_LS, tau_LS.shape)} at {dict(trials.shared)}"
+        raise InputError(f"schedule.{family.name}", None, problem, "A factor is finite, at least 0 and [L, S]")
+    return g_LS
+
+
+def _fault(g: Floats, shape: tuple[int, ...]) -> str:
+    if g.shape != shape:
+        return f"an array of shape {g.shape}, not {shape},"
+    return "values that are not finite" if not np.isfinite(g).all() else "negative values"

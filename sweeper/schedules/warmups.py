@@ -1,0 +1,43 @@
+"""Ramps before a factor: from just above 0 to just below the peak, so that update W is the first one at the peak.
+
+Each is `ramp(t_LS, warmup_steps_L) -> g_LS`, read only where t < warmup_steps. The first value is 1/(W+1) in the
+linear ramp and never 0, which would waste the first update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.schedules.clock import half_cosine
+from sweeper.types import Floats
+
+Ramp = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
+
+
+def linear(t_LS: NDArray[np.int64], warmup_steps_L: NDArray[np.int64]) -> Floats:
+    """(t+1)/(W+1), which is s + (1-s) t/W with s = 1/(W+1): torch's LinearLR(start_factor=s, total_iters=W)."""
+    x_LS: Floats = (t_LS + 1) / (warmup_steps_L + 1)
+    return x_LS
+
+
+def cosine(t_LS: NDArray[np.int64], warmup_steps_L: NDArray[np.int64]) -> Floats:
+    """(1 - cos(pi x)) / 2 of the linear ramp x: slow at both ends."""
+    return 1.0 - half_cosine(linear(t_LS, warmup_steps_L))
+
+
+def one_minus_sqrt(t_LS: NDArray[np.int64], warmup_steps_L: NDArray[np.int64]) -> Floats:
+    """1 - sqrt(1 - x) of the linear ramp x: slow, then steep (transformers' warmup_type "1-sqrt")."""
+    g_LS: Floats = 1.0 - np.sqrt(np.maximum(1.0 - linear(t_LS, warmup_steps_L), 0.0))
+    return g_LS
+
+
+def exponential(t_LS: NDArray[np.int64], warmup_steps_L: NDArray[np.int64]) -> Floats:
+    """s^(1 - t/W), s = 1/(W+1): the same factor at every update, from the linear ramp's start."""
+    g_LS: Floats = (1.0 / (warmup_steps_L + 1)) ** (1.0 - t_LS / np.maximum(warmup_steps_L, 1))
+    return g_LS
+
+
+SHAPES: dict[str, Ramp] = {"linear": linear, "cosine": cosine, "1-sqrt": one_minus_sqrt, "exponential": exponential}

@@ -1,0 +1,66 @@
+"""Searched and fixed values as they are written."""
+
+import re
+from typing import Any
+
+import pytest
+
+from sweeper.schedules import dimension
+from sweeper.types import Choice, InputError, Range
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        (0.1, 0.1),
+        (3, 3),
+        ("linear", "linear"),
+        (True, True),
+        (None, None),
+        ([1, [2, 3]], (1, (2, 3))),
+        ({"low": 1e-3, "high": 1}, Range(1e-3, 1)),
+        ({"low": 1e-3, "high": 1, "log": True}, Range(1e-3, 1, log=True)),
+        ({"low": 1, "high": 9, "step": 2}, Range(1, 9, step=2)),
+        ({"low": 2, "high": 2}, Range(2, 2)),
+        ({"choice": [0, 0.1]}, Choice((0, 0.1))),
+        ({"choice": ["a", [1, 2], None]}, Choice(("a", (1, 2), None))),
+    ],
+)
+def test_what_is_written(node: Any, expected: Any) -> None:
+    assert dimension("k", node) == expected
+
+
+def test_whole_numbers_stay_whole() -> None:
+    whole = dimension("k", {"low": 1, "high": 9, "step": 2})
+    assert isinstance(whole, Range)
+    assert [type(value) for value in (whole.low, whole.high, whole.step)] == [int, int, int]
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"low": 2, "high": 1}, "optimizer.lr=2..1: an empty range: low is above high. Exchange low and high"),
+        ({"low": 0, "high": 1, "log": True}, "optimizer.lr.low=0: has no logarithm. Raise low above 0"),
+        ({"low": 1, "high": 2, "log": True, "step": 1}, "optimizer.lr.step=1: a logarithmic range has no step"),
+        ({"low": 1, "high": 2, "step": 0}, "optimizer.lr.step=0: not positive"),
+        ({"low": 1, "high": 2, "step": -1}, "optimizer.lr.step=-1: not positive"),
+        ({"low": 1, "high": 2, "step": "a"}, "optimizer.lr.step=a: text, where a number is needed"),
+        ({"low": 1}, "optimizer.lr.high: missing. A range is {low: ..., high: ...}"),
+        ({"high": 1}, "optimizer.lr.low: missing"),
+        ({}, "optimizer.lr.low: missing"),
+        ({"low": 0, "high": float("inf")}, "optimizer.lr.high=inf: not a finite number"),
+        ({"low": "1e-3", "high": 1}, "optimizer.lr.low=1e-3: text, where a number is needed. Write a number"),
+        ({"low": True, "high": 1}, "optimizer.lr.low=True: no number"),
+        ({"low": 1, "high": 2, "log": "yes"}, "optimizer.lr.log=yes: neither true nor false"),
+        ({"low": 1, "hihg": 2}, "optimizer.lr.hihg: no such key of a searched value. Did you mean high?"),
+        ({"choice": []}, "optimizer.lr.choice=[]: no list of options"),
+        ({"choice": "abc"}, "optimizer.lr.choice=abc: no list of options"),
+        ({"choice": [1], "low": 0}, "optimizer.lr: a choice and a range in one"),
+        ({"choice": [{"low": 1}]}, "optimizer.lr.choice={'low': 1}: a mapping inside a list"),
+        (float("nan"), "optimizer.lr=nan: not a finite number"),
+        ({"choice": [float("inf")]}, "optimizer.lr.choice=inf: not a finite number"),
+    ],
+)
+def test_what_is_refused(node: Any, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        dimension("optimizer.lr", node)

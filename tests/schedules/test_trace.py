@@ -1,0 +1,169 @@
+"""From a trial's numbers to its LR trace: properties of every factor, rounding, warmups, and golden rows."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper.schedules import FACTORS, family, lr_trace, lr_traces, momentum_trace
+from sweeper.schedules.families import named, numbers_of
+from sweeper.schedules.numbers import Parameter
+from sweeper.types import InputError
+
+GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
+
+
+def values(parameter: Parameter) -> st.SearchStrategy[Any]:
+    """Anything that the parameter may be, its bounds included where it is closed there."""
+    if parameter.kind == "word":
+        return st.sampled_from(parameter.options)
+    bounds = parameter.bounds
+    low = -5.0 if math.isinf(bounds.low) else bounds.low
+    high = low + 5.0 if math.isinf(bounds.high) else bounds.high
+    margin = 1e-3 * (high - low)
+    number = st.floats(low + margin * bounds.open_low, high - margin * bounds.open_high)
+    if parameter.kind == "list":
+        return st.lists(number, min_size=1, max_size=4).map(tuple)
+    return number
+
+
+def trials(name: str) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({p.name: values(p) for p in numbers_of(named(name)).values()})
+
+
+@pytest.mark.parametrize("name", FACTORS)
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(data=st.data(), steps=st.sampled_from([1, 2, 3, 5, 17, 64, 200]))
+def test_many_traces_equal_single_ones_and_lie_between_zero_and_the_peak(name: str, data: Any, steps: int) -> None:
+    rows = data.draw(st.lists(trials(name), min_size=1, max_size=6))
+    lr_LS = lr_traces(name, rows, steps)
+    assert lr_LS.shape == (len(rows), steps)
+    assert lr_LS.dtype == np.float64
+    for lr_S, row in zip(lr_LS, rows, strict=True):
+        assert np.isfinite(lr_S).all()
+        assert lr_S.min() >= 0
+        assert lr_S.max() <= row["peak_lr"]
+        np.testing.assert_array_equal(lr_S, lr_trace(name, row, steps))
+
+
+def test_many_mixed_traces_equal_single_ones() -> None:
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = [
+        {
+            "peak_lr": 10 ** rng.uniform(-4, 0),
+            "warmup": float(rng.choice([0, 0.02, 0.05, 0.1, 0.2])),
+            "cycle": 10 ** rng.uniform(-2, 0.2),
+            "cycle_mult": float(rng.choice([1, 1.5, 2, 3])),
+            "decay": rng.uniform(0.3, 1),
+            "cycle_fit": str(rng.choice(["free", "fitted"])),
+        }
+        for _ in range(257)
+    ]
+    singles = np.stack([lr_trace("sgdr", row, 300) for row in rows])
+    np.testing.assert_array_equal(lr_traces("sgdr", rows, 300), singles)
+
+
+@pytest.mark.parametrize("name", FACTORS)
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("warmup", [0.01, 0.5, 0.999])
+def test_the_shortest_runs_train(name: str, steps: int, warmup: float) -> None:
+    """Also with a warmup of none, one, or all but one of the updates."""
+    lr_S = lr_trace(name, {"peak_lr": 0.5, "warmup": warmup}, steps)
+    assert lr_S.shape == (steps,)
+    assert np.isfinite(lr_S).all()
+    assert lr_S[0] > 0
+    assert lr_S.max() <= 0.5
+    if steps == 1:
+        assert lr_S[0] == 0.5
+
+
+def test_no_trials_have_no_traces() -> None:
+    assert lr_traces("cosine", [], 7).shape == (0, 7)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "steps", "rounded"),
+    [
+        (0.29, 100, 29),
+        (0.57, 100, 57),
+        (0.58, 200, 116),
+        (1e-9, 100, 1),
+        (0.0, 100, 0),
+        (0.125, 100, 13),
+        (0.999, 100, 99),
+        (0.999, 2, 1),
+        (0.999, 1, 0),
+    ],
+)
+def test_a_warmup_is_rounded_to_updates_and_leaves_one(fraction: float, steps: int, rounded: int) -> None:
+    lr_S = lr_trace("constant", {"peak_lr": 1.0, "warmup": fraction}, steps)
+    assert np.count_nonzero(lr_S < 1.0) == rounded
+
+
+def test_a_warmup_rises_in_equal_steps_and_is_never_zero() -> None:
+    lr_S = lr_trace("constant", {"peak_lr": 5.0, "warmup": 0.4}, 10)
+    np.testing.assert_allclose(lr_S, [1, 2, 3, 4, 5, 5, 5, 5, 5, 5], rtol=1e-15)
+
+
+def test_a_factor_runs_on_the_updates_after_the_warmup() -> None:
+    cold_S = lr_trace("cosine", {"peak_lr": 1.0, "decay": 0.1}, 80)
+    warm_S = lr_trace("cosine", {"peak_lr": 1.0, "decay": 0.1, "warmup": 0.2}, 100)
+    np.testing.assert_array_equal(warm_S[20:], cold_S)
+
+
+def test_a_family_fixes_what_it_does_not_search_and_a_trial_may_say_otherwise() -> None:
+    own = family("mine", {"factor": "linear", "peak_lr": {"low": 0.1, "high": 1}, "decay": 0.5})
+    assert lr_trace(own, {"peak_lr": 1.0}, 2).tolist() == [1.0, 0.75]
+    assert lr_trace(own, {"peak_lr": 1.0, "decay": 0.0}, 2).tolist() == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("cosin", {"peak_lr": 1.0}, "family=cosin: no such name. Did you mean cosine?"),
+        ("cosine", {"peak_lr": 1.0, "decai": 0.1}, "schedule.cosine.decai: no such number. Did you mean decay?"),
+        ("cosine", {}, "schedule.cosine.peak_lr: missing. Give peak_lr in params"),
+        ("cosine", {"peak_lr": "0.1"}, "schedule.cosine.peak_lr=0.1: text, where a number is needed"),
+        ("cosine", {"peak_lr": True}, "schedule.cosine.peak_lr=True: no number"),
+        ("cosine", {"peak_lr": 0.0}, "schedule.cosine.peak_lr=0.0: outside what it can be. Write a number above 0"),
+        ("cosine", {"peak_lr": float("nan")}, "schedule.cosine.peak_lr=nan: not a finite number"),
+        ("cosine", {"peak_lr": 1.0, "warmup": 1.0}, "Write a number at least 0 and below 1"),
+        ("exponential", {"peak_lr": 1.0, "decay": 0}, "Write a number above 0 and at most 1"),
+        ("wsd", {"peak_lr": 1.0, "cooldown_shape": "linar"}, "Did you mean linear?"),
+        ("onecycle", {"peak_lr": 1.0, "three_phase": 1}, "Choose one of false, true"),
+    ],
+)
+def test_a_wrong_number_is_named_with_the_way_out(name: str, params: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        lr_trace(name, params, 10)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, True])
+def test_a_run_has_at_least_one_update(steps: Any) -> None:
+    with pytest.raises(InputError, match="at least 1"):
+        lr_trace("cosine", {"peak_lr": 1.0}, steps)
+
+
+def test_a_searched_number_needs_a_value() -> None:
+    own = family("mine", {"factor": "linear", "peak_lr": {"low": 0.1, "high": 1}})
+    with pytest.raises(InputError, match=r"schedule\.mine\.peak_lr: searched"):
+        lr_trace(own, {}, 10)
+
+
+def test_the_momentum_is_constant_unless_asked_for() -> None:
+    assert momentum_trace("onecycle", {"peak_lr": 1.0}, 10) is None
+    own = family("onecycle", {"factor": "onecycle", "peak_lr": 1.0, "momentum": "constant"})
+    assert momentum_trace(own, {}, 10) is None
+
+
+@pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["family"])
+def test_golden_rows(row: dict[str, Any]) -> None:
+    """Traces as they were when they were last looked at: a change of any number shows in the diff of golden.json."""
+    lr_S = lr_trace(row["family"], row["params"], len(row["lr_S"]))
+    np.testing.assert_allclose(lr_S, row["lr_S"], rtol=1e-14, atol=1e-17)
