@@ -1,0 +1,207 @@
+"""The lines of a spool: what happened, as JSON, one event a line, a mark after each committed round.
+
+    {"e":"open",...}  {"e":"report",...}  {"e":"close",...}     what trials did
+    {"e":"tag",...}  {"e":"describe",...}  {"e":"artifact",...} what else is to be remembered
+    {"e":"mark","round":7,"t":...}                              everything above belongs to round 7 or before
+
+Every event carries `t`, the wall clock when it was noted, in milliseconds: sent once or again, a value has the same
+timestamp. Arrays are base64 of little-endian float64, whole. A report line starts with its study, trial and member,
+so that one trial's lines are found without parsing the others.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweeper.types import Ending, Floats, Job, Report, TrialId, Value
+
+Event = dict[str, Any]
+
+EVENTS = "events.jsonl"
+MARK = b'{"e":"mark",'
+TAIL_BYTES = 1 << 16
+
+
+def encode(values: Floats) -> str:
+    """Base64 of the float64 values, little-endian."""
+    return base64.b64encode(np.asarray(values, dtype="<f8").tobytes()).decode("ascii")
+
+
+def decode(text: str) -> Floats:
+    """The inverse of `encode`, float64 [K]."""
+    return np.frombuffer(base64.b64decode(text), dtype="<f8").astype(np.float64)
+
+
+# --- from what happens to lines ---------------------------------------------------------------------
+
+
+def opened(jobs: Sequence[Job], t: int) -> bytes:
+    """All members of one trial; an LR trace that members share is written once (null: as the first member's)."""
+    first = jobs[0]
+    members = [
+        {
+            "member": job.id.member,
+            "seed": job.seed,
+            "partition": job.partition,
+            "lr": encode(job.lr_S) if job is first or not np.array_equal(job.lr_S, first.lr_S) else None,
+        }
+        for job in jobs
+    ]
+    return _line(
+        {
+            "e": "open",
+            "study": first.id.study,
+            "trial": first.id.trial,
+            "t": t,
+            "family": first.family,
+            "steps": first.steps,
+            "report_steps": list(first.report_steps),
+            "params": dict(first.params),
+            "hparams": dict(first.hparams),
+            "members": members,
+        }
+    )
+
+
+def report_start(study: str, trial: int, member: int) -> bytes:
+    """How every report line of that job begins."""
+    return _line({"e": "report", "study": study, "trial": trial, "member": member})[:-2] + b","
+
+
+def reported(report: Report, t: int) -> bytes:
+    """What one job did since its last report."""
+    return _line(
+        {
+            "e": "report",
+            "study": report.id.study,
+            "trial": report.id.trial,
+            "member": report.id.member,
+            "t": t,
+            "step": report.step,
+            "state": report.state,
+            "seconds": float(report.seconds),
+            "traces": {name: encode(values) for name, values in report.traces.items()},
+            "metrics": {name: float(value) for name, value in report.metrics.items()},
+        }
+    )
+
+
+def closed(ending: Ending, t: int) -> bytes:
+    """The end of a trial."""
+    return _line(
+        {
+            "e": "close",
+            "study": ending.trial.study,
+            "trial": ending.trial.trial,
+            "t": t,
+            "state": ending.state,
+            "step": ending.step,
+            "value": None if ending.value is None else float(ending.value),
+            "reason": ending.reason,
+        }
+    )
+
+
+def tagged(trial: TrialId, tags: Mapping[str, str], t: int) -> bytes:
+    """Tags of a trial's run."""
+    return _line({"e": "tag", "study": trial.study, "trial": trial.trial, "t": t, "tags": dict(tags)})
+
+
+def described(
+    study: str, params: Mapping[str, Value], tags: Mapping[str, str], metrics: Mapping[str, float], t: int
+) -> bytes:
+    """What a study's summary run says."""
+    numbers = {name: float(value) for name, value in metrics.items()}
+    return _line(
+        {"e": "describe", "study": study, "t": t, "params": dict(params), "tags": dict(tags), "metrics": numbers}
+    )
+
+
+def attached(study: str, path: str, digest: str, t: int) -> bytes:
+    """A file of the summary run; the digest of its content tells whether it is to be sent again."""
+    return _line({"e": "artifact", "study": study, "t": t, "path": path, "digest": digest})
+
+
+def marked(round: int, t: int) -> bytes:
+    """Everything above is of this round or before."""
+    return _line({"e": "mark", "round": round, "t": t})
+
+
+def _line(event: Event) -> bytes:
+    return json.dumps(event, separators=(",", ":"), default=_plain).encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars as Python numbers, whatever else a configuration holds as its text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+# --- from lines to what happened --------------------------------------------------------------------
+
+
+def lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """The whole lines of bytes [start, end), each with its newline; a torn last line is left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(start)
+        left = (path.stat().st_size if end is None else end) - start
+        for line in file:
+            left -= len(line)
+            if left < 0 or not line.endswith(b"\n"):
+                return
+            yield line
+
+
+def rounds(path: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[list[Event], int]]:
+    """The events up to each mark, with the offset after it; what no mark follows is not committed and left out."""
+    events: list[Event] = []
+    offset = start
+    for line in lines(path, start, end):
+        offset += len(line)
+        if line.startswith(MARK):
+            yield events, offset
+            events = []
+        else:
+            events.append(json.loads(line))
+
+
+def last_mark(path: Path, last_round: int | None = None) -> tuple[int, int]:
+    """Round and end offset of the last mark (of a round <= last_round); (0, 0) where there is none.
+
+    Read from the end of the file, because a spool may be large and what is looked for is close to its end.
+    """
+    if not path.exists():
+        return 0, 0
+    end = path.stat().st_size
+    reach = TAIL_BYTES
+    while True:
+        start = max(0, end - reach)
+        found = _last_mark_from(path, start, last_round)
+        if found is not None or start == 0:
+            return found or (0, 0)
+        reach *= 8
+
+
+def _last_mark_from(path: Path, start: int, last_round: int | None) -> tuple[int, int] | None:
+    with path.open("rb") as file:
+        file.seek(start)
+        tail = file.read()
+    skipped = 0 if start == 0 else tail.find(b"\n") + 1  # the window may begin within a line
+    if start > 0 and skipped == 0:
+        return None
+    found = None
+    offset = start + skipped
+    for line in tail[skipped:].splitlines(keepends=True):
+        offset += len(line)
+        if line.startswith(MARK) and line.endswith(b"\n"):
+            round = int(json.loads(line)["round"])
+            if last_round is None or round <= last_round:
+                found = (round, offset)
+    return found

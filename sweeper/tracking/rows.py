@@ -1,0 +1,364 @@
+"""From what is spooled to what stands in MLflow: tags, params and thinned metrics of each run.
+
+A pure function of the committed events: what is sent for a run does not depend on when, how often or in how many
+pieces it is sent. Steps in MLflow: the LR and the training loss of update t stand at step t (counted from 0), what was
+evaluated after n updates at step n.
+
+With several members a name alone is their median at equal steps, and each member's evaluations are `<name>.member<k>`;
+the members' own training traces are in the Parquet file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sweeper.tracking.events import Event, decode
+from sweeper.tracking.thinning import MOST_POINTS, Indices, by_shape, evenly, strided
+from sweeper.types import Floats
+
+LR = "lr/group0"
+STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+LR_RTOL = 1e-5  # an LR as used that differs by no more is the planned one in float32
+
+
+class RunKey(NamedTuple):
+    """Which run: a study's summary, or one of its trials."""
+
+    study: str
+    trial: int | None
+
+
+class Metric(NamedTuple):
+    """One point: `t` in milliseconds."""
+
+    key: str
+    value: float
+    t: int
+    step: int
+
+
+@dataclass
+class Rows:
+    """What is to be stored in one run. `name`, `start` and `identity` are the run's; tags written later overwrite."""
+
+    key: RunKey
+    name: str
+    start: int
+    identity: Mapping[str, str]
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: list[Metric] = field(default_factory=list)
+    artifacts: list[str] = field(default_factory=list)
+    status: str | None = None
+    end: int | None = None
+
+
+@dataclass
+class _Last:
+    """The newest value of a metric, to be sent at the end if thinning left it out."""
+
+    metric: Metric
+    sent: bool
+
+
+@dataclass
+class _Trial:
+    """What has to be known of a trial to go on from any event."""
+
+    lr_S: Floats
+    report_steps: tuple[int, ...]
+    members: int
+    lr_at: Indices
+    loss_at: Indices
+    step: int = 0
+    seconds: float = 0.0
+    lr_max: float = -math.inf
+    lr_sum: float = 0.0
+    last: dict[str, _Last] = field(default_factory=dict)
+    not_finite: dict[str, int] = field(default_factory=dict)
+    ended: bool = False
+
+
+@dataclass
+class _Study:
+    """What a study's summary run has been told so far."""
+
+    open: int = 0
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
+
+
+class Translation:
+    """Takes committed events in their order and gives out the rows they mean."""
+
+    def __init__(self) -> None:
+        self.runs: dict[RunKey, Rows] = {}  # the identity of every run met so far, without content
+        self._trials: dict[RunKey, _Trial] = {}
+        self._studies: dict[str, _Study] = {}
+        self._pending: dict[RunKey, Rows] = {}
+
+    def take(self, events: Iterable[Event]) -> int:
+        """Take in the events of whole rounds; the number of points waiting to be given out."""
+        reports: list[Event] = []
+        for event in events:
+            if event["e"] == "report":
+                reports.append(event)
+                continue
+            self._reports(reports)
+            reports = []
+            getattr(self, f"_{event['e']}")(event)
+        self._reports(reports)
+        return sum(len(rows.metrics) for rows in self._pending.values())
+
+    def give(self) -> list[Rows]:
+        """What was taken in since the last call, a study's summary before its trials."""
+        given = sorted(self._pending.values(), key=lambda rows: (rows.key.trial is not None, rows.key))
+        self._pending = {}
+        return given
+
+    # --- one method an event ----------------------------------------------------------------------------
+
+    def _open(self, event: Event) -> None:
+        study, number, family, t = event["study"], event["trial"], event["family"], event["t"]
+        summary = self._summary(study, t, family)
+        summary.status, summary.end = "RUNNING", None
+        self._studies[study].open += 1
+        key = RunKey(study, number)
+        self.runs[key] = Rows(key, run_name(family, number, event["params"]), t, _identity(key, family))
+        rows = self._rows(key)
+        rows.tags["trial.state"] = "running"
+        rows.params.update(_params(event))
+        lr_S = decode(event["members"][0]["lr"])
+        report_steps = tuple(event["report_steps"])
+        self._trials[key] = _Trial(
+            lr_S, report_steps, len(event["members"]), by_shape(lr_S), strided(len(lr_S), report_steps)
+        )
+
+    def _reports(self, events: list[Event]) -> None:
+        """All reports of a round, a trial's members together."""
+        of_trial: dict[RunKey, list[Event]] = {}
+        for event in events:
+            of_trial.setdefault(RunKey(event["study"], event["trial"]), []).append(event)
+        for key, members in of_trial.items():
+            self._report(key, members)
+
+    def _report(self, key: RunKey, events: list[Event]) -> None:
+        trial, t = self._trials[key], max(event["t"] for event in events)
+        trial.seconds += sum(event["seconds"] for event in events)
+        for name, values in _medians(trial, events).items():
+            if name == LR:
+                trial.lr_max = max(trial.lr_max, float(values.max(initial=-math.inf)))
+                trial.lr_sum += float(values.sum())
+            kept = _chosen(trial, name, values).tolist()
+            for k in dict.fromkeys([*kept, len(values) - 1] if len(values) else []):
+                self._point(key, Metric(name, float(values[k]), t, trial.step + k), kept=k in kept)
+        trial.step = max(event["step"] for event in events)
+        for event in events:
+            self._evaluated(key, event, t, suffix=f".member{event['member']}" if trial.members > 1 else "")
+        if trial.members > 1 and len(events) == trial.members:
+            for name in events[0]["metrics"]:
+                value = float(np.median([event["metrics"].get(name, math.nan) for event in events]))
+                self._point(key, Metric(name, value, t, trial.step), kept=_report_kept(trial, trial.step))
+
+    def _evaluated(self, key: RunKey, event: Event, t: int, suffix: str) -> None:
+        kept = _report_kept(self._trials[key], event["step"])
+        for name, value in event["metrics"].items():
+            self._point(key, Metric(name + suffix, value, t, event["step"]), kept=kept)
+
+    def _close(self, event: Event) -> None:
+        key = RunKey(event["study"], event["trial"])
+        trial, rows, t, step = self._trials[key], self._rows(key), event["t"], event["step"]
+        for last in trial.last.values():
+            if not last.sent:
+                rows.metrics.append(last.metric)
+        numbers = {"steps_done": float(step), "seconds": trial.seconds}
+        if event["value"] is not None:
+            numbers["objective"] = event["value"]
+        if trial.step > 0:
+            numbers |= {"lr_max": trial.lr_max, "lr_auc": trial.lr_sum / len(trial.lr_S)}
+        for name, value in numbers.items():
+            self._point(key, Metric(name, value, t, step), kept=True)
+        rows.tags["trial.state"] = event["state"]
+        if event["state"] == "diverged":
+            rows.tags["diverged.step"] = str(step)
+        if event["reason"]:
+            rows.tags["trial.reason"] = event["reason"]
+        rows.status, rows.end = STATUS[event["state"]], t
+        trial.ended = True
+        self._study_closed(event["study"], t)
+        trial.lr_S = trial.lr_S[:0]  # a long sweep has many ended trials
+
+    def _study_closed(self, study: str, t: int) -> None:
+        """A summary run is finished whenever no trial of it is open."""
+        self._studies[study].open -= 1
+        if self._studies[study].open == 0:
+            summary = self._rows(RunKey(study, None))
+            summary.status, summary.end = "FINISHED", t
+
+    def _tag(self, event: Event) -> None:
+        self._rows(RunKey(event["study"], event["trial"])).tags.update(_texts(event["tags"]))
+
+    def _describe(self, event: Event) -> None:
+        """What is new of it. MLflow keeps the first value of a param, so a changed one becomes a tag."""
+        rows = self._summary(event["study"], event["t"])
+        known = self._studies[event["study"]]
+        for name, value in _texts(event["params"]).items():
+            if name not in known.params:
+                known.params[name] = rows.params[name] = value
+            elif value != known.params[name] or name in known.tags:
+                event["tags"].setdefault(name, value)
+        for name, value in _texts(event["tags"]).items():
+            if known.tags.get(name) != value:
+                known.tags[name] = rows.tags[name] = value
+        for name, value in event["metrics"].items():
+            if known.metrics.get(name) != value and math.isfinite(value):
+                known.metrics[name] = value
+                rows.metrics.append(Metric(key_text(name), value, event["t"], 0))
+
+    def _artifact(self, event: Event) -> None:
+        rows = self._summary(event["study"], event["t"])
+        known = self._studies[event["study"]].artifacts
+        if known.get(event["path"]) != event["digest"]:
+            known[event["path"]] = event["digest"]
+            if event["path"] not in rows.artifacts:
+                rows.artifacts.append(event["path"])
+
+    # --- pieces -----------------------------------------------------------------------------------------
+
+    def _rows(self, key: RunKey) -> Rows:
+        if key not in self._pending:
+            run = self.runs[key]
+            self._pending[key] = Rows(key, run.name, run.start, run.identity)
+        return self._pending[key]
+
+    def _summary(self, study: str, t: int, family: str | None = None) -> Rows:
+        """The rows of a study's summary run, which begins with the first that is heard of the study."""
+        key = RunKey(study, None)
+        if key not in self.runs:
+            self.runs[key] = Rows(key, study, t, _identity(key, None))
+            self._studies[study] = _Study()
+        rows, tags = self._rows(key), self._studies[study].tags
+        if family is not None and tags.get("schedule.family") != family:
+            tags["schedule.family"] = rows.tags["schedule.family"] = family
+        return rows
+
+    def _point(self, key: RunKey, metric: Metric, kept: bool) -> None:
+        """Send it, or keep it in mind as the last one; a value that is not finite is a tag instead."""
+        trial, rows = self._trials[key], self._rows(key)
+        if not math.isfinite(metric.value):
+            if metric.key not in trial.not_finite:
+                trial.not_finite[metric.key] = metric.step
+                rows.tags["not_finite"] = ", ".join(f"{name} at {step}" for name, step in trial.not_finite.items())
+            return
+        metric = metric._replace(key=key_text(metric.key))
+        if kept:
+            rows.metrics.append(metric)
+        trial.last[metric.key] = _Last(metric, kept)
+
+
+# --- what a run is called and says ------------------------------------------------------------------
+
+
+def run_name(family: str, number: int, params: Mapping[str, Any]) -> str:
+    """`cosine-038 lr=.034 wu=17%`: MLflow's list shows about 18 characters, so what tells runs apart comes first."""
+    words = [f"{family}-{number:03d}"]
+    peak_lr, warmup = params.get("peak_lr"), params.get("warmup")
+    if isinstance(peak_lr, int | float):
+        words.append(f"lr={_short(peak_lr)}")
+    if isinstance(warmup, int | float) and warmup > 0:
+        words.append(f"wu={100 * warmup:.2g}%")
+    return " ".join(words)
+
+
+def _short(value: float) -> str:
+    """Two digits, without what can be left out: .034, 3.4e-5."""
+    return re.sub(r"e-0", "e-", re.sub(r"^0\.", ".", f"{value:.2g}"))
+
+
+def _identity(key: RunKey, family: str | None) -> dict[str, str]:
+    """The tags by which a run is found again, and those it is grouped by."""
+    if key.trial is None:
+        return {"sweep.role": "study", "sweep.study": key.study}
+    return {
+        "sweep.role": "trial",
+        "sweep.study": key.study,
+        "trial.number": str(key.trial),
+        "schedule.family": family or "",
+    }
+
+
+def _params(event: Event) -> dict[str, str]:
+    seeds = ", ".join(str(member["seed"]) for member in event["members"])
+    return _texts({**event["params"], **event["hparams"], "steps": event["steps"], "seed": seeds})
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key_text(name): str(value) for name, value in values.items()}
+
+
+def key_text(name: str) -> str:
+    """A name that MLflow accepts: no brackets, no "@", a clean relative path, at most 250 characters."""
+    plain = re.sub(r"[^\w./: -]", "_", name)
+    parts = [part if part.strip(".") else "_" * len(part) for part in plain.split("/") if part]
+    return ("/".join(parts) or "_")[:250]
+
+
+# --- which values -----------------------------------------------------------------------------------
+
+
+def _medians(trial: _Trial, events: list[Event]) -> dict[str, Floats]:
+    """Every trace since the last report, from update trial.step on; of several members their median.
+
+    A member that diverged may have stopped earlier: the median is then that of the others. A trainer that reports
+    no LR used the planned one.
+    """
+    traces = [{name: decode(text) for name, text in event["traces"].items()} for event in events]
+    for of_member, event in zip(traces, events, strict=True):
+        of_member.setdefault(LR, trial.lr_S[trial.step : event["step"]])
+    if len(events) == 1:
+        return traces[0]
+    names = dict.fromkeys(name for of_member in traces for name in of_member)
+    return {name: _median([of_member[name] for of_member in traces if name in of_member]) for name in names}
+
+
+def _median(values: list[Floats]) -> Floats:
+    """Median at each update over those members that did it."""
+    parts, begin = [], 0
+    for stop in sorted({len(of_member) for of_member in values}):
+        parts.append(np.median([of_member[begin:stop] for of_member in values if len(of_member) >= stop], axis=0))
+        begin = stop
+    return np.concatenate(parts)
+
+
+def _chosen(trial: _Trial, name: str, values: Floats) -> Indices:
+    """Positions in `values`, the updates from trial.step on, that are sent.
+
+    The LR by the shape of the whole planned trace; where a controller changed it, and for any other LR or momentum,
+    by the shape of this piece; everything else at the trial's fixed stride.
+    """
+    begin, stop = trial.step, trial.step + len(values)
+    planned = trial.lr_S[begin:stop]
+    if name == LR and len(planned) == len(values) and np.allclose(values, planned, rtol=LR_RTOL, atol=0):
+        at = trial.lr_at
+    elif name.startswith(("lr/", "momentum")):
+        return by_shape(values)
+    else:
+        at = trial.loss_at
+    return at[np.searchsorted(at, begin) : np.searchsorted(at, stop)] - begin
+
+
+def _report_kept(trial: _Trial, step: int) -> bool:
+    """Whether the evaluation at `step` is among at most MOST_POINTS of them, the last one always."""
+    count = len(trial.report_steps)
+    if count <= MOST_POINTS or step >= trial.report_steps[-1]:
+        return True
+    position = int(np.searchsorted(trial.report_steps, step))
+    return position in evenly(count, MOST_POINTS - 1)

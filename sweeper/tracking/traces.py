@@ -1,0 +1,167 @@
+"""Full traces: from the spool into one Parquet file a study, and back.
+
+Columns: trial, member, step (updates finished, from 1), then one float64 column for each trace and metric by its
+tracking name. A trace's value in row `step` is that of update step - 1; metrics are NaN between reports.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sweeper.tracking.events import EVENTS, Event, decode, last_mark, lines, report_start, rounds
+from sweeper.types import Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS_A_GROUP = 1 << 17
+OPEN = b"sweeper.open"  # the file's metadata: trials that were still running, and have more in the spool
+
+Traces = dict[str, Floats]
+
+
+def write_parquet(spool: Path, folder: Path) -> dict[str, Path]:
+    """Write what is committed in `spool` to `folder`/<study>.parquet, each file whole or not at all; the files."""
+    written = {}
+    for study, (columns, still_open) in _studies(spool).items():
+        folder.mkdir(parents=True, exist_ok=True)
+        written[study] = _parquet_path(folder, study)
+        _write_study(spool, study, columns, still_open, written[study])
+    return written
+
+
+def read_trace(folder: Path, study: str, trial: int, member: int = 0) -> pd.DataFrame:
+    """Everything a job of the sweep in `folder` reported, a row an update: "step" and a column for each name.
+
+    From the study's Parquet file, or from the spool while the trial is not (wholly) in there. Raises KeyError when
+    neither has it.
+    """
+    import pandas as pd
+
+    found = _from_parquet(_parquet_path(folder / "traces", study), trial, member)
+    if found is None:
+        found = _from_spool(folder / "spool", study, trial, member)
+    return pd.DataFrame(found).astype({"step": np.int64})
+
+
+def _parquet_path(folder: Path, study: str) -> Path:
+    return folder / (re.sub(r"[^\w.-]", "_", study) + ".parquet")
+
+
+# --- the spool --------------------------------------------------------------------------------------
+
+
+def _from_spool(spool: Path, study: str, trial: int, member: int) -> Traces:
+    start = report_start(study, trial, member)
+    end = last_mark(spool / EVENTS)[1]
+    parts = [_rows(json.loads(line)) for line in lines(spool / EVENTS, 0, end) if line.startswith(start)]
+    if not parts:
+        raise KeyError(f"{study} trial {trial} member {member} has no committed report")
+    return _joined(parts, list(dict.fromkeys(name for part in parts for name in part)))
+
+
+def _rows(report: Event) -> Traces:
+    """One report as columns: an update a row; a report without traces is one row."""
+    traces = {name: decode(text) for name, text in report["traces"].items()}
+    count = max((len(values) for values in traces.values()), default=1)
+    rows = {"step": np.arange(report["step"] - count + 1, report["step"] + 1, dtype=np.float64), **traces}
+    for name, value in report["metrics"].items():
+        rows[name] = np.full(count, np.nan)
+        rows[name][-1] = value
+    return rows
+
+
+def _joined(parts: list[Traces], columns: list[str]) -> Traces:
+    """The parts one below the other; NaN where a part lacks a column."""
+    return {
+        name: np.concatenate([part[name] if name in part else np.full(len(part["step"]), np.nan) for part in parts])
+        for name in columns
+    }
+
+
+def _studies(spool: Path) -> dict[str, tuple[list[str], list[int]]]:
+    """Each study's columns, in the order of their first report, and its trials that have not ended."""
+    columns: dict[str, dict[str, None]] = {}
+    still_open: dict[str, dict[int, None]] = {}
+    for events, _ in rounds(spool / EVENTS):
+        for event in events:
+            study = event["study"]
+            if event["e"] == "open":
+                columns.setdefault(study, {})
+                still_open.setdefault(study, {})[event["trial"]] = None
+            elif event["e"] == "close":
+                still_open[study].pop(event["trial"], None)
+            elif event["e"] == "report":
+                columns[study].update(dict.fromkeys([*event["traces"], *event["metrics"]]))
+    return {study: (list(columns[study]), list(still_open[study])) for study in columns}
+
+
+def _jobs(spool: Path, study: str) -> Iterator[tuple[int, int, list[Traces]]]:
+    """Trial, member and reports of each job, as soon as its trial ends; those still open at last."""
+    waiting: dict[int, dict[int, list[Traces]]] = {}
+    for events, _ in rounds(spool / EVENTS):
+        for event in events:
+            if event["study"] != study:
+                continue
+            if event["e"] == "report":
+                waiting.setdefault(event["trial"], {}).setdefault(event["member"], []).append(_rows(event))
+            elif event["e"] == "close":
+                members = waiting.pop(event["trial"], {})
+                yield from ((event["trial"], member, parts) for member, parts in members.items())
+    for trial, members in waiting.items():
+        yield from ((trial, member, parts) for member, parts in members.items())
+
+
+# --- the file ---------------------------------------------------------------------------------------
+
+
+def _write_study(spool: Path, study: str, columns: list[str], still_open: list[int], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ids = [("trial", pa.int64()), ("member", pa.int64()), ("step", pa.int64())]
+    schema = pa.schema([*ids, *((name, pa.float64()) for name in columns)], {OPEN: json.dumps(still_open)})
+    new = path.with_name(f"{path.name}.new")
+    with pq.ParquetWriter(new, schema, compression="zstd") as writer:
+        tables: list[Any] = []
+        for trial, member, parts in _jobs(spool, study):
+            tables.append(_table(trial, member, _joined(parts, ["step", *columns]), schema))
+            if sum(len(table) for table in tables) >= ROWS_A_GROUP:
+                writer.write_table(pa.concat_tables(tables))
+                tables = []
+        if tables:
+            writer.write_table(pa.concat_tables(tables))
+    new.replace(path)
+
+
+def _table(trial: int, member: int, values: Traces, schema: Any) -> Any:
+    import pyarrow as pa
+
+    count = len(values["step"])
+    ids = {"trial": np.full(count, trial), "member": np.full(count, member), "step": values["step"].astype(np.int64)}
+    return pa.table({**values, **ids}, schema=schema)
+
+
+def _from_parquet(path: Path, trial: int, member: int) -> Traces | None:
+    """None where there is no file, or it has not all of the trial."""
+    import pyarrow.parquet as pq
+
+    if not path.exists() or trial in json.loads(_metadata(path).get(OPEN, b"[]")):
+        return None
+    table = pq.read_table(path, filters=[("trial", "==", trial), ("member", "==", member)])
+    if len(table) == 0:
+        return None
+    columns = {name: table[name].to_numpy().astype(np.float64) for name in table.column_names[2:]}
+    return {name: values for name, values in columns.items() if not np.isnan(values).all()}
+
+
+def _metadata(path: Path) -> Mapping[bytes, bytes]:
+    import pyarrow.parquet as pq
+
+    return pq.read_schema(path).metadata or {}
