@@ -250,6 +250,8 @@ def explained(lines: Sequence[str], name: str) -> tuple[str, list[str]]:
         return "the connection broke while pip was downloading: run it again", []
     if re.search(r"No matching distribution", text):
         return "pip finds no release for this Python and machine", errors[-2:]
+    if name == "pip":
+        return "pip does not find the pinned pip and setuptools: does it reach a package index", errors[-2:]
     return f"{name} failed", list(errors[-5:] or lines[-5:])
 
 

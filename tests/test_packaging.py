@@ -1,0 +1,378 @@
+"""The package as it is shipped and set up: what is in it, what it needs, what it may import, how it is installed."""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SETUPTOOLS = PROJECT["tool"]["setuptools"]
+DEPENDENCIES = PROJECT["project"]["dependencies"]
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+CONTRACTS = [contract["name"] for contract in PROJECT["tool"]["importlinter"]["contracts"]]
+
+
+def run(*words, **options):
+    return subprocess.run(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
+
+
+def tracked():
+    """Files of the repository that are or will be committed, relative."""
+    listed = run("git", "ls-files", "-co", "--exclude-standard", "-z", cwd=ROOT)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [Path(name) for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def copied(folder):
+    for path in tracked():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, folder / path)
+    return folder
+
+
+# --- metadata -----------------------------------------------------------------------------------------
+
+
+def packages_in_tree():
+    folders = {"sweeper": "sweeper", "conf": "sweeper.conf", "tasks": "sweeper.tasks"}
+    for folder, package in folders.items():
+        for path in (ROOT / folder).rglob("__init__.py"):
+            inside = path.parent.relative_to(ROOT / folder).parts
+            yield ".".join((package, *inside))
+
+
+def test_the_package_list_is_the_tree():
+    assert sorted(SETUPTOOLS["packages"]) == sorted(packages_in_tree())
+
+
+@pytest.mark.parametrize("folder", ["conf", "sweeper", "tasks"])
+def test_every_folder_with_files_is_a_package(folder):
+    with_files = {path.parent for end in ("py", "yaml") for path in (ROOT / folder).rglob(f"*.{end}")}
+    assert {path for path in with_files if not (path / "__init__.py").exists()} == set()
+
+
+def pins():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    return [Requirement(line) for line in lines]
+
+
+def test_constraints_pin_one_public_version_each():
+    names = [canonicalize_name(pin.name) for pin in pins()]
+    assert len(names) == len(set(names))
+    for pin in pins():
+        assert re.fullmatch(r"==[0-9][0-9a-z.]*", str(pin.specifier)), pin  # no +cpu, no range
+        assert pin.url is None
+        assert not pin.marker
+    assert {"nvidia", "triton", "cuda"}.isdisjoint(name.split("-")[0] for name in names)
+
+
+def test_constraints_cover_and_satisfy_every_dependency():
+    versions = {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in pins()}
+    asked = [*DEPENDENCIES, *(requirement for extra in EXTRAS.values() for requirement in extra)]
+    for requirement in map(Requirement, asked):
+        version = versions[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{requirement} but {version} is pinned"
+
+
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "hydra": "hydra-core", "importlinter": "import-linter"}
+
+
+@pytest.mark.parametrize(
+    ("folders", "extras"),
+    [
+        (("sweeper", "tasks"), ("ray", "optimizers")),
+        (("tests", "benchmarks", "examples"), ("dev",)),
+        (("scripts",), ()),
+    ],
+)
+def test_what_is_imported_is_declared(folders, extras):
+    declared = {"sweeper", "tasks", "packaging"}  # packaging: pytest's own
+    for requirement in [*DEPENDENCIES, *(each for extra in extras for each in EXTRAS[extra])]:
+        declared.add(canonicalize_name(Requirement(requirement).name))
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for module in imported(path) - set(sys.stdlib_module_names):
+            assert canonicalize_name(DISTRIBUTIONS.get(module, module)) in declared, f"{path} imports {module}"
+
+
+def imported(path):
+    """Top-level modules that a file imports anywhere, unless it looks first whether they are there."""
+    tree = ast.parse(path.read_text())
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in names}
+
+
+def test_import_and_help_are_light():
+    """Neither loads what takes seconds."""
+    code = "import sys, sweeper\nfrom sweeper.__main__ import main\nsys.argv[1:] = ['--help']\nassert main() == 0\n"
+    heavy = "print('heavy:', {'torch', 'optuna', 'mlflow', 'pandas', 'hydra', 'scipy', 'sklearn'} & set(sys.modules))"
+    assert run(sys.executable, "-c", code + heavy).stdout.endswith("heavy: set()\n")
+
+
+FOREIGN = {
+    "somebody's machine": r"(?<![\w.~$}])/(root|home|Users|work|tmp)/\w",
+    "a package registry": r"\b(pypi|pythonhosted|npmjs|anaconda)\.(org|com)\b|index-url|file://",
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_nothing_names(what):
+    pattern = re.compile(FOREIGN[what])
+    for path in tracked():
+        if path == Path("tests/test_packaging.py"):
+            continue
+        try:
+            text = (ROOT / path).read_text()
+        except UnicodeDecodeError:
+            continue
+        assert not pattern.search(text), f"{path} names {what}: {pattern.search(text)}"
+
+
+# --- who imports whom ---------------------------------------------------------------------------------
+
+BREAKAGES = [  # contract, file, line added to it
+    ("Downwards only; rooms on one line do not know each other", "sweeper/loop.py", "import sweeper.run"),
+    ("Downwards only; rooms on one line do not know each other", "sweeper/terminal.py", "import sweeper.search.space"),
+    ("Downwards only; rooms on one line do not know each other", "sweeper/nowhere.py", ""),
+    ("Training and tracking see traces, not families", "sweeper/training/optim.py", "import sweeper.schedules.trace"),
+    ("Training and tracking see traces, not families", "sweeper/tracking/spool.py", "from sweeper import schedules"),
+    ("Tasks do not know us", "tasks/models.py", "from sweeper.types import Task"),
+    ("Tasks do not know us", "tasks/text.py", "import optuna"),
+    ("Hydra in __main__ alone", "sweeper/run.py", "from omegaconf import DictConfig"),
+    ("Hydra in __main__ alone", "sweeper/overrides.py", "import hydra.utils"),
+    ("Optuna in search and answer alone", "sweeper/plan.py", "import optuna"),
+    ("MLflow where it is sent to, shown and asked, alone", "sweeper/run.py", "from mlflow import MlflowClient"),
+    ("MLflow where it is sent to, shown and asked, alone", "sweeper/tracking/spool.py", "import mlflow"),
+    ("Ray in training.cluster alone", "sweeper/training/sequential.py", "import ray"),
+    ("Schedules and the loop are NumPy and protocols: no torch", "sweeper/schedules/trace.py", "import torch"),
+]
+
+
+def test_every_contract_is_tried():
+    assert {contract for contract, _, _ in BREAKAGES} == set(CONTRACTS)
+
+
+def linted(folder, file, line):
+    """import-linter's verdict on a copy of the package with that line added to that file."""
+    for part in ("sweeper", "tasks"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    with (folder / file).open("a") as added:
+        added.write(f"\n{line}\n")
+    program = "from importlinter.cli import lint_imports_command; lint_imports_command(['--no-cache'])"
+    return run(sys.executable, "-c", program, cwd=folder)
+
+
+def test_the_contracts_are_kept(tmp_path):
+    said = linted(tmp_path, "sweeper/loop.py", "import numpy")
+    assert said.returncode == 0, said.stdout
+
+
+@pytest.mark.parametrize(("contract", "file", "line"), BREAKAGES)
+def test_a_contract_catches_a_breakage(tmp_path, contract, file, line):
+    said = linted(tmp_path, file, line)
+    assert said.returncode == 1, said.stdout
+    # A long name is wrapped to the terminal's width.
+    assert f"{contract} BROKEN" in " ".join(said.stdout.split()), said.stdout
+
+
+# --- the wheel ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built from a copy: a build folder left in the checkout would leak into it."""
+    if not (importlib.util.find_spec("pip") and importlib.util.find_spec("setuptools")):
+        pytest.skip("this Python has no pip and setuptools of its own")
+    source = copied(tmp_path_factory.mktemp("source"))
+    made = tmp_path_factory.mktemp("dist")
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
+    said = run(*pip, "-w", str(made), str(source))
+    assert said.returncode == 0, said.stdout
+    (path,) = made.glob("*.whl")
+    return path
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {name.partition("/")[0] for name in names} == {"sweeper", wheel.name.split("-py3")[0] + ".dist-info"}
+    places = {"sweeper": "sweeper", "conf": "sweeper/conf", "tasks": "sweeper/tasks"}
+    expected = {
+        Path(places[path.parts[0]], *path.parts[1:]).as_posix()
+        for path in tracked()
+        if path.parts[0] in places and (path.suffix in (".py", ".yaml") or path.name == "py.typed")
+    }
+    assert {name for name in names if ".dist-info/" not in name} == expected
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_sweeps_from_another_folder(wheel, tmp_path):
+    """In an environment with the wheel in front of this one's packages; a path in a .pth hides the editable install."""
+    elsewhere = tmp_path / "work"
+    elsewhere.mkdir()
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    python = tmp_path / "env" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index"]
+    said = run(*pip, str(wheel))
+    assert said.returncode == 0, said.stdout
+    site = Path(run(str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])").stdout.strip())
+    (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MLFLOW"))}
+
+    where = run(str(python), "-Pc", "import sweeper.tasks as t; print(t.__file__)", cwd=elsewhere, env=environment)
+    assert where.stdout.strip() == str(site / "sweeper" / "tasks" / "__init__.py")
+    small = ["data=digits", "model=mlp", "schedule=cosine", "train.steps=8", "search.reports=4", "search.n_trials=2"]
+    said = run(str(python), "-P", "-m", "sweeper", *small, "tracking=none", cwd=elsewhere, env=environment)
+    assert said.returncode == 0, said.stdout
+    assert list(elsewhere.glob("sweeps/digits-mlp-sgd-*/tables/trials.csv"))
+    said = run(str(tmp_path / "env" / "bin" / "sweeper"), "status", "--json", cwd=elsewhere, env=environment)
+    assert said.returncode == 0, said.stdout
+
+
+# --- make and the set-up ------------------------------------------------------------------------------
+
+SCRIPT = ROOT / "scripts" / "bootstrap.py"
+
+
+@pytest.fixture
+def bootstrap():
+    spec = importlib.util.spec_from_file_location("bootstrap", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_make_alone_helps_with_every_target():
+    text = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()
+    said = run("make", cwd=ROOT)
+    assert said.returncode == 0
+    assert sorted(re.findall(r"^  make (\w+) +\S", said.stdout, re.MULTILINE)) == sorted(targets)
+
+
+def test_a_python_out_of_range_is_one_line():
+    said = run("make", "setup", "PYTHON=no-such-python", cwd=ROOT)
+    assert said.returncode == 2
+    assert "Python 3.11, 3.12 or 3.13 is needed" in said.stdout
+    assert said.stdout.count("\n") == 1
+
+
+def made_environment(bootstrap, folder, extras=("dev",)):
+    """A folder that looks like a finished environment of this Python."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(bootstrap.base_python())
+    bootstrap.write_stamp(folder, PROJECT, list(extras))
+    return folder
+
+
+def test_a_finished_set_up_is_nothing_to_do(bootstrap, tmp_path):
+    folder = made_environment(bootstrap, tmp_path / "venv")
+    said = run(sys.executable, str(SCRIPT), "--venv", str(folder), "--extras", ",dev", "--this-python")
+    assert (said.returncode, said.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("changed", ["inputs", "root", "python", "extras"])
+def test_the_stamp_counts_only_for_what_it_was_made_from(bootstrap, tmp_path, changed):
+    folder = made_environment(bootstrap, tmp_path / "venv")
+    stamp = bootstrap.read_stamp(folder)
+    assert bootstrap.done(stamp, folder, PROJECT, {"dev"}, None)
+    other = stamp | {changed: [] if changed == "extras" else "another"}
+    assert not bootstrap.done(other, folder, PROJECT, {"dev"}, None)
+
+
+def test_a_dependency_changes_the_inputs_and_a_linter_does_not(bootstrap):
+    before = bootstrap.inputs(PROJECT)
+    assert bootstrap.inputs({**PROJECT, "tool": {**PROJECT["tool"], "ruff": {}}}) == before
+    assert bootstrap.inputs({**PROJECT, "project": {**PROJECT["project"], "dependencies": []}}) != before
+
+
+@pytest.mark.parametrize("torn", ["", "{", "[]", json.dumps({"inputs": "x"})])
+def test_a_torn_stamp_is_none(bootstrap, tmp_path, torn):
+    (tmp_path / bootstrap.STAMP).write_text(torn)
+    assert bootstrap.read_stamp(tmp_path) is None
+
+
+def test_an_environment_of_somebody_else_is_left_alone(tmp_path):
+    theirs = tmp_path / "venv" / "theirs"
+    theirs.parent.mkdir()
+    theirs.touch()
+    said = run(sys.executable, str(SCRIPT), "--venv", str(theirs.parent))
+    assert said.returncode == 1
+    assert "was not made by this set-up" in said.stdout
+    assert list(theirs.parent.iterdir()) == [theirs]
+
+
+OFFLINE = {
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_INDEX_URL": "http://127.0.0.1:9/",
+    "PIP_FIND_LINKS": "",
+    "PIP_RETRIES": "1",
+}
+
+
+@pytest.mark.slow
+def test_without_a_network_it_says_so_and_an_unfinished_environment_is_made_anew(bootstrap, tmp_path):
+    unfinished = tmp_path / "venv"
+    (unfinished / "half").mkdir(parents=True)
+    (unfinished / bootstrap.LOCK).touch()
+    said = run(sys.executable, str(SCRIPT), "--venv", str(unfinished), env=os.environ | OFFLINE)
+    assert said.returncode == 1
+    assert "pip reaches no package index" in said.stdout
+    assert len(said.stdout.splitlines()) <= 5
+    assert not (unfinished / "half").exists()
+    assert bootstrap.read_stamp(unfinished) is None
+
+
+def test_an_own_python_that_lacks_something_is_told_in_one_line(bootstrap, capsys):
+    wanting = {"dependencies": ["numpy>=1", "no-such-package[x]>=2,<3", "torch<1"], "optional-dependencies": {}}
+    with pytest.raises(SystemExit):
+        bootstrap.check_own({"project": wanting}, set())
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 2  # torch is told, not refused
+    assert error[0].startswith("set-up: torch ")
+    assert error[1].endswith("-m pip install 'no-such-package[x]>=2,<3'")
+
+
+def test_the_package_laid_out_for_an_own_python_has_all_its_parts(bootstrap, tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "CHECKOUT", tmp_path)
+    bootstrap.lay_out(PROJECT)
+    (tmp_path / "sweeper" / "gone.py").symlink_to(ROOT / "gone.py")
+    bootstrap.lay_out(PROJECT)
+    assert not (tmp_path / "sweeper" / "gone.py").is_symlink()
+    code = (
+        "import sweeper.conf, sweeper.types, sweeper.tasks.counts, importlib.resources as r\n"
+        "assert r.files('sweeper.conf').joinpath('schedule/cosine.yaml').is_file(); print(sweeper.tasks.__file__)"
+    )
+    said = run(sys.executable, "-Pc", code, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert said.stdout.strip() == str(tmp_path / "sweeper" / "tasks" / "__init__.py")
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "the disk is full"),
+        ("WARNING: Retrying after connection broken by 'NewConnectionError(...)'", "pip reaches no package index"),
+        ("ERROR: No matching distribution found for torch==2.13.0", "pip finds no release for this Python"),
+        ("ReadTimeoutError: Read timed out.", "the connection broke"),
+        ("ERROR: something else", "stage failed"),
+    ],
+)
+def test_a_failure_is_explained(bootstrap, said, sentence):
+    assert bootstrap.explained(["Collecting torch", said], "stage")[0].startswith(sentence)

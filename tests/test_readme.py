@@ -1,0 +1,194 @@
+"""The pages are true: commands run as they are written, keys and files exist, the recipe for a family works."""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+GUIDE = (ROOT / "docs" / "guide" / "configuration.md").read_text()
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+def blocks(page, language):
+    """The code blocks of a page in that language, "" for none."""
+    every = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for tag, block in every if tag == language]
+
+
+# --- commands -----------------------------------------------------------------------------------------
+
+COMMANDS = [line for block in blocks(README, "sh") for line in block.splitlines()]
+SHORT = "search.n_trials=2 search.concurrent_trials=2 search.reports=4 train.steps=16 train.epochs=null"
+
+
+def shortened(command):
+    """The command with few and short trials after its own overrides, which is all that it is changed in."""
+    if command == "make sweep":
+        return f'make sweep ARGS="{SHORT}"'
+    if command == "make test":
+        return 'make test ARGS="--collect-only -q tests/schedules"'
+    if command == "python -m sweeper ui":
+        return f"{command} --help"  # a server
+    if command.startswith("python -m sweeper") and "=" in command:
+        return f"{command} {SHORT}"
+    return command
+
+
+def test_the_readme_gives_the_commands():
+    assert {"make sweep", "make test", "python -m sweeper schedule=cosine"} <= set(COMMANDS)
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_run_one_after_the_other(tmp_path):
+    """In a copy of the checkout, with this Python in place of .venv; python finds the copy as `make` lays it out."""
+    copy = tmp_path / "sweeper"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "PYTEST", "MAKE"))}
+    environment = kept | {
+        "VENV": "0",
+        "PYTHON": sys.executable,
+        "PYTHONPATH": str(copy / "build" / "checkout"),
+        "PYTHONSAFEPATH": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    for command in COMMANDS:
+        if command == ". .venv/bin/activate":
+            continue
+        said = subprocess.run(
+            ["bash", "-c", shortened(command)],
+            cwd=copy,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert said.returncode == 0, f"{command}\n{said.stdout}"
+    assert (copy / "mlflow.db").exists()
+    assert list(copy.glob("sweeps/text-ngram-sgd-*/journal.log"))
+
+
+def test_the_readmes_python_runs():
+    (code,) = blocks(README, "python")
+    names = {}
+    exec(code, names)
+    assert names["lr"].shape == (1000,)
+    assert names["lr"].dtype == np.float64
+
+
+# --- what the pages name ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_tree_in_the_readme_is_the_tree():
+    (tree,) = [block for block in blocks(README, "") if block.startswith("conf/ ")]
+    named, folder = set(), Path()
+    for line in tree.splitlines():
+        name = line.split()[0]
+        folder = folder if line.startswith(" ") else Path(name)
+        named.add((folder / name if line.startswith(" ") else folder).as_posix())
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sweeper").iterdir()}
+    assert {name for name in there if not name.endswith(("__init__.py", "py.typed", "__pycache__"))} <= named
+
+
+def keys():
+    """Every key of the configuration a person can set, by its dotted path."""
+    top = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text())
+    groups = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
+    trees = [{key: value for key, value in top.items() if key not in ("defaults", "hydra")}]
+    for path in (ROOT / "conf").glob("*/*.yaml"):
+        node = yaml.safe_load(path.read_text())
+        if path.parent.name in groups - {"schedule", "experiment"} and isinstance(node, dict):
+            trees.append({path.parent.name: {key: value for key, value in node.items() if key != "defaults"}})
+    for tree in trees:
+        yield from leaves(tree)
+
+
+def leaves(tree, path=""):
+    for key, value in tree.items():
+        dotted = f"{path}{key}"
+        searched = isinstance(value, dict) and ({"low", "choice"} & value.keys() or not value)
+        if isinstance(value, dict) and not searched:
+            yield from leaves(value, f"{dotted}.")
+        else:
+            yield dotted
+
+
+def test_the_guide_explains_every_key():
+    assert [key for key in sorted(set(keys())) if f"`{key}`" not in GUIDE] == []
+
+
+def test_the_guide_names_every_file_of_every_group():
+    missing = []
+    for path in (ROOT / "conf").glob("*/*.yaml"):
+        if f"`{path.stem}`" not in GUIDE:
+            missing.append(str(path.relative_to(ROOT)))
+    assert missing == []
+
+
+def test_the_guide_names_every_number_of_every_family():
+    named = set(re.findall(r"`(?:schedule\.<family>\.)?(\w+)`", GUIDE))
+    for path in (ROOT / "conf" / "schedule").glob("*.yaml"):
+        for node in yaml.safe_load(path.read_text()).values():
+            if isinstance(node, dict):
+                assert set(node) <= named, path.name
+
+
+def test_the_guide_names_no_key_that_is_not_there():
+    there = set(keys())
+    named = re.findall(r"^\| `([a-z_.`, ]+)` \|", GUIDE, re.MULTILINE)
+    groups = {path.name for path in (ROOT / "conf").iterdir()}
+    dotted = {
+        key for row in named for key in re.findall(r"[a-z_.]+", row) if "." in key and key.split(".")[0] in groups
+    }
+    assert dotted - there == set()
+
+
+# --- the recipe for a family --------------------------------------------------------------------------
+
+
+def test_the_recipe_for_a_family_works(tmp_path, monkeypatch):
+    """CONTRIBUTING's function and file as they are printed, in a module of one's own."""
+    from sweeper import lr_trace
+    from sweeper.schedules import family
+
+    (code,), (text,) = blocks(CONTRIBUTING, "python"), blocks(CONTRIBUTING, "yaml")
+    (tmp_path / "own_factors.py").write_text(f"from sweeper.schedules.decays import *\n{imports_of_decays()}\n{code}")
+    monkeypatch.syspath_prepend(tmp_path)
+    ((name, node),) = yaml.safe_load(text).items()
+    assert node["peak_lr"] == "${optimizer.peak_lr}"
+    own = {**node, "factor": f"own_factors.{node['factor']}", "peak_lr": {"low": 0.01, "high": 1, "log": True}}
+    made = family(name, own | {"warmup": 0.1})
+    lr_S = lr_trace(made, {"peak_lr": 0.5, "warmup": 0.1, "decay": 0.01}, 100)
+    assert lr_S.max() == 0.5
+    assert lr_S[-1] == pytest.approx(0.5 * (0.01 + 0.99 * (1 / 90) ** 2))
+
+
+def imports_of_decays():
+    """The import lines of decays.py, which the recipe's function stands below."""
+    text = (ROOT / "sweeper" / "schedules" / "decays.py").read_text()
+    return "\n".join(line for line in text.splitlines() if line.startswith(("from sweeper", "Updates =")))
