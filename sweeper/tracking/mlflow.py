@@ -1,6 +1,7 @@
 """MLflow: the only file of this room that imports it. Writes rows into runs; every write may be repeated.
 
-Who calls it catches what fails: `RefusedError` is about one run and final, anything else is about the store and may pass.
+Who calls it catches what fails: `RefusedError` is about one run and final, anything else is about the store and may
+pass.
 """
 
 from __future__ import annotations

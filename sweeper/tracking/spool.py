@@ -137,7 +137,7 @@ def _digest(path: Path) -> str:
     """Of a file's content, or of all files of a folder with their names."""
     whole = hashlib.blake2b(digest_size=16)
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
+        if not file.is_dir():
             whole.update(json.dumps(str(file.relative_to(path.parent))).encode())
             with file.open("rb") as opened:
                 while block := opened.read(1 << 20):

@@ -58,7 +58,9 @@ def knees(values_S: Floats) -> Indices:
 
 def strided(steps: int, report_steps: tuple[int, ...]) -> Indices:
     """Update indices at a fixed stride, with the first, the last and, where that is few, the last of each report."""
-    most = min(FEW_POINTS if steps < FEW_STEPS else MOST_POINTS, steps)
+    most = FEW_POINTS if steps < FEW_STEPS else MOST_POINTS
+    if steps <= most:
+        return np.arange(steps, dtype=np.int64)
     ends = np.asarray([step - 1 for step in report_steps], dtype=np.int64)
     if len(ends) > most // 2:
         ends = np.asarray([steps - 1], dtype=np.int64)

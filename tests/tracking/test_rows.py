@@ -1,0 +1,267 @@
+"""Rows say what the trial did, and are a function of the committed events alone."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+import posixpath
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper.tracking.events import EVENTS, opened, reported, rounds
+from sweeper.tracking.rows import RunKey, Translation, key_text, run_name
+from sweeper.tracking.spool import Spool
+from sweeper.types import Ending, Job, JobId, Report, TrialId
+
+
+def all_rounds(folder):
+    return [events for events, _ in rounds(folder / EVENTS)]
+
+
+def spooled(folder, played, **options):
+    tracker = Spool(folder, 0)
+    list(played(tracker, **options))
+    tracker.finish(0)
+    return all_rounds(folder)
+
+
+def stored(rounds, cuts=()):
+    """What a store holds after these rounds, given out at each cut and at the end."""
+    translation, runs = Translation(), {}
+    for number, events in enumerate(copy.deepcopy(rounds)):
+        translation.take(events)
+        if number in cuts or number == len(rounds) - 1:
+            for rows in translation.give():
+                run = runs.setdefault(
+                    rows.key, {"tags": dict(rows.identity), "params": {}, "metrics": [], "name": rows.name}
+                )
+                run["tags"].update(rows.tags)
+                assert not set(run["params"]) & set(rows.params)
+                run["params"].update(rows.params)
+                run["metrics"] += rows.metrics
+                if rows.status is not None:
+                    run["end"] = (rows.status, rows.end)
+    return runs
+
+
+def points(run, name):
+    return {metric.step: metric.value for metric in run["metrics"] if metric.key == name}
+
+
+@pytest.fixture(scope="module")
+def a_sweep(tmp_path_factory, played):
+    return spooled(tmp_path_factory.mktemp("spool"), played)
+
+
+def test_a_complete_trial(tmp_path, played, a_job):
+    run = stored(spooled(tmp_path, played, trials=1))[RunKey("cosine", 0)]
+    job = a_job("cosine", 0)
+    assert run["tags"] == {
+        "sweep.role": "trial",
+        "sweep.study": "cosine",
+        "trial.number": "0",
+        "trial.state": "complete",
+        "schedule.family": "cosine",
+    }
+    assert run["params"]["peak_lr"] == str(float(job.lr_S.max()))
+    assert run["params"]["optimizer.weight_decay"] == "0.01"
+    assert (run["params"]["steps"], run["params"]["seed"]) == ("200", "0")
+    assert run["end"][0] == "FINISHED"
+    lr = points(run, "lr/group0")
+    assert {0, 199} <= set(lr)
+    assert all(value == job.lr_S[step] for step, value in lr.items())
+    shown = np.interp(np.arange(200), list(lr), list(lr.values()))
+    assert np.abs(shown - job.lr_S).max() <= 0.002 * job.lr_S.max() * (1 + 1e-9)
+    assert sorted(points(run, "valid/loss")) == list(range(20, 201, 20))
+    loss = points(run, "train/loss")
+    assert {0, 19, 39, 199} <= set(loss)
+    assert len(loss) <= 100
+    assert points(run, "objective") == {200: 0.5}
+    assert points(run, "steps_done") == {200: 200.0}
+    assert points(run, "seconds") == {200: 2.5}
+    assert points(run, "lr_max") == {200: job.lr_S.max()}
+    assert points(run, "lr_auc")[200] == pytest.approx(job.lr_S.mean())
+
+
+@pytest.mark.parametrize(
+    ("trial", "status", "state", "steps"),
+    [(1, "KILLED", "pruned", 60), (2, "FAILED", "diverged", 47), (3, "FAILED", "failed", 80)],
+)
+def test_an_early_end(tmp_path, played, a_job, trial, status, state, steps):
+    run = stored(spooled(tmp_path, played))[RunKey("cosine", trial)]
+    job = a_job("cosine", trial)
+    assert run["end"][0] == status
+    assert run["tags"]["trial.state"] == state
+    assert points(run, "steps_done") == {steps: float(steps)}
+    assert "objective" not in {metric.key for metric in run["metrics"]}
+    assert points(run, "lr/group0")[steps - 1] == job.lr_S[steps - 1]
+    assert max(points(run, "lr/group0")) == steps - 1
+    assert points(run, "lr_auc")[steps] == pytest.approx(job.lr_S[:steps].sum() / 200)
+    assert all(math.isfinite(metric.value) for metric in run["metrics"])
+    if state == "diverged":
+        assert run["tags"]["diverged.step"] == "47"
+        assert run["tags"]["not_finite"] == "train/loss at 46"
+
+
+def test_a_study_is_finished_when_no_trial_is_open(tmp_path, played):
+    rounds = spooled(tmp_path, played, trials=2)
+    assert stored(rounds)[RunKey("wsd", None)]["end"][0] == "FINISHED"
+    assert stored(rounds[:3])[RunKey("wsd", None)]["end"] == ("RUNNING", None)
+    assert stored(rounds)[RunKey("wsd", None)]["tags"] == {
+        "sweep.role": "study",
+        "sweep.study": "wsd",
+        "schedule.family": "wsd",
+    }
+
+
+@given(st.sets(st.integers(0, 40)))
+@settings(deadline=None, max_examples=40, derandomize=True)
+def test_rows_do_not_depend_on_how_they_are_cut(a_sweep, cuts):
+    whole, cut = stored(a_sweep), stored(a_sweep, cuts)
+    assert cut.keys() == whole.keys()
+    for key, run in whole.items():
+        assert sorted(cut[key]["metrics"]) == sorted(run["metrics"])
+        assert {**cut[key], "metrics": None} == {**run, "metrics": None}
+
+
+def several(a_job, count=3):
+    return [a_job("cosine", 4, member) for member in range(count)]
+
+
+def lines_of(jobs, reports):
+    return [json.loads(opened(jobs, 1))], [json.loads(reported(report, 2)) for report in reports]
+
+
+def test_several_members_are_shown_by_their_median(a_job, a_report):
+    jobs = several(a_job)
+    reports = [a_report(job, 0, 20, "running") for job in jobs]
+    begin, reported_events = lines_of(jobs, reports)
+    run = stored([begin, reported_events])[RunKey("cosine", 4)]
+    losses = np.array([report.traces["train/loss"] for report in reports])
+    assert {0, 19} <= set(points(run, "train/loss"))
+    assert all(value == np.median(losses[:, step]) for step, value in points(run, "train/loss").items())
+    valid = [report.metrics["valid/loss"] for report in reports]
+    assert points(run, "valid/loss") == {20: float(np.median(valid))}
+    assert [points(run, f"valid/loss.member{k}") for k in range(3)] == [{20: value} for value in valid]
+    assert run["params"]["seed"] == "4000, 4001, 4002"
+
+
+def test_a_member_that_diverged_leaves_the_others_median(a_job, a_report):
+    jobs = several(a_job)
+    reports = [a_report(jobs[0], 0, 20, "running"), a_report(jobs[1], 0, 7, "diverged")]
+    reports.append(a_report(jobs[2], 0, 20, "running"))
+    begin, reported_events = lines_of(jobs, reports)
+    run = stored([begin, reported_events])[RunKey("cosine", 4)]
+    loss = points(run, "train/loss")
+    assert loss[3] == np.median([report.traces["train/loss"][3] for report in reports])
+    assert loss[19] == np.mean([reports[0].traces["train/loss"][19], reports[2].traces["train/loss"][19]])
+    assert "valid/loss" not in {metric.key for metric in run["metrics"]}
+
+
+def test_an_lr_that_a_controller_changed_is_shown_as_it_was_used(a_job):
+    job = a_job("cosine", 0)
+    used = np.concatenate([job.lr_S[:10], 0.5 * job.lr_S[10:20]])
+    report = Report(job.id, 20, {"lr/group0": used, "momentum": np.linspace(0.9, 0.8, 20)}, {}, 0.1)
+    begin, reported_events = lines_of([job], [report])
+    run = stored([begin, reported_events])[RunKey("cosine", 0)]
+    lr = points(run, "lr/group0")
+    assert np.allclose(np.interp(np.arange(20), list(lr), list(lr.values())), used, atol=0.002 * used.max())
+    assert sorted(points(run, "momentum")) == [0, 19]
+
+
+def test_a_trainer_that_reports_no_lr_used_the_planned_one(a_job):
+    job = a_job("cosine", 0)
+    begin, reported_events = lines_of([job], [Report(job.id, 20, {}, {"valid/loss": 1.0}, 0.1)])
+    lr = points(stored([begin, reported_events])[RunKey("cosine", 0)], "lr/group0")
+    assert lr
+    assert all(value == job.lr_S[step] for step, value in lr.items())
+
+
+def test_many_reports_are_thinned_with_the_last_kept(tmp_path):
+    steps = 1000
+    job = Job(JobId("cosine", 0, 0), "cosine", {}, 0, np.full(steps, 0.1), tuple(range(1, steps + 1)))
+    tracker = Spool(tmp_path, 0)
+    tracker.open([job])
+    for step in range(1, 778):
+        tracker.append([Report(job.id, step, {"train/loss": np.array([float(step)])}, {"valid/loss": float(step)}, 0)])
+        tracker.commit(step)
+    tracker.close(Ending(TrialId("cosine", 0), "pruned", 777))
+    tracker.commit(778)
+    tracker.finish(0)
+    run = stored(all_rounds(tmp_path))[RunKey("cosine", 0)]
+    valid = points(run, "valid/loss")
+    assert len(valid) <= 320
+    assert {1, 777} <= set(valid)
+    assert all(step == value for step, value in valid.items())
+    assert points(run, "train/loss")[776] == 777.0
+
+
+def test_descriptions_add_and_overwrite_and_repeat_nothing(tmp_path):
+    tracker = Spool(tmp_path, 0)
+    (tmp_path / "a").write_text("a")
+    for round in (1, 2):
+        tracker.describe("cosine", params={"n_trials": 20}, tags={"note": "x"}, metrics={"best": 0.5})
+        tracker.artifact("cosine", tmp_path / "a")
+        tracker.commit(round)
+    tracker.describe("cosine", params={"n_trials": 40}, tags={"note": "y"}, metrics={"best": 0.4, "gap": math.nan})
+    tracker.commit(3)
+    tracker.finish(0)
+    translation, given = Translation(), []
+    for events in all_rounds(tmp_path):
+        translation.take(events)
+        given.append(translation.give())
+    first, second, third = (rows[0] for rows in given)
+    assert (first.params, first.tags, len(first.metrics), len(first.artifacts)) == (
+        {"n_trials": "20"},
+        {"note": "x"},
+        1,
+        1,
+    )
+    assert (second.params, second.tags, second.metrics, second.artifacts) == ({}, {}, [], [])
+    assert third.params == {}
+    assert third.tags == {"note": "y", "n_trials": "40"}
+    assert [(metric.key, metric.value) for metric in third.metrics] == [("best", 0.4)]
+
+
+def test_tags_of_a_trial_overwrite(tmp_path, a_job):
+    tracker = Spool(tmp_path, 0)
+    tracker.open([a_job("cosine", 0)])
+    tracker.tag(TrialId("cosine", 0), {"sweep.role": "replicate"})
+    tracker.commit(1)
+    tracker.finish(0)
+    run = stored(all_rounds(tmp_path))[RunKey("cosine", 0)]
+    assert run["tags"]["sweep.role"] == "replicate"
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({"peak_lr": 0.034, "warmup": 0.17}, "cosine-038 lr=.034 wu=17%"),
+        ({"peak_lr": 3.4e-5, "warmup": 0.0}, "cosine-038 lr=3.4e-5"),
+        ({"peak_lr": 1.25, "warmup": 0.025}, "cosine-038 lr=1.2 wu=2.5%"),
+        ({}, "cosine-038"),
+    ],
+)
+def test_run_names_begin_with_what_differs(params, name):
+    assert run_name("cosine", 38, params) == name
+
+
+@given(st.text(min_size=0, max_size=300))
+@settings(deadline=None, max_examples=200, derandomize=True)
+def test_any_name_becomes_one_that_mlflow_accepts(name):
+    text = key_text(name)
+    assert 1 <= len(text) <= 250
+    assert re.fullmatch(r"[/\w.\- :]*", text)
+    assert posixpath.normpath(text) == text
+    assert not text.startswith(("..", "/"))
+
+
+def test_a_plain_name_stays_as_it_is():
+    for name in itertools.chain(("lr/group0", "valid/loss.member3", "mlflow.note.content", "optimizer.betas")):
+        assert key_text(name) == name

@@ -1,0 +1,193 @@
+"""The spool keeps exactly the committed rounds, whatever happened to the file, and its sender learns only of those."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from sweeper.tracking import sender, spool
+from sweeper.tracking.events import EVENTS, decode, encode, last_mark, rounds
+from sweeper.tracking.spool import Spool
+from sweeper.types import TrialId
+
+
+def events_of(folder, end=None):
+    return [event for events, _ in rounds(folder / EVENTS, 0, end) for event in events]
+
+
+def test_arrays_come_back_bit_for_bit():
+    values = np.array([0.1, -0.0, np.inf, np.nan, 5e-324, 1e308])
+    assert decode(encode(values)).tobytes() == values.tobytes()
+    assert decode(encode(np.arange(10.0)[::2])).tolist() == [0, 2, 4, 6, 8]
+
+
+def test_nothing_is_in_the_file_before_its_commit(tmp_path, a_job):
+    tracker = Spool(tmp_path, 0)
+    tracker.open([a_job("cosine", 0)])
+    assert (tmp_path / EVENTS).read_bytes() == b""
+    tracker.commit(1)
+    assert [event["e"] for event in events_of(tmp_path)] == ["open"]
+    tracker.finish(0)
+
+
+def test_an_array_that_changes_later_is_kept_as_it_was(tmp_path, a_job, a_report):
+    job = a_job("cosine", 0)
+    tracker = Spool(tmp_path, 0)
+    tracker.open([job])
+    loss = np.ones(20)
+    original = a_report(job, 0, 20, "running")
+    tracker.append([type(original)(job.id, 20, {"train/loss": loss}, {}, 0.0)])
+    loss[:] = 7
+    tracker.commit(1)
+    assert decode(events_of(tmp_path)[1]["traces"]["train/loss"]).tolist() == [1.0] * 20
+    tracker.finish(0)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, 30])
+def test_opening_cuts_what_the_journal_does_not_know(tmp_path, played, kept):
+    tracker = Spool(tmp_path, 0)
+    ends = {0: 0}
+    for round in played(tracker):
+        ends[round] = (tmp_path / EVENTS).stat().st_size
+    tracker.finish(0)
+    whole = (tmp_path / EVENTS).read_bytes()
+    again = Spool(tmp_path, kept)
+    assert (tmp_path / EVENTS).read_bytes() == whole[: ends[kept]]
+    again.finish(0)
+
+
+def test_any_torn_tail_is_cut(tmp_path, played):
+    tracker = Spool(tmp_path, 0)
+    ends = {round: (tmp_path / EVENTS).stat().st_size for round in played(tracker, trials=2)}
+    tracker.finish(0)
+    whole = (tmp_path / EVENTS).read_bytes()
+    first, second = ends[5], ends[6]
+    rng = np.random.default_rng(0)
+    for size in sorted({first, first + 1, second - 1, *(int(n) for n in rng.integers(first, second, 20))}):
+        (tmp_path / EVENTS).write_bytes(whole[:size])
+        again = Spool(tmp_path, 6)
+        assert (tmp_path / EVENTS).read_bytes() == whole[:first]
+        again.finish(0)
+
+
+def test_what_is_noted_after_the_last_round_is_kept(tmp_path, played):
+    tracker = Spool(tmp_path, 0)
+    last = list(played(tracker, trials=1))[-1]
+    tracker.describe("cosine", metrics={"best": 0.5})
+    tracker.commit(last)
+    tracker.publish(last)
+    tracker.finish(0)
+    again = Spool(tmp_path, last)
+    assert events_of(tmp_path)[-1]["metrics"] == {"best": 0.5}
+    assert sender._published(tmp_path) == (tmp_path / EVENTS).stat().st_size
+    again.finish(0)
+
+
+def test_a_round_that_the_journal_has_not_is_not_published(tmp_path, a_job):
+    tracker = Spool(tmp_path, 0)
+    tracker.open([a_job("cosine", 0)])
+    tracker.commit(1)
+    assert sender._published(tmp_path) == 0
+    tracker.publish(0)
+    assert sender._published(tmp_path) == 0
+    tracker.publish(1)
+    assert sender._published(tmp_path) == (tmp_path / EVENTS).stat().st_size
+    tracker.finish(0)
+
+
+def test_the_last_mark_is_found_behind_long_lines(tmp_path, a_job):
+    tracker = Spool(tmp_path, 0)
+    tracker.open([a_job("cosine", 0)])
+    tracker.commit(1)
+    end = (tmp_path / EVENTS).stat().st_size
+    tracker.describe("cosine", tags={"mlflow.note.content": "x" * 900_000})
+    tracker.commit(2)
+    tracker.finish(0)
+    assert last_mark(tmp_path / EVENTS, 1) == (1, end)
+
+
+def test_a_full_disk_loses_nothing(tmp_path, a_job, monkeypatch):
+    tracker = Spool(tmp_path, 0)
+    tracker.open([a_job("cosine", 0)])
+    tracker.commit(1)
+    before = (tmp_path / EVENTS).read_bytes()
+    tracker.tag(TrialId("cosine", 0), {"a": "b"})
+
+    def full(file, view):
+        os.truncate(tmp_path / EVENTS, len(before))
+        monkeypatch.undo()
+        with open(tmp_path / EVENTS, "ab") as torn:  # noqa: PTH123 - what a short write leaves
+            torn.write(bytes(view[:10]))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(spool, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        tracker.commit(2)
+    assert (tmp_path / EVENTS).read_bytes() == before
+    tracker.commit(2)
+    assert [event["e"] for event in events_of(tmp_path)] == ["open", "tag"]
+    tracker.finish(0)
+
+
+def test_a_kill_at_any_moment_leaves_whole_rounds(tmp_path):
+    """A process that commits as fast as it can is killed; the file opens at its last mark with every event."""
+    script = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from sweeper.tracking.spool import Spool
+        from sweeper.types import TrialId
+        tracker = Spool(Path(sys.argv[1]), 0)
+        for round in range(1, 1_000_000):
+            for number in range(5):
+                tracker.tag(TrialId("cosine", number), {"round": str(round), "padding": "x" * 2000})
+            tracker.commit(round)
+            print(round, flush=True)
+    """)
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = [process.stdout.readline() for _ in range(50)]
+    process.send_signal(signal.SIGKILL)
+    said += process.stdout.read().splitlines()
+    process.wait()
+    process.stdout.close()
+    done = max(int(line) for line in said if line.strip().isdigit())
+    tracker = Spool(tmp_path, done)
+    events = events_of(tmp_path)
+    assert [event["tags"]["round"] for event in events] == [str(r) for r in range(1, done + 1) for _ in range(5)]
+    tracker.finish(0)
+
+
+def test_an_artifact_is_remembered_by_its_content_and_place(tmp_path):
+    home = tmp_path / "sweep"
+    tracker = Spool(home / "spool", 0)
+    (home / "traces").mkdir()
+    (home / "traces" / "a.txt").write_text("one")
+    tracker.artifact("cosine", home / "traces" / "a.txt")
+    (home / "traces" / "a.txt").write_text("two")
+    tracker.artifact("cosine", home / "traces" / "a.txt")
+    tracker.artifact("cosine", home / "traces")
+    tracker.commit(1)
+    first, second, folder = events_of(home / "spool")
+    assert first["path"] == second["path"] == os.path.join("traces", "a.txt")  # noqa: PTH118 - its text
+    assert first["digest"] != second["digest"]
+    assert folder["path"] == "traces"
+    with pytest.raises(FileNotFoundError):
+        tracker.artifact("cosine", home / "nothing")
+    tracker.finish(0)
+
+
+def test_uri_none_starts_no_sender_and_leaves_nothing_unsent(tmp_path, played):
+    tracker = Spool(tmp_path, 0)
+    tracker.send(uri="none", experiment="x", sweep_id="0" * 32)
+    list(played(tracker, trials=1))
+    assert tracker.finish(10) == 0
+    assert not (tmp_path / "sender.log").exists()
+    assert json.loads((tmp_path / "destination.json").read_text()) is None
