@@ -1,0 +1,249 @@
+"""One family's study: ask, report, tell; which trials are open and how many are still to come."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from sweeper.search import pruning
+from sweeper.search.plan import StudyPlan, Terms, start_points
+from sweeper.search.sampling import Sampling
+from sweeper.types import Ending, InputError, Job, JobId, Progress, Report, State, TrialId, seed_of
+
+CONSTRAINT = "diverged"
+
+
+@dataclass
+class Open:
+    """A running trial. step: of its last report, in updates. fault: why it cannot be judged, if so."""
+
+    trial: Trial
+    values: list[float]
+    step: int
+    seconds: float
+    fault: str = ""
+
+
+class FamilyStudy:
+    """A study of one family. Checked when it is made; nothing is written before `attach`."""
+
+    def __init__(self, plan: StudyPlan, terms: Terms) -> None:
+        self.plan, self.terms = plan, terms
+        self.axes = plan.axes
+        self.sampling = Sampling(plan.sampler, self.axes, terms.seed, plan.family.name)
+        self.sampling.check()
+        self.pruner = pruning.pruner(plan.pruner, len(terms.report_steps))
+        self.start = start_points(plan, self.axes, whole=self.sampling.needs_whole_points)
+        self.open: dict[int, Open] = {}
+        self.failures: list[str] = []  # of this process: what stands in the journal may have been mended since
+
+    def attach(self, storage: optuna.storages.BaseStorage) -> None:
+        """Begin the study in `storage`, or take it up where it stands."""
+        self.study = self._begun_or_loaded(storage)
+        pruning.settle(self.study)
+        self._enqueue_start()
+        trials = self.study.get_trials(deepcopy=False)
+        started = [trial for trial in trials if trial.state != TrialState.WAITING]
+        self.waiting = deque(trial.number for trial in trials if trial.state == TrialState.WAITING)
+        self.asked = sum("queued" not in trial.user_attrs for trial in started)
+        self.begun = len(started) - sum("retry_of" in trial.user_attrs for trial in trials)
+        self.started_from = len(self.study.user_attrs["start"])  # points, those of earlier commands too
+        self.open = {trial.number: self._open(trial) for trial in started if trial.state == TrialState.RUNNING}
+
+    # --- the trials there are -----------------------------------------------------------------------
+
+    @property
+    def limit(self) -> int:
+        """How many trials there will be in all."""
+        if not self.axes.searched:
+            return min(self.plan.n_trials, max(1, self.started_from))
+        if self.sampling.points is None:
+            return self.plan.n_trials
+        return min(self.plan.n_trials, self.sampling.points + self.started_from)
+
+    @property
+    def wants_trial(self) -> bool:
+        """Whether a trial may be asked for now."""
+        return len(self.open) < self.terms.concurrent and self.begun < self.limit
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether a trial ended other than by failing, or an open one has reported."""
+        ended = (trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished())
+        return any(open.values for open in self.open.values()) or any(
+            trial.user_attrs["state"] != "failed" for trial in ended
+        )
+
+    def progress(self) -> Progress:
+        trials = self.study.get_trials(deepcopy=False)
+        counts: Counter[State] = Counter(trial.user_attrs["state"] for trial in trials if trial.state.is_finished())
+        complete = [trial for trial in trials if trial.user_attrs.get("state") == "complete"]
+        values = [float(trial.value) for trial in complete if trial.value is not None]
+        best = self.terms.objective.better(values) if values else None
+        best_trial = complete[values.index(best)].number if best is not None else None
+        return Progress(self.plan.name, self.plan.family.name, self.limit, dict(counts), best, best_trial)
+
+    def resumed(self) -> list[tuple[tuple[Job, ...], int]]:
+        """The jobs of the open trials, and the step of their last report."""
+        return [(self._jobs(number), open.step) for number, open in self.open.items()]
+
+    # --- ask, report, tell --------------------------------------------------------------------------
+
+    def ask(self) -> tuple[Job, ...]:
+        """The jobs of the next trial: a start point or one tried again if there is any, else a sampled one."""
+        number = self.waiting.popleft() if self.waiting else None
+        self.study.sampler = self.sampling.for_ask(*([self.asked] if number is None else ["queued", number]))
+        trial = self.study.ask(fixed_distributions=dict(self.axes.distributions))
+        seed = trial.user_attrs.get("seed", self.terms.seed)
+        trial.set_user_attr("seeds", [seed_of(seed, "member", member) for member in range(len(self.terms.partitions))])
+        self.open[trial.number] = Open(trial, [], 0, 0.0)
+        self.asked += number is None
+        self.begun += 1
+        return self._jobs(trial.number)
+
+    def report(self, number: int, reports: Sequence[Report]) -> bool:
+        """Take in one report of every member; whether to stop the trial."""
+        if len(reports) != len(self.terms.partitions):
+            raise ValueError(f"{len(reports)} reports of a trial with {len(self.terms.partitions)} members")
+        open = self.open[number]
+        open.seconds += sum(report.seconds for report in reports)
+        open.trial.set_user_attr("seconds", open.seconds)
+        ended_badly = [report.step for report in reports if report.state in ("diverged", "failed")]
+        open.step = min(ended_badly or [report.step for report in reports])
+        if ended_badly:
+            return False
+        value = self.terms.objective.of_reports(reports)
+        is_last = open.step == self.terms.steps
+        if math.isnan(value):  # Optuna would store a NaN, prune for it and learn nothing from it
+            open.fault = f"{self.terms.objective.metric} is not finite"
+            return not is_last
+        open.values.append(value)
+        open.trial.report(value, self.terms.report_steps.index(open.step) + 1)
+        return not is_last and open.trial.should_prune()
+
+    def tell(self, number: int, state: State, reason: str) -> Ending:
+        """End a trial. One whose objective was not finite has diverged, whatever else it is said to be."""
+        open = self.open.pop(number)
+        if open.fault and state in ("complete", "pruned"):
+            state, reason = "diverged", open.fault
+        for name, said in (("state", state), ("reason", reason), ("step", open.step)):
+            open.trial.set_user_attr(name, said)
+        value = None
+        self.study.sampler = self.sampling.for_tell(number)
+        match state:
+            case "complete":
+                value = self.terms.objective.of_trial(open.values)
+                self._tell_healthy(open, value)
+            case "pruned":
+                self._tell_healthy(open, None)
+            case "diverged":
+                self._tell_diverged(open)
+            case "failed":
+                self.study.tell(open.trial, state=TrialState.FAIL)
+                self.failures.append(f"{self.plan.name} trial {number}: {reason or 'no reason given'}")
+                self._retry(open.trial)
+            case "running":
+                raise ValueError("a running trial has not ended")
+        return Ending(TrialId(self.plan.name, number), state, open.step, value, reason)
+
+    def _tell_healthy(self, open: Open, value: float | None) -> None:
+        if self.sampling.needs_constraints_of_all:
+            open.trial.set_constraint(CONSTRAINT, -1.0)
+        self.study.tell(open.trial, value, TrialState.PRUNED if value is None else TrialState.COMPLETE)
+
+    def _tell_diverged(self, open: Open) -> None:
+        left = 1 - (max(open.step, 1) - 1) / self.terms.steps
+        penalty = self.terms.objective.penalty(self.terms.untrained_loss, left)
+        open.trial.report(penalty, len(open.values) + 1)
+        if self.sampling.heeds_constraints:
+            open.trial.set_constraint(CONSTRAINT, left)
+        if self.sampling.reads_complete_trials_alone:
+            self.study.tell(open.trial, penalty)
+        else:
+            self.study.tell(open.trial, state=TrialState.PRUNED)
+
+    def _retry(self, failed: Trial) -> None:
+        attrs = failed.user_attrs
+        retries = attrs.get("retries", 0)
+        if retries < self.terms.max_retries:
+            again = {"retry_of": failed.number, "retries": retries + 1}
+            self._enqueue(failed.params, {**again, **({"seed": attrs["seed"]} if "seed" in attrs else {})})
+            self.begun -= 1
+
+    # --- in the journal -----------------------------------------------------------------------------
+
+    def _begun_or_loaded(self, storage: optuna.storages.BaseStorage) -> optuna.Study:
+        """The study in the journal. Raises InputError if it was begun with another space, sampler or pruner."""
+        name, described = self.plan.name, self.plan.described(self.terms, self.axes)
+        given: dict[str, Any] = {"sampler": optuna.samplers.RandomSampler(seed=0), "pruner": self.pruner}
+        if name not in {study.study_name for study in storage.get_all_studies()}:
+            direction = self.terms.objective.direction
+            study = optuna.create_study(study_name=name, storage=storage, direction=direction, **given)
+            study.set_user_attr("plan", described)
+            study.set_user_attr("start", [])
+            return study
+        study = optuna.load_study(study_name=name, storage=storage, **given)
+        stored = study.user_attrs["plan"]
+        for what, ours in described.items():
+            if stored.get(what) != ours:
+                raise InputError("study", name, f"was begun with another {what}", "Give it another name")
+        return study
+
+    def _enqueue_start(self) -> None:
+        """Start points that are not in the study yet."""
+        seeds: Sequence[int | None] = self.plan.start_seeds or [None] * len(self.start)
+        wanted: list[list[Any]] = [[stored, seed] for stored, seed in zip(self.start, seeds, strict=True)]
+        known = self.study.user_attrs["start"]
+        if wanted[: len(known)] != known and wanted:
+            raise InputError(
+                f"search.start.{self.plan.family.name}",
+                None,
+                f"this study was begun with other start points: {[stored for stored, _ in known]}",
+                "Keep those, in that order, and add new ones after them",
+            )
+        for stored, seed in wanted[len(known) :]:
+            self.study.enqueue_trial(stored, {"queued": True, **({} if seed is None else {"seed": seed})})
+        if len(wanted) > len(known):
+            self.study.set_user_attr("start", wanted)
+
+    def _enqueue(self, stored: Mapping[str, Any], attrs: Mapping[str, Any]) -> None:
+        self.study.enqueue_trial(dict(stored), {"queued": True, **attrs})
+        self.waiting.append(self.study.get_trials(deepcopy=False)[-1].number)
+
+    def _open(self, trial: FrozenTrial) -> Open:
+        values = [value for _, value in sorted(trial.intermediate_values.items())]
+        running = Trial(self.study, trial._trial_id)
+        return Open(running, values, self.terms.step_after(len(values)), trial.user_attrs.get("seconds", 0.0))
+
+    def _jobs(self, number: int) -> tuple[Job, ...]:
+        """The jobs of an open trial, from what the journal holds of it, so that they are the same after a restart."""
+        from sweeper.schedules import lr_trace, momentum_trace
+
+        plan, terms = self.plan, self.terms
+        stored = self.study.get_trials(deepcopy=False)[number]
+        values = self.axes.values(stored.params)
+        params = {name: values[name] for name in plan.family.space}
+        lr_S = lr_trace(plan.family, params, terms.steps)
+        momentum_S = momentum_trace(plan.family, params, terms.steps)
+        return tuple(
+            Job(
+                id=JobId(plan.name, number, member),
+                family=plan.family.name,
+                params=params,
+                seed=seed,
+                lr_S=lr_S,
+                report_steps=terms.report_steps,
+                momentum_S=momentum_S,
+                hparams={name: values[name] for name in plan.hparams},
+                partition=partition,
+                parts=terms.parts,
+                controller=plan.family.controller,
+            )
+            for member, (seed, partition) in enumerate(zip(stored.user_attrs["seeds"], terms.partitions, strict=True))
+        )

@@ -1,0 +1,47 @@
+"""Which trial to stop: the pruner a configuration names. Its options count reports, whatever the horizon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, WilcoxonPruner
+from optuna.study import Study
+from optuna.trial import TrialState, create_trial
+
+from sweeper.search import target
+from sweeper.types import InputError
+
+KEY = "pruner"
+
+
+def pruner(node: Mapping[str, Any] | None, reports: int) -> BasePruner:
+    """The pruner of `{_target_: optuna.pruners.MedianPruner, **options}`; None never prunes.
+
+    reports: of a trial. Raises InputError for one that cannot be made or used.
+    """
+
+    def complete(key: str, kind: type, options: target.Options) -> target.Options:
+        if issubclass(kind, WilcoxonPruner):
+            raise InputError(
+                key, kind.__name__, "compares instances of a problem, and reports are none", "Choose another pruner"
+            )
+        if issubclass(kind, HyperbandPruner) and options.get("max_resource", "auto") == "auto":
+            return {**options, "max_resource": reports}
+        return options
+
+    if node is None:
+        return NopPruner()
+    made: BasePruner = target.built(KEY, node, BasePruner, complete)
+    return made
+
+
+def settle(study: Study) -> None:
+    """Let Hyperband lay out its brackets now.
+
+    It would do so at its first decision and until then show a sampler the trials of all brackets, so that the first
+    asks after a restart would differ from those of a sweep that ran through. (Of Optuna's samplers none looks: they
+    see the whole study in either case. One's own may.)
+    """
+    if isinstance(study.pruner, HyperbandPruner):
+        study.pruner.prune(study, create_trial(state=TrialState.RUNNING))

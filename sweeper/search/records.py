@@ -1,0 +1,99 @@
+"""The trials in a journal as plain records, for tables and status; a sweep may be running meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import JournalStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeper.search.journal import MARK, Journal
+from sweeper.types import State, Value
+
+
+@dataclass(frozen=True)
+class Record:
+    """One trial as of the last committed round.
+
+    params: all its numbers, searched and fixed; searched: the names of the former. value: its objective, None
+    unless it is complete. intermediate: (updates, objective) at each report. steps_done: updates finished; of a
+    diverged trial the one that diverged, like diverged_step, which is None in other states. seconds: of all members
+    together. seeds: one a member. retry_of: the failed trial whose numbers these are.
+    """
+
+    study: str
+    family: str
+    number: int
+    state: State
+    params: Mapping[str, Value]
+    searched: tuple[str, ...]
+    value: float | None
+    intermediate: tuple[tuple[int, float], ...]
+    steps_done: int
+    diverged_step: int | None
+    reason: str
+    seconds: float
+    seeds: tuple[int, ...]
+    retry_of: int | None
+    started: datetime | None
+    ended: datetime | None
+
+
+def read(journal: Path) -> list[Record]:
+    """All trials that were begun, by family, study and number. Writes nothing."""
+    storage = JournalStorage(Journal(journal, read_only=True))
+    records = [
+        _record(study.study_name, study.user_attrs["plan"], trial)
+        for study in storage.get_all_studies()
+        if "plan" in study.user_attrs
+        for trial in storage.get_all_trials(study._study_id, deepcopy=False)
+        if trial.state != TrialState.WAITING
+    ]
+    return sorted(records, key=lambda record: (record.family, record.study, record.number))
+
+
+def read_round(journal: Path) -> int:
+    """The last committed round; 0 before the first. Writes nothing."""
+    studies = JournalStorage(Journal(journal, read_only=True)).get_all_studies()
+    return max((study.user_attrs.get(MARK, 0) for study in studies), default=0)
+
+
+def _record(study: str, plan: Mapping[str, Any], trial: FrozenTrial) -> Record:
+    attrs = trial.user_attrs
+    state: State = attrs.get("state", "running")
+    values = [value for _, value in sorted(trial.intermediate_values.items())]
+    measured = values[:-1] if state == "diverged" else values  # its last one is the penalty it was told with
+    intermediate = tuple(zip(plan["report_steps"], measured, strict=False))
+    steps_done = attrs.get("step", intermediate[-1][0] if intermediate else 0)
+    return Record(
+        study=study,
+        family=plan["family"],
+        number=trial.number,
+        state=state,
+        params=_params(plan, trial),
+        searched=tuple(trial.params),
+        value=trial.value if state == "complete" else None,
+        intermediate=intermediate,
+        steps_done=steps_done,
+        diverged_step=steps_done if state == "diverged" else None,
+        reason=attrs.get("reason", ""),
+        seconds=attrs.get("seconds", 0.0),
+        seeds=tuple(attrs.get("seeds", ())),
+        retry_of=attrs.get("retry_of"),
+        started=trial.datetime_start,
+        ended=trial.datetime_complete,
+    )
+
+
+def _params(plan: Mapping[str, Any], trial: FrozenTrial) -> dict[str, Value]:
+    lists = plan["lists"]
+    searched = {name: lists[name].get(value, value) if name in lists else value for name, value in trial.params.items()}
+    return {name: _with_tuples(value) for name, value in {**plan["fixed"], **searched}.items()}
+
+
+def _with_tuples(value: Any) -> Value:
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

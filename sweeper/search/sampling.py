@@ -1,0 +1,113 @@
+"""Which point next: a sampler made anew, and seeded, for each ask.
+
+What a sampler then proposes depends on the study's trials and the seed alone, and not on how often the sweep was
+interrupted: a sampler kept from ask to ask holds the state of its generator, which no journal has.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from optuna.samplers import (
+    BaseSampler,
+    BruteForceSampler,
+    CmaEsSampler,
+    GPSampler,
+    GridSampler,
+    QMCSampler,
+    RandomSampler,
+)
+
+from sweeper.search import target
+from sweeper.search.space import Axes, grid
+from sweeper.types import InputError, seed_of
+
+KEY = "search.sampler"
+LARGEST_GRID = 100_000  # points; the sampler lists them all at each ask
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the points of one study are proposed. node: `{_target_: optuna.samplers.TPESampler, **options}`.
+
+    run_seed and family determine all seeds, so a family's points are the same beside others and alone.
+    """
+
+    node: Mapping[str, Any]
+    axes: Axes
+    run_seed: int
+    family: str
+
+    def check(self) -> None:
+        """Raises InputError for a sampler that cannot be made, and for a space that it cannot search."""
+        kind = self._kind
+        if issubclass(kind, CmaEsSampler) and importlib.util.find_spec("cmaes") is None:
+            raise InputError(KEY, kind.__name__, "needs the package cmaes", "Install it: pip install cmaes")
+        if self.points is not None and self.points > LARGEST_GRID:
+            raise InputError(
+                KEY, kind.__name__, f"the grid has {self.points:,} points", f"Keep it to {LARGEST_GRID:,}: larger steps"
+            )
+        self._made("check")
+
+    def for_ask(self, *turn: object) -> BaseSampler:
+        """The sampler of one ask. turn: what tells it from every other ask of the study."""
+        return self._made(*turn) if self.axes.searched else RandomSampler(seed=0)
+
+    def for_tell(self, trial: int) -> BaseSampler:
+        """The sampler that learns of a trial's end. One that goes through a list wants to stop Optuna's own loop."""
+        return RandomSampler(seed=0) if self.is_exhaustive or not self.axes.searched else self._made("tell", trial)
+
+    @property
+    def is_exhaustive(self) -> bool:
+        """Whether it goes through a list of points, each once."""
+        return issubclass(self._kind, GridSampler | BruteForceSampler)
+
+    @property
+    def needs_whole_points(self) -> bool:
+        """Whether a start point must give every number: the grid has no way to sample the others."""
+        return issubclass(self._kind, GridSampler)
+
+    @property
+    def reads_complete_trials_alone(self) -> bool:
+        """Whether a diverged trial must be told as complete, with its penalty, to be learnt from."""
+        return issubclass(self._kind, GPSampler | CmaEsSampler)
+
+    @property
+    def heeds_constraints(self) -> bool:
+        """Whether trials may carry constraints: CMA-ES warns of each that does."""
+        return not issubclass(self._kind, CmaEsSampler)
+
+    @property
+    def needs_constraints_of_all(self) -> bool:
+        """Whether healthy trials must carry one too: the Gaussian process wants as many of each trial."""
+        return issubclass(self._kind, GPSampler)
+
+    @cached_property
+    def points(self) -> int | None:
+        """How many points there are to go through; None if without end. InputError for a number without a grid."""
+        return math.prod(len(values) for values in grid(self.axes).values()) if self.is_exhaustive else None
+
+    @cached_property
+    def _kind(self) -> type:
+        return target.found(KEY, self.node, BaseSampler)
+
+    def _made(self, *turn: object) -> BaseSampler:
+        sampler: BaseSampler = target.built(KEY, self.node, BaseSampler, lambda *given: self._complete(turn, *given))
+        return sampler
+
+    def _complete(self, turn: tuple[object, ...], key: str, kind: type, options: target.Options) -> target.Options:
+        """The options of a sampler, with seed and grid."""
+        for name, source in (("seed", "search.seed"), ("search_space", "the family's numbers")):
+            if name in options:
+                raise InputError(f"{key}.{name}", options[name], f"follows from {source}", "Drop it")
+        fresh, constant = seed_of(self.run_seed, self.family, *turn), seed_of(self.run_seed, self.family)
+        if issubclass(kind, GridSampler):
+            return {**options, "search_space": grid(self.axes), "seed": constant}
+        if issubclass(kind, QMCSampler):  # its first points are independent draws: with a constant seed all the same
+            return {"independent_sampler": RandomSampler(seed=fresh), **options, "seed": constant}
+        return {**options, "seed": fresh} if target.takes(kind, "seed") else options

@@ -1,0 +1,223 @@
+"""From a Space to what Optuna searches and what stays fixed, and back from Optuna's values to ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from sweeper.types import Choice, Dimension, InputError, Number, Range, Space, Value
+
+Scalar = float | int | str | bool | None  # what Optuna can hold as an option
+
+ON_GRID = 1e-8  # how far from a grid point, in steps, a number may lie (Optuna's own tolerance)
+
+
+@dataclass(frozen=True)
+class Axes:
+    """A space, taken apart: the dimensions that are searched, in alphabetical order, and the values that are not.
+
+    A range or choice of a single value counts as fixed. keys: of each name, the path by which a person writes it.
+    """
+
+    searched: Mapping[str, Dimension]
+    fixed: Mapping[str, Value]
+    keys: Mapping[str, str]
+    distributions: Mapping[str, BaseDistribution]
+
+    def values(self, stored: Mapping[str, Any]) -> dict[str, Value]:
+        """All numbers of a trial, searched and fixed, from the values Optuna has of the searched ones."""
+        return {**self.fixed, **{name: _from_optuna(self.searched[name], value) for name, value in stored.items()}}
+
+    @property
+    def lists(self) -> dict[str, dict[str, Value]]:
+        """Of each choice between lists: the option by its label, which is what Optuna holds."""
+        choices = {name: dimension for name, dimension in self.searched.items() if isinstance(dimension, Choice)}
+        lists = {name: [one for one in choice.options if isinstance(one, tuple)] for name, choice in choices.items()}
+        return {name: {json.dumps(option): option for option in options} for name, options in lists.items() if options}
+
+
+def axes(space: Space, keys: Mapping[str, str]) -> Axes:
+    """Take a space apart. Raises InputError for a range or choice that cannot be searched."""
+    for name, dimension in space.items():
+        if isinstance(dimension, Range | Choice):
+            _check(keys[name], dimension)
+    fixed = {name: _only(dimension) for name, dimension in space.items() if _is_single(dimension)}
+    searched = {
+        name: dimension
+        for name, dimension in sorted(space.items())
+        if isinstance(dimension, Range | Choice) and name not in fixed
+    }
+    distributions = {name: _distribution(dimension) for name, dimension in searched.items()}
+    return Axes(searched, fixed, keys, distributions)
+
+
+def point(axes: Axes, given: Mapping[str, Any], where: str) -> dict[str, Scalar]:
+    """A point as Optuna stores it. Numbers left out are sampled.
+
+    where: the key of the point. Raises InputError for a name that is not searched and a value outside the space;
+    the value of a fixed number may be repeated.
+    """
+    stored: dict[str, Scalar] = {}
+    for name, value in given.items():
+        key = f"{where}.{name}"
+        if name in axes.searched:
+            stored[name] = _to_optuna(key, axes.searched[name], value)
+        elif name not in axes.fixed:
+            raise InputError(key, value, "no such number", f"Searched are: {', '.join(axes.searched) or 'none'}")
+        elif _plain(value) != axes.fixed[name]:
+            raise InputError(
+                key, value, f"this number is fixed at {axes.fixed[name]}", f"Drop it, or search {axes.keys[name]}"
+            )
+    return stored
+
+
+def grid(axes: Axes) -> dict[str, list[Scalar]]:
+    """The values of each searched number, as Optuna stores them. Raises InputError for one without a grid."""
+    return {name: _grid(axes.keys[name], dimension) for name, dimension in axes.searched.items()}
+
+
+def fingerprint(space: Space) -> str:
+    """Eight hex digits that change when the space does, and not with the order of its names or 1 for 1.0."""
+    text = json.dumps({name: _described(dimension) for name, dimension in space.items()}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+# --- one dimension ----------------------------------------------------------------------------------
+
+
+def _check(key: str, dimension: Dimension) -> None:
+    if isinstance(dimension, Choice):
+        _check_choice(key, dimension)
+        return
+    low, high, step = dimension.low, dimension.high, dimension.step
+    for word, number in (("low", low), ("high", high), ("step", step)):
+        if number is not None and (isinstance(number, bool) or not math.isfinite(number)):
+            raise InputError(f"{key}.{word}", number, "not a finite number", "Write one")
+    if low > high:
+        raise InputError(key, f"{low}..{high}", "low is above high", "Exchange them")
+    if dimension.log and low <= 0:
+        raise InputError(f"{key}.low", low, "has no logarithm", "Raise low above 0, or write log: false")
+    if step is None:
+        return
+    if dimension.log or step <= 0:
+        problem = "a logarithmic range has no step" if dimension.log else "not positive"
+        raise InputError(f"{key}.step", step, problem, "Drop step")
+    last = _last(dimension)
+    if last != high:
+        raise InputError(
+            f"{key}.high", high, f"not on the grid from {low} in steps of {step}", f"Write {last} or {_sum(last, step)}"
+        )
+
+
+def _check_choice(key: str, choice: Choice) -> None:
+    if not choice.options:
+        raise InputError(f"{key}.choice", "[]", "no options", "Write one value or more: {choice: [0, 0.1]}")
+    labels = [_label(option) for option in choice.options]
+    for place, label in enumerate(labels):
+        if label in labels[:place]:  # 1, 1.0 and True are one option to Optuna
+            raise InputError(f"{key}.choice", choice.options[place], "an option equals an earlier one", "Drop it")
+
+
+def _is_single(dimension: Dimension | Value) -> bool:
+    if isinstance(dimension, Range):
+        return dimension.low == dimension.high
+    return not isinstance(dimension, Choice) or len(dimension.options) == 1
+
+
+def _only(dimension: Dimension | Value) -> Value:
+    if isinstance(dimension, Range):
+        return dimension.low
+    return dimension.options[0] if isinstance(dimension, Choice) else _plain(dimension)
+
+
+def _is_whole(dimension: Range) -> bool:
+    return all(isinstance(number, int) for number in (dimension.low, dimension.high, dimension.step or 1))
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    if isinstance(dimension, Choice):
+        return CategoricalDistribution([_label(option) for option in dimension.options])
+    low, high = dimension.low, dimension.high
+    if _is_whole(dimension):
+        return IntDistribution(int(low), int(high), dimension.log, int(dimension.step or 1))
+    return FloatDistribution(low, high, dimension.log, dimension.step)
+
+
+def _grid(key: str, dimension: Dimension) -> list[Scalar]:
+    if isinstance(dimension, Choice):
+        return [_label(option) for option in dimension.options]
+    step = dimension.step or (1 if _is_whole(dimension) and not dimension.log else None)
+    if step is None:
+        raise InputError(key, None, "a grid needs its points", f"Give {key} a step, or write {{choice: [...]}}")
+    count = round((dimension.high - dimension.low) / step) + 1
+    return [min(dimension.high, _sum(dimension.low, step, i)) for i in range(count)]
+
+
+def _described(dimension: Dimension | Value) -> Any:
+    if isinstance(dimension, Choice):
+        return {"choice": [_described(option) for option in dimension.options]}
+    if isinstance(dimension, Range):
+        ends = [_described(number) for number in (dimension.low, dimension.high, dimension.step)]
+        return {"range": ends, "log": dimension.log, "whole": _is_whole(dimension)}
+    if isinstance(dimension, list | tuple):
+        return [_described(value) for value in dimension]
+    return float(dimension) if isinstance(dimension, int) and not isinstance(dimension, bool) else dimension
+
+
+# --- one value --------------------------------------------------------------------------------------
+
+
+def _label(option: Value) -> Scalar:
+    """An option as Optuna holds it: itself, or, a list of values, its JSON text."""
+    return json.dumps(option) if isinstance(option, tuple | list) else option
+
+
+def _from_optuna(dimension: Dimension, stored: Any) -> Value:
+    if isinstance(dimension, Choice):
+        return next(option for option in dimension.options if _label(option) == stored)
+    number: Number = stored
+    return number
+
+
+def _to_optuna(key: str, dimension: Dimension, value: Any) -> Scalar:
+    if isinstance(dimension, Choice):
+        label = _label(_plain(value))
+        for option in dimension.options:
+            if _label(option) == label and isinstance(option, bool) == isinstance(value, bool):
+                return _label(option)
+        raise InputError(key, value, "not an option", f"Choose one of {', '.join(map(str, dimension.options))}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not dimension.low <= value <= dimension.high:
+        raise InputError(
+            key, value, "not a number of the searched range", f"Write one in {dimension.low} .. {dimension.high}"
+        )
+    whole = _is_whole(dimension)
+    step = dimension.step or (1 if whole else None)
+    if step is not None:
+        steps = (value - dimension.low) / step
+        if abs(steps - round(steps)) > ON_GRID:
+            near = _sum(dimension.low, step, round(steps))
+            raise InputError(key, value, f"not on the grid from {dimension.low} in steps of {step}", f"Write {near}")
+    return int(value) if whole else float(value)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(_plain(one) for one in value) if isinstance(value, list | tuple) else value
+
+
+def _last(dimension: Range) -> Number:
+    """The last grid point that is not beyond `high`, reckoned in decimals: in floats 0.3 is no multiple of 0.1."""
+    low, high, step = (Decimal(str(number)) for number in (dimension.low, dimension.high, dimension.step))
+    return dimension.high if (high - low) % step == 0 else _sum(dimension.low, float(step), int((high - low) // step))
+
+
+def _sum(low: Number, step: Number, count: int = 1) -> Number:
+    """low + count * step in decimals, whole if it is and both were."""
+    total = Decimal(str(low)) + count * Decimal(str(step))
+    return int(total) if isinstance(low, int) and total == int(total) and float(step).is_integer() else float(total)

@@ -1,0 +1,126 @@
+"""All studies of one sweep in one journal: which trial next, which to stop. Optuna in memory, durable once a round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+
+from sweeper.search.family import FamilyStudy
+from sweeper.search.journal import MARK, Journal
+from sweeper.search.objective import Objective
+from sweeper.search.plan import StudyPlan, Terms
+from sweeper.types import Ending, Job, Progress, Report, State, TrialId
+
+__all__ = ["AllTrialsFailedError", "Studies", "StudyPlan"]
+
+ROUNDS = "rounds"  # the study without trials whose attribute ends each round
+FAILURES = 3  # that many at the start, and no trial that ended well: the sweep cannot work
+
+
+class AllTrialsFailedError(RuntimeError):
+    """The first trials of a sweep failed, all of them: something is wrong with all there are to come."""
+
+
+class Studies:
+    """The protocol Search, for one study a family. The only writer of the journal."""
+
+    def __init__(
+        self,
+        journal: Path,
+        plans: Sequence[StudyPlan],
+        *,
+        seed: int,
+        report_steps: Sequence[int],
+        concurrent: int,
+        objective: Mapping[str, Any],
+        untrained_loss: float,
+        members: int = 1,
+        partitions: Sequence[int] | None = None,
+        parts: Sequence[str] = ("train", "valid"),
+        max_retries: int = 1,
+    ) -> None:
+        """Begin a sweep's studies, or take them up as of the last committed round.
+
+        journal: the file; it may hold other studies, which stay as they are. objective: metric, direction, at, k.
+        partitions: of each member, 0 by default. Raises InputError before anything is written: for a space, sampler,
+        pruner or start point that cannot be used, and for a study that was begun with another.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        terms = Terms(
+            seed=seed,
+            report_steps=tuple(report_steps),
+            concurrent=concurrent,
+            objective=Objective(**objective),
+            untrained_loss=untrained_loss,
+            partitions=(0,) * members if partitions is None else tuple(partitions),
+            parts=tuple(parts),
+            max_retries=max_retries,
+        )
+        ordered = sorted(plans, key=lambda plan: (plan.family.name, plan.name))
+        self._studies = {plan.name: FamilyStudy(plan, terms) for plan in ordered}
+        if len(self._studies) < len(ordered) or ROUNDS in self._studies:
+            raise ValueError(f"studies need names of their own, none of them {ROUNDS!r}")
+        self._journal = Journal(journal)
+        storage = JournalStorage(self._journal)
+        self._rounds = _rounds(storage)
+        for study in self._studies.values():
+            study.attach(storage)
+
+    @property
+    def round(self) -> int:
+        """The last committed round; 0 before the first."""
+        round: int = self._rounds.user_attrs.get(MARK, 0)
+        return round
+
+    def resume(self) -> list[tuple[tuple[Job, ...], int]]:
+        return [trial for study in self._studies.values() for trial in study.resumed()]
+
+    def ask(self) -> tuple[Job, ...] | None:
+        """Raises AllTrialsFailedError if it makes no sense to go on; all that happened is committed by then."""
+        self._check_failures()
+        return next((study.ask() for study in self._studies.values() if study.wants_trial), None)
+
+    def report(self, reports: Sequence[Report]) -> set[TrialId]:
+        """Raises InputError if the objective's metric is not among the reported ones."""
+        trials: dict[TrialId, list[Report]] = {}
+        for report in reports:
+            trials.setdefault(report.id.of, []).append(report)
+        in_order = [
+            (study, TrialId(name, number))
+            for name, study in self._studies.items()
+            for number in sorted(trial.trial for trial in trials if trial.study == name)
+        ]
+        return {trial for study, trial in in_order if study.report(trial.trial, trials[trial])}
+
+    def tell(self, trial: TrialId, state: State, reason: str = "") -> Ending:
+        return self._studies[trial.study].tell(trial.trial, state, reason)
+
+    def commit(self, round: int) -> None:
+        self._rounds.set_user_attr(MARK, round)
+        self._journal.commit()
+
+    def progress(self) -> list[Progress]:
+        return [study.progress() for study in self._studies.values()]
+
+    def _check_failures(self) -> None:
+        failures = [failure for study in self._studies.values() for failure in study.failures]
+        studies = self._studies.values()
+        if not failures or any(study.has_succeeded for study in studies):
+            return
+        over = not any(study.open or study.wants_trial for study in studies)
+        if len(failures) >= FAILURES or over:
+            raise AllTrialsFailedError(
+                f"{len(failures)} trials were started, and all of them failed; the first: {failures[0]}. "
+                "Mend that; the same command then goes on."
+            )
+
+
+def _rounds(storage: JournalStorage) -> optuna.Study:
+    given: dict[str, Any] = {"sampler": optuna.samplers.RandomSampler(seed=0), "pruner": optuna.pruners.NopPruner()}
+    if any(study.study_name == ROUNDS for study in storage.get_all_studies()):
+        return optuna.load_study(study_name=ROUNDS, storage=storage, **given)
+    return optuna.create_study(study_name=ROUNDS, storage=storage, **given)

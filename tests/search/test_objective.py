@@ -1,0 +1,50 @@
+"""What a trial is judged by."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweeper.search.objective import Objective
+from sweeper.types import InputError, JobId, Report
+
+finite = st.floats(-1e6, 1e6)
+
+
+def reports(values, metric="valid/loss"):
+    return [Report(JobId("s", 0, member), 3, {}, {metric: value}, 0.0) for member, value in enumerate(values)]
+
+
+@given(st.lists(finite, min_size=1, max_size=9), st.integers(1, 4))
+def test_at(values, k):
+    assert Objective(at="last").of_trial(values) == values[-1]
+    assert Objective(at="best").of_trial(values) == min(values)
+    assert Objective(at="best", direction="maximize").of_trial(values) == max(values)
+    assert Objective(at="mean_last_k", k=k).of_trial(values) == pytest.approx(sum(values[-k:]) / len(values[-k:]))
+
+
+@pytest.mark.parametrize(("values", "expected"), [([3.0], 3.0), ([9.0, 1.0, 2.0], 2.0), ([1.0, 2.0, 9.0, 4.0], 3.0)])
+def test_members_are_judged_by_their_median(values, expected):
+    assert Objective().of_reports(reports(values)) == expected
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_member_that_is_not_finite_spoils_the_trial(bad):
+    assert math.isnan(Objective().of_reports(reports([1.0, bad, 2.0])))
+
+
+def test_a_metric_that_is_not_reported_is_named():
+    with pytest.raises(InputError, match=r"objective\.metric=valid/loss: .*There are: valid/auroc"):
+        Objective().of_reports(reports([1.0], "valid/auroc"))
+
+
+@given(st.floats(0, 100), st.floats(0, 1), st.floats(0, 1))
+def test_the_penalty_is_worse_than_untrained_and_the_worse_the_earlier(untrained, one, other):
+    early, late = max(one, other), min(one, other)
+    least, most = Objective(), Objective(direction="maximize")
+    assert least.penalty(untrained, early) >= least.penalty(untrained, late) >= untrained
+    assert most.penalty(untrained, early) == -least.penalty(untrained, early)
+    values = [least.penalty(untrained, early), least.penalty(untrained, late)]
+    assert least.better(values) == values[1]
+    assert most.better([-value for value in values]) == -values[1]

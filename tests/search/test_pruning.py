@@ -1,0 +1,116 @@
+"""Pruners from the configuration, whose options count reports."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from optuna import pruners
+from optuna.trial import TrialState
+
+from sweeper.search.pruning import pruner, settle
+from sweeper.types import InputError
+
+CONF = Path(__file__).parents[2] / "conf" / "pruner"
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def named(name, **options):
+    return {"_target_": f"optuna.pruners.{name}", **options}
+
+
+def complete(values):
+    return optuna.create_trial(value=values[-1], intermediate_values=dict(enumerate(values, start=1)))
+
+
+def stopped_at(made, values, others=()):
+    """After which report a trial with these values is stopped."""
+    study = optuna.create_study(pruner=made)
+    for other in others:
+        study.add_trial(complete(other))
+    trial = study.ask()
+    for report, value in enumerate(values, start=1):
+        trial.report(value, report)
+        if trial.should_prune():
+            return report
+    return None
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
+def test_every_configured_pruner_can_be_made_and_prunes_nothing_at_the_first_report(name):
+    made = pruner(yaml.safe_load((CONF / f"{name}.yaml").read_text()), 20)
+    assert stopped_at(made, [9.0], [[1.0] * 20] * 9) is None
+
+
+def test_no_pruner_never_prunes():
+    assert isinstance(pruner(None, 4), pruners.NopPruner)
+    assert stopped_at(pruner(None, 4), [9.0] * 4, [[1.0] * 4] * 9) is None
+
+
+@pytest.mark.parametrize(("warmup", "expected"), [(0, 1), (1, 1), (3, 3), (4, 4)])
+def test_the_median_is_of_complete_trials_at_the_same_report(warmup, expected):
+    made = pruner(named("MedianPruner", n_startup_trials=2, n_warmup_steps=warmup), 4)
+    others = [[1.0, 0.8, 0.6, 0.5]] * 3
+    assert stopped_at(made, [2.0] * 4, others) == expected
+    assert stopped_at(made, [2.0] * 4, others[:1]) is None
+    assert stopped_at(made, [0.9, 0.7, 0.5, 0.4], others) is None
+
+
+def test_successive_halving_has_its_rungs_at_reports():
+    made = pruner(named("SuccessiveHalvingPruner", min_resource=2, reduction_factor=2), 8)
+    study = optuna.create_study(pruner=made)
+    stopped = []
+    for value in (0.1, 0.9):
+        trial = study.ask()
+        for report in range(1, 9):
+            trial.report(value, report)
+            if trial.should_prune():
+                stopped.append((value, report))
+                break
+    assert stopped == [(0.9, 2)]
+
+
+def test_hyperband_knows_its_brackets_from_the_start():
+    made = pruner(named("HyperbandPruner", min_resource=1, reduction_factor=3), 20)
+    study = optuna.create_study(pruner=made, study_name="s")
+    before = [made._get_bracket_id(study, optuna.create_trial(state=TrialState.RUNNING))]
+    settle(study)
+    brackets = set()
+    for _ in range(30):
+        trial = study.ask()
+        brackets.add(made._get_bracket_id(study, study.trials[trial.number]))
+    assert before == [0]
+    assert brackets == {0, 1, 2}
+    assert made._max_resource == 20
+    assert study.trials[0].system_attrs == {}
+
+
+def test_hyperband_keeps_a_length_of_ones_own():
+    assert pruner(named("HyperbandPruner", max_resource=9), 20)._max_resource == 9
+
+
+def test_a_pruner_within_a_pruner():
+    inner = named("ThresholdPruner", upper=1.0)
+    made = pruner(named("PatientPruner", wrapped_pruner=inner, patience=1), 4)
+    assert stopped_at(made, [2.0, 3.0, 4.0, 5.0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (named("Median"), r"pruner\._target_=optuna\.pruners\.Median: not found"),
+        ({"_target_": "optuna.samplers.RandomSampler"}, r"pruner\._target_=.*: not a BasePruner"),
+        (named("MedianPruner", n_warmup=4), r"pruner\.n_warmup=4: no such option of MedianPruner"),
+        (named("MedianPruner", n_startup_trials=-1), r"pruner=MedianPruner: Number of startup trials cannot be neg"),
+        (named("WilcoxonPruner"), r"pruner=WilcoxonPruner: compares instances"),
+        (named("PatientPruner", wrapped_pruner=named("Nop"), patience=1), r"pruner\.wrapped_pruner\._target_=.*Nop"),
+        (named("PatientPruner", wrapped_pruner=named("WilcoxonPruner"), patience=1), r"pruner\.wrapped_pruner=Wilcox"),
+    ],
+)
+def test_what_cannot_be_a_pruner_is_named(node, said):
+    with pytest.raises(InputError, match=said):
+        pruner(node, 4)

@@ -1,0 +1,153 @@
+"""Samplers from the configuration: seeds, grids, and every way of naming one wrongly."""
+
+import importlib.util
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from optuna import samplers
+
+from sweeper.search.sampling import LARGEST_GRID, Sampling
+from sweeper.search.space import axes
+from sweeper.types import Choice, InputError, Range
+
+CONF = Path(__file__).parents[2] / "conf" / "search"
+LOOSE = {"peak_lr": Range(1e-3, 1.0, log=True), "warmup": Choice((0, 0.1))}
+STEPPED = {"peak_lr": Choice((0.1, 1.0)), "decay": Range(0.0, 1.0, step=0.25)}
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def sampling(name, space=LOOSE, seed=0, family="cosine", **options):
+    node = {"_target_": f"optuna.samplers.{name}", **options}
+    return Sampling(node, axes(space, {key: f"schedule.{family}.{key}" for key in space}), seed, family)
+
+
+def asked(sampling, *turn):
+    """What a fresh study is proposed."""
+    study = optuna.create_study(sampler=sampling.for_ask(*turn))
+    return study.ask(fixed_distributions=dict(sampling.axes.distributions)).params
+
+
+NAMES = ["TPESampler", "RandomSampler", "NSGAIISampler", "GPSampler", "QMCSampler"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_ask_depends_on_run_seed_family_and_turn_alone(name):
+    made = sampling(name)
+    made.check()
+    assert isinstance(made.for_ask(0), getattr(samplers, name))
+    assert made.for_ask(0) is not made.for_ask(0)
+    assert asked(made, 3) == asked(sampling(name), 3)
+    others = [asked(made, 4), asked(made, "queued", 3), asked(sampling(name, seed=1), 3)]
+    others.append(asked(sampling(name, family="wsd"), 3))
+    assert all(other["peak_lr"] != asked(made, 3)["peak_lr"] for other in others)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
+def test_every_configured_sampler_can_be_made(name):
+    node = yaml.safe_load((CONF / f"{name}.yaml").read_text())["sampler"]
+    made = Sampling(node, axes(STEPPED, dict.fromkeys(STEPPED, "x")), 0, "cosine")
+    made.check()
+    assert asked(made, 0).keys() == STEPPED.keys()
+
+
+def test_options_reach_the_sampler():
+    with pytest.raises(InputError, match=r"search\.sampler=TPESampler: .*group"):
+        sampling("TPESampler", group=True, multivariate=False).check()
+    sampling("TPESampler", group=True, n_startup_trials=3).check()  # experimental, and so wanted: no warning
+
+
+def test_a_sampler_within_a_sampler_is_seeded_too():
+    inner = {"_target_": "optuna.samplers.RandomSampler"}
+    made = sampling("PartialFixedSampler", fixed_params={"warmup": 0.1}, base_sampler=inner)
+    made.check()
+    assert asked(made, 1) == asked(made, 1) != asked(made, 2)
+    assert asked(made, 1)["warmup"] == 0.1
+    with pytest.raises(InputError, match=r"search\.sampler\.base_sampler\.seed=1: follows from search\.seed"):
+        sampling("PartialFixedSampler", fixed_params={}, base_sampler={**inner, "seed": 1}).check()
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"_target_": "optuna.samplers.TPE"}, r"search\.sampler\._target_=optuna\.samplers\.TPE: not found"),
+        ({"_target_": "no.such.Sampler"}, r"search\.sampler\._target_=no\.such\.Sampler: not found"),
+        ({"_target_": "TPESampler"}, r"_target_=TPESampler: not found"),
+        ({}, r"_target_: not found"),
+        ({"_target_": "optuna.pruners.NopPruner"}, r"_target_=optuna\.pruners\.NopPruner: not a BaseSampler"),
+        ({"_target_": "optuna.create_study"}, r"_target_=optuna\.create_study: not a BaseSampler"),
+        (
+            {"_target_": "optuna.samplers.TPESampler", "n_startup_trial": 3},
+            r"search\.sampler\.n_startup_trial=3: no such option of TPESampler\. Did you mean n_startup_trials\?",
+        ),
+        (
+            {"_target_": "optuna.samplers.RandomSampler", "wild": True},
+            r"search\.sampler\.wild=True: no such option of RandomSampler\. There are: seed",
+        ),
+        (
+            {"_target_": "optuna.samplers.TPESampler", "seed": 3},
+            r"search\.sampler\.seed=3: follows from search\.seed\. Drop it",
+        ),
+        (
+            {"_target_": "optuna.samplers.GridSampler", "search_space": {}},
+            r"search\.sampler\.search_space=\{\}: follows from the family's numbers",
+        ),
+        (
+            {"_target_": "optuna.samplers.QMCSampler", "qmc_type": "grid"},
+            r"search\.sampler=QMCSampler: .*Choose either",
+        ),
+    ],
+)
+def test_what_cannot_be_a_sampler_is_named(node, said):
+    with pytest.raises(InputError, match=said):
+        Sampling(node, axes(STEPPED, dict.fromkeys(STEPPED, "x")), 0, "cosine").check()
+
+
+def test_a_grid_needs_points_everywhere_and_not_too_many():
+    with pytest.raises(InputError, match=r"schedule\.cosine\.peak_lr: a grid needs its points"):
+        sampling("GridSampler", LOOSE).check()
+    large = {name: Range(1, 100) for name in "abc"}
+    with pytest.raises(InputError, match=f"the grid has 1,000,000 points. Keep it to {LARGEST_GRID:,}"):
+        sampling("GridSampler", large).check()
+    assert sampling("GridSampler", STEPPED).points == 10
+    assert sampling("BruteForceSampler", STEPPED).points == 10
+    assert sampling("TPESampler", STEPPED).points is None
+
+
+def test_grid_and_quasi_random_points_keep_one_order_with_the_seed():
+    made = sampling("GridSampler", STEPPED)
+    study = optuna.create_study()
+    points = []
+    for turn in range(10):
+        study.sampler = made.for_ask(turn)
+        points.append(study.ask(dict(made.axes.distributions)).params)
+    assert len({tuple(point.values()) for point in points}) == 10
+
+
+def test_learning_of_an_end_never_stops_the_study():
+    for name in ("GridSampler", "BruteForceSampler"):
+        made = sampling(name, {"peak_lr": Choice((0.1, 1.0))})
+        study = optuna.create_study()
+        for turn in range(2):
+            study.sampler = made.for_ask(turn)
+            trial = study.ask(dict(made.axes.distributions))
+            study.sampler = made.for_tell(trial.number)
+            study.tell(trial, 1.0)
+        assert len({trial.params["peak_lr"] for trial in study.trials}) == 2
+
+
+def test_with_nothing_searched_any_sampler_will_do():
+    made = sampling("GridSampler", {"peak_lr": 0.1})
+    made.check()
+    assert asked(made, 0) == {}
+
+
+def test_cma_es_without_its_package_is_said_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install cmaes"):
+        sampling("CmaEsSampler").check()

@@ -1,0 +1,726 @@
+"""The studies of a sweep, driven by the real loop with a trainer that reckons losses from each job's LR trace."""
+
+import math
+import random
+from dataclasses import fields
+from types import SimpleNamespace
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper import loop
+from sweeper.search.journal import Journal
+from sweeper.search.records import Record, read, read_round
+from sweeper.search.study import AllTrialsFailedError, Studies, StudyPlan
+from sweeper.types import Choice, Family, InputError, JobId, Range, Report, TrialId, seed_of
+
+REPORT_STEPS = (3, 6, 9, 12)
+TPE = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 4, "multivariate": True}
+RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
+GRID = {"_target_": "optuna.samplers.GridSampler"}
+BRUTE_FORCE = {"_target_": "optuna.samplers.BruteForceSampler"}
+QMC = {"_target_": "optuna.samplers.QMCSampler", "scramble": True}
+CMAES = {"_target_": "optuna.samplers.CmaEsSampler", "warn_independent_sampling": False}
+GP = {"_target_": "optuna.samplers.GPSampler", "n_startup_trials": 2, "deterministic_objective": True}
+MEDIAN = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 2, "n_warmup_steps": 2}
+HALVING = {"_target_": "optuna.pruners.SuccessiveHalvingPruner", "min_resource": 1, "reduction_factor": 2}
+HYPERBAND = {"_target_": "optuna.pruners.HyperbandPruner", "min_resource": 1, "reduction_factor": 2}
+
+
+# --- a sweep to try things on -----------------------------------------------------------------------
+
+
+def fall(tau_LS, decay_steps_L, *, decay=0.0):
+    """A factor: from 1 to `decay` in a straight line."""
+    return 1 - (1 - decay) * tau_LS / decay_steps_L
+
+
+LOOSE = {
+    "peak_lr": Range(1e-3, 3.0, log=True),
+    "decay": Range(0.0, 0.5),
+    "warmup": Choice((0, 0.1, 0.3)),
+}
+STEPPED = {"peak_lr": Choice((0.01, 0.1, 1.0, 2.0)), "decay": Range(0.0, 0.5, step=0.25), "warmup": 0.1}
+
+
+def plan(name="fall", *, space=LOOSE, sampler=TPE, pruner=MEDIAN, n_trials=12, **more):
+    return StudyPlan(f"{name}-0", Family(name, fall, "prefix", space), sampler, pruner, n_trials, **more)
+
+
+def studies(path, plans, **changed):
+    objective = {"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3}
+    terms = {"seed": 7, "report_steps": REPORT_STEPS, "concurrent": 3, "untrained_loss": 2.3, "objective": objective}
+    return Studies(path, plans, **{**terms, **changed})
+
+
+def loss(job, step):
+    """Falls with the LR's sum and rises with an LR too high; of each member a little different."""
+    done = float(np.sum(job.lr_S[:step]))
+    return 2.3 / (1 + done) + 0.3 * float(job.lr_S.max()) + 1e-3 * (job.seed % 7) + job.hparams.get("model.dropout", 0)
+
+
+def healthy(job, step):
+    return Report(job.id, step, {}, {"valid/loss": loss(job, step), "valid/accuracy": 1 / (1 + loss(job, step))}, 0.5)
+
+
+def bursting(job, step):
+    """Diverges above a peak of 1, the earlier the higher it is."""
+    if job.lr_S.max() > 1 and step >= (first := max(1, int(16 / job.lr_S.max()) - 4)):
+        return Report(job.id, first, {}, {}, 0.5, "diverged", "the loss is nan")
+    return healthy(job, step)
+
+
+def rough(job, step):
+    """Diverges too, and some trials fail at their second report, at first."""
+    if job.id.trial in (2, 5) and step >= 6:
+        return Report(job.id, 5, {}, {}, 0.5, "failed", "out of memory")
+    return bursting(job, step)
+
+
+class Stub:
+    """A trainer whose reports are `curve(job, step)`."""
+
+    def __init__(self, curve):
+        self.curve, self.jobs, self.done = curve, {}, {}
+
+    def start(self, jobs):
+        self.jobs |= {job.id: job for job in jobs}
+        self.done |= {job.id: 0 for job in jobs}
+
+    def advance(self, ids):
+        for id in reversed(ids):
+            job = self.jobs[id]
+            self.done[id] += 1
+            step = job.report_steps[self.done[id] - 1]
+            report = self.curve(job, step)
+            ended = report.state == "running" and step == job.steps
+            yield Report(*[getattr(report, f.name) for f in fields(Report)][:5], "complete") if ended else report
+
+    def stop(self, id):
+        del self.jobs[id]
+
+    def save(self, folder, round): ...
+
+    def restore(self, folder, jobs, last_round):
+        return {}
+
+
+class Noted:
+    """A tracker and view that notes what is opened and how it ends."""
+
+    def __init__(self):
+        self.opened, self.endings = [], []
+
+    def open(self, jobs):
+        self.opened.append(jobs)
+
+    def close(self, ending):
+        self.endings.append(ending)
+
+    def __getattr__(self, name):
+        return lambda *_: None
+
+
+def train(search, curve=bursting, rounds=math.inf):
+    """Run the loop, for so many rounds at most. What the tracker saw."""
+    noted, last = Noted(), search.round + rounds
+    rooms = loop.Rooms(search, Stub(curve), noted, SimpleNamespace(**dict.fromkeys(
+        ("open", "arrived", "append", "close", "commit"), lambda *_: None)))  # fmt: skip
+    loop.run(rooms, checkpoint=None, stop=lambda: search.round >= last, due=lambda: False)
+    return noted
+
+
+def table(path, family=None):
+    """The records without what no two runs share."""
+    records = [record for record in read(path) if family in (None, record.family)]
+    own = [field.name for field in fields(Record) if field.name not in ("seconds", "started", "ended")]
+    return [{name: getattr(record, name) for name in own} for record in records]
+
+
+def swept(path, plans, curve=bursting, **changed):
+    train(studies(path, plans, **changed), curve)
+    return table(path)
+
+
+class Counting(optuna.samplers.RandomSampler):
+    """A sampler of one's own that looks at the study through what is public."""
+
+    def sample_independent(self, study, trial, name, distribution):
+        for _ in study.get_trials(deepcopy=False):
+            super().sample_independent(study, trial, name, distribution)
+        return super().sample_independent(study, trial, name, distribution)
+
+
+COUNTING = {"_target_": f"{__name__}.Counting"}
+
+
+# --- a sweep is a function of its commands ----------------------------------------------------------
+
+METHODS = {
+    "tpe, median": (TPE, MEDIAN, LOOSE),
+    "tpe, hyperband": (TPE, HYPERBAND, LOOSE),
+    "a sampler of one's own, hyperband": (COUNTING, HYPERBAND, LOOSE),
+    "random, halving": (RANDOM, HALVING, LOOSE),
+    "grid, median": (GRID, MEDIAN, STEPPED),
+    "brute force": (BRUTE_FORCE, None, STEPPED),
+    "qmc": (QMC, None, LOOSE),
+    "cma-es": (CMAES, MEDIAN, LOOSE),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("seed", range(3))
+def test_cut_at_random_bytes_and_gone_on_it_ends_the_same(tmp_path, method, seed):
+    sampler, pruner, space = METHODS[method]
+    if sampler is CMAES:
+        pytest.importorskip("cmaes")
+    plans = [plan(name, sampler=sampler, pruner=pruner, space=space) for name in ("fall", "other")]
+    whole = swept(tmp_path / "whole.log", plans, rough)
+    assert {row["state"] for row in whole} >= {"complete", "diverged", "failed"}
+
+    rng, path = random.Random(f"{method} {seed}"), tmp_path / "cut.log"
+    for _ in range(5):
+        train(studies(path, plans), rough, rounds=rng.randrange(1, 9))
+        content = path.read_bytes()
+        path.write_bytes(content[: rng.randrange(len(content) // 3, len(content) + 1)])
+    train(studies(path, plans), rough)
+    assert table(path) == whole
+
+
+@pytest.mark.parametrize("sampler", [TPE, RANDOM], ids=["tpe", "random"])
+def test_a_family_is_the_same_beside_others_and_alone(tmp_path, sampler):
+    names = ("cosine", "fall", "wsd")
+    together = [plan(name, sampler=sampler) for name in names]
+    swept(tmp_path / "all.log", together, rough)
+    for name in names:
+        alone = swept(tmp_path / f"{name}.log", [plan(name, sampler=sampler)], rough)
+        assert table(tmp_path / "all.log", name) == alone
+    points = {name: [row["params"] for row in table(tmp_path / "all.log", name)] for name in names}
+    assert points["fall"] != points["wsd"], "each family has its own draws"
+
+
+def test_a_family_may_join_later_and_leave(tmp_path):
+    both = swept(tmp_path / "both.log", [plan("fall"), plan("other")])
+    path = tmp_path / "joined.log"
+    swept(path, [plan("other")])
+    swept(path, [plan("fall")])
+    assert table(path) == both
+
+
+def test_more_trials_continue_and_the_same_number_asks_nothing(tmp_path):
+    path = tmp_path / "j"
+    first = swept(path, [plan(n_trials=6)])
+    search = studies(path, [plan(n_trials=6)])
+    assert search.ask() is None
+    assert search.resume() == []
+    more = swept(path, [plan(n_trials=10)])
+    assert len(more) == 10
+    assert more[:6] == first
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_point_is_asked_twice_however_often_it_is_interrupted(tmp_path, method):
+    sampler, pruner, space = METHODS[method]
+    if sampler is CMAES:
+        pytest.importorskip("cmaes")
+    path = tmp_path / "j"
+    for _ in range(60):
+        train(studies(path, [plan(sampler=sampler, pruner=pruner, space=space)]), rounds=1)
+    points = [tuple(row["params"].items()) for row in table(path)]
+    assert len(set(points)) == len(points) == 12
+
+
+def test_another_run_seed_asks_other_points(tmp_path):
+    one, other = (swept(tmp_path / str(seed), [plan()], seed=seed) for seed in (0, 1))
+    assert one[0]["params"] != other[0]["params"]
+    assert one[0]["seeds"] != other[0]["seeds"]
+
+
+# --- asking -----------------------------------------------------------------------------------------
+
+
+def test_open_trials_are_counted_by_family_in_alphabetical_order(tmp_path):
+    search = studies(tmp_path / "j", [plan("wsd"), plan("cosine", n_trials=2)], concurrent=4)
+    asked = []
+    while jobs := search.ask():
+        asked.append(jobs[0].id[:2])
+    assert asked == [*[("cosine-0", n) for n in range(2)], *[("wsd-0", n) for n in range(4)]]
+    assert search.ask() is None
+    search.tell(TrialId("cosine-0", 1), "pruned")
+    assert search.ask() is None, "cosine has asked for its two"
+    search.tell(TrialId("wsd-0", 1), "pruned")
+    assert search.ask()[0].id == JobId("wsd-0", 4, 0)
+
+
+def test_jobs_say_all_there_is_to_train(tmp_path):
+    hparams = {"optimizer.momentum": Range(0.8, 0.99), "optimizer.betas": Choice(((0.9, 0.99), (0.9, 0.95)))}
+    search = studies(
+        tmp_path / "j", [plan(hparams={**hparams, "model.dropout": 0.25})], partitions=(0, 3), parts=("train", "test")
+    )
+    first, second = search.ask()
+    assert [first.id, second.id] == [JobId("fall-0", 0, 0), JobId("fall-0", 0, 1)]
+    assert [job.seed for job in (first, second)] == [seed_of(7, "member", 0), seed_of(7, "member", 1)]
+    assert [job.partition for job in (first, second)] == [0, 3]
+    assert first.parts == ("train", "test")
+    assert first.report_steps == REPORT_STEPS
+    assert first.params.keys() == {"peak_lr", "decay", "warmup"}
+    assert first.hparams.keys() == {"optimizer.momentum", "optimizer.betas", "model.dropout"}
+    assert first.hparams["optimizer.betas"] in ((0.9, 0.99), (0.9, 0.95))
+    assert first.hparams["model.dropout"] == 0.25
+    assert first.lr_S.shape == (12,)
+    assert first.lr_S.max() <= first.params["peak_lr"]
+    assert first.momentum_S is None
+
+
+def test_all_trials_share_initialisation_and_batch_order(tmp_path):
+    search = studies(tmp_path / "j", [plan("fall"), plan("other")], members=2)
+    jobs = [jobs for _ in range(6) if (jobs := search.ask())]
+    assert {tuple(job.seed for job in of_trial) for of_trial in jobs} == {
+        (seed_of(7, "member", 0), seed_of(7, "member", 1))
+    }
+
+
+def test_a_family_with_nothing_searched_is_one_trial(tmp_path):
+    fixed = {"peak_lr": 0.1, "decay": Range(0.2, 0.2), "warmup": Choice((0.1,))}
+    rows = swept(tmp_path / "j", [plan(space=fixed, sampler=GRID, n_trials=20)])
+    assert [row["params"] for row in rows] == [{"peak_lr": 0.1, "decay": 0.2, "warmup": 0.1}]
+    assert rows[0]["searched"] == ()
+    assert studies(tmp_path / "j", [plan(space=fixed, sampler=GRID)]).progress()[0].trials == 1
+
+
+@pytest.mark.parametrize("sampler", [GRID, BRUTE_FORCE], ids=["grid", "brute force"])
+@pytest.mark.parametrize("concurrent", [1, 5, 30])
+def test_a_grid_is_gone_through_once_and_ends(tmp_path, sampler, concurrent):
+    path = tmp_path / "j"
+    rows = swept(path, [plan(space=STEPPED, sampler=sampler, pruner=None, n_trials=99)], concurrent=concurrent)
+    points = {(row["params"]["peak_lr"], row["params"]["decay"]) for row in rows}
+    assert points == {(peak, decay) for peak in (0.01, 0.1, 1.0, 2.0) for decay in (0.0, 0.25, 0.5)}
+    assert len(rows) == 12
+    assert studies(path, [plan(space=STEPPED, sampler=sampler, pruner=None, n_trials=99)]).progress()[0].trials == 12
+
+
+def test_a_grid_with_failures_and_start_points_still_covers_everything(tmp_path):
+    start = [{"peak_lr": 0.1, "decay": 0.25}, {"peak_lr": 2.0, "decay": 0.0}]
+    grid = plan(space=STEPPED, sampler=GRID, pruner=None, n_trials=99, start=start)
+    rows = swept(tmp_path / "j", [grid], rough)
+    assert [(row["params"]["peak_lr"], row["params"]["decay"]) for row in rows[:2]] == [(0.1, 0.25), (2.0, 0.0)]
+    good = [row for row in rows[2:] if row["state"] != "failed"]
+    assert len({(row["params"]["peak_lr"], row["params"]["decay"]) for row in good}) == 12
+    train(studies(tmp_path / "i", [grid]), rough, rounds=6)
+    train(studies(tmp_path / "i", [plan(space=STEPPED, sampler=GRID, pruner=None, n_trials=99)]), rough)
+    assert table(tmp_path / "i") == rows, "the start points may be left out later"
+    with pytest.raises(InputError, match=r"search\.start\.fall\[0\]\.peak_lr: missing"):
+        studies(tmp_path / "k", [plan(space=STEPPED, sampler=GRID, start=[{"decay": 0.25}])])
+
+
+# --- start points -----------------------------------------------------------------------------------
+
+
+def test_start_points_come_first_once_and_what_they_leave_out_is_sampled(tmp_path):
+    path, start = tmp_path / "j", [{"peak_lr": 0.5, "warmup": 0.3, "decay": 0}, {"peak_lr": 0.25}]
+    without = swept(tmp_path / "without", [plan(n_trials=12)])
+    for _ in range(3):
+        rows = swept(path, [plan(n_trials=5, start=start)])
+    assert len(rows) == 5
+    assert rows[0]["params"] == {"peak_lr": 0.5, "warmup": 0.3, "decay": 0.0}
+    assert rows[1]["params"]["peak_lr"] == 0.25
+    assert rows[2]["params"] == without[0]["params"], "a start point is nothing the sampler was asked"
+
+
+def test_more_start_points_than_trials_wait_for_more_trials(tmp_path):
+    start = [{"peak_lr": peak} for peak in (0.1, 0.2, 0.3)]
+    assert len(swept(tmp_path / "j", [plan(n_trials=2, start=start)])) == 2
+    rows = swept(tmp_path / "j", [plan(n_trials=3, start=start)])
+    assert [row["params"]["peak_lr"] for row in rows] == [0.1, 0.2, 0.3]
+
+
+def test_start_points_may_be_added_at_the_end_and_not_be_changed(tmp_path):
+    path = tmp_path / "j"
+    swept(path, [plan(n_trials=2, start=[{"peak_lr": 0.1}])])
+    rows = swept(path, [plan(n_trials=3, start=[{"peak_lr": 0.1}, {"peak_lr": 0.2}])])
+    assert rows[2]["params"]["peak_lr"] == 0.2
+    with pytest.raises(InputError, match=r"search\.start\.fall: .*other start points"):
+        studies(path, [plan(start=[{"peak_lr": 0.3}])])
+    assert len(swept(path, [plan(n_trials=4)])) == 4, "they may be left out once they are tried"
+
+
+def test_a_start_point_with_its_own_seed(tmp_path):
+    points = [{"peak_lr": 0.1, "decay": 0.0, "warmup": 0}] * 3
+    rows = swept(tmp_path / "j", [plan(n_trials=3, start=points, start_seeds=(11, 12, 13), sampler=RANDOM)], rough)
+    assert [row["seeds"] for row in rows[:3]] == [(seed_of(seed, "member", 0),) for seed in (11, 12, 13)]
+    assert [(row["retry_of"], row["seeds"]) for row in rows[3:]] == [(2, rows[2]["seeds"])]
+
+
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [
+        ({"peek_lr": 0.1}, r"\[1\]\.peek_lr=0\.1: no such number"),
+        ({"peak_lr": 30}, r"\[1\]\.peak_lr=30: not a number of the searched range"),
+        ({"warmup": 0.2}, r"\[1\]\.warmup=0\.2: not an option"),
+        (3, r"\[1\]=3: not a point"),
+    ],
+)
+def test_a_start_point_that_cannot_be_tried_is_refused_before_anything_is_written(tmp_path, point, said):
+    with pytest.raises(InputError, match=r"search\.start\.fall" + said):
+        studies(tmp_path / "j", [plan(start=[{"peak_lr": 0.1}, point])])
+    assert not (tmp_path / "j").exists()
+
+
+# --- reports ----------------------------------------------------------------------------------------
+
+
+def reports(jobs, step, values, **more):
+    return [Report(job.id, step, {}, {"valid/loss": v}, 0.0, **more) for job, v in zip(jobs, values, strict=True)]
+
+
+def test_a_trial_is_judged_by_the_median_of_its_members(tmp_path):
+    path = tmp_path / "j"
+    search = studies(path, [plan(n_trials=1)], members=3)
+    jobs = search.ask()
+    assert search.report(reports(jobs, 3, [0.1, 5.0, 0.2])) == set()
+    search.report(reports(jobs, 6, [0.3, 0.2, 9.0]))
+    search.commit(1)
+    assert table(path)[0]["intermediate"] == ((3, 0.2), (6, 0.3))
+
+
+def test_a_missing_metric_is_named_with_those_there_are(tmp_path):
+    objective = {"metric": "valid/auroc", "direction": "maximize", "at": "last", "k": 3}
+    search = studies(tmp_path / "j", [plan()], objective=objective)
+    with pytest.raises(InputError, match=r"objective\.metric=valid/auroc: .*There are: valid/accuracy, valid/loss"):
+        train(search, healthy)
+
+
+def test_pruning_stops_the_worse_trial_and_never_at_its_last_report(tmp_path):
+    worst = {"_target_": "optuna.pruners.ThresholdPruner", "upper": 1.0}
+    search = studies(tmp_path / "j", [plan(n_trials=2, pruner=worst)])
+    good, bad = search.ask(), search.ask()
+    assert search.report(reports(good, 3, [0.5]) + reports(bad, 3, [1.5])) == {bad[0].id.of}
+    for step in (6, 9):
+        assert search.report(reports(good, step, [0.5])) == set()
+    assert search.report(reports(good, 12, [1.5])) == set()
+    assert search.tell(good[0].id.of, "complete").value == 1.5
+
+
+def test_pruners_count_reports_whatever_the_horizon(tmp_path):
+    never_before = {"_target_": "optuna.pruners.ThresholdPruner", "upper": 1.0, "n_warmup_steps": 3}
+    for report_steps in ((3, 6, 9, 12), (1000, 2000, 3000, 4000)):
+        search = studies(tmp_path / str(report_steps), [plan(pruner=never_before)], report_steps=report_steps)
+        jobs = search.ask()
+        stopped = [bool(search.report(reports(jobs, step, [2.0]))) for step in report_steps[:3]]
+        assert stopped == [False, False, True]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_a_divergence(tmp_path, value):
+    path = tmp_path / "j"
+    search = studies(path, [plan(n_trials=2)], members=2)
+    early, late = search.ask(), search.ask()
+    assert search.report([*reports(early, 3, [0.5, value]), *reports(late, 3, [0.5, 0.5])]) == {early[0].id.of}
+    assert search.tell(early[0].id.of, "pruned").state == "diverged"
+    for step in (6, 9):
+        search.report(reports(late, step, [0.5, 0.5]))
+    assert search.report(reports(late, 12, [0.5, value])) == set()
+    ending = search.tell(late[0].id.of, "complete")
+    assert (ending.state, ending.value, ending.step) == ("diverged", None, 12)
+    assert "valid/loss is not finite" in ending.reason
+    search.commit(1)
+    assert all(math.isfinite(v) for trial in frozen(path) for v in trial.intermediate_values.values())
+    assert [(row["state"], row["diverged_step"]) for row in table(path)] == [("diverged", 3), ("diverged", 12)]
+
+
+def test_the_order_in_which_reports_arrive_changes_nothing(tmp_path):
+    stopped = []
+    for order in (1, -1):
+        search = studies(tmp_path / str(order), [plan(pruner=HALVING)], concurrent=4)
+        asked = [search.ask() for _ in range(4)]
+        arrived = [
+            r for jobs, value in zip(asked, (0.4, 0.3, 0.2, 0.5), strict=True) for r in reports(jobs, 3, [value])
+        ]
+        stopped.append(search.report(arrived[::order]))
+    assert stopped[0] == stopped[1] != set()
+
+
+def test_all_members_are_needed(tmp_path):
+    search = studies(tmp_path / "j", [plan()], members=2)
+    jobs = search.ask()
+    with pytest.raises(ValueError, match="1 reports of a trial with 2 members"):
+        search.report(reports(jobs[:1], 3, [0.5]))
+
+
+# --- endings ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("direction", "at", "expected"),
+    [
+        ("minimize", "last", 0.4),
+        ("minimize", "best", 0.1),
+        ("minimize", "mean_last_k", 0.3),
+        ("maximize", "last", 0.4),
+        ("maximize", "best", 0.9),
+        ("maximize", "mean_last_k", 0.3),
+    ],
+)
+def test_the_objective_of_a_complete_trial(tmp_path, direction, at, expected):
+    objective = {"metric": "valid/loss", "direction": direction, "at": at, "k": 2}
+    search = studies(tmp_path / "j", [plan(pruner=None)], objective=objective)
+    jobs = search.ask()
+    for step, value in zip(REPORT_STEPS, (0.9, 0.1, 0.2, 0.4), strict=True):
+        search.report(reports(jobs, step, [value]))
+    ending = search.tell(jobs[0].id.of, "complete")
+    assert ending.value == pytest.approx(expected)
+    assert (ending.state, ending.step) == ("complete", 12)
+    search.commit(1)
+    assert frozen(tmp_path / "j")[0].value == ending.value
+    assert search.progress()[0].best == ending.value
+
+
+def frozen(path, study="fall-0"):
+    storage = optuna.storages.JournalStorage(Journal(path, read_only=True))
+    return optuna.load_study(study_name=study, storage=storage).trials
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("step", [1, 4, 12])
+def test_a_diverged_trial_is_told_so_that_the_sampler_learns(tmp_path, direction, step):
+    objective = {"metric": "valid/loss", "direction": direction, "at": "last", "k": 3}
+    search = studies(tmp_path / "j", [plan(pruner=None)], objective=objective, members=2)
+    jobs = search.ask()
+    done = [at for at in REPORT_STEPS if at < step]
+    for at in done:
+        search.report(reports(jobs, at, [0.5, 0.5]))
+    burst = Report(jobs[1].id, step, {}, {}, 0.0, "diverged", "the loss is inf")
+    assert search.report([*reports(jobs[:1], REPORT_STEPS[len(done)], [0.4]), burst]) == set()
+    ending = search.tell(jobs[0].id.of, "diverged", "the loss is inf")
+    assert (ending.state, ending.step, ending.value, ending.reason) == ("diverged", step, None, "the loss is inf")
+    search.commit(1)
+
+    left = 1 - (step - 1) / 12
+    (trial,) = frozen(tmp_path / "j")
+    assert trial.state == optuna.trial.TrialState.PRUNED
+    assert trial.constraints == {"diverged": left}
+    assert left > 0, "or Optuna would take it for feasible"
+    assert trial.value == pytest.approx(2.3 + left if direction == "minimize" else -(2.3 + left))
+    (row,) = table(tmp_path / "j")
+    assert (row["state"], row["diverged_step"], row["value"]) == ("diverged", step, None)
+    assert row["intermediate"] == tuple((at, 0.5) for at in done), "the penalty is no measurement"
+    assert search.progress()[0].counts == {"diverged": 1}
+
+
+@pytest.mark.parametrize("sampler", [TPE, CMAES], ids=["tpe", "cma-es"])
+def test_samplers_learn_to_avoid_what_diverges(tmp_path, sampler):
+    """Told as failed, which samplers ignore, far more of it is tried."""
+    if sampler is CMAES:
+        pytest.importorskip("cmaes")
+
+    def cliff(state):
+        return lambda job, step: (
+            Report(job.id, 1, {}, {}, 0.0, state, "nan") if job.lr_S.max() > 3 else healthy(job, step)
+        )
+
+    counts = {}
+    wide = plan(sampler=sampler, pruner=None, n_trials=50, space={**LOOSE, "peak_lr": Range(1e-3, 1e3, log=True)})
+    for state in ("diverged", "failed"):
+        tables = [
+            swept(tmp_path / f"{state} {seed}", [wide], cliff(state), seed=seed, max_retries=0) for seed in (0, 1)
+        ]
+        counts[state] = sum(row["state"] == state for rows in tables for row in rows)
+    assert counts["diverged"] < counts["failed"] * (0.5 if sampler is TPE else 0.8)
+
+
+def test_the_gp_sampler_gets_complete_trials_with_a_constraint_each(tmp_path):
+    pytest.importorskip("torch")
+    path = tmp_path / "j"
+    rows = swept(path, [plan(sampler=GP, pruner=None, n_trials=6, start=[{"peak_lr": 2.9}])])
+    assert {row["state"] for row in rows} == {"complete", "diverged"}
+    for trial, row in zip(frozen(path), rows, strict=True):
+        assert trial.state == optuna.trial.TrialState.COMPLETE
+        assert (trial.constraints["diverged"] > 0) == (row["state"] == "diverged")
+        assert row["state"] == "complete" or row["value"] is None
+    best = studies(path, [plan(sampler=GP, pruner=None, n_trials=6)]).progress()[0]
+    assert best.best == min(row["value"] for row in rows if row["state"] == "complete")
+
+
+def test_a_failed_trial_is_tried_again_once_with_the_same_numbers(tmp_path):
+    def broken(job, step):
+        bad = job.params["peak_lr"] == 0.5 or job.id.trial == 3
+        return Report(job.id, 2, {}, {}, 0.0, "failed", "no memory") if bad else healthy(job, step)
+
+    start = [{"peak_lr": 0.5, "decay": 0.0, "warmup": 0}]
+    rows = swept(tmp_path / "j", [plan(n_trials=6, start=start)], broken)
+    failed = [row for row in rows if row["state"] == "failed"]
+    assert [row["retry_of"] for row in failed if row["params"]["peak_lr"] == 0.5] == [None, 0]
+    of_number = {row["number"]: row for row in rows}
+    for row in rows:
+        if row["retry_of"] is not None:
+            assert row["params"] == of_number[row["retry_of"]]["params"]
+            assert row["seeds"] == of_number[row["retry_of"]]["seeds"]
+    retried = {row["retry_of"] for row in rows}
+    assert sum(row["number"] not in retried for row in rows) == 6, "what is tried again does not count"
+    assert all(row["reason"] == "no memory" for row in failed)
+    assert all(row["steps_done"] == 2 for row in failed)
+
+
+def always_failed(job, step):
+    return Report(job.id, 1, {}, {}, 0.0, "failed", "CUDA is out of memory")
+
+
+@pytest.mark.parametrize(("n_trials", "concurrent", "started"), [(12, 3, 3), (12, 1, 3), (1, 3, 2)])
+def test_when_every_trial_fails_the_sweep_says_why_and_keeps_what_was(tmp_path, n_trials, concurrent, started):
+    path = tmp_path / "j"
+    with pytest.raises(AllTrialsFailedError, match="fall-0 trial 0: CUDA is out of memory"):
+        train(studies(path, [plan(n_trials=n_trials)], concurrent=concurrent), always_failed)
+    assert [row["state"] for row in table(path)] == ["failed"] * started
+    rows = swept(path, [plan(n_trials=12)], healthy)
+    assert sum(row["state"] in ("complete", "pruned") for row in rows) >= 11, "mended, it goes on"
+
+
+def test_a_few_failures_among_good_trials_stop_nothing(tmp_path):
+    def sometimes(job, step):
+        return always_failed(job, step) if job.id.trial % 2 else healthy(job, step)
+
+    rows = swept(tmp_path / "j", [plan(n_trials=10)], sometimes)
+    assert sum(row["state"] == "failed" for row in rows) >= 3
+
+
+# --- the journal and what is read from it -----------------------------------------------------------
+
+
+def test_running_trials_are_resumed_with_the_same_jobs(tmp_path):
+    path = tmp_path / "j"
+    search = studies(path, [plan("other"), plan("fall")], members=2)
+    asked = [jobs for _ in range(6) if (jobs := search.ask())]
+    search.report([report for jobs in asked[:2] for report in reports(jobs, 3, [0.5, 0.6])])
+    search.commit(4)
+    again = studies(path, [plan("other"), plan("fall")], members=2)
+    assert again.round == 4
+    resumed = again.resume()
+    assert [step for _, step in resumed] == [3, 3, 0, 0, 0, 0]
+    for jobs, (same, _) in zip(asked, resumed, strict=True):
+        for job, other in zip(jobs, same, strict=True):
+            for name in (field.name for field in fields(job)):
+                np.testing.assert_equal(getattr(job, name), getattr(other, name))
+    assert again.ask() is None, "they count as open"
+
+
+def test_what_was_not_committed_never_happened(tmp_path):
+    path = tmp_path / "j"
+    first = studies(path, [plan()])
+    points = [first.ask()[0].params for _ in range(3)]
+    second = studies(path, [plan()])
+    assert second.round == 0
+    assert [second.ask()[0].params for _ in range(3)] == points
+
+
+def test_a_study_begun_with_something_else_is_refused(tmp_path):
+    path = tmp_path / "j"
+    swept(path, [plan(n_trials=1)])
+    before = path.read_bytes()
+    for changed, said in [
+        ({"space": {**LOOSE, "decay": Range(0.0, 0.4)}}, "another space"),
+        ({"sampler": RANDOM}, "another sampler"),
+        ({"pruner": None}, "another pruner"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            studies(path, [plan(n_trials=1, **changed)])
+    with pytest.raises(InputError, match="another report_steps"):
+        studies(path, [plan(n_trials=1)], report_steps=(6, 12))
+    assert path.read_bytes() == before
+
+
+def test_records_are_read_beside_a_running_sweep_as_of_its_last_round(tmp_path):
+    path = tmp_path / "j"
+    search = studies(path, [plan()])
+    assert read(path) == []
+    assert read_round(path) == 0
+    train(search, rounds=2)
+    seen, size = table(path), path.stat().st_size
+    search.ask()
+    assert table(path) == seen
+    with path.open("ab") as file:
+        file.write(b'{"op_code":8,"trial')  # as the next commit may look half way
+    assert table(path) == seen
+    assert read_round(path) == 2
+    assert path.stat().st_size == size + 19
+
+
+def test_a_record_says_all_there_is(tmp_path):
+    path = tmp_path / "j"
+    hparams = {"optimizer.betas": Choice(((0.9, 0.99), (0.9, 0.95))), "optimizer.eps": 1e-8, "model.shape": (1, (2, 3))}
+    train(studies(path, [plan(n_trials=3, hparams=hparams, pruner=None)], members=2), healthy)
+    for record in read(path):
+        assert (record.study, record.family, record.state) == ("fall-0", "fall", "complete")
+        assert record.params["optimizer.betas"] in ((0.9, 0.99), (0.9, 0.95))
+        assert record.params["optimizer.eps"] == 1e-8
+        assert record.params["model.shape"] == (1, (2, 3))
+        assert set(record.searched) == {"peak_lr", "decay", "warmup", "optimizer.betas"}
+        assert [step for step, _ in record.intermediate] == [3, 6, 9, 12]
+        assert record.intermediate[-1][1] == record.value
+        assert record.steps_done == 12
+        assert record.diverged_step is None
+        assert record.seconds == pytest.approx(2 * 4 * 0.5)
+        assert len(record.seeds) == 2
+        assert record.started <= record.ended
+
+
+def test_seconds_of_before_an_interruption_count(tmp_path):
+    path = tmp_path / "j"
+    for _ in range(9):
+        train(studies(path, [plan(n_trials=3, pruner=None)]), healthy, rounds=1)
+    assert [record.seconds for record in read(path)] == [2.0, 2.0, 2.0]
+
+
+def test_progress_counts_and_names_the_best(tmp_path):
+    search = studies(tmp_path / "j", [plan("fall"), plan("other", n_trials=4)])
+    train(search, rough)
+    for progress in search.progress():
+        rows = table(tmp_path / "j", progress.family)
+        assert sum(progress.counts.values()) == len(rows)
+        best = min((row for row in rows if row["value"] is not None), key=lambda row: row["value"])
+        assert (progress.best, progress.best_trial) == (best["value"], best["number"])
+    assert [progress.trials for progress in search.progress()] == [12, 4]
+
+
+def test_optuna_reads_the_journal_as_it_is(tmp_path):
+    path = tmp_path / "j"
+    rows = swept(path, [plan()])
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    study = optuna.load_study(study_name="fall-0", storage=storage)
+    assert study.best_value == min(row["value"] for row in rows if row["value"] is not None)
+    assert [trial.params["peak_lr"] for trial in study.trials] == [row["params"]["peak_lr"] for row in rows]
+
+
+def test_studies_need_names_of_their_own(tmp_path):
+    with pytest.raises(ValueError, match="names of their own"):
+        studies(tmp_path / "j", [plan(), plan()])
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), concurrent=st.integers(1, 5), n_trials=st.integers(1, 9), members=st.integers(1, 3))
+def test_any_sweep_ends_with_its_trials_whatever_happens_to_them(tmp_path_factory, seed, concurrent, n_trials, members):
+    def whatever(job, step):
+        fate = seed_of(seed, job.id.trial, job.id.member, step) % 12
+        if fate < 2:
+            state = "failed" if fate == 0 else "diverged"
+            return Report(job.id, step - 1, {}, {}, 0.1, state, "so it is")
+        if fate == 2:
+            return Report(job.id, step, {}, {"valid/loss": math.nan}, 0.1)
+        return healthy(job, step)
+
+    path = tmp_path_factory.mktemp("any") / "j"
+    search = studies(path, [plan(n_trials=n_trials, sampler=RANDOM)], concurrent=concurrent, members=members)
+    try:
+        noted = train(search, whatever)
+    except AllTrialsFailedError:
+        assert {row["state"] for row in table(path)} == {"failed"}
+        return
+    rows = table(path)
+    retried = {row["retry_of"] for row in rows}
+    assert sum(row["number"] not in retried for row in rows) == n_trials
+    assert [(e.trial.trial, e.state, e.step, e.value) for e in sorted(noted.endings, key=lambda e: e.trial)] == [
+        (row["number"], row["state"], row["steps_done"], row["value"]) for row in rows
+    ]
+    assert all(row["state"] != "running" for row in rows)
