@@ -172,12 +172,13 @@ def test_the_guide_names_no_key_that_is_not_there():
 
 
 def test_the_recipe_for_a_family_works(tmp_path, monkeypatch):
-    """CONTRIBUTING's function and file as they are printed, in a module of one's own."""
+    """CONTRIBUTING's function, below those of decays.py, and its file, as they are printed."""
     from sweeper import lr_trace
     from sweeper.schedules import family
 
     (code,), (text,) = blocks(CONTRIBUTING, "python"), blocks(CONTRIBUTING, "yaml")
-    (tmp_path / "own_factors.py").write_text(f"from sweeper.schedules.decays import *\n{imports_of_decays()}\n{code}")
+    decays = (ROOT / "sweeper" / "schedules" / "decays.py").read_text()
+    (tmp_path / "own_factors.py").write_text(f"{decays}\n\n{code}")
     monkeypatch.syspath_prepend(tmp_path)
     ((name, node),) = yaml.safe_load(text).items()
     assert node["peak_lr"] == "${optimizer.peak_lr}"
@@ -186,9 +187,3 @@ def test_the_recipe_for_a_family_works(tmp_path, monkeypatch):
     lr_S = lr_trace(made, {"peak_lr": 0.5, "warmup": 0.1, "decay": 0.01}, 100)
     assert lr_S.max() == 0.5
     assert lr_S[-1] == pytest.approx(0.5 * (0.01 + 0.99 * (1 / 90) ** 2))
-
-
-def imports_of_decays():
-    """The import lines of decays.py, which the recipe's function stands below."""
-    text = (ROOT / "sweeper" / "schedules" / "decays.py").read_text()
-    return "\n".join(line for line in text.splitlines() if line.startswith(("from sweeper", "Updates =")))
