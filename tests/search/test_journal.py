@@ -76,9 +76,9 @@ def test_cut_at_every_byte_leaves_the_last_whole_round(path, tmp_path):
         kept = max(size for size in sizes if size <= length)
         read_only = Journal(cut, read_only=True)
         assert cut.read_bytes() == whole[:length], "reading changes nothing"
-        Journal(cut)
+        ours = Journal(cut)
         assert cut.read_bytes() == whole[:kept]
-        assert list(read_only.read_logs(0)) == list(Journal(cut).read_logs(0))
+        assert list(read_only.read_logs(0)) == list(ours.read_logs(0))
 
 
 @pytest.mark.parametrize("seed", range(20))

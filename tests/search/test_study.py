@@ -531,6 +531,7 @@ def test_samplers_learn_to_avoid_what_diverges(tmp_path, sampler):
     assert counts["diverged"] < counts["failed"] * (0.5 if sampler is TPE else 0.8)
 
 
+@pytest.mark.slow
 def test_the_gp_sampler_gets_complete_trials_with_a_constraint_each(tmp_path):
     pytest.importorskip("torch")
     path = tmp_path / "j"
