@@ -74,11 +74,12 @@ def test_cut_at_every_byte_leaves_the_last_whole_round(path, tmp_path):
     for length in range(len(whole) + 1):
         cut.write_bytes(whole[:length])
         kept = max(size for size in sizes if size <= length)
-        read_only = Journal(cut, read_only=True)
+        lines = [json.loads(line) for line in whole[:kept].splitlines()]
+        assert list(Journal(cut, read_only=True).read_logs(0)) == lines
         assert cut.read_bytes() == whole[:length], "reading changes nothing"
-        ours = Journal(cut)
-        assert cut.read_bytes() == whole[:kept]
-        assert list(read_only.read_logs(0)) == list(ours.read_logs(0))
+        if length % 13 == 0 or length in sizes:  # these wait for the disk
+            assert list(Journal(cut).read_logs(0)) == lines
+            assert cut.read_bytes() == whole[:kept]
 
 
 @pytest.mark.parametrize("seed", range(20))
