@@ -102,7 +102,7 @@ def tuned(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, devic
             x, y = task.fetch("train", 0, index)
             loss = functional.cross_entropy(model(x), y)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.detach())
             if step % every == 0:
@@ -122,7 +122,7 @@ def user(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device
             x, y = inputs.to(device), target.to(device)
             optimizer.zero_grad()
             loss = functional.cross_entropy(model(x), y)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             history.append(loss.item())

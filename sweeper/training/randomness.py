@@ -147,7 +147,7 @@ class CountedDropout(nn.Module):
             return input
         mask = self._mask(input).to(input.dtype)
         if self.kind not in ALPHA:
-            mask = mask * (0.0 if self.p == 1 else 1 / (1 - self.p))
+            mask.mul_(0.0 if self.p == 1 else 1 / (1 - self.p))
             return input.mul_(mask) if self.inplace else input * mask
         if self.p == 1:
             return input * 0

@@ -185,12 +185,16 @@ class SequentialTrainer:
         return report
 
     def _train(self, run: _Open, model: _Model, until: int) -> None:
-        """Updates run.step .. until - 1. No line of it waits for the device."""
+        """Updates run.step .. until - 1. No line of it waits for the device.
+
+        The mean loss is what is minimised: its gradient is each example's share, and its value is taken at the report.
+        """
         job, first, task = run.job, run.step, self._task
         part = job.parts[0]
         index_SB = batches(job.seed, first, until, self._batch_size, task.size(part, job.partition))
         lr_S = job.lr_S[first:until].tolist()
         momentum_S = [None] * len(lr_S) if job.momentum_S is None else job.momentum_S[first:until].tolist()
+        share_B: Tensor | None = None
         module, optimizer, clock, parameters = model.module, model.optimizer, model.clock, model.parameters
         for index_B, lr, momentum in zip(
             torch.from_numpy(index_SB).to(self._device, non_blocking=True).unbind(), lr_S, momentum_S, strict=True
@@ -198,13 +202,15 @@ class SequentialTrainer:
             set_numbers(optimizer, lr, momentum)
             clock.step, clock.backward = run.step, False
             output_B, target_B = forward(task, module, model.dtype, part, job.partition, index_B)
-            loss = task.loss(output_B, target_B).mean()
+            loss_B = task.loss(output_B, target_B)
             clock.backward = True
             for parameter in parameters:  # as optimizer.zero_grad(set_to_none=True), without its profiling
                 parameter.grad = None
-            loss.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
+            if share_B is None:
+                share_B = torch.full_like(loss_B, 1 / self._batch_size)
+            loss_B.backward(share_B)  # type: ignore[no-untyped-call] # torch leaves it unannotated
             optimizer.step()
-            run.losses.append(loss.detach())
+            run.losses.append(loss_B.detach())
             run.step += 1
 
     def _evaluated(self, run: _Open, model: _Model, traces: dict[str, Floats]) -> Report:
@@ -325,8 +331,8 @@ def _key(job: Job) -> tuple[str, int, int]:
 
 
 def _read(losses: Sequence[Tensor]) -> Floats:
-    """The one read of the device between two reports."""
-    loss_S: Floats = torch.stack(list(losses)).cpu().double().numpy()
+    """Mean losses of updates from those of their examples: the one read of the device between two reports."""
+    loss_S: Floats = torch.stack(list(losses)).cpu().double().mean(1).numpy()
     return loss_S
 
 
