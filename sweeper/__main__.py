@@ -111,12 +111,14 @@ def _explained(error: Exception) -> InputError:
 
 
 def _reported(config: Any) -> int:
-    """One sweep; wrong input is printed here, so that the other sweeps of a multirun go on."""
+    """One sweep; what is wrong is printed here, so that the other sweeps of a multirun go on."""
+    from sweeper.search.study import AllTrialsFailedError
+
     try:
         return _sweep(config)
-    except InputError as error:
+    except (InputError, AllTrialsFailedError) as error:
         print(f"sweeper: {error}", file=sys.stderr)
-        return WRONG_INPUT
+        return WRONG_INPUT if isinstance(error, InputError) else 1
 
 
 def _sweep(config: Any) -> int:
@@ -165,7 +167,7 @@ def _planned(plain: dict[str, Any]) -> Any:
     from sweeper.plan import planned
 
     hydra = HydraConfig.get()
-    schedules = dict(plain["schedule"] or {})
+    schedules = dict(plain.get("schedule") or {})  # `schedule=[]` leaves no node
     for orphan in overrides.orphans(schedules):
         del schedules[orphan]
         if any(word.lstrip("+").startswith(f"schedule.{orphan}.") for word in hydra.overrides.task):

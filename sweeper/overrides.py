@@ -19,19 +19,21 @@ NOT_IN_ALL = ("range_test", "knots")  # a measurement and a free form, not famil
 
 
 def rewritten(words: Sequence[str], groups: Collection[str]) -> list[str]:
-    """The overrides for Hydra, in order; flags and config groups are left alone."""
-    result: list[str] = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        bare = key.lstrip("+")
-        if not equals or key.startswith(("-", "~")) or bare in groups or bare.startswith("hydra"):
-            result.append(word)
-            continue
-        forced = f"++{bare}" if CHECKED_LATER.fullmatch(bare) else key
-        if value[:1] in "{[" and value:
-            result.append(f"{forced}=null")
-        result.append(f"{forced}={value}")
-    return result
+    """What Hydra is given: flags first (its parser wants the overrides together), then the overrides in order."""
+    typed = [word for word in words if ("=" in word and not word.startswith("-")) or word.startswith("~")]
+    flags = [word for word in words if word not in typed]
+    return [*flags, *(given for word in typed for given in _override(word, groups))]
+
+
+def _override(word: str, groups: Collection[str]) -> list[str]:
+    """One override, preceded by `k=null` where its value is a mapping or a list; config groups are left alone."""
+    key, _, value = word.partition("=")
+    bare = key.lstrip("+")
+    if key.startswith("~") or bare in groups or bare.startswith("hydra"):
+        return [word]
+    forced = f"++{bare}" if CHECKED_LATER.fullmatch(bare) else key
+    cleared = [f"{forced}=null"] if value.startswith(("{", "[")) else []
+    return [*cleared, f"{forced}={value}"]
 
 
 def families(folders: Iterable[Path]) -> list[str]:
@@ -47,7 +49,7 @@ def families(folders: Iterable[Path]) -> list[str]:
 def config_folders(words: Sequence[str]) -> list[Path]:
     """The folders that `--config-dir DIR`, `--config-dir=DIR` or `-cd DIR` name."""
     found = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         flag, equals, value = word.partition("=")
         if flag in ("--config-dir", "-cd"):
             found.append(Path(value if equals else following))

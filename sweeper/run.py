@@ -66,14 +66,16 @@ def sweep(
     Raises InputError before anything is written if the sweep of that name asks another question, was begun with
     another trainer, or is being run by another process.
     """
+    from sweeper.search.study import Studies, checked
     from sweeper.tracking.spool import Spool
     from sweeper.training.device import resolve_device
 
     home = settle(root, name or plan.name, plan.question, fresh=fresh)
     begun_with = _trainer_kept(home, {**trainer, "device": resolve_device(device).type})
+    checked(plan.studies, **_terms(plan))
     built = _trainer(plan, trainer, device)
     with locked(home), _logged(home):
-        search = _studies(plan, home)
+        search = Studies(home.journal, plan.studies, **_terms(plan))
         _store(home, plan, search, begun_with)
         spool = Spool(home.spool, search.round)
         chosen = tracking.get("experiment")
@@ -110,19 +112,16 @@ def _train(
         )
 
 
-def _studies(plan: Plan, home: Home) -> Studies:
-    from sweeper.search.study import Studies
-
-    return Studies(
-        home.journal,
-        plan.studies,
-        seed=plan.search["seed"],
-        members=plan.search["seeds"],
-        report_steps=plan.report_steps,
-        concurrent=plan.search["concurrent_trials"],
-        objective=plan.objective,
-        untrained_loss=plan.task.untrained_loss,
-    )
+def _terms(plan: Plan) -> dict[str, Any]:
+    """What all trials of the sweep have in common, for the studies."""
+    return {
+        "seed": plan.search["seed"],
+        "members": plan.search["seeds"],
+        "report_steps": plan.report_steps,
+        "concurrent": plan.search["concurrent_trials"],
+        "objective": plan.objective,
+        "untrained_loss": plan.task.untrained_loss,
+    }
 
 
 def _finish(home: Home, round: int, spool: Spool, patience: float, conclude: Conclude | None) -> int:

@@ -178,7 +178,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a trial ended: `value` is its objective (None where there is none), `step` the updates it finished."""
+    """How a trial ended: `value` is its objective (None where there is none), `step` the updates it finished.
+
+    A diverged trial's step is the update that diverged, counted from 1.
+    """
 
     trial: TrialId
     state: State
@@ -308,7 +311,7 @@ class Search(Protocol):
         ...
 
     def tell(self, trial: TrialId, state: State, reason: str = "") -> Ending:
-        """End a trial."""
+        """End a trial. The Ending's state may differ: a trial whose objective is not finite has diverged."""
         ...
 
     def commit(self, round: int) -> None:

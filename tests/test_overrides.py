@@ -12,7 +12,7 @@ GROUPS = ("schedule", "model", "search")
 @pytest.mark.parametrize(
     ("typed", "given"),
     [
-        (["schedule=[a,b]", "--cfg", "job", "-m"], ["schedule=[a,b]", "--cfg", "job", "-m"]),
+        (["schedule=[a,b]", "--cfg", "job", "-m"], ["--cfg", "job", "-m", "schedule=[a,b]"]),
         (["train.steps=5"], ["train.steps=5"]),
         (["warmup={choice: [0]}"], ["warmup=null", "warmup={choice: [0]}"]),
         (["schedule.wsd.decay=0.1"], ["++schedule.wsd.decay=0.1"]),
@@ -39,6 +39,7 @@ def test_families_are_files_with_their_own_key(tmp_path):
 
 
 def test_config_folders():
+    assert overrides.config_folders([]) == []
     assert overrides.config_folders(["-cd", "a", "--config-dir", "b", "x=1", "--config-dir=c"]) == [
         Path("a"),
         Path("b"),

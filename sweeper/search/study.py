@@ -25,45 +25,53 @@ class AllTrialsFailedError(RuntimeError):
     """The first trials of a sweep failed, all of them: something is wrong with all there are to come."""
 
 
+def checked(
+    plans: Sequence[StudyPlan],
+    *,
+    seed: int,
+    report_steps: Sequence[int],
+    concurrent: int,
+    objective: Mapping[str, Any],
+    untrained_loss: float,
+    members: int = 1,
+    partitions: Sequence[int] | None = None,
+    parts: Sequence[str] = ("train", "valid"),
+    max_retries: int = 1,
+) -> list[FamilyStudy]:
+    """The studies in the order in which they ask, none of them begun. Writes nothing.
+
+    objective: metric, direction, at, k. partitions: of each member, 0 by default. Raises InputError for a space,
+    sampler, pruner or start point that cannot be used.
+    """
+    terms = Terms(
+        seed=seed,
+        report_steps=tuple(report_steps),
+        concurrent=concurrent,
+        objective=Objective(**objective),
+        untrained_loss=untrained_loss,
+        partitions=(0,) * members if partitions is None else tuple(partitions),
+        parts=tuple(parts),
+        max_retries=max_retries,
+    )
+    ordered = sorted(plans, key=lambda plan: (plan.family.name, plan.name))
+    names = {plan.name for plan in ordered}
+    if len(names) < len(ordered) or ROUNDS in names:
+        raise ValueError(f"studies need names of their own, none of them {ROUNDS!r}")
+    return [FamilyStudy(plan, terms) for plan in ordered]
+
+
 class Studies:
     """The protocol Search, for one study a family. The only writer of the journal."""
 
-    def __init__(
-        self,
-        journal: Path,
-        plans: Sequence[StudyPlan],
-        *,
-        seed: int,
-        report_steps: Sequence[int],
-        concurrent: int,
-        objective: Mapping[str, Any],
-        untrained_loss: float,
-        members: int = 1,
-        partitions: Sequence[int] | None = None,
-        parts: Sequence[str] = ("train", "valid"),
-        max_retries: int = 1,
-    ) -> None:
+    def __init__(self, journal: Path, plans: Sequence[StudyPlan], **terms: Any) -> None:
         """Begin a sweep's studies, or take them up as of the last committed round.
 
-        journal: the file; it may hold other studies, which stay as they are. objective: metric, direction, at, k.
-        partitions: of each member, 0 by default. Raises InputError before anything is written: for a space, sampler,
-        pruner or start point that cannot be used, and for a study that was begun with another.
+        journal: the file; it may hold other studies, which stay as they are. terms: as `checked` takes them.
+        Raises InputError before anything is written, as `checked` does, and for a study that was begun with another
+        space, sampler or pruner.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        terms = Terms(
-            seed=seed,
-            report_steps=tuple(report_steps),
-            concurrent=concurrent,
-            objective=Objective(**objective),
-            untrained_loss=untrained_loss,
-            partitions=(0,) * members if partitions is None else tuple(partitions),
-            parts=tuple(parts),
-            max_retries=max_retries,
-        )
-        ordered = sorted(plans, key=lambda plan: (plan.family.name, plan.name))
-        self._studies = {plan.name: FamilyStudy(plan, terms) for plan in ordered}
-        if len(self._studies) < len(ordered) or ROUNDS in self._studies:
-            raise ValueError(f"studies need names of their own, none of them {ROUNDS!r}")
+        self._studies = {study.plan.name: study for study in checked(plans, **terms)}
         self._journal = Journal(journal)
         storage = JournalStorage(self._journal)
         self._rounds = _rounds(storage)
