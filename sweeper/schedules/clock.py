@@ -11,7 +11,7 @@ from sweeper.schedules.numbers import End
 from sweeper.types import Floats
 
 
-def whole_updates(fraction: Floats | float, steps: NDArray[np.int64] | int) -> NDArray[np.int64]:
+def whole_updates(fraction: Floats | float, steps: NDArray[np.int64] | Floats | int) -> NDArray[np.int64]:
     """0 where fraction <= 0, else the nearest whole number of updates, at least 1.
 
     floor(x + 1/2) and not int(x): 0.29 * 100 is 28.999999999999996 in binary and means 29.

@@ -7,16 +7,19 @@ drawn lengths most runs stop in mid-air, at a high LR. `cycle_fit: free` keeps t
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.schedules.clock import half_cosine
-from sweeper.schedules.lengths import CycleFit, cycle_position
-from sweeper.schedules.numbers import AtLeastOne, End, Floor, OpenFraction, Positive, PositiveFraction
+from sweeper.schedules.clock import affine, half_cosine, progress, whole_updates
+from sweeper.schedules.lengths import CycleFit, cycle_position, wave_count
+from sweeper.schedules.numbers import AtLeastOne, BelowOne, End, Floor, OpenFraction, Positive, PositiveFraction
 from sweeper.schedules.phases import Anneal, anneal_between, onecycle_points
 from sweeper.types import Floats
 
 Updates = NDArray[np.int64]
+ScaleMode = Literal["cycle", "iterations"]
 
 
 def sgdr(
@@ -34,8 +37,119 @@ def sgdr(
     decay = gamma, the factor from peak to peak; cycle = C_0/D, the first cycle; cycle_mult = m, C_i = C_0 m^i;
     end_factor = f. A trough is just above f: f itself would be the update after the cycle's last.
     """
-    index_LS, x_LS = cycle_position(tau_LS, decay_steps_L, cycle, cycle_mult, cycle_fit)
+    index_LS, x_LS, _ = cycle_position(tau_LS, decay_steps_L, cycle, cycle_mult, cycle_fit)
     g_LS: Floats = end_factor + (np.asarray(decay) ** index_LS - end_factor) * half_cosine(x_LS)
+    return g_LS
+
+
+def sawtooth(
+    tau_LS: Updates,
+    decay_steps_L: Updates,
+    *,
+    decay: PositiveFraction = 1.0,
+    cycle: Positive = 0.25,
+    cycle_mult: AtLeastOne = 1.0,
+    end_factor: Floor = 0.0,
+    cycle_fit: CycleFit = "fitted",
+) -> Floats:
+    """f + (gamma^i - f)(1 - j/C_i) in update j of cycle i: sgdr with straight lines, its numbers as there."""
+    index_LS, x_LS, _ = cycle_position(tau_LS, decay_steps_L, cycle, cycle_mult, cycle_fit)
+    g_LS: Floats = end_factor + (np.asarray(decay) ** index_LS - end_factor) * (1.0 - x_LS)
+    return g_LS
+
+
+def cycle_warmup_cosine(
+    tau_LS: Updates,
+    decay_steps_L: Updates,
+    *,
+    decay: PositiveFraction = 1.0,
+    cycle: Positive = 0.25,
+    cycle_mult: AtLeastOne = 1.0,
+    cycle_warmup: BelowOne = 0.1,
+    end_factor: Floor = 0.0,
+    cycle_fit: CycleFit = "fitted",
+) -> Floats:
+    """sgdr with a ramp in every cycle: f + (gamma^i - f) j/w for its first w updates, then the half cosine.
+
+    cycle_warmup = w/C_i, rounded, at most C_i - 1 updates; a cycle begins at f (pytorch_optimizer's
+    CosineAnnealingWarmupRestarts). It is the family's warmup. The other numbers as in sgdr.
+    """
+    index_LS, x_LS, length_LS = cycle_position(tau_LS, decay_steps_L, cycle, cycle_mult, cycle_fit)
+    rise_LS = np.minimum(whole_updates(cycle_warmup, length_LS), length_LS - 1) / length_LS
+    up_LS = x_LS / np.where(rise_LS > 0, rise_LS, 1.0)
+    shape_LS = np.where(x_LS < rise_LS, up_LS, half_cosine((x_LS - rise_LS) / (1.0 - rise_LS)))
+    g_LS: Floats = end_factor + (np.asarray(decay) ** index_LS - end_factor) * shape_LS
+    return g_LS
+
+
+def clr(
+    tau_LS: Updates,
+    decay_steps_L: Updates,
+    *,
+    decay: PositiveFraction = 1.0,
+    cycle: Positive = 0.25,
+    base_factor: Floor = 0.1,
+    up_share: OpenFraction = 0.5,
+    scale_mode: ScaleMode = "cycle",
+    cycle_fit: CycleFit = "fitted",
+) -> Floats:
+    """Cyclical LR (arXiv 1506.01186): b + (1-b) h s, h a triangle from 0 to 1 and back in each cycle.
+
+    base_factor = b; cycle = a full up and down as a fraction of D; up_share = how much of it rises. The peaks
+    shrink by s = decay^i in cycle i (scale_mode: cycle; decay 1 is "triangular", 1/2 "triangular2") or by
+    s = decay^(tau/D) (iterations; "exp_range", decay being gamma^D, over the whole run).
+    """
+    index_LS, x_LS, _ = cycle_position(tau_LS, decay_steps_L, cycle, 1.0, cycle_fit)
+    height_LS = np.where(x_LS <= up_share, x_LS / up_share, (1.0 - x_LS) / (1.0 - up_share))
+    worn_LS = index_LS if scale_mode == "cycle" else tau_LS / decay_steps_L
+    g_LS: Floats = base_factor + (1.0 - base_factor) * height_LS * np.asarray(decay) ** worn_LS
+    return g_LS
+
+
+def cosine_waves(
+    tau_LS: Updates,
+    decay_steps_L: Updates,
+    *,
+    cycle: Positive = 0.5,
+    end_factor: Floor = 0.0,
+    cycle_fit: CycleFit = "fitted",
+) -> Floats:
+    """A((1 + cos(2 pi n u))/2), n = 1/cycle waves, end_factor = f: down and smoothly up again, no restarts.
+
+    Fitted, n is the nearest half number k + 1/2, so that the run ends at the bottom of a wave. transformers'
+    get_cosine_schedule_with_warmup(num_cycles=n).
+    """
+    n_L = wave_count(cycle, cycle_fit)
+    return affine(end_factor, half_cosine(2.0 * n_L * progress(tau_LS, decay_steps_L, "open")))
+
+
+def noam(tau_LS: Updates, decay_steps_L: Updates, *, warmup: OpenFraction = 0.1) -> Floats:
+    """min(n/W, sqrt(W/n)), n = tau + 1 (arXiv 1706.03762): up in a line, down by the inverse square root.
+
+    warmup = W as a fraction of the run, at least one update. peak_lr is the LR at n = W: the original's
+    d_model^-1/2 W^-1/2 times its factor.
+    """
+    n_LS, peak_L = tau_LS + 1, whole_updates(warmup, decay_steps_L)
+    g_LS: Floats = np.minimum(n_LS / peak_L, np.sqrt(peak_L / n_LS))
+    return g_LS
+
+
+def stlr(tau_LS: Updates, decay_steps_L: Updates, *, warmup: OpenFraction = 0.1, decay: Floor = 1 / 32) -> Floats:
+    """Slanted triangles (ULMFiT, arXiv 1801.06146): A(p), p = t/cut, then 1 - (t-cut)/(T-cut).
+
+    warmup = cut_frac, rounded to updates, from 1 to T-1 of them; decay = 1/ratio, where it starts and (at t = T)
+    ends. The paper's denominator, cut (1/cut_frac - 1), is T - cut up to the rounding of cut.
+    """
+    cut_L = np.minimum(whole_updates(warmup, decay_steps_L), np.maximum(decay_steps_L - 1, 1))
+    down_LS = 1.0 - (tau_LS - cut_L) / np.maximum(decay_steps_L - cut_L, 1)
+    return affine(decay, np.where(tau_LS < cut_L, tau_LS / cut_L, down_LS))
+
+
+def range_test(
+    tau_LS: Updates, decay_steps_L: Updates, *, start_factor: PositiveFraction = 1e-8, end: End = "open"
+) -> Floats:
+    """start_factor^(1-u): the same factor up at every update, the LR range test (arXiv 1506.01186, fastai's sweep)."""
+    g_LS: Floats = np.asarray(start_factor) ** (1.0 - progress(tau_LS, decay_steps_L, end))
     return g_LS
 
 

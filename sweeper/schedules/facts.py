@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from sweeper.schedules.clock import whole_updates
-from sweeper.schedules.families import numbers_of
-from sweeper.schedules.lengths import cycle_count, fitted_count
-from sweeper.schedules.trace import complete, lr_trace, warmup_steps
+from sweeper.schedules.families import FACTORS, numbers_of
+from sweeper.schedules.lengths import cycle_count, fitted_count, wave_count
+from sweeper.schedules.trace import complete, decay_steps, lr_trace
 from sweeper.types import Family, Value
 
 ENDS_HIGH = 0.1  # a trial that ends further above its floor, as a fraction of its peak, is marked in every table
@@ -35,15 +35,17 @@ def height_at_end(family: Family, params: Mapping[str, Value], steps: int) -> fl
 def cycles_run(family: Family, params: Mapping[str, Value], steps: int) -> float | None:
     """How many cycles (of `step`: distances between drops) the run holds; None for a family without `cycle`.
 
-    Whole where they are fitted; else D/C of the literal length, or with growing cycles the real number of them
-    that fills the run; below 1 where the first one is cut short.
+    Whole where they are fitted (cosine_waves: to half a wave); else D/C of the literal length, or with growing
+    cycles the real number of them that fills the run; below 1 where the first one is cut short.
     """
     numbers = complete(family, params)
     if "cycle" not in numbers:
         return None
-    decay_steps = steps - warmup_steps(family, params, steps)
+    length = decay_steps(family, params, steps)
     cycle, cycle_mult = float(numbers["cycle"]), float(numbers.get("cycle_mult", 1.0))  # type: ignore[arg-type]  # checked
+    if family.factor is FACTORS["cosine_waves"]:
+        return float(wave_count(cycle, "fitted" if numbers["cycle_fit"] == "fitted" else "free"))
     if numbers.get("cycle_fit") == "fitted":
-        return float(fitted_count(np.array([[decay_steps]]), cycle, cycle_mult)[0, 0])
-    whole = int(whole_updates(cycle, decay_steps))
-    return float(cycle_count(whole / decay_steps, cycle_mult))
+        return float(fitted_count(np.array([[length]]), cycle, cycle_mult)[0, 0])
+    whole = int(whole_updates(cycle, length))
+    return float(cycle_count(whole / length, cycle_mult))

@@ -19,6 +19,7 @@ from sweeper.types import Dimension, Factor, Family, InputError, Value
 _PEAK_LR = Parameter("peak_lr", "number", required=True, bounds=PEAK_LR)
 _WARMUP = Parameter("warmup", "number", 0.0, bounds=WARMUP)
 _WARMUP_SHAPE = Parameter("warmup_shape", "word", "linear", options=tuple(warmups.SHAPES))
+_WARMUP_JOIN = Parameter("warmup_join", "word", "prefix", options=warmups.JOINS)
 
 
 def _public(*modules: ModuleType) -> dict[str, Factor]:
@@ -68,7 +69,7 @@ def numbers_of(family: Family) -> dict[str, Parameter]:
     """Every number and word that a trial of the family has, by name."""
     of_trial = {"peak_lr": _PEAK_LR}
     if family.warmup == "prefix":
-        of_trial |= {"warmup": _WARMUP, "warmup_shape": _WARMUP_SHAPE}
+        of_trial |= {"warmup": _WARMUP, "warmup_shape": _WARMUP_SHAPE, "warmup_join": _WARMUP_JOIN}
     if family.momentum is not None:
         of_trial |= parameters(family.momentum)
     return of_trial | parameters(family.factor)

@@ -35,10 +35,16 @@ def fitted_count(decay_steps_L: NDArray[np.int64], cycle: Any, cycle_mult: Any) 
     return np.maximum(np.minimum(nearest_L, most_L), 1.0).astype(np.int64)
 
 
+def wave_count(cycle: Any, fit: CycleFit) -> Floats:
+    """The number of whole waves (up and down) of that length: 1/cycle, or (fitted) the nearest k + 1/2."""
+    waves_L = 1.0 / np.asarray(cycle, dtype=np.float64)
+    return np.asarray(np.floor(waves_L) + 0.5) if fit == "fitted" else waves_L
+
+
 def cycle_position(
     tau_LS: NDArray[np.int64], decay_steps_L: NDArray[np.int64], cycle: Any, cycle_mult: Any, fit: CycleFit
-) -> tuple[Floats, Floats]:
-    """Which cycle each update is in, from 0, and how far along it is, in [0, 1); both [L, S].
+) -> tuple[Floats, Floats, Floats]:
+    """Which cycle each update is in, from 0, how far along it is, in [0, 1), and its length; each [L, S].
 
     The edges are rounded to whole updates, not the lengths, so that fitted cycles end at decay_steps exactly.
     """
@@ -51,7 +57,8 @@ def cycle_position(
     index_LS = _index(edge_LK, tau_LS)
     start_LS = np.take_along_axis(edge_LK, index_LS, axis=1)
     stop_LS = np.take_along_axis(edge_LK, index_LS + 1, axis=1)
-    return index_LS.astype(np.float64), (tau_LS - start_LS) / (stop_LS - start_LS)
+    length_LS = stop_LS - start_LS
+    return index_LS.astype(np.float64), (tau_LS - start_LS) / length_LS, length_LS
 
 
 def _first_length(

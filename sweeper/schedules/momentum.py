@@ -9,9 +9,38 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.schedules.numbers import End, Momentum, OpenFraction
+from sweeper.schedules import cycles
+from sweeper.schedules.lengths import CycleFit
+from sweeper.schedules.numbers import BelowOne, End, OpenFraction, Positive, PositiveFraction
 from sweeper.schedules.phases import Anneal, anneal_between, onecycle_points
 from sweeper.types import Floats
+
+
+def clr(
+    tau_LS: NDArray[np.int64],
+    decay_steps_L: NDArray[np.int64],
+    *,
+    decay: PositiveFraction = 1.0,
+    cycle: Positive = 0.25,
+    up_share: OpenFraction = 0.5,
+    scale_mode: cycles.ScaleMode = "cycle",
+    cycle_fit: CycleFit = "fitted",
+    base_momentum: BelowOne = 0.8,
+    max_momentum: BelowOne = 0.9,
+) -> Floats:
+    """max_momentum where the LR is lowest, base_momentum at its first peak; later cycles shrink as the LR's do."""
+    height_LS = cycles.clr(
+        tau_LS,
+        decay_steps_L,
+        decay=decay,
+        cycle=cycle,
+        base_factor=0.0,
+        up_share=up_share,
+        scale_mode=scale_mode,
+        cycle_fit=cycle_fit,
+    )
+    momentum_LS: Floats = max_momentum - (max_momentum - base_momentum) * height_LS
+    return momentum_LS
 
 
 def onecycle(
@@ -22,8 +51,8 @@ def onecycle(
     anneal: Anneal = "cos",
     three_phase: bool = False,
     end: End = "closed",
-    base_momentum: Momentum = 0.85,
-    max_momentum: Momentum = 0.95,
+    base_momentum: BelowOne = 0.85,
+    max_momentum: BelowOne = 0.95,
 ) -> Floats:
     """From max_momentum down to base_momentum while the LR rises, and back up while it falls."""
     points = onecycle_points(decay_steps_L, warmup, three_phase, end)

@@ -59,7 +59,11 @@ PositiveFloor = Annotated[Floats | float, Bounds(0, 1, open_low=True, floor=True
 OpenFraction = Annotated[Floats | float, Bounds(0, 1, open_low=True, open_high=True)]
 Positive = Annotated[Floats | float, Bounds(0, math.inf, open_low=True)]
 AtLeastOne = Annotated[Floats | float, Bounds(1, math.inf)]
-Momentum = Annotated[Floats | float, Bounds(0, 1, open_high=True)]
+AtLeastZero = Annotated[Floats | float, Bounds(0, math.inf)]
+AtMostZero = Annotated[Floats | float, Bounds(-math.inf, 0)]
+BelowOne = Annotated[Floats | float, Bounds(0, 1, open_high=True)]
+Milestones = Annotated[tuple[float, ...], Bounds(0, 1, open_low=True, open_high=True)]
+LogFactors = Annotated[tuple[float, ...], Bounds(-math.inf, 0)]
 End = Literal["open", "closed"]
 
 

@@ -70,10 +70,10 @@ def complete(family: Family, params: Params) -> dict[str, Value]:
     return {name: _value(family, parameter, params) for name, parameter in known.items()}
 
 
-def warmup_steps(family: Family, params: Params, steps: int) -> int:
-    """Updates of the prefix warmup: 0 in the other families."""
+def decay_steps(family: Family, params: Params, steps: int) -> int:
+    """The updates that the factor runs over: those after a prefix warmup."""
     ((_, trials),) = _alike(family, [params])
-    return int(_clocks(family, trials, _checked(steps))[2][0, 0])
+    return int(_clocks(family, trials, _checked(steps))[1][0, 0])
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,12 @@ def _alike(family: Family, params: Sequence[Params]) -> Iterator[tuple[list[int]
 def _clocks(
     family: Family, trials: _Trials, steps: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Updates since the end of the warmup [L, S] (0 within it), updates after it [L, 1], and in it [L, 1]."""
+    """The factor's clock tau [L, S] (0 through a prefix warmup) and its length [L, 1]; updates of warmup [L, 1]."""
     peak_L = trials.numbers["peak_lr"]
     warmup_L = trials.numbers["warmup"] if family.warmup == "prefix" else np.zeros_like(peak_L)
     warmup_steps_L = np.minimum(whole_updates(warmup_L, steps), steps - 1)
-    return np.maximum(np.arange(steps) - warmup_steps_L, 0), steps - warmup_steps_L, warmup_steps_L
+    before_L = warmup_steps_L if trials.shared.get("warmup_join") == "prefix" else np.zeros_like(warmup_steps_L)
+    return np.maximum(np.arange(steps) - before_L, 0), steps - before_L, warmup_steps_L
 
 
 def _lr(family: Family, trials: _Trials, steps: int) -> Floats:
@@ -131,8 +132,9 @@ def _lr(family: Family, trials: _Trials, steps: int) -> Floats:
     g_LS = _call(family, family.factor, trials, tau_LS, decay_steps_L, steps)
     if family.warmup == "prefix":
         t_LS = np.broadcast_to(np.arange(steps), tau_LS.shape)
-        ramp = warmups.SHAPES[str(trials.shared["warmup_shape"])]
-        g_LS = np.where(t_LS < warmup_steps_L, ramp(t_LS, warmup_steps_L), g_LS)
+        ramp_LS = warmups.SHAPES[str(trials.shared["warmup_shape"])](t_LS, warmup_steps_L)
+        under_LS = g_LS if trials.shared["warmup_join"] == "product" else 1.0
+        g_LS = np.where(t_LS < warmup_steps_L, ramp_LS * under_LS, g_LS)
     lr_LS: Floats = trials.numbers["peak_lr"] * g_LS
     return lr_LS
 

@@ -41,3 +41,7 @@ def exponential(t_LS: NDArray[np.int64], warmup_steps_L: NDArray[np.int64]) -> F
 
 
 SHAPES: dict[str, Ramp] = {"linear": linear, "cosine": cosine, "1-sqrt": one_minus_sqrt, "exponential": exponential}
+
+# prefix: the ramp, then the factor on its own clock. overlay: the ramp, then the factor on the run's clock, whose
+# first updates are lost (timm's warmup_prefix=False). product: the ramp times the factor on the run's clock.
+JOINS = ("prefix", "overlay", "product")

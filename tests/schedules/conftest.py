@@ -1,6 +1,10 @@
-"""torch's own schedulers, stepped: the oracles of this room."""
+"""Other libraries' schedulers, stepped: the oracles of this room."""
 
+import importlib
+import importlib.util
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -37,3 +41,33 @@ def torch_lr() -> Callable[..., Any]:
         return values
 
     return trace
+
+
+@pytest.fixture(scope="session")
+def timm_lr() -> Callable[..., Any]:
+    """timm_lr(class name, peak_lr, steps, **arguments) -> the LR of each update as timm has it, float64 [steps]."""
+
+    def trace(name: str, peak_lr: float, steps: int, **arguments: Any) -> Any:
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=peak_lr)
+        files = ("cosine_lr", "poly_lr", "tanh_lr", "wsd_lr")
+        classes = {key: value for file in files for key, value in vars(_timm_scheduler(file)).items()}
+        scheduler = classes[name](optimizer, t_in_epochs=False, **arguments)
+        values = np.empty(steps)
+        for t in range(steps):
+            scheduler.step_update(t)
+            values[t] = optimizer.param_groups[0]["lr"]
+        return values
+
+    return trace
+
+
+def _timm_scheduler(file: str) -> ModuleType:
+    """One file of timm.scheduler, which needs torch alone; timm itself would take torchvision along."""
+    if "timm_scheduler" not in sys.modules:
+        found = importlib.util.find_spec("timm")
+        assert found is not None
+        assert found.submodule_search_locations is not None
+        package = ModuleType("timm_scheduler")
+        package.__path__ = [f"{found.submodule_search_locations[0]}/scheduler"]
+        sys.modules["timm_scheduler"] = package
+    return importlib.import_module(f"timm_scheduler.{file}")

@@ -6,10 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LRScheduler, OneCycleLR
+from pytorch_optimizer.lr_scheduler import CosineAnnealingWarmupRestarts
+from pytorch_scheduler import SlantedTriangularScheduler
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+)
 
 from sweeper.schedules import FACTORS, cycles, lr_trace
-from sweeper.schedules.numbers import parameters
 
 Numbers = dict[str, Any]
 Phase = tuple[int, Callable[[torch.optim.Optimizer], LRScheduler]]  # its first update after the warmup; its scheduler
@@ -47,13 +57,120 @@ def onecycle(rng: np.random.Generator, peak_lr: float, steps: int, decay_steps: 
     return {**numbers, "three_phase": three_phase}, [(0, build)]
 
 
-ORACLES: dict[str, Draw] = {"sgdr": sgdr, "onecycle": onecycle}
+def sawtooth(rng: np.random.Generator, peak_lr: float, steps: int, decay_steps: int) -> Oracle:
+    """Straight lines one after the other, each from its own peak."""
+    first, mult, gamma = int(rng.integers(2, decay_steps + 9)), int(rng.integers(1, 4)), rng.uniform(0.3, 1)
+    f = rng.uniform(0, 0.3)
+    numbers = {"cycle": first / decay_steps, "cycle_mult": mult, "decay": gamma, "end_factor": f, "cycle_fit": "free"}
+
+    def line(peak: float, length: int) -> Callable[[torch.optim.Optimizer], LRScheduler]:
+        return lambda o: LinearLR(o, peak, f, length)
+
+    phases: list[Phase] = []
+    start, length = 0, first
+    while start < decay_steps:
+        phases.append((start, line(gamma ** len(phases), length)))
+        start, length = start + length, length * mult
+    return numbers, phases
+
+
+def clr(rng: np.random.Generator, peak_lr: float, steps: int, decay_steps: int) -> Oracle:
+    up, down = (int(n) for n in rng.integers(1, decay_steps, 2))
+    b, mode = rng.uniform(0, 0.5), str(rng.choice(["triangular", "triangular2", "exp_range"]))
+    whole_run = 10 ** rng.uniform(-1.3, 0)
+    numbers = {
+        "cycle": (up + down) / decay_steps,
+        "up_share": up / (up + down),
+        "base_factor": b,
+        "scale_mode": "iterations" if mode == "exp_range" else "cycle",
+        "decay": {"triangular": 1.0, "triangular2": 0.5, "exp_range": whole_run}[mode],
+        "cycle_fit": "free",
+    }
+
+    def build(o: torch.optim.Optimizer) -> LRScheduler:
+        return CyclicLR(
+            o,
+            b * peak_lr,
+            peak_lr,
+            up,
+            down,
+            mode=mode,  # type: ignore[arg-type]  # a drawn word
+            gamma=whole_run ** (1 / decay_steps),
+            cycle_momentum=False,
+        )
+
+    return numbers, [(0, build)]
+
+
+def cosine_waves(rng: np.random.Generator, peak_lr: float, steps: int, decay_steps: int) -> Oracle:
+    """torch's cosine rises again after T_max, and falls again."""
+    half, f = int(rng.integers(1, 2 * decay_steps)), rng.uniform(0, 1)
+    numbers = {"cycle": 2 * half / decay_steps, "end_factor": f, "cycle_fit": "free"}
+    return numbers, [(0, lambda o: CosineAnnealingLR(o, half, f * peak_lr))]
+
+
+def cycle_warmup_cosine(rng: np.random.Generator, peak_lr: float, steps: int, decay_steps: int) -> Oracle:
+    length, gamma, f = int(rng.integers(3, decay_steps + 9)), rng.uniform(0.5, 1), rng.uniform(0, 0.2)
+    rise = int(rng.integers(0, length))
+    numbers = {"cycle": length / decay_steps, "cycle_warmup": rise / length, "decay": gamma, "end_factor": f}
+    restarts = (length, 1.0, peak_lr, f * peak_lr, rise, gamma)
+    return {**numbers, "cycle_fit": "free"}, [(0, lambda o: CosineAnnealingWarmupRestarts(o, *restarts))]
+
+
+def noam(rng: np.random.Generator, peak_lr: float, steps: int, decay_steps: int) -> Oracle:
+    rise = int(rng.integers(1, steps))
+    return {"warmup": rise / steps}, [
+        (0, lambda o: LambdaLR(o, lambda t: rise**0.5 * min((t + 1) ** -0.5, (t + 1) * rise**-1.5)))
+    ]
+
+
+def stlr(rng: np.random.Generator, peak_lr: float, steps: int, decay_steps: int) -> Oracle:
+    cut, ratio = int(rng.integers(1, steps)), 10 ** rng.uniform(0.6, 2)
+    share = (cut + 0.25) / steps  # rounds to cut, and its floor is cut
+    return {"warmup": share, "decay": 1 / ratio}, [(0, lambda o: SlantedTriangularScheduler(o, steps, share, ratio))]
+
+
+def range_test(rng: np.random.Generator, peak_lr: float, steps: int, decay_steps: int) -> Oracle:
+    lowest = 10 ** rng.uniform(-8, -1)
+
+    def build(o: torch.optim.Optimizer) -> LRScheduler:
+        o.param_groups[0]["lr"] = lowest * peak_lr
+        return ExponentialLR(o, lowest ** (-1 / steps))
+
+    return {"start_factor": lowest}, [(0, build)]
+
+
+ORACLES: dict[str, Draw] = {
+    "sgdr": sgdr,
+    "onecycle": onecycle,
+    "sawtooth": sawtooth,
+    "clr": clr,
+    "cosine_waves": cosine_waves,
+    "cycle_warmup_cosine": cycle_warmup_cosine,
+    "noam": noam,
+    "stlr": stlr,
+    "range_test": range_test,
+}
+
+# These rise by themselves and are not put behind a prefix warmup.
+ALONE = {"onecycle", "clr", "cycle_warmup_cosine", "noam", "stlr", "range_test"}
 
 # (numbers, g[0], g[T-1]) without a warmup; T = 40
 T = 40
 ENDPOINTS: dict[str, tuple[Numbers, float, float]] = {
     "sgdr": ({"cycle": 0.25, "end_factor": 0.1}, 1.0, 0.1 + 0.9 * np.sin(np.pi / (2 * 10)) ** 2),
     "onecycle": ({"div_factor": 20.0, "decay": 1e-3}, 1 / 20, 1e-3),
+    "sawtooth": ({"cycle": 0.25, "end_factor": 0.1, "decay": 0.5}, 1.0, 0.1 + 0.025 / 10),
+    "cycle_warmup_cosine": (
+        {"cycle": 0.25, "end_factor": 0.1, "cycle_warmup": 0.2},
+        0.1,
+        0.1 + 0.9 * np.sin(np.pi / (2 * 8)) ** 2,
+    ),
+    "clr": ({"cycle": 0.25, "base_factor": 0.1}, 0.1, 0.1 + 0.9 / 5),
+    "cosine_waves": ({"cycle": 0.4, "end_factor": 0.1}, 1.0, 0.1 + 0.9 * np.sin(np.pi * 2.5 / T) ** 2),
+    "noam": ({"warmup": 0.25}, 0.1, 0.5),
+    "stlr": ({"warmup": 0.25, "decay": 0.04}, 0.04, (1 + 24 / 30) / 25),
+    "range_test": ({"start_factor": 1e-4}, 1e-4, 1e-4 ** (1 / T)),
 }
 
 
@@ -61,18 +178,18 @@ def test_every_factor_has_an_oracle_and_ends() -> None:
     assert set(NAMES) == set(ORACLES) == set(ENDPOINTS)
 
 
-@pytest.mark.parametrize("warm", [False, True], ids=["bare", "warmup"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "warm"), [(name, warm) for name in NAMES for warm in (False, True) if not warm or name not in ALONE]
+)
 def test_equals_its_oracle(name: str, warm: bool, torch_lr: Callable[..., Any]) -> None:
     rng = np.random.default_rng([NAMES.index(name), warm])
-    builtin = "warmup" in parameters(FACTORS[name])
     for _ in range(20):
         steps = int(rng.integers(4, 200))
-        warmup_steps = int(rng.integers(1, steps - 2)) if warm and not builtin else 0
+        warmup_steps = int(rng.integers(1, steps - 2)) if warm else 0
         peak_lr = 10 ** rng.uniform(-4, 1)
         numbers, phases = ORACLES[name](rng, peak_lr, steps, steps - warmup_steps)
         expected_S = torch_lr(phases, peak_lr, steps, warmup_steps)
-        prefix = {} if builtin else {"warmup": warmup_steps / steps}
+        prefix = {} if name in ALONE else {"warmup": warmup_steps / steps}
         lr_S = lr_trace(name, {"peak_lr": peak_lr, **prefix, **numbers}, steps)
         np.testing.assert_allclose(lr_S, expected_S, rtol=0, atol=1e-12 * peak_lr)
 
@@ -104,6 +221,25 @@ def test_fitted_cycles_end_with_the_run(steps: int, mult: float, cycle: float) -
 def test_the_number_of_fitted_cycles_is_the_nearest_one_at_every_length(steps: int, cycle: float, count: int) -> None:
     lr_S = lr_trace("sgdr", {"peak_lr": 1.0, "cycle": cycle}, steps)
     assert np.count_nonzero(lr_S == 1.0) == count
+
+
+@pytest.mark.parametrize("name", ["sgdr", "sawtooth", "clr", "cosine_waves", "cycle_warmup_cosine"])
+@pytest.mark.parametrize("cycle", [0.05, 0.3, 0.77, 2.0])
+def test_every_cyclic_family_ends_at_the_bottom_of_a_cycle(name: str, cycle: float) -> None:
+    numbers = {"peak_lr": 1.0, "cycle": cycle}
+    assert lr_trace(name, numbers, 2000)[-1] < 0.15
+    assert lr_trace(name, {**numbers, "cycle_fit": "free"}, 2000)[:500].max() > 0.3
+
+
+def test_waves_are_fitted_to_half_waves() -> None:
+    lr_S = lr_trace("cosine_waves", {"peak_lr": 1.0, "cycle": 0.3}, 700)  # 1/0.3 = 3.33 -> 3.5 waves of 200
+    np.testing.assert_allclose(lr_S[::100], [1, 0, 1, 0, 1, 0, 1], atol=1e-14)
+
+
+def test_a_cycle_rises_for_its_share() -> None:
+    lr_S = lr_trace("clr", {"peak_lr": 1.0, "cycle": 0.5, "up_share": 0.2, "base_factor": 0.0}, 20)
+    np.testing.assert_allclose(lr_S[:10], [0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125], atol=1e-15)
+    np.testing.assert_allclose(lr_S[10:], lr_S[:10])
 
 
 def test_later_cycles_start_lower() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,10 +19,15 @@ FILES = [path for path in sorted((CONF / "schedule").glob("*.yaml")) if "factor:
 LR = {"low": 1e-3, "high": 1.0, "log": True}
 
 
+@lru_cache
+def loaded(path: Path) -> Any:
+    return OmegaConf.load(path)
+
+
 def resolved(path: Path, optimizer: str) -> dict[str, Any]:
     """One file of conf/schedule as the command line hands it over: plain, its interpolations resolved."""
-    config = OmegaConf.create({"schedule": OmegaConf.load(path), "warmup": OmegaConf.load(CONF / "config.yaml").warmup})
-    config.optimizer = OmegaConf.load(CONF / "optimizer" / f"{optimizer}.yaml")
+    config = OmegaConf.create({"schedule": OmegaConf.load(path), "warmup": loaded(CONF / "config.yaml").warmup})
+    config.optimizer = loaded(CONF / "optimizer" / f"{optimizer}.yaml")
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     nodes: dict[str, Any] = plain["schedule"]
@@ -68,6 +74,7 @@ def test_a_node_is_read_whole() -> None:
         "peak_lr": Range(1e-3, 1.0, log=True),
         "warmup": Choice((0, 0.1)),
         "warmup_shape": "linear",
+        "warmup_join": "prefix",
         "decay": 0.1,
         "end": "open",
     }
@@ -132,6 +139,16 @@ REFUSED = [
     ({"end": "shut"}, "schedule.x.end=shut: not one of its words. Choose one of open, closed"),
     ({"end": True}, "schedule.x.end=True: not one of its words"),
     ({"factor": "sgdr", "cycle_fit": "fit"}, "schedule.x.cycle_fit=fit: not one of its words. Did you mean fitted?"),
+    ({"factor": "multistep", "milestones": 0.5}, "schedule.x.milestones=0.5: not a list of numbers. Write numbers in"),
+    ({"factor": "multistep", "milestones": [0.5, 1]}, "schedule.x.milestones=1: outside what it can be"),
+    ({"factor": "multistep", "milestones": []}, "schedule.x.milestones=(): not a list of numbers"),
+    ({"factor": "multistep", "milestones": {"low": 0.1, "high": 0.5}}, "schedule.x.milestones: a range of numbers"),
+    ({"factor": "knots", "log_factors": [0, 1]}, "schedule.x.log_factors=1: outside what it can be. Write numbers"),
+    ({"factor": "rex", "d": 1}, "Write a number at least 0 and below 1"),
+    ({"factor": "tanh", "lower": 1}, "Write a number at most 0"),
+    ({"factor": "noam", "warmup": 0}, "schedule.x.warmup=0: outside"),
+    ({"factor": "stlr", "warmup": {"choice": [0, 0.1]}}, "schedule.x.warmup=0: outside"),
+    ({"factor": "inverse_time", "decay": 0}, "schedule.x.decay=0: outside"),
     ({"factor": "sgdr", "cycle": 0}, "schedule.x.cycle=0: outside"),
     ({"factor": "sgdr", "cycle_mult": 0.5}, "Write a number at least 1"),
 ]
