@@ -198,7 +198,7 @@ def make_database(path: Path) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         _migrate(new, path.parent)
-        os.link(new, path)
+        _put(new, path)
     except FileExistsError:
         _wait_for_migration(path)
     finally:
@@ -215,6 +215,18 @@ def _migrate(new: Path, folder: Path) -> None:
     with sqlite3.connect(new) as database:
         database.execute("PRAGMA journal_mode=WAL")
     database.close()
+
+
+def _put(new: Path, path: Path) -> None:
+    """Give the database its name, unless another process was faster (FileExistsError)."""
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(path) from None
+        new.rename(path)
 
 
 def _wait_for_migration(path: Path) -> None:

@@ -40,13 +40,13 @@ def test_the_environment_is_respected_and_the_configuration_before_it(monkeypatc
 
 def test_an_own_experiment_has_no_slash():
     assert found(experiment="a/b").experiment == "a-b"
-    with pytest.raises(InputError, match="tracking.experiment=a/b"):
+    with pytest.raises(InputError, match=r"tracking\.experiment=a/b"):
         found(experiment="a/b", named=True)
 
 
 @pytest.mark.parametrize("uri", ["file:./mlruns", "./mlruns", "ftp://x"])
 def test_a_store_that_is_none_is_refused(uri):
-    with pytest.raises(InputError, match="tracking.uri="):
+    with pytest.raises(InputError, match=r"tracking\.uri="):
         found(uri)
 
 

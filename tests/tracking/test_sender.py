@@ -100,7 +100,9 @@ def stored(database, id=ID):
             "in a study": study_run is not None,
             "tags": tags,
             "params": dict(query(database, "SELECT key, value FROM params WHERE run_uuid = ?", run)),
-            "metrics": sorted(query(database, "SELECT key, step, value, timestamp FROM metrics WHERE run_uuid = ?", run)),
+            "metrics": sorted(
+                query(database, "SELECT key, step, value, timestamp FROM metrics WHERE run_uuid = ?", run)
+            ),
         }
     return runs
 
