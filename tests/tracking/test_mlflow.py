@@ -15,15 +15,17 @@ from sweeper.tracking import sender
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
-MAKE = """import sys; from pathlib import Path; from sweeper.tracking import mlflow
-mlflow.make_database(Path(sys.argv[1]))"""
-    "import sys; from pathlib import Path; from sweeper.tracking.mlflow import make_database as m; m(Path(sys.argv[1]))"
-)
+MAKE = """
+import sys, pathlib
+from sweeper.tracking.mlflow import make_database
+make_database(pathlib.Path(sys.argv[1]))
+"""
 # What `mlflow ui` and any script of a person's do in a fresh folder.
-IN_PLACE = """import sys; from mlflow.tracking import MlflowClient
-MlflowClient("sqlite:///" + sys.argv[1]).search_experiments()"""
-    "import sys; from mlflow.tracking import MlflowClient as C; C('sqlite:///' + sys.argv[1]).search_experiments()"
-)
+IN_PLACE = """
+import sys
+from mlflow.tracking import MlflowClient
+MlflowClient("sqlite:///" + sys.argv[1]).search_experiments()
+"""
 
 
 def start(script, path):

@@ -25,6 +25,7 @@ from sweeper.tracking.spool import Spool
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
+METRICS = "SELECT key, step, value, timestamp FROM metrics WHERE run_uuid = ?"
 ID = "abcdef0123456789abcdef0123456789"
 TABLES = ("runs", "metrics", "latest_metrics", "params", "tags", "experiments", "experiment_tags")
 
@@ -100,9 +101,7 @@ def stored(database, id=ID):
             "in a study": study_run is not None,
             "tags": tags,
             "params": dict(query(database, "SELECT key, value FROM params WHERE run_uuid = ?", run)),
-            "metrics": sorted(
-                query(database, "SELECT key, step, value, timestamp FROM metrics WHERE run_uuid = ?", run)
-            ),
+            "metrics": sorted(query(database, METRICS, run)),
         }
     return runs
 
@@ -286,11 +285,12 @@ def test_a_server_that_is_away_in_mid_sweep_loses_and_doubles_nothing(tmp_path, 
         if query(server.database, "SELECT count(*) FROM metrics")[0][0] and away.ident is None:
             away.start()
         time.sleep(0.03)
+        last = round
     assert away.ident is not None
     away.join()
     tracker.describe("cosine", metrics={"best": 0.5})
-    tracker.commit(round)
-    tracker.publish(round)
+    tracker.commit(last)
+    tracker.publish(last)
     assert tracker.finish(120) == 0, (tracker.folder / "sender.log").read_text()
     assert stored(server.database) == meant(tracker.folder)
     rows = counts(server.database)
@@ -402,7 +402,7 @@ def test_an_empty_twin_is_deleted(spool, database):
     send(spool, to(database))
     once = stored(database)
     (run,) = query(database, "SELECT run_uuid FROM runs WHERE name LIKE 'wsd-000%'")[0]
-    tags = {k: v for k, v in query(database, "SELECT key, value FROM tags WHERE run_uuid = ?", run)}
+    tags = dict(query(database, "SELECT key, value FROM tags WHERE run_uuid = ?", run))
     experiment = sender._read(spool / "sent.json")[to(database).shown]["experiment_id"]
     identity = {k: tags[k] for k in ("sweep.id", "sweep.role", "sweep.study", "trial.number", "sweep.study_run")}
     client(database).create_run(experiment, tags=identity)

@@ -15,7 +15,6 @@ import pytest
 
 from sweeper.tracking import sender, view
 from sweeper.tracking.destination import Destination
-from sweeper.tracking.events import EVENTS, rounds
 from sweeper.tracking.spool import Spool
 from sweeper.types import InputError
 
@@ -149,15 +148,13 @@ def test_readers_do_not_disturb_the_sending(working_folder, played, tmp_path):
         assert left == 0, (tracker.folder / "sender.log").read_text()
         assert len(runs(base, sender.experiment_id(tracker.folder))) == 22
     assert max(seen) > 0
-    committed = sum(len(events) for events, _ in rounds(tracker.folder / EVENTS))
-    assert committed > 0
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_ctrl_c_ends_the_ui_and_its_server(working_folder):
     spool = working_folder / "sweeps" / "x" / "spool"
-    script = "import sys; from pathlib import Path; from sweeper.tracking import view; sys.exit(view.ui(Path(sys.argv[1]), 5950))"
+    script = "import sys, pathlib; from sweeper.tracking import view; view.ui(pathlib.Path(sys.argv[1]), 5950)"
     with subprocess.Popen([sys.executable, "-c", script, str(spool)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
