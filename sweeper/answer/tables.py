@@ -417,7 +417,7 @@ def _budget(rows: Sequence[Mapping[str, Any]], seeds: int) -> list[str]:
     of_seeds = "one seed" if seeds == 1 else f"the median of {seeds} seeds"
     said = [
         f"Best of {number} trials a family, {of_seeds}: not yet checked on fresh seeds, and the best of many looks "
-        "better than it is. Check it with: sweeper compare"
+        "better than it is."
     ]
     if fewest < most:
         said.append("Unequal budgets: a family with more trials has had more chances; compare again when all are done.")
@@ -444,7 +444,7 @@ def _states(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     meaning: dict[State, str] = {
         "pruned": "stopped early because it was behind others at the same step; never the best",
         "diverged": "the loss became NaN, infinite or larger than the task's bound; a result, counted as bad",
-        "failed": "could not be trained (see the reasons); tried again with: sweeper retry",
+        "failed": "could not be trained, twice; the reasons are in the table of trials and in log.txt",
         "running": "not at its end yet",
     }
     said = [f"{state}: {text} ({total[state]})." for state, text in meaning.items() if total[state]]

@@ -30,7 +30,7 @@ PORTS_TRIED = 50
 
 def charts(base: str, experiment_id: str) -> str:
     """The page with the charts of all trials (an experiment's plain address may open one on GenAI traces)."""
-    return f"{base.rstrip('/')}/#/experiments/{quote(experiment_id)}?{CHARTS}"
+    return f"{base.rstrip('/')}/#/experiments/{quote(experiment_id)}/runs?{CHARTS}"
 
 
 def ui(spool: Path, port: int = 5000) -> int:

@@ -23,7 +23,7 @@ ID = "abcdef0123456789abcdef0123456789"
 
 def test_the_address_opens_the_charts():
     address = view.charts("http://127.0.0.1:5000/", "12")
-    assert address == "http://127.0.0.1:5000/#/experiments/12?workflowType=machine_learning&compareRunsMode=CHART"
+    assert address == "http://127.0.0.1:5000/#/experiments/12/runs?workflowType=machine_learning&compareRunsMode=CHART"
 
 
 def test_a_port_that_is_taken_is_passed_over():
