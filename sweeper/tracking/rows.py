@@ -107,15 +107,17 @@ class Translation:
 
     def take(self, events: Iterable[Event]) -> int:
         """Take in the events of whole rounds; the number of points waiting to be given out."""
-        reports: list[Event] = []
+        reports: dict[tuple[str, int, int], Event] = {}  # a job's next report belongs to another turn
         for event in events:
+            job = (event["study"], event.get("trial", -1), event.get("member", -1))
+            if event["e"] != "report" or job in reports:
+                self._reports(reports.values())
+                reports = {}
             if event["e"] == "report":
-                reports.append(event)
-                continue
-            self._reports(reports)
-            reports = []
-            getattr(self, f"_{event['e']}")(event)
-        self._reports(reports)
+                reports[job] = event
+            else:
+                getattr(self, f"_{event['e']}")(event)
+        self._reports(reports.values())
         return sum(len(rows.metrics) for rows in self._pending.values())
 
     def give(self) -> list[Rows]:
@@ -142,8 +144,8 @@ class Translation:
             lr_S, report_steps, len(event["members"]), by_shape(lr_S), strided(len(lr_S), report_steps)
         )
 
-    def _reports(self, events: list[Event]) -> None:
-        """All reports of a round, a trial's members together."""
+    def _reports(self, events: Iterable[Event]) -> None:
+        """All reports of a turn, a trial's members together."""
         of_trial: dict[RunKey, list[Event]] = {}
         for event in events:
             of_trial.setdefault(RunKey(event["study"], event["trial"]), []).append(event)

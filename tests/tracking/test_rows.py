@@ -130,6 +130,11 @@ def test_rows_do_not_depend_on_how_they_are_cut(a_sweep, cuts):
         assert {**cut[key], "metrics": None} == {**run, "metrics": None}
 
 
+def test_rounds_may_be_taken_in_together(a_sweep):
+    together = [[event for events in a_sweep for event in events]]
+    assert stored(together) == stored(a_sweep)
+
+
 def several(a_job, count=3):
     return [a_job("cosine", 4, member) for member in range(count)]
 
