@@ -1,0 +1,111 @@
+"""Whole small sweeps: several seeds, epochs, a time limit, a trainer that is kept, data that changed."""
+
+import json
+import sys
+
+import pytest
+
+from sweeper import __main__ as command_line
+from sweeper.answer.stored import load
+
+SMALL = [
+    "data=digits",
+    "model=mlp",
+    "model.width=8",
+    "train.steps=16",
+    "search.reports=4",
+    "search.n_trials=3",
+    "search.concurrent_trials=2",
+    "tracking=none",
+    "schedule=cosine",
+]
+
+
+@pytest.fixture
+def sweeper(tmp_path, monkeypatch, capfd):
+    """Run the command line in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["sweeper", *words])
+        code = command_line.main()
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_a_trial_of_two_seeds_is_judged_by_their_median(sweeper):
+    code, _, err = sweeper(*SMALL, "search.seeds=2", "pruner=none")
+    assert code == 0, err
+    sweep = load()
+    (study,) = sweep.config["studies"]
+    for record in sweep.records:
+        assert len(set(record.seeds)) == 2
+        if record.state == "complete":
+            losses = [sweep.trace(study, record.number, member)["valid/loss"].dropna().iloc[-1] for member in (0, 1)]
+            assert record.value == pytest.approx(sum(losses) / 2, abs=1e-12)
+            assert losses[0] != losses[1]
+
+
+def test_epochs_become_updates(sweeper):
+    code, _, err = sweeper(*SMALL, "train.steps=null", "train.epochs=0.5", "search.n_trials=1")
+    assert code == 0, err
+    sweep = load()
+    assert sweep.config["question"]["train"]["steps"] == round(0.5 * 1078 / 32)
+    assert sweep.records[0].steps_done == round(0.5 * 1078 / 32)
+
+
+def test_the_lr_that_is_stored_is_the_familys(sweeper):
+    from sweeper import lr_trace
+
+    assert sweeper(*SMALL)[0] == 0
+    sweep = load()
+    best = sweep.families.iloc[0]
+    record = next(record for record in sweep.records if record.number == best["best_trial"])
+    trace = sweep.trace(record.study, record.number)
+    params = {name: value for name, value in record.params.items() if "." not in name}
+    assert trace["lr/group0"].to_numpy().tolist() == lr_trace("cosine", params, 16).tolist()
+
+
+def test_a_time_limit_stops_between_rounds_and_the_same_command_goes_on(sweeper):
+    code, out, _ = sweeper(*SMALL, "search.timeout=1e-6")
+    assert code == 0
+    assert "search.timeout is over" in out
+    assert not load().finished
+    assert sweeper(*SMALL)[0] == 0
+    assert load().finished
+
+
+def test_the_device_is_kept(sweeper, tmp_path):
+    assert sweeper(*SMALL)[0] == 0
+    (home,) = (tmp_path / "sweeps").iterdir()
+    config = home / "config.yaml"
+    config.write_text(config.read_text().replace("device: cpu", "device: cuda"))
+    code, _, err = sweeper(*SMALL)
+    assert code == 2
+    assert "device: this sweep was begun otherwise (device: cuda there, cpu here)" in err
+
+
+def test_a_model_that_always_fails_ends_the_sweep_with_its_reason(sweeper, tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Broken(nn.Module):\n"
+        "    def __init__(self, inputs, outputs):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(inputs, outputs)\n\n"
+        "    def forward(self, x):\n"
+        "        if len(x) > 2:\n"
+        "            raise RuntimeError('out of luck')\n"
+        "        return self.layer(x)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = [word for word in SMALL if not word.startswith("model")]
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    (tmp_path / "own" / "model" / "broken.yaml").write_text("_target_: broken.Broken\n")
+    code, _, err = sweeper(*words, "model=broken", "--config-dir", "own")
+    assert code == 1
+    assert "all of them failed" in err
+    assert "out of luck" in err
+    code, out, _ = sweeper("status", "--json")
+    assert json.loads(out)["trials"]["failed"] >= 2
