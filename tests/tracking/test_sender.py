@@ -232,7 +232,8 @@ class Server:
     """MLflow's server on a database, to be stopped, continued, killed and started again."""
 
     def __init__(self, database):
-        self.database, self.port = database, view.free_port(5600)
+        # Its own port: while the server is away, another run of these tests must not take it.
+        self.database, self.port = database, view.free_port(5600 + os.getpid() % 5000)
         self.address = f"http://127.0.0.1:{self.port}"
         self.start()
 
