@@ -142,7 +142,7 @@ def set_up(venv: Path, project: dict[str, Any], extras: set[str], python: str | 
     renewed = stamp is None or not same_python(stamp, venv, python)
     wanted = sorted(extras if stamp is None else extras | set(stamp["extras"]) & extras_of(project))
     version = sys.version.split()[0]
-    print(f"Set-up: {shown(venv)}, Python {version}, about 2 GB; once" if renewed else f"Set-up: {shown(venv)}")
+    print(f"Set-up: {shown(venv)}, Python {version}, 2 GB or more; once" if renewed else f"Set-up: {shown(venv)}")
     (venv / LOG).write_text("", encoding="utf-8")
     if renewed:
         make_venv(venv)
@@ -243,7 +243,7 @@ def explained(lines: Sequence[str], name: str) -> tuple[str, list[str]]:
     text = "\n".join(lines)
     errors = [line for line in lines if line.lstrip().lower().startswith("error")]
     if re.search(r"No space left on device|Errno 28", text):
-        return "the disk is full: about 3 GB are needed", []
+        return "the disk is full: a CPU build of torch needs 2 GB in all, a CUDA build several more", []
     if re.search(r"NewConnectionError|ConnectTimeout|NameResolutionError|Connection refused|Network is unreach", text):
         return "pip reaches no package index: is this machine offline, or behind a proxy (PIP_PROXY)", []
     if re.search(r"Read timed out|ReadTimeoutError|IncompleteRead|Connection reset|Connection broken", text):
