@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+import shutil
 import signal
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -83,8 +84,10 @@ def sweep(
             uri=tracking["uri"], experiment=chosen or home.name, sweep_id=home.read()["id"], named=chosen is not None
         )
         ends = _Ends(plan.search["timeout"])
-        finished = _train(plan, home, search, built, spool, ends, plain)
-        built.close()
+        with closing(built):
+            finished = _train(plan, home, search, built, spool, ends, plain)
+        if finished:  # nothing is open that a checkpoint could restore
+            shutil.rmtree(home.checkpoint, ignore_errors=True)
         unsent = _finish(home, search.round, spool, tracking["flush_seconds"], conclude)
     return Outcome(home, None if finished else ends.why, ends.signal, unsent)
 

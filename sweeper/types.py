@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Number = float | int
 Value = float | int | str | bool | None | tuple[Any, ...]
+Direction = Literal["minimize", "maximize"]
 State = Literal["running", "complete", "pruned", "diverged", "failed"]
 ENDED: tuple[State, ...] = ("complete", "pruned", "diverged", "failed")
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper import terminal
+from sweeper import columns, terminal
 from sweeper.types import Ending, Job, JobId, Progress, Report, TrialId
 
 ESCAPE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -254,7 +254,7 @@ def test_studies_side_by_side_share_the_pace():
      (183600, "2d 03h")],
 )  # fmt: skip
 def test_durations(seconds, text):
-    assert terminal.duration_text(seconds) == text
+    assert columns.duration_text(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -263,11 +263,11 @@ def test_durations(seconds, text):
      (1234567.0, "1.235e+06")],
 )  # fmt: skip
 def test_values(value, text):
-    assert terminal.value_text(value) == text
+    assert columns.value_text(value) == text
 
 
 def test_clean_takes_escapes_and_control_characters_and_nothing_else():
-    assert terminal.clean("\x1b[31mré\x1b[0md\x07\tnext\n\x1b]0;title\x07line\r") == "réd\tnext\nline"
+    assert columns.clean("\x1b[31mré\x1b[0md\x07\tnext\n\x1b]0;title\x07line\r") == "réd\tnext\nline"
 
 
 @given(st.floats(0, 1), st.integers(1, 40), st.booleans())
@@ -283,25 +283,25 @@ def test_a_bar_has_its_width_and_is_full_at_one_alone(fraction, width, unicode):
     st.booleans(),
 )
 def test_no_line_is_longer_than_the_width(names, width, unicode):
-    columns = [
-        terminal.Column("family", names, 9, right=False, least=4),
-        terminal.Column("best", ["1.2345"] * len(names), 5),
-        terminal.Column("漢字", names, 1),
+    shown = [
+        columns.Column("family", names, 9, right=False, least=4),
+        columns.Column("best", ["1.2345"] * len(names), 5),
+        columns.Column("漢字", names, 1),
     ]
-    lines = terminal.lay_out(columns, width, unicode=unicode)
+    lines = columns.lay_out(shown, width, unicode=unicode)
     assert len(lines) == len(names) + 1
-    assert all(terminal.width_of(terminal.plain_text(line)) <= width for line in lines)
+    assert all(columns.width_of(columns.plain_text(line)) <= width for line in lines)
 
 
 def test_the_least_important_column_goes_first_and_numbers_are_never_cut():
-    columns = [
-        terminal.Column("name", ["a long name"], 9, right=False, least=4),
-        terminal.Column("x", ["123456"], 1),
-        terminal.Column("y", ["7.8901"], 5),
+    shown = [
+        columns.Column("name", ["a long name"], 9, right=False, least=4),
+        columns.Column("x", ["123456"], 1),
+        columns.Column("y", ["7.8901"], 5),
     ]
 
     def at(width):
-        return [terminal.plain_text(line) for line in terminal.lay_out(columns, width)]
+        return [columns.plain_text(line) for line in columns.lay_out(shown, width)]
 
     assert at(None)[1] == "a long name  123456  7.8901"
     assert at(20)[1] == "a l…  123456  7.8901"
@@ -333,21 +333,21 @@ FRAME = {"title": "text-ngram-sgd-3fa291", "metric": "valid/loss", "direction": 
 @pytest.mark.parametrize("unicode", [True, False])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_frame_keeps_to_the_width(width, unicode):
-    lines = [terminal.plain_text(line) for line in terminal.frame(ROWS, **FRAME, width=width, unicode=unicode)]
+    lines = [columns.plain_text(line) for line in terminal.frame(ROWS, **FRAME, width=width, unicode=unicode)]
     assert len(lines) == 2 + len(ROWS)
-    assert max(map(terminal.width_of, lines)) <= width
+    assert max(map(columns.width_of, lines)) <= width
     assert unicode or all(line.isascii() for line in lines)
 
 
 def test_at_80_columns_everything_but_the_speed_is_there():
-    lines = [terminal.plain_text(line) for line in terminal.frame(ROWS, **FRAME, width=79)]
+    lines = [columns.plain_text(line) for line in terminal.frame(ROWS, **FRAME, width=79)]
     assert lines[1].split() == ["family", "trials", "best", "#", "prun", "div", "fail", "/min", "left"]
     assert lines[2].split()[-8:] == ["12/20", "-", "-", "3", "1", "0", "-", "-"]
     assert lines[4].split()[-1] == "done"
 
 
 def test_at_120_columns_there_is_a_bar():
-    lines = [terminal.plain_text(line) for line in terminal.frame(ROWS, **FRAME, width=119)]
+    lines = [columns.plain_text(line) for line in terminal.frame(ROWS, **FRAME, width=119)]
     assert "━" in lines[2]
     assert "trials/min" in lines[1]
 
@@ -355,7 +355,7 @@ def test_at_120_columns_there_is_a_bar():
 @pytest.mark.parametrize("height", [5, 8, 20])
 def test_the_frame_keeps_to_the_height_and_drops_what_is_done_first(height):
     rows = [a_row(f"f{i}", open=0 if i < 3 else 4, done=20 if i < 3 else 1) for i in range(9)] + [a_row("all")]
-    lines = [terminal.plain_text(line) for line in terminal.frame(rows, **FRAME, width=80, height=height)]
+    lines = [columns.plain_text(line) for line in terminal.frame(rows, **FRAME, width=80, height=height)]
     assert len(lines) <= height
     assert lines[-1].startswith("all")
     shown = [line.split()[0] for line in lines if re.match(r"f\d ", line)]
@@ -364,25 +364,25 @@ def test_the_frame_keeps_to_the_height_and_drops_what_is_done_first(height):
     )
 
 
-def live(columns, monkeypatch, out, text=()):
-    monkeypatch.setenv("COLUMNS", str(columns))
+def live(cells, monkeypatch, out, text=()):
+    monkeypatch.setenv("COLUMNS", str(cells))
     monkeypatch.setenv("LINES", "24")
     monkeypatch.setenv("TERM", "xterm-256color")
     clock = Clock()
     progress = [Progress("cosine", "cosine", 1, {}), Progress("step", "step", 1, {})]
     with terminal.view(
         progress, title="t", reports=10, direction="minimize", metric="valid/loss", out=out, clock=clock
-    ) as shown:
-        sweep = Sweep(shown, clock)
+    ) as cells:
+        sweep = Sweep(cells, clock)
         for study in ("cosine", "step"):
             sweep.start(jobs(study, 0))
         for _ in range(10):
             sweep.round(2)
         for note in text:
-            shown.note(note)
+            cells.note(note)
         sweep.end(TrialId("cosine", 0), "complete", 1.5)
         sweep.end(TrialId("step", 0), "pruned")
-        shown.commit(1)
+        cells.commit(1)
 
 
 class Screen:
@@ -416,14 +416,14 @@ class Screen:
         elif code == "K":
             self.lines[self.row] = ""
         else:
-            assert code in "hlm"  # cursor shown or not, styles
+            assert code in "hlm"  # cursor cells or not, styles
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
-def test_the_live_table_is_drawn_over_itself_and_notes_stay_above(columns, monkeypatch):
+@pytest.mark.parametrize("cells", [40, 80, 200])
+def test_the_live_table_is_drawn_over_itself_and_notes_stay_above(cells, monkeypatch):
     out = Terminal(tty=True)
-    live(columns, monkeypatch, out, text=["\x1b[2Jshort", "second"])
-    lines = [line.rstrip() for line in Screen(columns).feed(out.getvalue()).lines]
+    live(cells, monkeypatch, out, text=["\x1b[2Jshort", "second"])
+    lines = [line.rstrip() for line in Screen(cells).feed(out.getvalue()).lines]
     assert lines[:2] == ["short", "second"]
     assert [line.split()[0] for line in lines[3:7]] == ["family", "cosine", "step", "all"]
     assert "1.5000" in lines[4]
@@ -530,9 +530,9 @@ def test_an_encoding_without_our_characters_gets_ascii():
     out = Terminal(encoding="ascii")
     assert "a note ?" in plain_sweep(out, Clock())
     assert out.getvalue().isascii()
-    assert not terminal.has_unicode(out)
-    assert not terminal.has_unicode(Terminal(encoding="latin-1"))
-    assert terminal.has_unicode(Terminal())
+    assert not columns.has_unicode(out)
+    assert not columns.has_unicode(Terminal(encoding="latin-1"))
+    assert columns.has_unicode(Terminal())
 
 
 def test_a_stream_that_is_gone_ends_no_sweep():
@@ -560,10 +560,10 @@ def test_write_is_plain_where_it_is_piped_and_fits_a_terminal(monkeypatch):
         return [[("a", "bold"), ("b ", "red")], [("c", "")]]
 
     piped, tty = Terminal(encoding="ascii"), Terminal(tty=True)
-    terminal.write(draw, piped)
+    columns.write(draw, piped)
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("TERM", "xterm")
-    terminal.write(draw, tty)
+    columns.write(draw, tty)
     assert piped.getvalue() == "ab\nc\n"
     assert asked == [(None, False), (59, True)]
     assert re.sub(r"\x1b\[[\d;]*m", "", tty.getvalue()) == "ab \nc\n"

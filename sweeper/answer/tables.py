@@ -10,18 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from sweeper.terminal import (
-    Column,
-    Direction,
-    Line,
-    clean,
-    fitting,
-    lay_out,
-    value_text,
-    wrapped,
-    write,
-)
-from sweeper.types import State, Value
+from sweeper.columns import Column, Line, clean, fitting, lay_out, value_text, wrapped, write
+from sweeper.types import Direction, State, Value
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -38,8 +38,7 @@ def sgdr(
     end_factor = f. A trough is just above f: f itself would be the update after the cycle's last.
     """
     index_LS, x_LS, _ = cycle_position(tau_LS, decay_steps_L, cycle, cycle_mult, cycle_fit)
-    g_LS: Floats = end_factor + (np.asarray(decay) ** index_LS - end_factor) * half_cosine(x_LS)
-    return g_LS
+    return _restarted(index_LS, half_cosine(x_LS), decay, end_factor)
 
 
 def sawtooth(
@@ -54,8 +53,7 @@ def sawtooth(
 ) -> Floats:
     """f + (gamma^i - f)(1 - j/C_i) in update j of cycle i: sgdr with straight lines, its numbers as there."""
     index_LS, x_LS, _ = cycle_position(tau_LS, decay_steps_L, cycle, cycle_mult, cycle_fit)
-    g_LS: Floats = end_factor + (np.asarray(decay) ** index_LS - end_factor) * (1.0 - x_LS)
-    return g_LS
+    return _restarted(index_LS, 1.0 - x_LS, decay, end_factor)
 
 
 def cycle_warmup_cosine(
@@ -78,8 +76,7 @@ def cycle_warmup_cosine(
     rise_LS = np.minimum(whole_updates(cycle_warmup, length_LS), length_LS - 1) / length_LS
     up_LS = x_LS / np.where(rise_LS > 0, rise_LS, 1.0)
     shape_LS = np.where(x_LS < rise_LS, up_LS, half_cosine((x_LS - rise_LS) / (1.0 - rise_LS)))
-    g_LS: Floats = end_factor + (np.asarray(decay) ** index_LS - end_factor) * shape_LS
-    return g_LS
+    return _restarted(index_LS, shape_LS, decay, end_factor)
 
 
 def clr(
@@ -174,3 +171,9 @@ def onecycle(
     start = 1.0 / np.asarray(div_factor)
     values = [start, 1.0, start, decay] if three_phase else [start, 1.0, decay]
     return anneal_between(tau_LS, points, values, anneal)
+
+
+def _restarted(index_LS: Floats, shape_LS: Floats, decay: PositiveFraction, end_factor: Floor) -> Floats:
+    """f + (gamma^i - f) s, with s from 1 to 0 in each cycle i."""
+    g_LS: Floats = end_factor + (np.asarray(decay) ** index_LS - end_factor) * shape_LS
+    return g_LS

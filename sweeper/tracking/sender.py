@@ -166,9 +166,7 @@ def remembered(folder: Path, uri: str | None = None) -> Destination | None:
 
 def _environment() -> dict[str, str]:
     """Ours, with the folder this package was imported from, and MLflow kept quiet."""
-    import sweeper
-
-    package = str(Path(sweeper.__file__).resolve().parent.parent)
+    package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
     return {**os.environ, **ENVIRONMENT, "PYTHONPATH": path}
 

@@ -31,7 +31,7 @@ ORDER, DROPOUT, TURN, EVALUATION = range(4)  # what a key is for, its second wor
 def mix(word: Words) -> Words:
     """A permutation of the 32-bit words in which each bit of `word` turns half of the result's.
 
-    Wellons' form x ^= x >> a; x *= m; ... with TheIronBorn's constants (hash-prospector issue 19, bias 0.107).
+    Wellons' form x ^= x >> a; x *= m; ... with TheIronBorn's constants (found with hash-prospector, bias 0.107).
     """
     word = word ^ (word >> 16)
     word = word * 0x21F0_AAAD & MASK

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 import pytest
 
-from sweeper import terminal
+from sweeper import columns
 from sweeper.answer import tables
 
 WIDTHS = (20, 40, 80, 120, 200)
@@ -60,7 +60,7 @@ def families(records=None, **options) -> pd.DataFrame:
 
 def text(table, width=None, **options) -> list[str]:
     options = {"metric": "valid/loss", "direction": "minimize"} | options
-    return [terminal.plain_text(line) for line in tables.render(table, width=width, **options)]
+    return [columns.plain_text(line) for line in tables.render(table, width=width, **options)]
 
 
 # --- trials -----------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_formats(made, expected):
 @pytest.mark.parametrize("records", [trials(), trials()[:1], [Trial("a_family_with_a_long_name_indeed", 0, "running")]])
 def test_no_line_is_longer_than_the_width(records, width, unicode):
     lines = text(families(records, ends_high=lambda *_: True), width, unicode=unicode, notes=["a note " * 30])
-    assert max(map(terminal.width_of, lines)) <= width
+    assert max(map(columns.width_of, lines)) <= width
     assert unicode or all(line.isascii() for line in lines)
 
 
