@@ -80,7 +80,8 @@ def planned(
     own = {key: value for key, value in optimizer.items() if key not in FOR_SCHEDULES}
     opened = {f"optimizer.{key}": value for key, value in own.items() if isinstance(value, Mapping)}
     hparams = {key: dimension(key, node) for key, node in {**opened, **numbers}.items()}
-    check_optimizer(own)
+    for end in (0, -1):
+        check_optimizer({key: _ends(hparams.get(f"optimizer.{key}", value))[end] for key, value in own.items()})
     batch_size = whole("train.batch_size", train["batch_size"])
     steps = _steps(train, task.size("train", 0), batch_size)
     reports = _reports(search["reports"], steps)
@@ -225,7 +226,7 @@ def _try_out(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | Value
     """An example or two through a fresh model, so that a wrong shape is told now and not as twenty failed trials."""
     import torch
 
-    tried = {key.removeprefix("model."): _any_of(hparams[key]) for key in numbers}
+    tried = {key.removeprefix("model."): _ends(hparams[key])[0] for key in numbers}
     count = min(2, task.size("train", 0))
     try:
         model = task.build(0, **tried)
@@ -240,8 +241,8 @@ def _try_out(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | Value
         raise InputError("model", None, told, "Return one loss for each")
 
 
-def _any_of(dimension: Dimension | Value) -> Value:
-    """One value that a trial could have."""
+def _ends(dimension: Dimension | Value) -> tuple[Value, Value]:
+    """The first and the last value that a trial could have."""
     if isinstance(dimension, Range):
-        return dimension.low
-    return dimension.options[0] if isinstance(dimension, Choice) else dimension
+        return dimension.low, dimension.high
+    return (dimension.options[0], dimension.options[-1]) if isinstance(dimension, Choice) else (dimension, dimension)

@@ -7,8 +7,6 @@ import sys
 
 import pytest
 
-from sweeper import __main__ as command_line
-
 SMALL = [
     "data=digits",
     "model=mlp",
@@ -19,20 +17,6 @@ SMALL = [
     "search.concurrent_trials=2",
     "tracking=none",
 ]
-
-
-@pytest.fixture
-def sweeper(tmp_path, monkeypatch, capfd):
-    """Run the command line in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["sweeper", *words])
-        code = command_line.main()
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
 
 
 def written(folder):
@@ -58,6 +42,7 @@ WRONG = {
     "reports": (["search.reports=6"], "search.reports=6: not a multiple of 4"),
     "more reports than steps": (["train.steps=4", "search.reports=8"], "search.reports=8: more than"),
     "optimizer option": (["optimizer.momentun=0.9"], "optimizer.momentun"),
+    "optimizer range": (["optimizer.momentum={low: -0.5, high: 0.9}"], "momentum=-0.5"),
     "optimizer": (["optimizer._target_=torch.optim.SDG"], "optimizer._target_=torch.optim.SDG"),
     "data": (["data._target_=sweeper.tasks.digits.Digit"], "data"),
     "data path": (["data=text", "model=ngram", "data.path=nowhere"], "data.path=nowhere"),

@@ -1,12 +1,10 @@
 """Every file of conf is composed, instantiated and trains a short trial."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from sweeper import __main__ as command_line
 from sweeper import conf, overrides
 
 CONF = Path(conf.__path__[0])
@@ -26,16 +24,13 @@ def stems(group):
 
 
 @pytest.fixture
-def trained(tmp_path, monkeypatch, capfd):
+def trained(sweeper):
     """Train a sweep in an empty folder; its table as `status --json` gives it."""
-    monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        for typed in (words, ("status", "--json")):
-            monkeypatch.setattr(sys, "argv", ["sweeper", *typed])
-            assert command_line.main() == 0, capfd.readouterr().err
-            out = capfd.readouterr().out
-        return json.loads(out)
+        code, _, err = sweeper(*words)
+        assert code == 0, err
+        return json.loads(sweeper("status", "--json")[1])
 
     return run
 

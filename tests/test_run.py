@@ -1,11 +1,9 @@
 """Whole small sweeps: several seeds, epochs, a time limit, a trainer that is kept, data that changed."""
 
 import json
-import sys
 
 import pytest
 
-from sweeper import __main__ as command_line
 from sweeper.answer.stored import load
 
 SMALL = [
@@ -19,20 +17,6 @@ SMALL = [
     "tracking=none",
     "schedule=cosine",
 ]
-
-
-@pytest.fixture
-def sweeper(tmp_path, monkeypatch, capfd):
-    """Run the command line in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["sweeper", *words])
-        code = command_line.main()
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
 
 
 def test_a_trial_of_two_seeds_is_judged_by_their_median(sweeper):
@@ -75,6 +59,33 @@ def test_a_time_limit_stops_between_rounds_and_the_same_command_goes_on(sweeper)
     assert not load().finished
     assert sweeper(*SMALL)[0] == 0
     assert load().finished
+
+
+def test_given_points_are_tried_first(sweeper):
+    point = "{cosine: [{peak_lr: 0.05, warmup: 0.1, decay: 0.01}]}"
+    assert sweeper(*SMALL, f"search.start={point}")[0] == 0
+    first = load().records[0]
+    assert {name: first.params[name] for name in ("peak_lr", "warmup", "decay")} == {
+        "peak_lr": 0.05,
+        "warmup": 0.1,
+        "decay": 0.01,
+    }
+    assert len(load().records) == 3
+
+
+def test_a_number_of_the_optimizer_is_searched_and_used(sweeper):
+    searched = "optimizer.weight_decay={low: 1e-5, high: 1e-2, log: true}"
+    assert sweeper(*SMALL, searched, "model.dropout={choice: [0.0, 0.2]}")[0] == 0
+    values = [record.params["optimizer.weight_decay"] for record in load().records]
+    assert len(set(values)) == 3
+    assert all(1e-5 <= value <= 1e-2 for value in values)
+    assert {record.params["model.dropout"] for record in load().records} <= {0.0, 0.2}
+
+
+def test_a_finished_sweep_keeps_no_checkpoint(sweeper, tmp_path):
+    assert sweeper(*SMALL, "search.timeout=1e-6")[0] == 0
+    assert sweeper(*SMALL)[0] == 0
+    assert not list(tmp_path.glob("sweeps/*/checkpoint"))
 
 
 def test_the_device_is_kept(sweeper, tmp_path):

@@ -1,0 +1,116 @@
+"""A sweep laid out: when a trial reports, what identifies a sweep and a study."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sweeper.tasks.digits import Digits
+from sweeper.tasks.models import MLP
+from sweeper.tasks.problems import Supervised
+
+from sweeper.plan import planned
+from sweeper.types import InputError
+
+SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "peak_lr": {"low": 0.001, "high": 1, "log": True}}
+TPE = {"_target_": "optuna.samplers.TPESampler"}
+COSINE = {"factor": "cosine", "peak_lr": SGD["peak_lr"], "warmup": 0.1, "decay": {"low": 0.01, "high": 0.3}}
+TASK = Supervised(Digits(), partial(MLP, width=4, depth=1))
+
+
+def plan(task=TASK, schedules=None, train=(), search=(), **changed):
+    given = {
+        "label": "digits-mlp-sgd",
+        "described": {"data": "digits"},
+        "optimizer": SGD,
+        "numbers": {},
+        "train": {"steps": 40, "epochs": None, "batch_size": 8, "precision": "float32", **dict(train)},
+        "objective": {"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3},
+        "search": {
+            "n_trials": 4,
+            "concurrent_trials": 2,
+            "reports": 4,
+            "seed": 0,
+            "seeds": 1,
+            "timeout": None,
+            "start": {},
+            "sampler": TPE,
+            **dict(search),
+        },
+        "pruner": None,
+        **changed,
+    }
+    return planned(task, schedules or {"cosine": COSINE}, **given)
+
+
+@given(steps=st.integers(4, 5000), quarter=st.integers(1, 25))
+def test_reports_are_spread_evenly_and_end_with_the_run(steps, quarter):
+    reports = 4 * quarter
+    if reports > steps:
+        with pytest.raises(InputError, match="more than the"):
+            plan(train={"steps": steps}, search={"reports": reports})
+        return
+    report_steps = plan(train={"steps": steps}, search={"reports": reports}).report_steps
+    assert len(report_steps) == reports
+    assert report_steps[-1] == steps
+    assert all(np.diff((0, *report_steps)) >= 1)
+    exact = np.arange(1, reports + 1) * steps / reports
+    assert np.all(np.abs(np.array(report_steps) - exact) <= 0.5)
+
+
+def test_limits_and_families_are_no_part_of_the_question():
+    name = plan().name
+    assert name.startswith("digits-mlp-sgd-")
+    assert plan(search={"n_trials": 50, "timeout": 3}).name == name
+    assert plan(schedules={"cosine": COSINE, "linear": {**COSINE, "factor": "linear"}}).name == name
+    assert plan(optimizer={**SGD, "peak_lr": {"low": 0.1, "high": 1}}).name == name
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"train": {"steps": 44}},
+        {"train": {"batch_size": 16}},
+        {"train": {"precision": "float64"}},
+        {"search": {"seed": 1}},
+        {"search": {"seeds": 2}},
+        {"search": {"concurrent_trials": 3}},
+        {"search": {"reports": 8}},
+        {"optimizer": {**SGD, "momentum": 0.5}},
+        {"described": {"data": "others"}},
+        {"objective": {"metric": "valid/accuracy", "direction": "maximize", "at": "last", "k": 3}},
+        {"task": Supervised(Digits(split_seed=1), partial(MLP, width=4, depth=1))},
+    ],
+)
+def test_what_changes_the_question_changes_the_name(changed):
+    assert plan(**changed).name != plan().name
+
+
+def test_a_study_is_its_space_its_sampler_and_its_pruner():
+    def study(**changed):
+        return plan(**changed).studies[0].name
+
+    assert study(search={"n_trials": 9}) == study()
+    others = [
+        study(schedules={"cosine": {**COSINE, "decay": 0.1}}),
+        study(search={"sampler": {"_target_": "optuna.samplers.RandomSampler"}}),
+        study(pruner={"_target_": "optuna.pruners.MedianPruner"}),
+        study(numbers={"model.dropout": {"low": 0.0, "high": 0.5}}),
+    ]
+    assert len({study(), *others}) == 5
+
+
+def test_a_searched_number_of_the_optimizer_is_no_argument_of_it():
+    searched = plan(optimizer={**SGD, "momentum": {"low": 0.5, "high": 0.99}})
+    assert searched.optimizer == {"_target_": "torch.optim.SGD"}
+    assert list(searched.studies[0].hparams) == ["optimizer.momentum"]
+
+
+def test_a_loss_that_is_no_loss_of_each_example_is_told():
+    class Mean(Supervised):
+        def loss(self, output_B, target_B):
+            return super().loss(output_B, target_B).mean()
+
+    with pytest.raises(InputError, match=r"model: the loss of 2 examples has the shape \(\)"):
+        plan(task=Mean(Digits(), partial(MLP, width=4, depth=1)))
