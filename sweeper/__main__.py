@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,16 @@ def main() -> int:
         return 1
 
 
-# --- sweep: Hydra ------------------------------------------------------------------------------------
+# --- verbs of a configuration: Hydra -----------------------------------------------------------------
 
 
 def sweep(words: Sequence[str]) -> int:
-    """Compose the configuration, or with -m several, and train each."""
+    """Train the sweep that the configuration asks for, or with -m several."""
+    return _each(words, _sweep)
+
+
+def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
+    """Compose the configuration, or with -m several, and do the verb with each; the worst exit code."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us whole, and we say them in our words
     import hydra
     from hydra.core.config_store import ConfigStore
@@ -80,7 +85,7 @@ def sweep(words: Sequence[str]) -> int:
     codes: list[int] = []
 
     def job(config: Any) -> None:
-        codes.append(_reported(config))
+        codes.append(_reported(config, verb))
         if codes[-1] > 128:
             raise SystemExit(codes[-1])
 
@@ -110,33 +115,36 @@ def _explained(error: Exception) -> InputError:
     return overrides.unknown_choice(str(error)) or told
 
 
-def _reported(config: Any) -> int:
-    """One sweep; what is wrong is printed here, so that the other sweeps of a multirun go on."""
-    from sweeper.search.study import AllTrialsFailedError
-
+def _reported(config: Any, verb: Callable[[Any], int]) -> int:
+    """One configuration; what is wrong is printed here, so that the others of a multirun go on."""
     try:
-        return _sweep(config)
-    except (InputError, AllTrialsFailedError) as error:
+        return verb(config)
+    except InputError as error:
         print(f"sweeper: {error}", file=sys.stderr)
-        return WRONG_INPUT if isinstance(error, InputError) else 1
+        return WRONG_INPUT
 
 
 def _sweep(config: Any) -> int:
     """Check the configuration, train what is not done yet, print the table."""
     from sweeper import run
     from sweeper.answer import conclusion
+    from sweeper.search.study import AllTrialsFailedError
 
     plain = _plain(config)
-    outcome = run.sweep(
-        _planned(plain),
-        trainer=plain["trainer"],
-        tracking=plain["tracking"],
-        device=plain["device"],
-        name=plain["name"],
-        fresh=plain["fresh"],
-        root=SWEEPS,
-        conclude=conclusion.conclude,
-    )
+    try:
+        outcome = run.sweep(
+            _planned(plain),
+            trainer=plain["trainer"],
+            tracking=plain["tracking"],
+            device=plain["device"],
+            name=plain["name"],
+            fresh=plain["fresh"],
+            root=SWEEPS,
+            conclude=conclusion.conclude,
+        )
+    except AllTrialsFailedError as error:
+        print(f"sweeper: {error}", file=sys.stderr)
+        return 1
     conclusion.show(outcome)
     return 0 if outcome.signal is None else 128 + outcome.signal
 
@@ -163,16 +171,10 @@ def _planned(plain: dict[str, Any]) -> Any:
     """The checked sweep of a configuration."""
     from hydra.core.hydra_config import HydraConfig
 
-    from sweeper import overrides
     from sweeper.plan import planned
 
     hydra = HydraConfig.get()
-    schedules = dict(plain.get("schedule") or {})  # `schedule=[]` leaves no node
-    for orphan in overrides.orphans(schedules):
-        del schedules[orphan]
-        if any(word.lstrip("+").startswith(f"schedule.{orphan}.") for word in hydra.overrides.task):
-            raise overrides.not_chosen(orphan, list(schedules))
-        print(f"sweeper: schedule.{orphan} is set, but this family is not chosen: ignored", file=sys.stderr)
+    schedules = _schedules(plain)
     task, numbers = _task(plain)
     return planned(
         task,
@@ -182,6 +184,21 @@ def _planned(plain: dict[str, Any]) -> Any:
         numbers=numbers,
         **{key: plain[key] for key in ("optimizer", "train", "objective", "search", "pruner")},
     )
+
+
+def _schedules(plain: dict[str, Any]) -> dict[str, Any]:
+    """The chosen families, each as its file says; what is set for others is an error, or in a file, ignored."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from sweeper import overrides
+
+    schedules = dict(plain.get("schedule") or {})  # `schedule=[]` leaves no node
+    for orphan in overrides.orphans(schedules):
+        del schedules[orphan]
+        if any(word.lstrip("+").startswith(f"schedule.{orphan}.") for word in HydraConfig.get().overrides.task):
+            raise overrides.not_chosen(orphan, list(schedules))
+        print(f"sweeper: schedule.{orphan} is set, but this family is not chosen: ignored", file=sys.stderr)
+    return schedules
 
 
 def _task(plain: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
