@@ -1,0 +1,39 @@
+"""What is trained: data, models, and what is a loss. Knows nothing of sweeper.
+
+from sweeper.tasks import Arrays, Supervised
+
+task = Supervised(Arrays(X, y), Net)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .arrays import Arrays
+    from .digits import Digits
+    from .models import MLP, NGram
+    from .problems import CLASSIFICATION, REGRESSION, Problem, Supervised
+    from .text import NextByte
+
+__all__ = ["CLASSIFICATION", "MLP", "REGRESSION", "Arrays", "Digits", "NGram", "NextByte", "Problem", "Supervised"]
+
+_WHERE = {
+    "Arrays": "arrays",
+    "Digits": "digits",
+    "NextByte": "text",
+    "MLP": "models",
+    "NGram": "models",
+    "CLASSIFICATION": "problems",
+    "REGRESSION": "problems",
+    "Problem": "problems",
+    "Supervised": "problems",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports torch at first use alone."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

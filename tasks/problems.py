@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 PARTS = ("train", "valid", "test")
 OFFERED = ("inputs", "outputs", "context")  # what a data set tells a model whose constructor names it
+LOOKED_AT = 1024  # training examples that tell the loss of an untrained model
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -64,12 +66,13 @@ class Problem(NamedTuple):
     """What is minimised and what is reported.
 
     loss(output_B, target_B) -> [B]. metrics(output, target) of a whole part, beside its mean loss.
-    untrained_loss(data): the loss of a model that knows nothing; ten times as much has diverged.
+    untrained_loss(data): the loss of a model that knows nothing, None: that of a fresh model, measured; ten times as
+    much has diverged.
     """
 
     loss: Callable[[Any, Tensor], Tensor]
     metrics: Callable[[Any, Tensor], dict[str, float]]
-    untrained_loss: Callable[[Data], float]
+    untrained_loss: Callable[[Data], float] | None = None
 
 
 def cross_entropy(output_B: Tensor, target_B: Tensor) -> Tensor:
@@ -90,20 +93,59 @@ def log_classes(data: Data) -> float:
     return math.log(data.outputs)
 
 
+def squared_error(output_B: Tensor, target_B: Tensor) -> Tensor:
+    """The mean square of the differences of each example, [B]; an output [B, 1] fits a target [B]."""
+    return (_like(output_B, target_B) - target_B).square().reshape(len(target_B), -1).mean(1)
+
+
+def errors(output: Tensor, target: Tensor) -> dict[str, float]:
+    """Mean absolute error, and R2, the share of the variance that is explained, over all columns together."""
+    output, target = _like(output, target).double(), target.double()
+    spread = (target - target.mean(0)).square().sum()
+    return {
+        "mae": (output - target).abs().mean().item(),
+        "r2": (1 - (output - target).square().sum() / spread).item() if spread > 0 else math.nan,
+    }
+
+
+def mean_square(data: Data) -> float:
+    """The squared error of a model that says 0."""
+    _, target = data.fetch("train", 0, torch.arange(data.size("train", 0)))
+    return target.double().square().mean().item() or 1.0
+
+
+def _like(output: Tensor, target: Tensor) -> Tensor:
+    """The output in the target's shape, so that [B, 1] and [B] are not spread out to [B, B]."""
+    if output.numel() != target.numel():
+        raise ValueError(f"model: outputs of shape {list(output.shape)} for targets of shape {list(target.shape)}")
+    return output.reshape(target.shape)
+
+
 CLASSIFICATION = Problem(cross_entropy, accuracy, log_classes)
+REGRESSION = Problem(squared_error, errors, mean_square)
 
 
 class Supervised:
     """A task: `model` trained on `data`.
 
-    model: a factory, `functools.partial(MLP, width=64)`; its result is any `nn.Module`. It is called with its own
-    numbers, those that a trial sets, and those of the data's `inputs`, `outputs` and `context` that it names.
+    model: a factory, a class or `functools.partial(MLP, width=64)`; its result is any `nn.Module`. It is called with
+    its own numbers, those that a trial sets, and those of the data's `inputs`, `outputs` and `context` that it names.
+    problem: a Problem, or a loss of torch, `nn.CrossEntropyLoss(label_smoothing=0.1)`, of which the mean over each
+    example's elements is taken; None: what the data say, else classification. Raises ValueError.
     """
 
-    def __init__(self, data: Data, model: Callable[..., nn.Module], problem: Problem = CLASSIFICATION) -> None:
-        self.data, self.model, self.problem = data, model, problem
+    def __init__(self, data: Data, model: Callable[..., nn.Module], problem: Any = None) -> None:
+        if isinstance(model, nn.Module):
+            raise ValueError(
+                f"model={type(model).__name__}: this is a model, and every trial needs a new one. Give its class, "
+                "functools.partial(CLASS, ...), or, to start all from these weights, lambda: copy.deepcopy(model)."
+            )
+        usual: Problem = getattr(data, "problem", CLASSIFICATION)
+        self.data, self.model = data, model
+        self.problem = problem if isinstance(problem, Problem) else usual if problem is None else _of(problem, usual)
         self.fingerprint = data.fingerprint
-        self.untrained_loss = problem.untrained_loss(data)
+        known = self.problem.untrained_loss
+        self.untrained_loss = self._fresh_loss() if known is None else known(data)
         self.loss_bound = 10 * self.untrained_loss
 
     def to(self, device: torch.device) -> Self:
@@ -139,6 +181,14 @@ class Supervised:
     def metrics(self, output: Any, target: Tensor) -> dict[str, float]:
         return self.problem.metrics(output, target)
 
+    def _fresh_loss(self) -> float:
+        """The mean size of the loss of an untrained model; 1 where it is 0."""
+        model = self.build(0).eval()
+        inputs_B, target_B = self.fetch("train", 0, torch.arange(min(LOOKED_AT, self.size("train", 0))))
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            loss_B = self.loss(self.forward(model, inputs_B), target_B)
+        return loss_B.double().abs().mean().item() or 1.0
+
     def _known(self, part: str, partition: int) -> None:
         if part not in PARTS:
             raise ValueError(f"part={part}: there is no such part of the data. Choose one of {', '.join(PARTS)}.")
@@ -153,9 +203,29 @@ class Supervised:
         names = [parameter.name for parameter in taken]
         offered = [name for name in OFFERED if name in names and hasattr(self.data, name)]
         arguments = {name: getattr(self.data, name) for name in offered if name not in own} | numbers
-        _refuse_unknown(factory.__name__, taken, own | numbers)
-        _refuse_missing(factory.__name__, taken, own | arguments)
+        name = getattr(factory, "__name__", type(factory).__name__)
+        _refuse_unknown(name, taken, own | numbers)
+        _refuse_missing(name, taken, own | arguments)
         return arguments
+
+
+def _of(loss: Any, usual: Problem) -> Problem:
+    """The problem of minimising a loss of torch, with the usual metrics of these data."""
+    if isinstance(loss, nn.Module) and hasattr(loss, "reduction"):
+        each: Any = copy.deepcopy(loss)
+        each.reduction = "none"
+        return Problem(functools.partial(_mean_of_each, each), usual.metrics)
+    if inspect.isfunction(loss) and "reduction" in inspect.signature(loss).parameters:
+        return Problem(functools.partial(_mean_of_each, functools.partial(loss, reduction="none")), usual.metrics)
+    if callable(loss):
+        return Problem(loss, usual.metrics)
+    raise ValueError(f"problem={loss!r}: neither a Problem nor a loss. Give a function (output_B, target_B) -> [B].")
+
+
+def _mean_of_each(loss: Callable[[Any, Tensor], Tensor], output_B: Any, target_B: Tensor) -> Tensor:
+    if isinstance(loss, nn.Module):
+        loss.to(target_B.device)  # weights of classes
+    return loss(output_B, target_B).reshape(len(target_B), -1).mean(1)
 
 
 def _refuse_unknown(model: str, taken: Sequence[inspect.Parameter], given: dict[str, Any]) -> None:

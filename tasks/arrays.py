@@ -1,0 +1,175 @@
+"""Examples in memory: one's own arrays or tensors, split into the three parts."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .problems import CLASSIFICATION, REGRESSION, Problem
+
+Pair = tuple[Any, Any]
+Parts = dict[str, tuple[Tensor, Tensor]]
+
+
+class Arrays:
+    """Inputs X [N, ...] and targets y [N, ...] as a data set: NumPy arrays, tensors, tables, lists of numbers.
+
+    valid, test: a fraction of the N examples, drawn at random by split_seed, or examples of your own, (X, y): give
+    these where examples depend on each other (time, patients, speakers) or a class is rare. test may be 0: nothing
+    that looks at the test part can then be asked for.
+
+    Whole and true/false targets are classes from 0 (cross-entropy, accuracy), other numbers a regression (squared
+    error, mean absolute error and R2); targets of more than one dimension are one loss for each example, the mean.
+    Floats become float32, whole numbers int64. Nothing is scaled. name: what sweeps of these data are called by.
+
+    A model's constructor that names `inputs` is given the features of an example (of whole numbers: the size of the
+    vocabulary), one that names `outputs` the classes or the columns of y. Raises ValueError.
+    """
+
+    partitions = 1
+
+    def __init__(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        valid: float | Pair = 0.2,
+        test: float | Pair = 0.2,
+        split_seed: int = 0,
+        name: str = "arrays",
+    ) -> None:
+        whole_set = _pair("X, y", (X, y))
+        given: Parts = {}
+        shares: dict[str, float] = {}
+        for part, value in (("valid", valid), ("test", test)):
+            if isinstance(value, tuple | list) and len(value) == 2:
+                given[part] = _pair(part, (value[0], value[1]))
+            else:
+                shares[part] = _share(part, value)
+        self._parts: Parts = {**_split(whole_set, shares, split_seed), **given}
+        self.name = name
+        self.problem: Problem = REGRESSION if whole_set[1].is_floating_point() else CLASSIFICATION
+        for part, pair in given.items():
+            _check_alike(part, pair, whole_set)
+        self.inputs, self.outputs = _sizes(list(self._parts.values()))
+        if not whole_set[0].is_floating_point() and whole_set[0].dim() > 1:
+            self.context = whole_set[0].shape[1]
+        self.fingerprint = _fingerprint(self._parts)
+
+    def to(self, device: torch.device) -> Self:
+        placed = copy.copy(self)
+        placed._parts = {part: (x.to(device), y.to(device)) for part, (x, y) in self._parts.items()}
+        return placed
+
+    def size(self, part: str, partition: int) -> int:
+        return len(self._parts[part][1])
+
+    def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = self._parts[part]
+        return x[index_B], y[index_B]
+
+
+# --- one pair ---------------------------------------------------------------------------------------
+
+
+def _pair(what: str, pair: Pair) -> tuple[Tensor, Tensor]:
+    """Both as tensors on the CPU, equally long, finite."""
+    x, y = (_tensor(f"{what}: {side}", array) for side, array in zip(("X", "y"), pair, strict=True))
+    if len(x) != len(y) or len(x) == 0:
+        raise ValueError(f"{what}: X has {len(x)} examples, y has {len(y)}. Give each example its target.")
+    if not y.is_floating_point() and int(y.min()) < 0:
+        raise ValueError(
+            f"{what}: y has the class {int(y.min())}. Number the classes from 0: np.unique(y, return_inverse=True)[1]."
+        )
+    return x, y
+
+
+def _tensor(what: str, array: Any) -> Tensor:
+    own = isinstance(array, Tensor) and not array.is_complex()
+    # A copy, so that what a person does to the array later changes nothing.
+    tensor = array.detach().cpu().clone() if own else torch.from_numpy(_numbers(what, array))
+    if tensor.dim() == 0:
+        raise ValueError(f"{what} is one number. Give an array, one row for each example.")
+    if not tensor.is_floating_point():
+        is_input = what.endswith("X")
+        return tensor.float() if is_input and tensor.dtype == torch.bool else tensor.long()
+    if not bool(tensor.isfinite().all()):
+        bad = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).sum())
+        raise ValueError(f"{what} has NaN or infinity in {bad} of {len(tensor)} examples. Fill in or leave these out.")
+    return tensor.float().contiguous()
+
+
+def _numbers(what: str, array: Any) -> NDArray[Any]:
+    numbers = np.array(array)
+    if numbers.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{what} is not made of numbers ({numbers.dtype}). Names of classes: np.unique(y, return_inverse=True)[1]."
+        )
+    return numbers.astype(np.float64 if numbers.dtype.kind == "f" else np.int64 if numbers.dtype.kind != "b" else bool)
+
+
+def _check_alike(part: str, pair: tuple[Tensor, Tensor], whole_set: tuple[Tensor, Tensor]) -> None:
+    for side, own, other in zip(("X", "y"), pair, whole_set, strict=True):
+        if own.shape[1:] != other.shape[1:] or own.dtype != other.dtype:
+            raise ValueError(
+                f"{part}: its {side} has rows {_row(own)}, that of the training part {_row(other)}. Make them alike."
+            )
+
+
+def _row(rows: Tensor) -> str:
+    return f"{str(rows.dtype).removeprefix('torch.')} {list(rows.shape[1:])}"
+
+
+# --- the parts --------------------------------------------------------------------------------------
+
+
+def _share(part: str, value: Any) -> float:
+    least = "above 0" if part == "valid" else "0 or more"
+    fits = isinstance(value, int | float) and 0 <= value < 1 and not (part == "valid" and value == 0)
+    if not fits or isinstance(value, bool):
+        raise ValueError(f"{part}={value}: not a part of the examples. Choose a fraction {least}, or give (X, y).")
+    return float(value)
+
+
+def _split(pair: tuple[Tensor, Tensor], shares: dict[str, float], seed: int) -> Parts:
+    """The examples that are not given apart, at random: validation and test first, the rest for training."""
+    count = len(pair[1])
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
+    parts: Parts = {}
+    first = 0
+    for part, share in shares.items():
+        size = round(share * count)
+        if share and not size:
+            raise ValueError(f"{part}={share}: none of {count} examples. Raise it, or give (X, y).")
+        index = order[first : first + size].sort().values
+        parts[part], first = (pair[0][index], pair[1][index]), first + size
+    if first >= count:
+        raise ValueError(
+            f"valid={shares.get('valid')}, test={shares.get('test')}: nothing is left to train on. Lower them."
+        )
+    index = order[first:].sort().values
+    return {"train": (pair[0][index], pair[1][index]), **parts}
+
+
+def _sizes(parts: list[tuple[Tensor, Tensor]]) -> tuple[int, int]:
+    """inputs and outputs, over all parts."""
+    x, y = parts[0]
+    inputs = x[0].numel() if x.is_floating_point() else 1 + max(int(x.max()) for x, _ in parts if len(x))
+    if y.is_floating_point():
+        return inputs, 1 if y.dim() == 1 else y[0].numel()
+    return inputs, max(2, 1 + max(int(y.max()) for _, y in parts if len(y)))
+
+
+def _fingerprint(parts: Parts) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in sorted(parts):
+        for tensor in parts[part]:
+            digest.update(f"{part} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,194 @@
+"""Arrays: one's own examples become data; what cannot be used is told."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sweeper.tasks import Arrays, Supervised
+from sweeper.tasks.problems import CLASSIFICATION, REGRESSION, Problem, errors, squared_error
+from torch import nn
+from torch.nn import functional
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 3))
+CLASSES = np.arange(50) % 4
+VALUES = X @ [1.0, -2.0, 0.5] + 7
+
+
+class Net(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+def each_cross_entropy(output_B, target_B):
+    return functional.cross_entropy(output_B, target_B, reduction="none")
+
+
+def every(data, part):
+    return data.fetch(part, 0, torch.arange(data.size(part, 0)))
+
+
+def test_each_example_is_in_one_part_with_its_target():
+    data = Arrays(X, CLASSES, valid=0.1, test=0.3)
+    assert [data.size(part, 0) for part in ("train", "valid", "test")] == [30, 5, 15]
+    rows = {tuple(row): label for row, label in zip(X.astype(np.float32).tolist(), CLASSES, strict=True)}
+    seen = [(x, y) for part in ("train", "valid", "test") for x, y in zip(*every(data, part), strict=True)]
+    assert {tuple(x.tolist()): int(y) for x, y in seen} == rows
+    assert (data.inputs, data.outputs, data.problem) == (3, 4, CLASSIFICATION)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (X, CLASSES),
+        (torch.tensor(X), torch.tensor(CLASSES)),
+        (X.tolist(), CLASSES.tolist()),
+        (pd.DataFrame(X), pd.Series(CLASSES)),
+        (X.astype(np.float32), CLASSES.astype(np.uint8)),
+        (torch.tensor(X, dtype=torch.float32, requires_grad=True), torch.tensor(CLASSES, dtype=torch.int32)),
+    ],
+    ids=["numpy", "torch", "lists", "pandas", "small", "grad"],
+)
+def test_every_kind_of_array_gives_the_same_data(x, y):
+    assert Arrays(x, y).fingerprint == Arrays(X, CLASSES).fingerprint
+
+
+def test_the_fingerprint_is_the_examples_and_their_split():
+    changed = X.copy()
+    changed[7, 1] += 1e-3
+    prints = [
+        Arrays(X, CLASSES).fingerprint,
+        Arrays(changed, CLASSES).fingerprint,
+        Arrays(X, (CLASSES + 1) % 4).fingerprint,
+        Arrays(X, CLASSES, split_seed=1).fingerprint,
+        Arrays(X, CLASSES, valid=0.1).fingerprint,
+        Arrays(X.reshape(50, 3, 1), CLASSES).fingerprint,
+    ]
+    assert len(set(prints)) == len(prints)
+
+
+def test_what_happens_to_the_array_later_changes_nothing():
+    x, own = torch.tensor(X, dtype=torch.float32), torch.tensor(X[:5], dtype=torch.float32)
+    data = Arrays(x, CLASSES, valid=(own, CLASSES[:5]))
+    before = every(data, "valid")[0].clone()
+    own.zero_()
+    x.zero_()
+    assert torch.equal(every(data, "valid")[0], before)
+    assert every(data, "train")[0].abs().sum() > 0
+
+
+def test_parts_of_ones_own_are_kept_as_they_are():
+    data = Arrays(X[:30], CLASSES[:30], valid=(X[30:40], CLASSES[30:40]), test=(X[40:], CLASSES[40:]))
+    assert every(data, "valid")[1].tolist() == CLASSES[30:40].tolist()
+    assert every(data, "train")[1].tolist() == CLASSES[:30].tolist()
+    without_test = Arrays(X, CLASSES, test=0)
+    assert without_test.size("test", 0) == 0
+    assert without_test.size("train", 0) == 40
+
+
+def test_numbers_are_a_regression():
+    task = Supervised(Arrays(X, VALUES), Net)
+    inputs, target = every(task.data, "train")
+    assert task.problem is REGRESSION
+    assert task.data.outputs == 1
+    assert task.untrained_loss == pytest.approx(target.double().square().mean().item())
+    output = task.forward(task.build(0), inputs)
+    assert output.shape == (30, 1)
+    torch.testing.assert_close(task.loss(output, target), (output[:, 0] - target) ** 2)
+    perfect = task.metrics(target[:, None], target)
+    assert perfect == {"mae": 0.0, "r2": 1.0}
+    assert task.metrics(torch.full((30, 1), float(target.mean())), target)["r2"] == pytest.approx(0, abs=1e-6)
+
+
+def test_errors_agree_with_scikit_learn():
+    from sklearn.metrics import mean_absolute_error, r2_score
+
+    output = VALUES + RNG.normal(size=50)
+    got = errors(torch.tensor(output), torch.tensor(VALUES))
+    assert got["mae"] == pytest.approx(mean_absolute_error(VALUES, output))
+    assert got["r2"] == pytest.approx(r2_score(VALUES, output))
+    assert math.isnan(errors(torch.zeros(3), torch.ones(3))["r2"])
+
+
+def test_several_columns_are_one_loss_for_each_example():
+    task = Supervised(Arrays(X, np.stack([VALUES, VALUES**2], 1)), Net)
+    assert task.data.outputs == 2
+    inputs, target = every(task.data, "valid")
+    assert task.loss(task.forward(task.build(0), inputs), target).shape == (10,)
+    with pytest.raises(ValueError, match=r"outputs of shape \[4, 3\] for targets of shape \[4\]"):
+        squared_error(torch.zeros(4, 3), torch.zeros(4))
+
+
+def test_whole_numbers_are_symbols_of_a_vocabulary():
+    symbols = RNG.integers(0, 9, size=(40, 6))
+    symbols[0, 0] = 8
+    data = Arrays(symbols, symbols[:, -1])
+    assert (data.inputs, data.context) == (9, 6)
+    assert every(data, "train")[0].dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("loss", "reference"),
+    [
+        (nn.CrossEntropyLoss(label_smoothing=0.1), lambda o, t: functional.cross_entropy(o, t, label_smoothing=0.1)),
+        (functional.cross_entropy, functional.cross_entropy),
+        (each_cross_entropy, functional.cross_entropy),
+        (
+            Problem(each_cross_entropy, lambda o, t: {}),
+            functional.cross_entropy,
+        ),
+    ],
+    ids=["module", "function", "own", "problem"],
+)
+def test_a_loss_of_torch_is_taken_example_by_example(loss, reference):
+    task = Supervised(Arrays(X, CLASSES), Net, loss)
+    inputs, target = every(task.data, "train")
+    output = task.forward(task.build(0), inputs)
+    loss_B = task.loss(output, target)
+    assert loss_B.shape == (30,)
+    torch.testing.assert_close(loss_B.mean(), reference(output, target))
+    assert task.untrained_loss == pytest.approx(loss_B.mean().item())
+
+
+def test_the_given_loss_is_left_as_it_was():
+    loss = nn.SmoothL1Loss()
+    task = Supervised(Arrays(X, np.stack([VALUES, VALUES], 1)), Net, loss)
+    inputs, target = every(task.data, "train")
+    assert task.loss(task.forward(task.build(0), inputs), target).shape == (30,)
+    assert loss.reduction == "mean"
+
+
+WRONG = {
+    "lengths": ({"X": X[:-1]}, r"X, y: X has 49 examples, y has 50"),
+    "nan": ({"X": np.where(X > 2, np.nan, X)}, r"X, y: X has NaN or infinity in \d+ of 50 examples"),
+    "text": ({"y": np.array(["a", "b"] * 25)}, r"y is not made of numbers .* np.unique"),
+    "negative": ({"y": CLASSES - 1}, "has the class -1. Number the classes from 0"),
+    "share": ({"valid": 0}, "valid=0: not a part of the examples. Choose a fraction above 0"),
+    "large": ({"valid": 0.6, "test": 0.4}, "valid=0.6, test=0.4: nothing is left to train on"),
+    "small": ({"valid": 0.001}, "valid=0.001: none of 50 examples"),
+    "unlike": ({"valid": (X[:, :2], CLASSES)}, r"valid: its X has rows float32 \[2\], .* float32 \[3\]"),
+    "kinds": ({"test": (X, VALUES)}, "test: its y has rows float32"),
+    "scalar": ({"X": 3.0}, "X is one number"),
+}
+
+
+@pytest.mark.parametrize(("given", "told"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_used_is_told(given, told):
+    with pytest.raises(ValueError, match=told):
+        Arrays(**{"X": X, "y": CLASSES, **given})
+
+
+def test_a_model_that_is_made_already_is_refused():
+    with pytest.raises(ValueError, match=r"model=Net: this is a model, .* lambda: copy.deepcopy\(model\)"):
+        Supervised(Arrays(X, CLASSES), Net(3, 4))
+
+
+def test_a_loss_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="neither a Problem nor a loss"):
+        Supervised(Arrays(X, CLASSES), Net, "mse")
