@@ -12,8 +12,8 @@ import functools
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -97,11 +97,11 @@ def _rotated(place: Any, word: Any, length: Any) -> Any:
 # --- dropout ----------------------------------------------------------------------------------------
 
 
-def kept(key: int, probability: float, rows: int, elements: int, device: torch.device) -> Tensor:
-    """Which of the elements dropout keeps: bool [rows, elements], each dropped with that probability (to 2^-32)."""
+def kept(key: Any, threshold: Any, rows: int, elements: int, device: torch.device) -> Tensor:
+    """Which of the elements dropout keeps: bool [rows, elements], each dropped with probability threshold / 2^32."""
     row, element = _hashed(rows, device), _hashed(elements, device)
     word: Tensor = mix((row ^ key)[:, None] + element & MASK)
-    return word >= round(probability * 2**32)
+    return word >= threshold
 
 
 @functools.lru_cache(maxsize=64)
@@ -111,13 +111,61 @@ def _hashed(count: int, device: torch.device) -> Tensor:
     return word
 
 
+class Counts(Protocol):
+    """What dropout layers count by. A layer is its number in the model; p the fraction that it drops."""
+
+    def key(self, layer: int) -> Any:
+        """The key of this use of the layer: an int, or an int64 tensor [1]."""
+        ...
+
+    def threshold(self, layer: int, p: float) -> Any:
+        """Elements whose hash is at least this are kept."""
+        ...
+
+    def scale(self, layer: int, p: float) -> Any:
+        """What the kept elements are multiplied by."""
+        ...
+
+    def never_drops(self, layer: int, p: float) -> bool: ...
+
+
 @dataclass
 class Clock:
-    """Which update a model is at: what its dropout layers count by. `backward`: its forward pass is over."""
+    """Which update a model is at. `backward`: its forward pass is over."""
 
     seed: int
     step: int = 0
     backward: bool = False
+    _counted: int = -1
+    _calls: dict[int, int] = field(default_factory=dict)
+
+    def key(self, layer: int) -> int:
+        key: int = key_of(self.seed, DROPOUT, self.step, layer, self._call(layer))
+        return key
+
+    def threshold(self, layer: int, p: float) -> int:
+        return round(p * 2**32)
+
+    def scale(self, layer: int, p: float) -> float:
+        return 0.0 if p == 1 else 1 / (1 - p)
+
+    def never_drops(self, layer: int, p: float) -> bool:
+        return p == 0
+
+    def _call(self, layer: int) -> int:
+        """How often the layer was used before in this update; the same again where checkpointing repeats a use."""
+        if self.backward:
+            if self._calls.get(layer, 0) > 1:
+                raise RuntimeError(
+                    "a dropout layer used more than once in a forward pass cannot be recomputed in the backward pass "
+                    "(torch.utils.checkpoint): give each use a layer of its own"
+                )
+            return 0
+        if self._counted != self.step:
+            self._counted, self._calls = self.step, {}
+        call = self._calls.get(layer, 0)
+        self._calls[layer] = call + 1
+        return call
 
 
 CHANNELS: dict[type[nn.Module], int] = {nn.Dropout1d: 2, nn.Dropout2d: 3, nn.Dropout3d: 4}  # dimensions of one example
@@ -131,23 +179,22 @@ class CountedDropout(nn.Module):
     call: how often the layer was used before in the same update. Reads `p` at each use, as torch does.
     """
 
-    def __init__(self, dropout: nn.Module, clock: Clock, layer: int) -> None:
+    def __init__(self, dropout: nn.Module, clock: Counts, layer: int) -> None:
         super().__init__()
         self.kind, self.clock, self.layer = type(dropout), clock, layer
         self.p: float = dropout.p  # type: ignore[assignment] # a float on every class of REPLACED
         self.inplace = bool(dropout.inplace)
         self.training = dropout.training
-        self._step, self._calls = -1, 0
 
     def extra_repr(self) -> str:
         return f"{self.kind.__name__}, p={self.p}, layer={self.layer}"
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
+        if not self.training or self.clock.never_drops(self.layer, self.p):
             return input
         mask = self._mask(input).to(input.dtype)
         if self.kind not in ALPHA:
-            mask.mul_(0.0 if self.p == 1 else 1 / (1 - self.p))
+            mask.mul_(self.clock.scale(self.layer, self.p))
             return input.mul_(mask) if self.inplace else input * mask
         if self.p == 1:
             return input * 0
@@ -160,8 +207,8 @@ class CountedDropout(nn.Module):
         shape = self._mask_shape(input)
         rows = shape[0] if shape else 1
         elements = math.prod(shape[1:])
-        key = key_of(self.clock.seed, DROPOUT, self.clock.step, self.layer, self._call())
-        return kept(key, self.p, rows, elements, input.device).view(shape)
+        key, threshold = self.clock.key(self.layer), self.clock.threshold(self.layer, self.p)
+        return kept(key, threshold, rows, elements, input.device).view(shape)
 
     def _mask_shape(self, input: Tensor) -> tuple[int, ...]:
         """Of each element, or of each channel; torch's rule says which inputs are one example without a batch."""
@@ -171,20 +218,6 @@ class CountedDropout(nn.Module):
         unbatched = input.dim() == CHANNELS.get(self.kind) and self.kind is not nn.Dropout2d
         leading = 1 if unbatched else 2
         return shape[:leading] + (1,) * (len(shape) - leading)
-
-    def _call(self) -> int:
-        """The number of this use within the update; the same again where a checkpointed forward pass is repeated."""
-        if self.clock.backward:
-            if self._calls > 1:
-                raise RuntimeError(
-                    "a dropout layer used more than once in a forward pass cannot be recomputed in the backward pass "
-                    "(torch.utils.checkpoint): give each use a layer of its own"
-                )
-            return 0
-        if self._step != self.clock.step:
-            self._step, self._calls = self.clock.step, 0
-        self._calls += 1
-        return self._calls - 1
 
 
 def count_dropout(model: nn.Module, clock: Clock) -> nn.Module:

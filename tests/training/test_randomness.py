@@ -157,8 +157,8 @@ def test_masks_are_independent_in_rows_columns_steps_layers_and_calls() -> None:
 
 def test_an_element_keeps_its_mask_whatever_the_size_of_the_batch() -> None:
     assert torch.equal(layer()(torch.ones(8, 6))[:3], layer()(torch.ones(3, 6)))
-    numbers = kept(key_of(1), 0.5, 4, 6, CPU)
-    assert torch.equal(kept(key_of(1), 0.5, 9, 6, CPU)[:4], numbers)
+    numbers = kept(key_of(1), 2**31, 4, 6, CPU)
+    assert torch.equal(kept(key_of(1), 2**31, 9, 6, CPU)[:4], numbers)
 
 
 @pytest.mark.parametrize("kind", [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout])
