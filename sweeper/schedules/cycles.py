@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.schedules.clock import affine, half_cosine, progress, whole_updates
+from sweeper.schedules.clock import affine, half_cosine, progress, raised, whole_updates
 from sweeper.schedules.lengths import CycleFit, cycle_position, wave_count
 from sweeper.schedules.numbers import AtLeastOne, BelowOne, End, Floor, OpenFraction, Positive, PositiveFraction
 from sweeper.schedules.phases import Anneal, anneal_between, onecycle_points
@@ -99,7 +99,7 @@ def clr(
     index_LS, x_LS, _ = cycle_position(tau_LS, decay_steps_L, cycle, 1.0, cycle_fit)
     height_LS = np.where(x_LS <= up_share, x_LS / up_share, (1.0 - x_LS) / (1.0 - up_share))
     worn_LS = index_LS if scale_mode == "cycle" else tau_LS / decay_steps_L
-    g_LS: Floats = base_factor + (1.0 - base_factor) * height_LS * np.asarray(decay) ** worn_LS
+    g_LS: Floats = base_factor + (1.0 - base_factor) * height_LS * raised(decay, worn_LS)
     return g_LS
 
 
@@ -146,8 +146,7 @@ def range_test(
     tau_LS: Updates, decay_steps_L: Updates, *, start_factor: PositiveFraction = 1e-8, end: End = "open"
 ) -> Floats:
     """start_factor^(1-u): the same factor up at every update, the LR range test (arXiv 1506.01186, fastai's sweep)."""
-    g_LS: Floats = np.asarray(start_factor) ** (1.0 - progress(tau_LS, decay_steps_L, end))
-    return g_LS
+    return raised(start_factor, 1.0 - progress(tau_LS, decay_steps_L, end))
 
 
 def onecycle(
@@ -175,5 +174,5 @@ def onecycle(
 
 def _restarted(index_LS: Floats, shape_LS: Floats, decay: PositiveFraction, end_factor: Floor) -> Floats:
     """f + (gamma^i - f) s, with s from 1 to 0 in each cycle i."""
-    g_LS: Floats = end_factor + (np.asarray(decay) ** index_LS - end_factor) * shape_LS
+    g_LS: Floats = end_factor + (raised(decay, index_LS) - end_factor) * shape_LS
     return g_LS

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.schedules.clock import affine, half_cosine, last_update, progress, whole_updates
+from sweeper.schedules.clock import affine, half_cosine, last_update, progress, raised, whole_updates
 from sweeper.schedules.numbers import (
     AtLeastOne,
     AtLeastZero,
@@ -54,14 +54,14 @@ def polynomial(
     tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, power: Positive = 2.0, end: End = "open"
 ) -> Floats:
     """A((1-u)^p), decay = f = final / peak, power = p."""
-    return affine(decay, (1.0 - progress(tau_LS, decay_steps_L, end)) ** np.asarray(power))
+    return affine(decay, raised(1.0 - progress(tau_LS, decay_steps_L, end), power))
 
 
 def cosine_exponent(
     tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, exponent: Positive = 2.0, end: End = "open"
 ) -> Floats:
     """A(c(u)^q), decay = f = final / peak, exponent = q: optax's cosine_decay_schedule."""
-    return affine(decay, half_cosine(progress(tau_LS, decay_steps_L, end)) ** np.asarray(exponent))
+    return affine(decay, raised(half_cosine(progress(tau_LS, decay_steps_L, end)), exponent))
 
 
 def cosine_power(
@@ -91,8 +91,8 @@ def k_decay(
 
     k > 1 stays high longer and falls later.
     """
-    bent_LS = progress(tau_LS, decay_steps_L, end) ** np.asarray(k)
-    return affine(decay, half_cosine(bent_LS) if shape == "cosine" else (1.0 - bent_LS) ** np.asarray(power))
+    bent_LS = raised(progress(tau_LS, decay_steps_L, end), k)
+    return affine(decay, half_cosine(bent_LS) if shape == "cosine" else raised(1.0 - bent_LS, power))
 
 
 def rex(tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, d: BelowOne = 0.5, end: End = "open") -> Floats:
@@ -154,21 +154,20 @@ def power(
     """
     u_LS, log_L = progress(tau_LS, decay_steps_L, end), -np.log(np.asarray(decay)) / exponent
     with np.errstate(divide="ignore"):  # log 0 at u = 0 and u = 1 is the right limit
-        g_LS: Floats = np.exp(-exponent * np.logaddexp(np.log1p(-u_LS), log_L + np.log(u_LS)))
+        log_LS = np.maximum(np.logaddexp(np.log1p(-u_LS), log_L + np.log(u_LS)), 0.0)  # its last bit may be below 0
+    g_LS: Floats = np.exp(-exponent * log_LS)
     return g_LS
 
 
 def exponential(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFloor = 0.01, end: End = "open") -> Floats:
     """f^u, decay = f = final / peak: the same factor f^(1/D) at every update."""
-    g_LS: Floats = np.asarray(decay) ** progress(tau_LS, decay_steps_L, end)
-    return g_LS
+    return raised(decay, progress(tau_LS, decay_steps_L, end))
 
 
 def step(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFraction = 0.1, cycle: Positive = 1 / 3) -> Floats:
     """gamma^floor(tau/S), decay = gamma the factor of each drop, cycle = S/D the distance of the drops."""
     drops_LS = tau_LS // whole_updates(cycle, decay_steps_L)
-    g_LS: Floats = np.asarray(decay) ** drops_LS.astype(np.float64)
-    return g_LS
+    return raised(decay, drops_LS)
 
 
 def multistep(
@@ -176,8 +175,7 @@ def multistep(
 ) -> Floats:
     """gamma^n, n the number of milestones at or before tau, decay = gamma; milestones as fractions of D."""
     drops_LS = sum(tau_LS >= whole_updates(milestone, decay_steps_L) for milestone in milestones)
-    g_LS: Floats = np.asarray(decay) ** np.asarray(drops_LS, dtype=np.float64)
-    return g_LS
+    return raised(decay, drops_LS)
 
 
 def knots(
@@ -229,7 +227,7 @@ def power_wsd(
 
     exponent = a; timescale = ts as a fraction of the run's updates, at most D. The rest, and k(v), as in wsd.
     """
-    stable_LS = (1.0 + tau_LS / (timescale * decay_steps_L)) ** -np.asarray(exponent)
+    stable_LS = raised(1.0 + tau_LS / (timescale * decay_steps_L), -np.asarray(exponent))
     v_LS = _cooldown_progress(tau_LS, decay_steps_L, cooldown, end)
     k_LS = _cooled(v_LS, cooldown_shape, cooldown_power, cooldown_ratio)
     g_LS: Floats = decay + (np.maximum(stable_LS, decay) - decay) * k_LS
@@ -266,7 +264,7 @@ def _cooled(v_LS: Floats, shape: CooldownShape, power: Positive, ratio: OpenFrac
     if shape == "cosine":
         return half_cosine(v_LS)
     if shape == "exponential":
-        k_LS: Floats = (ratio**v_LS - ratio) / (1.0 - ratio)
+        k_LS: Floats = (raised(ratio, v_LS) - ratio) / (1.0 - ratio)
         return k_LS
     exponent = {"linear": 1.0, "1-sqrt": 0.5, "power": power}[shape]
-    return 1.0 - np.asarray(v_LS**exponent)
+    return 1.0 - raised(v_LS, exponent)

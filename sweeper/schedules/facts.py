@@ -15,14 +15,14 @@ from sweeper.types import Family, Value
 ENDS_HIGH = 0.1  # a trial that ends further above its floor, as a fraction of its peak, is marked in every table
 
 
-def height_at_end(family: Family, params: Mapping[str, Value], steps: int) -> float:
+def height_at_end(family: Family, params: Mapping[str, Value], steps: int, *, epoch: float | None = None) -> float:
     """How far the last LR lies above the trial's floor, as a fraction of its highest LR; > ENDS_HIGH is marked.
 
     The floor is the smallest LR from the peak on; in a family that says which g it means to reach (the number
     annotated Floor: `decay` of cosine, `end_factor` of sgdr) it is at most that one, reached or not. So a cosine
-    cycle cut short in the middle ends half a peak high, while a constant LR ends at its floor.
+    cycle cut short in the middle ends half a peak high, while a constant LR ends at its floor. epoch: as in lr_trace.
     """
-    lr_S = lr_trace(family, params, steps)
+    lr_S = lr_trace(family, params, steps, epoch=epoch)
     peak = int(np.argmax(lr_S))
     floor = float(lr_S[peak:].min())
     numbers = complete(family, params)
@@ -32,7 +32,7 @@ def height_at_end(family: Family, params: Mapping[str, Value], steps: int) -> fl
     return (float(lr_S[-1]) - floor) / float(lr_S[peak])
 
 
-def cycles_run(family: Family, params: Mapping[str, Value], steps: int) -> float | None:
+def cycles_run(family: Family, params: Mapping[str, Value], steps: int, *, epoch: float | None = None) -> float | None:
     """How many cycles (of `step`: distances between drops) the run holds; None for a family without `cycle`.
 
     Whole where they are fitted (cosine_waves: to half a wave); else D/C of the literal length, or with growing
@@ -41,7 +41,7 @@ def cycles_run(family: Family, params: Mapping[str, Value], steps: int) -> float
     numbers = complete(family, params)
     if "cycle" not in numbers:
         return None
-    length = decay_steps(family, params, steps)
+    length = decay_steps(family, params, steps, epoch=epoch)
     cycle, cycle_mult = float(numbers["cycle"]), float(numbers.get("cycle_mult", 1.0))  # type: ignore[arg-type]  # checked
     if family.factor is FACTORS["cosine_waves"]:
         return float(wave_count(cycle, "fitted" if numbers["cycle_fit"] == "fitted" else "free"))

@@ -6,6 +6,9 @@ Every number arrives as a fraction and stays one: a factor knows one clock, the 
 fractions it sees are fractions of decay_steps. Those that a person counts in the run's updates (annotated
 `RunFraction`, as `cooldown`) are rounded here and handed over in that unit. Words (shapes, fits) are plain text,
 shared by all rows of one call to a factor; rows with other words are called apart.
+
+With `epoch`, the updates of an epoch, the schedule runs on the clock of epochs instead: it is computed for as many
+of them as the run begins, fractions are rounded to whole epochs, and each epoch's LR is held through its updates.
 """
 
 from __future__ import annotations
@@ -18,47 +21,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.schedules import warmups
-from sweeper.schedules.clock import whole_updates
+from sweeper.schedules.clock import epochs, whole_updates
 from sweeper.schedules.families import key_of, named, numbers_of, unknown
-from sweeper.schedules.numbers import Parameter, check, parameters
+from sweeper.schedules.numbers import Parameter, check, finite, parameters
 from sweeper.types import Choice, Factor, Family, Floats, InputError, Range, Value
 
 Params = Mapping[str, Value]
 
 
-def lr_trace(family: Family | str, params: Params, steps: int) -> Floats:
+def lr_trace(family: Family | str, params: Params, steps: int, *, epoch: float | None = None) -> Floats:
     """The LR used by each update, float64 [steps]: peak_lr * g.
 
     family: a Family, or the name of a factor, with its default numbers and a prefix warmup of 0. params: peak_lr
     and any other numbers; `warmup`, `cycle`, `cooldown` as fractions (the factors' docstrings say of what).
     Fractions are rounded to whole updates: 0 if x <= 0, else max(1, floor(x steps + 1/2)); a warmup takes at most
-    steps - 1. Raises InputError for an unknown, missing or impossible number, and for steps < 1.
+    steps - 1. epoch: updates of an epoch (examples / batch size, whole or not) through which each LR is held; None:
+    every update has its own. Raises InputError for an unknown, missing or impossible number, and for steps < 1.
     """
-    lr_S: Floats = lr_traces(family, [params], steps)[0]
+    lr_S: Floats = lr_traces(family, [params], steps, epoch=epoch)[0]
     return lr_S
 
 
-def lr_traces(family: Family | str, params: Sequence[Params], steps: int) -> Floats:
+def lr_traces(family: Family | str, params: Sequence[Params], steps: int, *, epoch: float | None = None) -> Floats:
     """The LR traces of many trials, float64 [L, steps]; row i equals lr_trace(family, params[i], steps) bit for bit."""
     family = named(family) if isinstance(family, str) else family
-    lr_LS = np.empty((len(params), _checked(steps)))
+    count, held_S = _clock(steps, epoch)
+    lr_LS = np.empty((len(params), count))
     for rows_L, trials in _alike(family, params):
-        lr_LS[rows_L] = _lr(family, trials, steps)
-    return lr_LS
+        lr_LS[rows_L] = _lr(family, trials, count)
+    return lr_LS if held_S is None else lr_LS[:, held_S]
 
 
-def momentum_trace(family: Family | str, params: Params, steps: int) -> Floats | None:
+def momentum_trace(family: Family | str, params: Params, steps: int, *, epoch: float | None = None) -> Floats | None:
     """The momentum of each update, float64 [steps]; None where the family keeps the optimizer's constant one.
 
-    Through a prefix warmup it stays at its first value.
+    Through a prefix warmup it stays at its first value. epoch: as in lr_trace.
     """
     family = named(family) if isinstance(family, str) else family
     if family.momentum is None:
         return None
     ((_, trials),) = _alike(family, [params])
-    tau_LS, decay_steps_L, _ = _clocks(family, trials, _checked(steps))
-    momentum_S: Floats = _call(family, family.momentum, trials, tau_LS, decay_steps_L, steps)[0]
-    return momentum_S
+    count, held_S = _clock(steps, epoch)
+    tau_LS, decay_steps_L, _ = _clocks(family, trials, count)
+    momentum_S: Floats = _call(family, family.momentum, trials, tau_LS, decay_steps_L, count)[0]
+    return momentum_S if held_S is None else momentum_S[held_S]
 
 
 def complete(family: Family, params: Params) -> dict[str, Value]:
@@ -70,10 +76,10 @@ def complete(family: Family, params: Params) -> dict[str, Value]:
     return {name: _value(family, parameter, params) for name, parameter in known.items()}
 
 
-def decay_steps(family: Family, params: Params, steps: int) -> int:
-    """The updates that the factor runs over: those after a prefix warmup."""
+def decay_steps(family: Family, params: Params, steps: int, *, epoch: float | None = None) -> int:
+    """What the factor runs over: the updates (with `epoch`: the epochs) after a prefix warmup."""
     ((_, trials),) = _alike(family, [params])
-    return int(_clocks(family, trials, _checked(steps))[1][0, 0])
+    return int(_clocks(family, trials, _clock(steps, epoch)[0])[1][0, 0])
 
 
 @dataclass(frozen=True)
@@ -96,10 +102,16 @@ def _value(family: Family, parameter: Parameter, params: Params) -> Value:
     return value
 
 
-def _checked(steps: int) -> int:
+def _clock(steps: int, epoch: float | None) -> tuple[int, NDArray[np.int64] | None]:
+    """How many LRs a run has, and, where they are held through epochs, which of them each update [S] uses."""
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
         raise InputError("steps", steps, "no number of updates", "A run has a whole number of updates, at least 1")
-    return int(steps)
+    if epoch is None:
+        return int(steps), None
+    if finite("epoch", epoch) <= 0:
+        raise InputError("epoch", epoch, "not a number of updates", "Write examples / batch size, above 0, or None")
+    held_S = epochs(int(steps), epoch)
+    return int(held_S[-1]) + 1, held_S
 
 
 def _alike(family: Family, params: Sequence[Params]) -> Iterator[tuple[list[int], _Trials]]:

@@ -61,3 +61,14 @@ def test_a_high_floor_is_no_high_end() -> None:
 )
 def test_cycles_of_a_run(factor: str, numbers: dict[str, Any], cycles: float | None) -> None:
     assert facts(factor, **numbers)[1] == (None if cycles is None else pytest.approx(cycles, rel=1e-14))
+
+
+def test_by_epochs_a_run_has_fewer_lrs_and_ends_higher() -> None:
+    """96 updates are four epochs of 24 or five of 20, each with one LR: three quarters, four fifths of the way down."""
+    built = family("f", {"factor": "linear", "peak_lr": 2.0})
+    assert height_at_end(built, {}, 96) == pytest.approx(1 / 96)
+    assert height_at_end(built, {}, 96, epoch=24) == 0.25
+    assert height_at_end(built, {}, 96, epoch=20) == pytest.approx(0.2)
+    drops = family("f", {"factor": "step", "peak_lr": 2.0, "cycle": 0.1})
+    assert cycles_run(drops, {}, 96) == pytest.approx(9.6)
+    assert cycles_run(drops, {}, 96, epoch=24) == 4.0  # a distance of one epoch at least

@@ -10,9 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.optim.lr_scheduler import ChainedScheduler, ExponentialLR, LinearLR
+from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, ExponentialLR, LinearLR, SequentialLR
 
 from sweeper.schedules import FACTORS, family, lr_trace, lr_traces, momentum_trace
+from sweeper.schedules.clock import epochs
 from sweeper.schedules.families import named, numbers_of
 from sweeper.schedules.numbers import Parameter
 from sweeper.types import InputError
@@ -21,14 +22,16 @@ GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 
 
 def values(parameter: Parameter) -> st.SearchStrategy[Any]:
-    """Anything that the parameter may be, its bounds included where it is closed there."""
+    """Anything that the parameter may be, its bounds included where it is closed there, and round numbers."""
     if parameter.kind == "word":
         return st.sampled_from(parameter.options)
     bounds = parameter.bounds
     low = -5.0 if math.isinf(bounds.low) else bounds.low
     high = low + 5.0 if math.isinf(bounds.high) else bounds.high
     margin = 1e-3 * (high - low)
+    round_numbers = [value for value in (0.0, 0.25, 0.5, 1.0, 2.0, 3.0) if bounds.hold(value)]
     number = st.floats(low + margin * bounds.open_low, high - margin * bounds.open_high)
+    number = number | st.sampled_from(round_numbers or [bounds.high])
     if parameter.kind == "list":
         return st.lists(number, min_size=1, max_size=4).map(tuple)
     return number
@@ -137,6 +140,48 @@ def test_a_factor_runs_on_the_updates_after_the_warmup() -> None:
     cold_S = lr_trace("cosine", {"peak_lr": 1.0, "decay": 0.1}, 80)
     warm_S = lr_trace("cosine", {"peak_lr": 1.0, "decay": 0.1, "warmup": 0.2}, 100)
     np.testing.assert_array_equal(warm_S[20:], cold_S)
+
+
+# --- on the clock of epochs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epoch", [1, 7, 25, 100])
+def test_a_schedule_by_epochs_is_torchs_stepped_once_an_epoch(epoch: int) -> None:
+    """Ten epochs, the last one cut short; two of warmup, then a cosine over eight."""
+    steps = 9 * epoch + 1
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    ramp = LinearLR(optimizer, 1 / 3, 1.0, 2)
+    scheduler = SequentialLR(optimizer, [ramp, CosineAnnealingLR(optimizer, 8, 0.05)], [2])
+    expected_S = []
+    for update in range(steps):
+        if update and update % epoch == 0:
+            scheduler.step()
+        expected_S.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+    lr_S = lr_trace("cosine", {"peak_lr": 0.5, "warmup": 0.2, "decay": 0.1}, steps, epoch=epoch)
+    np.testing.assert_allclose(lr_S, expected_S, rtol=0, atol=1e-12 * 0.5)
+
+
+@given(examples=st.integers(1, 10**7), batch_size=st.integers(1, 4096), steps=st.integers(1, 3000))
+def test_an_update_belongs_to_the_epoch_of_its_first_example(examples: int, batch_size: int, steps: int) -> None:
+    expected_S = [update * batch_size // examples for update in range(steps)]
+    assert epochs(steps, examples / batch_size).tolist() == expected_S
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_every_factor_holds_its_lr_through_an_epoch(name: str) -> None:
+    params: dict[str, Any] = {"peak_lr": 0.5, "warmup": 0.2}
+    by_epochs_E = lr_trace(name, params, 12)
+    lr_S = lr_trace(name, params, 110, epoch=9.5)  # updates 0-9, 10-18, 19-28, ...; the twelfth from 105 on
+    np.testing.assert_array_equal(lr_S, by_epochs_E[epochs(110, 9.5)])
+    assert [np.count_nonzero(epochs(110, 9.5) == e) for e in range(12)] == [10, 9] * 5 + [10, 5]
+    np.testing.assert_array_equal(lr_traces(name, [params] * 2, 110, epoch=9.5), np.stack([lr_S] * 2))
+
+
+@pytest.mark.parametrize("epoch", [0, -1.0, math.inf, math.nan, "7", True])
+def test_an_epoch_is_a_number_of_updates(epoch: Any) -> None:
+    with pytest.raises(InputError, match="epoch"):
+        lr_trace("cosine", {"peak_lr": 1.0}, 10, epoch=epoch)
 
 
 def test_a_family_fixes_what_it_does_not_search_and_a_trial_may_say_otherwise() -> None:
