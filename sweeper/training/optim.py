@@ -74,6 +74,14 @@ def options_of(hparams: Mapping[str, Value], owner: str) -> dict[str, Value]:
     return {key.removeprefix(prefix): value for key, value in hparams.items() if key.startswith(prefix)}
 
 
+def all_options(config: Config, hparams: Mapping[str, Value]) -> dict[str, Any]:
+    """Every option but lr: the optimizer's own default, or the configured value, or a trial's before both."""
+    parameters = list(inspect.signature(_target(config)).parameters.values())[1:]
+    named = [parameter for parameter in parameters if parameter.default is not parameter.empty]
+    defaults = {parameter.name: parameter.default for parameter in named if parameter.name != "lr"}
+    return {**defaults, **_own_options(config), **options_of(hparams, "optimizer")}
+
+
 def _target(config: Config) -> Callable[..., Optimizer]:
     path = config.get("_target_")
     if not isinstance(path, str) or "." not in path:
