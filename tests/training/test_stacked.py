@@ -124,8 +124,8 @@ def gradient_of(weight: Tensor, step: int) -> Tensor:
 
 
 def lr_of(lane: int) -> Floats:
-    """Up, down, and nothing for a while in its midst and at its end."""
-    lr_S = 0.02 / (1 + lane) * np.sin(np.linspace(0.01, 3.1, STEPS)) ** 2
+    """High at once, down, up, and nothing for a while in its midst and at its end."""
+    lr_S = 0.02 / (1 + lane) * np.cos(np.linspace(0.1, 3.1, STEPS)) ** 2
     lr_S[100:110] = lr_S[-5:] = 0
     return lr_S
 
