@@ -83,6 +83,7 @@ def sweep(
         spool.send(
             uri=tracking["uri"], experiment=chosen or home.name, sweep_id=home.read()["id"], named=chosen is not None
         )
+        _introduce(plan, spool)
         ends = _Ends(plan.search["timeout"])
         with closing(built):
             finished = _train(plan, home, search, built, spool, ends, plain)
@@ -112,6 +113,15 @@ def _train(
             checkpoint=home.checkpoint,
             stop=ends.stop,
             due=_every(CHECKPOINT_SECONDS),
+        )
+
+
+def _introduce(plan: Plan, spool: Spool) -> None:
+    """What is asked of each study, for the tracking."""
+    metric, direction = plan.objective["metric"], plan.objective["direction"]
+    for study in plan.studies:
+        spool.introduce(
+            study.name, study.family.name, metric=metric, direction=direction, searched=tuple(study.axes.searched)
         )
 
 

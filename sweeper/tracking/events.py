@@ -24,6 +24,7 @@ from sweeper.types import Ending, Floats, Job, Report, TrialId, Value
 Event = dict[str, Any]
 
 EVENTS = "events.jsonl"
+METRIC, DIRECTION, SEARCHED = "objective.metric", "objective.direction", "study.searched"  # tags that describe a study
 MARK = b'{"e":"mark",'
 TAIL_BYTES = 1 << 16
 

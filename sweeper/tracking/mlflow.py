@@ -25,6 +25,7 @@ log = logging.getLogger("sweeper")
 SOURCE = {"mlflow.source.name": "sweeper", "mlflow.source.type": "LOCAL"}
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else its plain address opens a page on GenAI traces
 RUNS_A_PAGE = 1000
+REFUSALS = ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "UNAUTHENTICATED")
 LONGEST_TAG = 8000
 LONGEST_PARAM = 6000
 MIGRATION_QUIET_SECONDS = 5.0
@@ -67,6 +68,19 @@ class Store:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             self._explain(rows, error)
+
+    def experiment_tags(self) -> dict[str, str]:
+        """The experiment's tags."""
+        return dict(self._client.get_experiment(self.experiment_id).tags)
+
+    def tag_experiment(self, key: str, value: str) -> None:
+        """A tag of the experiment. Raises RefusedError where this MLflow does not let us, or not this one."""
+        try:
+            self._client.set_experiment_tag(self.experiment_id, key, value)
+        except MlflowException as error:
+            if error.error_code not in REFUSALS:
+                raise
+            raise RefusedError(f"{key}: {error.message}") from error
 
     def _fill(self, run_id: str, rows: Rows, folder: Path) -> None:
         metrics = [Metric(point.key, point.value, point.t, point.step) for point in rows.metrics]

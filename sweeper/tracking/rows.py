@@ -18,9 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sweeper.tracking.events import Event, decode
+from sweeper.tracking import ranks
+from sweeper.tracking.events import DIRECTION, METRIC, SEARCHED, Event, decode
+from sweeper.tracking.names import colour, run_name
+from sweeper.tracking.saved_view import Shown
 from sweeper.tracking.thinning import MOST_POINTS, Indices, by_shape, evenly, strided
-from sweeper.types import Floats
+from sweeper.types import Direction, Floats
 
 LR = "lr/group0"
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
@@ -87,13 +90,25 @@ class _Trial:
 
 @dataclass
 class _Study:
-    """What a study's summary run has been told so far."""
+    """What a study's summary run has been told so far, and how its trials rank."""
 
     open: int = 0
+    ranking: ranks.Ranking = field(default_factory=ranks.Ranking)
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def direction(self) -> Direction | None:
+        """Which objective is better, once the sweep has said it."""
+        word = self.tags.get(DIRECTION)
+        return "maximize" if word == "maximize" else "minimize" if word == "minimize" else None
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The searched numbers, as far as the sweep has said them."""
+        return tuple(self.tags.get(SEARCHED, "").split())
 
 
 class Translation:
@@ -103,6 +118,8 @@ class Translation:
         self.runs: dict[RunKey, Rows] = {}  # the identity of every run met so far, without content
         self._trials: dict[RunKey, _Trial] = {}
         self._studies: dict[str, _Study] = {}
+        self._metrics: set[str] = set()  # their names
+        self._decades: set[int] = set()  # of the peaks of complete trials
         self._pending: dict[RunKey, Rows] = {}
 
     def take(self, events: Iterable[Event]) -> int:
@@ -122,9 +139,27 @@ class Translation:
 
     def give(self) -> list[Rows]:
         """What was taken in since the last call, a study's summary before its trials."""
+        for study, known in self._studies.items():
+            for trial, rank in known.ranking.news(known.direction).items():
+                self._rows(RunKey(study, trial)).tags[ranks.TAG] = rank
         given = sorted(self._pending.values(), key=lambda rows: (rows.key.trial is not None, rows.key))
         self._pending = {}
         return given
+
+    def shown(self) -> Shown | None:
+        """What there is to be drawn of the sweep; None until it has said what its objective is."""
+        told = [known for known in self._studies.values() if known.direction is not None]
+        if not told or told[0].direction is None:
+            return None
+        searched = {(known.tags.get("schedule.family", ""), known.searched) for known in told}
+        decades = (min(self._decades), max(self._decades)) if self._decades else None
+        return Shown(
+            told[0].tags.get(METRIC, ""),
+            told[0].direction,
+            tuple(sorted(searched)),
+            tuple(sorted(self._metrics)),
+            decades,
+        )
 
     # --- one method an event ----------------------------------------------------------------------------
 
@@ -134,7 +169,9 @@ class Translation:
         summary.status, summary.end = "RUNNING", None
         self._studies[study].open += 1
         key = RunKey(study, number)
-        self.runs[key] = Rows(key, run_name(family, number, event["params"]), t, _identity(key, family))
+        name = run_name(family, number, event["params"], event["hparams"], self._studies[study].searched)
+        identity = {**_identity(key, family), "mlflow.runColor": colour(family)}
+        self.runs[key] = Rows(key, name, t, identity)
         rows = self._rows(key)
         rows.tags["trial.state"] = "running"
         rows.params.update(_params(event))
@@ -184,8 +221,14 @@ class Translation:
         numbers = {"steps_done": float(step), "seconds": trial.seconds}
         if event["value"] is not None:
             numbers["objective"] = event["value"]
+            if event["state"] == "complete":
+                self._studies[event["study"]].ranking.join(event["trial"], event["value"])
         if trial.step > 0:
             numbers |= {"lr_max": trial.lr_max, "lr_auc": trial.lr_sum / len(trial.lr_S)}
+            if trial.lr_max > 0:  # MLflow's scatter has no log axis
+                numbers["log10_lr_max"] = math.log10(trial.lr_max)
+                if event["state"] == "complete":
+                    self._decades.add(math.floor(numbers["log10_lr_max"]))
         for name, value in numbers.items():
             self._point(key, Metric(name, value, t, step), kept=True)
         rows.tags["trial.state"] = event["state"]
@@ -261,28 +304,13 @@ class Translation:
                 rows.tags["not_finite"] = ", ".join(f"{name} at {step}" for name, step in trial.not_finite.items())
             return
         metric = metric._replace(key=key_text(metric.key))
+        self._metrics.add(metric.key)
         if kept:
             rows.metrics.append(metric)
         trial.last[metric.key] = _Last(metric, kept)
 
 
-# --- what a run is called and says ------------------------------------------------------------------
-
-
-def run_name(family: str, number: int, params: Mapping[str, Any]) -> str:
-    """`cosine-038 lr=.034 wu=17%`: MLflow's list shows about 18 characters, so what tells runs apart comes first."""
-    words = [f"{family}-{number:03d}"]
-    peak_lr, warmup = params.get("peak_lr"), params.get("warmup")
-    if isinstance(peak_lr, int | float):
-        words.append(f"lr={_short(peak_lr)}")
-    if isinstance(warmup, int | float) and warmup > 0:
-        words.append(f"wu={100 * warmup:.2g}%")
-    return " ".join(words)
-
-
-def _short(value: float) -> str:
-    """Two digits, without what can be left out: .034, 3.4e-5."""
-    return re.sub(r"e-0", "e-", re.sub(r"^0\.", ".", f"{value:.2g}"))
+# --- what a run says --------------------------------------------------------------------------------
 
 
 def _identity(key: RunKey, family: str | None) -> dict[str, str]:
@@ -299,7 +327,9 @@ def _identity(key: RunKey, family: str | None) -> dict[str, str]:
 
 def _params(event: Event) -> dict[str, str]:
     seeds = ", ".join(str(member["seed"]) for member in event["members"])
-    return _texts({**event["params"], **event["hparams"], "steps": event["steps"], "seed": seeds})
+    return _texts(
+        {"family": event["family"], **event["params"], **event["hparams"], "steps": event["steps"], "seed": seeds}
+    )
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

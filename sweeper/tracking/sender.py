@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.tracking import saved_view
 from sweeper.tracking.destination import Destination, hidden
 from sweeper.tracking.events import EVENTS, MARK, lines, rounds
 from sweeper.tracking.rows import Rows, Translation
@@ -149,6 +150,12 @@ def experiment_id(folder: Path) -> str | None:
     return None if found is None else str(found)
 
 
+def views(folder: Path) -> dict[str, str]:
+    """The keys of the saved views "best" and "all" at the last destination; empty where there are none."""
+    known = _read(folder / "destination.json")
+    return dict(_read(folder / "sent.json").get(known.get("uri", ""), {}).get("views", {}))
+
+
 def remembered(folder: Path, uri: str | None = None) -> Destination | None:
     """The destination of the last command; its password, which no file holds, from MLFLOW_TRACKING_URI."""
     known = _read(folder / "destination.json")
@@ -227,6 +234,7 @@ class Sending:
     outgoing: list[Rows] = field(default_factory=list)
     written: int = 0
     doubtful: bool = False  # a request failed: it may have been carried out all the same
+    viewed: saved_view.Shown | None = None  # what the saved views show
 
     def run(self, ended: threading.Event, patience: float) -> None:
         """Send whatever is published until `ended`, and then what is left, while it moves at all."""
@@ -260,6 +268,7 @@ class Sending:
 
         store = self.store or self.connect()
         if not self.outgoing and not self._take():
+            self._save_views(store)
             return False
         while self.outgoing:
             try:
@@ -270,7 +279,22 @@ class Sending:
             self.written += 1
         self.offset = self.read
         self._note()
+        self._save_views(store)
         return True
+
+    def _save_views(self, store: Store) -> None:
+        """Where there is something new to show. A convenience: an MLflow that refuses it gets the rows all the same."""
+        from sweeper.tracking.mlflow import RefusedError
+
+        shown, id, named = self.translation.shown(), self.destination.sweep_id, self.destination.named
+        if shown is None or shown == self.viewed:
+            return
+        try:
+            saved_view.write(store, shown, id, time.time_ns() // 1_000_000, named=named)
+            self._note(views={which: saved_view.key_of(which, id, named=named) for which in saved_view.NAMES})
+        except RefusedError as error:
+            log.warning("no saved view: %s", error)
+        self.viewed = shown
 
     def connect(self) -> Store:
         """Find the experiment and its runs; start from the beginning if what was sent is not all there."""
@@ -282,7 +306,7 @@ class Sending:
         if not all(store.knows(key) for key in self._sent_keys()):
             log.warning("some runs are missing in experiment %s: sending everything again", store.experiment_id)
             self.translation, self.outgoing, self.offset, self.read = Translation(), [], 0, 0
-        self.store = store
+        self.store, self.viewed = store, None
         self._note(experiment_id=store.experiment_id)
         return store
 
@@ -324,7 +348,7 @@ class Sending:
         on_their_way = {rows.key for rows in self.outgoing}
         return (key for key in self.translation.runs if key not in on_their_way)
 
-    def _note(self, **more: str) -> None:
+    def _note(self, **more: str | dict[str, str]) -> None:
         """Keep how far it is, in the file that the sweep and the next sender read."""
         whole = _read(self.folder / "sent.json")
         mine = {**whole.get(self.destination.shown, {}), "problem": "", "offset": self.offset, **more}

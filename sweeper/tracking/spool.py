@@ -12,7 +12,7 @@ from pathlib import Path
 from sweeper.tracking import events, sender
 from sweeper.tracking.destination import Destination, resolve
 from sweeper.tracking.events import EVENTS
-from sweeper.types import Ending, Job, Report, TrialId, Value
+from sweeper.types import Direction, Ending, Job, Report, TrialId, Value
 
 
 class Spool:
@@ -70,6 +70,11 @@ class Spool:
         home = self.folder.parent
         known = str(resolved.relative_to(home)) if resolved.is_relative_to(home) else str(resolved)
         self._noted.append(events.attached(study, known, _digest(resolved), _now()))
+
+    def introduce(self, study: str, family: str, *, metric: str, direction: Direction, searched: Sequence[str]) -> None:
+        """What is asked of a study: with it, trials are ranked and drawn. Every command says it again."""
+        said = {events.METRIC: metric, events.DIRECTION: direction, events.SEARCHED: " ".join(searched)}
+        self.describe(study, tags={"schedule.family": family, **said})
 
     def describe(
         self,

@@ -28,9 +28,22 @@ STOP_SECONDS = 10.0
 PORTS_TRIED = 50
 
 
-def charts(base: str, experiment_id: str) -> str:
-    """The page with the charts of all trials (an experiment's plain address may open one on GenAI traces)."""
-    return f"{base.rstrip('/')}/#/experiments/{quote(experiment_id)}/runs?{CHARTS}"
+def charts(base: str, experiment_id: str, saved: str | None = None) -> str:
+    """The page with the charts, as a saved view shows it (an experiment's plain address may open another page).
+
+    A page that does not know the view shows the plain charts.
+    """
+    view = "" if saved is None else f"viewStateShareKey={quote(saved)}&"
+    return f"{base.rstrip('/')}/#/experiments/{quote(experiment_id)}/runs?{view}{CHARTS}"
+
+
+def addresses(spool: Path, base: str, experiment_id: str) -> str:
+    """What a person is told: where the best trials are, and then where all; without saved views the plain charts."""
+    saved = sender.views(spool)
+    if not saved:
+        return charts(base, experiment_id)
+    best, every = (charts(base, experiment_id, saved[which]) for which in ("best", "all"))
+    return f"{best}\nAll trials: {every}"
 
 
 def ui(spool: Path, port: int = 5000) -> int:
@@ -42,10 +55,10 @@ def ui(spool: Path, port: int = 5000) -> int:
             "ui", str(spool.parent.name), "nothing of this sweep is in MLflow yet", "Send it: python -m sweeper sync"
         )
     if destination.remote:
-        print(charts(destination.shown, experiment))
+        print(addresses(spool, destination.shown, experiment))
         return 0
     with serving(destination.uri, port) as base:
-        print(f"{charts(base, experiment)}\nCtrl-C ends the server.", flush=True)
+        print(f"{addresses(spool, base, experiment)}\nCtrl-C ends the server.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause() if hasattr(signal, "pause") else time.sleep(float("inf"))
     return 0

@@ -56,6 +56,9 @@ def report(of: Job, begin: int, end: int, state: State) -> Report:
 def play(tracker: Tracker, trials: int = 6, first_round: int = 1, members: int = 1) -> Iterator[int]:
     """Act out a sweep, yielding each round's number after its commit and publish; trials 1, 2, 3 end early."""
     round = first_round
+    for study in ("cosine", "wsd"):
+        asked = {"objective.metric": "valid/loss", "objective.direction": "minimize", "study.searched": "decay peak_lr"}
+        tracker.describe(study, tags={"schedule.family": study, **asked})
     for trial in range(trials):
         studies = {study: [job(study, trial, member) for member in range(members)] for study in ("cosine", "wsd")}
         for jobs in studies.values():

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.tracking.events import EVENTS, opened, reported, rounds
-from sweeper.tracking.rows import RunKey, Translation, key_text, run_name
+from sweeper.tracking.rows import RunKey, Translation, key_text
 from sweeper.tracking.spool import Spool
 from sweeper.types import Ending, Job, JobId, Report, TrialId
 
@@ -67,8 +67,11 @@ def test_a_complete_trial(tmp_path, played, a_job):
         "sweep.study": "cosine",
         "trial.number": "0",
         "trial.state": "complete",
+        "trial.rank": "1",
         "schedule.family": "cosine",
+        "mlflow.runColor": "#0072b2",
     }
+    assert run["params"]["family"] == "cosine"
     assert run["params"]["peak_lr"] == str(float(job.lr_S.max()))
     assert run["params"]["optimizer.weight_decay"] == "0.01"
     assert (run["params"]["steps"], run["params"]["seed"]) == ("200", "0")
@@ -117,6 +120,9 @@ def test_a_study_is_finished_when_no_trial_is_open(tmp_path, played):
         "sweep.role": "study",
         "sweep.study": "wsd",
         "schedule.family": "wsd",
+        "objective.metric": "valid/loss",
+        "objective.direction": "minimize",
+        "study.searched": "decay peak_lr",
     }
 
 
@@ -244,19 +250,6 @@ def test_tags_of_a_trial_overwrite(tmp_path, a_job):
     assert run["tags"]["sweep.role"] == "replicate"
 
 
-@pytest.mark.parametrize(
-    ("params", "name"),
-    [
-        ({"peak_lr": 0.034, "warmup": 0.17}, "cosine-038 lr=.034 wu=17%"),
-        ({"peak_lr": 3.4e-5, "warmup": 0.0}, "cosine-038 lr=3.4e-5"),
-        ({"peak_lr": 1.25, "warmup": 0.025}, "cosine-038 lr=1.2 wu=2.5%"),
-        ({}, "cosine-038"),
-    ],
-)
-def test_run_names_begin_with_what_differs(params, name):
-    assert run_name("cosine", 38, params) == name
-
-
 @given(st.text(min_size=0, max_size=300))
 @settings(deadline=None, max_examples=200, derandomize=True)
 def test_any_name_becomes_one_that_mlflow_accepts(name):
@@ -270,3 +263,29 @@ def test_any_name_becomes_one_that_mlflow_accepts(name):
 def test_a_plain_name_stays_as_it_is():
     for name in itertools.chain(("lr/group0", "valid/loss.member3", "mlflow.note.content", "optimizer.betas")):
         assert key_text(name) == name
+
+
+def test_ranks_are_of_complete_trials_and_coalesced(a_sweep):
+    whole, piecewise = stored(a_sweep), stored(a_sweep, cuts=range(len(a_sweep)))
+    for study in ("cosine", "wsd"):
+        found = {number: whole[RunKey(study, number)]["tags"].get("trial.rank") for number in range(6)}
+        assert found == {0: "1", 1: None, 2: None, 3: None, 4: "2", 5: "3"}
+    assert piecewise == whole
+
+
+def test_without_a_direction_nothing_is_ranked_or_drawn(a_sweep):
+    silent = [[event for event in events if event["e"] != "describe"] for events in a_sweep]
+    assert all("trial.rank" not in run["tags"] for run in stored(silent).values())
+    translation = Translation()
+    translation.take(itertools.chain(*silent))
+    assert translation.shown() is None
+
+
+def test_what_there_is_to_draw(a_sweep):
+    translation = Translation()
+    translation.take(itertools.chain(*a_sweep))
+    shown = translation.shown()
+    assert (shown.metric, shown.direction) == ("valid/loss", "minimize")
+    assert shown.searched == (("cosine", ("decay", "peak_lr")), ("wsd", ("decay", "peak_lr")))
+    assert {"lr/group0", "train/loss", "valid/loss", "objective", "log10_lr_max"} <= set(shown.metrics)
+    assert shown.decades == (-2, -2)

@@ -170,6 +170,54 @@ def test_a_summary_that_changes_shows_the_newer(spool, database):
     assert query(database, "SELECT value FROM latest_metrics WHERE key = 'best'") == [(0.4,)]
 
 
+# --- saved views ------------------------------------------------------------------------------------
+
+VIEWS = "SELECT key, value FROM experiment_tags WHERE key LIKE 'mlflow.sharedViewState.%' ORDER BY key"
+
+
+def test_the_saved_views_are_in_the_experiment_and_stay_as_they_are(spool, database):
+    send(spool, to(database))
+    written = query(database, VIEWS)
+    assert [key for key, _ in written] == ["mlflow.sharedViewState.all", "mlflow.sharedViewState.best"]
+    (spool / "sent.json").unlink()
+    send(spool, to(database))
+    assert query(database, VIEWS) == written
+    sender.remember(spool, to(database))
+    assert sender.views(spool) == {"best": "best", "all": "all"}
+
+
+def test_an_mlflow_that_refuses_views_gets_the_rows(spool, database, monkeypatch):
+    from sweeper.tracking.mlflow import RefusedError, Store
+
+    def refused(self, key, value):
+        raise RefusedError("no such right")
+
+    monkeypatch.setattr(Store, "tag_experiment", refused)
+    assert send(spool, to(database))
+    assert stored(database) == meant(spool)
+    sender.remember(spool, to(database))
+    assert sender.views(spool) == {}
+
+
+def test_a_view_that_could_not_be_written_is_written_later(spool, database, monkeypatch):
+    from sweeper.tracking.mlflow import Store
+
+    write, failed = Store.tag_experiment, []
+
+    def fails_once(self, key, value):
+        if not failed:
+            failed.append(key)
+            raise ConnectionError("away")
+        write(self, key, value)
+
+    monkeypatch.setattr(Store, "tag_experiment", fails_once)
+    ended = threading.Event()
+    ended.set()
+    Sending(spool, to(database)).run(ended, patience=20.0)
+    assert len(query(database, VIEWS)) == 2
+    assert stored(database) == meant(spool)
+
+
 # --- what died on the way ---------------------------------------------------------------------------
 
 

@@ -24,6 +24,18 @@ ID = "abcdef0123456789abcdef0123456789"
 def test_the_address_opens_the_charts():
     address = view.charts("http://127.0.0.1:5000/", "12")
     assert address == "http://127.0.0.1:5000/#/experiments/12/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    assert view.charts("http://127.0.0.1:5000", "12", "best") == address.replace("?", "?viewStateShareKey=best&")
+
+
+def test_the_saved_views_are_named_the_best_trials_first(tmp_path, capsys):
+    destination = Destination("http://far:5000", "x", ID, named=True)
+    sender.remember(tmp_path, destination)
+    known = {"experiment_id": "7", "views": {"best": "best-abcdef", "all": "all-abcdef"}}
+    sender._replace(tmp_path / "sent.json", {destination.shown: known})
+    assert view.ui(tmp_path) == 0
+    best, every = capsys.readouterr().out.splitlines()
+    assert best == view.charts("http://far:5000", "7", "best-abcdef")
+    assert every == f"All trials: {view.charts('http://far:5000', '7', 'all-abcdef')}"
 
 
 def test_a_port_that_is_taken_is_passed_over():

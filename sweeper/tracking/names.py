@@ -1,0 +1,80 @@
+"""How runs are told apart at a glance: a short name that begins with what differs, and the colour of the family."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweeper.types import Value, seed_of
+
+# The colours of our own pictures (answer/figures.py), Okabe and Ito's and two of Paul Tol's. Lines in MLflow have no
+# dashes, so relatives are shades of one colour. The baselines are black and grey.
+KIN = (
+    ("#0072b2", ("cosine", "cosine_exponent", "cosine_power", "k_decay")),
+    ("#e69f00", ("linear", "polynomial", "rex", "hyperbolic")),
+    ("#009e73", ("exponential", "inverse_time", "power", "tanh")),
+    ("#d55e00", ("step", "multistep", "swa_tail", "knots")),
+    ("#cc79a7", ("wsd", "wsd_1-sqrt", "power_wsd")),
+    ("#56b4e9", ("sgdr", "sawtooth", "cycle_warmup_cosine", "cosine_waves")),
+    ("#882255", ("onecycle", "stlr", "noam")),
+    ("#999933", ("clr", "clr_exp_range", "range_test")),
+    ("#222222", ("constant",)),
+    ("#8c8c8c", ("default_lr",)),
+)
+SHADES = (0.0, -0.4, 0.45, -0.65, 0.25)  # towards black, or towards white; the last one: of a person's own families
+SHORT = {"peak_lr": "lr", "warmup": "wu"}
+SHARES = ("warmup", "cycle")  # fractions of a run, shown in percent
+
+
+def run_name(
+    family: str,
+    number: int,
+    params: Mapping[str, Any],
+    hparams: Mapping[str, Value] | None = None,
+    searched: Sequence[str] = (),
+) -> str:
+    """`cosine-038 lr=.034 wu=17%`, and then what else is searched, outside the schedule first: `wd=.01 decay=.1`.
+
+    MLflow's list shows about 18 characters, so what tells runs apart comes first.
+    """
+    outside, inside = dict(hparams or {}), {name: params[name] for name in params if name not in SHORT}
+    shown = {name: params[name] for name in SHORT if name in params}
+    shown |= {name: value for name, value in (outside | inside).items() if name in searched}
+    words = [f"{_letters(name)}={_short(name, value)}" for name, value in shown.items() if _worth(name, value)]
+    return " ".join([f"{family}-{number:03d}", *words])
+
+
+def colour(family: str) -> str:
+    """The colour of a family's runs, always the same one."""
+    for main, names in KIN:
+        if family in names:
+            return _shade(main, SHADES[names.index(family)])
+    return _shade(KIN[seed_of(family) % len(KIN)][0], SHADES[-1])
+
+
+def _worth(name: str, value: object) -> bool:
+    """Whether it says anything: no warmup is not worth a word."""
+    return value is not None and not (name == "warmup" and value == 0)
+
+
+def _letters(name: str) -> str:
+    """lr, wu; optimizer.weight_decay: wd; model.dropout: dropout."""
+    last = name.rpartition(".")[2]
+    return SHORT.get(name) or ("".join(word[:1] for word in last.split("_")) if "_" in last else last)
+
+
+def _short(name: str, value: object) -> str:
+    """Numbers in two digits, without what can be left out: .034, 3.4e-5, 17%."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if name in SHARES:
+        return f"{100 * value:.2g}%"
+    return re.sub(r"e-0", "e-", re.sub(r"^0\.", ".", f"{value:.2g}"))
+
+
+def _shade(colour: str, share: float) -> str:
+    """`colour` mixed with white, or black where `share` is negative."""
+    end = 255 if share > 0 else 0
+    parts = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return "#" + "".join(f"{round(part + abs(share) * (end - part)):02x}" for part in parts)
