@@ -16,6 +16,7 @@ Which learning-rate schedule, with which settings, is best for my model and my d
 
 usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or go on with it
        python -m sweeper status [NAME] [--json]      the table of a sweep (default: the one used last)
+       python -m sweeper status [NAME] --watch       follow a running one from another terminal
        python -m sweeper ui [NAME] [--port N]        its LR and loss traces in the MLflow UI
        python -m sweeper sync [NAME]                 send to MLflow what could not be sent before
 
@@ -228,11 +229,22 @@ def _made(key: str, instantiate: Any, node: Any, **given: Any) -> Any:
 
 
 def status(words: Sequence[str]) -> int:
-    """Print the table of a sweep, running or not; reads only."""
-    from sweeper.answer import conclusion
+    """Print the table of a sweep, running or not, or watch it; reads only."""
+    from sweeper.answer import conclusion, watch
     from sweeper.answer.stored import Sweep
 
-    asked = _parsed("status", "Print the table of a sweep.", words, ("--json", {"action": "store_true"}))
+    flags = {"--json": "the table for programs", "--watch": "follow it while it runs, until it is finished or Ctrl-C"}
+    asked = _parsed(
+        "status",
+        "Print the table of a sweep.",
+        words,
+        *((flag, {"action": "store_true", "help": about}) for flag, about in flags.items()),
+    )
+    if asked.watch and asked.json:
+        raise InputError("--watch", None, "does not go with --json", "Leave one of them out")
+    if asked.watch:
+        watch.watch(_home(asked.name))
+        return 0
     sweep = Sweep(_home(asked.name))
     (conclusion.print_json if asked.json else conclusion.print_table)(sweep)
     return 0

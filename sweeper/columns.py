@@ -7,8 +7,8 @@ import os
 import re
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -160,12 +160,18 @@ def is_plain(out: TextIO) -> bool:
 
 
 def has_unicode(out: TextIO) -> bool:
-    """Whether the stream's encoding has the characters of our bars."""
+    """Whether the stream has the characters of our bars and curves: its encoding, and the locale that was asked for.
+
+    In the locale C Python writes UTF-8 all the same (PEP 538, 540, the former by setting LC_CTYPE), but who asks for
+    it by name has a terminal that is not to be trusted with it.
+    """
     try:
-        "━╸─…".encode(getattr(out, "encoding", None) or "utf-8")
+        "━╸─…▁█".encode(getattr(out, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
         return False
-    return True
+    of_python = os.environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8")
+    names = ("LC_ALL", "LANG") if of_python else ("LC_ALL", "LC_CTYPE", "LANG")
+    return next(filter(None, map(os.environ.get, names)), "") not in ("C", "POSIX")
 
 
 def write(draw: Callable[[int | None, bool], list[Line]], out: TextIO | None = None) -> None:
@@ -182,9 +188,13 @@ def write(draw: Callable[[int | None, bool], list[Line]], out: TextIO | None = N
 def put_line(out: TextIO, text: str) -> None:
     """One plain line at once. A pipe that was closed or a terminal that is gone must not end a sweep."""
     encoding = getattr(out, "encoding", None) or "utf-8"
-    with suppress(OSError, ValueError):
+    try:
         out.write(clean(text).encode(encoding, "replace").decode(encoding) + "\n")
         out.flush()
+    except (OSError, ValueError):
+        pass
+    except RuntimeError:  # said by a signal's handler while this very stream was being written to: after that, then
+        threading.Thread(target=put_line, args=(out, text)).start()
 
 
 def console(out: TextIO) -> Console:

@@ -18,6 +18,7 @@ from typing import Any
 from sweeper.types import InputError
 
 SHOWN_DIFFERENCES = 4
+MOMENT = 0.5  # seconds that a sweep tries to get its lock: who looks whether it is taken has it for microseconds
 
 
 def digest(plain: object, length: int = 8) -> str:
@@ -59,6 +60,10 @@ class Home:
     @property
     def tables(self) -> Path:
         return self.path / "tables"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
 
     @property
     def log(self) -> Path:
@@ -176,9 +181,9 @@ def locked(home: Home) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     home.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home.path / "lock")
+    lock = FileLock(home.lock)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=MOMENT)
     except Timeout:
         raise InputError(
             "name",
@@ -190,3 +195,24 @@ def locked(home: Home) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_running(home: Home) -> bool:
+    """Whether a process runs this sweep now. Writes nothing, and does not keep another process from starting it.
+
+    A shared lock is asked for and given back at once: it is refused while the sweep's own, exclusive one is held,
+    but never by others who look; and a sweep that starts in that instant tries again (`locked`).
+    """
+    import fcntl
+
+    try:
+        file = os.open(home.lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)  # gives the lock back
+    return False

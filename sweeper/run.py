@@ -105,6 +105,7 @@ def _train(
         reports=len(plan.report_steps),
         direction=plan.objective["direction"],
         metric=plan.objective["metric"],
+        past={study: terminal.Past(*before) for study, before in search.past().items()},
         plain=plain,
     )
     with shown as view, ends.caught(view.note):

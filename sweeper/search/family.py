@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sweeper.search import pruning
 from sweeper.search.plan import StudyPlan, Terms, start_points
 from sweeper.search.sampling import Sampling
-from sweeper.types import Ending, InputError, Job, JobId, Progress, Report, State, TrialId, seed_of
+from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Report, State, TrialId, seed_of
 
 CONSTRAINT = "diverged"
 
@@ -88,6 +89,14 @@ class FamilyStudy:
         best = self.terms.objective.better(values) if values else None
         best_trial = complete[values.index(best)].number if best is not None else None
         return Progress(self.plan.name, self.plan.family.name, self.limit, dict(counts), best, best_trial)
+
+    def past(self) -> tuple[tuple[float | None, ...], Floats]:
+        """The objective of each trial that ended, in that order, None unless it is complete; the LR of the best."""
+        ended = [trial for trial in self.study.get_trials(deepcopy=False) if trial.datetime_complete is not None]
+        in_order = sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))
+        values = tuple(trial.value if trial.user_attrs.get("state") == "complete" else None for trial in in_order)
+        best = self.progress().best_trial
+        return values, self._jobs(best)[0].lr_S if best is not None else np.empty(0)
 
     def resumed(self) -> list[tuple[tuple[Job, ...], int]]:
         """The jobs of the open trials, and the step of their last report."""

@@ -48,6 +48,22 @@ class Journal(BaseJournalBackend):
             raise PermissionError(f"{self._path} is open for reading")
         self._lines.extend(json.dumps(log, separators=(",", ":")).encode() for log in logs)
 
+    def refresh(self) -> bool:
+        """Take in what was committed since the file was read, without reading the rest again; whether there was any.
+
+        For readers. Raises OSError if the file has become shorter than what was read: it is another one.
+        """
+        with self._path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) < self._size:
+                raise OSError(f"{self._path} is shorter than what was read of it")
+            file.seek(self._size)
+            new = file.read()
+        size = marked_size(new, self._path)
+        self._size += size
+        self._lines += new[:size].split(b"\n")[:-1]
+        self._written = len(self._lines)
+        return size > 0
+
     def commit(self) -> None:
         """Write all pending lines and wait until they are durable. After an error it may be called again."""
         pending = b"".join(line + b"\n" for line in self._lines[self._written :])

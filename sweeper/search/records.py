@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,23 +43,57 @@ class Record:
     ended: datetime | None
 
 
+class Reading:
+    """A journal that is read while it grows; only what is new is read again. Writes nothing."""
+
+    def __init__(self, journal: Path) -> None:
+        """Raises FileNotFoundError if there is no such file, InputError if it is damaged."""
+        self._journal = Journal(journal, read_only=True)
+        self._storage = JournalStorage(self._journal)
+
+    def refresh(self) -> bool:
+        """Take in the rounds committed since; whether there were any. OSError if the file is another one now."""
+        return self._journal.refresh()
+
+    def plans(self) -> dict[str, dict[str, Any]]:
+        """What each study was begun with: family, report_steps, ..."""
+        return {study.study_name: study.user_attrs["plan"] for study in self._studies()}
+
+    def begun(self) -> dict[str, int]:
+        """How many trials of each study count towards its limit: those begun, a failed one that is tried again not."""
+        return {study.study_name: _begun(self._trials(study)) for study in self._studies()}
+
+    def records(self) -> list[Record]:
+        """All trials that were begun, by family, study and number."""
+        records = [
+            _record(study.study_name, study.user_attrs["plan"], trial)
+            for study in self._studies()
+            for trial in self._trials(study)
+            if trial.state != TrialState.WAITING
+        ]
+        return sorted(records, key=lambda record: (record.family, record.study, record.number))
+
+    def _studies(self) -> list[Any]:
+        return [study for study in self._storage.get_all_studies() if "plan" in study.user_attrs]
+
+    def _trials(self, study: Any) -> list[FrozenTrial]:
+        return self._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
 def read(journal: Path) -> list[Record]:
     """All trials that were begun, by family, study and number. Writes nothing."""
-    storage = JournalStorage(Journal(journal, read_only=True))
-    records = [
-        _record(study.study_name, study.user_attrs["plan"], trial)
-        for study in storage.get_all_studies()
-        if "plan" in study.user_attrs
-        for trial in storage.get_all_trials(study._study_id, deepcopy=False)
-        if trial.state != TrialState.WAITING
-    ]
-    return sorted(records, key=lambda record: (record.family, record.study, record.number))
+    return Reading(journal).records()
 
 
 def read_round(journal: Path) -> int:
     """The last committed round; 0 before the first. Writes nothing."""
     studies = JournalStorage(Journal(journal, read_only=True)).get_all_studies()
     return max((study.user_attrs.get(MARK, 0) for study in studies), default=0)
+
+
+def _begun(trials: Sequence[FrozenTrial]) -> int:
+    retries = sum("retry_of" in trial.user_attrs for trial in trials)
+    return sum(trial.state != TrialState.WAITING for trial in trials) - retries
 
 
 def _record(study: str, plan: Mapping[str, Any], trial: FrozenTrial) -> Record:

@@ -13,7 +13,7 @@ from sweeper.search.family import FamilyStudy
 from sweeper.search.journal import MARK, Journal
 from sweeper.search.objective import Objective
 from sweeper.search.plan import StudyPlan, Terms
-from sweeper.types import Ending, Job, Progress, Report, State, TrialId
+from sweeper.types import Ending, Floats, Job, Progress, Report, State, TrialId
 
 __all__ = ["AllTrialsFailedError", "Studies", "StudyPlan"]
 
@@ -113,6 +113,13 @@ class Studies:
 
     def progress(self) -> list[Progress]:
         return [study.progress() for study in self._studies.values()]
+
+    def past(self) -> dict[str, tuple[tuple[float | None, ...], Floats]]:
+        """How each study that has a best trial came to it: the objective of every trial that ended, in the order of
+        ending (None unless it is complete), and the LR of the best.
+        """  # fmt: skip
+        studies = [study for study in self._studies.values() if study.progress().best_trial is not None]
+        return {study.plan.name: study.past() for study in studies}
 
     def _check_failures(self) -> None:
         failures = [failure for study in self._studies.values() for failure in study.failures]

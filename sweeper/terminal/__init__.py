@@ -1,0 +1,8 @@
+"""What a person sees while a sweep runs."""
+
+from sweeper.terminal.frame import frame
+from sweeper.terminal.live import TerminalView, view
+from sweeper.terminal.screen import on_screen
+from sweeper.terminal.tally import Past, Tally
+
+__all__ = ["Past", "Tally", "TerminalView", "frame", "on_screen", "view"]

@@ -1,0 +1,163 @@
+"""The picture of a sweep: a title with the time, one line a family with its curves, the line of all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sweeper.columns import Column, Line, clean, duration_text, lay_out, shortened, total_width, value_text, width_of
+from sweeper.terminal.sparks import best_so_far, lr_curve
+from sweeper.terminal.tally import Row
+from sweeper.types import Direction
+
+BAR = (6, 30)  # cells, least and most
+BEST = 3  # so many families are shown before all others where the window is not high enough
+TITLE = 12  # cells that are left of a title before anything else of its line goes
+
+
+def frame(
+    rows: Sequence[Row],
+    *,
+    title: str,
+    metric: str,
+    direction: Direction,
+    elapsed: float,
+    width: int,
+    height: int | None = None,
+    unicode: bool = True,
+    standing: str = "",
+) -> list[Line]:
+    """The picture within width and height; the last of `rows` is the row of all.
+
+    standing: said in place of the time, where the sweep is not running. Where not all lines fit, the best families
+    and the active ones are shown, and how many are not. Columns go, the least important first: the bar, trials a
+    minute, peak LR, number of the best trial, running, pruned, diverged, LR, best so far, time left.
+    """
+    *studies, everything = rows
+    shown = _fitting(studies, math.inf if height is None else max(1, height - 4), direction)
+    columns = _columns([*shown, everything], width, unicode)
+    room = width - total_width(columns) - 2
+    if room >= BAR[0]:
+        cells = [bar(row.fraction, min(room, BAR[1]), unicode) for row in [*shown, everything]]
+        columns.insert(1, Column("", cells, keep=1, right=False))
+    styles = {number: _style(row, everything) for number, row in enumerate(shown)} | {len(shown): "bold"}
+    lines = lay_out(columns, width, styles=styles, unicode=unicode)
+    if hidden := [row for row in studies if row not in shown]:
+        lines.insert(-1, [(shortened(_hidden(hidden), width, unicode), "dim")])
+    head = _head(title, standing or _time(everything, elapsed), metric, direction, width, unicode)
+    return [[(head, "bold")], *lines]
+
+
+def bar(fraction: float, width: int, unicode: bool = True) -> str:
+    """A bar of `width` cells, in steps of half a cell where the encoding has one; full at 1 alone."""
+    full, half, empty = ("━", "╸", "─") if unicode else ("#", "", ".")
+    halves = math.floor(2 * width * min(max(fraction, 0.0), 1.0))
+    done = full * (halves // 2) + half * (halves % 2)
+    return done + empty * (width - len(done))
+
+
+# --- the title --------------------------------------------------------------------------------------
+
+
+def _head(title: str, time: str, metric: str, direction: Direction, width: int, unicode: bool) -> str:
+    """Title, time, what is judged; where there is no room the last goes first, and the time stays."""
+    title, metric = clean(title), clean(metric)
+    sense = "lower" if direction == "minimize" else "higher"
+    for text in (f"{title}  {time}  {metric}, {sense} is better", f"{title}  {time}  {metric}", f"{title}  {time}"):
+        if width_of(text) <= width:
+            return text
+    room = max(TITLE, width - width_of(time) - 2)
+    return shortened(f"{shortened(title, room, unicode)}  {time}", width, unicode)
+
+
+def _time(everything: Row, elapsed: float) -> str:
+    passed = f"{duration_text(elapsed)} passed"
+    if everything.finished or everything.left is None:
+        return passed
+    return f"{passed}, about {duration_text(everything.left)} left"
+
+
+# --- which families ---------------------------------------------------------------------------------
+
+
+def _fitting(studies: Sequence[Row], lines: float, direction: Direction) -> list[Row]:
+    """The best few, then those with open trials, then those to come, then those done; in each the best first."""
+    if len(studies) <= lines:
+        return list(studies)
+    sign = 1 if direction == "minimize" else -1
+    by_value = sorted(range(len(studies)), key=lambda k: (_signed(studies[k].best, sign), k))
+    place = {k: number for number, k in enumerate(by_value)}
+    first = sorted(
+        by_value,
+        key=lambda k: (
+            studies[k].best is None or place[k] >= BEST,
+            not studies[k].open,
+            studies[k].finished,
+            place[k],
+        ),
+    )
+    return [studies[k] for k in sorted(first[: int(lines)])]
+
+
+def _signed(value: float | None, sign: int) -> float:
+    return math.inf if value is None else sign * value
+
+
+def _hidden(rows: Sequence[Row]) -> str:
+    families, done = "family" if len(rows) == 1 else "families", sum(row.finished for row in rows)
+    return f"{len(rows)} more {families} ({done} done): the window is not high enough"
+
+
+# --- the columns ------------------------------------------------------------------------------------
+
+
+def _columns(rows: Sequence[Row], width: int, unicode: bool) -> list[Column]:
+    wide = width >= 150
+    cells = 8 if width < 100 else 10 if not wide else 12
+    curves = [best_so_far(row.bests, cells, unicode) for row in rows]
+    lrs = [lr_curve(row.lr_S, cells, unicode) for row in rows]
+    columns = [
+        Column("family", [row.name for row in rows], 100, right=False, least=10),
+        Column("trials", [f"{row.done}/{row.trials}" for row in rows], 90),
+        Column("best", [value_text(row.best) for row in rows], 95),
+        Column("best so far" if wide else "so far", curves, 69, right=False),
+        Column("LR of the best" if wide else "its LR", lrs, 68, right=False),
+        Column("peak LR" if wide else "peak", [_lr(row.peak) for row in rows], 35),
+        Column("trial" if wide else "#", [_or_dash(row.best_trial) for row in rows], 40),
+        Column("pruned" if wide else "prun", [str(row.pruned) for row in rows], 50),
+        Column("diverged" if wide else "div", [str(row.diverged) for row in rows], 60),
+    ]
+    if rows[-1].failed:
+        columns.append(Column("failed" if wide else "fail", [str(row.failed) for row in rows], 65))
+    return [
+        *columns,
+        Column("running" if wide else "open", [_running(row, wide) for row in rows], 45),
+        Column("trials/min" if wide else "/min", [speed_text(row.per_minute) for row in rows], 30),
+        Column("left", ["done" if row.finished else duration_text(row.left) for row in rows], 70),
+    ]
+
+
+def _style(row: Row, everything: Row) -> str:
+    if row.best is not None and row.best == everything.best:
+        return "green"
+    return "dim" if row.finished else ""
+
+
+def _running(row: Row, wide: bool) -> str:
+    """How many trials are open, and how far they are on average: 8@45%."""
+    if not row.open:
+        return "-"
+    return f"{row.open} at {row.open_fraction:.0%}" if wide else f"{row.open}@{row.open_fraction:.0%}"
+
+
+def _or_dash(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _lr(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def speed_text(per_minute: float | None) -> str:
+    """Trials a minute in 3 digits; "-" for none."""
+    return "-" if per_minute is None else f"{per_minute:.3g}" if per_minute < 1000 else f"{per_minute:.0f}"

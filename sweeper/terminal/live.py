@@ -1,0 +1,124 @@
+"""The view of a running sweep: a live picture on a terminal or in a notebook, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from sweeper.columns import Line, has_unicode, is_plain, put_line
+from sweeper.terminal import notebook
+from sweeper.terminal.frame import frame
+from sweeper.terminal.lines import Lines
+from sweeper.terminal.pace import Clock
+from sweeper.terminal.screen import on_screen
+from sweeper.terminal.tally import Past, Tally
+from sweeper.types import Direction, Ending, Job, Progress, Report
+
+Said = Callable[[str], None]
+
+
+class TerminalView:
+    """The View of a terminal, a notebook or a log: it counts, under the lock of who draws, and says that it moved."""
+
+    def __init__(self, tally: Tally, lock: threading.Lock, moved: Callable[[], None], note: Said) -> None:
+        self.tally, self._lock, self._moved, self._note = tally, lock, moved, note
+
+    def open(self, jobs: Sequence[Job]) -> None:
+        with self._lock:
+            self.tally.open(jobs)
+
+    def arrived(self, report: Report) -> None:
+        with self._lock:
+            self.tally.arrived(report)
+        self._moved()
+
+    def append(self, reports: Sequence[Report]) -> None:
+        with self._lock:
+            self.tally.append(reports)
+
+    def close(self, ending: Ending) -> None:
+        with self._lock:
+            self.tally.close(ending)
+        self._moved()
+
+    def commit(self, round: int) -> None:
+        """Nothing: what is shown does not wait for the journal."""
+
+    def note(self, text: str) -> None:
+        """Print a message: above the live table, or as lines of its own. A signal's handler may call it."""
+        self._note(text)
+
+
+@contextmanager
+def view(
+    progress: Sequence[Progress],
+    *,
+    title: str,
+    reports: int,
+    direction: Direction,
+    metric: str,
+    past: Mapping[str, Past] | None = None,
+    out: TextIO | None = None,
+    plain: bool | None = None,
+    clock: Clock = time.monotonic,
+) -> Iterator[TerminalView]:
+    """Show a sweep on `out` (default: stderr) until the block is left; what is shown last stays.
+
+    progress: what was done before, so that a continued sweep begins at 12/20; past: how it came about. reports: of
+    a whole trial. plain: lines without control characters; by default wherever the stream is no terminal or TERM is
+    dumb, but in a notebook's kernel, where no stream was given, one output that is updated.
+    NO_COLOR is respected, the window may be resized, messages go through `note`.
+    """
+    tally = Tally(progress, reports=reports, direction=direction, past=past, clock=clock)
+    lock = threading.Lock()
+
+    def draw(width: int, height: int | None, unicode: bool) -> list[Line]:
+        with lock:
+            rows, elapsed = tally.rows(), tally.elapsed()
+        return frame(
+            rows,
+            title=title,
+            metric=metric,
+            direction=direction,
+            elapsed=elapsed,
+            width=width,
+            height=height,
+            unicode=unicode,
+        )
+
+    if out is None and plain is None and notebook.in_kernel():
+        shown = notebook.Output(lambda: draw(notebook.WIDTH, None, True), clock)
+        try:
+            yield TerminalView(tally, lock, shown.moved, shown.note)
+        finally:
+            shown.send()
+        return
+    stream = sys.stderr if out is None else out
+    if is_plain(stream) if plain is None else plain:
+        with _in_lines(tally, stream, f"{title}: {metric}, {_sense(direction)}") as (moved, note):
+            yield TerminalView(tally, lock, moved, note)
+        return
+    unicode = has_unicode(stream)
+    with on_screen(lambda width, height: draw(width, height, unicode), stream) as screen:
+        yield TerminalView(tally, lock, lambda: None, screen.note)
+
+
+@contextmanager
+def _in_lines(tally: Tally, out: TextIO, title: str) -> Iterator[tuple[Callable[[], None], Said]]:
+    def say(text: str) -> None:
+        put_line(out, text)
+
+    say(title)
+    lines = Lines(tally, say)
+    try:
+        yield lines.moved, say
+    finally:
+        lines.end()
+
+
+def _sense(direction: Direction) -> str:
+    return "lower is better" if direction == "minimize" else "higher is better"

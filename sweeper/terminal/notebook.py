@@ -1,0 +1,58 @@
+"""A sweep in a notebook: one output of its cell, which is updated; no cursor is moved, no thread is started."""
+
+from __future__ import annotations
+
+import html
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from sweeper.columns import Line, clean, plain_text
+
+SPACING = 1.0  # seconds between two updates, at least
+WIDTH = 110  # cells
+NOTES = 20  # messages kept below the picture
+
+
+def in_kernel() -> bool:
+    """Whether this is a kernel of a notebook. IPython in a terminal is none: it has a terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+class Output:
+    """The picture and the messages as one output; sent when things moved, not more often than once a second."""
+
+    def __init__(self, draw: Callable[[], list[Line]], clock: Callable[[], float]) -> None:
+        display = import_module("IPython.display").display
+        self.draw, self.clock = draw, clock
+        self.notes: list[str] = []
+        self.sent_at = clock()
+        self.handle = display(self._bundle(), raw=True, display_id=True)
+
+    def moved(self) -> None:
+        if self.clock() - self.sent_at >= SPACING:
+            self.send()
+
+    def note(self, text: str) -> None:
+        self.notes = [*self.notes, clean(text)][-NOTES:]
+
+    def send(self) -> None:
+        self.handle.update(self._bundle(), raw=True)
+        self.sent_at = self.clock()
+
+    def _bundle(self) -> dict[str, Any]:
+        lines = [*self.draw(), *([(note, "")] for note in self.notes)]
+        marked = "\n".join(map(_html, lines))
+        return {
+            "text/plain": "\n".join(map(plain_text, lines)),
+            "text/html": f'<pre style="line-height: 1.2; white-space: pre">{marked}</pre>',
+        }
+
+
+def _html(line: Line) -> str:
+    """The line; what stands out on a terminal is bold."""
+    text = html.escape(plain_text(line))
+    return f"<b>{text}</b>" if any("bold" in style or "green" in style for _, style in line) else text

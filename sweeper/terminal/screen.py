@@ -1,0 +1,183 @@
+"""Lines at the end of a terminal that are drawn over themselves; what others print goes above them.
+
+What is promised: at most four drawings a second, each one write, none where nothing changed; lines are overwritten
+in place, the screen is never cleared; the cursor rests below the lines, at the left, so that an echoed ^C or an
+Enter does no harm; nothing has to be restored after a kill; in the background nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+
+from sweeper.columns import Line, assembled, clean, console, plain_text, width_of
+
+REFRESHES = 4  # a second, at most
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"  # the cursor, while it moves
+ERASE_RIGHT, ERASE_BELOW = "\x1b[K", "\x1b[J"
+
+Draw = Callable[[int, int | None], list[Line]]  # of the width and the height there is; None: all lines
+
+
+class Screen:
+    """Draws in a thread of its own from `start` to `stop`; the last lines stay."""
+
+    def __init__(self, draw: Draw, out: TextIO) -> None:
+        self.draw, self.out, self.console = draw, out, console(out)
+        self.drawn: list[int] = []  # cells of each line that stands there
+        self.shown = ("", 0)  # the last text, and the width it was drawn at
+        self._above: deque[str] = deque()
+        self._drawing = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="live view", daemon=True)
+
+    def start(self) -> None:
+        with suppress(OSError, ValueError):
+            self.refresh()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+        with suppress(OSError, ValueError):
+            self.refresh(last=True)
+
+    def note(self, text: str) -> None:
+        """Print above the lines with the next drawing. Takes no lock: a signal's handler may call it."""
+        self._above.append(text)
+
+    def refresh(self, last: bool = False) -> None:
+        """Draw, unless nothing changed. last: all lines, however high the window is."""
+        with self._drawing:
+            if not _in_front(self.out):
+                self.drawn = []  # the shell writes there now
+                return
+            width, height = self._size()
+            lines = self.draw(width - 1, None if last else height - 1)
+            text = self._styled(lines)
+            if self._above or (text, width) != self.shown:
+                self._write(text, width)
+                self.drawn = [width_of(plain_text(line)) for line in lines]
+                self.shown = (text, width)
+
+    def forget(self, *_: object) -> None:
+        """Begin below what stands there: after a stop (Ctrl-Z) the shell has written in between."""
+        self.drawn, self.shown = [], ("", 0)
+
+    def _write(self, text: str, width: int) -> None:
+        """One write: up to where the lines begin, what is new above them, the lines."""
+        # A narrower window wraps what was drawn: that many more rows to go up.
+        up = sum(max(1, math.ceil(cells / width)) for cells in self.drawn)
+        pieces = [HIDE, "\r", f"\x1b[{up}A" if up else ""]
+        if self._above or width != self.shown[1]:
+            pieces.append(ERASE_BELOW)
+        while self._above:
+            pieces.append(clean(self._above.popleft()) + "\n")
+        pieces += [line + ERASE_RIGHT + "\n" for line in text.split("\n")]
+        encoding = self.out.encoding or "utf-8"
+        self.out.write("".join([*pieces, ERASE_BELOW, SHOW]).encode(encoding, "replace").decode(encoding))
+        self.out.flush()
+
+    def _size(self) -> tuple[int, int]:
+        """Columns and lines of the window now; Rich would ask the standard streams, not ours."""
+        from rich.console import ConsoleDimensions
+
+        with suppress(OSError, ValueError):
+            columns, lines = os.get_terminal_size(self.out.fileno())
+            if columns and lines:
+                self.console.size = ConsoleDimensions(columns, lines)
+        return self.console.size
+
+    def _styled(self, lines: list[Line]) -> str:
+        with self.console.capture() as captured:
+            self.console.print(assembled(lines), end="")
+        return captured.get()
+
+    def _run(self) -> None:
+        with suppress(OSError, ValueError):  # the terminal is gone; the sweep goes on
+            while not self._over.wait(1 / REFRESHES):
+                self.refresh()
+
+
+@contextmanager
+def on_screen(draw: Draw, out: TextIO) -> Iterator[Screen]:
+    """A Screen while the block lasts; what is printed to the terminal meanwhile goes above its lines."""
+    screen = Screen(draw, out)
+    with _after_stop(screen.forget), _redirected(screen.note):
+        screen.start()
+        try:
+            yield screen
+        finally:
+            screen.stop()
+
+
+def _in_front(out: TextIO) -> bool:
+    """Whether the terminal is ours now: not of a shell that we run in the background of."""
+    try:
+        return os.tcgetpgrp(out.fileno()) == os.getpgrp()
+    except (OSError, ValueError):  # no terminal of this session
+        return True
+
+
+@contextmanager
+def _after_stop(forget: Callable[..., None]) -> Iterator[None]:
+    """Call `forget` when the process goes on after it was stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals can be caught in the main thread alone
+        return
+    before = signal.signal(signal.SIGCONT, forget)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCONT, before)
+
+
+@contextmanager
+def _redirected(note: Callable[[str], None]) -> Iterator[None]:
+    """What goes to the terminal through sys.stdout and sys.stderr is noted line by line."""
+    before = sys.stdout, sys.stderr
+    above = [_Above(stream, note) if stream.isatty() else stream for stream in before]
+    sys.stdout, sys.stderr = above
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        for stream in above:
+            if isinstance(stream, _Above):
+                stream.end()
+
+
+class _Above(io.TextIOBase):
+    """A stream whose lines are noted; whatever else is asked of it, the real one answers."""
+
+    def __init__(self, stream: TextIO, note: Callable[[str], None]) -> None:
+        self._stream, self._note, self._begun = stream, note, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._note(line.rsplit("\r", 1)[-1])
+        return len(text)
+
+    def end(self) -> None:
+        """Print the line that was not finished."""
+        if self._begun:
+            self._stream.write(self._begun)
+        self._begun = ""
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -1,0 +1,275 @@
+"""What happened so far: the trials of every study counted, its best and how it came about, what is open."""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sweeper.columns import clean
+from sweeper.terminal.pace import Clock, Pace, expected_reports, remaining_times
+from sweeper.terminal.sparks import thinned
+from sweeper.types import Direction, Ending, Floats, Job, JobId, Progress, Report, State, TrialId
+
+NO_LR: Floats = np.empty(0)
+
+
+@dataclass(frozen=True)
+class Past:
+    """How a study came to where it stands: the objective of each trial that ended, in the order of ending (None
+    unless it is complete), and the LR of the best.
+    """  # fmt: skip
+
+    values: tuple[float | None, ...] = ()
+    lr_S: Floats = field(default_factory=lambda: NO_LR)
+
+
+@dataclass
+class _Study:
+    """One study as the tally knows it. open: reports that each member of each open trial has made; lrs: of the
+    open trials; bests: the best after each trial that ended; peak, lr_S: highest LR of the best, its LR thinned.
+    """  # fmt: skip
+
+    label: str
+    trials: int
+    counts: Counter[State]
+    best: float | None = None
+    best_trial: int | None = None
+    peak: float | None = None
+    lr_S: Floats = field(default_factory=lambda: NO_LR)
+    bests: list[float | None] = field(default_factory=list)
+    open: dict[int, dict[JobId, int]] = field(default_factory=dict)
+    lrs: dict[int, Floats] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """Trials that count: a failed one is tried again."""
+        return self.counts["complete"] + self.counts["pruned"] + self.counts["diverged"]
+
+    @property
+    def over(self) -> bool:
+        return self.done >= self.trials and not self.open
+
+    def show_lr(self, lr_S: Floats) -> None:
+        """Keep what is shown of the best trial's LR."""
+        self.peak, self.lr_S = (float(lr_S.max()) if len(lr_S) else None), thinned(lr_S)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is shown of one study, or of all. fraction: of its trials, open ones counted in part; open: how many are
+    open, open_fraction: how far they are on average; bests: the best after each trial that ended; peak, lr_S: highest
+    LR of the best, its LR thinned; per_minute: trials a minute; left: seconds. None where nothing is known yet.
+    """  # fmt: skip
+
+    name: str
+    done: int
+    trials: int
+    fraction: float
+    open: int
+    best: float | None
+    best_trial: int | None
+    pruned: int
+    diverged: int
+    failed: int
+    per_minute: float | None
+    left: float | None
+    open_fraction: float = 0.0
+    bests: Sequence[float | None] = ()
+    peak: float | None = None
+    lr_S: Floats = field(default_factory=lambda: NO_LR, compare=False)
+
+    @property
+    def finished(self) -> bool:
+        return self.done >= self.trials and not self.open
+
+
+class Tally:
+    """Counts of every study from what a View is told; `rows()` is the state of things now."""
+
+    def __init__(
+        self,
+        progress: Sequence[Progress],
+        *,
+        reports: int,
+        direction: Direction,
+        past: Mapping[str, Past] | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.reports, self.direction, self.clock = reports, direction, clock
+        self.members = 1
+        self.studies = {study.study: _begun(study, progress) for study in progress}
+        for name, before in (past or {}).items():
+            self._remember(name, before)
+        self.steps: dict[JobId, tuple[int, ...]] = {}
+        self.passed: Counter[int] = Counter()
+        self.stopped: Counter[int] = Counter()
+        self.began = clock()
+        self.measure_anew()
+
+    def open(self, jobs: Sequence[Job]) -> None:
+        if not self.steps and not self.pace.counts:
+            self.measure_anew()  # what came before the first trial is no training
+        id = jobs[0].id
+        self.members, self.reports = len(jobs), len(jobs[0].report_steps)
+        if id.study not in self.studies:
+            self.studies[id.study] = _Study(jobs[0].family, 0, Counter())
+        study = self.studies[id.study]
+        study.open[id.trial] = {job.id: 0 for job in jobs}
+        study.lrs[id.trial] = jobs[0].lr_S
+        study.trials = max(study.trials, study.done + len(study.open))
+        self.steps.update({job.id: job.report_steps for job in jobs})
+
+    def arrived(self, report: Report) -> None:
+        steps = self.steps.get(report.id)
+        if steps is None:
+            return
+        made = min(bisect_left(steps, report.step) + 1, len(steps))
+        self.studies[report.id.study].open[report.id.trial][report.id] = made
+        self.pace.tick(report.id.study)
+
+    def append(self, reports: Sequence[Report]) -> None:
+        for trial in {report.id.of for report in reports}:
+            study = self.studies.get(trial.study)
+            members = study.open.get(trial.trial) if study else None
+            if members:
+                self.passed[max(members.values())] += 1
+
+    def close(self, ending: Ending) -> None:
+        study = self.studies.get(ending.trial.study)
+        members = study.open.pop(ending.trial.trial, None) if study else None
+        if study is None or members is None:
+            return
+        study.counts[ending.state] += 1
+        lr_S = study.lrs.pop(ending.trial.trial)
+        if ending.state != "complete":
+            self.stopped[max(members.values())] += 1
+        elif self._better(ending.value, study.best):
+            study.best, study.best_trial = ending.value, ending.trial.trial
+            study.show_lr(lr_S)
+        study.bests.append(study.best)
+        for id in members:
+            self.steps.pop(id, None)
+
+    def measure_anew(self) -> None:
+        """Forget how fast it went until now."""
+        self.pace = Pace(self.clock)
+
+    def elapsed(self) -> float:
+        """Seconds since this command began."""
+        return self.clock() - self.began
+
+    def best_trials(self) -> dict[str, TrialId]:
+        """The best trial of each study that has one."""
+        known = {name: study.best_trial for name, study in self.studies.items()}
+        return {name: TrialId(name, trial) for name, trial in known.items() if trial is not None}
+
+    def show_lr(self, study: str, lr_S: Floats) -> None:
+        """The LR of a study's best trial, for who opened it without."""
+        self.studies[study].show_lr(lr_S)
+
+    def rows(self) -> list[Row]:
+        """One row a study, and last the row of all."""
+        studies = list(self.studies.items())
+        more = expected_reports(self.passed, self.stopped, self.reports)
+        left = self._left([study for _, study in studies], more)
+        a_trial = more[0] * self.members
+        rows = [
+            _row(study, self.reports, _known(self.pace.rate(name) * 60 / a_trial), seconds)
+            for (name, study), seconds in zip(studies, left, strict=True)
+        ]
+        return [*rows, self._all(rows)]
+
+    def _remember(self, name: str, past: Past) -> None:
+        """The curve of a study up to where it stands."""
+        study = self.studies[name]
+        best: float | None = None
+        for value in past.values:
+            best = value if self._better(value, best) else best
+            study.bests.append(best)
+        study.show_lr(past.lr_S)
+
+    def _left(self, studies: Sequence[_Study], more: Sequence[float]) -> list[float | None]:
+        rate = self.pace.rate()
+        if not rate:
+            return [0.0 if study.over else None for study in studies]
+        work_K = []
+        for study in studies:
+            begun = sum(more[min(made, len(more) - 1)] for trial in study.open.values() for made in trial.values())
+            to_come = max(0, study.trials - study.done - len(study.open))
+            work_K.append(begun + to_come * more[0] * self.members)
+        share_K = [max(1, len(study.open)) for study in studies]
+        waited = self.pace.waited()
+        return [max(0.0, seconds - waited) for seconds in remaining_times(work_K, share_K, rate)]
+
+    def _all(self, rows: Sequence[Row]) -> Row:
+        trials, open = sum(row.trials for row in rows), sum(row.open for row in rows)
+        best = None
+        for row in rows:
+            best = row.best if self._better(row.best, best) else best
+        speeds = [row.per_minute for row in rows if row.per_minute is not None]
+        times = [row.left for row in rows if row.left is not None]
+        return Row(
+            name="all",
+            done=sum(row.done for row in rows),
+            trials=trials,
+            fraction=sum(row.fraction * row.trials for row in rows) / trials if trials else 0.0,
+            open=open,
+            open_fraction=sum(row.open_fraction * row.open for row in rows) / open if open else 0.0,
+            best=best,
+            best_trial=None,
+            pruned=sum(row.pruned for row in rows),
+            diverged=sum(row.diverged for row in rows),
+            failed=sum(row.failed for row in rows),
+            per_minute=sum(speeds) if speeds else None,
+            left=max(times) if times and len(times) == len(rows) else None,
+        )
+
+    def _better(self, value: float | None, than: float | None) -> bool:
+        if value is None or not math.isfinite(value):
+            return False
+        return than is None or (value < than if self.direction == "minimize" else value > than)
+
+
+def _begun(study: Progress, all_studies: Sequence[Progress]) -> _Study:
+    """A study as it stood when this command began. Two studies of one family are told apart by their names."""
+    alone = sum(other.family == study.family for other in all_studies) == 1
+    best = study.best if study.best is not None and math.isfinite(study.best) else None
+    return _Study(
+        label=clean(study.family if alone else study.study),
+        trials=study.trials,
+        counts=Counter(study.counts),
+        best=best,
+        best_trial=None if best is None else study.best_trial,
+    )
+
+
+def _row(study: _Study, reports: int, per_minute: float | None, left: float | None) -> Row:
+    open_parts = sum(sum(made.values()) / (len(made) * max(reports, 1)) for made in study.open.values())
+    return Row(
+        name=study.label,
+        done=study.done,
+        trials=study.trials,
+        fraction=min(1.0, (study.done + open_parts) / study.trials) if study.trials else 1.0,
+        open=len(study.open),
+        open_fraction=open_parts / len(study.open) if study.open else 0.0,
+        best=study.best,
+        best_trial=study.best_trial,
+        bests=tuple(study.bests),
+        peak=study.peak,
+        lr_S=study.lr_S,
+        pruned=study.counts["pruned"],
+        diverged=study.counts["diverged"],
+        failed=study.counts["failed"],
+        per_minute=None if study.over else per_minute,
+        left=0.0 if study.over else left,
+    )
+
+
+def _known(rate: float) -> float | None:
+    return rate if rate > 0 else None

@@ -1,0 +1,109 @@
+"""A journal that is read while it grows, and what a study says of its past."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from sweeper.schedules import family, lr_trace
+from sweeper.search import records
+from sweeper.search.study import Studies, StudyPlan
+from sweeper.types import Report
+
+STEPS = (5, 10)
+NODE = {"factor": "cosine", "peak_lr": {"low": 1e-3, "high": 1.0, "log": True}, "decay": 0.1}
+TERMS = {
+    "seed": 0,
+    "report_steps": STEPS,
+    "concurrent": 2,
+    "objective": {"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3},
+    "untrained_loss": 5.0,
+}
+
+
+def begun(journal, trials=4):
+    sampler = {"_target_": "optuna.samplers.RandomSampler"}
+    return Studies(journal, [StudyPlan("cosine-1", family("cosine", NODE), sampler, None, trials)], **TERMS)
+
+
+def trial(studies, state="complete", value=1.0):
+    """One trial from its beginning to its end, in a round of its own."""
+    (job,) = studies.ask()
+    bad = state in ("diverged", "failed")
+    reports = [Report(job.id, 5, {}, {"valid/loss": value}, 0.1, state if bad else "running", "no reason")]
+    reports += [] if bad else [Report(job.id, 10, {}, {"valid/loss": value}, 0.1, "complete")]
+    for report in reports:
+        studies.report([report])
+    studies.tell(job.id.of, state, "no reason")
+    studies.commit(studies.round + 1)
+    return job
+
+
+def test_what_is_read_bit_by_bit_is_what_is_read_at_once(tmp_path):
+    journal = tmp_path / "journal.log"
+    studies = begun(journal)
+    reading = records.Reading(journal)
+    assert (reading.records(), reading.refresh()) == ([], False)
+    for value in (3.0, 1.0, 2.0):
+        trial(studies, value=value)
+        assert reading.refresh()
+        assert not reading.refresh()
+        assert reading.records() == records.read(journal)
+        assert reading.plans()["cosine-1"]["report_steps"] == list(STEPS)
+    assert [record.value for record in reading.records()] == [3.0, 1.0, 2.0]
+
+
+def test_every_byte_of_a_round_may_be_the_last_that_is_there_yet(tmp_path):
+    journal, growing = tmp_path / "journal.log", tmp_path / "growing.log"
+    studies = begun(journal)
+    trial(studies)
+    before = journal.read_bytes()
+    trial(studies, value=0.5)
+    whole = journal.read_bytes()
+    growing.write_bytes(before)
+    reading = records.Reading(growing)
+    for size in range(len(before), len(whole)):
+        with growing.open("ab") as file:
+            file.write(whole[growing.stat().st_size : size])
+        assert not reading.refresh()
+    growing.write_bytes(whole)
+    assert reading.refresh()
+    assert reading.records() == records.read(journal)
+
+
+def test_a_file_that_is_shorter_than_what_was_read_is_another(tmp_path):
+    journal = tmp_path / "journal.log"
+    trial(begun(journal))
+    reading = records.Reading(journal)
+    os.truncate(journal, 10)
+    with pytest.raises(OSError, match="shorter"):
+        reading.refresh()
+
+
+def test_a_failed_trial_that_is_tried_again_does_not_count(tmp_path):
+    journal = tmp_path / "journal.log"
+    studies = begun(journal, trials=2)
+    reading = records.Reading(journal)
+    trial(studies, value=1.0)
+    counts = []
+    for state in ("failed", "failed"):
+        trial(studies, state)
+        reading.refresh()
+        counts.append(reading.begun()["cosine-1"])
+    assert counts == [1, 2]
+    assert studies.ask() is None
+
+
+def test_the_past_is_every_end_in_its_order_and_the_lr_of_the_best(tmp_path):
+    journal = tmp_path / "journal.log"
+    studies = begun(journal)
+    assert studies.past() == {}
+    jobs = [trial(studies, state, value) for state, value in
+            (("diverged", 9.0), ("complete", 3.0), ("complete", 1.0), ("complete", 2.0))]  # fmt: skip
+    for now in (studies, begun(journal)):
+        values, lr_S = now.past()["cosine-1"]
+        assert values == (None, 3.0, 1.0, 2.0)
+        assert lr_S.tolist() == jobs[2].lr_S.tolist()
+        assert np.array_equal(lr_S, lr_trace(family("cosine", NODE), {"peak_lr": jobs[2].params["peak_lr"]}, 10))
+    assert json.loads(journal.read_bytes().splitlines()[-1])["user_attr"] == {"round": 4}

@@ -1,0 +1,101 @@
+"""The view in a notebook's kernel: one output that is updated, no cursor, no thread."""
+
+import json
+import sys
+import threading
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from sweeper import terminal
+from sweeper.terminal import notebook
+from sweeper.types import Ending, Job, JobId, Progress, Report, TrialId
+
+InteractiveShell = import_module("IPython.core.interactiveshell").InteractiveShell  # ipykernel brings it
+
+
+class Kernel(InteractiveShell):
+    """IPython as a kernel has it, its messages kept."""
+
+    kernel = "a kernel"
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """What a kernel would send to the notebook: (kind, data) of each display and update."""
+    messages = []
+    Kernel.clear_instance()
+    shell = Kernel.instance()
+    monkeypatch.setattr(
+        shell.display_pub,
+        "publish",
+        lambda data, metadata=None, *, transient=None, update=False, **_: messages.append(
+            ("update" if update else "display", transient["display_id"], data)
+        ),
+    )
+    yield messages
+    Kernel.clear_instance()
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def swept(clock, rounds=10, seconds=0.25):
+    threads = threading.active_count()
+    with terminal.view(
+        [Progress("cosine<1>", "cosine<1>", 1, {})], title="mine", reports=10, direction="minimize",
+        metric="valid/loss", clock=clock,
+    ) as shown:  # fmt: skip
+        assert threading.active_count() == threads
+        id = JobId("cosine<1>", 0, 0)
+        shown.open([Job(id, "cosine<1>", {}, 0, np.linspace(1, 0, 100), tuple(range(10, 101, 10)))])
+        for step in range(10, 10 * rounds + 1, 10):
+            clock.now += seconds
+            shown.arrived(Report(id, step, {}, {}, 0.0))
+        shown.note("a \x1b[31mmessage\x1b[0m")
+        shown.close(Ending(TrialId("cosine<1>", 0), "complete", 100, 1.5))
+
+
+def test_one_output_is_updated_at_most_once_a_second(sent):
+    swept(Clock())
+    kinds, ids, data = zip(*sent, strict=True)
+    assert kinds == ("display", "update", "update", "update")  # after 1 s, 2 s, and at the end, of 2.5 s
+    assert len(set(ids)) == 1
+    first, last = data[0]["text/plain"].splitlines(), data[-1]["text/plain"].splitlines()
+    assert first[0].startswith("mine  0:00 passed")
+    assert [line.split()[0] for line in last] == ["mine", "family", "cosine<1>", "all", "a"]
+    assert "1/1  1.5000" in last[2]
+    assert "██▇▆▅▄▃▃▂▁" in last[2]
+    assert last[4] == "a message"
+
+
+def test_html_is_escaped_and_the_best_is_bold(sent):
+    swept(Clock())
+    html = sent[-1][2]["text/html"]
+    assert html.startswith("<pre")
+    assert "<b>cosine&lt;1&gt;" in html
+    assert "\x1b" not in json.dumps(sent[-1][2])
+
+
+def test_ipython_in_a_terminal_is_no_notebook(monkeypatch):
+    assert not notebook.in_kernel()
+    InteractiveShell.clear_instance()
+    InteractiveShell.instance()
+    try:
+        assert not notebook.in_kernel()
+    finally:
+        InteractiveShell.clear_instance()
+    monkeypatch.delitem(sys.modules, "IPython")
+    assert not notebook.in_kernel()
+
+
+def test_lines_or_a_stream_that_were_asked_for_are_given_in_a_notebook_too(sent, capsys):
+    with terminal.view([], title="t", reports=10, direction="minimize", metric="m", plain=True):
+        pass
+    assert capsys.readouterr().err.startswith("t: m, lower is better\n")
+    assert sent == []
