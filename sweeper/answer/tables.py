@@ -348,6 +348,11 @@ def _columns(rows: Sequence[Mapping[str, Any]], narrow: bool) -> list[Column]:
     ]
 
 
+def columns(families: pd.DataFrame) -> list[Column]:
+    """Every column of the table as text, for whatever shows it. families: from families_table."""
+    return _columns(_rows(families), narrow=False)
+
+
 def _whole(value: int | None) -> str:
     return "-" if value is None else str(value)
 

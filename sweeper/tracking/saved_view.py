@@ -16,6 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
 
 from sweeper.tracking import ranks
 from sweeper.types import Direction
@@ -23,6 +24,10 @@ from sweeper.types import Direction
 TAG = "mlflow.sharedViewState."
 LONGEST = 5000  # characters that a tag of an experiment holds in every MLflow 3
 LR = "lr/group0"
+CHARTS = "workflowType=machine_learning&compareRunsMode=CHART"
+NOTE = "mlflow.note.content"
+NOTE_BEGINS = "Learning-rate schedules of"
+LINKS = {"best": "the best trials of each family", "all": "all trials"}
 NAMES = {"best": "Best trials of each family", "all": "All trials"}
 
 View = dict[str, Any]
@@ -44,13 +49,18 @@ class Shown(NamedTuple):
 class Tags(Protocol):
     """The tags of one experiment."""
 
+    experiment_id: str
+
     def experiment_tags(self) -> Mapping[str, str]: ...
 
     def tag_experiment(self, key: str, value: str) -> None: ...
 
 
 def write(tags: Tags, shown: Shown, sweep_id: str, now: int, *, named: bool) -> None:
-    """Write the views that are not there yet, or show something else, as tags. now: in milliseconds."""
+    """Write the views that are not there yet, or show something else, as tags. now: in milliseconds.
+
+    And, unless a person wrote another, a note that leads to them, for who comes by the experiment's plain address.
+    """
     there = tags.experiment_tags()
     for which in NAMES:
         key, view = key_of(which, sweep_id, named=named), views(shown, sweep_id, named=named)[which]
@@ -60,6 +70,15 @@ def write(tags: Tags, shown: Shown, sweep_id: str, now: int, *, named: bool) -> 
             before, known = {}, {}
         if known != view:
             tags.tag_experiment(TAG + key, value(NAMES[which], view, before.get("createdAt", now), now))
+    note = there.get(NOTE, "")
+    if not named and note != _note(shown, tags) and (not note or note.startswith(NOTE_BEGINS)):
+        tags.tag_experiment(NOTE, _note(shown, tags))
+
+
+def address(experiment_id: str, key: str | None) -> str:
+    """The part of an address after "#" that opens the charts of an experiment, as the view of that key or plainly."""
+    view = "" if key is None else f"viewStateShareKey={quote(key)}&"
+    return f"/experiments/{quote(experiment_id)}/runs?{view}{CHARTS}"
 
 
 def views(shown: Shown, sweep_id: str, *, named: bool) -> dict[str, View]:
@@ -90,6 +109,14 @@ def opened(text: str) -> tuple[Mapping[str, Any], View]:
 
 def _json(content: Any) -> str:
     return json.dumps(content, separators=(",", ":"))
+
+
+def _note(shown: Shown, tags: Tags) -> str:
+    best, every = (f"[{said}](#{address(tags.experiment_id, key)})" for key, said in LINKS.items())
+    count = len({family for family, _ in shown.searched})
+    families = "1 family" if count == 1 else f"{count} families"
+    sense = "lower" if shown.direction == "minimize" else "higher"
+    return f"{NOTE_BEGINS} {families}, by {shown.metric} ({sense} is better). Open {best} or {every}."
 
 
 # --- what a view shows ------------------------------------------------------------------------------

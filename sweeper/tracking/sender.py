@@ -156,6 +156,11 @@ def views(folder: Path) -> dict[str, str]:
     return dict(_read(folder / "sent.json").get(known.get("uri", ""), {}).get("views", {}))
 
 
+def address(folder: Path) -> str:
+    """The MLflow of the last command, without a password; "" where there is none."""
+    return str(_read(folder / "destination.json").get("uri", ""))
+
+
 def remembered(folder: Path, uri: str | None = None) -> Destination | None:
     """The destination of the last command; its password, which no file holds, from MLFLOW_TRACKING_URI."""
     known = _read(folder / "destination.json")

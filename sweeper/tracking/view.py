@@ -15,13 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote
 
-from sweeper.tracking import sender
+from sweeper.tracking import saved_view, sender
 from sweeper.tracking.destination import ARTIFACTS, sqlite_path
 from sweeper.types import InputError
 
-CHARTS = "workflowType=machine_learning&compareRunsMode=CHART"
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
@@ -33,8 +31,7 @@ def charts(base: str, experiment_id: str, saved: str | None = None) -> str:
 
     A page that does not know the view shows the plain charts.
     """
-    view = "" if saved is None else f"viewStateShareKey={quote(saved)}&"
-    return f"{base.rstrip('/')}/#/experiments/{quote(experiment_id)}/runs?{view}{CHARTS}"
+    return f"{base.rstrip('/')}/#{saved_view.address(experiment_id, saved)}"
 
 
 def addresses(spool: Path, base: str, experiment_id: str) -> str:
@@ -44,6 +41,14 @@ def addresses(spool: Path, base: str, experiment_id: str) -> str:
         return charts(base, experiment_id)
     best, every = (charts(base, experiment_id, saved[which]) for which in ("best", "all"))
     return f"{best}\nAll trials: {every}"
+
+
+def where(spool: Path, name: str) -> str:
+    """Where a sweep's traces are to be seen: a page of a server, or the command that starts one."""
+    address, experiment = sender.address(spool), sender.experiment_id(spool)
+    if address.startswith("http") and experiment is not None:
+        return addresses(spool, address, experiment)
+    return f"python -m sweeper ui {name}   (or `mlflow ui` in this folder)"
 
 
 def ui(spool: Path, port: int = 5000) -> int:

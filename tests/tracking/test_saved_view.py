@@ -29,6 +29,8 @@ SHOWN = Shown(
 class Experiment:
     """The tags of an experiment, and how often one was written."""
 
+    experiment_id = "7"
+
     def __init__(self):
         self.tags, self.written = {}, 0
 
@@ -52,12 +54,12 @@ def section(view, chart):
 def test_a_view_is_written_once_and_again_only_when_it_shows_something_else():
     experiment = Experiment()
     saved_view.write(experiment, SHOWN, ID, 1000, named=False)
-    assert set(experiment.tags) == {"mlflow.sharedViewState.best", "mlflow.sharedViewState.all"}
+    assert set(experiment.tags) == {"mlflow.sharedViewState.best", "mlflow.sharedViewState.all", "mlflow.note.content"}
     saved_view.write(experiment, SHOWN, ID, 2000, named=False)
-    assert experiment.written == 2
+    assert experiment.written == 3
     more = SHOWN._replace(searched=(*SHOWN.searched, ("sgdr", ("cycle", "peak_lr", "warmup"))))
     saved_view.write(experiment, more, ID, 3000, named=False)
-    assert experiment.written == 4
+    assert experiment.written == 6
     envelope, view = saved_view.opened(experiment.tags["mlflow.sharedViewState.best"])
     assert (envelope["name"], envelope["createdAt"], envelope["updatedAt"]) == (
         "Best trials of each family",
@@ -73,6 +75,17 @@ def test_a_tag_that_cannot_be_read_is_replaced(there):
     experiment.tags["mlflow.sharedViewState.best"] = there
     saved_view.write(experiment, SHOWN, ID, 1000, named=False)
     assert saved_view.opened(experiment.tags["mlflow.sharedViewState.best"])[0]["createdAt"] == 1000
+
+
+def test_a_note_leads_to_the_views_unless_a_person_wrote_another():
+    experiment = Experiment()
+    saved_view.write(experiment, SHOWN, ID, 1000, named=False)
+    note = experiment.tags["mlflow.note.content"]
+    assert note.startswith("Learning-rate schedules of 5 families, by valid/accuracy (higher is better).")
+    assert note.count("(#/experiments/7/runs?viewStateShareKey=") == 2
+    experiment.tags["mlflow.note.content"] = "Mine."
+    saved_view.write(experiment, SHOWN, ID, 2000, named=False)
+    assert experiment.tags["mlflow.note.content"] == "Mine."
 
 
 def test_in_an_experiment_that_others_use_views_are_of_one_sweep():
