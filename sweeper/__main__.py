@@ -38,7 +38,7 @@ A plain value is fixed; {low: 1e-3, high: 1, log: true} or {choice: [0, 0.1]} is
 
 SWEEPS = Path("sweeps")
 GROUPS = ("schedule", "model", "data", "optimizer", "search", "pruner", "trainer", "tracking", "experiment")
-KEYS = ("name", "fresh", "device", "warmup", "train", "objective", "task", *GROUPS[:-1])
+KEYS = ("name", "fresh", "device", "warmup", "schedule_unit", "train", "objective", "task", *GROUPS[:-1])
 WRONG_INPUT = 2
 
 
@@ -183,7 +183,7 @@ def _planned(plain: dict[str, Any]) -> Any:
         label="-".join(hydra.runtime.choices[group] for group in ("data", "model", "optimizer")),
         described={key: plain[key] for key in ("data", "model", "task")},
         numbers=numbers,
-        **{key: plain[key] for key in ("optimizer", "train", "objective", "search", "pruner")},
+        **{key: plain[key] for key in ("optimizer", "train", "objective", "search", "pruner", "schedule_unit")},
     )
 
 

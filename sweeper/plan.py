@@ -16,6 +16,7 @@ Plain = Mapping[str, Any]
 
 AT = ("last", "best", "mean_last_k")
 PRECISIONS = ("float32", "float64")
+UNITS = ("step", "epoch")
 FOR_SCHEDULES = ("peak_lr", "default_lr")  # keys of the optimizer's node that the families read, not the optimizer
 
 
@@ -25,7 +26,8 @@ class Plan:
 
     question: what identifies the sweep, plain data. schedules: as they were written, by family. studies: one a
     family, in alphabetical order. optimizer: its fixed constructor arguments and `_target_`. report_steps:
-    increasing, the last one is `steps`.
+    increasing, the last one is `steps`. epoch: updates of an epoch through which the schedules hold each LR; None
+    where every update has its own.
     """
 
     task: Task
@@ -37,6 +39,7 @@ class Plan:
     batch_size: int
     precision: str
     report_steps: tuple[int, ...]
+    epoch: float | None
     objective: Plain
     search: Plain
 
@@ -62,6 +65,7 @@ def planned(
     objective: Plain,
     search: Plain,
     pruner: Plain | None,
+    schedule_unit: str = "step",
 ) -> Plan:
     """A checked sweep. Raises InputError for what cannot be trained, and writes nothing.
 
@@ -83,7 +87,9 @@ def planned(
     for end in (0, -1):
         check_optimizer({key: _ends(hparams.get(f"optimizer.{key}", value))[end] for key, value in own.items()})
     batch_size = whole("train.batch_size", train["batch_size"])
-    steps = _steps(train, task.size("train", 0), batch_size)
+    examples = task.size("train", 0)
+    steps = _steps(train, examples, batch_size)
+    epoch = _epoch(schedule_unit, steps, examples, batch_size)
     reports = _reports(search["reports"], steps)
     _check_objective(objective)
     _check_search(search)
@@ -97,6 +103,7 @@ def planned(
         "train": {"steps": steps, "batch_size": batch_size, "precision": train["precision"]},
         "objective": dict(objective),
         "search": {key: search[key] for key in ("concurrent_trials", "reports", "seed", "seeds")},
+        **({} if epoch is None else {"schedule_unit": schedule_unit, "epoch_steps": epoch}),
     }
     return Plan(
         task=task,
@@ -108,6 +115,7 @@ def planned(
         batch_size=batch_size,
         precision=str(train["precision"]),
         report_steps=tuple((2 * i * steps + reports) // (2 * reports) for i in range(1, reports + 1)),
+        epoch=epoch,
         objective=objective,
         search=search,
     )
@@ -133,6 +141,20 @@ def _steps(train: Plain, examples: int, batch_size: int) -> int:
     if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not epochs > 0:
         raise InputError("train.epochs", epochs, "not a positive number", "Write one, such as 10")
     return max(1, round(epochs * examples / batch_size))
+
+
+def _epoch(unit: object, steps: int, examples: int, batch_size: int) -> float | None:
+    """Updates of an epoch, whole or not, where `schedule_unit` is epoch; a run of one epoch has nothing to schedule."""
+    if unit not in UNITS:
+        raise InputError("schedule_unit", unit, "not a unit of schedules", f"Choose {' or '.join(UNITS)}")
+    if unit == "step":
+        return None
+    epoch = examples / batch_size
+    if round(steps / epoch) < 2:
+        told = f"a trial of {steps} updates is {steps / epoch:.2g} epochs long ({epoch:.4g} updates each)"
+        remedy = "Write schedule_unit=step, or train two epochs or more: train.steps=null train.epochs=10"
+        raise InputError("schedule_unit", unit, f"{told}, so that the LR would hardly change", remedy)
+    return epoch
 
 
 def _reports(asked: object, steps: int) -> int:

@@ -132,6 +132,7 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "seed": plan.search["seed"],
         "members": plan.search["seeds"],
         "report_steps": plan.report_steps,
+        "epoch": plan.epoch,
         "concurrent": plan.search["concurrent_trials"],
         "objective": plan.objective,
         "untrained_loss": plan.task.untrained_loss,

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
@@ -44,6 +44,7 @@ def plan(task=TASK, schedules=None, train=(), search=(), **changed):
     return planned(task, schedules or {"cosine": COSINE}, **given)
 
 
+@settings(deadline=None)  # the first one imports
 @given(steps=st.integers(4, 5000), quarter=st.integers(1, 25))
 def test_reports_are_spread_evenly_and_end_with_the_run(steps, quarter):
     reports = 4 * quarter
@@ -79,6 +80,7 @@ def test_limits_and_families_are_no_part_of_the_question():
         {"search": {"reports": 8}},
         {"optimizer": {**SGD, "momentum": 0.5}},
         {"described": {"data": "others"}},
+        {"train": {"steps": 400}, "schedule_unit": "epoch"},
         {"objective": {"metric": "valid/accuracy", "direction": "maximize", "at": "last", "k": 3}},
         {"task": Supervised(Digits(split_seed=1), partial(MLP, width=4, depth=1))},
     ],
@@ -105,6 +107,25 @@ def test_a_searched_number_of_the_optimizer_is_no_argument_of_it():
     searched = plan(optimizer={**SGD, "momentum": {"low": 0.5, "high": 0.99}})
     assert searched.optimizer == {"_target_": "torch.optim.SGD"}
     assert list(searched.studies[0].hparams) == ["optimizer.momentum"]
+
+
+def test_an_epochs_updates_are_its_examples_over_the_batch():
+    assert plan().epoch is None
+    assert plan(schedule_unit="step").name == plan().name
+    by_epochs = plan(train={"steps": None, "epochs": 10}, schedule_unit="epoch")
+    assert by_epochs.epoch == TASK.size("train", 0) / 8
+    assert by_epochs.question["epoch_steps"] == by_epochs.epoch
+    assert by_epochs.name != plan(train={"steps": None, "epochs": 10}).name
+
+
+def test_a_run_of_one_epoch_has_no_schedule_by_epochs():
+    assert plan(train={"steps": None, "epochs": 2}, schedule_unit="epoch").epoch
+    with pytest.raises(
+        InputError, match=r"schedule_unit=epoch: a trial of 40 updates is 0\.3 epochs long .* train\.epoc"
+    ):
+        plan(schedule_unit="epoch")
+    with pytest.raises(InputError, match="schedule_unit=epochs: not a unit of schedules"):
+        plan(schedule_unit="epochs")
 
 
 def test_a_loss_that_is_no_loss_of_each_example_is_told():

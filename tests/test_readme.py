@@ -1,5 +1,6 @@
 """The pages are true: commands run as they are written, keys and files exist, the recipe for a family works."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 GUIDE = (ROOT / "docs" / "guide" / "configuration.md").read_text()
+SCHEDULES = (ROOT / "docs" / "guide" / "schedules.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
@@ -151,7 +153,7 @@ def test_the_guide_names_every_file_of_every_group():
 
 
 def test_the_guide_names_every_number_of_every_family():
-    named = set(re.findall(r"`(?:schedule\.<family>\.)?(\w+)`", GUIDE))
+    named = set(re.findall(r"`(?:schedule\.<family>\.)?(\w+)`", GUIDE + SCHEDULES))
     for path in (ROOT / "conf" / "schedule").glob("*.yaml"):
         for node in yaml.safe_load(path.read_text()).values():
             if isinstance(node, dict):
@@ -172,7 +174,7 @@ def test_the_guide_names_no_key_that_is_not_there():
 
 
 def test_the_recipe_for_a_family_works(tmp_path, monkeypatch):
-    """CONTRIBUTING's function, below those of decays.py, and its file, as they are printed."""
+    """CONTRIBUTING's function, below those of decays.py, and its file, as they are printed; its place on the page."""
     from sweeper import lr_trace
     from sweeper.schedules import family
 
@@ -187,3 +189,8 @@ def test_the_recipe_for_a_family_works(tmp_path, monkeypatch):
     lr_S = lr_trace(made, {"peak_lr": 0.5, "warmup": 0.1, "decay": 0.01}, 100)
     assert lr_S.max() == 0.5
     assert lr_S[-1] == pytest.approx(0.5 * (0.01 + 0.99 * (1 / 90) ** 2))
+    assert "`python scripts/catalogue.py`" in CONTRIBUTING
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    told = importlib.import_module("catalogue").entry(name, made.factor)
+    assert told.fields["Formula"] == "A((1-u)^2)"
+    assert set(told.meanings) == {"decay"}

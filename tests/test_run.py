@@ -52,6 +52,32 @@ def test_the_lr_that_is_stored_is_the_familys(sweeper):
     assert trace["lr/group0"].to_numpy().tolist() == lr_trace("cosine", params, 16).tolist()
 
 
+def test_a_schedule_by_epochs_holds_its_lr_and_its_momentum_through_each(sweeper):
+    """1078 images in batches of 32: an epoch is 33 11/16 updates long. What is stored is enough to see it again."""
+    from sweeper import lr_trace
+    from sweeper.schedules import family, momentum_trace
+
+    chosen = ["schedule=onecycle", "schedule.onecycle.momentum=cycled", "schedule.onecycle.end=open"]
+    by_epochs = ["schedule_unit=epoch", "train.steps=110", "search.n_trials=1", "optimizer.peak_lr=0.01"]
+    code, _, err = sweeper(*SMALL[:-1], *chosen, *by_epochs)
+    assert code == 0, err
+    sweep = load()
+    (record,) = sweep.records
+    trace = sweep.trace(record.study, record.number)
+    node = sweep.config["studies"][record.study]["schedule"]
+    params = {name: value for name, value in record.params.items() if "." not in name}
+    epoch = 1078 / 32
+    lr_S = trace["lr/group0"].to_numpy()
+    assert lr_S.tolist() == lr_trace(family("onecycle", node), params, 110, epoch=epoch).tolist()
+    momentum_S = momentum_trace(family("onecycle", node), params, 110, epoch=epoch)
+    for row_S in (lr_S, momentum_S):
+        assert [t for t in range(1, 110) if row_S[t] != row_S[t - 1]] == [34, 68, 102]
+    assert sweep.families.ends_high[0]  # in the last of four epochs; update by update it would end at its floor
+    code, _, err = sweeper(*SMALL[:-1], *chosen, *by_epochs[1:], f"name={sweep.name}")
+    assert code == 2
+    assert "schedule_unit: epoch there, nothing here" in err
+
+
 def test_a_time_limit_stops_between_rounds_and_the_same_command_goes_on(sweeper):
     code, out, _ = sweeper(*SMALL, "search.timeout=1e-6")
     assert code == 0

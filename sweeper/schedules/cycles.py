@@ -32,10 +32,23 @@ def sgdr(
     end_factor: Floor = 0.0,
     cycle_fit: CycleFit = "fitted",
 ) -> Floats:
-    """Cosine with warm restarts (arXiv 1608.03983): f + (gamma^i - f) c(j/C_i) in update j of cycle i.
+    """Cosine with warm restarts: half a cosine wave in each cycle, then the peak again.
 
-    decay = gamma, the factor from peak to peak; cycle = C_0/D, the first cycle; cycle_mult = m, C_i = C_0 m^i;
-    end_factor = f. A trough is just above f: f itself would be the update after the cycle's last.
+    A trough is just above f: f itself would be reached by the update after the cycle's last.
+
+    Formula: f + (gamma^i - f) c(j/C_i) in update j of cycle i, C_i = C_0 m^i
+    Source: arXiv 1608.03983
+    Equals: free, torch CosineAnnealingWarmRestarts(C_0, m, f peak_lr) (gamma = 1) and timm
+        CosineLRScheduler(cycle_mul=m, cycle_decay=gamma); in whole cycles transformers
+        get_cosine_with_hard_restarts_schedule_with_warmup
+    Differs: torch's step(epoch) and timm find the cycle by a logarithm, which is wrong at the fifth restart for m =
+        3; Keras' m_mul scales what is above the floor
+    Founding notes: they tell it without a formula, and count the restarts to cosine annealing too.
+    decay: gamma, the factor from peak to peak of successive cycles
+    cycle: C_0/D, the first cycle as a fraction of the updates after the warmup
+    cycle_mult: m, each cycle's length to the one before
+    end_factor: f, where cycles end, as a fraction of the first peak
+    cycle_fit: `fitted` to whole cycles that end with the run, or `free`
     """
     index_LS, x_LS, _ = cycle_position(tau_LS, decay_steps_L, cycle, cycle_mult, cycle_fit)
     return _restarted(index_LS, half_cosine(x_LS), decay, end_factor)
@@ -51,7 +64,18 @@ def sawtooth(
     end_factor: Floor = 0.0,
     cycle_fit: CycleFit = "fitted",
 ) -> Floats:
-    """f + (gamma^i - f)(1 - j/C_i) in update j of cycle i: sgdr with straight lines, its numbers as there."""
+    """Straight lines with warm restarts.
+
+    Formula: f + (gamma^i - f)(1 - j/C_i) in update j of cycle i, C_i = C_0 m^i
+    Equals: free, torch LinearLR for each cycle in a SequentialLR; timm PolyLRScheduler(power=1, cycle_mul=m,
+        cycle_decay=gamma)
+    Differs: Keras' PolynomialDecay(cycle=True) is another: it stretches one line
+    decay: gamma, the factor from peak to peak of successive cycles
+    cycle: C_0/D, the first cycle as a fraction of the updates after the warmup
+    cycle_mult: m, each cycle's length to the one before
+    end_factor: f, where cycles end, as a fraction of the first peak
+    cycle_fit: `fitted` to whole cycles that end with the run, or `free`
+    """
     index_LS, x_LS, _ = cycle_position(tau_LS, decay_steps_L, cycle, cycle_mult, cycle_fit)
     return _restarted(index_LS, 1.0 - x_LS, decay, end_factor)
 
@@ -67,10 +91,16 @@ def cycle_warmup_cosine(
     end_factor: Floor = 0.0,
     cycle_fit: CycleFit = "fitted",
 ) -> Floats:
-    """sgdr with a ramp in every cycle: f + (gamma^i - f) j/w for its first w updates, then the half cosine.
+    """Cosine cycles, each with its own warmup.
 
-    cycle_warmup = w/C_i, rounded, at most C_i - 1 updates; a cycle begins at f (pytorch_optimizer's
-    CosineAnnealingWarmupRestarts). It is the family's warmup. The other numbers as in sgdr.
+    Formula: f + (gamma^i - f) j/w in the first w updates j of cycle i, then half a cosine over the others
+    Equals: free, pytorch_optimizer CosineAnnealingWarmupRestarts (m = 1)
+    decay: gamma, the factor from peak to peak of successive cycles
+    cycle: C_0/D, the first cycle as a fraction of the run
+    cycle_mult: m, each cycle's length to the one before
+    cycle_warmup: w/C_i, rounded, at most C_i - 1 updates; in the place of a warmup of the run
+    end_factor: f, where cycles begin and end, as a fraction of the first peak
+    cycle_fit: `fitted` to whole cycles that end with the run, or `free`
     """
     index_LS, x_LS, length_LS = cycle_position(tau_LS, decay_steps_L, cycle, cycle_mult, cycle_fit)
     rise_LS = np.minimum(whole_updates(cycle_warmup, length_LS), length_LS - 1) / length_LS
@@ -90,11 +120,19 @@ def clr(
     scale_mode: ScaleMode = "cycle",
     cycle_fit: CycleFit = "fitted",
 ) -> Floats:
-    """Cyclical LR (arXiv 1506.01186): b + (1-b) h s, h a triangle from 0 to 1 and back in each cycle.
+    """Cyclical LR: triangles between a base and the peak.
 
-    base_factor = b; cycle = a full up and down as a fraction of D; up_share = how much of it rises. The peaks
-    shrink by s = decay^i in cycle i (scale_mode: cycle; decay 1 is "triangular", 1/2 "triangular2") or by
-    s = decay^(tau/D) (iterations; "exp_range", decay being gamma^D, over the whole run).
+    Formula: b + (1-b) h s, h from 0 to 1 and back in each cycle; s = decay^i in cycle i, or (iterations)
+        decay^(tau/D)
+    Source: arXiv 1506.01186
+    Equals: free, torch CyclicLR: triangular (decay 1), triangular2 (decay 1/2), and by iterations exp_range, whose
+        gamma is decay^(1/D)
+    decay: of the peaks, from cycle to cycle; by iterations over the whole run
+    cycle: a full up and down as a fraction of the run
+    base_factor: b = lowest / peak
+    up_share: the part of a cycle that rises
+    scale_mode: what `decay` counts by
+    cycle_fit: `fitted` to whole cycles that end with the run, or `free`
     """
     index_LS, x_LS, _ = cycle_position(tau_LS, decay_steps_L, cycle, 1.0, cycle_fit)
     height_LS = np.where(x_LS <= up_share, x_LS / up_share, (1.0 - x_LS) / (1.0 - up_share))
@@ -111,20 +149,27 @@ def cosine_waves(
     end_factor: Floor = 0.0,
     cycle_fit: CycleFit = "fitted",
 ) -> Floats:
-    """A((1 + cos(2 pi n u))/2), n = 1/cycle waves, end_factor = f: down and smoothly up again, no restarts.
+    """Whole cosine waves: down and smoothly up again, without restarts.
 
-    Fitted, n is the nearest half number k + 1/2, so that the run ends at the bottom of a wave. transformers'
-    get_cosine_schedule_with_warmup(num_cycles=n).
+    Formula: A(c(2 n u)), n = 1/cycle waves
+    Equals: free, torch CosineAnnealingLR past its T_max; transformers get_cosine_schedule_with_warmup(num_cycles=n)
+    cycle: 1/n, one wave as a fraction of the updates after the warmup
+    end_factor: f, the lowest LR as a fraction of the peak
+    cycle_fit: `fitted` to the nearest n = k + 1/2, so that the run ends at the bottom of a wave, or `free`
     """
     n_L = wave_count(cycle, cycle_fit)
     return affine(end_factor, half_cosine(2.0 * n_L * progress(tau_LS, decay_steps_L, "open")))
 
 
 def noam(tau_LS: Updates, decay_steps_L: Updates, *, warmup: OpenFraction = 0.1) -> Floats:
-    """min(n/W, sqrt(W/n)), n = tau + 1 (arXiv 1706.03762): up in a line, down by the inverse square root.
+    """Up in a straight line, down by the inverse square root.
 
-    warmup = W as a fraction of the run, at least one update. peak_lr is the LR at n = W: the original's
-    d_model^-1/2 W^-1/2 times its factor.
+    peak_lr is the LR at n = W, the original's factor times (d_model W)^-1/2.
+
+    Formula: min(n/W, sqrt(W/n)), n = tau + 1
+    Source: arXiv 1706.03762
+    Equals: torch LambdaLR
+    warmup: W, its rise, as a fraction of the run's updates, at least one
     """
     n_LS, peak_L = tau_LS + 1, whole_updates(warmup, decay_steps_L)
     g_LS: Floats = np.minimum(n_LS / peak_L, np.sqrt(peak_L / n_LS))
@@ -132,10 +177,16 @@ def noam(tau_LS: Updates, decay_steps_L: Updates, *, warmup: OpenFraction = 0.1)
 
 
 def stlr(tau_LS: Updates, decay_steps_L: Updates, *, warmup: OpenFraction = 0.1, decay: Floor = 1 / 32) -> Floats:
-    """Slanted triangles (ULMFiT, arXiv 1801.06146): A(p), p = t/cut, then 1 - (t-cut)/(T-cut).
+    """Slanted triangles: a short rise and a long fall, in straight lines.
 
-    warmup = cut_frac, rounded to updates, from 1 to T-1 of them; decay = 1/ratio, where it starts and (at t = T)
-    ends. The paper's denominator, cut (1/cut_frac - 1), is T - cut up to the rounding of cut.
+    Formula: A(p), p = tau/cut, then 1 - (tau-cut)/(D-cut)
+    Source: ULMFiT, arXiv 1801.06146
+    Equals: pytorch_scheduler SlantedTriangularScheduler
+    Differs: the paper divides by cut (1/cut_frac - 1), which is D - cut up to the rounding of cut
+    Founding notes: init + (max-init)(1 - t/T), as they have it, starts at the top and only falls: there is no
+        triangle.
+    warmup: cut_frac, its rise, as a fraction of the run's updates; rounded, at least one of them and not all
+    decay: 1/ratio, where it starts and (at tau = D) ends, as a fraction of the peak
     """
     cut_L = np.minimum(whole_updates(warmup, decay_steps_L), np.maximum(decay_steps_L - 1, 1))
     down_LS = 1.0 - (tau_LS - cut_L) / np.maximum(decay_steps_L - cut_L, 1)
@@ -145,7 +196,16 @@ def stlr(tau_LS: Updates, decay_steps_L: Updates, *, warmup: OpenFraction = 0.1,
 def range_test(
     tau_LS: Updates, decay_steps_L: Updates, *, start_factor: PositiveFraction = 1e-8, end: End = "open"
 ) -> Floats:
-    """start_factor^(1-u): the same factor up at every update, the LR range test (arXiv 1506.01186, fastai's sweep)."""
+    """The LR range test: up by the same factor at every update. Not a schedule to train with.
+
+    Formula: start_factor^(1-u)
+    Source: arXiv 1506.01186
+    Equals: torch ExponentialLR(start_factor^(-1/D)) from start_factor peak_lr
+    Founding notes: they watch the validation loss and take the LR at its minimum. In practice the smoothed training
+        loss is watched, the test stops where it explodes, and an LR well below the minimum is taken (a tenth, or
+        where the loss falls fastest): at the minimum itself training is about to diverge.
+    start_factor: start / peak
+    """
     return raised(start_factor, 1.0 - progress(tau_LS, decay_steps_L, end))
 
 
@@ -160,11 +220,22 @@ def onecycle(
     three_phase: bool = False,
     end: End = "closed",
 ) -> Floats:
-    """1cycle (arXiv 1708.07120) as in torch's OneCycleLR: up from 1/div_factor, then down to `decay`.
+    """1cycle: up to the peak, then down to far below the start.
 
-    warmup = pct_start, the fraction of the run that rises; decay = final / peak = 1/(div_factor final_div_factor),
-    its default being torch's; three_phase: down to 1/div_factor as fast as it rose, then to the end, as in the
-    paper. The peak's place is not rounded. Open, the end would be reached at t = T, as in fastai.
+    The peak's place is not rounded. Open, the end would be reached at t = T, as in fastai.
+
+    Formula: from 1/div_factor to 1 at t = p T - 1, then to f at T-1; three_phase: back to 1/div_factor at 2 p T - 2
+        first
+    Source: arXiv 1708.07120; the two phases are fastai's, three_phase the paper's
+    Equals: torch OneCycleLR; open, with p T whole, optax cosine_onecycle_schedule
+    Differs: torch divides by zero where p T = 1 and rises again past the end; here p T <= 1 is no rise; fastai's
+        final LR is a fraction of the peak, torch's of the start
+    Founding notes: max (1 - t/T)^power, as they have it, is `polynomial`: it never rises.
+    warmup: p (pct_start), its rise, as a fraction of the run's updates
+    decay: f = final / peak = 1/(div_factor final_div_factor)
+    div_factor: peak / start
+    anneal: the shape of rise and fall
+    three_phase: whether it comes down as fast as it rose, and then goes on to the end
     """
     points = onecycle_points(decay_steps_L, warmup, three_phase, end)
     start = 1.0 / np.asarray(div_factor)

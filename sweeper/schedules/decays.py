@@ -1,7 +1,11 @@
 """Factors that fall once. Every public function here is a factor; its keywords are its family's numbers.
 
-Notation: D decay_steps, u = tau/D (end: open) or tau/(D-1) (closed), f the final value as a fraction of the peak,
-A(s) = f + (1-f) s, c(x) = (1 + cos(pi x)) / 2. Shapes and units as in types.Factor; fractions are of D.
+Notation: tau updates since the warmup, D decay_steps, u = tau/D (end: open) or tau/(D-1) (closed), f the final value
+as a fraction of the peak, A(s) = f + (1-f) s, c(x) = (1 + cos(pi x)) / 2. Shapes and units as in types.Factor.
+
+The guide's page of schedules is made of the docstrings (scripts/catalogue.py): what it is; Formula, Source, Equals (the
+library classes that a test holds it to), Differs, Founding notes (what these have wrong), as far as there is something
+to say; then each number but `end`, `name: meaning`.
 """
 
 from __future__ import annotations
@@ -36,40 +40,86 @@ CooldownShape = Literal["linear", "1-sqrt", "cosine", "power", "exponential"]
 
 
 def constant(tau_LS: Updates, decay_steps_L: Updates) -> Floats:
-    """g = 1."""
+    """The peak, held: the baseline of every comparison.
+
+    Formula: 1
+    Equals: torch LambdaLR; transformers get_constant_schedule_with_warmup
+    """
     return np.ones(np.broadcast_shapes(tau_LS.shape, decay_steps_L.shape))
 
 
 def linear(tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, end: End = "open") -> Floats:
-    """A(1-u), decay = f = final / peak: budgeted training (arXiv 1905.04753), to zero in 2502.15938."""
+    """A straight line from the peak to the final value.
+
+    Formula: A(1-u)
+    Source: budgeted training, arXiv 1905.04753; to zero, arXiv 2502.15938
+    Equals: torch LinearLR(1.0, f, D); optax linear_schedule; to zero transformers get_linear_schedule_with_warmup
+    Founding notes: they subtract the same amount at every epoch, without an end, so that the LR becomes negative.
+        Here the line ends with the run.
+    decay: f = final / peak
+    """
     return affine(decay, 1.0 - progress(tau_LS, decay_steps_L, end))
 
 
 def cosine(tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, end: End = "open") -> Floats:
-    """A(c(u)), decay = f = final / peak: one cycle of arXiv 1608.03983."""
+    """Half a cosine wave, from the peak to the final value.
+
+    Formula: A(c(u))
+    Source: arXiv 1608.03983, one cycle
+    Equals: torch CosineAnnealingLR(D, f peak_lr); timm CosineLRScheduler; optax cosine_decay_schedule; transformers
+        get_cosine_schedule_with_warmup and get_cosine_with_min_lr_schedule_with_warmup, and closed
+        get_cosine_with_min_lr_schedule_with_warmup_lr_rate
+    Differs: past T_max torch's rises again; a run of ours ends there
+    Founding notes: one of them says that cosine annealing resets the LR to its highest value again and again. That
+        is `sgdr`; this formula, continued, rises smoothly, as `cosine_waves` does.
+    decay: f = final / peak
+    """
     return affine(decay, half_cosine(progress(tau_LS, decay_steps_L, end)))
 
 
 def polynomial(
     tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, power: Positive = 2.0, end: End = "open"
 ) -> Floats:
-    """A((1-u)^p), decay = f = final / peak, power = p."""
+    """A power of what is left of the run.
+
+    Formula: A((1-u)^p)
+    Equals: to zero torch PolynomialLR(D, p); timm PolyLRScheduler; optax polynomial_schedule; transformers
+        get_polynomial_decay_schedule_with_warmup
+    decay: f = final / peak
+    power: p; 1 is `linear`, above 1 it falls early, below 1 late
+    """
     return affine(decay, raised(1.0 - progress(tau_LS, decay_steps_L, end), power))
 
 
 def cosine_exponent(
     tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, exponent: Positive = 2.0, end: End = "open"
 ) -> Floats:
-    """A(c(u)^q), decay = f = final / peak, exponent = q: optax's cosine_decay_schedule."""
+    """A power of half a cosine wave.
+
+    Formula: A(c(u)^q)
+    Equals: optax cosine_decay_schedule(exponent=q)
+    Founding notes: their cosine power annealing raises 1 + cos and not the half of it, so that it starts 2^(p-1)
+        times as high above its minimum as it should: at p = 2 at twice the peak. Here all of c(u) is raised. The
+        name belongs to another formula, `cosine_power`.
+    decay: f = final / peak
+    exponent: q; 1 is `cosine`
+    """
     return affine(decay, raised(half_cosine(progress(tau_LS, decay_steps_L, end)), exponent))
 
 
 def cosine_power(
     tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, base: AtLeastOne = 10.0, end: End = "open"
 ) -> Floats:
-    """A((p^c - 1)/(p - 1)), c = c(u), decay = f = final / peak, base = p; p = 1 is the cosine. sharpDARTS' code.
+    """Cosine power annealing: half a cosine wave as an exponent.
 
     Written with expm1, because p^c - 1 loses its digits near p = 1.
+
+    Formula: A((p^c(u) - 1)/(p - 1)), at p = 1 A(c(u))
+    Source: sharpDARTS, arXiv 1903.09900
+    Equals: sharpDARTS' cosine_power_annealing, up to its grid: epochs 1 to T at u = t/T, laid between 0 and 1
+    Founding notes: their formula of this name is another one, and starts above its peak: see `cosine_exponent`.
+    decay: f = final / peak
+    base: p; 1 is `cosine`, large ones are nearly `exponential`
     """
     c_LS = half_cosine(progress(tau_LS, decay_steps_L, end))
     log_L = np.log(np.asarray(base, dtype=np.float64))
@@ -87,16 +137,30 @@ def k_decay(
     power: Positive = 1.0,
     end: End = "open",
 ) -> Floats:
-    """A(c(u^k)) (cosine) or A((1-u^k)^p) (polynomial), decay = f = final / peak, power = p (arXiv 2004.05909).
+    """A cosine or a polynomial on a bent clock, which stays high longer.
 
-    k > 1 stays high longer and falls later.
+    Formula: A(c(u^k)), or A((1-u^k)^p)
+    Source: arXiv 2004.05909
+    Equals: timm CosineLRScheduler(k_decay=k) and PolyLRScheduler(k_decay=k)
+    decay: f = final / peak
+    k: how the clock is bent; 1 is `cosine` (or `polynomial`), above 1 it falls late
+    shape: which of the two
+    power: p of the polynomial
     """
     bent_LS = raised(progress(tau_LS, decay_steps_L, end), k)
     return affine(decay, half_cosine(bent_LS) if shape == "cosine" else raised(1.0 - bent_LS, power))
 
 
 def rex(tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, d: BelowOne = 0.5, end: End = "open") -> Floats:
-    """A((1-u)/(1-d u)), decay = f = final / peak: REX (arXiv 2107.04197) at d = 1/2, linear at d = 0."""
+    """REX, a reflected exponential: nearly linear, and steep at the end.
+
+    Formula: A((1-u)/(1-d u))
+    Source: arXiv 2107.04197
+    Equals: at d = 1/2, to zero, pytorch_scheduler RexScheduler
+    Differs: some other ports have d = 0.9
+    decay: f = final / peak
+    d: how late it falls; 0 is `linear`, 1/2 the paper's
+    """
     u_LS = progress(tau_LS, decay_steps_L, end)
     return affine(decay, (1.0 - u_LS) / (1.0 - d * u_LS))
 
@@ -110,9 +174,15 @@ def tanh(
     upper: AtLeastZero = 3.0,
     end: End = "open",
 ) -> Floats:
-    """A((1 - tanh(lower (1-u) + upper u))/2), decay = f: hyperbolic tangent decay (arXiv 1806.01593).
+    """Hyperbolic tangent decay: high, then a slope, then low.
 
-    It begins just below the peak and ends above f, by tanh's tails: (1 - tanh 3)/2 = 0.0025 of the way.
+    Formula: A((1 - tanh(lower (1-u) + upper u))/2)
+    Source: arXiv 1806.01593
+    Equals: timm TanhLRScheduler(lb=lower, ub=upper)
+    Differs: it begins just below its peak and ends above f, by the tails of tanh: at upper = 3 by 0.0025 of the way
+    decay: f = final / peak, up to that tail
+    lower: where on the curve it begins
+    upper: where on the curve it ends
     """
     u_LS = progress(tau_LS, decay_steps_L, end)
     return affine(decay, (1.0 - np.tanh(lower * (1.0 - u_LS) + upper * u_LS)) / 2.0)
@@ -126,10 +196,14 @@ def hyperbolic(
     upper: AtLeastOne = 2.0,
     end: End = "open",
 ) -> Floats:
-    """1 + (1-f)(h(u) - h(0)), h(u) = sqrt((1-u)/U (2 - (1+u)/U)), decay = f, upper = U as a multiple of D.
+    """HyperbolicLR: its first updates hardly depend on the run's length.
 
-    HyperbolicLR (arXiv 2407.15200): the first updates hardly depend on the run's length. It ends at
-    1 - (1-f) h(0), which is f only at U = 1, where it is linear.
+    Formula: 1 + (1-f)(h(u) - h(0)), h(u) = sqrt((1-u)/U (2 - (1+u)/U))
+    Source: arXiv 2407.15200
+    Equals: pytorch_scheduler HyperbolicLRScheduler(D, U D, f peak_lr)
+    Differs: it ends at 1 - (1-f) h(0), which is f only at U = 1
+    decay: f = final / peak at U = 1
+    upper: U, the run's length that is reckoned with at most, as a multiple of D; 1 is `linear`
     """
     u_LS = progress(tau_LS, decay_steps_L, end)
     h_LS = np.sqrt((1.0 - u_LS) / upper * (2.0 - (1.0 + u_LS) / upper))
@@ -138,19 +212,42 @@ def hyperbolic(
     return g_LS
 
 
-def inverse_time(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFloor = 0.01, end: End = "open") -> Floats:
-    """1/(1 + kappa u), decay = final / peak = 1/(1+kappa): Keras' InverseTimeDecay."""
-    g_LS: Floats = decay / (decay + (1.0 - decay) * progress(tau_LS, decay_steps_L, end))
-    return g_LS
+def inverse_time(
+    tau_LS: Updates,
+    decay_steps_L: Updates,
+    *,
+    decay: PositiveFloor = 0.01,
+    floor: Fraction = 0.0,
+    end: End = "open",
+) -> Floats:
+    """The peak over one plus a multiple of time.
+
+    Formula: max(1/(1 + kappa u), floor), kappa = 1/f - 1
+    Equals: torch LambdaLR
+    Differs: Keras' InverseTimeDecay is the same formula, given by a rate and not by its end
+    Founding notes: one of them divides by the square root of the epoch under this name. That is `power`, and
+        infinite at epoch 0.
+    decay: f = final / peak
+    floor: the LR never falls below this fraction of its peak
+    """
+    return np.maximum(decay / (decay + (1.0 - decay) * progress(tau_LS, decay_steps_L, end)), floor)
 
 
 def power(
     tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFloor = 0.1, exponent: Positive = 0.5, end: End = "open"
 ) -> Floats:
-    """(1 + tau/ts)^-a, exponent = a (1/2: inverse square root), decay = final / peak = (1 + D/ts)^-a.
+    """A power of time; with exponent 1/2 the inverse square root.
 
-    The timescale follows: D/ts = decay^(-1/a) - 1. In logarithms, since that overflows for a small exponent:
-    1 + tau/ts = (1-u) + u decay^(-1/a).
+    The timescale ts follows from the end. All is computed in logarithms, since it overflows for a small exponent.
+
+    Formula: (1 + tau/ts)^-a, D/ts = f^(-1/a) - 1, so that 1 + tau/ts = (1-u) + u f^(-1/a)
+    Source: the inverse square root of arXiv 2106.04560
+    Equals: at a = 1/2 transformers get_inverse_sqrt_schedule(timescale=ts); timm WSDLRScheduler(stable_fn="power")
+        before its cooldown
+    Differs: without a warmup transformers silently takes a timescale of 10,000
+    Founding notes: they divide by sqrt(step), which is infinite at step 0 and knows no warmup.
+    decay: f = final / peak
+    exponent: a
     """
     u_LS, log_L = progress(tau_LS, decay_steps_L, end), -np.log(np.asarray(decay)) / exponent
     with np.errstate(divide="ignore"):  # log 0 at u = 0 and u = 1 is the right limit
@@ -159,13 +256,37 @@ def power(
     return g_LS
 
 
-def exponential(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFloor = 0.01, end: End = "open") -> Floats:
-    """f^u, decay = f = final / peak: the same factor f^(1/D) at every update."""
-    return raised(decay, progress(tau_LS, decay_steps_L, end))
+def exponential(
+    tau_LS: Updates,
+    decay_steps_L: Updates,
+    *,
+    decay: PositiveFloor = 0.01,
+    floor: Fraction = 0.0,
+    end: End = "open",
+) -> Floats:
+    """The same factor at every update.
+
+    Formula: max(f^u, floor)
+    Equals: torch ExponentialLR(f^(1/D)); optax exponential_decay(1, D, f, end_value=floor)
+    Founding notes: r^epoch and e^(-k epoch), which they give as two formulas, are both this one:
+        f = r^D = e^(-k D).
+    decay: f = final / peak
+    floor: the LR never falls below this fraction of its peak
+    """
+    return np.maximum(raised(decay, progress(tau_LS, decay_steps_L, end)), floor)
 
 
 def step(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFraction = 0.1, cycle: Positive = 1 / 3) -> Floats:
-    """gamma^floor(tau/S), decay = gamma the factor of each drop, cycle = S/D the distance of the drops."""
+    """Drops at equal distances, a staircase.
+
+    Formula: gamma^floor(tau/S)
+    Equals: torch StepLR(S, gamma)
+    Founding notes: one of them sees the loss fall "quite faster" with drops by 0.8 every two of ten epochs than
+        with a constant LR. Its example trained 400 times with and without them ended with a higher loss every time,
+        on average 1.056 against 1.038: on a short run from a low LR the drops only slow it down.
+    decay: gamma, the factor of each drop
+    cycle: S/D, the distance of the drops as a fraction of the updates after the warmup, never fitted
+    """
     drops_LS = tau_LS // whole_updates(cycle, decay_steps_L)
     return raised(decay, drops_LS)
 
@@ -173,7 +294,15 @@ def step(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFraction = 0
 def multistep(
     tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFraction = 0.1, milestones: Milestones = (0.5, 0.75)
 ) -> Floats:
-    """gamma^n, n the number of milestones at or before tau, decay = gamma; milestones as fractions of D."""
+    """Drops at given places.
+
+    Formula: gamma^n, n the number of milestones at or before tau
+    Equals: torch MultiStepLR
+    Differs: the same list drops one update earlier in timm and one later in Keras; torch ignores a milestone that
+        is no whole number, here it is rounded
+    decay: gamma, the factor of each drop
+    milestones: where, as fractions of the updates after the warmup
+    """
     drops_LS = sum(tau_LS >= whole_updates(milestone, decay_steps_L) for milestone in milestones)
     return raised(decay, drops_LS)
 
@@ -181,7 +310,12 @@ def multistep(
 def knots(
     tau_LS: Updates, decay_steps_L: Updates, *, log_factors: LogFactors = (0.0, -0.7, -2.3, -4.6), end: End = "open"
 ) -> Floats:
-    """exp of the straight lines between log_factors, the natural logarithms of g at equal distances of u in [0, 1]."""
+    """Any curve: straight lines between logarithms of the LR.
+
+    Formula: exp of the lines between the knots, which lie at equal distances of u from 0 to 1
+    Equals: SciPy's make_interp_spline(k=1) through the logarithms
+    log_factors: ln(LR / peak_lr) at each knot, none above 0
+    """
     at_K = np.linspace(0.0, 1.0, len(log_factors))
     g_LS: Floats = np.exp(np.interp(progress(tau_LS, decay_steps_L, end), at_K, log_factors))
     return g_LS
@@ -198,13 +332,19 @@ def wsd(
     cooldown_ratio: OpenFraction = 0.1,
     end: End = "closed",
 ) -> Floats:
-    """Warmup, stable, decay: 1, then A(k(v)) over the last K updates, v = clip((tau - (D-K))/K, 0, 1).
+    """Warmup, stable, decay: the peak, then a cooldown over the last K updates. Trapezoid, knee, flat-cosine.
 
-    decay = f = final / peak; cooldown = K as a fraction of the run's updates, at most D. k is 1-v (linear),
-    1-sqrt(v) (1-sqrt, arXiv 2405.18392), c(v) (cosine), 1-v^p (power, p = cooldown_power) or (r^v-r)/(1-r)
-    (exponential, r = cooldown_ratio). Open, v = 1 would be at tau = D, and K = 1 never decays; closed, v = 1 is
-    at the last update (D-1 in the place of D). Trapezoid, knee (2003.03977) and flat-cosine are the same family;
-    arXiv 2404.06395.
+    Formula: A(k(v)), v = clip((tau - (D-K))/K, 0, 1), closed with D-1 in the place of D; k(v) is 1-v (linear),
+        1-sqrt(v) (1-sqrt), c(v) (cosine), 1-v^p (power) or (r^v - r)/(1-r) (exponential)
+    Source: arXiv 2404.06395; 1-sqrt, arXiv 2405.18392; knee, arXiv 2003.03977
+    Equals: torch SequentialLR of LambdaLR and LinearLR(1.0, f, K) or CosineAnnealingLR(K, f peak_lr); timm
+        WSDLRScheduler; transformers get_wsd_schedule
+    Differs: the ramp of transformers begins at f; open, a cooldown of one update never falls, in every library
+    decay: f = final / peak
+    cooldown: K as a fraction of the run's updates, at most all of them after the warmup
+    cooldown_shape: k
+    cooldown_power: p of `power`
+    cooldown_ratio: r of `exponential`
     """
     v_LS = _cooldown_progress(tau_LS, decay_steps_L, cooldown, end)
     return affine(decay, _cooled(v_LS, cooldown_shape, cooldown_power, cooldown_ratio))
@@ -223,9 +363,18 @@ def power_wsd(
     timescale: RunFraction = 0.1,
     end: End = "closed",
 ) -> Floats:
-    """wsd over a power law: f + (max(s, f) - f) k(v), s = (1 + tau/ts)^-a (arXiv 2106.04560, 2408.13359).
+    """A power of time, then a cooldown.
 
-    exponent = a; timescale = ts as a fraction of the run's updates, at most D. The rest, and k(v), as in wsd.
+    Formula: f + (max(s, f) - f) k(v), s = (1 + tau/ts)^-a, k and v as in `wsd`
+    Source: arXiv 2106.04560, 2408.13359
+    Equals: timm WSDLRScheduler(stable_fn="power")
+    decay: f = final / peak
+    cooldown: K as a fraction of the run's updates, at most all of them after the warmup
+    cooldown_shape: k
+    cooldown_power: p of `power`
+    cooldown_ratio: r of `exponential`
+    exponent: a; 1/2 is the inverse square root
+    timescale: ts as a fraction of the run's updates, at most all of them after the warmup
     """
     stable_LS = raised(1.0 + tau_LS / (timescale * decay_steps_L), -np.asarray(exponent))
     v_LS = _cooldown_progress(tau_LS, decay_steps_L, cooldown, end)
@@ -242,10 +391,14 @@ def swa_tail(
     cooldown: RunFraction = 0.2,
     anneal: Anneal = "cos",
 ) -> Floats:
-    """A(c(x)) (cos) or A(1-x) (linear), x = min(tau/K, 1): down to f over K updates, then held there.
+    """Down to a lower LR and held there, as under stochastic weight averaging.
 
-    The LR under stochastic weight averaging (arXiv 1803.05407), torch's SWALR. decay = f = final / peak;
-    cooldown = K as a fraction of the run's updates, at most D.
+    Formula: A(c(x)) or A(1-x), x = min(tau/K, 1)
+    Source: arXiv 1803.05407
+    Equals: torch SWALR
+    decay: f = final / peak
+    cooldown: K, the fall, as a fraction of the run's updates, at most all of them after the warmup
+    anneal: the fall's shape
     """
     x_LS = np.minimum(tau_LS / np.minimum(whole_updates(cooldown, decay_steps_L), decay_steps_L), 1.0)
     return affine(decay, half_cosine(x_LS) if anneal == "cos" else 1.0 - x_LS)

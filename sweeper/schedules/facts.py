@@ -29,6 +29,7 @@ def height_at_end(family: Family, params: Mapping[str, Value], steps: int, *, ep
     for name, parameter in numbers_of(family).items():
         if parameter.bounds.floor:
             floor = min(floor, float(numbers["peak_lr"]) * float(numbers[name]))  # type: ignore[arg-type]  # checked
+    floor = max(floor, float(numbers["peak_lr"]) * float(numbers.get("floor", 0.0)))  # type: ignore[arg-type]  # checked
     return (float(lr_S[-1]) - floor) / float(lr_S[peak])
 
 

@@ -238,8 +238,8 @@ class FamilyStudy:
         stored = self.study.get_trials(deepcopy=False)[number]
         values = self.axes.values(stored.params)
         params = {name: values[name] for name in plan.family.space}
-        lr_S = lr_trace(plan.family, params, terms.steps)
-        momentum_S = momentum_trace(plan.family, params, terms.steps)
+        lr_S = lr_trace(plan.family, params, terms.steps, epoch=terms.epoch)
+        momentum_S = momentum_trace(plan.family, params, terms.steps, epoch=terms.epoch)
         return tuple(
             Job(
                 id=JobId(plan.name, number, member),

@@ -50,6 +50,7 @@ class StudyPlan:
             "sampler": json.dumps(self.sampler, sort_keys=True, default=_named),
             "pruner": json.dumps(self.pruner, sort_keys=True, default=_named),
             "report_steps": terms.report_steps,
+            "epoch": terms.epoch,
             "fixed": axes.fixed,
             "lists": axes.lists,
         }
@@ -62,7 +63,8 @@ class Terms:
     """What all trials of a sweep have in common.
 
     partitions: one for each member of a trial. report_steps: increasing, the last one is a trial's length in updates.
-    concurrent: open trials of each family. max_retries: how often a failed trial is tried again.
+    concurrent: open trials of each family. max_retries: how often a failed trial is tried again. epoch: updates of an
+    epoch through which the schedules hold each LR; None where every update has its own.
     """
 
     seed: int
@@ -73,6 +75,7 @@ class Terms:
     partitions: tuple[int, ...]
     parts: tuple[str, ...]
     max_retries: int
+    epoch: float | None = None
 
     @property
     def steps(self) -> int:

@@ -37,11 +37,12 @@ def checked(
     partitions: Sequence[int] | None = None,
     parts: Sequence[str] = ("train", "valid"),
     max_retries: int = 1,
+    epoch: float | None = None,
 ) -> list[FamilyStudy]:
     """The studies in the order in which they ask, none of them begun. Writes nothing.
 
-    objective: metric, direction, at, k. partitions: of each member, 0 by default. Raises InputError for a space,
-    sampler, pruner or start point that cannot be used.
+    objective: metric, direction, at, k. partitions: of each member, 0 by default. epoch: as in Terms. Raises
+    InputError for a space, sampler, pruner or start point that cannot be used.
     """
     terms = Terms(
         seed=seed,
@@ -52,6 +53,7 @@ def checked(
         partitions=(0,) * members if partitions is None else tuple(partitions),
         parts=tuple(parts),
         max_retries=max_retries,
+        epoch=epoch,
     )
     ordered = sorted(plans, key=lambda plan: (plan.family.name, plan.name))
     names = {plan.name for plan in ordered}

@@ -372,3 +372,20 @@ def test_the_distance_of_drops_is_rounded_to_whole_updates() -> None:
     lr_S = lr_trace("step", {"peak_lr": 1.0, "decay": 0.5, "cycle": 0.29}, 100)
     assert np.flatnonzero(np.diff(lr_S)).tolist() == [28, 57, 86]
     assert whole_updates(0.29, 100) == 29
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TORCH)
+def test_equals_torch_to_the_end_of_ten_thousand_updates(name: str, torch_lr: Callable[..., Any]) -> None:
+    rng = np.random.default_rng([NAMES.index(name), 2])
+    numbers, phases = TORCH[name](rng, 0.3, 10_000, 10_000)
+    lr_S = lr_trace(name, {"peak_lr": 0.3, **numbers}, 10_000)
+    np.testing.assert_allclose(lr_S, torch_lr(phases, 0.3, 10_000), rtol=0, atol=1e-12 * 0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TIMM)
+def test_equals_timm_to_the_end_of_ten_thousand_updates(name: str, timm_lr: Callable[..., Any]) -> None:
+    numbers, timm_class, arguments = TIMM[name](np.random.default_rng([NAMES.index(name), 2]), 0.3, 10_000)
+    lr_S = lr_trace(name, {"peak_lr": 0.3, **numbers}, 10_000)
+    np.testing.assert_allclose(lr_S, timm_lr(timm_class, 0.3, 10_000, **arguments), rtol=0, atol=1e-12 * 0.3)
