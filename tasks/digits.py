@@ -13,13 +13,13 @@ from torch import Tensor
 
 
 class Digits:
-    """Inputs float32 [B, 64], targets int64 [B]; split by class, at random by `split_seed`.
+    """Inputs float32 [B, 64], rows of 8 x 8 pixels, targets int64 [B]; split by class, at random by `split_seed`.
 
     valid, test: fractions of the 1,797 images. The pixels are standardised, each with the mean and standard
     deviation of the training part. Raises ValueError.
     """
 
-    inputs, outputs, partitions = 64, 10, 1
+    inputs, outputs, partitions, shape = 64, 10, 1, (1, 8, 8)
 
     def __init__(self, split_seed: int = 0, valid: float = 0.2, test: float = 0.2) -> None:
         if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):

@@ -1,4 +1,4 @@
-"""The models of the examples: an n-gram network and a multilayer perceptron."""
+"""The fully connected models of the examples: an n-gram network and a multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from .counts import whole
+from .counts import rate, whole
 
 
 def layers(inputs: int, outputs: int, width: int, depth: int, dropout: float) -> nn.Sequential:
@@ -16,8 +16,7 @@ def layers(inputs: int, outputs: int, width: int, depth: int, dropout: float) ->
     """
     whole("model", 0, depth=depth)
     whole("model", 1, inputs=inputs, outputs=outputs, width=width)
-    if not 0 <= dropout < 1:
-        raise ValueError(f"model.dropout={dropout}: it is the fraction of units dropped. Choose one in [0, 1).")
+    rate(dropout)
     sizes = [inputs, *[width] * depth]
     hidden: list[nn.Module] = []
     for a, b in pairwise(sizes):

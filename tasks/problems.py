@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 PARTS = ("train", "valid", "test")
-OFFERED = ("inputs", "outputs", "context")  # what a data set tells a model whose constructor names it
+OFFERED = ("inputs", "outputs", "shape", "context", "every")  # what a data set tells a model whose constructor names it
 LOOKED_AT = 1024  # training examples that tell the loss of an untrained model
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -23,8 +23,10 @@ class Data(Protocol):
     """Examples in three parts, "train", "valid" and "test"; write your own with these six members.
 
     inputs: features of one example, or the size of its vocabulary. outputs: classes (columns of the target in a
-    regression). Both, and `context` (symbols before the one to predict) where the data have it, are given to
-    models whose constructors name them. partitions: how many splits or folds there are; 0 is the default one.
+    regression). Both are given to models whose constructors name them, and so are, where the data have them, `shape`
+    (of an example that is a signal or an image: channels, then length, or height and width; `fetch` may give its
+    numbers in a row), `context` (symbols before the one to predict) and `every` (whether each position of a sequence
+    has a target). partitions: how many splits or folds there are; 0 is the default one.
     fingerprint: a text that changes when the examples or their split do. Picklable, at first on the CPU:
 
         class Columns:
@@ -77,6 +79,10 @@ class Problem(NamedTuple):
 
 def cross_entropy(output_B: Tensor, target_B: Tensor) -> Tensor:
     """Nats, [B]; classes in the last dimension of output_B [B, ..., C], the mean over all positions of target_B."""
+    if output_B.shape[:-1] != target_B.shape:
+        raise ValueError(
+            f"outputs {list(output_B.shape)} for targets {list(target_B.shape)}: each target needs one output a class"
+        )
     if target_B.dim() == 1:
         return functional.cross_entropy(output_B, target_B, reduction="none")
     loss = functional.cross_entropy(output_B.flatten(0, -2), target_B.flatten(), reduction="none")
@@ -129,7 +135,7 @@ class Supervised:
     """A task: `model` trained on `data`.
 
     model: a factory, a class or `functools.partial(MLP, width=64)`; its result is any `nn.Module`. It is called with
-    its own numbers, those that a trial sets, and those of the data's `inputs`, `outputs` and `context` that it names.
+    its own numbers, those that a trial sets, and those of the data's `inputs`, `outputs`, ... (see Data) that it names.
     problem: a Problem, or a loss of torch, `nn.CrossEntropyLoss(label_smoothing=0.1)`, of which the mean over each
     example's elements is taken; None: what the data say, else classification. Raises ValueError.
     """

@@ -37,6 +37,8 @@ class NextByte:
     is an example; of the others valid_size and test_size positions are drawn once, by split_seed.
 
     Zeros stand before the beginning of a file, so no example sees another file; a text has none itself.
+    every: targets are int64 [B, context], the byte after each byte of the inputs; examples then lie wholly in one file,
+    which has to be longer than `context`, and the sizes count sequences.
     Raises ValueError for a path that is missing, empty, unreadable, too short or not text.
     """
 
@@ -50,20 +52,24 @@ class NextByte:
         split_seed: int = 0,
         valid_size: int = 4096,
         test_size: int = 16384,
+        every: bool = False,
     ) -> None:
         whole("data", 1, context=context, valid_size=valid_size, test_size=test_size)
         whole("data", 0, split_seed=split_seed)
         texts = _read(path, pattern, split_seed)
-        self.context = context
-        self._parts = {part: windows(texts_F, context) for part, texts_F in texts.items()}
+        if not isinstance(every, bool):
+            raise ValueError(f"data.every={every}: this is neither true nor false. Choose one of them.")
+        self.context, self.every = context, every
+        self._parts = {part: windows(texts_F, context, every) for part, texts_F in texts.items()}
         for part, size in {"valid": valid_size, "test": test_size}.items():
-            every = self._parts[part]
-            if len(every) < size:
+            whole_part = self._parts[part]
+            if len(whole_part) < size:
+                unit = "sequences" if every else "bytes"
                 raise ValueError(
-                    f"data.path={_shown(path)}: too short, its {part} part has {len(every)} bytes, fewer than "
+                    f"data.path={_shown(path)}: too short, its {part} part has {len(whole_part)} {unit}, fewer than "
                     f"data.{part}_size={size}. Take a longer text, or a smaller data.{part}_size."
                 )
-            self._parts[part] = every.sample(size, split_seed)
+            self._parts[part] = whole_part.sample(size, split_seed)
         self.fingerprint = _fingerprint(self._parts)
 
     def to(self, device: torch.device) -> Self:
@@ -82,15 +88,16 @@ class NextByte:
 class Windows:
     """The bytes of one part, and where its examples are; no window is ever stored.
 
-    bytes_N: uint8, all files in a row, `context` zeros before each. first_F: int64, the number of each file's
-    first example. offset_C: int64, -context .. 0. place_K: int64, where in bytes_N the targets of a sample are;
-    None where every byte of a file is a target.
+    bytes_N: uint8, all files in a row, `context` zeros before each (none where `every`). first_F: int64, the number of
+    each file's first example. offset_C: int64, -context .. 0. place_K: int64, where in bytes_N the (last) targets of a
+    sample are; None where all examples are taken. every: a target for each byte of the inputs.
     """
 
     bytes_N: Tensor
     first_F: Tensor
     offset_C: Tensor
     place_K: Tensor | None = None
+    every: bool = False
 
     def __len__(self) -> int:
         if self.place_K is not None:
@@ -98,7 +105,7 @@ class Windows:
         return len(self.bytes_N) - len(self.first_F) * (len(self.offset_C) - 1)
 
     def places(self, index_B: Tensor) -> Tensor:
-        """Where in bytes_N the targets are: a byte lies behind the zeros of every file begun up to it."""
+        """Where in bytes_N the last targets are: behind the `context` first bytes of every file begun up to them."""
         if self.place_K is not None:
             return self.place_K[index_B]
         begun_B = torch.searchsorted(self.first_F, index_B, right=True)
@@ -106,7 +113,7 @@ class Windows:
 
     def fetch(self, index_B: Tensor) -> tuple[Tensor, Tensor]:
         window = self.bytes_N[self.places(index_B).unsqueeze(-1) + self.offset_C].long()
-        return window[..., :-1], window[..., -1]
+        return window[..., :-1], window[..., 1:] if self.every else window[..., -1]
 
     def sample(self, size: int, seed: int) -> Windows:
         """`size` of the examples, without repetition."""
@@ -115,17 +122,18 @@ class Windows:
 
     def to(self, device: torch.device) -> Windows:
         place_K = None if self.place_K is None else self.place_K.to(device)
-        return Windows(self.bytes_N.to(device), self.first_F.to(device), self.offset_C.to(device), place_K)
+        return Windows(self.bytes_N.to(device), self.first_F.to(device), self.offset_C.to(device), place_K, self.every)
 
 
-def windows(texts_F: Sequence[bytes], context: int) -> Windows:
-    """Every byte of those files, none of them empty, as an example."""
-    padded = b"".join(bytes(context) + text for text in texts_F)
-    first_F = np.cumsum([0, *(len(text) for text in texts_F[:-1])])
+def windows(texts_F: Sequence[bytes], context: int, every: bool = False) -> Windows:
+    """Every byte of those files, none of them empty, as an example; or every sequence that lies within one of them."""
+    rows = [text for text in texts_F if len(text) > context] if every else [bytes(context) + text for text in texts_F]
+    first_F = np.cumsum([0, *(len(row) - context for row in rows)])[: len(rows)]
     return Windows(
-        torch.from_numpy(np.frombuffer(padded, dtype=np.uint8).copy()),
+        torch.from_numpy(np.frombuffer(b"".join(rows), dtype=np.uint8).copy()),
         torch.from_numpy(first_F.astype(np.int64)),
         torch.arange(-context, 1),
+        every=every,
     )
 
 

@@ -14,6 +14,8 @@ NEEDS = {  # what a choice cannot do without
     ("search", "grid"): ["schedule=constant", "optimizer.peak_lr={choice: [0.1, 0.2]}"],
     ("data", "text"): ["model=ngram"],
     ("model", "ngram"): ["data=text"],
+    ("data", "text_sequence"): ["model=transformer", "model.width=8", "data.valid_size=64"],
+    ("model", "transformer"): ["data=text_sequence", "data.valid_size=64"],
     ("data", "digits"): ["model=mlp"],
     ("tracking", "mlflow"): ["tracking.flush_seconds=0"],
 }
@@ -62,6 +64,35 @@ def test_every_choice_trains(trained, group, choice):
     answer = trained(*last.values())
     assert answer["finished"]
     assert answer["trials"]["failed"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("data", "model"),
+    [("mnist1d", "mlp"), ("mnist1d", "cnn"), ("mnist1d", "resnet"), ("text", "transformer")],
+)
+def test_other_pairs_of_data_and_model_train(trained, data, model):
+    answer = trained(*SHORT, f"data={data}", f"model={model}", "schedule=cosine", "model.dropout={low: 0, high: 0.5}")
+    assert answer["finished"]
+    assert answer["trials"]["failed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "told"),
+    [
+        ("text", "cnn", "model=CNN: it needs `shape`"),
+        ("digits", "transformer", "model=Transformer: it needs `context`"),
+        ("text_sequence", "ngram", "each target needs one output"),
+        ("text", "transformer model.heads=3", "model.heads=3: they share model.width=32 evenly"),
+        ("mnist1d data.valid=1", "mlp", "data.valid=1: a part would be empty"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_told_before_anything_is_trained(sweeper, data, model, told):
+    words = f"data={data} model={model} schedule=cosine".split()
+    code, _, err = sweeper(*SHORT, *words)
+    assert code == 2
+    assert told in err
+    assert not Path("sweeps").exists()
 
 
 @pytest.mark.parametrize("choice", stems("experiment"))

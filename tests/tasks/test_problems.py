@@ -11,10 +11,13 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from sweeper.tasks.convolutional import CNN, ResNet
 from sweeper.tasks.digits import Digits
+from sweeper.tasks.mnist1d import Mnist1D
 from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Problem, Supervised, accuracy, cross_entropy
 from sweeper.tasks.text import NextByte
+from sweeper.tasks.transformer import Transformer
 from torch import nn
 
 from sweeper import types
@@ -88,6 +91,9 @@ class Anything(nn.Module):
 TASKS = {
     "text": lambda: Supervised(NextByte(valid_size=256, test_size=256), partial(NGram, width=8, embedding=4)),
     "digits": lambda: Supervised(Digits(), partial(MLP, width=8)),
+    "images": lambda: Supervised(Digits(), partial(CNN, width=4)),
+    "signals": lambda: Supervised(Mnist1D(), partial(ResNet, width=4)),
+    "sequences": lambda: Supervised(NextByte(every=True, valid_size=64, test_size=64), partial(Transformer, width=8)),
     "columns": lambda: Supervised(columns(), partial(MLP, width=8)),
     "line": lambda: Supervised(columns(Line), Affine, Problem(squared_error, explained, variance)),
 }
@@ -141,7 +147,7 @@ def test_a_model_is_a_function_of_its_seed(task):
     first, again, other = task.build(3).state_dict(), task.build(3).state_dict(), task.build(4).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
-    assert {value.dtype for value in first.values()} == {torch.float32}
+    assert {value.dtype for value in first.values() if value.is_floating_point()} == {torch.float32}
     task.build(2**32 - 1)
 
 
@@ -259,6 +265,11 @@ def test_cross_entropy_of_sequences_is_the_mean_over_their_positions():
     torch.testing.assert_close(cross_entropy(output[:, 0], target[:, 0]), cross_entropy(output[:, :1], target[:, :1]))
 
 
+def test_outputs_for_other_targets_are_refused():
+    with pytest.raises(ValueError, match=r"^outputs \[4, 5\] for targets \[4, 6\]: each target needs one output"):
+        cross_entropy(torch.zeros(4, 5), torch.zeros(4, 6, dtype=torch.int64))
+
+
 def test_accuracy_counts_the_largest_output():
     output = torch.tensor([[0.0, 2.0], [3.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
     assert accuracy(output, torch.tensor([1, 0, 0, 1])) == {"accuracy": 0.75}
@@ -275,16 +286,40 @@ def test_every_data_file_gives_data(file):
         assert len(data.fetch(part, 0, torch.arange(2))[1]) == 2
 
 
-@pytest.mark.parametrize(("data", "model"), [("text", "ngram"), ("digits", "mlp")])
-def test_every_model_file_gives_a_model(data, model):
+FITTING = {
+    "digits": ("mlp", "cnn", "resnet"),
+    "mnist1d": ("mlp", "cnn", "resnet"),
+    "text": ("ngram", "transformer"),
+    "text_sequence": ("transformer",),
+}
+MODELS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
+PAIRS = [(data, model) for data in FITTING for model in MODELS]
+
+
+def of_files(data, model):
     factory = instantiate(OmegaConf.load(CONF / "model" / f"{model}.yaml"), _partial_=True)
-    task = Supervised(instantiate(OmegaConf.load(CONF / "data" / f"{data}.yaml")), factory)
-    inputs_B, _ = task.fetch("train", 0, torch.arange(2))
-    assert task.forward(task.build(0), inputs_B).shape == (2, task.data.outputs)
+    return Supervised(instantiate(OmegaConf.load(CONF / "data" / f"{data}.yaml")), factory)
 
 
-def test_no_model_file_is_left_out():
-    assert {file.stem for file in (CONF / "model").glob("*.yaml")} == {"ngram", "mlp"}
+@pytest.mark.parametrize(("data", "model"), [(data, model) for data, model in PAIRS if model in FITTING[data]])
+def test_data_and_models_that_fit(data, model):
+    task = of_files(data, model)
+    inputs_B, target_B = task.fetch("train", 0, torch.arange(2))
+    assert task.forward(task.build(0), inputs_B).shape == (*target_B.shape, task.data.outputs)
+    assert task.loss(task.forward(task.build(0), inputs_B), target_B).shape == (2,)
+
+
+@pytest.mark.parametrize(("data", "model"), [(data, model) for data, model in PAIRS if model not in FITTING[data]])
+def test_data_and_models_that_do_not_fit(data, model):
+    task = of_files(data, model)
+    inputs_B, target_B = task.fetch("train", 0, torch.arange(2))
+    with pytest.raises((ValueError, RuntimeError)):
+        task.loss(task.forward(task.build(0), inputs_B), target_B)
+
+
+def test_no_data_and_no_model_file_is_left_out():
+    assert {file.stem for file in (CONF / "data").glob("*.yaml")} == set(FITTING)
+    assert set(MODELS) == {model for models in FITTING.values() for model in models}
 
 
 @pytest.mark.parametrize("name", ["linear", "lazy"])

@@ -47,6 +47,16 @@ def small(path, **numbers):
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=6), st.integers(1, 5))
+def test_sequences_lie_within_a_file_and_have_a_target_at_each_byte(texts, context):
+    part = windows(texts, context, every=True)
+    inputs, target = part.fetch(torch.arange(len(part)))
+    expected = [text[i : i + context + 1] for text in texts for i in range(len(text) - context)]
+    assert inputs.tolist() == [list(piece[:-1]) for piece in expected]
+    assert target.tolist() == [list(piece[1:]) for piece in expected]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=6), st.integers(1, 5))
 def test_windows_equal_a_loop_over_the_files(texts, context):
     part = windows(texts, context)
     inputs, target = part.fetch(torch.arange(len(part)))
