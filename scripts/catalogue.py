@@ -98,7 +98,7 @@ def page() -> str:
 
 
 def _index(entries: Mapping[str, Entry]) -> str:
-    rows = ["| factor | families | |", "|---|---|---|"]
+    rows = ["| factor | families | what it is |", "|---|---|---|"]
     for name, told in entries.items():
         families = ", ".join(f"`{each}`" for each in families_of(name))
         rows.append(f"| [{name}](#{name}) | {families} | {told.about.split('. ')[0].rstrip('.')} |")
@@ -258,14 +258,15 @@ def draw(shown: Picture, path: Path) -> None:
             logarithmic.plot(t_S, np.where(g_S > 0, g_S, np.nan), color=color, linewidth=1.3)
         lowest = min(g_S[g_S > 0].min() for g_S in shown.curves.values())
         straight.set(ylim=(0, 1.04), xlim=(0, 1), ylabel="LR / peak_lr", xlabel="part of the run")
-        logarithmic.minorticks_off()
         logarithmic.set(yscale="log", ylim=(min(0.1, max(LOWEST, 0.7 * lowest)), 1.4), xlabel="part of the run")
+        logarithmic.minorticks_off()
         if shown.number is not None:
             figure.legend(loc="outside right center", title=shown.number, frameon=False)
         metadata = {"Date": None, "Creator": None, "Description": shown.digest}
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata=metadata)
-    path.write_text(re.sub(r"(\d\.\d\d)\d+", r"\1", drawn.getvalue()), encoding="utf-8")  # hundredths of a point
+    hundredths = re.sub(r' d="[^"]*"', lambda lines: re.sub(r"(\.\d\d)\d+", r"\1", lines[0]), drawn.getvalue())
+    path.write_text(hundredths, encoding="utf-8")
 
 
 def main() -> None:

@@ -56,3 +56,11 @@ def test_what_a_docstring_says_it_equals_is_an_oracle(name: str, catalogue: Modu
     named = catalogue.classes(catalogue.entry(name).fields["Equals"])
     assert named
     assert [each for each in named if each not in tests] == []
+
+
+def test_a_pictures_labels_are_whole(catalogue: ModuleType) -> None:
+    """Only the lines are rounded to hundredths of a point."""
+    for name in FACTORS:
+        text = (catalogue.PICTURES / f"{name}.svg").read_text(encoding="utf-8")
+        shown = catalogue.picture(name)
+        assert [label for label in shown.curves if label and f">{label}</text>" not in text] == [], name

@@ -72,3 +72,8 @@ def test_by_epochs_a_run_has_fewer_lrs_and_ends_higher() -> None:
     drops = family("f", {"factor": "step", "peak_lr": 2.0, "cycle": 0.1})
     assert cycles_run(drops, {}, 96) == pytest.approx(9.6)
     assert cycles_run(drops, {}, 96, epoch=24) == 4.0  # a distance of one epoch at least
+
+
+def test_a_floor_that_is_held_is_no_high_end() -> None:
+    assert facts("exponential", decay=1e-3, floor=0.3)[0] == 0.0
+    assert facts("exponential", decay=0.5)[0] < ENDS_HIGH

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from sweeper.schedules import FACTORS, family, lr_trace, lr_traces, momentum_trace
+from sweeper.schedules import FACTORS, cycles, decays, family, lr_trace, lr_traces, momentum_trace
 from sweeper.types import Choice, Dimension, InputError, Range, Value
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -64,6 +64,11 @@ def test_every_file_gives_traces(path: Path, optimizer: str) -> None:
 def test_every_factor_has_a_file() -> None:
     used = {node["factor"] for path in FILES for node in resolved(path, "sgd").values()}
     assert used == set(FACTORS)
+
+
+def test_every_factor_stands_in_a_module_whose_test_counts_it() -> None:
+    """test_decays and test_cycles: as many oracles and as many first and last values as the module has factors."""
+    assert {factor.__module__ for factor in FACTORS.values()} == {decays.__name__, cycles.__name__}
 
 
 def test_a_node_is_read_whole() -> None:
