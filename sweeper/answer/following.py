@@ -53,6 +53,7 @@ class Following:
         self._stamp: object = None
         self._reading: Reading | None = None
         self._then: float | None = None  # the time of what is being told
+        self._told = 0.0  # and of what was told last
         self._seen: dict[TrialId, tuple[int, bool]] = {}  # reports of each trial, and whether it ended
         self._drawn: dict[str, TrialId] = {}  # whose LR is shown
 
@@ -89,7 +90,7 @@ class Following:
 
         self.config, self.began = self.home.read(), self.home.config.stat().st_mtime
         self._reading = Reading(self.home.journal)
-        self._seen, self._drawn = {}, {}
+        self._seen, self._drawn, self._told = {}, {}, 0.0
         studies = sorted(self.config["studies"].items(), key=lambda item: (item[1]["family"], item[0]))
         self.tally = Tally(
             [Progress(name, study["family"], study["trials"], {}) for name, study in studies],
@@ -106,10 +107,10 @@ class Following:
         self.at = min(self.now(), self.home.journal.stat().st_mtime)
         of = {TrialId(record.study, record.number): record for record in records}
         for event in sorted(event for id, record in of.items() for event in news(record, self._seen.get(id), self.at)):
-            if (self._then or 0.0) < self.began <= event.at:
+            if self._told < self.began <= event.at:
                 self._then = self.began
                 self.tally.measure_anew()  # what another command did says nothing of this one's pace
-            self._then = event.at
+            self._told = self._then = event.at
             tell(self.tally, of[TrialId(event.study, event.trial)], event, plans[event.study]["report_steps"])
         self._then = None
         self._seen = {id: (_reports(record), record.state != "running") for id, record in of.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TextIO
 
 from sweeper.answer.following import Following
@@ -50,6 +51,8 @@ def picture(following: Following, width: int, height: int | None, unicode: bool)
         running, finished = following.running, following.finished
         took = duration_text(following.at - following.began)
     idle = not running and not finished
+    if idle:  # nothing is to be waited for
+        rows = [replace(row, per_minute=None, left=None) for row in rows]
     lines = frame(
         rows,
         title=following.home.name,

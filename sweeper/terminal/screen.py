@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from sweeper.columns import Line, assembled, clean, console, plain_text, width_of
+from sweeper.columns import Line, assembled, clean, console, plain_text, put_line, width_of
 
 REFRESHES = 4  # a second, at most
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"  # the cursor, while it moves
@@ -49,6 +49,8 @@ class Screen:
         self._thread.join()
         with suppress(OSError, ValueError):
             self.refresh(last=True)
+        while self._above:  # in the background nothing was drawn
+            put_line(self.out, self._above.popleft())
 
     def note(self, text: str) -> None:
         """Print above the lines with the next drawing. Takes no lock: a signal's handler may call it."""

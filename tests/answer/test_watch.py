@@ -246,6 +246,23 @@ def test_reports_of_an_unseen_trial_are_spread_over_its_time_and_new_ones_are_of
     assert following.news(record(0, 1000.0, 1040.0), (4, True), 1050.0) == []
 
 
+def test_the_pace_is_that_of_all_rounds_however_often_one_looked(home):
+    sweep, began, now = Sweep(home, trials=4, concurrent=1, families=("cosine",)), 200_000.0, [200_000.0]
+    os.utime(home.config, (began, began))
+    seen = looked(home, now=lambda: now[0])
+    for _ in range(8):  # two trials of four reports, one in 10 s
+        now[0] += 10
+        sweep.round()
+        os.utime(home.journal, (now[0], now[0]))
+        seen.look()
+    row = seen.tally.rows()[-1]
+    assert (row.done, row.trials) == (2, 4)
+    # The first round is not known to have taken 10 s: its trial was opened in it.
+    assert row.left == pytest.approx(80, rel=0.15)
+    now[0] += 5
+    assert seen.tally.rows()[-1].left == pytest.approx(row.left - 5)
+
+
 def test_the_time_left_is_that_of_the_rounds_of_this_command(home, monkeypatch):
     # Two trials done by a command of yesterday; two of 4 more done in 80 s by this one.
     sweep = Sweep(home, trials=6, families=("cosine",))
@@ -273,6 +290,7 @@ def test_it_says_when_no_process_runs_the_sweep(home):
     lines = shown(looked(home))
     assert "stopped after 0:0" in lines[0]
     assert lines[-1].startswith("No process is running this sweep.")
+    assert lines[2].split()[-1] == "-", "no time left is said where none passes"
     with locked(home):
         seen = looked(home)
         assert "passed" in shown(seen)[0]

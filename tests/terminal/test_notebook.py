@@ -99,3 +99,41 @@ def test_lines_or_a_stream_that_were_asked_for_are_given_in_a_notebook_too(sent,
         pass
     assert capsys.readouterr().err.startswith("t: m, lower is better\n")
     assert sent == []
+
+
+CELL = """
+import numpy as np, time
+from sweeper import terminal
+from sweeper.types import Ending, Job, JobId, Progress, Report, TrialId
+
+with terminal.view([Progress("cosine", "cosine", 1, {})], title="mine", reports=10, direction="minimize",
+                   metric="valid/loss") as shown:
+    id = JobId("cosine", 0, 0)
+    shown.open([Job(id, "cosine", {}, 0, np.linspace(1, 0, 100), tuple(range(10, 101, 10)))])
+    for step in range(10, 101, 10):
+        time.sleep(0.15)
+        shown.arrived(Report(id, step, {}, {}, 0.0))
+    shown.close(Ending(TrialId("cosine", 0), "complete", 100, 1.5))
+"""
+
+
+@pytest.mark.slow
+def test_a_real_kernel_shows_one_output_that_ends_with_the_last_picture():
+    from nbclient import NotebookClient
+
+    new = import_module("nbformat").v4  # nbclient brings it
+    updates = []
+
+    class Client(NotebookClient):
+        def process_message(self, msg, cell, cell_index):
+            updates.append(msg["msg_type"])
+            return super().process_message(msg, cell, cell_index)
+
+    page = new.new_notebook(cells=[new.new_code_cell(CELL)])
+    Client(page, timeout=60, kernel_name="python3").execute()
+    (output,) = page.cells[0].outputs
+    assert output.output_type == "display_data"
+    assert "1/1  1.5000" in output.data["text/plain"]
+    assert output.data["text/html"].startswith("<pre")
+    assert updates.count("display_data") == 1
+    assert 2 <= updates.count("update_display_data") <= 3

@@ -354,6 +354,18 @@ def test_after_a_stop_it_begins_below_what_the_shell_wrote(on):
         assert seen.index("$ fg") == 7
 
 
+def test_in_the_background_nothing_is_drawn_and_messages_come_at_the_end(on, monkeypatch):
+    there = on(80, 24)
+    monkeypatch.setattr(os, "tcgetpgrp", lambda _: os.getpgrp() + 1)  # a shell has the terminal
+    with sweep(there.out, FAMILIES) as (shown, drawn):
+        drawn.refresh()
+        shown.note("a message")
+        drawn.refresh()
+        assert there.take() == ""
+    there.take()
+    assert there.glass.seen() == ["a message", ""]
+
+
 @pytest.mark.parametrize(("name", "coloured"), [(None, True), ("NO_COLOR", False)])
 def test_colour_only_where_it_is_wanted(name, coloured, on, monkeypatch):
     if name:
