@@ -162,7 +162,8 @@ class Report:
     """What one job did since its last report.
 
     step: updates finished in all. traces: by tracking name ("train/loss", "lr/group0", ...), one float64 value
-    for each update since the last report, the last one being update step - 1. metrics: of the evaluated parts
+    for each update since the last report, the last one being update step - 1; "grad_norm" and "update_to_weight" are
+    measured at some updates only and NaN at the others. metrics: of the evaluated parts
     at this step ("valid/loss", "valid/accuracy", ...). seconds: spent on it. state: "running" before the last
     report, then "complete"; "diverged" and "failed" end the job at once, with the reason; a diverged report's
     `step` is the first update whose loss was not finite or beyond the bound, counted from 1.

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +25,7 @@ Words = TypeVar("Words", int, NDArray[np.int64], Tensor)
 MASK = 0xFFFF_FFFF
 GOLDEN = 0x9E37_79B9  # 2^32 / golden ratio: consecutive multiples lie far apart
 SMALL = 256  # examples; rings of fewer than 16 need more turns before every order is equally likely (measured)
-ORDER, DROPOUT, TURN, EVALUATION = range(4)  # what a key is for, its second word
+ORDER, DROPOUT, TURN, EVALUATION, PROBE = range(5)  # what a key is for, its second word
 
 
 def mix(word: Words) -> Words:
@@ -44,8 +44,13 @@ def key_of(*words: Any) -> Any:
     """A 32-bit key of whole numbers or int64 arrays that broadcast; each counts modulo 2^32, order matters."""
     key: Any = GOLDEN
     for word in words:
-        key = mix((key + GOLDEN & MASK) ^ (word & MASK))
+        key = absorbed(key, word)
     return key
+
+
+def absorbed(key: Any, word: Any) -> Any:
+    """The key after one more word."""
+    return mix((key + GOLDEN & MASK) ^ (word & MASK))
 
 
 # --- batch order ------------------------------------------------------------------------------------
@@ -100,8 +105,8 @@ def _rotated(place: Any, word: Any, length: Any) -> Any:
 def kept(key: Any, threshold: Any, rows: int, elements: int, device: torch.device) -> Tensor:
     """Which of the elements dropout keeps: bool [rows, elements], each dropped with probability threshold / 2^32."""
     row, element = _hashed(rows, device), _hashed(elements, device)
-    word: Tensor = mix((row ^ key)[:, None] + element & MASK)
-    return word >= threshold
+    keep: Tensor = mix((row ^ key)[:, None] + element & MASK) >= threshold
+    return keep
 
 
 @functools.lru_cache(maxsize=64)
@@ -168,6 +173,38 @@ class Clock:
         return call
 
 
+class LaneClock:
+    """What the dropout layers of stacked models count by, each lane by its own key and with its own p.
+
+    Within torch.vmap the three tensors are those of one lane: key int64 [1], of (seed, DROPOUT, update), threshold
+    int64 [K] and scale [K] of its K dropout layers. 1-d: torch.compile(vmap) multiplies 0-d keys wrongly.
+    silent: layers at which no lane drops anything.
+    """
+
+    def __init__(self) -> None:
+        self.silent: frozenset[int] = frozenset()
+        self._calls: dict[int, int] = {}
+
+    def begin(self, counts: Mapping[str, Tensor]) -> None:
+        """A forward pass begins. counts: "key", "threshold", "scale" of the lane; empty where there is no dropout."""
+        self._counts, self._calls = counts, {}
+
+    def key(self, layer: int) -> Tensor:
+        call = self._calls.get(layer, 0)
+        self._calls[layer] = call + 1
+        key: Tensor = absorbed(absorbed(self._counts["key"], layer), call)
+        return key
+
+    def threshold(self, layer: int, p: float) -> Tensor:
+        return self._counts["threshold"][layer : layer + 1]
+
+    def scale(self, layer: int, p: float) -> Tensor:
+        return self._counts["scale"][layer : layer + 1]
+
+    def never_drops(self, layer: int, p: float) -> bool:
+        return layer in self.silent
+
+
 CHANNELS: dict[type[nn.Module], int] = {nn.Dropout1d: 2, nn.Dropout2d: 3, nn.Dropout3d: 4}  # dimensions of one example
 ALPHA = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 REPLACED = (nn.Dropout, *CHANNELS, *ALPHA)
@@ -220,7 +257,7 @@ class CountedDropout(nn.Module):
         return shape[:leading] + (1,) * (len(shape) - leading)
 
 
-def count_dropout(model: nn.Module, clock: Clock) -> nn.Module:
+def count_dropout(model: nn.Module, clock: Counts) -> nn.Module:
     """The model with torch's dropout layers replaced by counted ones, numbered in the order of model.modules()."""
     found = [module for module in model.modules() if type(module) in REPLACED]
     counted = {id(module): CountedDropout(module, clock, layer) for layer, module in enumerate(found)}

@@ -34,6 +34,7 @@ from sweeper.training.device import (
     threads_for,
 )
 from sweeper.training.evaluation import dtype_of, evaluate, forward
+from sweeper.training.norms import after_update, before_update, measured_flags, norm_traces
 from sweeper.training.optim import check_names, check_optimizer, make_optimizer, options_of, set_numbers, takes_momentum
 from sweeper.training.randomness import (
     EVALUATION,
@@ -71,6 +72,7 @@ class _Open:
     state: State = "running"
     whole: bool = True
     losses: list[Tensor] = field(default_factory=list)
+    norms: list[Tensor] = field(default_factory=list)
 
 
 class SequentialTrainer:
@@ -78,6 +80,7 @@ class SequentialTrainer:
 
     optimizer: {"_target_": import path, option: value, ...} without lr; a trial's "optimizer.<option>" goes before.
     device: auto, cpu, cuda, cuda:1, mps. threads: of one operation on the CPU; "auto" takes one for small models.
+    norms: whether reports have the traces of sweeper.training.norms.
     float32 sums may differ in their last bits with the number of threads; a machine repeats itself bit for bit.
     Raises InputError for anything of these that cannot be used.
     """
@@ -91,6 +94,7 @@ class SequentialTrainer:
         device: str = "auto",
         precision: Literal["float32", "float64"] = "float32",
         threads: Threads = "auto",
+        norms: bool = True,
     ) -> None:
         check_optimizer(optimizer)
         _check_numbers(batch_size, precision, threads)
@@ -99,7 +103,7 @@ class SequentialTrainer:
             raise InputError("train.precision", precision, "mps has no float64", "Use float32, or device=cpu.")
         self._task = task.to(self._device)
         self._optimizer = dict(optimizer)
-        self._batch_size, self._precision, self._threads = batch_size, precision, threads
+        self._batch_size, self._precision, self._threads, self._norms = batch_size, precision, threads, norms
         self._open: dict[JobId, _Open] = {}
 
     def start(self, jobs: Sequence[Job]) -> None:
@@ -154,15 +158,15 @@ class SequentialTrainer:
         if run.state != "running":
             raise RuntimeError(f"{run.job.id} is {run.state}: it can be evaluated and stopped, not advanced")
         began, first = time.perf_counter(), run.step
-        run.whole, run.losses = False, []
+        run.whole, run.losses, run.norms = False, [], []
         try:
             with self._alone(run.job, TURN, first):
                 report = self._next_report(run)
         except Exception as error:
             _log.exception("%s failed after update %d", run.job.id, run.step)
-            report = _failed(run, first, error)
+            report = self._failed(run, first, error)
             run.model = None
-        run.whole, run.losses, run.state = True, [], report.state
+        run.whole, run.losses, run.norms, run.state = True, [], [], report.state
         return replace(report, seconds=time.perf_counter() - began)
 
     def _next_report(self, run: _Open) -> Report:
@@ -176,10 +180,10 @@ class SequentialTrainer:
             if bad is not None:
                 reason = _diverged("train/loss", loss_S[bad], self._task.loss_bound, first + bad + 1)
                 report = Report(
-                    job.id, first + bad + 1, _traces(job, first, loss_S[: bad + 1]), {}, 0.0, "diverged", reason
+                    job.id, first + bad + 1, self._traces(run, first, loss_S[: bad + 1]), {}, 0.0, "diverged", reason
                 )
             else:
-                report = self._evaluated(run, model, _traces(job, first, loss_S))
+                report = self._evaluated(run, model, self._traces(run, first, loss_S))
         if is_crowded(self._device):
             model.waiting = Waiting(model.module, model.optimizer)
         return report
@@ -195,9 +199,15 @@ class SequentialTrainer:
         lr_S = job.lr_S[first:until].tolist()
         momentum_S = [None] * len(lr_S) if job.momentum_S is None else job.momentum_S[first:until].tolist()
         share_B: Tensor | None = None
+        measured_S = measured_flags(job.steps, job.report_steps, first, until) & self._norms
         module, optimizer, clock, parameters = model.module, model.optimizer, model.clock, model.parameters
-        for index_B, lr, momentum in zip(
-            torch.from_numpy(index_SB).to(self._device, non_blocking=True).unbind(), lr_S, momentum_S, strict=True
+        weights = [parameter for parameter in parameters if parameter.is_floating_point()]
+        for index_B, lr, momentum, measured in zip(
+            torch.from_numpy(index_SB).to(self._device, non_blocking=True).unbind(),
+            lr_S,
+            momentum_S,
+            measured_S.tolist(),
+            strict=True,
         ):
             set_numbers(optimizer, lr, momentum)
             clock.step, clock.backward = run.step, False
@@ -209,7 +219,10 @@ class SequentialTrainer:
             if share_B is None:
                 share_B = torch.full_like(loss_B, 1 / self._batch_size)
             loss_B.backward(share_B)  # type: ignore[no-untyped-call] # torch leaves it unannotated
+            before = before_update(weights) if measured else None
             optimizer.step()
+            if before is not None:
+                run.norms.append(after_update(weights, before))
             run.losses.append(loss_B.detach())
             run.step += 1
 
@@ -226,6 +239,27 @@ class SequentialTrainer:
                 state, reason = "diverged", _diverged(name, metrics[name], bound, run.step)
                 break
         return Report(job.id, run.step, traces, metrics, 0.0, state, reason)
+
+    def _traces(self, run: _Open, first: int, loss_S: Floats) -> dict[str, Floats]:
+        """Traces of the updates from `first` on, as far as there are losses; LR and momentum as used."""
+        job, until = run.job, first + len(loss_S)
+        traces = {"train/loss": loss_S.copy(), "lr/group0": job.lr_S[first:until].copy()}
+        if job.momentum_S is not None:
+            traces["momentum/group0"] = job.momentum_S[first:until].copy()
+        if self._norms:
+            traces |= norm_traces(measured_flags(job.steps, job.report_steps, first, until), run.norms)
+        return traces
+
+    def _failed(self, run: _Open, first: int, error: Exception) -> Report:
+        """The report of a job that raised, with the traces of its updates, where the device still gives them."""
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        try:
+            loss_S = _read(run.losses) if run.losses else np.zeros(0)
+            traces = self._traces(run, first, loss_S)
+        except Exception:  # the device itself failed
+            loss_S, traces = np.zeros(0), self._traces(run, first, np.zeros(0))
+        return Report(run.job.id, first + len(loss_S), traces, {}, 0.0, "failed", reason)
 
     def _metrics(self, run: _Open, model: _Model, part: str) -> dict[str, float]:
         with generators_seeded(key_of(run.job.seed, EVALUATION, run.step), self._device):
@@ -336,29 +370,9 @@ def _read(losses: Sequence[Tensor]) -> Floats:
     return loss_S
 
 
-def _traces(job: Job, first: int, loss_S: Floats) -> dict[str, Floats]:
-    """Traces of the updates from `first` on, as far as there are losses: the LR and momentum that were used."""
-    until = first + len(loss_S)
-    traces = {"train/loss": loss_S.copy(), "lr/group0": job.lr_S[first:until].copy()}
-    if job.momentum_S is not None:
-        traces["momentum/group0"] = job.momentum_S[first:until].copy()
-    return traces
-
-
 def _diverged(name: str, value: float, bound: float, step: int) -> str:
     beyond = f", beyond the task's bound of {bound:.4g}" if np.isfinite(value) else ""
     return f"{name} of update {step} is {value:.4g}{beyond}"
-
-
-def _failed(run: _Open, first: int, error: Exception) -> Report:
-    """The report of a job that raised: with the traces of its finished updates, where the device still gives them."""
-    lines = str(error).strip().splitlines()
-    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    try:
-        loss_S = _read(run.losses) if run.losses else np.zeros(0)
-    except Exception:  # the device itself failed
-        loss_S = np.zeros(0)
-    return Report(run.job.id, first + len(loss_S), _traces(run.job, first, loss_S), {}, 0.0, "failed", reason)
 
 
 def _check_numbers(batch_size: object, precision: str, threads: object) -> None:

@@ -6,6 +6,7 @@ All comparisons of a trainer with itself are bitwise, in float32. A new trainer 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,10 +16,14 @@ import numpy as np
 import pytest
 import torch
 
+from sweeper.training.probe import ProbedTrainer
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import ENDED, Job, JobId, Report, Trainer
 
-TRAINERS: dict[str, Any] = {"sequential": SequentialTrainer}
+TRAINERS: dict[str, Any] = {
+    "sequential": SequentialTrainer,
+    "lanes": functools.partial(ProbedTrainer, width=3),
+}
 KINDS = ("plain", "dropout", "batchnorm", "functional")
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}
 ADAMW = {"_target_": "torch.optim.AdamW", "betas": [0.9, 0.99], "weight_decay": 0.1}
@@ -104,7 +109,7 @@ def test_reports_cover_every_update_once(make: Make) -> None:
     assert [report.step for report in reports] == list(REPORTS)
     assert [report.state for report in reports] == ["running"] * 3 + ["complete"]
     for report, width in zip(reports, np.diff((0, *REPORTS)), strict=True):
-        assert set(report.traces) == {"train/loss", "lr/group0"}
+        assert set(report.traces) == {"train/loss", "lr/group0", "grad_norm", "update_to_weight"}
         assert {len(trace) for trace in report.traces.values()} == {width}
         assert {trace.dtype for trace in report.traces.values()} == {np.dtype(np.float64)}
         assert set(report.metrics) == {"valid/loss", "valid/accuracy"}
@@ -112,6 +117,26 @@ def test_reports_cover_every_update_once(make: Make) -> None:
         assert report.reason == ""
     np.testing.assert_array_equal(np.concatenate([report.traces["lr/group0"] for report in reports]), of.lr_S)
     assert reports[-1].metrics["valid/loss"] < reports[0].metrics["valid/loss"]
+
+
+def test_measuring_norms_changes_no_number(make: Make) -> None:
+    of = job()
+    trained = []
+    for norms in (True, False):
+        trainer = make("dropout", ADAMW, norms=norms)
+        trainer.start([of])
+        trained.append((train(trainer, of.id), trainer.weights(of.id)))
+    (with_norms, weights), (without, other_weights) = trained
+    for report in with_norms:
+        traces = dict(report.traces)
+        assert np.isfinite(traces.pop("grad_norm")).all()  # of a run under 200 updates every one is measured
+        assert np.isfinite(traces.pop("update_to_weight")).all()
+        assert list(traces) == list(without[0].traces)
+    for one, other in zip(with_norms, without, strict=True):
+        assert one.metrics == other.metrics
+        for name in other.traces:
+            np.testing.assert_array_equal(one.traces[name], other.traces[name])
+    assert_same_weights(weights, other_weights)
 
 
 def test_parts_say_what_is_evaluated(make: Make) -> None:

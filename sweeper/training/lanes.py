@@ -1,0 +1,464 @@
+"""Many models at once: jobs of one structure are stacked, one row a lane, and share every operation.
+
+What holds, beside what holds for any trainer:
+
+- A job's numbers are rows of their own between turns; a stack is laid together for one turn, always `width` lanes
+  wide (empty ones repeat the first), so that no sum is made in another order with other neighbours.
+- Lanes of a stack may stand at different updates: everything that depends on the update comes from tables made on
+  the host before the turn. A lane that has reached its report is copied out; its place goes on, unread.
+- Nothing is read from the device within a turn.
+- Only models of one Form, found by sweeper.training.probe, are trained here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sweeper.training.checkpoint import job_digest, read_checkpoint, write_checkpoint
+from sweeper.training.device import intra_op_threads, repeatable, resolve_device
+from sweeper.training.evaluation import cast, evaluate
+from sweeper.training.norms import measured_flags
+from sweeper.training.optim import all_options, check_optimizer, options_of
+from sweeper.training.program import Form, Program, Rows, Tensors, built, dropouts, structure
+from sweeper.training.randomness import DROPOUT, EVALUATION, TURN, example_index, generators_seeded, key_of
+from sweeper.training.reports import check_job, failed, next_report, trained
+from sweeper.training.stacked import Rule, Static, rule_of, static_options, why_not
+from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
+
+_log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class _Kind(NamedTuple):
+    """What the lanes of one stack have in common."""
+
+    structure: str
+    partition: int
+    part: str
+    optimizer: Static
+
+
+@dataclass
+class _Lane:
+    """An open job and its numbers, which are those of its last report."""
+
+    job: Job
+    step: int = 0
+    state: State = "running"
+    kind: _Kind | None = None
+    rows: Rows | None = None
+    kept: tuple[Tensor, ...] = ()  # the optimizer's, each [P]
+    drops: tuple[float, ...] = ()  # the p of each dropout layer
+
+
+class _Block(NamedTuple):
+    """The tables of one turn, N updates of L lanes, on the device."""
+
+    until_L: list[int]
+    index_NLB: Tensor
+    coefficients_NC: list[tuple[Tensor, ...]]
+    counts_N: list[Tensors]
+    flags_L: list[NDArray[np.bool_]]  # which of a lane's updates are measured
+
+
+class LaneTrainer:
+    """Trains jobs `width` at a time; see sweeper.types.Trainer and sweeper.training.probe.
+
+    optimizer, device, norms: as in SequentialTrainer; the optimizer must be one of sweeper.training.stacked.
+    compiled: by torch.compile, worth it in a long sweep.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        optimizer: Mapping[str, Any],
+        *,
+        form: Form,
+        batch_size: int,
+        width: int,
+        device: str = "auto",
+        precision: Literal["float32", "float64"] = "float32",
+        compiled: bool = False,
+        norms: bool = True,
+    ) -> None:
+        check_optimizer(optimizer)
+        self._device = resolve_device(device)
+        self._task = task.to(self._device)
+        self._optimizer, self._form = dict(optimizer), form
+        self._batch_size, self._width, self._precision = batch_size, width, precision
+        self._compiled, self._norms = compiled, norms
+        self._programs: dict[str, Program] = {}
+        self._updates: dict[_Kind, Callable[..., Any]] = {}
+        self._open: dict[JobId, _Lane] = {}
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._check(job)
+        for job in jobs:
+            self._open[job.id] = _Lane(job)
+
+    def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
+        stacks: dict[_Kind, list[_Lane]] = {}
+        for id in ids:
+            lane = self._open[id]
+            if lane.state != "running":
+                raise RuntimeError(f"{id} is {lane.state}: it can be evaluated and stopped, not advanced")
+            try:
+                stacks.setdefault(self._ready(lane), []).append(lane)
+            except Exception as error:
+                yield self._failed(lane, error)
+        for lanes in stacks.values():
+            for first in range(0, len(lanes), self._width):
+                yield from self._turn(lanes[first : first + self._width])
+
+    def stop(self, id: JobId) -> None:
+        del self._open[id]
+
+    def evaluate(self, id: JobId, part: str) -> dict[str, float]:
+        lane = self._open[id]
+        kind = self._ready(lane)
+        with self._alone(lane):
+            return self._metrics(lane, kind, part)
+
+    def weights(self, id: JobId) -> dict[str, Tensor]:
+        lane = self._open[id]
+        model = self._programs[self._ready(lane).structure].hold(_rows(lane))
+        return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+    def save(self, folder: Path, round: int) -> None:
+        standing = [lane for lane in self._open.values() if lane.state == "running"]
+        write_checkpoint(folder, round, {_key(lane.job): self._state(lane) for lane in standing})
+
+    def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
+        states = read_checkpoint(folder, last_round)
+        stands: dict[JobId, int] = {}
+        for job in jobs:
+            state = states.get(_key(job))
+            if state is not None and state["digest"] == self._digest(job) and self._take_up(job, state):
+                stands[job.id] = state["step"]
+        return stands
+
+    def capacity(self) -> int:
+        return self._width
+
+    def close(self) -> None:
+        self._open.clear()
+
+    # --- a turn -------------------------------------------------------------------------------------
+
+    def _turn(self, lanes: list[_Lane]) -> Iterator[Report]:
+        """Lanes of one kind, each to its next report. If the stack fails, one at a time, so that one alone fails."""
+        try:
+            with self._alone(lanes[0]):
+                reports = self._together(lanes)
+        except Exception as error:
+            if len(lanes) == 1:
+                yield self._failed(lanes[0], error)
+                return
+            for lane in lanes:
+                yield from self._turn([lane])
+            return
+        yield from reports
+
+    def _together(self, lanes: list[_Lane]) -> list[Report]:
+        began = time.perf_counter()
+        kind = self._ready(lanes[0])
+        program = self._programs[kind.structure]
+        block = self._block(lanes, program)
+        after, loss_NL, norms = self._train(lanes, kind, program, block)
+        share = (time.perf_counter() - began) / len(lanes)
+        reports = []
+        for at, (lane, (rows, kept)) in enumerate(zip(lanes, after, strict=True)):
+            began = time.perf_counter()
+            first = lane.step
+            lane.rows, lane.kept, lane.step = rows, kept, block.until_L[at]
+            report = trained(
+                lane.job,
+                first,
+                loss_NL[: lane.step - first, at],
+                None if norms is None else norms[at],
+                self._task.loss_bound,
+                lambda part, lane=lane: self._metrics(lane, kind, part),  # type: ignore[misc]
+            )
+            lane.state = report.state
+            reports.append(replace(report, seconds=share + time.perf_counter() - began))
+        return reports
+
+    def _train(
+        self, lanes: list[_Lane], kind: _Kind, program: Program, block: _Block
+    ) -> tuple[list[tuple[Rows, tuple[Tensor, ...]]], Floats, list[list[Tensor]] | None]:
+        """Each lane's numbers at its report, the losses [N, L], what was measured of each lane. One read at the end."""
+        order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
+        weight_LP = torch.stack([_rows(lane).weight_P for lane in order])
+        moving = {name: torch.stack([_rows(lane).moving[name] for lane in order]) for name in self._form.moving}
+        fixed = {name: torch.stack([_rows(lane).fixed[name] for lane in order]) for name in _rows(order[0]).fixed}
+        kept = [torch.stack(states) for states in zip(*(lane.kept for lane in order), strict=True)]
+        ends: dict[int, list[int]] = {}
+        for at, lane in enumerate(lanes):
+            ends.setdefault(block.until_L[at] - lane.step, []).append(at)
+        measured_N = self._measured(block)
+        program.clock.silent = _silent(order)
+        update = self._update(kind, program, _rule(self._optimizer, lanes[0].job))
+        after: list[Any] = [None] * len(lanes)
+        losses: list[Tensor] = []
+        norms: list[Tensor] = []
+        for n, index_LB in enumerate(block.index_NLB.unbind()):
+            inputs_LB, target_LB = self._fetch(kind, index_LB)
+            loss_LB, moving, measured = update(
+                weight_LP, kept, moving, fixed, inputs_LB, target_LB, block.counts_N[n], block.coefficients_NC[n],
+                bool(measured_N[n]),
+            )  # fmt: skip
+            losses.append(loss_LB)
+            if measured is not None:
+                norms.append(measured)
+            for at in ends.get(n + 1, ()):
+                moved = {name: value[at].clone() for name, value in moving.items()}
+                rows = Rows(weight_LP[at].clone(), moved, _rows(lanes[at]).fixed)
+                after[at] = (rows, tuple(state[at].clone() for state in kept))
+        loss_NL: Floats = torch.stack(losses).cpu().double().mean(2).numpy()
+        return after, loss_NL, self._norms_of(lanes, block, measured_N, norms)
+
+    def _update(self, kind: _Kind, program: Program, rule: Rule) -> Callable[..., Any]:
+        """One update of a whole stack, in place on the weights and on what the optimizer keeps."""
+        if kind not in self._updates:
+            update_rule = rule.update
+
+            def update(
+                weight_LP: Tensor, kept: list[Tensor], moving: Tensors, fixed: Tensors, inputs_LB: Any,
+                target_LB: Tensor, counts: Tensors, coefficients_C: Sequence[Tensor], measured: bool,
+            ) -> tuple[Tensor, Tensors, Tensor | None]:  # fmt: skip
+                loss_LB, gradient_LP, moving = program.gradients(weight_LP, moving, fixed, inputs_LB, target_LB, counts)
+                with torch.no_grad():
+                    if not measured:
+                        update_rule(weight_LP, gradient_LP, kept, coefficients_C)
+                        return loss_LB, moving, None
+                    before_LP, gradient_L = weight_LP.clone(), _norm(gradient_LP)
+                    update_rule(weight_LP, gradient_LP, kept, coefficients_C)
+                    weight_L = program.weight_norm(before_LP, fixed)
+                    return loss_LB, moving, torch.stack([gradient_L, weight_L, _norm(weight_LP - before_LP)])
+
+            self._updates[kind] = _compiled(update) if self._compiled else update
+        return self._updates[kind]
+
+    def _fetch(self, kind: _Kind, index_LB: Tensor) -> tuple[Any, Tensor]:
+        """Inputs and targets [L, B, ...] of one update."""
+        inputs, target = self._task.fetch(kind.part, kind.partition, index_LB.flatten())
+        dtype, shape = DTYPES[self._precision], index_LB.shape
+        return _unflatten(cast(inputs, dtype), shape), _unflatten(cast(target, dtype), shape)
+
+    # --- the tables of a turn -----------------------------------------------------------------------
+
+    def _block(self, lanes: list[_Lane], program: Program) -> _Block:
+        order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
+        until_L = [next_report(lane.job, lane.step) for lane in lanes]
+        count = max(until - lane.step for until, lane in zip(until_L, lanes, strict=True))
+        step_L = np.array([lane.step for lane in order], dtype=np.int64)
+        seed_L = np.array([lane.job.seed for lane in order], dtype=np.int64)
+        size = self._task.size(lanes[0].job.parts[0], lanes[0].job.partition)
+        return _Block(
+            until_L,
+            _batches(seed_L, step_L, count, self._batch_size, size, self._device),
+            self._coefficients(order, count),
+            self._counts(order, seed_L, step_L, count),
+            [
+                measured_flags(lane.job.steps, lane.job.report_steps, lane.step, until)
+                for lane, until in zip(lanes, until_L, strict=True)
+            ],
+        )
+
+    def _coefficients(self, order: list[_Lane], count: int) -> list[tuple[Tensor, ...]]:
+        """By update the C scalars of the optimizer, each [L, 1]; beyond a lane's report its last ones again."""
+        own: dict[int, Floats] = {}
+        for lane in order:
+            if id(lane) not in own:
+                own[id(lane)] = self._coefficients_of(lane, count)
+        table_NCL = np.stack([own[id(lane)] for lane in order], axis=2)
+        on_device = torch.from_numpy(table_NCL).to(DTYPES[self._precision]).to(self._device).unsqueeze(3)
+        return [tuple(of_update.unbind()) for of_update in on_device.unbind()]
+
+    def _coefficients_of(self, lane: _Lane, count: int) -> Floats:
+        job, first = lane.job, lane.step
+        until = min(first + count, next_report(job, first))
+        momentum_S = None if job.momentum_S is None else job.momentum_S[first:until]
+        earlier_S = None if job.momentum_S is None else job.momentum_S[:first]
+        options = all_options(self._optimizer, job.hparams)
+        rule = _rule(self._optimizer, job)
+        table_SC: Floats = rule.coefficients(options, job.lr_S[first:until], momentum_S, first, earlier_S)
+        return np.concatenate([table_SC, np.repeat(table_SC[-1:], first + count - until, axis=0)])
+
+    def _counts(
+        self, order: list[_Lane], seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int
+    ) -> list[Tensors]:
+        """By update what the dropout layers count by; empty where nothing is dropped."""
+        if not any(any(lane.drops) for lane in order):
+            return [{}] * count
+        key_NL = key_of(seed_L, DROPOUT, step_L + np.arange(count)[:, None])
+        keys = torch.from_numpy(key_NL).to(self._device).unsqueeze(2)
+        p_LK = np.array([lane.drops for lane in order])
+        threshold = torch.from_numpy(np.round(p_LK * 2**32).astype(np.int64)).to(self._device)
+        scale_LK = np.divide(1.0, 1 - p_LK, where=p_LK < 1, out=np.zeros_like(p_LK))
+        scale = torch.from_numpy(scale_LK).to(DTYPES[self._precision]).to(self._device)
+        return [{"key": key, "threshold": threshold, "scale": scale} for key in keys.unbind()]
+
+    def _measured(self, block: _Block) -> NDArray[np.bool_]:
+        """Whether an update is measured: where it is one that any lane measures."""
+        measured_N = np.zeros(len(block.counts_N), dtype=np.bool_)
+        for flags in block.flags_L if self._norms else ():
+            measured_N[: len(flags)] |= flags
+        return measured_N
+
+    def _norms_of(
+        self, lanes: list[_Lane], block: _Block, measured_N: NDArray[np.bool_], norms: list[Tensor]
+    ) -> list[list[Tensor]] | None:
+        """Of each lane the norms [3] of its own measured updates."""
+        if not self._norms:
+            return None
+        at_N = np.flatnonzero(measured_N).tolist()
+        found = torch.stack(norms).cpu() if norms else torch.zeros(0, 3, self._width)
+        return [
+            [found[m, :, lane] for m, n in enumerate(at_N) if n < len(flags) and flags[n]]
+            for lane, flags in zip(range(len(lanes)), block.flags_L, strict=True)
+        ]
+
+    # --- lanes --------------------------------------------------------------------------------------
+
+    def _ready(self, lane: _Lane) -> _Kind:
+        """Its numbers are there: those of a fresh model before its first turn."""
+        if lane.state == "failed":
+            raise RuntimeError(f"{lane.job.id} failed: it has no weights")
+        if lane.kind is None:
+            job = lane.job
+            numbers = options_of(job.hparams, "model")
+            with generators_seeded(key_of(job.seed, TURN, 0), self._device):
+                model = built(self._task, job.seed, numbers, DTYPES[self._precision], self._device)
+            name = structure(model)
+            if name not in self._programs:
+                self._programs[name] = Program(self._task, model, self._form, self._batch_size)
+            lane.rows, lane.drops = self._programs[name].rows(model), tuple(dropouts(model))
+            starts = _rule(self._optimizer, job).starts(all_options(self._optimizer, job.hparams))
+            lane.kept = tuple(torch.full_like(lane.rows.weight_P, start) for start in starts)
+            static = static_options(self._optimizer, job.hparams, job.momentum_S)
+            lane.kind = _Kind(name, job.partition, job.parts[0], static)
+        return lane.kind
+
+    def _metrics(self, lane: _Lane, kind: _Kind, part: str) -> dict[str, float]:
+        model = self._programs[kind.structure].hold(_rows(lane))
+        return evaluate(self._task, model, part, lane.job.partition, self._device)
+
+    @contextlib.contextmanager
+    def _alone(self, lane: _Lane) -> Iterator[None]:
+        """One thread, repeatable algorithms, and generators of its own, though the probe saw nothing draw from them."""
+        seeded = generators_seeded(key_of(lane.job.seed, EVALUATION, lane.step), self._device)
+        with intra_op_threads(1), repeatable(self._device), seeded:
+            yield
+
+    def _failed(self, lane: _Lane, error: Exception) -> Report:
+        _log.exception("%s failed after update %d", lane.job.id, lane.step, exc_info=error)
+        lane.state = "failed"
+        return failed(lane.job, lane.step, np.zeros(0), [] if self._norms else None, error)
+
+    def _check(self, job: Job) -> None:
+        if job.id in self._open:
+            raise RuntimeError(f"{job.id} is open already")
+        check_job(job, self._task, self._optimizer)
+        reason = why_not(self._optimizer, job.hparams, job.momentum_S)
+        if reason is not None:
+            raise InputError("trainer", "lanes", reason.rstrip("."), "Use trainer=sequential.")
+
+    # --- checkpoints --------------------------------------------------------------------------------
+
+    def _digest(self, job: Job) -> str:
+        settings = sorted(self._optimizer.items(), key=lambda item: item[0])
+        return job_digest(job, self._task.fingerprint, self._batch_size, self._precision, settings, "lanes")
+
+    def _state(self, lane: _Lane) -> dict[str, Any]:
+        state: dict[str, Any] = {"digest": self._digest(lane.job), "step": lane.step}
+        if lane.kind is not None and lane.rows is not None:
+            state |= {"structure": lane.kind.structure, "weight": lane.rows.weight_P, "kept": lane.kept}
+            state |= {"moving": lane.rows.moving}
+        return state
+
+    def _take_up(self, job: Job, state: dict[str, Any]) -> bool:
+        """Open a job as it was saved; False, and nothing opened, where the state does not fit its model."""
+        self._check(job)
+        lane = _Lane(job, state["step"])
+        if "weight" in state:
+            try:
+                kind = self._ready(lane)
+            except Exception as error:
+                _log.warning("%s cannot be taken up (%s): it is trained again", job.id, error)
+                return False
+            if kind.structure != state["structure"]:
+                _log.warning("%s cannot be taken up (another model): it is trained again", job.id)
+                return False
+            moving = {name: value.to(self._device) for name, value in state["moving"].items()}
+            lane.rows = Rows(state["weight"].to(self._device), moving, _rows(lane).fixed)
+            lane.kept = tuple(value.to(self._device) for value in state["kept"])
+        self._open[job.id] = lane
+        return True
+
+
+def _rule(optimizer: Mapping[str, Any], job: Job) -> Rule:
+    found = rule_of(optimizer, job.hparams, job.momentum_S)
+    assert found is not None  # _check has asked
+    return found
+
+
+def _rows(lane: _Lane) -> Rows:
+    assert lane.rows is not None
+    return lane.rows
+
+
+def _silent(order: list[_Lane]) -> frozenset[int]:
+    """The dropout layers at which no lane drops anything."""
+    return frozenset(k for k, p_L in enumerate(zip(*(lane.drops for lane in order), strict=True)) if not any(p_L))
+
+
+def _batches(
+    seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int, batch_size: int, size: int, device: torch.device
+) -> Tensor:
+    """The examples of each lane's next `count` updates, [N, L, B]: what sweeper.training.randomness.batches gives."""
+    place_LB = step_L[:, None] * batch_size + np.arange(count * batch_size)
+    index_LB = example_index(seed_L[:, None], place_LB, size)
+    index_NLB = index_LB.reshape(len(seed_L), count, batch_size).transpose(1, 0, 2)
+    return torch.from_numpy(np.ascontiguousarray(index_NLB)).to(device, non_blocking=True)
+
+
+def _unflatten(value: Any, shape: torch.Size) -> Any:
+    """[L * B, ...] as [L, B, ...], in a tensor, tuple, list or mapping."""
+    if isinstance(value, Tensor):
+        return value.view(*shape, *value.shape[1:])
+    if isinstance(value, tuple | list):
+        items = [_unflatten(item, shape) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, dict):
+        return {key: _unflatten(item, shape) for key, item in value.items()}
+    return value
+
+
+def _norm(values_LP: Tensor) -> Tensor:
+    """[L]: the L2 norm of each row."""
+    norm_L: Tensor = torch.linalg.vector_norm(values_LP, dim=1)
+    return norm_L
+
+
+def _compiled(update: Callable[..., Any]) -> Callable[..., Any]:
+    """The update compiled whole, backward pass and optimizer too."""
+    torch._dynamo.config.trace_autograd_ops = True
+    return torch.compile(update, fullgraph=True)
+
+
+def _key(job: Job) -> tuple[str, int, int]:
+    return job.id.study, job.id.trial, job.id.member

@@ -1,0 +1,204 @@
+"""Many models of one structure as one program: their numbers in rows, forward and backward pass stacked by vmap."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from sweeper.training.randomness import ALPHA, Clock, CountedDropout, LaneClock, count_dropout
+from sweeper.types import Task
+
+Mode = Literal["forward", "grad"]
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How models of one structure are stacked; found by the probe.
+
+    mode: "forward", one backward pass over vmap(forward), the faster one; or "grad", vmap(grad(forward)).
+    trained: parameters that the loss depends on. moving: buffers that a forward pass in training changes.
+    """
+
+    mode: Mode
+    trained: tuple[str, ...]
+    moving: tuple[str, ...]
+
+
+class Rows(NamedTuple):
+    """One model's numbers: its trained parameters end to end [P], its moving buffers, all else that it holds."""
+
+    weight_P: Tensor
+    moving: Tensors
+    fixed: Tensors
+
+
+def structure(module: nn.Module) -> str:
+    """A digest of all that a model is beside its parameters and buffers; lanes of one stack must share it.
+
+    The classes, the names and shapes of parameters and buffers, and every other attribute of every module. The p of
+    a dropout layer may differ from lane to lane (not of alpha dropout, whose formula it changes).
+    """
+    parts: list[Any] = []
+    for name, child in module.named_modules(remove_duplicate=False):
+        parts.append((name, f"{type(child).__module__}.{type(child).__qualname__}", child.training))
+        parts.extend((key, _plain(value)) for key, value in sorted(child.__dict__.items()) if _tells(child, key))
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        parts.append((name, tuple(tensor.shape), str(tensor.dtype), tensor.requires_grad))
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def dropouts(module: nn.Module) -> list[float]:
+    """The p of each counted dropout layer, in the order of their numbers."""
+    return [layer.p for layer in _counted(module)]
+
+
+class Layout:
+    """Where each trained parameter lies in a row."""
+
+    def __init__(self, module: nn.Module, trained: Sequence[str]) -> None:
+        parameters = dict(module.named_parameters())
+        self.names = tuple(trained)
+        self.shapes = [parameters[name].shape for name in trained]
+        self.sizes = [parameters[name].numel() for name in trained]
+        self.size = sum(self.sizes)
+
+    def row(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """[P] of the parameters of one model."""
+        if not self.names:
+            return torch.zeros(0)
+        return torch.cat([parameters[name].detach().reshape(-1) for name in self.names])
+
+    def views(self, weight_LP: Tensor) -> Tensors:
+        """Each parameter [L, ...] as a view of the rows."""
+        pieces = torch.split(weight_LP, self.sizes, dim=-1)
+        lanes = weight_LP.shape[:-1]
+        return {
+            name: piece.view(*lanes, *shape) for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)
+        }
+
+    def gradient(self, gradients: Sequence[Tensor]) -> Tensor:
+        """[L, P] of the parameters' gradients [L, ...]."""
+        return torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+
+
+class Program:
+    """The stacked forward and backward pass of models that share the structure of `module`."""
+
+    def __init__(self, task: Task, module: nn.Module, form: Form, batch_size: int) -> None:
+        self.form, self.layout = form, Layout(module, form.trained)
+        self.clock = LaneClock()
+        self.alone = module  # for one lane at a time: evaluation, state_dict
+        self._pass = _Pass(task, _twin(module, self.clock))
+        self._share = 1 / batch_size
+        parameters = [name for name, value in module.named_parameters() if value.is_floating_point()]
+        self._still = [name for name in parameters if name not in form.trained]
+
+    def rows(self, module: nn.Module) -> Rows:
+        """The numbers of a model of this structure, on its device."""
+        parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
+        rest = {name: value for name, value in parameters.items() if name not in self.form.trained}
+        still = {name: value for name, value in buffers.items() if name not in self.form.moving}
+        return Rows(
+            self.layout.row(parameters),
+            {name: buffers[name].clone() for name in self.form.moving},
+            {name: value.detach().clone() for name, value in (rest | still).items()},
+        )
+
+    def hold(self, rows: Rows) -> nn.Module:
+        """The model alone with these rows as its numbers (views, no copy)."""
+        parameters = dict(self.alone.named_parameters())
+        buffers = dict(self.alone.named_buffers())
+        for name, view in (self.layout.views(rows.weight_P) | rows.moving | rows.fixed).items():
+            (parameters[name] if name in parameters else buffers[name]).data = view
+        return self.alone
+
+    def gradients(
+        self, weight_LP: Tensor, moving: Tensors, fixed: Tensors, inputs_LB: Any, target_LB: Tensor, counts: Tensors
+    ) -> tuple[Tensor, Tensor, Tensors]:
+        """Loss of each example [L, B], gradient of each lane's mean loss [L, P], the moving buffers afterwards."""
+        views = self.layout.views(weight_LP)
+        if self.form.mode == "grad":
+            of_lane = grad_and_value(self._mean_loss, has_aux=True)
+            gradients, (_, (loss_LB, moving)) = vmap(of_lane)(views, moving, fixed, inputs_LB, target_LB, counts)
+            return loss_LB, self.layout.gradient([gradients[name] for name in self.layout.names]), moving
+        leaves = {name: view.detach().requires_grad_() for name, view in views.items()}
+        loss_LB, moving = vmap(self._losses)(leaves, moving, fixed, inputs_LB, target_LB, counts)
+        gradients = torch.autograd.grad(loss_LB, list(leaves.values()), torch.full_like(loss_LB, self._share))
+        return loss_LB.detach(), self.layout.gradient(gradients), moving
+
+    def weight_norm(self, weight_LP: Tensor, fixed: Tensors) -> Tensor:
+        """[L]: the L2 norm of all parameters of each lane, those that are not trained too."""
+        still = [fixed[name].flatten(1) for name in self._still if name in fixed]
+        norm_L: Tensor = torch.linalg.vector_norm(torch.cat([weight_LP, *still], dim=1) if still else weight_LP, dim=1)
+        return norm_L
+
+    def _losses(
+        self, parameters: Tensors, moving: Tensors, fixed: Tensors, inputs_B: Any, target_B: Tensor, counts: Tensors
+    ) -> tuple[Tensor, Tensors]:
+        """One lane: losses [B], and its moving buffers: clones, because vmap loses changes of its arguments."""
+        self.clock.begin(counts)
+        moved = {name: value.clone() for name, value in moving.items()}
+        held = {f"model.{name}": value for name, value in (parameters | moved | fixed).items()}
+        loss_B: Tensor = functional_call(self._pass, held, (inputs_B, target_B))
+        self.clock.begin({})  # torch.compile cannot keep a tensor of one lane beyond it
+        return loss_B, moved
+
+    def _mean_loss(self, *lane: Any) -> tuple[Tensor, tuple[Tensor, Tensors]]:
+        loss_B, moved = self._losses(*lane)
+        return loss_B.sum() * self._share, (loss_B.detach(), moved)
+
+
+class _Pass(nn.Module):
+    """Forward pass and loss as one module, as functional_call needs it."""
+
+    def __init__(self, task: Task, model: nn.Module) -> None:
+        super().__init__()
+        self.task, self.model = task, model
+
+    def forward(self, inputs_B: Any, target_B: Tensor) -> Tensor:
+        return self.task.loss(self.task.forward(self.model, inputs_B), target_B)
+
+
+def _twin(module: nn.Module, clock: LaneClock) -> nn.Module:
+    """The same model again, its dropout layers counting by `clock`."""
+    twin = copy.deepcopy(module)
+    for layer in _counted(twin):
+        layer.clock = clock
+    return twin
+
+
+def _counted(module: nn.Module) -> list[CountedDropout]:
+    layers = [child for child in module.modules() if isinstance(child, CountedDropout)]
+    return sorted(layers, key=lambda layer: layer.layer)
+
+
+def built(task: Task, seed: int, numbers: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """A fresh model as a trainer holds it: its dropout layers counted, in that precision, on the device."""
+    module = count_dropout(task.build(seed, **numbers), Clock(seed)).to(device)
+    return module.double() if dtype == torch.float64 else module
+
+
+def _tells(module: nn.Module, key: str) -> bool:
+    """Whether this attribute belongs to a model's structure."""
+    if key in ("_parameters", "_buffers", "_modules", "training") or (key.startswith("_") and key.endswith("hooks")):
+        return False
+    return not (isinstance(module, CountedDropout) and (key == "clock" or (key == "p" and module.kind not in ALPHA)))
+
+
+def _plain(value: Any) -> Any:
+    """A value's text where that says it all, else a digest of its bytes."""
+    if value is None or isinstance(value, bool | int | float | str | torch.dtype | torch.device | type):
+        return repr(value)
+    try:
+        return hashlib.blake2b(pickle.dumps(value), digest_size=8).hexdigest()
+    except Exception:  # what cannot be pickled is told apart by its kind alone; the probe compares results
+        return repr(type(value))

@@ -1,0 +1,91 @@
+"""What every trainer says about a job: which jobs it can take, its traces, how it diverged or failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sweeper.training.norms import measured_flags, norm_traces
+from sweeper.training.optim import check_names, takes_momentum
+from sweeper.types import Floats, InputError, Job, Report, State, Task
+
+Evaluated = Callable[[str], Mapping[str, float]]
+
+
+def check_job(job: Job, task: Task, optimizer: Mapping[str, Any]) -> None:
+    """Raises InputError for a job that no trainer of this task and optimizer can train."""
+    for key, value in job.hparams.items():
+        if not key.startswith(("optimizer.", "model.")):
+            raise InputError(key, value, "no such number of a trial", "Use optimizer.<option> or model.<argument>.")
+    check_names(optimizer, job.hparams)
+    if job.momentum_S is not None and not takes_momentum(optimizer):
+        problem = f"{job.family} moves the momentum, which it has not"
+        raise InputError("optimizer._target_", optimizer["_target_"], problem, "Use torch.optim.SGD.")
+    if job.controller is not None:
+        raise InputError("schedule", job.family, "this trainer runs closed forms alone", "Choose another family.")
+    for part in job.parts:
+        if task.size(part, job.partition) < 1:
+            raise InputError("data", part, f"split {job.partition} has no examples of it", "Give it some.")
+
+
+def next_report(job: Job, step: int) -> int:
+    """The report step after `step`."""
+    return next(report for report in job.report_steps if report > step)
+
+
+def trained(
+    job: Job, first: int, loss_S: Floats, norms: Sequence[Tensor] | None, bound: float, evaluated: Evaluated
+) -> Report:
+    """The report after updates first .. first + S - 1: diverged, complete or running.
+
+    norms: what was measured of those updates (sweeper.training.norms), None where nothing is. evaluated: the metrics
+    of a part, asked for only if no training loss diverged.
+    """
+    bad = first_bad(loss_S, bound)
+    if bad is not None:
+        step = first + bad + 1
+        reason = _diverged("train/loss", loss_S[bad], bound, step)
+        return Report(job.id, step, traces(job, first, loss_S[: bad + 1], norms), {}, 0.0, "diverged", reason)
+    step = first + len(loss_S)
+    metrics: dict[str, float] = {}
+    for part in job.parts[1:]:
+        metrics |= evaluated(part)
+    state: State = "complete" if step == job.steps else "running"
+    reason = ""
+    for name in (f"{part}/loss" for part in job.parts[1:]):
+        if first_bad(np.array([metrics[name]]), bound) is not None:
+            state, reason = "diverged", _diverged(name, metrics[name], bound, step)
+            break
+    return Report(job.id, step, traces(job, first, loss_S, norms), metrics, 0.0, state, reason)
+
+
+def failed(job: Job, first: int, loss_S: Floats, norms: Sequence[Tensor] | None, error: Exception) -> Report:
+    """The report of a job that raised, with the traces of its updates from `first` on."""
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return Report(job.id, first + len(loss_S), traces(job, first, loss_S, norms), {}, 0.0, "failed", reason)
+
+
+def traces(job: Job, first: int, loss_S: Floats, norms: Sequence[Tensor] | None) -> dict[str, Floats]:
+    """Traces of the updates from `first` on, as far as there are losses, with the LR and momentum that were used."""
+    until = first + len(loss_S)
+    found = {"train/loss": loss_S.copy(), "lr/group0": job.lr_S[first:until].copy()}
+    if job.momentum_S is not None:
+        found["momentum/group0"] = job.momentum_S[first:until].copy()
+    if norms is not None:
+        found |= norm_traces(measured_flags(job.steps, job.report_steps, first, until), norms)
+    return found
+
+
+def first_bad(loss_S: Floats, bound: float) -> int | None:
+    """Index of the first loss that is not finite or beyond the bound."""
+    bad_S = ~(np.isfinite(loss_S) & (loss_S <= bound))
+    return int(bad_S.argmax()) if bad_S.any() else None
+
+
+def _diverged(name: str, value: float, bound: float, step: int) -> str:
+    beyond = f", beyond the task's bound of {bound:.4g}" if np.isfinite(value) else ""
+    return f"{name} of update {step} is {value:.4g}{beyond}"
