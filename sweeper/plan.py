@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeper.question import digest
-from sweeper.types import Choice, Dimension, Family, InputError, Range, Task, Value
+from sweeper.types import Choice, Dimension, Family, InputError, Job, JobId, Range, Task, Value
 
 if TYPE_CHECKING:
     from sweeper.search.study import StudyPlan
@@ -38,6 +38,7 @@ class Plan:
     optimizer: Plain
     batch_size: int
     precision: str
+    norms: bool
     report_steps: tuple[int, ...]
     epoch: float | None
     objective: Plain
@@ -114,6 +115,7 @@ def planned(
         optimizer={key: value for key, value in own.items() if not isinstance(value, Mapping)},
         batch_size=batch_size,
         precision=str(train["precision"]),
+        norms=_switch("train.norms", train["norms"]),
         report_steps=tuple((2 * i * steps + reports) // (2 * reports) for i in range(1, reports + 1)),
         epoch=epoch,
         objective=objective,
@@ -121,10 +123,35 @@ def planned(
     )
 
 
+def example(plan: Plan) -> Job:
+    """A trial of the first family, with the first of each number's values, to time or to try a training with."""
+    from sweeper.schedules import lr_trace, momentum_trace
+
+    study = plan.studies[0]
+    params = {name: _ends(dimension)[0] for name, dimension in study.family.space.items()}
+    return Job(
+        id=JobId(study.name, 0, 0),
+        family=study.family.name,
+        params=params,
+        seed=0,
+        lr_S=lr_trace(study.family, params, plan.steps, epoch=plan.epoch),
+        report_steps=plan.report_steps,
+        momentum_S=momentum_trace(study.family, params, plan.steps, epoch=plan.epoch),
+        hparams={name: _ends(dimension)[0] for name, dimension in study.hparams.items()},
+        controller=study.family.controller,
+    )
+
+
 def whole(key: str, value: object, least: int = 1) -> int:
     """A whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(key, value, f"not a whole number of at least {least}", "Write one, such as 20")
+    return value
+
+
+def _switch(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(key, value, "neither true nor false", "Write one of them")
     return value
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import shutil
 import signal
@@ -17,8 +16,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sweeper.plan import Plan
-from sweeper.question import Home, differences, locked, settle
-from sweeper.types import InputError, Tracker, Trainer
+from sweeper.question import Home, locked, settle
+from sweeper.trainers import choose, make
+from sweeper.types import Tracker, Trainer
 
 if TYPE_CHECKING:
     from sweeper.search.study import Studies
@@ -69,24 +69,23 @@ def sweep(
     """
     from sweeper.search.study import Studies, checked
     from sweeper.tracking.spool import Spool
-    from sweeper.training.device import resolve_device
 
     home = settle(root, name or plan.name, plan.question, fresh=fresh)
-    begun_with = _trainer_kept(home, {**trainer, "device": resolve_device(device).type})
     checked(plan.studies, **_terms(plan))
-    built = _trainer(plan, trainer, device)
+    chosen = choose(plan, trainer, device, home.read().get("trainer"))
+    built = make(plan, chosen, device)
     with locked(home), _logged(home):
         search = Studies(home.journal, plan.studies, **_terms(plan))
-        _store(home, plan, search, begun_with)
+        _store(home, plan, search, chosen.kept)
         spool = Spool(home.spool, search.round)
-        chosen = tracking.get("experiment")
+        named = tracking.get("experiment")
         spool.send(
-            uri=tracking["uri"], experiment=chosen or home.name, sweep_id=home.read()["id"], named=chosen is not None
+            uri=tracking["uri"], experiment=named or home.name, sweep_id=home.read()["id"], named=named is not None
         )
         _introduce(plan, spool)
         ends = _Ends(plan.search["timeout"])
         with closing(built):
-            finished = _train(plan, home, search, built, spool, ends, plain)
+            finished = _train(plan, home, search, built, spool, ends, plain, chosen.why)
         if finished:  # nothing is open that a checkpoint could restore
             shutil.rmtree(home.checkpoint, ignore_errors=True)
         unsent = _finish(home, search.round, spool, tracking["flush_seconds"], conclude)
@@ -94,9 +93,16 @@ def sweep(
 
 
 def _train(
-    plan: Plan, home: Home, search: Studies, trainer: Trainer, spool: Spool, ends: _Ends, plain: bool | None
+    plan: Plan,
+    home: Home,
+    search: Studies,
+    trainer: Trainer,
+    spool: Spool,
+    ends: _Ends,
+    plain: bool | None,
+    why: str,
 ) -> bool:
-    """Rounds until all is done, or until it should end."""
+    """Rounds until all is done, or until it should end. why: the trainer was chosen, for a person."""
     from sweeper import loop, terminal
 
     shown = terminal.view(
@@ -109,6 +115,8 @@ def _train(
         plain=plain,
     )
     with shown as view, ends.caught(view.note):
+        if why:
+            view.note(f"Training {why}.")
         return loop.run(
             loop.Rooms(search, trainer, spool, view),
             checkpoint=home.checkpoint,
@@ -152,46 +160,7 @@ def _finish(home: Home, round: int, spool: Spool, patience: float, conclude: Con
     return spool.finish(patience)
 
 
-# --- the trainer ------------------------------------------------------------------------------------
-
-
-def _trainer(plan: Plan, node: Plain, device: str) -> Trainer:
-    """The trainer that `trainer._target_` names, with its options."""
-    options = {key: value for key, value in node.items() if key != "_target_"}
-    module, _, name = str(node.get("_target_")).rpartition(".")
-    try:
-        constructor = getattr(importlib.import_module(module), name)
-    except (ImportError, ValueError, AttributeError) as error:
-        raise InputError(
-            "trainer._target_", node.get("_target_"), f"not found ({error})", "Choose trainer=sequential"
-        ) from error
-    try:
-        built: Trainer = constructor(
-            plan.task, plan.optimizer, batch_size=plan.batch_size, precision=plan.precision, device=device, **options
-        )
-    except TypeError as error:
-        raise InputError("trainer", None, str(error), "See conf/trainer/ for the options there are") from error
-    return built
-
-
 # --- what is stored ---------------------------------------------------------------------------------
-
-
-def _trainer_kept(home: Home, asked: Plain) -> Plain:
-    """The trainer that this sweep is trained with: stored with the first command and kept.
-
-    Lanes and sequential training, CPU and GPU agree in float32 only up to rounding, so another one is refused.
-    """
-    kept = home.read().get("trainer", asked)
-    other = differences(kept, asked)
-    if other:
-        raise InputError(
-            "device" if other[0].startswith("device") else "trainer",
-            None,
-            f"this sweep was begun otherwise ({'; '.join(other)}), and float32 results would differ",
-            "Go on with what it was begun with, or start over with fresh=true",
-        )
-    return dict(kept)
 
 
 def _store(home: Home, plan: Plan, search: Studies, trainer: Plain) -> None:

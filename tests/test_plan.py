@@ -25,7 +25,7 @@ def plan(task=TASK, schedules=None, train=(), search=(), **changed):
         "described": {"data": "digits"},
         "optimizer": SGD,
         "numbers": {},
-        "train": {"steps": 40, "epochs": None, "batch_size": 8, "precision": "float32", **dict(train)},
+        "train": {"steps": 40, "epochs": None, "batch_size": 8, "precision": "float32", "norms": True, **dict(train)},
         "objective": {"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3},
         "search": {
             "n_trials": 4,

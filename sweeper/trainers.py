@@ -1,0 +1,99 @@
+"""What a sweep is trained with: as asked, as it was begun with, or the fastest on this machine."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeper.plan import Plan, example
+from sweeper.question import differences
+from sweeper.types import InputError, Trainer
+
+Plain = Mapping[str, Any]
+AUTO = "sweeper.training.auto.choose"
+NUMBERS_DO_NOT_DEPEND_ON = ("workers",)  # options with which a sweep may go on otherwise than it began
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """node: `_target_` and options of the trainer. kept: what is stored with the sweep. why: one line, or ""."""
+
+    node: Plain
+    kept: dict[str, Any]
+    why: str = ""
+
+
+def choose(plan: Plan, asked: Plain, device: str, kept: Plain | None) -> Chosen:
+    """The trainer of a sweep. asked: as in conf/trainer. kept: what the sweep was begun with, None for a new one.
+
+    Lanes and sequential training, CPU and GPU agree in float32 only up to rounding, so a sweep keeps the trainer it
+    was begun with. Raises InputError where another one is asked for.
+    """
+    from sweeper.training.device import resolve_device
+
+    place = {"device": resolve_device(device).type}
+    free = {key: asked[key] for key in NUMBERS_DO_NOT_DEPEND_ON if key in asked}
+    node, why = dict(asked), ""
+    if asked.get("_target_") == AUTO and kept is None:
+        node, why = _fastest(plan, device)
+    elif kept is not None and asked.get("_target_") == AUTO:
+        node, why = {key: value for key, value in kept.items() if key not in (*place, "why")}, kept.get("why", "")
+    node = {**node, **free}
+    begun = {key: value for key, value in node.items() if key not in free} | place
+    if kept is not None:
+        _refuse_another({key: value for key, value in kept.items() if key != "why"}, begun)
+    return Chosen(node, begun | ({"why": why} if why else {}), why)
+
+
+def make(plan: Plan, chosen: Chosen, device: str) -> Trainer:
+    """The trainer that `trainer._target_` names, with its options."""
+    options = {key: value for key, value in chosen.node.items() if key != "_target_"}
+    module, _, name = str(chosen.node.get("_target_")).rpartition(".")
+    try:
+        constructor = getattr(importlib.import_module(module), name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise InputError(
+            "trainer._target_", chosen.node.get("_target_"), f"not found ({error})", "Choose trainer=sequential"
+        ) from error
+    try:
+        built: Trainer = constructor(plan.task, plan.optimizer, device=device, **_common(plan), **options)
+    except TypeError as error:
+        raise InputError("trainer", None, str(error), "See conf/trainer/ for the options there are") from error
+    return built
+
+
+def _fastest(plan: Plan, device: str) -> tuple[dict[str, Any], str]:
+    from sweeper.training.auto import choose as fastest
+
+    trials = sum(study.n_trials for study in plan.studies)
+    open_trials = sum(min(study.n_trials, plan.search["concurrent_trials"]) for study in plan.studies)
+    members = plan.search["seeds"]
+    choice = fastest(
+        plan.task,
+        plan.optimizer,
+        example(plan),
+        device=device,
+        jobs=trials * members,
+        jobs_at_once=open_trials * members,
+        pruned=any(study.pruner is not None for study in plan.studies),
+        **_common(plan),
+    )
+    return choice.trainer, choice.why
+
+
+def _common(plan: Plan) -> dict[str, Any]:
+    """What every trainer is told of a sweep."""
+    return {"batch_size": plan.batch_size, "precision": plan.precision, "norms": plan.norms}
+
+
+def _refuse_another(kept: Plain, asked: Plain) -> None:
+    other = differences(kept, asked)
+    if other:
+        raise InputError(
+            "device" if other[0].startswith("device") else "trainer",
+            None,
+            f"this sweep was begun otherwise ({'; '.join(other)}), and float32 results would differ",
+            "Go on with what it was begun with, or start over with fresh=true",
+        )
