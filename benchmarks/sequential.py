@@ -2,6 +2,7 @@
 
     python benchmarks/sequential.py [--repeats 9] [--steps 1000] [--report-every 50]
 
+bare: the trainer without grad_norm and update_to_weight (train.norms=false); both are sweeper's own loop.
 tuned: resident data, torch.randperm batches, fused optimizer, no host read between reports.
 user: DataLoader, LambdaLR, loss.item() at every update. Both without evaluation; the trainer's job has none either.
 """
@@ -13,6 +14,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,10 +77,10 @@ class Digits:
         return {}
 
 
-def ours(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str) -> None:
+def ours(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str, norms: bool = True) -> None:
     kind, options = OPTIMIZERS[name]
     optimizer = {"_target_": f"torch.optim.{kind.__name__}", **options}
-    trainer = SequentialTrainer(task, optimizer, batch_size=batch_size, device=device)
+    trainer = SequentialTrainer(task, optimizer, batch_size=batch_size, device=device, norms=norms)
     reports = (*range(every, len(lr_S), every), len(lr_S))
     job = Job(JobId("s", 0, 0), "cosine", {}, 0, lr_S, reports, parts=("train",))
     trainer.start([job])
@@ -131,7 +133,12 @@ def user(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device
                 break
 
 
-LOOPS: dict[str, Callable[..., None]] = {"sweeper": ours, "tuned": tuned, "user": user}
+LOOPS: dict[str, Callable[..., None]] = {
+    "sweeper": ours,
+    "bare": partial(ours, norms=False),
+    "tuned": tuned,
+    "user": user,
+}
 
 
 def compare(case: str, name: str, repeats: int, steps: int, every: int, device: str) -> None:
@@ -149,10 +156,11 @@ def compare(case: str, name: str, repeats: int, steps: int, every: int, device: 
                 rates[loop].append(steps / (time.perf_counter() - began))
     against = {
         loop: statistics.median(one / other for one, other in zip(rates["sweeper"], rates[loop], strict=True))
-        for loop in ("tuned", "user")
+        for loop in ("bare", "tuned", "user")
     }
     shown = "  ".join(f"{loop} {statistics.median(rate):7.0f}/s" for loop, rate in rates.items())
-    print(f"{case:28} {name:6} {shown}   x tuned {against['tuned']:.2f}  x user {against['user']:.2f}", flush=True)
+    ratios = "  ".join(f"x {loop} {ratio:.3f}" for loop, ratio in against.items())
+    print(f"{case:28} {name:6} {shown}   {ratios}", flush=True)
 
 
 def main() -> None:

@@ -5,8 +5,8 @@
     {"e":"mark","round":7,"t":...}                              everything above belongs to round 7 or before
 
 Every event carries `t`, the wall clock when it was noted, in milliseconds: sent once or again, a value has the same
-timestamp. Arrays are base64 of little-endian float64, whole. A report line starts with its study, trial and member,
-so that one trial's lines are found without parsing the others.
+timestamp. Arrays are base64 of little-endian float64, whole (see `encode`). A report line starts with its study, trial
+and member, so that one trial's lines are found without parsing the others.
 """
 
 from __future__ import annotations
@@ -30,13 +30,31 @@ TAIL_BYTES = 1 << 16
 
 
 def encode(values: Floats) -> str:
-    """Base64 of the float64 values, little-endian."""
-    return base64.b64encode(np.asarray(values, dtype="<f8").tobytes()).decode("ascii")
+    """Base64 of the float64 values, little-endian.
+
+    Of an array that is NaN for the most part (measured at some updates only): its length, the positions of the
+    others as int32, and those, as "50:<base64>:<base64>".
+    """
+    values = np.asarray(values, dtype="<f8")
+    at = np.flatnonzero(~np.isnan(values)).astype("<i4")
+    if 2 * len(at) >= len(values):
+        return _base64(values.tobytes())
+    return f"{len(values)}:{_base64(at.tobytes())}:{_base64(values[at].tobytes())}"
 
 
 def decode(text: str) -> Floats:
     """The inverse of `encode`, float64 [K]."""
-    return np.frombuffer(base64.b64decode(text), dtype="<f8").astype(np.float64)
+    length, sparse, rest = text.partition(":")
+    if not sparse:
+        return np.frombuffer(base64.b64decode(text), dtype="<f8").astype(np.float64)
+    positions, _, numbers = rest.partition(":")
+    values = np.full(int(length), np.nan)
+    values[np.frombuffer(base64.b64decode(positions), dtype="<i4")] = np.frombuffer(base64.b64decode(numbers), "<f8")
+    return values
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 # --- from what happens to lines ---------------------------------------------------------------------

@@ -27,6 +27,7 @@ from sweeper.types import Direction, Floats
 
 LR = "lr/group0"
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+MEASURED = ("grad_norm", "update_to_weight")  # traces that are NaN at the updates where they were not measured
 LR_RTOL = 1e-5  # an LR as used that differs by no more is the planned one in float32
 
 
@@ -197,7 +198,8 @@ class Translation:
                 trial.lr_max = max(trial.lr_max, float(values.max(initial=-math.inf)))
                 trial.lr_sum += float(values.sum())
             kept = _chosen(trial, name, values).tolist()
-            for k in dict.fromkeys([*kept, len(values) - 1] if len(values) else []):
+            last = [len(values) - 1] if len(values) and name not in MEASURED else []
+            for k in dict.fromkeys([*kept, *last]):
                 self._point(key, Metric(name, float(values[k]), t, trial.step + k), kept=k in kept)
         trial.step = max(event["step"] for event in events)
         for event in events:
@@ -358,24 +360,36 @@ def _medians(trial: _Trial, events: list[Event]) -> dict[str, Floats]:
     if len(events) == 1:
         return traces[0]
     names = dict.fromkeys(name for of_member in traces for name in of_member)
-    return {name: _median([of_member[name] for of_member in traces if name in of_member]) for name in names}
+    return {name: _median(name, [of_member[name] for of_member in traces if name in of_member]) for name in names}
 
 
-def _median(values: list[Floats]) -> Floats:
+def _median(name: str, values: list[Floats]) -> Floats:
     """Median at each update over those members that did it."""
     parts, begin = [], 0
     for stop in sorted({len(of_member) for of_member in values}):
-        parts.append(np.median([of_member[begin:stop] for of_member in values if len(of_member) >= stop], axis=0))
+        values_MK = np.array([of_member[begin:stop] for of_member in values if len(of_member) >= stop])
+        parts.append(_median_of_measured(values_MK) if name in MEASURED else np.median(values_MK, axis=0))
         begin = stop
     return np.concatenate(parts)
+
+
+def _median_of_measured(values_MK: Floats) -> Floats:
+    """Median at each update over the members that have a number there; NaN where none has."""
+    median_K = np.full(values_MK.shape[1], np.nan)
+    some_K = ~np.isnan(values_MK).all(axis=0)  # of the others np.nanmedian would warn
+    median_K[some_K] = np.nanmedian(values_MK[:, some_K], axis=0)
+    return median_K
 
 
 def _chosen(trial: _Trial, name: str, values: Floats) -> Indices:
     """Positions in `values`, the updates from trial.step on, that are sent.
 
     The LR by the shape of the whole planned trace; where a controller changed it, and for any other LR or momentum,
-    by the shape of this piece; everything else at the trial's fixed stride.
+    by the shape of this piece; what is measured at some updates only wherever it is, of which there are no more than
+    MOST_POINTS; everything else at the trial's fixed stride.
     """
+    if name in MEASURED:
+        return np.flatnonzero(~np.isnan(values))
     begin, stop = trial.step, trial.step + len(values)
     planned = trial.lr_S[begin:stop]
     if name == LR and len(planned) == len(values) and np.allclose(values, planned, rtol=LR_RTOL, atol=0):

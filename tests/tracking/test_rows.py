@@ -175,6 +175,43 @@ def test_a_member_that_diverged_leaves_the_others_median(a_job, a_report):
     assert "valid/loss" not in {metric.key for metric in run["metrics"]}
 
 
+def measured(job, values, begin=0, **more):
+    """A report of a trainer that measured the gradients' norm at the updates of which `values` has a number."""
+    traces = {"train/loss": np.ones(len(values)), "grad_norm": np.array(values), "update_to_weight": np.array(values)}
+    return Report(job.id, begin + len(values), traces, {}, 0.1, **more)
+
+
+def test_norms_are_sent_where_they_were_measured(a_job):
+    job = a_job("cosine", 0)
+    sparse = np.full(20, np.nan)
+    sparse[[2, 10]] = 0.5, 0.25
+    begin, events = lines_of([job], [measured(job, sparse), measured(job, np.full(20, np.nan), begin=20)])
+    run = stored([begin, events])[RunKey("cosine", 0)]
+    for name in ("grad_norm", "update_to_weight"):
+        assert points(run, name) == {2: 0.5, 10: 0.25}
+    assert "not_finite" not in run["tags"]
+
+
+def test_norms_of_several_members_are_the_median_of_those_that_have_one(a_job, recwarn):
+    jobs = several(a_job)
+    nan = math.nan
+    reports = [measured(jobs[0], [nan, 1.0, nan, 4.0]), measured(jobs[1], [nan, 3.0, nan, 8.0])]
+    reports.append(measured(jobs[2], [nan, nan], state="diverged"))
+    begin, events = lines_of(jobs, reports)
+    run = stored([begin, events])[RunKey("cosine", 4)]
+    assert points(run, "grad_norm") == {1: 2.0, 3: 6.0}
+    assert "not_finite" not in run["tags"]
+    assert not recwarn.list
+
+
+def test_a_gradient_without_a_finite_norm_is_told(a_job):
+    job = a_job("cosine", 0)
+    begin, events = lines_of([job], [measured(job, [1.0, math.nan, math.inf])])
+    run = stored([begin, events])[RunKey("cosine", 0)]
+    assert points(run, "grad_norm") == {0: 1.0}
+    assert run["tags"]["not_finite"] == "grad_norm at 2, update_to_weight at 2"
+
+
 def test_an_lr_that_a_controller_changed_is_shown_as_it_was_used(a_job):
     job = a_job("cosine", 0)
     used = np.concatenate([job.lr_S[:10], 0.5 * job.lr_S[10:20]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import textwrap
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sweeper.tracking import sender, spool
 from sweeper.tracking.events import EVENTS, decode, encode, last_mark, rounds
@@ -27,6 +30,15 @@ def test_arrays_come_back_bit_for_bit():
     values = np.array([0.1, -0.0, np.inf, np.nan, 5e-324, 1e308])
     assert decode(encode(values)).tobytes() == values.tobytes()
     assert decode(encode(np.arange(10.0)[::2])).tolist() == [0, 2, 4, 6, 8]
+
+
+@given(st.lists(st.one_of(st.just(math.nan), st.floats(allow_nan=False)), max_size=60))
+def test_arrays_that_are_nan_for_the_most_part_come_back_too(values):
+    np.testing.assert_array_equal(decode(encode(np.array(values))), np.array(values))
+    sparse = np.full(1000, np.nan)
+    sparse[: len(values)] = values
+    np.testing.assert_array_equal(decode(encode(sparse)), sparse)
+    assert len(encode(sparse)) < 1100
 
 
 def test_nothing_is_in_the_file_before_its_commit(tmp_path, a_job):

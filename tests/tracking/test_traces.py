@@ -8,6 +8,7 @@ import pytest
 
 from sweeper.tracking.spool import Spool
 from sweeper.tracking.traces import read_trace, write_parquet
+from sweeper.types import Ending, Report
 
 
 @pytest.fixture
@@ -71,6 +72,22 @@ def test_a_trial_that_went_on_is_read_from_the_spool(tmp_path, a_job, a_report):
     tracker.append([a_report(job, 40, 60, "running")])
     assert len(read_trace(tmp_path, "cosine", 0)) == 40
     tracker.finish(0)
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_what_is_measured_at_some_updates_only_comes_back_with_its_gaps(tmp_path, a_job, parquet):
+    job = a_job("cosine", 0)
+    norms = np.where(np.arange(20) % 5 == 4, np.arange(20.0), np.nan)
+    tracker = Spool(tmp_path / "spool", 0)
+    tracker.open([job])
+    tracker.append([Report(job.id, 20, {"train/loss": np.ones(20), "grad_norm": norms}, {}, 0.1)])
+    tracker.close(Ending(job.id.of, "pruned", 20))
+    tracker.commit(1)
+    tracker.finish(0)
+    if parquet:
+        write_parquet(tmp_path / "spool", tmp_path / "traces")
+        (tmp_path / "spool" / "events.jsonl").unlink()
+    np.testing.assert_array_equal(read_trace(tmp_path, "cosine", 0)["grad_norm"], norms)
 
 
 def test_an_unknown_trial_is_a_key_error(home):
