@@ -5,8 +5,8 @@
     {"e":"mark","round":7,"t":...}                              everything above belongs to round 7 or before
 
 Every event carries `t`, the wall clock when it was noted, in milliseconds: sent once or again, a value has the same
-timestamp. Arrays are base64 of little-endian float64, whole (see `encode`). A report line starts with its study, trial
-and member, so that one trial's lines are found without parsing the others.
+timestamp. Arrays are base64 of little-endian float64, whole (see `encode`). A line starts with its study, trial and
+member, as far as it has them, so that one trial's lines are found without parsing the others.
 """
 
 from __future__ import annotations
@@ -90,7 +90,12 @@ def opened(jobs: Sequence[Job], t: int) -> bytes:
 
 def report_start(study: str, trial: int, member: int) -> bytes:
     """How every report line of that job begins."""
-    return _line({"e": "report", "study": study, "trial": trial, "member": member})[:-2] + b","
+    return trial_start("report", study, trial) + b'"member":%d,' % member
+
+
+def trial_start(kind: str, study: str, trial: int) -> bytes:
+    """How every open, report, close or tag line of that trial begins."""
+    return _line({"e": kind, "study": study, "trial": trial})[:-2] + b","
 
 
 def reported(report: Report, t: int) -> bytes:

@@ -18,16 +18,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sweeper.tracking import ranks
+from sweeper.tracking import facts, ranks
 from sweeper.tracking.events import DIRECTION, METRIC, SEARCHED, Event, decode
+from sweeper.tracking.facts import LR, Seen
 from sweeper.tracking.names import colour, run_name
 from sweeper.tracking.saved_view import Shown
 from sweeper.tracking.thinning import MOST_POINTS, Indices, by_shape, evenly, strided
 from sweeper.types import Direction, Floats
 
-LR = "lr/group0"
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 MEASURED = ("grad_norm", "update_to_weight")  # traces that are NaN at the updates where they were not measured
+TARGET = "target"  # a metric that describes a study: with it, its trials are told how long they took to reach it
 LR_RTOL = 1e-5  # an LR as used that differs by no more is the planned one in float32
 
 
@@ -80,10 +81,11 @@ class _Trial:
     members: int
     lr_at: Indices
     loss_at: Indices
+    seen: Seen
     step: int = 0
     seconds: float = 0.0
-    lr_max: float = -math.inf
-    lr_sum: float = 0.0
+    judged: list[tuple[int, float]] = field(default_factory=list)  # updates, the objective's metric
+    clock: list[float] = field(default_factory=list)  # seconds until then
     last: dict[str, _Last] = field(default_factory=dict)
     not_finite: dict[str, int] = field(default_factory=dict)
     ended: bool = False
@@ -99,6 +101,7 @@ class _Study:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
+    to_target: dict[int, facts.Facts] = field(default_factory=dict)  # of its ended trials, as told
 
     @property
     def direction(self) -> Direction | None:
@@ -179,7 +182,7 @@ class Translation:
         lr_S = decode(event["members"][0]["lr"])
         report_steps = tuple(event["report_steps"])
         self._trials[key] = _Trial(
-            lr_S, report_steps, len(event["members"]), by_shape(lr_S), strided(len(lr_S), report_steps)
+            lr_S, report_steps, len(event["members"]), by_shape(lr_S), strided(len(lr_S), report_steps), Seen(lr_S)
         )
 
     def _reports(self, events: Iterable[Event]) -> None:
@@ -193,10 +196,10 @@ class Translation:
     def _report(self, key: RunKey, events: list[Event]) -> None:
         trial, t = self._trials[key], max(event["t"] for event in events)
         trial.seconds += sum(event["seconds"] for event in events)
-        for name, values in _medians(trial, events).items():
-            if name == LR:
-                trial.lr_max = max(trial.lr_max, float(values.max(initial=-math.inf)))
-                trial.lr_sum += float(values.sum())
+        traces = [_traces(trial, event) for event in events]
+        for event, of_member in zip(events, traces, strict=True):
+            trial.seen.report(event["member"], event["step"], of_member, event["metrics"])
+        for name, values in _medians(traces).items():
             kept = _chosen(trial, name, values).tolist()
             last = [len(values) - 1] if len(values) and name not in MEASURED else []
             for k in dict.fromkeys([*kept, *last]):
@@ -204,15 +207,24 @@ class Translation:
         trial.step = max(event["step"] for event in events)
         for event in events:
             self._evaluated(key, event, t, suffix=f".member{event['member']}" if trial.members > 1 else "")
-        if trial.members > 1 and len(events) == trial.members:
-            for name in events[0]["metrics"]:
-                value = float(np.median([event["metrics"].get(name, math.nan) for event in events]))
-                self._point(key, Metric(name, value, t, trial.step), kept=_report_kept(trial, trial.step))
+        if len(events) == trial.members:
+            self._evaluated_together(key, events, t)
 
     def _evaluated(self, key: RunKey, event: Event, t: int, suffix: str) -> None:
         kept = _report_kept(self._trials[key], event["step"])
         for name, value in event["metrics"].items():
             self._point(key, Metric(name + suffix, value, t, event["step"]), kept=kept)
+
+    def _evaluated_together(self, key: RunKey, events: list[Event], t: int) -> None:
+        """Medians over all members of a trial at one report, one of which is what the trial is judged by."""
+        trial, judge = self._trials[key], self._studies[key.study].tags.get(METRIC)
+        for name in events[0]["metrics"]:
+            value = float(np.median([event["metrics"].get(name, math.nan) for event in events]))
+            if trial.members > 1:
+                self._point(key, Metric(name, value, t, trial.step), kept=_report_kept(trial, trial.step))
+            if name == judge:
+                trial.judged.append((trial.step, value))
+                trial.clock.append(trial.seconds)
 
     def _close(self, event: Event) -> None:
         key = RunKey(event["study"], event["trial"])
@@ -225,12 +237,11 @@ class Translation:
             numbers["objective"] = event["value"]
             if event["state"] == "complete":
                 self._studies[event["study"]].ranking.join(event["trial"], event["value"])
-        if trial.step > 0:
-            numbers |= {"lr_max": trial.lr_max, "lr_auc": trial.lr_sum / len(trial.lr_S)}
-            if trial.lr_max > 0:  # MLflow's scatter has no log axis
-                numbers["log10_lr_max"] = math.log10(trial.lr_max)
-                if event["state"] == "complete":
-                    self._decades.add(math.floor(numbers["log10_lr_max"]))
+        numbers |= trial.seen.at_end(event["state"])
+        if numbers.get("lr_max", 0) > 0:  # MLflow's scatter has no log axis
+            numbers["log10_lr_max"] = math.log10(numbers["lr_max"])
+            if event["state"] == "complete":
+                self._decades.add(math.floor(numbers["log10_lr_max"]))
         for name, value in numbers.items():
             self._point(key, Metric(name, value, t, step), kept=True)
         rows.tags["trial.state"] = event["state"]
@@ -240,8 +251,25 @@ class Translation:
             rows.tags["trial.reason"] = event["reason"]
         rows.status, rows.end = STATUS[event["state"]], t
         trial.ended = True
+        self._to_target(key, t)
         self._study_closed(event["study"], t)
-        trial.lr_S = trial.lr_S[:0]  # a long sweep has many ended trials
+        trial.lr_S, trial.seen = np.zeros(0), Seen(np.zeros(0))  # a long sweep has many ended trials
+
+    def _to_target(self, key: RunKey, t: int) -> None:
+        """How long an ended trial took to the sweep's target: what is new of it, as far as there is a target.
+
+        Of a target that has become harder and is not reached any more a NaN is told: MLflow takes nothing back.
+        """
+        trial, study = self._trials[key], self._studies[key.study]
+        if key.trial is None or study.direction is None or TARGET not in study.metrics:
+            return
+        told = study.to_target.get(key.trial, {})
+        now = facts.to_target(trial.judged, study.metrics[TARGET], study.direction, trial.clock)
+        for name in dict.fromkeys([*told, *now]):
+            if told.get(name) != now.get(name):
+                self._metrics.add(name)
+                self._rows(key).metrics.append(Metric(name, now.get(name, math.nan), t, trial.step))
+        study.to_target[key.trial] = now
 
     def _study_closed(self, study: str, t: int) -> None:
         """A summary run is finished whenever no trial of it is open."""
@@ -269,6 +297,13 @@ class Translation:
             if known.metrics.get(name) != value and math.isfinite(value):
                 known.metrics[name] = value
                 rows.metrics.append(Metric(key_text(name), value, event["t"], 0))
+                if name == TARGET:
+                    self._retarget(event["study"], event["t"])
+
+    def _retarget(self, study: str, t: int) -> None:
+        for key, trial in self._trials.items():
+            if key.study == study and trial.ended:
+                self._to_target(key, t)
 
     def _artifact(self, event: Event) -> None:
         rows = self._summary(event["study"], event["t"])
@@ -348,16 +383,19 @@ def key_text(name: str) -> str:
 # --- which values -----------------------------------------------------------------------------------
 
 
-def _medians(trial: _Trial, events: list[Event]) -> dict[str, Floats]:
-    """Every trace since the last report, from update trial.step on; of several members their median.
+def _traces(trial: _Trial, event: Event) -> dict[str, Floats]:
+    """Every trace of a report, from update trial.step on. A trainer that reports no LR used the planned one."""
+    traces = {name: decode(text) for name, text in event["traces"].items()}
+    traces.setdefault(LR, trial.lr_S[trial.step : event["step"]])
+    return traces
 
-    A member that diverged may have stopped earlier: the median is then that of the others. A trainer that reports
-    no LR used the planned one.
+
+def _medians(traces: list[dict[str, Floats]]) -> dict[str, Floats]:
+    """Every trace since the last report; of several members their median.
+
+    A member that diverged may have stopped earlier: the median is then that of the others.
     """
-    traces = [{name: decode(text) for name, text in event["traces"].items()} for event in events]
-    for of_member, event in zip(traces, events, strict=True):
-        of_member.setdefault(LR, trial.lr_S[trial.step : event["step"]])
-    if len(events) == 1:
+    if len(traces) == 1:
         return traces[0]
     names = dict.fromkeys(name for of_member in traces for name in of_member)
     return {name: _median(name, [of_member[name] for of_member in traces if name in of_member]) for name in names}
