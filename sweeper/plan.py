@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from sweeper.question import digest
@@ -26,7 +27,8 @@ class Plan:
 
     question: what identifies the sweep, plain data. schedules: as they were written, by family. studies: one a
     family, in alphabetical order. optimizer: its fixed constructor arguments and `_target_`. report_steps:
-    increasing, the last one is `steps`. epoch: updates of an epoch through which the schedules hold each LR; None
+    increasing, the last one is `steps`. objective: without its target. target: of the objective, None where the sweep
+    finds it by itself. epoch: updates of an epoch through which the schedules hold each LR; None
     where every update has its own.
     """
 
@@ -42,6 +44,7 @@ class Plan:
     report_steps: tuple[int, ...]
     epoch: float | None
     objective: Plain
+    target: float | None
     search: Plain
 
     @property
@@ -93,6 +96,7 @@ def planned(
     epoch = _epoch(schedule_unit, steps, examples, batch_size)
     reports = _reports(search["reports"], steps)
     _check_objective(objective)
+    judged = {key: value for key, value in objective.items() if key != "target"}  # which changes no trial
     _check_search(search)
     if train["precision"] not in PRECISIONS:
         raise InputError("train.precision", train["precision"], "not a precision", f"Choose {' or '.join(PRECISIONS)}")
@@ -102,7 +106,7 @@ def planned(
         "fingerprint": task.fingerprint,
         "optimizer": own,
         "train": {"steps": steps, "batch_size": batch_size, "precision": train["precision"]},
-        "objective": dict(objective),
+        "objective": judged,
         "search": {key: search[key] for key in ("concurrent_trials", "reports", "seed", "seeds")},
         **({} if epoch is None else {"schedule_unit": schedule_unit, "epoch_steps": epoch}),
     }
@@ -118,7 +122,8 @@ def planned(
         norms=_switch("train.norms", train["norms"]),
         report_steps=tuple((2 * i * steps + reports) // (2 * reports) for i in range(1, reports + 1)),
         epoch=epoch,
-        objective=objective,
+        objective=judged,
+        target=objective.get("target"),
         search=search,
     )
 
@@ -204,6 +209,9 @@ def _check_objective(objective: Plain) -> None:
                 f"objective.{key}", objective[key], "no such choice", f"Choose one of {', '.join(options)}"
             )
     whole("objective.k", objective["k"])
+    target = objective.get("target")
+    if target is not None and (isinstance(target, bool) or not isinstance(target, int | float) or not isfinite(target)):
+        raise InputError("objective.target", target, "not a number", "Write one, such as 2.3, or null")
     part, _, metric = str(objective["metric"]).partition("/")
     if part != "valid" or not metric:
         raise InputError(

@@ -132,6 +132,8 @@ def _introduce(plan: Plan, spool: Spool) -> None:
         spool.introduce(
             study.name, study.family.name, metric=metric, direction=direction, searched=tuple(study.axes.searched)
         )
+        if plan.target is not None:
+            spool.describe(study.name, metrics={"target": plan.target})
 
 
 def _terms(plan: Plan) -> dict[str, Any]:
@@ -184,6 +186,7 @@ def _store(home: Home, plan: Plan, search: Studies, trainer: Plain) -> None:
             "id": before.get("id") or uuid.uuid4().hex,
             "version": _version(),
             "question": dict(plan.question),
+            "target": plan.target,
             "trainer": trainer,
             "studies": {**before.get("studies", {}), **studies},
         }

@@ -57,7 +57,7 @@ def trials(folder):
 
 def table(folder, name):
     frame = pd.read_csv(folder / "sweeps" / "killed" / "tables" / f"{name}.csv")
-    return frame.drop(columns="seconds", errors="ignore")
+    return frame.drop(columns=["seconds", "seconds_to_target"], errors="ignore")
 
 
 def rows(folder):
@@ -77,7 +77,7 @@ def rows(folder):
             "metrics": [
                 (own[run], *rest)
                 for run, *rest in database.execute("select run_uuid, key, step, value from metrics")
-                if rest[0] != "seconds"
+                if rest[0] not in ("seconds", "seconds_to_target")
             ],
             "tags": [
                 (own[run], key, value)

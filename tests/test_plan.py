@@ -16,6 +16,7 @@ from sweeper.types import InputError
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "peak_lr": {"low": 0.001, "high": 1, "log": True}}
 TPE = {"_target_": "optuna.samplers.TPESampler"}
 COSINE = {"factor": "cosine", "peak_lr": SGD["peak_lr"], "warmup": 0.1, "decay": {"low": 0.01, "high": 0.3}}
+OBJECTIVE = {"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3}
 TASK = Supervised(Digits(), partial(MLP, width=4, depth=1))
 
 
@@ -26,7 +27,7 @@ def plan(task=TASK, schedules=None, train=(), search=(), **changed):
         "optimizer": SGD,
         "numbers": {},
         "train": {"steps": 40, "epochs": None, "batch_size": 8, "precision": "float32", "norms": True, **dict(train)},
-        "objective": {"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3},
+        "objective": OBJECTIVE,
         "search": {
             "n_trials": 4,
             "concurrent_trials": 2,
@@ -64,6 +65,8 @@ def test_limits_and_families_are_no_part_of_the_question():
     name = plan().name
     assert name.startswith("digits-mlp-sgd-")
     assert plan(search={"n_trials": 50, "timeout": 3}).name == name
+    assert plan(objective={**OBJECTIVE, "target": 0.5}).name == name
+    assert plan(train={"norms": False}).name == name
     assert plan(schedules={"cosine": COSINE, "linear": {**COSINE, "factor": "linear"}}).name == name
     assert plan(optimizer={**SGD, "peak_lr": {"low": 0.1, "high": 1}}).name == name
 
@@ -107,6 +110,15 @@ def test_a_searched_number_of_the_optimizer_is_no_argument_of_it():
     searched = plan(optimizer={**SGD, "momentum": {"low": 0.5, "high": 0.99}})
     assert searched.optimizer == {"_target_": "torch.optim.SGD"}
     assert list(searched.studies[0].hparams) == ["optimizer.momentum"]
+
+
+def test_a_target_is_a_number_beside_the_objective():
+    assert plan().target is None
+    aimed = plan(objective={**OBJECTIVE, "target": 0.5})
+    assert (aimed.target, aimed.objective) == (0.5, OBJECTIVE)
+    for wrong in ("low", True, float("nan")):
+        with pytest.raises(InputError, match=r"objective\.target=.*: not a number"):
+            plan(objective={**OBJECTIVE, "target": wrong})
 
 
 def test_an_epochs_updates_are_its_examples_over_the_batch():

@@ -38,6 +38,9 @@ def conclude(home: Home, tracker: Tracker) -> None:
             "best_value": best.get("value"),
             "gain": row["gain"],
             "stable_lr": row["stable_lr"],
+            # A target that the sweep finds by itself is known at its end; with it each trial learns how long it took.
+            "target": sweep.target if sweep.finished else None,
+            **{name: best.get(name) for name in ("steps_to_target", *tables.FACTS)},
         }
         tracker.describe(
             study,

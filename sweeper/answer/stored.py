@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sweeper.search.records import Record
+    from sweeper.tracking.facts import Facts
+    from sweeper.types import TrialId
 
 
 class Sweep:
@@ -49,12 +51,26 @@ class Sweep:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row a trial; columns: `tables.trials_table`."""
-        return tables.trials_table(self.records)
+        return tables.trials_table(
+            self.records, direction=self.objective["direction"], target=self.target, facts=self._facts()
+        )
 
     @cached_property
     def families(self) -> pd.DataFrame:
         """One row a study, the best first, the baselines last; columns: `tables.families_table`."""
-        return tables.families_table(self.records, direction=self.objective["direction"], ends_high=self._ends_high)
+        return tables.families_table(
+            self.records,
+            direction=self.objective["direction"],
+            ends_high=self._ends_high,
+            target=self.target,
+            facts=self._facts,
+        )
+
+    @cached_property
+    def target(self) -> float | None:
+        """What trials are timed against: `objective.target`, else what the best tuned constant reached, so far."""
+        fixed: float | None = self.config.get("target")
+        return tables.target_of(self.records, self.objective["direction"]) if fixed is None else fixed
 
     @cached_property
     def finished(self) -> bool:
@@ -68,6 +84,11 @@ class Sweep:
         from sweeper.tracking.traces import read_trace
 
         return read_trace(self.home.path, study, trial, member)
+
+    def _facts(self, only: Collection[TrialId] | None = None) -> Mapping[TrialId, Facts]:
+        from sweeper.tracking.facts import read
+
+        return read(self.home.spool, only)
 
     def _ends_high(self, study: str, trial: int) -> bool | None:
         from sweeper.schedules import ENDS_HIGH, family, height_at_end

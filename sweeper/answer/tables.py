@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from sweeper.columns import Column, Line, clean, fitting, lay_out, value_text, wrapped, write
-from sweeper.types import Direction, State, Value
+from sweeper.tracking.facts import Facts, to_target
+from sweeper.types import Direction, State, TrialId, Value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,10 @@ STATES: tuple[State, ...] = ("complete", "pruned", "diverged", "failed", "runnin
 TUNED, DEFAULT = "tuned constant", "default LR"  # the roles of the two baselines
 BASELINES = ("constant", "default_lr")  # the families that play them
 
+FACTS = ("lr_auc", "lr_end_over_peak", "late_loss_spread", "train_valid_gap")  # what they are: sweeper.tracking.facts
+TO_TARGET = ("steps_to_target", "seconds_to_target")
+
+FactsOf = Callable[[Collection[TrialId]], Mapping[TrialId, Facts]]
 EndsHigh = Callable[[str, int], bool | None] | Mapping[tuple[str, int], bool | None]
 
 
@@ -28,7 +33,8 @@ class Record(Protocol):
     """One trial as the journal remembers it.
 
     value: the objective, None where there is none. intermediate: (step, value) of each report. steps_done:
-    updates finished. diverged_step: the first update that diverged, None in other states.
+    updates finished. diverged_step: the first update that diverged, None in other states. seconds: of training;
+    clock: those until each report.
     """
 
     @property
@@ -53,23 +59,34 @@ class Record(Protocol):
     def reason(self) -> str: ...
     @property
     def seconds(self) -> float: ...
+    @property
+    def clock(self) -> Sequence[float]: ...
 
 
 # --- one row a trial --------------------------------------------------------------------------------
 
 
-def trials_table(records: Iterable[Record]) -> pd.DataFrame:
+def trials_table(
+    records: Iterable[Record],
+    *,
+    direction: Direction = "minimize",
+    target: float | None = None,
+    facts: Mapping[TrialId, Facts] | None = None,
+) -> pd.DataFrame:
     """One row a trial, by family, study and number.
 
     Columns: study, family, trial, state, value, peak_lr, warmup, decay, cycle, every other number by its name
-    ("params.<name>" where a column here has that name), steps, seconds, diverged_step, reason. Missing numbers
-    are NaN, missing steps <NA>.
+    ("params.<name>" where a column here has that name), steps, seconds, steps_to_target, seconds_to_target, lr_auc,
+    lr_end_over_peak, late_loss_spread, train_valid_gap, diverged_step, reason. Missing numbers are NaN, missing steps
+    <NA>.
+
+    target: of the objective's metric, None for none. facts: by trial, as `sweeper.tracking.facts.read` gives them.
     """
     import pandas as pd
 
     records = sorted(records, key=lambda record: (record.family, record.study, record.number))
     before = ["study", "family", "trial", "state", "value"]
-    after = ["steps", "seconds", "diverged_step", "reason"]
+    after = ["steps", "seconds", *TO_TARGET, *FACTS, "diverged_step", "reason"]
     others = {
         name: f"params.{name}" if name in (*before, *after) else name
         for name in sorted({name for record in records for name in record.params} - set(NAMES))
@@ -85,14 +102,32 @@ def trials_table(records: Iterable[Record]) -> pd.DataFrame:
             **{column: record.params.get(name) for name, column in others.items()},
             "steps": record.steps_done,
             "seconds": record.seconds,
+            **to_target(record.intermediate, target, direction, record.clock),
+            **{name: (facts or {}).get(_id(record), {}).get(name) for name in FACTS},
             "diverged_step": record.diverged_step,
             "reason": record.reason,
         }
         for record in records
     ]
     table = pd.DataFrame(rows, columns=[*before, *NAMES, *others.values(), *after])
-    whole = {"trial": "Int64", "steps": "Int64", "diverged_step": "Int64"}
-    return table.astype({**whole, **dict.fromkeys(["value", *NAMES, "seconds"], "float64")})
+    whole = dict.fromkeys(["trial", "steps", "steps_to_target", "diverged_step"], "Int64")
+    return table.astype({**dict.fromkeys(["value", *NAMES, "seconds", *TO_TARGET, *FACTS], "float64"), **whole})
+
+
+def target_of(records: Iterable[Record], direction: Direction, baselines: tuple[str, str] = BASELINES) -> float | None:
+    """The value that others are timed against: the best of the tuned constant, without one that of the worst family.
+
+    None while no trial is complete. The untuned default LR is no target unless there is nothing else.
+    """
+    best: dict[str, float] = {}
+    for record in records:
+        signed = _signed(record.value, direction)
+        if record.state == "complete" and signed > -math.inf:
+            best[record.family] = max(signed, best.get(record.family, -math.inf))
+    tuned, default = baselines
+    others = [value for family, value in best.items() if family != default] or list(best.values())
+    chosen = best.get(tuned, min(others, default=None))
+    return None if chosen is None else _signed(chosen, direction)
 
 
 # --- one row a study --------------------------------------------------------------------------------
@@ -104,6 +139,8 @@ def families_table(
     direction: Direction,
     baselines: tuple[str, str] = BASELINES,
     ends_high: EndsHigh | None = None,
+    target: float | None = None,
+    facts: FactsOf | None = None,
 ) -> pd.DataFrame:
     """One row a study, the best first, then the two baselines: the tuned constant and the optimizer's default LR.
 
@@ -111,35 +148,48 @@ def families_table(
     one), best_value, best_trial, gain (over the best tuned constant, positive is better), ends_high (whether the
     best trial ends more than 10 % of its peak above its floor; None: not known), peak_lr, warmup, decay, cycle
     and params (of the best trial), others (its searched numbers beside those four), one count a state, stable_lr
-    (largest peak LR of a complete or pruned trial), diverged_lr (smallest of a diverged one). Missing: NaN, <NA>.
+    (largest peak LR of a complete or pruned trial), diverged_lr (smallest of a diverged one); of the best trial
+    steps (updates of a run), steps_to_target, seconds_to_target and the facts of `trials_table`; target (the same in
+    all rows). Missing: NaN, <NA>.
 
     baselines: the families that play the two roles. ends_high: (study, trial) -> bool, as a call or a mapping.
+    target: of the objective's metric; None: `target_of` the records. facts: of the trials asked for.
     """
     import pandas as pd
 
+    records = list(records)
+    aim = target_of(records, direction, baselines) if target is None else target
     studies: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         studies.setdefault((record.family, record.study), []).append(record)
-    rows = [_study_row(of_study, direction, baselines, ends_high) for _, of_study in sorted(studies.items())]
+    rows = [_study_row(of_study, direction, baselines, ends_high, aim) for _, of_study in sorted(studies.items())]
+    if facts is not None:
+        found = facts([TrialId(row["study"], row["best_trial"]) for row in rows if row["best_trial"] is not None])
+        for row in rows:
+            row.update(found.get(TrialId(row["study"], row["best_trial"]), {}))
     values = sorted((_signed(row["best_value"], direction) for row in rows), reverse=True)
     constant = max((_signed(row["best_value"], direction) for row in rows if row["role"] == TUNED), default=-math.inf)
     for row in rows:
+        row["target"] = aim
         signed = _signed(row["best_value"], direction)
         row["rank"] = None if signed == -math.inf else values.index(signed) + 1
         row["gain"] = signed - constant if math.isfinite(signed) and math.isfinite(constant) else None
     places = {"": 0, TUNED: 1, DEFAULT: 2}
     rows.sort(key=lambda row: (places[row["role"]], -_signed(row["best_value"], direction)))
     columns = ["study", "family", "role", "rank", "best_value", "best_trial", "gain", "ends_high"]
-    columns += [*NAMES, "params", "others", *STATES, "stable_lr", "diverged_lr"]
+    columns += [*NAMES, "params", "others", *STATES, "stable_lr", "diverged_lr", "steps", *TO_TARGET, *FACTS, "target"]
     table = pd.DataFrame(rows, columns=columns)
-    whole = dict.fromkeys(["rank", "best_trial", *STATES], "Int64")
-    return table.astype(
-        {**whole, **dict.fromkeys(["best_value", "gain", *NAMES, "stable_lr", "diverged_lr"], "float64")}
-    )
+    floats = ["best_value", "gain", *NAMES, "stable_lr", "diverged_lr", *TO_TARGET, *FACTS, "target"]
+    whole = ["rank", "best_trial", *STATES, "steps", "steps_to_target"]
+    return table.astype({**dict.fromkeys(floats, "float64"), **dict.fromkeys(whole, "Int64")})
 
 
 def _study_row(
-    records: Sequence[Record], direction: Direction, baselines: tuple[str, str], ends_high: EndsHigh | None
+    records: Sequence[Record],
+    direction: Direction,
+    baselines: tuple[str, str],
+    ends_high: EndsHigh | None,
+    target: float | None,
 ) -> dict[str, Any]:
     study, family = records[0].study, records[0].family
     counts = Counter(record.state for record in records)
@@ -162,7 +212,13 @@ def _study_row(
         **{state: counts[state] for state in STATES},
         "stable_lr": max((lr for lr in stable if lr is not None), default=None),
         "diverged_lr": min((lr for lr in burst if lr is not None), default=None),
+        "steps": best.steps_done if best else None,
+        **(to_target(best.intermediate, target, direction, best.clock) if best else {}),
     }
+
+
+def _id(record: Record) -> TrialId:
+    return TrialId(record.study, record.number)
 
 
 def _searched(records: Sequence[Record]) -> set[str]:
@@ -345,12 +401,20 @@ def _columns(rows: Sequence[Mapping[str, Any]], narrow: bool) -> list[Column]:
         *columns,
         Column("stable LR", [lr_text(row["stable_lr"]) for row in rows], 44),
         Column("diverged LR", [lr_text(row["diverged_lr"]) for row in rows], 30),
+        Column("to target", [_target_text(row) for row in rows], 46),
     ]
 
 
 def columns(families: pd.DataFrame) -> list[Column]:
     """Every column of the table as text, for whatever shows it. families: from families_table."""
     return _columns(_rows(families), narrow=False)
+
+
+def _target_text(row: Mapping[str, Any]) -> str:
+    """The share of a run after which the best trial reached the target; never where it did not."""
+    if row["rank"] is None:
+        return "-"
+    return "never" if row["steps_to_target"] is None else share_text(row["steps_to_target"] / row["steps"])
 
 
 def _whole(value: int | None) -> str:
@@ -376,6 +440,7 @@ def small_print(
         *_missing_baselines(rows, baselines),
         *_states(rows),
         *_marks(rows),
+        *_aim(rows, metric),
         *_spaces(rows),
         *map(clean, notes),
     ]
@@ -463,6 +528,15 @@ def _marks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _aim(rows: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+    target = next((row["target"] for row in rows), None)
+    if target is None:
+        return []
+    tuned = any(row["role"] == TUNED and row["best_value"] == target for row in rows)
+    whose = ", what the tuned constant reached" if tuned else ""
+    return [f"to target: share of its run after which that trial first had {metric} {value_text(target)}{whose}."]
+
+
 def _spaces(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     counts = Counter(row["family"] for row in rows)
     return [
@@ -479,12 +553,15 @@ def as_json(families: pd.DataFrame, *, sweep: str, finished: bool, metric: str, 
     """The table for programs: dicts, lists, text and finite numbers; null for what is missing. Keys stay.
 
     {"sweep": name, "finished": bool, "metric": "valid/loss", "direction": "minimize" | "maximize",
+     "target": float | null            of the metric, for steps_to_target
      "families": [row, ...]            every study, best first, then the baselines
      "baselines": {"tuned_constant": {"study", "value", "trial"} | null, "default_lr": likewise},
      "trials": {"complete", "pruned", "diverged", "failed", "running": counts over all studies}}
 
     row: {"study", "family": str, "role": null | "tuned_constant" | "default_lr", "rank": int | null,
-     "best": {"value": float, "trial": int, "params": {name: value}, "ends_high": bool | null} | null,
+     "best": {"value": float, "trial": int, "params": {name: value}, "ends_high": bool | null, "steps": int,
+              "steps_to_target": int | null, "seconds_to_target", "lr_auc", "lr_end_over_peak", "late_loss_spread",
+              "train_valid_gap": float | null} | null,
      "gain": float | null, "trials": counts as above, "stable_lr": float | null, "diverged_lr": float | null}
     """
     rows = _rows(families)
@@ -495,6 +572,7 @@ def as_json(families: pd.DataFrame, *, sweep: str, finished: bool, metric: str, 
         "finished": finished,
         "metric": metric,
         "direction": direction,
+        "target": next((row["target"] for row in rows), None),
         "families": [_json_row(row, keys) for row in rows],
         "baselines": {
             key: row and {"study": row["study"], "value": row["best_value"], "trial": row["best_trial"]}
@@ -510,6 +588,7 @@ def _json_row(row: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]
         "trial": row["best_trial"],
         "params": row["params"],
         "ends_high": row["ends_high"],
+        **{name: row[name] for name in ("steps", *TO_TARGET, *FACTS)},
     }
     return {
         "study": row["study"],

@@ -18,16 +18,20 @@ from sweeper.search.sampling import Sampling
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Report, State, TrialId, seed_of
 
 CONSTRAINT = "diverged"
+CLOCK_DIGITS = 4  # of a second
 
 
 @dataclass
 class Open:
-    """A running trial. step: of its last report, in updates. fault: why it cannot be judged, if so."""
+    """A running trial. step: of its last report, in updates. fault: why it cannot be judged, if so.
+
+    clock: seconds of training until each report, of all members together.
+    """
 
     trial: Trial
     values: list[float]
     step: int
-    seconds: float
+    clock: list[float]
     fault: str = ""
 
 
@@ -111,7 +115,7 @@ class FamilyStudy:
         trial = self.study.ask(fixed_distributions=dict(self.axes.distributions))
         seed = trial.user_attrs.get("seed", self.terms.seed)
         trial.set_user_attr("seeds", [seed_of(seed, "member", member) for member in range(len(self.terms.partitions))])
-        self.open[trial.number] = Open(trial, [], 0, 0.0)
+        self.open[trial.number] = Open(trial, [], 0, [])
         self.asked += number is None
         self.begun += 1
         return self._jobs(trial.number)
@@ -121,8 +125,9 @@ class FamilyStudy:
         if len(reports) != len(self.terms.partitions):
             raise ValueError(f"{len(reports)} reports of a trial with {len(self.terms.partitions)} members")
         open = self.open[number]
-        open.seconds += sum(report.seconds for report in reports)
-        open.trial.set_user_attr("seconds", open.seconds)
+        seconds = (open.clock[-1] if open.clock else 0.0) + sum(report.seconds for report in reports)
+        open.clock.append(round(seconds, CLOCK_DIGITS))
+        open.trial.set_user_attr("clock", list(open.clock))
         ended_badly = [report.step for report in reports if report.state in ("diverged", "failed")]
         open.step = min(ended_badly or [report.step for report in reports])
         if ended_badly:
@@ -228,7 +233,7 @@ class FamilyStudy:
     def _open(self, trial: FrozenTrial) -> Open:
         values = [value for _, value in sorted(trial.intermediate_values.items())]
         running = Trial(self.study, trial._trial_id)
-        return Open(running, values, self.terms.step_after(len(values)), trial.user_attrs.get("seconds", 0.0))
+        return Open(running, values, self.terms.step_after(len(values)), list(trial.user_attrs.get("clock", ())))
 
     def _jobs(self, number: int) -> tuple[Job, ...]:
         """The jobs of an open trial, from what the journal holds of it, so that they are the same after a restart."""

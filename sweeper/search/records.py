@@ -22,7 +22,8 @@ class Record:
     params: all its numbers, searched and fixed; searched: the names of the former. value: its objective, None
     unless it is complete. intermediate: (updates, objective) at each report. steps_done: updates finished; of a
     diverged trial the one that diverged, like diverged_step, which is None in other states. seconds: of all members
-    together. seeds: one a member. retry_of: the failed trial whose numbers these are.
+    together; clock: those until each report, the last one of a diverged or failed trial too. seeds: one a member.
+    retry_of: the failed trial whose numbers these are.
     """
 
     study: str
@@ -37,6 +38,7 @@ class Record:
     diverged_step: int | None
     reason: str
     seconds: float
+    clock: tuple[float, ...]
     seeds: tuple[int, ...]
     retry_of: int | None
     started: datetime | None
@@ -102,6 +104,7 @@ def _record(study: str, plan: Mapping[str, Any], trial: FrozenTrial) -> Record:
     values = [value for _, value in sorted(trial.intermediate_values.items())]
     measured = values[:-1] if state == "diverged" else values  # its last one is the penalty it was told with
     intermediate = tuple(zip(plan["report_steps"], measured, strict=False))
+    clock = tuple(attrs.get("clock", ()))
     steps_done = attrs.get("step", intermediate[-1][0] if intermediate else 0)
     return Record(
         study=study,
@@ -115,7 +118,8 @@ def _record(study: str, plan: Mapping[str, Any], trial: FrozenTrial) -> Record:
         steps_done=steps_done,
         diverged_step=steps_done if state == "diverged" else None,
         reason=attrs.get("reason", ""),
-        seconds=attrs.get("seconds", 0.0),
+        seconds=clock[-1] if clock else 0.0,
+        clock=clock,
         seeds=tuple(attrs.get("seeds", ())),
         retry_of=attrs.get("retry_of"),
         started=trial.datetime_start,

@@ -26,6 +26,7 @@ class Record:
     diverged_step: int | None
     reason: str
     seconds: float
+    clock: tuple[float, ...] = ()
 
 
 def record(study, number, value, state="complete", **params):

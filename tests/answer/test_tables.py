@@ -29,6 +29,7 @@ class Trial:
     diverged_step: int | None = None
     reason: str = ""
     seconds: float = 1.5
+    clock: tuple[float, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "study", self.study or self.family)
@@ -71,7 +72,8 @@ def test_one_row_a_trial_with_every_number():
     assert len(table) == len(trials())
     assert list(table.columns) == [
         "study", "family", "trial", "state", "value", "peak_lr", "warmup", "decay", "cycle", "cooldown", "end",
-        "steps", "seconds", "diverged_step", "reason",
+        "steps", "seconds", "steps_to_target", "seconds_to_target", "lr_auc", "lr_end_over_peak", "late_loss_spread",
+        "train_valid_gap", "diverged_step", "reason",
     ]  # fmt: skip
     assert list(table.family.unique()) == ["constant", "cosine", "default_lr", "sgdr", "step", "wsd"]
     cosine = table[table.family == "cosine"]
@@ -291,6 +293,74 @@ def test_show_is_plain_and_complete_where_it_is_piped():
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", out.getvalue().replace("\n", ""))
 
 
+# --- how fast, how steady ---------------------------------------------------------------------------
+
+
+def curve(*values):
+    return tuple(zip(range(50, 50 * len(values) + 1, 50), values, strict=True))
+
+
+def timed() -> list[Trial]:
+    return [
+        Trial("cosine", 0, value=1.5, intermediate=curve(3.0, 1.9, 1.8, 1.5), clock=(1.0, 2.0, 3.0, 4.0)),
+        Trial("cosine", 1, "pruned", intermediate=curve(3.0, 2.5), steps_done=100, clock=(1.0, 2.5)),
+        Trial("wsd", 0, value=2.2, intermediate=curve(3.0, 2.9, 2.4, 2.2)),
+        Trial("step", 0, "diverged", diverged_step=3),
+        Trial("constant", 0, value=2.0, intermediate=curve(3.0, 2.2, 2.1, 2.0), clock=(1.5, 3.0, 4.5, 6.0)),
+        Trial("default_lr", 0, value=3.5, intermediate=curve(3.9, 3.8, 3.7, 3.5)),
+    ]
+
+
+def test_the_target_is_what_the_tuned_constant_reached():
+    assert tables.target_of(timed(), "minimize") == 2.0
+    assert tables.target_of([trial for trial in timed() if trial.family != "constant"], "minimize") == 2.2
+    assert tables.target_of([trial for trial in timed() if trial.family == "default_lr"], "minimize") == 3.5
+    assert tables.target_of([], "minimize") is None
+    twice = [Trial("constant", 0, value=0.5), Trial("constant", 1, value=0.7), Trial("wsd", 0, value=0.9)]
+    assert tables.target_of(twice, "maximize") == 0.7
+    assert tables.target_of(twice[2:], "maximize") == 0.9
+
+
+def test_families_say_how_long_their_best_took_to_the_target():
+    table = families(timed()).set_index("family")
+    assert list(table.steps_to_target.fillna(-1)) == [100, -1, -1, 200, -1]
+    assert table.seconds_to_target["cosine"] == 2.0
+    assert set(table.target) == {2.0}
+    shown = text(families(timed()))
+    cells = {line.split()[1]: line.split()[-1] for line in shown[2:] if len(line.split()) > 5}
+    assert [cells[name] for name in ("cosine", "wsd", "step", "constant", "default_lr")] == [
+        "50%", "never", "-", "100%", "never",
+    ]  # fmt: skip
+    assert "what the tuned constant reached." in " ".join(shown)
+    easier = families(timed(), target=2.5).set_index("family")
+    assert list(easier.steps_to_target.fillna(-1)) == [100, 150, -1, 100, -1]
+
+
+def test_facts_are_asked_for_of_the_best_alone_and_stand_in_their_rows():
+    asked = []
+
+    def facts(ids):
+        asked.extend(ids)
+        return {id: {"late_loss_spread": 0.01, "lr_auc": 0.2} for id in ids if id.study == "cosine"}
+
+    table = families(timed(), facts=facts).set_index("family")
+    assert sorted(asked) == [("constant", 0), ("cosine", 0), ("default_lr", 0), ("wsd", 0)]
+    assert (table.late_loss_spread["cosine"], table.lr_auc["cosine"]) == (0.01, 0.2)
+    assert table.late_loss_spread.notna().sum() == 1
+    best = json_of(families(timed(), facts=facts))["families"][0]["best"]
+    assert (best["late_loss_spread"], best["train_valid_gap"], best["steps_to_target"]) == (0.01, None, 100)
+
+
+def test_trials_have_their_facts_too():
+    facts = {("cosine", 0): {"train_valid_gap": 0.3}}
+    table = tables.trials_table(timed(), target=2.4, facts=facts)
+    cosine = table[table.family == "cosine"]
+    assert list(cosine.steps_to_target.fillna(-1)) == [100, -1]
+    assert cosine.train_valid_gap.tolist()[0] == 0.3
+    assert table.train_valid_gap.notna().sum() == 1
+    assert tables.trials_table(timed()).steps_to_target.isna().all()
+
+
 # --- JSON -------------------------------------------------------------------------------------------
 
 
@@ -302,11 +372,14 @@ def json_of(table, **options):
 def test_json_goes_round_and_holds_the_table():
     made = json_of(families(ends_high={("sgdr", 0): True}))
     assert json.loads(json.dumps(made, allow_nan=False)) == made
-    assert list(made) == ["sweep", "finished", "metric", "direction", "families", "baselines", "trials"]
+    assert list(made) == ["sweep", "finished", "metric", "direction", "target", "families", "baselines", "trials"]
+    assert made["target"] == 1.9
     assert made["trials"] == {"complete": 7, "pruned": 1, "diverged": 4, "failed": 1, "running": 1}
     assert [row["study"] for row in made["families"]] == ["sgdr", "cosine", "wsd", "step", "constant", "default_lr"]
     first, step = made["families"][0], made["families"][3]
-    assert first["best"] == {"value": 1.7, "trial": 0, "params": dict(trials()[7].params), "ends_high": True}
+    of_curves = {"steps": 200, **dict.fromkeys([*tables.TO_TARGET, *tables.FACTS])}
+    params = dict(trials()[7].params)
+    assert first["best"] == {"value": 1.7, "trial": 0, "params": params, "ends_high": True, **of_curves}
     assert first["gain"] == pytest.approx(0.2)
     assert (step["best"], step["rank"], step["gain"], step["stable_lr"]) == (None, None, None, None)
     assert made["baselines"]["tuned_constant"] == {"study": "constant", "value": 1.9, "trial": 0}

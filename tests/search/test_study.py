@@ -136,7 +136,7 @@ def train(search, curve=bursting, rounds=math.inf):
 def table(path, family=None):
     """The records without what no two runs share."""
     records = [record for record in read(path) if family in (None, record.family)]
-    own = [field.name for field in fields(Record) if field.name not in ("seconds", "started", "ended")]
+    own = [field.name for field in fields(Record) if field.name not in ("seconds", "clock", "started", "ended")]
     return [{name: getattr(record, name) for name in own} for record in records]
 
 
