@@ -1,0 +1,91 @@
+"""The loops that people write, as peers of our trainers; imported by the other benchmarks.
+
+user: DataLoader, LambdaLR, loss.item() at every update, as tutorials show. tuned: resident data, fused optimizer, no
+host read between reports. compiled: the tuned loop with model and loss through torch.compile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from sweeper.training.device import intra_op_threads
+from sweeper.training.optim import make_optimizer
+from sweeper.types import Floats, Task
+
+
+class User:
+    """Built once; `run(lr_S)` trains from where it stands, on one thread."""
+
+    def __init__(self, task: Task, optimizer: Mapping[str, Any], batch_size: int) -> None:
+        self.task = task
+        data = TensorDataset(*task.fetch("train", 0, torch.arange(task.size("train", 0))))
+        self.loader = DataLoader(data, batch_size, shuffle=True, drop_last=True)
+        self.batches = iter(self.loader)
+        self.model = task.build(0)
+        self.kind, self.options = _kind(optimizer)
+
+    def run(self, lr_S: Floats) -> None:
+        stepping = self.kind(self.model.parameters(), lr=1.0, **self.options)
+        schedule = torch.optim.lr_scheduler.LambdaLR(stepping, lambda t: lr_S[min(t, len(lr_S) - 1)])
+        history = []
+        with intra_op_threads(1):
+            for _ in lr_S:
+                x, y = self._batch()
+                stepping.zero_grad()
+                loss = self.task.loss(self.task.forward(self.model, x), y).mean()
+                loss.backward()
+                stepping.step()
+                schedule.step()
+                history.append(loss.item())
+
+    def _batch(self) -> Any:
+        try:
+            return next(self.batches)
+        except StopIteration:
+            self.batches = iter(self.loader)
+            return next(self.batches)
+
+
+class Tuned:
+    """Built once, so that compiling is not timed again: `run(lr_S)` trains from where it stands."""
+
+    def __init__(
+        self, task: Task, optimizer: Mapping[str, Any], batch_size: int, device: str, *, compiled: bool = False
+    ) -> None:
+        self.task, self.batch_size, self.device = task.to(torch.device(device)), batch_size, device
+        self.model: nn.Module = task.build(0).to(device)
+        self.stepping = make_optimizer(optimizer, {}, self.model)
+        self.loss = torch.compile(self._loss) if compiled else self._loss
+
+    def run(self, lr_S: Floats, every: int = 50, threads: int = 1) -> None:
+        """Reads the losses every `every` updates."""
+        size, group = self.task.size("train", 0), self.stepping.param_groups[0]
+        order = torch.randint(size, (len(lr_S) * self.batch_size,))
+        losses: list[Tensor] = []
+        with intra_op_threads(threads):
+            for step, (index, lr) in enumerate(
+                zip(order.view(-1, self.batch_size).to(self.device).unbind(), lr_S.tolist(), strict=True), 1
+            ):
+                group["lr"] = lr
+                x, y = self.task.fetch("train", 0, index)
+                loss = self.loss(x, y)
+                self.stepping.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self.stepping.step()
+                losses.append(loss.detach())
+                if step % every == 0:
+                    torch.stack(losses).cpu()
+                    losses.clear()
+
+    def _loss(self, x: Any, y: Tensor) -> Tensor:
+        return self.task.loss(self.task.forward(self.model, x), y).mean()
+
+
+def _kind(optimizer: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    kind = getattr(torch.optim, str(optimizer["_target_"]).rpartition(".")[2])
+    return kind, {key: value for key, value in optimizer.items() if key != "_target_"}
