@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ HELP = """\
 Which learning-rate schedule, with which settings, is best for my model and my data?
 
 usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or go on with it
+       python -m sweeper plan [key=value ...]        its time, disk, and the gap that it could find; writes nothing
        python -m sweeper status [NAME] [--json]      the table of a sweep (default: the one used last)
        python -m sweeper status [NAME] --watch       follow a running one from another terminal
        python -m sweeper ui [NAME] [--port N]        its LR and loss traces in the MLflow UI
@@ -70,6 +72,28 @@ def main() -> int:
 def sweep(words: Sequence[str]) -> int:
     """Train the sweep that the configuration asks for, or with -m several."""
     return _each(words, _sweep)
+
+
+def plan(words: Sequence[str]) -> int:
+    """Say what a sweep would cost and could find. Trains for some seconds, writes nothing."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="python -m sweeper plan",
+        usage="%(prog)s [key=value ...] [--seeds N] [--spread X] [--json]",
+        description="What a sweep would cost and could find: trials, updates, time (from some seconds of training), "
+        "disk, and the smallest gap that winners on fresh seeds would show. key=value: as for a sweep. Writes nothing.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="fresh seeds on which winners are compared (default: 5)")
+    parser.add_argument("--spread", type=float, help="standard deviation of one training's objective over seeds")
+    parser.add_argument("--json", action="store_true", help="the estimate for programs")
+    given, rest = parser.parse_known_args(words)
+    if given.seeds < 2:
+        raise InputError("--seeds", given.seeds, "too few for a comparison", "Give 2 or more")
+    if given.spread is not None and not given.spread > 0:
+        raise InputError("--spread", given.spread, "not a positive number", "Give one, or leave it out")
+    return _each(rest, lambda config: _plan(config, given))
 
 
 def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
@@ -148,6 +172,29 @@ def _sweep(config: Any) -> int:
         return 1
     conclusion.show(outcome)
     return 0 if outcome.signal is None else 128 + outcome.signal
+
+
+def _plan(config: Any, given: Any) -> int:
+    """Check the configuration, train a little, print what a sweep of it comes to."""
+    from sweeper.answer import estimate, outlook
+
+    plain = _plain(config)
+    metric = plain["objective"]["metric"]
+    found = estimate.estimated(
+        _planned(plain),
+        trainer=plain["trainer"],
+        device=plain["device"],
+        name=plain["name"],
+        fresh=plain["fresh"],
+        root=SWEEPS,
+        seeds=given.seeds,
+        spread=given.spread,
+    )
+    if given.json:
+        print(json.dumps(outlook.as_json(found, metric), indent=2, allow_nan=False))
+    else:
+        outlook.show(found, metric)
+    return 0
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -282,7 +329,7 @@ def _home(name: str | None) -> Any:
     return find(SWEEPS, name)
 
 
-VERBS = {"sweep": sweep, "status": status, "ui": ui, "sync": sync}
+VERBS = {"sweep": sweep, "plan": plan, "status": status, "ui": ui, "sync": sync}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -71,11 +71,11 @@ def sweep(
     from sweeper.tracking.spool import Spool
 
     home = settle(root, name or plan.name, plan.question, fresh=fresh)
-    checked(plan.studies, **_terms(plan))
+    checked(plan.studies, **terms(plan))
     chosen = choose(plan, trainer, device, home.read().get("trainer"))
     built = make(plan, chosen, device)
     with locked(home), _logged(home):
-        search = Studies(home.journal, plan.studies, **_terms(plan))
+        search = Studies(home.journal, plan.studies, **terms(plan))
         _store(home, plan, search, chosen.kept)
         spool = Spool(home.spool, search.round)
         named = tracking.get("experiment")
@@ -136,7 +136,7 @@ def _introduce(plan: Plan, spool: Spool) -> None:
             spool.describe(study.name, metrics={"target": plan.target})
 
 
-def _terms(plan: Plan) -> dict[str, Any]:
+def terms(plan: Plan) -> dict[str, Any]:
     """What all trials of the sweep have in common, for the studies."""
     return {
         "seed": plan.search["seed"],

@@ -1,0 +1,291 @@
+"""What a sweep would cost and could find, before it is paid for: trials, updates, time, disk, memory, smallest gap.
+
+Trains for a few seconds to see how fast it goes, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from statistics import fmean, variance
+from typing import TYPE_CHECKING, Any
+
+from sweeper.answer import timing
+from sweeper.answer.disk import Disk, disk
+from sweeper.answer.power import smallest_gap
+from sweeper.answer.stored import Sweep
+from sweeper.answer.tables import BASELINES, DEFAULT, TUNED
+from sweeper.plan import Plan, example
+from sweeper.question import settle
+from sweeper.types import Job
+
+if TYPE_CHECKING:
+    from sweeper.search.family import FamilyStudy
+    from sweeper.search.records import Record
+    from sweeper.trainers import Chosen
+
+TIMED_BATCHES = 4  # of trainings, out of the sweep's first ones
+USUAL_METRICS = 2  # of a report, where none was seen
+ENOUGH = 10  # ended trials from which on their share of updates is a guide
+# Beside training, seconds: of a command (imports, the table), of asking and ending a trial, of a round's commit;
+# benchmarks/RESULTS.md.
+COMMAND_SECONDS, TRIAL_SECONDS, ROUND_SECONDS = 8.0, 0.015, 0.02
+
+
+@dataclass(frozen=True)
+class Row:
+    """A study of the plan. trials: in all; done: those that ended; open: those begun.
+
+    reports: left of each trial that has not ended, the open ones first. updates: left in all, of every member.
+    """
+
+    family: str
+    study: str
+    trials: int
+    done: int
+    open: int
+    reports: tuple[int, ...]
+    updates: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Everything `plan` says.
+
+    pace: None where nothing is left to train. training, beside: seconds of training where no trial ends early, and of
+    all else. share: of their updates that ended trials did so far, None where too few have ended. disk: of the whole
+    sweep; disk_now: of its folder. memory: of the open trials' models. tuned: whether the tuned constant is among the
+    families, else they are compared with the best of them. spread: standard deviation of a paired difference, in units
+    of the objective, where it is known.
+    """
+
+    name: str
+    exists: bool
+    rows: tuple[Row, ...]
+    steps: int
+    members: int
+    trainer: str
+    processes: int
+    pace: timing.Pace | None
+    training: float
+    beside: float
+    share: float | None
+    disk: Disk
+    disk_now: int
+    memory: int
+    comparisons: int
+    tuned: bool
+    seeds: int
+    spread: float | None
+
+
+def estimated(
+    plan: Plan,
+    *,
+    trainer: Mapping[str, Any],
+    device: str = "auto",
+    name: str | None = None,
+    fresh: bool = False,
+    root: Path = Path("sweeps"),
+    seeds: int = 5,
+    spread: float | None = None,
+    seconds: float = timing.SECONDS,
+) -> Estimate:
+    """Look at the plan, and train for some seconds. seeds: fresh ones, of the comparison.
+
+    spread: of one training's objective over seeds; None: as a stored sweep with several seeds shows it, if one does.
+    Raises InputError as the sweep itself would.
+    """
+    from sweeper import run, trainers
+    from sweeper.search.study import checked
+
+    home = settle(root, name or plan.name, plan.question, fresh=fresh)
+    stored = Sweep(home) if home.config.exists() else None
+    studies = checked(plan.studies, **run.terms(plan))
+    jobs = first_jobs(studies)
+    rows = tuple(_row(study, plan, stored.records if stored else []) for study in studies)
+    counts = open_jobs(rows, plan.search["concurrent_trials"], plan.search["seeds"])
+    chosen = trainers.choose(plan, trainer, device, home.read().get("trainer"))
+    alone, processes = _in_one_process(chosen, device)
+    pace = _pace(plan, alone, device, jobs, max(counts), seconds) if counts else None
+    families = {study.family.name for study in plan.studies}
+    known = _paired_spread(stored) if spread is None else math.sqrt(2) * spread
+    return Estimate(
+        name=home.name,
+        exists=stored is not None,
+        rows=rows,
+        steps=plan.steps,
+        members=plan.search["seeds"],
+        trainer=chosen.why or str(chosen.node["_target_"]).rpartition(".")[2],
+        processes=processes,
+        pace=pace,
+        training=_training(pace, counts, processes),
+        beside=COMMAND_SECONDS + sum(len(row.reports) for row in rows) * TRIAL_SECONDS + len(counts) * ROUND_SECONDS,
+        share=_share(rows, stored.records, plan.steps) if stored else None,
+        disk=_disk(plan, jobs, rows, pace),
+        disk_now=sum(path.stat().st_size for path in home.path.rglob("*") if path.is_file()) if stored else 0,
+        memory=max(counts, default=0) * _bytes_of_a_model(plan),
+        comparisons=len(families - set(BASELINES)) if BASELINES[0] in families else len(families - {BASELINES[1]}) - 1,
+        tuned=BASELINES[0] in families,
+        seeds=seeds,
+        spread=known,
+    )
+
+
+def gap(estimate: Estimate, seeds: int) -> float | None:
+    """The smallest difference that so many fresh seeds find, in standard deviations of a paired difference."""
+    return smallest_gap(seeds, estimate.comparisons) if estimate.comparisons >= 1 and seeds >= 2 else None
+
+
+def first_jobs(studies: Sequence[FamilyStudy]) -> list[Job]:
+    """The jobs with which a new sweep of these studies would begin, by turns from each, asked for in memory."""
+    import optuna
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        storage = optuna.storages.InMemoryStorage()
+        asked: list[list[Job]] = []
+        for study in studies:
+            study.attach(storage)
+            asked.append([])
+            while study.wants_trial:
+                asked[-1] += study.ask()
+    finally:
+        optuna.logging.set_verbosity(level)
+    return [job for turn in zip_longest(*asked) for job in turn if job is not None]
+
+
+def open_jobs(rows: Sequence[Row], concurrent: int, members: int) -> list[int]:
+    """How many jobs each round advances, if every trial goes to its end; as many entries as there are rounds."""
+    counts: list[int] = []
+    for row in rows:
+        waiting, round = list(row.reports), 0
+        running: list[int] = []
+        while waiting or running:
+            running += [waiting.pop(0) for _ in range(min(len(waiting), concurrent - len(running)))]
+            if round == len(counts):
+                counts.append(0)
+            counts[round] += len(running) * members
+            running = [left - 1 for left in running if left > 1]
+            round += 1
+    return counts
+
+
+# --- pieces -----------------------------------------------------------------------------------------
+
+
+def _row(study: FamilyStudy, plan: Plan, records: Sequence[Record]) -> Row:
+    """What there is of a study and what is to come; a failed trial is tried again once, and then counts."""
+    own = [record for record in records if record.study == study.plan.name]
+    counted = [record for record in own if record.state != "failed" or record.retry_of is not None]
+    reports = len(plan.report_steps)
+    running = [reports - len(record.intermediate) for record in own if record.state == "running"]
+    fresh = max(0, study.limit - len(counted))
+    left = (*running, *[reports] * fresh)
+    members = plan.search["seeds"]
+    done = [plan.report_steps[reports - left - 1] if left < reports else 0 for left in running]
+    return Row(
+        family=study.plan.family.name,
+        study=study.plan.name,
+        trials=max(study.limit, len(counted)),
+        done=len(counted) - len(running),
+        open=len(running),
+        reports=left,
+        updates=members * (len(left) * plan.steps - sum(done)),
+    )
+
+
+def _in_one_process(chosen: Chosen, device: str) -> tuple[Chosen, int]:
+    """The same trainer in this process alone, which is timed, and how many processes a sweep would have."""
+    workers = chosen.node.get("workers", 1)
+    if workers == 1:
+        return chosen, 1
+    from sweeper.training.cores import places
+
+    return replace(chosen, node={**chosen.node, "workers": 1}), len(places(workers, device))
+
+
+def _pace(plan: Plan, chosen: Chosen, device: str, jobs: Sequence[Job], most: int, seconds: float) -> timing.Pace:
+    from sweeper import trainers
+
+    with closing(trainers.make(plan, chosen, device)) as trainer:
+        together = max(1, min(trainer.capacity(), most, len(jobs)))
+        return timing.pace(trainer, jobs[: together * TIMED_BATCHES], at_once=together, seconds=seconds)
+
+
+def _training(pace: timing.Pace | None, counts: Sequence[int], processes: int) -> float:
+    """Seconds of all rounds: in each, every process takes its share of the jobs, `at_once` together."""
+    if pace is None:
+        return 0.0
+    batches = sum(math.ceil(count / (pace.at_once * processes)) for count in counts)
+    return batches * pace.at_once * pace.interval
+
+
+def _share(rows: Sequence[Row], records: Sequence[Record], steps: int) -> float | None:
+    """The share of their updates that ended trials did: what pruning and divergence left of the plan, so far."""
+    studies = {row.study for row in rows}
+    ended = [r.steps_done for r in records if r.study in studies and r.state in ("complete", "pruned", "diverged")]
+    return fmean(ended) / steps if len(ended) >= ENOUGH else None
+
+
+def _disk(plan: Plan, jobs: Sequence[Job], rows: Sequence[Row], pace: timing.Pace | None) -> Disk:
+    return disk(
+        [job for job in jobs if job.id.member == 0],
+        trials=sum(row.trials for row in rows),
+        studies=len(rows),
+        members=plan.search["seeds"],
+        metrics=len(pace.metrics) if pace else USUAL_METRICS,
+        norms=plan.norms,
+    )
+
+
+def _bytes_of_a_model(plan: Plan) -> int:
+    """Weights, gradients, buffers and the optimizer's state of one training."""
+    import torch
+
+    from sweeper.training.optim import make_optimizer, options_of
+
+    hparams = example(plan).hparams
+    model = plan.task.build(0, **options_of(hparams, "model"))
+    if plan.precision == "float64":
+        model.double()
+    optimizer = make_optimizer(plan.optimizer, hparams, model)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    state = [value for of_one in optimizer.state.values() for value in of_one.values()]
+    tensors = [*model.parameters(), *(p.grad for p in model.parameters()), *model.buffers(), *state]
+    return sum(value.numel() * value.element_size() for value in tensors if isinstance(value, torch.Tensor))
+
+
+def _paired_spread(stored: Sweep | None) -> float | None:
+    """Standard deviation of the difference of two families' best trials at equal seeds, pooled over the families.
+
+    Against the tuned constant where there is one; None unless the trials have several seeds.
+    """
+    if stored is None or stored.config["question"]["search"]["seeds"] < 2:
+        return None
+    best = stored.families[stored.families["best_trial"].notna()]
+    reference = best[best["role"] == TUNED] if (best["role"] == TUNED).any() else best[best["rank"] == 1]
+    others = best[~best["study"].isin(reference["study"].iloc[:1]) & (best["role"] != DEFAULT)]
+    if reference.empty or others.empty:
+        return None
+    of_reference = _last_values(stored, reference.iloc[0])
+    variances = [
+        variance([a - b for a, b in zip(_last_values(stored, row), of_reference, strict=True)])
+        for _, row in others.iterrows()
+    ]
+    return math.sqrt(fmean(variances))
+
+
+def _last_values(stored: Sweep, row: Any) -> list[float]:
+    """The objective's metric of each member at its last report."""
+    members = range(stored.config["question"]["search"]["seeds"])
+    traces = (stored.trace(row["study"], int(row["best_trial"]), member) for member in members)
+    return [float(trace[stored.objective["metric"]].dropna().iloc[-1]) for trace in traces]
