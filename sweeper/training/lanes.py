@@ -30,10 +30,11 @@ from sweeper.training.device import intra_op_threads, repeatable, resolve_device
 from sweeper.training.evaluation import cast, evaluate
 from sweeper.training.norms import measured_flags
 from sweeper.training.optim import all_options, check_optimizer, options_of
-from sweeper.training.program import Form, Program, Rows, Tensors, built, dropouts, structure
+from sweeper.training.program import Form, Program, Rows, Tensors, built, dropouts, quiet_vmap
 from sweeper.training.randomness import DROPOUT, EVALUATION, TURN, example_index, generators_seeded, key_of
 from sweeper.training.reports import check_job, failed, next_report, trained
 from sweeper.training.stacked import Rule, Static, rule_of, static_options, why_not
+from sweeper.training.structure import structure
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
 _log = logging.getLogger(__name__)
@@ -135,7 +136,8 @@ class LaneTrainer:
     def weights(self, id: JobId) -> dict[str, Tensor]:
         lane = self._open[id]
         model = self._programs[self._ready(lane).structure].hold(_rows(lane))
-        return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        state = model.state_dict()
+        return {name: value.detach().cpu().clone() for name, value in state.items() if isinstance(value, Tensor)}
 
     def save(self, folder: Path, round: int) -> None:
         standing = [lane for lane in self._open.values() if lane.state == "running"]
@@ -361,7 +363,7 @@ class LaneTrainer:
     def _alone(self, lane: _Lane) -> Iterator[None]:
         """One thread, repeatable algorithms, and generators of its own, though the probe saw nothing draw from them."""
         seeded = generators_seeded(key_of(lane.job.seed, EVALUATION, lane.step), self._device)
-        with intra_op_threads(1), repeatable(self._device), seeded:
+        with intra_op_threads(1), repeatable(self._device), seeded, quiet_vmap():
             yield
 
     def _failed(self, lane: _Lane, error: Exception) -> Report:

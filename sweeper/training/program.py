@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import hashlib
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from sweeper.training.randomness import ALPHA, Clock, CountedDropout, LaneClock, count_dropout
+from sweeper.training.randomness import Clock, CountedDropout, LaneClock, count_dropout
 from sweeper.types import Task
 
 Mode = Literal["forward", "grad"]
@@ -41,21 +40,6 @@ class Rows(NamedTuple):
     fixed: Tensors
 
 
-def structure(module: nn.Module) -> str:
-    """A digest of all that a model is beside its parameters and buffers; lanes of one stack must share it.
-
-    The classes, the names and shapes of parameters and buffers, and every other attribute of every module. The p of
-    a dropout layer may differ from lane to lane (not of alpha dropout, whose formula it changes).
-    """
-    parts: list[Any] = []
-    for name, child in module.named_modules(remove_duplicate=False):
-        parts.append((name, f"{type(child).__module__}.{type(child).__qualname__}", child.training))
-        parts.extend((key, _plain(value)) for key, value in sorted(child.__dict__.items()) if _tells(child, key))
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        parts.append((name, tuple(tensor.shape), str(tensor.dtype), tensor.requires_grad))
-    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
-
-
 def dropouts(module: nn.Module) -> list[float]:
     """The p of each counted dropout layer, in the order of their numbers."""
     return [layer.p for layer in _counted(module)]
@@ -73,8 +57,6 @@ class Layout:
 
     def row(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """[P] of the parameters of one model."""
-        if not self.names:
-            return torch.zeros(0)
         return torch.cat([parameters[name].detach().reshape(-1) for name in self.names])
 
     def views(self, weight_LP: Tensor) -> Tensors:
@@ -97,6 +79,7 @@ class Program:
         self.form, self.layout = form, Layout(module, form.trained)
         self.clock = LaneClock()
         self.alone = module  # for one lane at a time: evaluation, state_dict
+        self._places = _places(module)
         self._pass = _Pass(task, _twin(module, self.clock))
         self._share = 1 / batch_size
         parameters = [name for name, value in module.named_parameters() if value.is_floating_point()]
@@ -115,10 +98,10 @@ class Program:
 
     def hold(self, rows: Rows) -> nn.Module:
         """The model alone with these rows as its numbers (views, no copy)."""
-        parameters = dict(self.alone.named_parameters())
-        buffers = dict(self.alone.named_buffers())
-        for name, view in (self.layout.views(rows.weight_P) | rows.moving | rows.fixed).items():
-            (parameters[name] if name in parameters else buffers[name]).data = view
+        for held in (self.layout.views(rows.weight_P), rows.moving, rows.fixed):
+            for name, view in held.items():
+                tensors, key = self._places[name]
+                tensors[key].data = view
         return self.alone
 
     def gradients(
@@ -168,6 +151,30 @@ class _Pass(nn.Module):
         return self.task.loss(self.task.forward(self.model, inputs_B), target_B)
 
 
+@contextlib.contextmanager
+def quiet_vmap() -> Iterator[None]:
+    """Without torch's warning of each operation that vmap has no rule for, and loops over the lanes.
+
+    A switch of torch, as a filter of Python's would make all other warnings new again at each turn.
+    """
+    switches: Any = torch._C._functorch
+    switches._set_vmap_fallback_warning_enabled(False)
+    try:
+        yield
+    finally:
+        switches._set_vmap_fallback_warning_enabled(True)  # as torch starts; it does not say what it was
+
+
+def _places(module: nn.Module) -> dict[str, tuple[dict[str, Any], str]]:
+    """Where each parameter and buffer stands: the dict of its module, and its key there."""
+    places: dict[str, tuple[dict[str, Any], str]] = {}
+    for name, child in module.named_modules():
+        for tensors in (child._parameters, child._buffers):
+            for key in tensors:
+                places[f"{name}.{key}" if name else key] = (tensors, key)
+    return places
+
+
 def _twin(module: nn.Module, clock: LaneClock) -> nn.Module:
     """The same model again, its dropout layers counting by `clock`."""
     twin = copy.deepcopy(module)
@@ -185,20 +192,3 @@ def built(task: Task, seed: int, numbers: Mapping[str, Any], dtype: torch.dtype,
     """A fresh model as a trainer holds it: its dropout layers counted, in that precision, on the device."""
     module = count_dropout(task.build(seed, **numbers), Clock(seed)).to(device)
     return module.double() if dtype == torch.float64 else module
-
-
-def _tells(module: nn.Module, key: str) -> bool:
-    """Whether this attribute belongs to a model's structure."""
-    if key in ("_parameters", "_buffers", "_modules", "training") or (key.startswith("_") and key.endswith("hooks")):
-        return False
-    return not (isinstance(module, CountedDropout) and (key == "clock" or (key == "p" and module.kind not in ALPHA)))
-
-
-def _plain(value: Any) -> Any:
-    """A value's text where that says it all, else a digest of its bytes."""
-    if value is None or isinstance(value, bool | int | float | str | torch.dtype | torch.device | type):
-        return repr(value)
-    try:
-        return hashlib.blake2b(pickle.dumps(value), digest_size=8).hexdigest()
-    except Exception:  # what cannot be pickled is told apart by its kind alone; the probe compares results
-        return repr(type(value))
