@@ -56,6 +56,7 @@ def main() -> None:
             rates(f"sqlite:///{folder / 'mlflow.db'}", f"sqlite:///{folder / 'theirs.db'}", "SQLite", asked.repeats)
             rates(address, address, "http to SQLite", asked.repeats)
             whole_trials(f"sqlite:///{folder / 'mlflow.db'}", asked.repeats)
+            ranks_of_a_study(f"sqlite:///{folder / 'mlflow.db'}")
             in_the_loop(folder / "away", address, process, asked.away)
             cpu_of_a_step(folder / "cpu", f"sqlite:///{folder / 'mlflow.db'}")
 
@@ -141,6 +142,33 @@ def translated(number: int) -> Rows:
     translation = Translation()
     translation.take(json.loads(line) for line in lines)
     return next(rows for rows in translation.give() if rows.key.trial == number)
+
+
+def ranks_of_a_study(uri: str, trials: int = 50) -> None:
+    """What the tag `trial.rank` adds to a trial, sent one by one (the most rewriting) and in turns."""
+    for a_turn in (1, 8):
+        stores = {ranked: (new_store(uri), Translation()) for ranked in (False, True)}
+        seconds, calls = dict.fromkeys(stores, 0.0), dict.fromkeys(stores, 0)
+        values = np.random.default_rng(0).random(trials)
+        for first in range(0, trials, a_turn):
+            for ranked, (store, translation) in stores.items():
+                lines = [events.described("cosine", {}, {events.DIRECTION: "minimize"}, {}, 0)] if ranked else []
+                for number in range(first, min(first + a_turn, trials)):
+                    job = job_of(number, 600, 20)
+                    lines += [events.opened([job], 0), *(events.reported(report, 0) for report in reports_of(job))]
+                    ending = Ending(TrialId("cosine", number), "complete", 600, float(values[number]))
+                    lines.append(events.closed(ending, 0))
+                begun = time.perf_counter()
+                translation.take(json.loads(line) for line in lines)
+                for rows in translation.give():
+                    store.write(rows, Path())
+                    calls[ranked] += 1
+                seconds[ranked] += time.perf_counter() - begun
+        ms, more = (1e3 * (seconds[True] - seconds[False]) / trials, (calls[True] - calls[False]) / trials)
+        print(
+            f"ranks           {ms:+.1f} ms and {more:+.2f} calls a trial ({1e3 * seconds[False] / trials:.1f} ms "
+            f"without), {a_turn} trials a turn, {trials} in all"
+        )
 
 
 # --- in the loop ------------------------------------------------------------------------------------

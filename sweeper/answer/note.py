@@ -12,7 +12,19 @@ if TYPE_CHECKING:
     from sweeper.answer.stored import Sweep
 
 LONGEST = 8000  # characters that a tag of a run holds
-NUMBER_COLUMNS = ("rank", "family", "best", "gain", "trial", "peak LR", "warmup", "decay", "cycle", "others")
+NUMBER_COLUMNS = (
+    "rank",
+    "family",
+    "best",
+    "gain",
+    "to target",
+    "trial",
+    "peak LR",
+    "warmup",
+    "decay",
+    "cycle",
+    "others",
+)
 SELECTION = ("complete", "pruned", "diverged", "failed", "running", "stable LR", "diverged LR")
 
 

@@ -4,8 +4,9 @@ A view is a tag of the experiment, `mlflow.sharedViewState.<key>`. Its format is
 is written here is what the page of MLflow 3.17 writes when a person saves a view (tests/test_browser.py pins it), and
 nothing depends on it: a page that does not know a view opens the plain charts.
 
-Two limits of the page shape the views. It loads 100 runs, the first in the view's order, and more by a button; and
-its scatter chart has no log axis, so the peak LR is drawn by its logarithm, a metric of its own.
+Two limits of the page shape the views. It loads 100 runs, the first in the view's order, and more by a button, so of
+more than 20 families fewer than five trials each are shown; and its scatter chart has no log axis, so the peak LR is
+drawn by its logarithm, a metric of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ CHARTS = "workflowType=machine_learning&compareRunsMode=CHART"
 NOTE = "mlflow.note.content"
 NOTE_BEGINS = "Learning-rate schedules of"
 LINKS = {"best": "the best trials of each family", "all": "all trials"}
-NAMES = {"best": "Best trials of each family", "all": "All trials"}
+WHICH = ("best", "all", "means")
+PAGE = 100  # runs that the page loads by itself
 
 View = dict[str, Any]
 
@@ -62,14 +64,16 @@ def write(tags: Tags, shown: Shown, sweep_id: str, now: int, *, named: bool) -> 
     And, unless a person wrote another, a note that leads to them, for who comes by the experiment's plain address.
     """
     there = tags.experiment_tags()
-    for which in NAMES:
+    best = f"est {_places(shown)} trials of each family"
+    names = {"best": f"B{best}", "all": "All trials", "means": f"Mean and range of the b{best}"}
+    for which in WHICH:
         key, view = key_of(which, sweep_id, named=named), views(shown, sweep_id, named=named)[which]
         try:
             before, known = opened(there.get(TAG + key, ""))
         except (ValueError, KeyError, TypeError, zlib.error):
             before, known = {}, {}
         if known != view:
-            tags.tag_experiment(TAG + key, value(NAMES[which], view, before.get("createdAt", now), now))
+            tags.tag_experiment(TAG + key, value(names[which], view, before.get("createdAt", now), now))
     note = there.get(NOTE, "")
     if not named and note != _note(shown, tags) and (not note or note.startswith(NOTE_BEGINS)):
         tags.tag_experiment(NOTE, _note(shown, tags))
@@ -82,11 +86,26 @@ def address(experiment_id: str, key: str | None) -> str:
 
 
 def views(shown: Shown, sweep_id: str, *, named: bool) -> dict[str, View]:
-    """The views "best" and "all". named: the experiment may hold other sweeps' runs, so the filters say whose."""
+    """The views by their names in WHICH. named: the experiment may hold other sweeps' runs, so the filters say whose.
+
+    "means" draws a mean line and a band a family, of what all trials log at the same steps; each LR is logged at steps
+    of its own.
+    """
     whose = f" and tags.`sweep.id` = '{sweep_id}'" if named else ""
     of_trials = f"tags.`sweep.role` = 'trial'{whose}"
-    best = _view(shown, f"tags.`{ranks.TAG}` != '{ranks.BELOW}' and {of_trials}", grouped=True)
-    return {"best": best, "all": _view(shown, of_trials, grouped=False)}
+    left_out = [ranks.BELOW, *(str(place) for place in range(ranks.TOP, _places(shown), -1))]
+    of_best = " and ".join([*(f"tags.`{ranks.TAG}` != '{rank}'" for rank in left_out), of_trials])
+    sections = _sections(shown)
+    return {
+        "best": _view(shown, of_best, sections, grouped=True),
+        "all": _view(shown, of_trials, sections),
+        "means": _view(shown, of_best, _of_means(shown, sections), grouped=True, means=True),
+    }
+
+
+def _places(shown: Shown) -> int:
+    """How many trials of each family the page can show by itself."""
+    return max(1, min(ranks.TOP, PAGE // max(1, len(shown.searched))))
 
 
 def key_of(which: str, sweep_id: str, *, named: bool) -> str:
@@ -122,9 +141,10 @@ def _note(shown: Shown, tags: Tags) -> str:
 # --- what a view shows ------------------------------------------------------------------------------
 
 
-def _view(shown: Shown, search: str, *, grouped: bool) -> View:
-    """Charts of the runs that a search finds, the best first. grouped: the list of runs by family, not the charts."""
-    sections = _sections(shown)
+def _view(
+    shown: Shown, search: str, sections: Mapping[str, list[View]], *, grouped: bool = False, means: bool = False
+) -> View:
+    """Charts of the runs that a search finds, the best first. grouped: the list by family; means: the charts too."""
     family = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "schedule.family"}]}
     return {
         "searchFilter": search,
@@ -147,7 +167,7 @@ def _view(shown: Shown, search: str, *, grouped: bool) -> View:
         "runsPinned": [],
         "runsExpanded": {},
         "groupBy": family if grouped else None,
-        "useGroupedValuesInCharts": False,
+        "useGroupedValuesInCharts": means,
         "groupsExpanded": {},
         "hideEmptyCharts": True,
         "autoRefreshEnabled": True,
@@ -155,7 +175,7 @@ def _view(shown: Shown, search: str, *, grouped: bool) -> View:
         "runListHidden": False,
         "isAccordionReordered": True,
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-        "compareRunSections": [_section(name, number < SEEN_AT_ONCE) for number, name in enumerate(sections)],
+        "compareRunSections": [_section(name, name in SEEN_AT_ONCE) for name in sections],
         "compareRunCharts": [
             {**chart, "uuid": f"chart-{name}-{place}", "metricSectionId": f"section-{name}"}
             for name, charts in sections.items()
@@ -164,31 +184,50 @@ def _view(shown: Shown, search: str, *, grouped: bool) -> View:
     }
 
 
+LRS, LOSSES, WHAT_DECIDES = "Learning rate, on a linear and a log axis", "Losses", "What decides"
+MEANS = "Mean and range of each family"
+SEEN_AT_ONCE = (LRS, LOSSES, WHAT_DECIDES, MEANS)  # sections that are open; the others open by a click
 PARALLEL_AT_ONCE = 2  # charts of parallel coordinates there
 DECADES_BELOW = 3
-SEEN_AT_ONCE = 3  # sections that are open; the others open by a click
+SMOOTHNESS = 90  # of what single batches say, in percent; the page draws the raw values beneath
 
 
 def _sections(shown: Shown) -> dict[str, list[View]]:
     """Section by section the charts: what is asked first stands first."""
-    evaluated = [name for name in shown.metrics if name.startswith("valid/") and ".member" not in name]
-    first = [name for name in (shown.metric, "valid/loss") if name]
-    losses = [*dict.fromkeys([*first, *evaluated]), "train/loss"]
-    drawn = {*losses, LR}
-    traces = [name for name in shown.metrics if "/" in name and name not in drawn and ".member" not in name]
+    losses = _losses(shown)
+    traces = [name for name in shown.metrics if "/" in name and name not in {*losses, LR}]
     numbers = [name for name in shown.metrics if "/" not in name]
     together = _together(shown)
-    return {
-        "Learning rate, on a linear and a log axis": [_line(LR), _line(LR, log=True, decades=_lr_decades(shown))],
-        "Losses": [_line(name, log=name.endswith("loss"), smoothness=70 * (name == "train/loss")) for name in losses],
-        "What decides": [
+    sections = {
+        LRS: [_line(LR), _line(LR, log=True, decades=_lr_decades(shown))],
+        LOSSES: [_loss(name) for name in losses],
+        WHAT_DECIDES: [
             _scatter("METRIC", "log10_lr_max", "objective"),
             *(_parallel(names) for names in together[:PARALLEL_AT_ONCE]),
         ],
         "Numbers of single families": [_parallel(names) for names in together[PARALLEL_AT_ONCE:]],
-        "More traces": [_line(name, smoothness=70) for name in traces],
+        "More traces": [_line(name, smoothness=SMOOTHNESS) for name in traces],
         "Model metrics": [_bar(name) for name in numbers],
-        "System metrics": [],
+    }
+    return {name: charts for name, charts in sections.items() if charts}
+
+
+def _losses(shown: Shown) -> list[str]:
+    """The objective's metric, what else is evaluated, and the training loss."""
+    evaluated = [name for name in shown.metrics if name.startswith("valid/") and ".member" not in name]
+    return [*dict.fromkeys(filter(None, [shown.metric, "valid/loss", *evaluated])), "train/loss"]
+
+
+def _of_means(shown: Shown, sections: Mapping[str, list[View]]) -> dict[str, list[View]]:
+    """Charts that may be drawn of means over trials; the others are marked, else the page adds them by itself."""
+    losses = _losses(shown)
+    others = [
+        chart for charts in sections.values() for chart in charts if chart.get("metricKey", losses[0]) not in losses
+    ]
+    return {
+        MEANS: [_loss(name) for name in losses],
+        WHAT_DECIDES: [_scatter("METRIC", "log10_lr_max", "objective")],
+        "Model metrics": [{**chart, "deleted": True} for chart in others],
     }
 
 
@@ -237,6 +276,11 @@ def _line(metric: str, *, log: bool = False, decades: tuple[float, float] | None
         yAxisKey="metric",
         yAxisExpressions=[],
     )
+
+
+def _loss(name: str) -> View:
+    """Losses on a log axis, scores on a linear one."""
+    return _line(name, log=name.endswith("loss"), smoothness=SMOOTHNESS * (name == "train/loss"))
 
 
 def _lr_decades(shown: Shown) -> tuple[float, float] | None:

@@ -296,7 +296,7 @@ class Sending:
             return
         try:
             saved_view.write(store, shown, id, time.time_ns() // 1_000_000, named=named)
-            self._note(views={which: saved_view.key_of(which, id, named=named) for which in saved_view.NAMES})
+            self._note(views={which: saved_view.key_of(which, id, named=named) for which in saved_view.WHICH})
         except RefusedError as error:
             log.warning("no saved view: %s", error)
         self.viewed = shown

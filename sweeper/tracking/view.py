@@ -35,12 +35,12 @@ def charts(base: str, experiment_id: str, saved: str | None = None) -> str:
 
 
 def addresses(spool: Path, base: str, experiment_id: str) -> str:
-    """What a person is told: where the best trials are, and then where all; without saved views the plain charts."""
+    """What a person is told: where the best trials are, then where others; without saved views the plain charts."""
     saved = sender.views(spool)
     if not saved:
         return charts(base, experiment_id)
-    best, every = (charts(base, experiment_id, saved[which]) for which in ("best", "all"))
-    return f"{best}\nAll trials: {every}"
+    best, every, means = (charts(base, experiment_id, saved.get(which)) for which in saved_view.WHICH)
+    return f"{best}\nAll trials: {every}\nMeans of families: {means}"
 
 
 def where(spool: Path, name: str) -> str:

@@ -105,7 +105,7 @@ def test_the_answer_comes_first(sweep):
 def test_tables_show_every_family_and_this_one_in_bold(sweep):
     text = note.of_study(sweep, "wsd-2")
     head, rule, *families = rows(text, "rank")
-    assert head[:5] == ["rank", "family", "best", "gain", "trial"]
+    assert head[:6] == ["rank", "family", "best", "gain", "to target", "trial"]
     assert {cell.strip("-:") for cell in rule} == {""}
     assert [row[1] for row in families] == ["cosine", "**wsd**", "step", "constant"]
     assert {len(row) for row in families} == {len(head)}

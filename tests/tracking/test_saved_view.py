@@ -54,15 +54,16 @@ def section(view, chart):
 def test_a_view_is_written_once_and_again_only_when_it_shows_something_else():
     experiment = Experiment()
     saved_view.write(experiment, SHOWN, ID, 1000, named=False)
-    assert set(experiment.tags) == {"mlflow.sharedViewState.best", "mlflow.sharedViewState.all", "mlflow.note.content"}
+    keys = {f"mlflow.sharedViewState.{which}" for which in ("best", "all", "means")}
+    assert set(experiment.tags) == {*keys, "mlflow.note.content"}
     saved_view.write(experiment, SHOWN, ID, 2000, named=False)
-    assert experiment.written == 3
+    assert experiment.written == 4
     more = SHOWN._replace(searched=(*SHOWN.searched, ("sgdr", ("cycle", "peak_lr", "warmup"))))
     saved_view.write(experiment, more, ID, 3000, named=False)
-    assert experiment.written == 6
+    assert experiment.written == 7
     envelope, view = saved_view.opened(experiment.tags["mlflow.sharedViewState.best"])
     assert (envelope["name"], envelope["createdAt"], envelope["updatedAt"]) == (
-        "Best trials of each family",
+        "Best 5 trials of each family",
         1000,
         3000,
     )
@@ -91,19 +92,29 @@ def test_a_note_leads_to_the_views_unless_a_person_wrote_another():
 def test_in_an_experiment_that_others_use_views_are_of_one_sweep():
     experiment = Experiment()
     saved_view.write(experiment, SHOWN, ID, 1000, named=True)
-    assert set(experiment.tags) == {"mlflow.sharedViewState.best-abcdef", "mlflow.sharedViewState.all-abcdef"}
+    assert set(experiment.tags) == {f"mlflow.sharedViewState.{which}-abcdef" for which in ("best", "all", "means")}
     for view in views(SHOWN, ID, named=True).values():
         assert view["searchFilter"].endswith(f" and tags.`sweep.id` = '{ID}'")
 
 
 def test_the_best_trials_are_grouped_by_family_and_drawn_one_by_one():
-    best, every = views(SHOWN, ID, named=False).values()
+    best, every, means = views(SHOWN, ID, named=False).values()
     assert best["searchFilter"] == "tags.`trial.rank` != '6+' and tags.`sweep.role` = 'trial'"
     assert best["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "schedule.family"}]
     assert best["useGroupedValuesInCharts"] is False
     assert every["searchFilter"] == "tags.`sweep.role` = 'trial'"
     assert every["groupBy"] is None
+    assert means["searchFilter"] == best["searchFilter"]
+    assert means["useGroupedValuesInCharts"] is True
     assert (best["orderByKey"], best["orderByAsc"]) == ("metrics.`objective`", False)
+
+
+@pytest.mark.parametrize(("families", "places"), [(1, 5), (20, 5), (21, 4), (34, 2), (60, 1), (300, 1)])
+def test_of_many_families_fewer_trials_each_so_that_none_is_missing(families, places):
+    shown = SHOWN._replace(searched=tuple((f"family{k}", ("peak_lr",)) for k in range(families)))
+    search = views(shown, ID, named=False)["best"]["searchFilter"]
+    assert search.count("tags.`trial.rank` != ") == 6 - places
+    assert [f"'{rank}'" in search for rank in range(1, 6)] == [rank > places for rank in range(1, 6)]
 
 
 def test_lrs_stand_above_losses_above_what_decides():
@@ -142,6 +153,13 @@ def test_every_metric_has_a_chart_so_that_the_page_adds_none_of_its_own():
         if "metricKey" in chart
     }
     assert drawn == set(SHOWN.metrics)
+
+
+def test_means_are_drawn_of_what_all_trials_log_at_the_same_steps():
+    means = views(SHOWN, ID, named=False)["means"]
+    assert {chart["metricKey"] for chart in means["compareRunCharts"] if "metricKey" in chart} == set(SHOWN.metrics)
+    shown = [chart["metricKey"] for chart in charts(means, "LINE") if not chart["deleted"]]
+    assert shown == ["valid/accuracy", "valid/loss", "train/loss"]
 
 
 def test_ids_of_charts_differ():

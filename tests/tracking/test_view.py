@@ -30,12 +30,13 @@ def test_the_address_opens_the_charts():
 def test_the_saved_views_are_named_the_best_trials_first(tmp_path, capsys):
     destination = Destination("http://far:5000", "x", ID, named=True)
     sender.remember(tmp_path, destination)
-    known = {"experiment_id": "7", "views": {"best": "best-abcdef", "all": "all-abcdef"}}
+    known = {"experiment_id": "7", "views": {"best": "best-abcdef", "all": "all-abcdef", "means": "means-abcdef"}}
     sender._replace(tmp_path / "sent.json", {destination.shown: known})
     assert view.ui(tmp_path) == 0
-    best, every = capsys.readouterr().out.splitlines()
+    best, every, means = capsys.readouterr().out.splitlines()
     assert best == view.charts("http://far:5000", "7", "best-abcdef")
     assert every == f"All trials: {view.charts('http://far:5000', '7', 'all-abcdef')}"
+    assert means == f"Means of families: {view.charts('http://far:5000', '7', 'means-abcdef')}"
 
 
 def test_a_port_that_is_taken_is_passed_over():
