@@ -17,7 +17,7 @@ SPOOL_VALUE = 32 / 3  # float64 in base64
 SPOOL_MEASURED = 16  # with its position, of a trace with gaps
 SPOOL_REPORT, SPOOL_TRIAL = 300, 800  # bytes of a line around its values
 JOURNAL_REPORT, JOURNAL_CLOCK, JOURNAL_TRIAL = 284, 4, 1400  # clock: for each report that came before
-PARQUET_VALUE, PARQUET_ROW, PARQUET_FILE = 8, 1, 6000
+PARQUET_VALUE, PARQUET_FILE = 7, 6000  # compressed; the number of the update is almost nothing
 MLFLOW_POINT, MLFLOW_RUN = 272, 8200
 PICTURES, PICTURE, MOST_PICTURES = 370_000, 140_000, 9  # of the sweep; of one study
 TABLE_ROW = 240  # of trials.csv
@@ -50,7 +50,7 @@ def disk(jobs: Sequence[Job], *, trials: int, studies: int, members: int, metric
     spool_trial = SPOOL_TRIAL + SPOOL_VALUE * steps
     spool_trial += members * (reports * SPOOL_REPORT + dense * SPOOL_VALUE + gaps * SPOOL_MEASURED)
     journal_trial = JOURNAL_TRIAL + reports * (JOURNAL_REPORT + JOURNAL_CLOCK * reports)
-    traces = trials * members * (PARQUET_VALUE * (dense + gaps) + PARQUET_ROW * steps) + studies * PARQUET_FILE
+    traces = trials * members * PARQUET_VALUE * (dense + gaps) + studies * PARQUET_FILE
     table = trials * TABLE_ROW
     points = trials * points_of_a_trial(jobs, members=members, metrics=metrics, gaps=gaps)
     own = min(studies, MOST_PICTURES) * PICTURE

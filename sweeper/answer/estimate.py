@@ -33,7 +33,7 @@ USUAL_METRICS = 2  # of a report, where none was seen
 ENOUGH = 10  # ended trials from which on their share of updates is a guide
 # Beside training, seconds: of a command (imports, the table), of asking and ending a trial, of a round's commit;
 # benchmarks/RESULTS.md.
-COMMAND_SECONDS, TRIAL_SECONDS, ROUND_SECONDS = 8.0, 0.015, 0.02
+COMMAND_SECONDS, TRIAL_SECONDS, ROUND_SECONDS = 6.0, 0.015, 0.02
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,10 @@ def _pace(plan: Plan, chosen: Chosen, device: str, jobs: Sequence[Job], most: in
     from sweeper import trainers
 
     with closing(trainers.make(plan, chosen, device)) as trainer:
+        first = replace(jobs[0], report_steps=(1, plan.steps))
+        trainer.start([first])  # a trainer that stacks models looks at one before it knows how many it takes
+        list(trainer.advance([first.id]))
+        trainer.stop(first.id)
         together = max(1, min(trainer.capacity(), most, len(jobs)))
         return timing.pace(trainer, jobs[: together * TIMED_BATCHES], at_once=together, seconds=seconds)
 

@@ -4,8 +4,9 @@ grad_norm: the L2 norm of an update's gradients over all parameters, before anyt
 update_to_weight: ||w after - w before|| / ||w before|| of that update, over all parameters. 1e-3 is said to be healthy
 (CS231n, "Neural Networks 3", Ratio of weights:updates).
 
-Only reads weights and gradients, so the numbers of a training are the same with it and without. What it costs at the
-default of 1,000 updates: benchmarks/RESULTS.md.
+Only reads weights and gradients, so the numbers of a training are the same with it and without. At the default of 1,000
+updates, a tenth of which are measured, it costs 3 to 7 % of the time of a small model (benchmarks/RESULTS.md), at
+10,000 a tenth of that.
 """
 
 from __future__ import annotations
@@ -49,14 +50,21 @@ def measured_flags(steps: int, report_steps: tuple[int, ...], first: int, until:
     """Whether each of the updates of index first .. until - 1 is measured; bool [until - first]."""
     chosen = measured_steps(steps, report_steps)
     flags_S = np.zeros(until - first, dtype=np.bool_)
-    flags_S[chosen[(chosen > first) & (chosen <= until)] - first - 1] = True
+    begin, end = np.searchsorted(chosen, (first, until), side="right")
+    flags_S[chosen[begin:end] - first - 1] = True
     return flags_S
 
 
-def before_update(parameters: Sequence[nn.Parameter]) -> Before:
-    """Between backward pass and update: an optimizer may overwrite the gradients. Waits for nothing."""
+def before_update(parameters: Sequence[nn.Parameter], spare: Sequence[Tensor] = ()) -> Before:
+    """Between backward pass and update: an optimizer may overwrite the gradients. Waits for nothing.
+
+    spare: the `values` of an earlier call, whose memory is used again where it fits: on the CPU fresh memory costs
+    more than what is done with it.
+    """
     with torch.no_grad():
-        values = [parameter.clone() for parameter in parameters]
+        values = list(spare) if _fit(spare, parameters) else [torch.empty_like(one) for one in parameters]
+        for value, parameter in zip(values, parameters, strict=True):
+            value.copy_(parameter)
         gradients = [_gradient_norm(parameter) for parameter in parameters]
         return Before([*gradients, *map(_norm, values)], values)
 
@@ -85,6 +93,13 @@ def norm_traces(flags_S: NDArray[np.bool_], measured: Sequence[Tensor]) -> dict[
         traces["grad_norm"][at] = gradient
         traces["update_to_weight"][at] = np.divide(change, weight, where=weight > 0, out=np.full(len(at), np.nan))
     return traces
+
+
+def _fit(spare: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> bool:
+    return len(spare) == len(parameters) and all(
+        (old.shape, old.dtype, old.device) == (one.shape, one.dtype, one.device)
+        for old, one in zip(spare, parameters, strict=True)
+    )
 
 
 def _gradient_norm(parameter: nn.Parameter) -> Tensor:

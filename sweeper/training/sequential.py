@@ -105,6 +105,7 @@ class SequentialTrainer:
         self._optimizer = dict(optimizer)
         self._batch_size, self._precision, self._threads, self._norms = batch_size, precision, threads, norms
         self._open: dict[JobId, _Open] = {}
+        self._spare: list[Tensor] = []  # of one model's weights, for the norms
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -219,9 +220,10 @@ class SequentialTrainer:
             if share_B is None:
                 share_B = torch.full_like(loss_B, 1 / self._batch_size)
             loss_B.backward(share_B)  # type: ignore[no-untyped-call] # torch leaves it unannotated
-            before = before_update(weights) if measured else None
+            before = before_update(weights, self._spare) if measured else None
             optimizer.step()
             if before is not None:
+                self._spare = before.values
                 run.norms.append(after_update(weights, before))
             run.losses.append(loss_B.detach())
             run.step += 1
