@@ -1,7 +1,8 @@
 """Which learning-rate schedule, with which settings, is best for my model and my data, and can I trust the answer?
 
+sweep(task, families, ...): train a sweep, or go on with it; a Sweep, with .trials, .families (pandas), .best, .figures.
+load(name | folder | "runs:/<id>"): a stored Sweep.
 lr_trace(family, params, steps): the LR of every update, float64 [steps].
-load(name | folder): a stored sweep, with .trials and .families (pandas) and .trace(study, trial).
 """
 
 from __future__ import annotations
@@ -11,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweeper.answer.stored import Sweep, load
+    from sweeper.answer.sweeping import sweep
     from sweeper.schedules import lr_trace
 
-__all__ = ["Sweep", "load", "lr_trace"]
+__all__ = ["Sweep", "load", "lr_trace", "sweep"]
 
-_WHERE = {"Sweep": "sweeper.answer.stored", "load": "sweeper.answer.stored", "lr_trace": "sweeper.schedules"}
+_WHERE = {
+    "Sweep": "sweeper.answer.stored",
+    "load": "sweeper.answer.stored",
+    "lr_trace": "sweeper.schedules",
+    "sweep": "sweeper.answer.sweeping",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -23,3 +30,7 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'sweeper' has no attribute {name!r}")
     return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from sweeper import source
 from sweeper.question import digest
 from sweeper.types import Choice, Dimension, Family, InputError, Job, JobId, Range, Task, Value
 
@@ -232,7 +233,7 @@ def _check_search(search: Plain) -> None:
 def _studies(
     families: list[Family], hparams: Mapping[str, Dimension | Value], search: Plain, pruner: Plain | None
 ) -> tuple[StudyPlan, ...]:
-    """One study a family. Its name carries a hash of all that makes its trials what they are."""
+    """One study a family. Its name carries a hash of all that makes its trials what they are, its own code too."""
     from sweeper.search.study import StudyPlan
 
     unknown = sorted(search["start"].keys() - {family.name for family in families})
@@ -258,8 +259,10 @@ def _identity(
     family: Family, hparams: Mapping[str, Dimension | Value], sampler: Plain, pruner: Plain | None
 ) -> dict[str, Any]:
     functions = [family.factor, *([family.momentum] if family.momentum else [])]
+    own = [source.text(function) for function in functions if source.is_own(function)]
     return {
         "factor": [f"{function.__module__}.{function.__qualname__}" for function in functions],  # type: ignore[attr-defined]  # a Factor is a function
+        **({"code": own} if own else {}),
         "space": _plain_space({**family.space, **hparams}),
         "sampler": dict(sampler),
         "pruner": None if pruner is None else dict(pruner),

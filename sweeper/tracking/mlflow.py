@@ -17,8 +17,9 @@ from mlflow.entities import Experiment, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeper.tracking.destination import Destination
+from sweeper.tracking.destination import Destination, hidden
 from sweeper.tracking.rows import Rows, RunKey
+from sweeper.types import InputError
 
 log = logging.getLogger("sweeper")
 
@@ -192,6 +193,24 @@ def _runs(client: MlflowClient, experiment_id: str, sweep_id: str) -> tuple[dict
 def _key(run: Any) -> RunKey:
     number = run.data.tags.get("trial.number")
     return RunKey(run.data.tags["sweep.study"], None if number is None else int(number))
+
+
+def sweep_of_run(uri: str, run_id: str) -> tuple[str, str]:
+    """The sweep's id that a run carries, of a trial or a summary, and its experiment's name, to be shown.
+
+    Raises InputError for a run that is not there or is none of ours.
+    """
+    client, shown = MlflowClient(uri), f"runs:/{run_id}"
+    try:
+        run = client.get_run(run_id)
+        experiment = client.get_experiment(run.info.experiment_id)
+    except MlflowException as error:
+        told = f"MLflow at {hidden(uri)} has no such run ({str(error.message).splitlines()[0]})"
+        raise InputError("sweep", shown, told, "Set MLFLOW_TRACKING_URI to the one that has it") from error
+    id = run.data.tags.get("sweep.id")
+    if id is None:
+        raise InputError("sweep", shown, "this run was not logged by a sweep", "Copy the id of a trial or summary run")
+    return str(id), str(experiment.name)
 
 
 # --- a database of one file -------------------------------------------------------------------------
