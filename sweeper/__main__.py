@@ -183,6 +183,7 @@ def _plan(config: Any, given: Any) -> int:
     found = estimate.estimated(
         _planned(plain),
         trainer=plain["trainer"],
+        tracking=plain["tracking"],
         device=plain["device"],
         name=plain["name"],
         fresh=plain["fresh"],

@@ -39,31 +39,36 @@ class Disk:
         return self.spool + self.journal + self.traces + self.mlflow + self.files
 
 
-def disk(jobs: Sequence[Job], *, trials: int, studies: int, members: int, metrics: int, norms: bool) -> Disk:
-    """Of a whole sweep. jobs: some of its own, first members. metrics: what a report evaluates, how many."""
-    from sweeper.training.norms import NAMES, measured_steps
+def disk(
+    jobs: Sequence[Job], *, trials: int, studies: int, members: int, metrics: int, norms: bool, sent: bool
+) -> Disk:
+    """Of a whole sweep. jobs: some of its own, first members. metrics: what a report evaluates, how many.
 
+    sent: to MLflow.
+    """
     steps, report_steps = jobs[0].steps, jobs[0].report_steps
     reports = len(report_steps)
     dense = fmean(2 if job.momentum_S is None else 3 for job in jobs) * steps
-    gaps = len(NAMES) * len(measured_steps(steps, report_steps)) if norms else 0
+    gaps = _measured(jobs[0]) if norms else 0
     spool_trial = SPOOL_TRIAL + SPOOL_VALUE * steps
     spool_trial += members * (reports * SPOOL_REPORT + dense * SPOOL_VALUE + gaps * SPOOL_MEASURED)
     journal_trial = JOURNAL_TRIAL + reports * (JOURNAL_REPORT + JOURNAL_CLOCK * reports)
     traces = trials * members * PARQUET_VALUE * (dense + gaps) + studies * PARQUET_FILE
     table = trials * TABLE_ROW
-    points = trials * points_of_a_trial(jobs, members=members, metrics=metrics, gaps=gaps)
+    points = trials * points_of_a_trial(jobs, members=members, metrics=metrics, norms=norms)
     own = min(studies, MOST_PICTURES) * PICTURE
     return Disk(
         spool=round(trials * spool_trial),
         journal=round(trials * journal_trial),
         traces=round(traces),
-        mlflow=round(points * MLFLOW_POINT + (trials + studies) * MLFLOW_RUN),
-        files=round(PICTURES + own + table + studies * (PICTURES + table) + own + traces),  # MLflow's copies too
+        mlflow=round(points * MLFLOW_POINT + (trials + studies) * MLFLOW_RUN) if sent else 0,
+        files=round(
+            PICTURES + own + table + (studies * (PICTURES + table) + own + traces if sent else 0)
+        ),  # and copies
     )
 
 
-def points_of_a_trial(jobs: Sequence[Job], *, members: int, metrics: int, gaps: int) -> float:
+def points_of_a_trial(jobs: Sequence[Job], *, members: int, metrics: int, norms: bool) -> float:
     """Points of its metrics in MLflow, after thinning."""
     from sweeper.tracking.thinning import MOST_POINTS, by_shape, strided
 
@@ -71,4 +76,12 @@ def points_of_a_trial(jobs: Sequence[Job], *, members: int, metrics: int, gaps: 
     lr = fmean(len(by_shape(job.lr_S)) for job in jobs)
     momentum = fmean(0 if job.momentum_S is None else 2 * len(report_steps) for job in jobs)
     evaluated = min(MOST_POINTS, len(report_steps)) * metrics * (1 if members == 1 else members + 1)
+    gaps = _measured(jobs[0]) if norms else 0
     return lr + momentum + len(strided(steps, report_steps)) + gaps + evaluated + END_POINTS
+
+
+def _measured(job: Job) -> int:
+    """Values of its traces with gaps."""
+    from sweeper.training.norms import NAMES, measured_steps
+
+    return len(NAMES) * len(measured_steps(job.steps, job.report_steps))

@@ -6,6 +6,7 @@ Trains for a few seconds to see how fast it goes, and writes nothing.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -15,13 +16,13 @@ from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
 from sweeper.answer import timing
-from sweeper.answer.disk import Disk, disk
+from sweeper.answer.disk import Disk, disk, points_of_a_trial
 from sweeper.answer.power import smallest_gap
 from sweeper.answer.stored import Sweep
 from sweeper.answer.tables import BASELINES, DEFAULT, TUNED
 from sweeper.plan import Plan, example
 from sweeper.question import settle
-from sweeper.types import Job
+from sweeper.types import Job, Trainer
 
 if TYPE_CHECKING:
     from sweeper.search.family import FamilyStudy
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 TIMED_BATCHES = 4  # of trainings, out of the sweep's first ones
 USUAL_METRICS = 2  # of a report, where none was seen
 ENOUGH = 10  # ended trials from which on their share of updates is a guide
-# Beside training, seconds: of a command (imports, the table), of asking and ending a trial, of a round's commit;
-# benchmarks/RESULTS.md.
-COMMAND_SECONDS, TRIAL_SECONDS, ROUND_SECONDS = 6.0, 0.015, 0.02
+# Beside training, seconds: of a command (imports, the table), of other processes' start, of asking and ending a trial,
+# of a round's commit, of sending a point; benchmarks/RESULTS.md.
+COMMAND_SECONDS, PROCESSES_SECONDS, TRIAL_SECONDS, ROUND_SECONDS, POINT_SECONDS = 6.0, 5.0, 0.015, 0.02, 1e-4
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def estimated(
     plan: Plan,
     *,
     trainer: Mapping[str, Any],
+    tracking: Mapping[str, Any],
     device: str = "auto",
     name: str | None = None,
     fresh: bool = False,
@@ -109,9 +111,13 @@ def estimated(
     jobs = first_jobs(studies)
     rows = tuple(_row(study, plan, stored.records if stored else []) for study in studies)
     counts = open_jobs(rows, plan.search["concurrent_trials"], plan.search["seeds"])
+    began = time.monotonic()
     chosen = trainers.choose(plan, trainer, device, home.read().get("trainer"))
-    alone, processes = _in_one_process(chosen, device)
-    pace = _pace(plan, alone, device, jobs, max(counts), seconds) if counts else None
+    choosing = time.monotonic() - began if stored is None else 0.0  # which a new sweep does once more
+    processes = _processes(chosen, device)
+    pace = _pace(plan, chosen, device, processes, jobs, max(counts), seconds) if counts else None
+    left, sent = sum(len(row.reports) for row in rows), tracking["uri"] != "none"
+    like = _like(plan, jobs, pace)
     families = {study.family.name for study in plan.studies}
     known = _paired_spread(stored) if spread is None else math.sqrt(2) * spread
     return Estimate(
@@ -123,10 +129,11 @@ def estimated(
         trainer=chosen.why or str(chosen.node["_target_"]).rpartition(".")[2],
         processes=processes,
         pace=pace,
-        training=_training(pace, counts, processes),
-        beside=COMMAND_SECONDS + sum(len(row.reports) for row in rows) * TRIAL_SECONDS + len(counts) * ROUND_SECONDS,
+        training=_training(pace, counts),
+        beside=choosing
+        + (_beside(left, len(counts), processes, points_of_a_trial(**like) if sent else 0) if left else 0.0),
         share=_share(rows, stored.records, plan.steps) if stored else None,
-        disk=_disk(plan, jobs, rows, pace),
+        disk=disk(**like, trials=sum(row.trials for row in rows), studies=len(rows), sent=sent),
         disk_now=sum(path.stat().st_size for path in home.path.rglob("*") if path.is_file()) if stored else 0,
         memory=max(counts, default=0) * _bytes_of_a_model(plan),
         comparisons=len(families - set(BASELINES)) if BASELINES[0] in families else len(families - {BASELINES[1]}) - 1,
@@ -200,34 +207,52 @@ def _row(study: FamilyStudy, plan: Plan, records: Sequence[Record]) -> Row:
     )
 
 
-def _in_one_process(chosen: Chosen, device: str) -> tuple[Chosen, int]:
-    """The same trainer in this process alone, which is timed, and how many processes a sweep would have."""
+def _processes(chosen: Chosen, device: str) -> int:
+    """How many train."""
     workers = chosen.node.get("workers", 1)
     if workers == 1:
-        return chosen, 1
+        return 1
     from sweeper.training.cores import places
 
-    return replace(chosen, node={**chosen.node, "workers": 1}), len(places(workers, device))
+    return len(places(workers, device))
 
 
-def _pace(plan: Plan, chosen: Chosen, device: str, jobs: Sequence[Job], most: int, seconds: float) -> timing.Pace:
+def _pace(
+    plan: Plan, chosen: Chosen, device: str, processes: int, jobs: Sequence[Job], most: int, seconds: float
+) -> timing.Pace:
+    """As fast as the sweep itself will go, once all its processes have started: they slow each other down."""
     from sweeper import trainers
 
-    with closing(trainers.make(plan, chosen, device)) as trainer:
-        first = replace(jobs[0], report_steps=(1, plan.steps))
-        trainer.start([first])  # a trainer that stacks models looks at one before it knows how many it takes
-        list(trainer.advance([first.id]))
-        trainer.stop(first.id)
-        together = max(1, min(trainer.capacity(), most, len(jobs)))
-        return timing.pace(trainer, jobs[: together * TIMED_BATCHES], at_once=together, seconds=seconds)
+    alone = replace(chosen, node={**chosen.node, "workers": 1}) if processes > 1 else chosen
+    with closing(trainers.make(plan, alone, device)) as trainer:
+        together = max(1, min(_lanes(trainer, jobs[0]) * processes, most, len(jobs)))
+        some = jobs[: together * TIMED_BATCHES]
+        if processes == 1:
+            return timing.pace(trainer, some, at_once=together, seconds=seconds)
+    with closing(trainers.make(plan, chosen, device, head_start=0)) as trainer:
+        return timing.pace(trainer, some, at_once=together, seconds=seconds)
 
 
-def _training(pace: timing.Pace | None, counts: Sequence[int], processes: int) -> float:
-    """Seconds of all rounds: in each, every process takes its share of the jobs, `at_once` together."""
-    if pace is None:
-        return 0.0
-    batches = sum(math.ceil(count / (pace.at_once * processes)) for count in counts)
-    return batches * pace.at_once * pace.interval
+def _lanes(trainer: Trainer, job: Job) -> int:
+    """How many it trains at once; one that stacks models has to look at a job before it knows."""
+    first = replace(job, report_steps=(1, job.steps))
+    trainer.start([first])
+    list(trainer.advance([first.id]))
+    trainer.stop(first.id)
+    return trainer.capacity()
+
+
+def _training(pace: timing.Pace | None, counts: Sequence[int]) -> float:
+    """Seconds of all rounds: in each, `at_once` jobs after `at_once` others."""
+    return (
+        0.0 if pace is None else sum(math.ceil(count / pace.at_once) for count in counts) * pace.at_once * pace.interval
+    )
+
+
+def _beside(trials: int, rounds: int, processes: int, points: float) -> float:
+    """Seconds of all that is not training. points: of a trial in MLflow, whose sending needs the same cores."""
+    started = PROCESSES_SECONDS if processes > 1 else 0.0
+    return COMMAND_SECONDS + started + trials * (TRIAL_SECONDS + points * POINT_SECONDS) + rounds * ROUND_SECONDS
 
 
 def _share(rows: Sequence[Row], records: Sequence[Record], steps: int) -> float | None:
@@ -237,15 +262,14 @@ def _share(rows: Sequence[Row], records: Sequence[Record], steps: int) -> float 
     return fmean(ended) / steps if len(ended) >= ENOUGH else None
 
 
-def _disk(plan: Plan, jobs: Sequence[Job], rows: Sequence[Row], pace: timing.Pace | None) -> Disk:
-    return disk(
-        [job for job in jobs if job.id.member == 0],
-        trials=sum(row.trials for row in rows),
-        studies=len(rows),
-        members=plan.search["seeds"],
-        metrics=len(pace.metrics) if pace else USUAL_METRICS,
-        norms=plan.norms,
-    )
+def _like(plan: Plan, jobs: Sequence[Job], pace: timing.Pace | None) -> dict[str, Any]:
+    """What the trials are like, for what is kept of them."""
+    return {
+        "jobs": [job for job in jobs if job.id.member == 0],
+        "members": plan.search["seeds"],
+        "metrics": len(pace.metrics) if pace else USUAL_METRICS,
+        "norms": plan.norms,
+    }
 
 
 def _bytes_of_a_model(plan: Plan) -> int:
