@@ -49,6 +49,7 @@ PLAIN_WORDS = {  # what an error of torch says: what it means for a person
     ".item()": "the model's forward pass needs the value of a tensor (.item(), or an `if` on one)",
     "data-dependent control flow": "the model's forward pass needs the value of a tensor (.item(), or an `if` on one)",
     "dynamic shape": "shapes in the model's forward pass depend on the data (a boolean mask?)",
+    "Batching rule not implemented": "torch cannot stack one of the model's operations",
     "saved tensor hooks": "the model computes parts of itself again in the backward pass (checkpointing)",
     "autograd.Function": "the model has an autograd.Function (its own, or that of checkpointing)",
     "appears to not have been used": "a parameter is used by a way of its own, not as an attribute of its module",
