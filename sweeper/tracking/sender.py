@@ -94,12 +94,17 @@ class Sender:
             self._start()
 
     def finish(self, timeout: float | None) -> None:
-        """Let it send what is left, at most `timeout` seconds long; what it is doing then may be done again."""
+        """Let it send what is left, at most `timeout` seconds long; what it is doing then may be done again.
+
+        Ctrl-C ends the waiting alone: it goes on by itself.
+        """
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
             self._process.wait(timeout)
+        except KeyboardInterrupt:
+            log.info("the sender is not waited for any longer")
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
