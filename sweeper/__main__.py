@@ -16,6 +16,7 @@ HELP = """\
 Which learning-rate schedule, with which settings, is best for my model and my data?
 
 usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or go on with it
+       python -m sweeper preview [key=value ...]     draws the LRs that it would try: in the terminal, PNG and SVG
        python -m sweeper plan [key=value ...]        its time, disk, and the gap that it could find; writes nothing
        python -m sweeper status [NAME] [--json]      the table of a sweep (default: the one used last)
        python -m sweeper status [NAME] --watch       follow a running one from another terminal
@@ -72,6 +73,30 @@ def main() -> int:
 def sweep(words: Sequence[str]) -> int:
     """Train the sweep that the configuration asks for, or with -m several."""
     return _each(words, _sweep)
+
+
+def preview(words: Sequence[str]) -> int:
+    """Draw the LRs that a sweep would try. Trains nothing, and writes nothing but the pictures."""
+    import argparse
+
+    from sweeper.answer import gallery
+
+    parser = argparse.ArgumentParser(
+        prog="python -m sweeper preview",
+        usage="%(prog)s [key=value ...] [--out FOLDER|FILE] [--json]",
+        description="Each family's LR as a sweep would try it: candidates of a random sampler, and each searched "
+        "number at the ends of its range, the others in their middle; and what the candidates come to, in a table. "
+        "key=value: as for a sweep (all families: schedule=all). Trains nothing.",
+        allow_abbrev=False,
+    )
+    where = "a folder for preview.png and preview.svg (default: this one), or one file that ends with .png or .svg"
+    parser.add_argument("--out", metavar="FOLDER|FILE", help=where)
+    parser.add_argument("--json", action="store_true", help="the table for programs")
+    given, rest = parser.parse_known_args(words)
+    if {"-m", "--multirun"} & set(rest):
+        raise InputError("--multirun", None, "several sweeps have no one picture", "Preview them one by one")
+    paths = gallery.pictures(given.out)
+    return _each(rest, lambda config: _preview(config, paths, given.json))
 
 
 def plan(words: Sequence[str]) -> int:
@@ -172,6 +197,23 @@ def _sweep(config: Any) -> int:
         return 1
     conclusion.show(outcome)
     return 0 if outcome.signal is None else 128 + outcome.signal
+
+
+def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
+    """Draw candidates of each family and show them. Data are loaded only where epochs are counted."""
+    from functools import cache
+
+    from sweeper.answer import gallery
+    from sweeper.answer.preview import previewed
+    from sweeper.plan import chosen, horizon
+
+    plain = _plain(config)
+    families = chosen(_schedules(plain))
+    size = cache(lambda: _task(plain)[0].size("train", 0))
+    steps, epoch = horizon(plain["train"], plain["schedule_unit"], size)
+    previews = [previewed(family, steps, epoch=epoch, seed=plain["search"]["seed"]) for family in families]
+    gallery.show(previews, paths, for_programs=for_programs)
+    return 0
 
 
 def _plan(config: Any, given: Any) -> int:
@@ -330,7 +372,7 @@ def _home(name: str | None) -> Any:
     return find(SWEEPS, name)
 
 
-VERBS = {"sweep": sweep, "plan": plan, "status": status, "ui": ui, "sync": sync}
+VERBS = {"sweep": sweep, "preview": preview, "plan": plan, "status": status, "ui": ui, "sync": sync}
 
 if __name__ == "__main__":
     sys.exit(main())

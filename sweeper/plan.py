@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -78,23 +78,17 @@ def planned(
     task is made of, plain data, part of the identity. optimizer: as in conf/optimizer, with `_target_`, `peak_lr`,
     `default_lr`. numbers: further searched numbers by path, {"model.dropout": {low, high}}. The rest as in conf.
     """
-    from sweeper.schedules import dimension, family
+    from sweeper.schedules import dimension
     from sweeper.training.optim import check_optimizer
 
-    if not schedules:
-        raise InputError(
-            "schedule", "[]", "no family is chosen", "Choose some: 'schedule=[cosine,wsd]', or schedule=all"
-        )
-    families = [family(name, node) for name, node in sorted(schedules.items())]
+    families = chosen(schedules)
     own = {key: value for key, value in optimizer.items() if key not in FOR_SCHEDULES}
     opened = {f"optimizer.{key}": value for key, value in own.items() if isinstance(value, Mapping)}
     hparams = {key: dimension(key, node) for key, node in {**opened, **numbers}.items()}
     for end in (0, -1):
         check_optimizer({key: _ends(hparams.get(f"optimizer.{key}", value))[end] for key, value in own.items()})
     batch_size = whole("train.batch_size", train["batch_size"])
-    examples = task.size("train", 0)
-    steps = _steps(train, examples, batch_size)
-    epoch = _epoch(schedule_unit, steps, examples, batch_size)
+    steps, epoch = horizon(train, schedule_unit, lambda: task.size("train", 0))
     reports = _reports(search["reports"], steps)
     _check_objective(objective)
     judged = {key: value for key, value in objective.items() if key != "target"}  # which changes no trial
@@ -129,6 +123,27 @@ def planned(
     )
 
 
+def chosen(schedules: Mapping[str, Plain]) -> list[Family]:
+    """The families, in alphabetical order. Raises InputError for one that is impossible, and for none at all."""
+    from sweeper.schedules import family
+
+    if not schedules:
+        raise InputError(
+            "schedule", "[]", "no family is chosen", "Choose some: 'schedule=[cosine,wsd]', or schedule=all"
+        )
+    return [family(name, node) for name, node in sorted(schedules.items())]
+
+
+def horizon(train: Plain, schedule_unit: object, size: Callable[[], int]) -> tuple[int, float | None]:
+    """Updates of a trial, and of an epoch where the schedules hold each LR through one.
+
+    size: how many examples there are to train on; asked only where epochs are counted. Raises InputError.
+    """
+    batch_size = whole("train.batch_size", train["batch_size"])
+    steps = _steps(train, size, batch_size)
+    return steps, _epoch(schedule_unit, steps, size, batch_size)
+
+
 def example(plan: Plan) -> Job:
     """A trial of the first family, with the first of each number's values, to time or to try a training with."""
     from sweeper.schedules import lr_trace, momentum_trace
@@ -161,7 +176,7 @@ def _switch(key: str, value: object) -> bool:
     return value
 
 
-def _steps(train: Plain, examples: int, batch_size: int) -> int:
+def _steps(train: Plain, size: Callable[[], int], batch_size: int) -> int:
     """Updates of a trial: `train.steps`, or as many as `train.epochs` take."""
     steps, epochs = train["steps"], train["epochs"]
     if (steps is None) == (epochs is None):
@@ -173,16 +188,16 @@ def _steps(train: Plain, examples: int, batch_size: int) -> int:
         return whole("train.steps", steps)
     if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not epochs > 0:
         raise InputError("train.epochs", epochs, "not a positive number", "Write one, such as 10")
-    return max(1, round(epochs * examples / batch_size))
+    return max(1, round(epochs * size() / batch_size))
 
 
-def _epoch(unit: object, steps: int, examples: int, batch_size: int) -> float | None:
+def _epoch(unit: object, steps: int, size: Callable[[], int], batch_size: int) -> float | None:
     """Updates of an epoch, whole or not, where `schedule_unit` is epoch; a run of one epoch has nothing to schedule."""
     if unit not in UNITS:
         raise InputError("schedule_unit", unit, "not a unit of schedules", f"Choose {' or '.join(UNITS)}")
     if unit == "step":
         return None
-    epoch = examples / batch_size
+    epoch = size() / batch_size
     if round(steps / epoch) < 2:
         told = f"a trial of {steps} updates is {steps / epoch:.2g} epochs long ({epoch:.4g} updates each)"
         remedy = "Write schedule_unit=step, or train two epochs or more: train.steps=null train.epochs=10"

@@ -87,7 +87,7 @@ def of_sweep(sweep: Sweep, study: str | None = None) -> dict[str, Figure]:
 def schedules(sweep: Sweep, study: str | None = None) -> Figure:
     """The LR of each family's best trial (of a study: its five best), on a linear and on a logarithmic axis."""
     shown = _shown(sweep, study)
-    with _style():
+    with styled():
         figure, (linear, log) = _figure(f"{sweep.name}: LR of {_what(study)}", columns=2)
         largest = 0.0
         for one in shown:
@@ -114,7 +114,7 @@ def losses(sweep: Sweep, study: str | None = None) -> Figure:
     Beside the whole run the validation in its second half, at a scale that tells the best apart.
     """
     shown = _shown(sweep, study)
-    with _style():
+    with styled():
         figure, (whole, end) = _figure(f"{sweep.name}: losses of {_what(study)}", columns=2)
         values, ends = [math.nan], []
         for one in shown:
@@ -145,7 +145,7 @@ def peak_lr(sweep: Sweep, study: str | None = None) -> Figure:
     """
     records = [record for record in sweep.records if study in (None, record.study) and _lr(record)]
     edge = 0.98 if sweep.objective["direction"] == "minimize" else 0.02
-    with _style():
+    with styled():
         figure, (axes,) = _figure(f"{sweep.name}: every trial")
         values = [math.nan]
         for family in sorted({record.family for record in records}):
@@ -185,7 +185,7 @@ def best_so_far(sweep: Sweep, study: str | None = None) -> Figure:
         if math.isfinite(best_K[-1]):
             lines.append((labels[name], look(records[0].family), best_K))
     lines.sort(key=lambda line: float(line[2][-1]), reverse=direction == "maximize")
-    with _style():
+    with styled():
         figure, (axes,) = _figure(f"{sweep.name}: the best so far")
         for label, looks, best_K in lines:
             drawn: dict[str, Any] = {"color": looks.colour, "linestyle": looks.dash, "marker": looks.marker}
@@ -213,22 +213,23 @@ def _running_best(records: Sequence[Record], direction: str) -> Floats:
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG or SVG, by the path's suffix, whole or not at all; equal figures give equal bytes."""
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(image(figure, _suffix(path)))
+    partial.write_bytes(image(figure, suffix(path)))
     partial.replace(path)
 
 
-def image(figure: Figure, suffix: str = ".png") -> bytes:
+def image(figure: Figure, kind: str = ".png") -> bytes:
     """The bytes of a figure's file, PNG or SVG."""
-    metadata = {"Software": None} if suffix == ".png" else {"Date": None}
+    metadata = {"Software": None} if kind == ".png" else {"Date": None}
     written = io.BytesIO()
-    with _style():
-        figure.savefig(written, format=suffix.removeprefix("."), metadata=metadata, dpi=DPI)
+    with styled():
+        figure.savefig(written, format=kind.removeprefix("."), metadata=metadata, dpi=DPI)
     return written.getvalue()
 
 
-def _suffix(path: Path) -> str:
+def suffix(path: Path, key: str = "out") -> str:
+    """ ".png" or ".svg". Raises InputError for any other. key: by which a person gave the path."""
     if path.suffix.lower() not in FORMATS:
-        raise InputError("out", path, "not the name of a picture", "End it with .png or .svg")
+        raise InputError(key, path, "not the name of a picture", "End it with .png or .svg")
     return path.suffix.lower()
 
 
@@ -335,7 +336,7 @@ def _smooth(step_S: Floats, values_S: Floats) -> tuple[Floats, Floats]:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def styled() -> Iterator[None]:
     """matplotlib's own settings and ours, whatever the person's matplotlibrc says: equal input, equal bytes."""
     from matplotlib import style
 
