@@ -93,10 +93,9 @@ def tuned(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, devic
     model = task.build(0).to(device)
     optimizer = kind(model.parameters(), lr=1e-3, fused=True, **options)
     group = optimizer.param_groups[0]
-    size = sum(parameter.numel() for parameter in model.parameters())
     rows = len(lr_S) * batch_size
     epochs = -(-rows // EXAMPLES)
-    with intra_op_threads(threads_for("auto", size, batch_size)):
+    with intra_op_threads(threads_for("auto")):
         order = torch.cat([torch.randperm(EXAMPLES) for _ in range(epochs)])[:rows].view(-1, batch_size).to(device)
         losses = []
         for step, (index, lr) in enumerate(zip(order.unbind(), lr_S.tolist(), strict=True), 1):

@@ -3,6 +3,7 @@
 sweep(task, families, ...): train a sweep, or go on with it; a Sweep, with .trials, .families (pandas), .best, .figures.
 load(name | folder | "runs:/<id>"): a stored Sweep.
 lr_trace(family, params, steps): the LR of every update, float64 [steps].
+InputError: what cannot be used, said in one sentence with the way out.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from sweeper.answer.stored import Sweep, load
     from sweeper.answer.sweeping import sweep
     from sweeper.schedules import lr_trace
+    from sweeper.types import InputError
 
-__all__ = ["Sweep", "load", "lr_trace", "sweep"]
+__all__ = ["InputError", "Sweep", "load", "lr_trace", "sweep"]
 
 _WHERE = {
+    "InputError": "sweeper.types",
     "Sweep": "sweeper.answer.stored",
     "load": "sweeper.answer.stored",
     "lr_trace": "sweeper.schedules",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,7 @@ def choose(plan: Plan, asked: Plain, device: str, kept: Plain | None) -> Chosen:
     free = {key: asked[key] for key in NUMBERS_DO_NOT_DEPEND_ON if key in asked}
     node, why = dict(asked), ""
     if asked.get("_target_") == AUTO and kept is None:
-        node, why = _fastest(plan, device)
+        node, why = _fastest(plan, device, asked.get("workers", 1))
     elif kept is not None and asked.get("_target_") == AUTO:
         node, why = {key: value for key, value in kept.items() if key not in (*place, "why")}, kept.get("why", "")
     node = {**node, **free}
@@ -47,9 +48,16 @@ def choose(plan: Plan, asked: Plain, device: str, kept: Plain | None) -> Chosen:
     return Chosen(node, begun | ({"why": why} if why else {}), why)
 
 
-def make(plan: Plan, chosen: Chosen, device: str) -> Trainer:
-    """The trainer that `trainer._target_` names, with its options."""
-    options = {key: value for key, value in chosen.node.items() if key != "_target_"}
+def make(plan: Plan, chosen: Chosen, device: str, *, head_start: float | None = None) -> Trainer:
+    """The trainer that `trainer._target_` names, with its options, in as many processes as `trainer.workers` says.
+
+    head_start: seconds of training in this process before the others are started; None: some; 0: they are waited for.
+    """
+    from sweeper.training.cores import places
+    from sweeper.training.processes import Processes
+
+    options = {key: value for key, value in chosen.node.items() if key not in ("_target_", "workers")}
+    devices = places(chosen.node.get("workers", 1), device)
     module, _, name = str(chosen.node.get("_target_")).rpartition(".")
     try:
         constructor = getattr(importlib.import_module(module), name)
@@ -58,25 +66,33 @@ def make(plan: Plan, chosen: Chosen, device: str) -> Trainer:
             "trainer._target_", chosen.node.get("_target_"), f"not found ({error})", "Choose trainer=sequential"
         ) from error
     try:
-        built: Trainer = constructor(plan.task, plan.optimizer, device=device, **_common(plan), **options)
+        return Processes(
+            plan.task,
+            plan.optimizer,
+            trainer=constructor,
+            devices=devices,
+            head_start=head_start,
+            **_common(plan),
+            **options,
+        )
     except TypeError as error:
         raise InputError("trainer", None, str(error), "See conf/trainer/ for the options there are") from error
-    return built
 
 
-def _fastest(plan: Plan, device: str) -> tuple[dict[str, Any], str]:
+def _fastest(plan: Plan, device: str, workers: Any) -> tuple[dict[str, Any], str]:
     from sweeper.training.auto import choose as fastest
+    from sweeper.training.cores import places
 
     trials = sum(study.n_trials for study in plan.studies)
     open_trials = sum(min(study.n_trials, plan.search["concurrent_trials"]) for study in plan.studies)
-    members = plan.search["seeds"]
+    members, processes = plan.search["seeds"], len(places(workers, device))
     choice = fastest(
         plan.task,
         plan.optimizer,
         example(plan),
         device=device,
-        jobs=trials * members,
-        jobs_at_once=open_trials * members,
+        jobs=math.ceil(trials * members / processes),
+        jobs_at_once=math.ceil(open_trials * members / processes),
         pruned=any(study.pruner is not None for study in plan.studies),
         **_common(plan),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.answer import tables
 from sweeper.columns import value_text
 from sweeper.question import Home, find, homes
-from sweeper.types import Family, Floats, InputError
+from sweeper.types import Family, Floats, InputError, Value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,13 +120,20 @@ class Sweep:
         study, of_study = self._id(trial, number)
         return read_trace(self.home.path, study, of_study, member)
 
-    def lr(self, trial: Which, number: int | None = None) -> Floats:
-        """The planned LR of every update, also of a trial that was stopped, float64 [steps]."""
+    def lr(self, trial: Which, number: int | None = None, *, steps: int | None = None) -> Floats:
+        """The planned LR of every update, also of a trial that was stopped, float64 [steps].
+
+        steps: of a run of another length, its fractions kept; None: of the sweep's.
+        """
         from sweeper.schedules import lr_trace
 
         record = self._record(trial, number)
-        steps, epoch = self._horizon
-        return lr_trace(self._family(record), _own(record), steps, epoch=epoch)
+        own_steps, epoch = self._horizon
+        return lr_trace(self._family(record), _own(record), own_steps if steps is None else steps, epoch=epoch)
+
+    def params(self, trial: Which, number: int | None = None) -> dict[str, Value]:
+        """The numbers of its schedule, searched and fixed, as `sweeper.lr_trace` takes them."""
+        return _own(self._record(trial, number))
 
     def _record(self, trial: Which, number: int | None = None) -> Record:
         id = self._id(trial, number)
@@ -198,7 +205,7 @@ class Sweep:
         return html_table(self)
 
 
-def _own(record: Record) -> dict[str, Any]:
+def _own(record: Record) -> dict[str, Value]:
     """The schedule's numbers of a trial."""
     return {name: value for name, value in record.params.items() if "." not in name}
 

@@ -7,13 +7,14 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from sweeper.types import Job
+from sweeper.types import Job, JobId, Trainer
 
 States = dict[tuple[str, int, int], dict[str, Any]]  # by (study, trial, member)
 
@@ -55,11 +56,38 @@ def read_checkpoint(folder: Path, last_round: int) -> States:
         if round > last_round:
             continue
         try:
-            states: States = torch.load(path / _FILE, map_location="cpu", weights_only=True)
+            # Mapped: of a file with many jobs each process reads those it takes up.
+            states: States = torch.load(path / _FILE, map_location="cpu", weights_only=True, mmap=True)
             return states
         except Exception as error:  # torn, foreign or written by another version: torch.load raises many kinds
             _log.warning("checkpoint %s cannot be read (%s): its trials are trained again", path.name, error)
     return {}
+
+
+def part_of(folder: Path, place: int) -> Path:
+    """Where the process of that place keeps its jobs, of a trainer that has several."""
+    return folder / f"part-{place:03d}"
+
+
+def restored(trainer: Trainer, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
+    """What `trainer` takes up of these jobs, whoever wrote the checkpoint: one process, or several their parts.
+
+    The newest round goes first: after a crash between two parts, a job may be in an older one too.
+    """
+    stands: dict[JobId, int] = {}
+    for source in sorted([folder, *folder.glob("part-*")], key=lambda path: -_newest(path, last_round)):
+        left = [job for job in jobs if job.id not in stands]
+        if left:
+            stands |= trainer.restore(source, left, last_round)
+    return stands
+
+
+def remove_others(folder: Path, places: Collection[int]) -> None:
+    """Leave the parts of these processes alone: all open jobs are in them; with no places, what one process wrote."""
+    kept = {part_of(folder, place) for place in places}
+    for path in _entries(folder) if places else folder.glob("part-*"):
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def job_digest(job: Job, *of_the_sweep: object) -> str:
@@ -82,6 +110,14 @@ def job_digest(job: Job, *of_the_sweep: object) -> str:
 
 def _digits(numbers_S: Any) -> str:
     return np.ascontiguousarray(numbers_S, dtype=np.float64).tobytes().hex()
+
+
+def _newest(source: Path, last_round: int) -> int:
+    """The newest round of a source that counts, -1 without one; a trainer made of two has a folder for each."""
+    inner = [path for path in _entries(source) if path.is_dir() and not path.name.startswith(("part-", "round-"))]
+    names = [path.name for folder in (source, *inner) for path in _entries(folder)]
+    rounds = [int(match[1]) for name in names if (match := _ROUND.fullmatch(name))]
+    return max((round for round in rounds if round <= last_round), default=-1)
 
 
 def _entries(folder: Path) -> list[Path]:

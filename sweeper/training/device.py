@@ -13,7 +13,6 @@ from torch import nn
 from sweeper.types import InputError
 
 Threads = Literal["auto"] | int
-SMALL_UPDATE = 1_000_000  # parameters x examples of a batch; below it a second thread gains nothing (measured)
 WAIT_SHARE = 0.5  # of the device's memory in use: beyond it, models wait for their turn in host memory
 
 
@@ -38,11 +37,13 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def threads_for(threads: Threads, parameters: int, batch_size: int) -> int:
-    """Threads of one operation on the CPU; auto: one for small updates, else as many as torch would take."""
-    if threads != "auto":
-        return threads
-    return 1 if parameters * batch_size < SMALL_UPDATE else torch.get_num_threads()
+def threads_for(threads: Threads) -> int:
+    """Threads of one operation on the CPU; auto: one.
+
+    float32 sums depend on it, so it must not depend on the machine or on how many processes train: the cores go to
+    trials side by side (sweeper.training.processes).
+    """
+    return 1 if threads == "auto" else threads
 
 
 @contextlib.contextmanager

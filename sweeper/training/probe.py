@@ -307,7 +307,6 @@ class ProbedTrainer:
         precision: Literal["float32", "float64"] = "float32",
         compiled: bool = False,
         norms: bool = True,
-        workers: int = 1,
     ) -> None:
         self._task, self._optimizer = task, optimizer
         self._common: dict[str, Any] = {

@@ -79,7 +79,7 @@ class SequentialTrainer:
     """Trains jobs one at a time, as fast as a tuned plain PyTorch loop; see sweeper.types.Trainer.
 
     optimizer: {"_target_": import path, option: value, ...} without lr; a trial's "optimizer.<option>" goes before.
-    device: auto, cpu, cuda, cuda:1, mps. threads: of one operation on the CPU; "auto" takes one for small models.
+    device: auto, cpu, cuda, cuda:1, mps. threads: of one operation on the CPU; "auto" is one.
     norms: whether reports have the traces of sweeper.training.norms.
     float32 sums may differ in their last bits with the number of threads; a machine repeats itself bit for bit.
     Raises InputError for anything of these that cannot be used.
@@ -124,7 +124,7 @@ class SequentialTrainer:
         run = self._open[id]
         with self._alone(run.job, TURN, run.step):
             model = self._ready(run)
-            with self._threads_of(model):
+            with intra_op_threads(threads_for(self._threads)):
                 return self._metrics(run, model, part)
 
     def weights(self, id: JobId) -> dict[str, Tensor]:
@@ -174,7 +174,7 @@ class SequentialTrainer:
         job, first = run.job, run.step
         until = next(step for step in job.report_steps if step > first)
         model = self._ready(run)
-        with self._threads_of(model):
+        with intra_op_threads(threads_for(self._threads)):
             self._train(run, model, until)
             loss_S = _read(run.losses)
             bad = first_bad(loss_S, self._task.loss_bound)
@@ -274,10 +274,6 @@ class SequentialTrainer:
         """The job's own generators and repeatable algorithms within; outside nothing has changed."""
         with generators_seeded(key_of(job.seed, purpose, step), self._device), repeatable(self._device):
             yield
-
-    def _threads_of(self, model: _Model) -> contextlib.AbstractContextManager[None]:
-        size = sum(parameter.numel() for parameter in model.parameters)
-        return intra_op_threads(threads_for(self._threads, size, self._batch_size))
 
     def _ready(self, run: _Open) -> _Model:
         """The job's model on the device: built before its first turn, brought back when it waited."""

@@ -11,7 +11,8 @@ from sweeper.answer.estimate import Row, open_jobs
 SMALL = [
     "name=small", "data=digits", "model=mlp", "model.width=8", "train.steps=200", "search.n_trials=4",
     "search.concurrent_trials=3", "schedule=[cosine,onecycle,constant]",
-    "optimizer.peak_lr={low: 0.001, high: 0.05, log: true}", "trainer=sequential", "pruner=none", "tracking=none",
+    "optimizer.peak_lr={low: 0.001, high: 0.05, log: true}", "trainer=sequential", "trainer.workers=1",
+    "pruner=none", "tracking=none",
 ]  # fmt: skip
 
 

@@ -231,7 +231,7 @@ def record(number, started, ended=None, reports=4, state="complete"):
     at = [None if when is None else datetime.fromtimestamp(when) for when in (started, ended)]
     return Record(
         "cosine-1", "cosine", number, state, {}, (), 1.0 if state == "complete" else None,
-        tuple((step, 1.0) for step in STEPS[:reports]), STEPS[reports - 1], None, "", 0.0, (1, 2), None, *at,
+        tuple((step, 1.0) for step in STEPS[:reports]), STEPS[reports - 1], None, "", 0.0, (), (1, 2), None, *at,
     )  # fmt: skip
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sweeper.training.worker import DiedError, Worker, log_level
 from sweeper.types import Task, Value
 
 FEATURES, CLASSES = 6, 3
@@ -86,3 +88,49 @@ def teacher() -> Any:
     check: type[Task] = Teacher
     assert check
     return Teacher
+
+
+@pytest.fixture
+def warm_workers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Processes of trainers that ended are kept and used again: starting one takes seconds."""
+    import cloudpickle  # type: ignore[import-untyped]
+
+    monkeypatch.setattr("sweeper.training.processes.Worker", Warm)
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield Warm
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+class Warm(Worker):
+    idle: ClassVar[list[Any]] = []
+
+    def _start(self) -> None:
+        while self.idle:
+            self._process, self.connection = self.idle.pop()
+            self.alive, self.ready = True, False
+            self.give("build", self._folder, self.device, log_level())
+            try:
+                while not self.ready:  # what it had to say to the one before is nobody's
+                    self.take()
+                return
+            except DiedError:  # it is as good as dead, or was told to build from a folder that is no more
+                super().kill()
+        super()._start()
+
+    def kill(self) -> None:
+        if not self.alive:
+            return
+        if self._process.poll() is None:
+            self.alive = self.ready = False
+            self.idle.append((self._process, self.connection))
+        else:
+            super().kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left() -> Any:
+    yield
+    for process, connection in Warm.idle:
+        process.kill()
+        process.wait()
+        connection.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ import pytest
 import torch
 
 from sweeper.training.probe import ProbedTrainer
+from sweeper.training.processes import Processes
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import ENDED, Job, JobId, Report, Trainer
 
 TRAINERS: dict[str, Any] = {
     "sequential": SequentialTrainer,
     "lanes": functools.partial(ProbedTrainer, width=3),
+    "processes": functools.partial(Processes, trainer=SequentialTrainer, devices=("cpu", "cpu"), head_start=0),
 }
 KINDS = ("plain", "dropout", "batchnorm", "functional")
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}
@@ -32,15 +34,24 @@ STEPS, REPORTS, BATCH = 24, (5, 6, 14, 24), 8  # 50 examples: batches run across
 Make = Callable[..., Trainer]
 
 
-@pytest.fixture(params=list(TRAINERS))
-def make(request: pytest.FixtureRequest, teacher: Any) -> Make:
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name == "processes" else ()) for name in TRAINERS])
+def make(request: pytest.FixtureRequest, teacher: Any) -> Iterator[Make]:
+    built: list[Trainer] = []
+    if request.param == "processes":
+        request.getfixturevalue("warm_workers")
+
     def build(kind: str = "plain", optimizer: dict[str, Any] = SGD, **settings: Any) -> Trainer:
         task = settings.pop("task", None) or teacher(kind)
-        keywords = {"batch_size": BATCH, "device": "cpu", "precision": "float32"} | settings
+        keywords = {"batch_size": BATCH, "precision": "float32"} | settings
+        if request.param != "processes":
+            keywords["device"] = "cpu"
         trainer: Trainer = TRAINERS[request.param](task, optimizer, **keywords)
+        built.append(trainer)
         return trainer
 
-    return build
+    yield build
+    for trainer in built:
+        trainer.close()
 
 
 def job(trial: int = 0, member: int = 0, *, peak: float = 0.1, **changes: Any) -> Job:
@@ -80,7 +91,16 @@ def train(trainer: Trainer, id: JobId) -> list[Report]:
 def alone(make: Make, of: Job, *arguments: Any) -> tuple[list[Report], dict[str, torch.Tensor]]:
     trainer = make(*arguments)
     trainer.start([of])
-    return train(trainer, of.id), trainer.weights(of.id)
+    trained = train(trainer, of.id), trainer.weights(of.id)
+    trainer.close()
+    return trained
+
+
+def stands(trainer: Trainer, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
+    """What a fresh trainer takes up."""
+    found = trainer.restore(folder, jobs, last_round)
+    trainer.close()
+    return found
 
 
 def assert_same(left: Sequence[Report], right: Sequence[Report]) -> None:
@@ -403,12 +423,12 @@ def test_the_last_complete_round_is_what_restore_sees(make: Make, tmp_path: Path
     trainer.save(tmp_path, 3)
     turn(trainer, [job().id])
     trainer.save(tmp_path, 4)
-    assert make().restore(tmp_path, [job()], 3) == {}
-    assert make().restore(tmp_path, [job()], 4) == {job().id: REPORTS[1]}
-    assert make().restore(tmp_path, [job()], 9) == {job().id: REPORTS[1]}
+    assert stands(make(), tmp_path, [job()], 3) == {}
+    assert stands(make(), tmp_path, [job()], 4) == {job().id: REPORTS[1]}
+    assert stands(make(), tmp_path, [job()], 9) == {job().id: REPORTS[1]}
     turn(trainer, [job().id])
     trainer.save(tmp_path, 4)  # the same round once more: the newer one
-    assert make().restore(tmp_path, [job()], 4) == {job().id: REPORTS[2]}
+    assert stands(make(), tmp_path, [job()], 4) == {job().id: REPORTS[2]}
 
 
 CHANGED: dict[str, dict[str, Any]] = {
@@ -442,22 +462,22 @@ def test_a_checkpoint_of_other_data_batches_or_optimizer_restores_nothing(
     trainer.start([job()])
     turn(trainer, [job().id])
     trainer.save(tmp_path, 1)
-    assert make(task=teacher(fingerprint="teacher-2")).restore(tmp_path, [job()], 1) == {}
-    assert make(batch_size=4).restore(tmp_path, [job()], 1) == {}
-    assert make(precision="float64").restore(tmp_path, [job()], 1) == {}
-    assert make("plain", ADAMW).restore(tmp_path, [job()], 1) == {}
-    assert make("batchnorm").restore(tmp_path, [job()], 1) == {}  # another model under the same numbers
+    assert stands(make(task=teacher(fingerprint="teacher-2")), tmp_path, [job()], 1) == {}
+    assert stands(make(batch_size=4), tmp_path, [job()], 1) == {}
+    assert stands(make(precision="float64"), tmp_path, [job()], 1) == {}
+    assert stands(make("plain", ADAMW), tmp_path, [job()], 1) == {}
+    assert stands(make("batchnorm"), tmp_path, [job()], 1) == {}  # another model under the same numbers
 
 
 def test_missing_and_torn_checkpoints_restore_nothing(make: Make, tmp_path: Path) -> None:
-    assert make().restore(tmp_path / "none", [job()], 5) == {}
+    assert stands(make(), tmp_path / "none", [job()], 5) == {}
     trainer = make()
     trainer.start([job()])
     turn(trainer, [job().id])
     trainer.save(tmp_path, 1)
     for file in (path for path in tmp_path.rglob("*") if path.is_file()):
         file.write_bytes(file.read_bytes()[:-100])
-    assert make().restore(tmp_path, [job()], 5) == {}
+    assert stands(make(), tmp_path, [job()], 5) == {}
 
 
 def test_ended_jobs_are_not_in_a_checkpoint(make: Make, tmp_path: Path) -> None:
@@ -466,4 +486,4 @@ def test_ended_jobs_are_not_in_a_checkpoint(make: Make, tmp_path: Path) -> None:
     trainer.start([job(1)])
     turn(trainer, [explodes(0, 0).id, job(1).id])
     trainer.save(tmp_path, 1)
-    assert make().restore(tmp_path, [explodes(0, 0), job(1)], 1) == {job(1).id: REPORTS[0]}
+    assert stands(make(), tmp_path, [explodes(0, 0), job(1)], 1) == {job(1).id: REPORTS[0]}

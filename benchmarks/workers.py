@@ -1,0 +1,126 @@
+"""Jobs in several processes against the same jobs in one, in interleaved turns; what starting them and memory cost.
+
+    python benchmarks/workers.py [--workers 2] [--repeats 7] [--jobs 16] [--megabytes 200]
+
+Both do equal work and their losses are compared bit for bit. The first turn after starting is not timed. Memory is that
+of a worker alone (private) and with its part of what it shares (PSS), with a data set of so many megabytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sweeper.tasks.arrays import Arrays
+from sweeper.tasks.digits import Digits
+from sweeper.tasks.models import MLP, NGram
+from sweeper.tasks.problems import Supervised
+from sweeper.tasks.text import NextByte
+
+from sweeper.training.cores import cores
+from sweeper.training.probe import ProbedTrainer
+from sweeper.training.processes import Processes
+from sweeper.training.sequential import SequentialTrainer
+from sweeper.types import Job, JobId
+
+SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}
+CASES: dict[str, tuple[Any, Any, int]] = {  # task, trainer, updates of a turn
+    "text, NGram 64": (lambda: Supervised(NextByte(), functools.partial(NGram, width=64)), SequentialTrainer, 50),
+    "digits, MLP 64-64": (lambda: Supervised(Digits(), functools.partial(MLP, width=64)), SequentialTrainer, 50),
+    "digits, MLP 512-512": (lambda: Supervised(Digits(), functools.partial(MLP, width=512)), SequentialTrainer, 20),
+    "digits, MLP 64-64, lanes of 8": (
+        lambda: Supervised(Digits(), functools.partial(MLP, width=64)),
+        functools.partial(ProbedTrainer, width=8),
+        100,
+    ),
+}
+
+
+def opened(task: Any, trainer: Any, workers: int, jobs: int, turns: int, updates: int) -> tuple[Processes, list[JobId]]:
+    built = Processes(
+        task, SGD, trainer=trainer, devices=("cpu",) * workers, head_start=0, batch_size=32, precision="float32"
+    )
+    ids = [JobId("s", trial, 0) for trial in range(jobs)]
+    steps = turns * updates
+    for id in ids:
+        lr_S = np.full(steps, 0.01 * (1 + id.trial / jobs))
+        built.start([Job(id, "constant", {}, id.trial, lr_S, tuple(range(updates, steps + 1, updates)))])
+    return built, ids
+
+
+def compared(name: str, workers: int, jobs: int, repeats: int) -> None:
+    make, trainer, updates = CASES[name]
+    task = make()
+    both = [opened(task, trainer, count, jobs, repeats + 1, updates) for count in (1, workers)]
+    seconds: list[list[float]] = [[], []]
+    for turn in range(repeats + 1):
+        losses = []
+        for which, (built, ids) in enumerate(both):
+            began = time.perf_counter()
+            reports = sorted(built.advance(ids), key=lambda report: report.id)
+            if turn:
+                seconds[which].append(time.perf_counter() - began)
+            losses.append(np.concatenate([report.traces["train/loss"] for report in reports]))
+        np.testing.assert_array_equal(*losses)
+    for built, _ in both:
+        built.close()
+    ratios = sorted(one / many for one, many in zip(*seconds, strict=True))
+    rates = [jobs * updates / statistics.median(of) for of in seconds]
+    print(
+        f"{name:32} {rates[0]:8.0f} {rates[1]:8.0f} updates/s   x {statistics.median(ratios):.2f}"
+        f"   ({ratios[0]:.2f} .. {ratios[-1]:.2f})"
+    )
+
+
+def costs(workers: int, megabytes: int) -> None:
+    """Seconds from the first job to ready processes, and megabytes of each."""
+    rows = megabytes * 2**20 // (64 * 4)
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(rows, 64)).astype(np.float32), draw.integers(10, size=rows)
+    task = Supervised(Arrays(x, y), functools.partial(MLP, width=64))
+    began = time.perf_counter()
+    built, ids = opened(task, SequentialTrainer, workers, workers, 1, 20)
+    ready = time.perf_counter() - began
+    list(built.advance(ids))
+    print(f"\n{workers} processes are ready after {ready:.1f} s, with {megabytes} MB of data")
+    for worker in built._workers:
+        kinds = memory(worker.pid)
+        print(f"  a worker: private {kinds['Private']} MB, shared {kinds['Shared']} MB, PSS {kinds['Pss']} MB")
+    built.close()
+
+
+def memory(pid: int) -> dict[str, int]:
+    found = {"Private": 0, "Shared": 0, "Pss": 0}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        kind, value = line.split(":")[0].partition("_")[0], line.split()[1]
+        if kind in found and (kind != "Pss" or line.startswith("Pss:")):
+            found[kind] += int(value)
+    return {kind: value // 1024 for kind, value in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=cores())
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--jobs", type=int, default=16)
+    parser.add_argument("--megabytes", type=int, default=200)
+    parser.add_argument("--case", choices=list(CASES), action="append")
+    asked = parser.parse_args()
+    print(f"{platform.machine()}, {platform.system()}, {cores()} cores, torch {torch.__version__}")
+    print(f"load before: {os.getloadavg()[0]:.1f} (other work on the machine makes the ratio smaller)")
+    print(f"one process, {asked.workers} processes; medians of {asked.repeats} turns\n")
+    for name in asked.case or CASES:
+        compared(name, asked.workers, asked.jobs, asked.repeats)
+    costs(asked.workers, asked.megabytes)
+
+
+if __name__ == "__main__":
+    main()
