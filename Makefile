@@ -40,7 +40,7 @@ setup: ## Only make the environment
 test: NEEDS := dev
 test: ## Run the tests (the quick ones; all: ARGS="-m ''")
 	@$(MADE)
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n auto $(ARGS)
 
 ui: ## Show the sweeps in the MLflow UI
 	@$(MADE)
