@@ -44,10 +44,8 @@ def _table(families: Any) -> str:
     heads = "".join(f"<th {_style(column)}>{escape(column.head)}</th>" for column in columns)
     roles = families["role"].tolist()
     first_baseline = next((i for i, role in enumerate(roles) if role), len(roles))
-    rows = [
-        _row(columns, i, best=families["rank"].iloc[i] == 1, rule=i == first_baseline and i > 0)
-        for i in range(len(families))
-    ]
+    best = families["rank"].eq(1).fillna(False).tolist()  # a family without a complete trial has no rank
+    rows = [_row(columns, i, best=best[i], rule=i == first_baseline and i > 0) for i in range(len(families))]
     body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'<table style="border-collapse: collapse">{body}</table>'
 

@@ -129,6 +129,13 @@ def test_the_table_has_the_terminals_columns_and_every_family(sweep):
     assert "color:" not in html  # the page's own, light or dark
 
 
+def test_a_family_without_a_complete_trial_is_in_the_table(sweep):
+    families = sweep.families.copy()
+    families.loc[0, ["rank", "best_value", "best_trial"]] = None
+    sweep.__dict__["families"] = families
+    assert sweep._repr_html_().count("<tr") == 1 + len(families)
+
+
 def test_what_a_person_named_is_escaped(tmp_path, sweep):
     config = sweep.config
     config["question"]["objective"]["metric"] = "valid/<script>"

@@ -1,0 +1,196 @@
+"""The example notebook, the guide's page of Python, and a sweep that is interrupted, all in real kernels."""
+
+import re
+import time
+from importlib import import_module
+from pathlib import Path
+from queue import Empty
+
+import pytest
+
+import sweeper
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.ipynb"))
+nbformat = import_module("nbformat")  # nbclient brings it
+pytestmark = pytest.mark.slow
+SECONDS = 300
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path, monkeypatch):
+    """An empty folder, IPython's own files in it, and no MLflow of somebody's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+
+
+def executed(page):
+    """The notebook after all its cells; an error of a cell is raised."""
+    from nbclient import NotebookClient
+
+    began = time.monotonic()
+    NotebookClient(page, timeout=SECONDS, kernel_name="python3").execute()
+    print(f"{time.monotonic() - began:.0f} s")
+    return page
+
+
+def outputs(page, line):
+    """The outputs of the one cell that has this line."""
+    (cell,) = [cell for cell in page.cells if line in cell.source.splitlines()]
+    return cell.outputs
+
+
+# --- the examples -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_a_committed_notebook_has_no_outputs(path):
+    """They would go stale, and make each change unreadable; the page that CI executes is the one that is true."""
+    page = nbformat.read(path, as_version=4)
+    nbformat.validate(page)
+    for cell in page.cells:
+        assert cell.cell_type == "markdown" or (cell.outputs, cell.execution_count) == ([], None)
+
+
+def test_the_quickstart_shows_its_table_and_its_pictures(tmp_path):
+    page = executed(nbformat.read(ROOT / "examples" / "quickstart.ipynb", as_version=4))
+    for cell in page.cells:
+        for output in cell.get("outputs", []):
+            assert output.get("name") != "stderr", output["text"]
+    live, table = outputs(page, "sweep")
+    assert live.output_type == "display_data"
+    assert live.data["text/html"].startswith("<pre")
+    assert "48/48" in live.data["text/plain"]
+    families = re.findall(r"<td [^>]*>(\w+)\*?</td>", table.data["text/html"])
+    assert {"cosine", "wsd", "onecycle", "constant"} <= set(families)
+    assert table.data["text/plain"].startswith("<Sweep spirals-sequential-sgd-")
+    assert "Not finished" not in table.data["text/html"]
+    (figures,) = outputs(page, "sweep.figures")
+    assert figures.data["text/html"].count('src="data:image/png;base64,iVBOR') == 4
+    (again,) = outputs(page, "sweeper.load(sweep.name)")
+    assert again.data["text/html"] == table.data["text/html"]
+    sweep = sweeper.load()
+    assert sweep.finished
+    assert len(sweep.trials) == 48
+    assert (tmp_path / "mlflow.db").exists()
+
+
+def test_the_guides_page_of_python_runs():
+    text = (ROOT / "docs" / "guide" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    new = nbformat.v4
+    page = executed(new.new_notebook(cells=[new.new_code_cell(block) for block in blocks]))
+    said = "".join(output.get("text", "") for cell in page.cells for output in cell.outputs)
+    assert "optimizer=adam: no such choice. Did you mean adamw?" in said
+    assert Path("losses.png").read_bytes()[:4] == b"\x89PNG"
+    assert "late_drop" in set(sweeper.load().trials["family"])
+
+
+# --- the stop button ----------------------------------------------------------------------------------
+
+TASK = """
+import numpy as np
+from torch import nn
+import sweeper
+from sweeper.tasks import Arrays, Supervised
+
+X = np.random.default_rng(0).normal(size=(500, 4))
+
+class Net(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, outputs))
+
+    def forward(self, x):
+        return self.layers(x)
+
+def go(n_trials):
+    return sweeper.sweep(Supervised(Arrays(X, X[:, 0] > 0), Net), ["cosine", "constant"], steps=400,
+                         n_trials=n_trials, tracking="none", trainer={"sequential": {"workers": 2}})
+"""
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
+    yield manager, client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def run(client, code):
+    """Execute and wait: the reply, and what was printed or shown as text."""
+    id = client.execute(code)
+    reply = client.get_shell_msg(timeout=SECONDS)
+    assert reply["parent_header"]["msg_id"] == id
+    return reply["content"], said(client)
+
+
+def said(client):
+    texts = []
+    while True:
+        try:
+            content = client.get_iopub_msg(timeout=2)["content"]
+        except Empty:
+            return "\n".join(texts)
+        if content.get("execution_state") == "idle":
+            return "\n".join(texts)
+        texts.append(content.get("text") or content.get("data", {}).get("text/plain", ""))
+
+
+def wait_for_rounds(rounds):
+    """Until a sweep in this folder has committed that many."""
+    from sweeper.search.records import read_round
+
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        for journal in Path().glob("sweeps/*/journal.log"):
+            if read_round(journal) >= rounds:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"no sweep with {rounds} rounds in {SECONDS} s")
+
+
+def test_the_stop_button_gives_back_what_there_is_and_the_same_call_goes_on(kernel):
+    manager, client = kernel
+    assert run(client, TASK)[0]["status"] == "ok"
+    client.execute("sweep = go(1000)\nsweep")
+    wait_for_rounds(3)
+    manager.interrupt_kernel()
+    reply = client.get_shell_msg(timeout=SECONDS)["content"]
+    told = said(client)
+    assert reply["status"] == "ok", "\n".join(reply["traceback"])
+    assert "Stopped (interrupted). Nothing is lost: the same call goes on." in told
+    assert "not finished" in told.splitlines()[-1]
+    stopped = sweeper.load()
+    assert not stopped.finished
+    assert not any("Interrupt" in line for line in stopped.home.log.read_text().splitlines())
+    before = stopped.trials[stopped.trials["state"] != "running"].set_index(["family", "trial"])["value"]
+    reply, told = run(
+        client, "sweep = go(8)\nassert sweep.finished or len(sweep.trials) >= 16\nprint(len(sweep.trials))"
+    )
+    assert reply["status"] == "ok", "\n".join(reply["traceback"])
+    after = sweeper.load().trials.set_index(["family", "trial"])["value"]
+    assert after.loc[before.index].equals(before)
+
+
+def test_pressed_twice_it_stops_at_once_and_what_was_committed_can_be_loaded(kernel):
+    manager, client = kernel
+    assert run(client, TASK)[0]["status"] == "ok"
+    client.execute("sweep = go(1000)")
+    wait_for_rounds(2)
+    for _ in range(2):
+        manager.interrupt_kernel()
+        time.sleep(0.05)
+    reply = client.get_shell_msg(timeout=SECONDS)["content"]
+    said(client)
+    if reply["status"] == "error":  # else the round ended between the two
+        assert reply["ename"] == "KeyboardInterrupt"
+    reply, told = run(client, "sweep = sweeper.load()\nprint(sweep.finished, len(sweep.trials) > 0)")
+    assert (reply["status"], told.split()[:2]) == ("ok", ["False", "True"])
+    assert run(client, "assert len(go(4).trials) >= 8")[0]["status"] == "ok"
