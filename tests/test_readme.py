@@ -88,12 +88,18 @@ def test_the_readmes_commands_run_one_after_the_other(tmp_path):
     assert list(copy.glob("sweeps/text-ngram-sgd-*/journal.log"))
 
 
-def test_the_readmes_python_runs():
+@pytest.mark.slow
+def test_the_readmes_python_runs(tmp_path, monkeypatch):
+    from torch import nn
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (code,) = blocks(README, "python")
-    names = {}
+    X = np.random.default_rng(0).normal(size=(300, 4))
+    names = {"X": X, "y": X[:, 0] > 0, "Net": lambda inputs, outputs: nn.Linear(inputs, outputs)}
     exec(code, names)
-    assert names["lr"].shape == (1000,)
-    assert names["lr"].dtype == np.float64
+    assert names["sweep"].finished
+    assert (names["lr"].shape, names["lr"].dtype) == ((500,), np.float64)
 
 
 # --- what the pages name ------------------------------------------------------------------------------
