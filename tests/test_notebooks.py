@@ -2,17 +2,16 @@
 
 import re
 import time
-from importlib import import_module
 from pathlib import Path
 from queue import Empty
 
+import nbformat
 import pytest
 
 import sweeper
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.ipynb"))
-nbformat = import_module("nbformat")  # nbclient brings it
 pytestmark = pytest.mark.slow
 SECONDS = 300
 
