@@ -361,13 +361,17 @@ def test_wrong_use_is_one_line(home, sweeper):
     assert (code, err) == (2, "sweeper: --watch: does not go with --json. Leave one of them out\n")
 
 
+def _hears_ctrl_c():
+    """A script's background job does not, and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def on_a_terminal(folder, *words):
     """`python -m sweeper` with its output on a pseudo-terminal of 80 columns."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "sweeper", *words], stdout=slave, stderr=slave, stdin=slave, cwd=folder,
-        env={**os.environ, "TERM": "xterm"},
-    )  # fmt: skip
+        env={**os.environ, "TERM": "xterm"}, preexec_fn=_hears_ctrl_c)  # fmt: skip
     os.close(slave)
     return process, master
 
