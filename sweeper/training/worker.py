@@ -86,8 +86,9 @@ class Worker:
         self.alive, self.ready = True, False
         ours, theirs = socket.socketpair()
         with theirs, self._output.open("wb") as output:
+            told = (str(theirs.fileno()), str(os.getpid()), str(self._folder))
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "sweeper.training.worker", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "sweeper.training.worker", *told],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -195,7 +196,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # the parent trains with the same code first: it has said them
     torch.set_num_threads(1)
-    line = _Line(Connection(int(sys.argv[1])))
+    socket, parent, folder = sys.argv[1:]  # told at once: the parent may die before the first order
+    line = _Line(Connection(int(socket)), int(parent), Path(folder))
     logging.getLogger().addHandler(_Forwarded(line))
     trainer: Trainer | None = None
     while True:
@@ -286,10 +288,9 @@ def works(device: str) -> bool:
 class _Line:
     """The worker's end of the socket. A thread reads it; its end is the end of the process."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.folder: Path | None = None
-        self.device = "cpu"
-        self._connection, self._parent = connection, os.getppid()
+    def __init__(self, connection: Connection, parent: int, folder: Path) -> None:
+        self.folder, self.device = folder, "cpu"
+        self._connection, self._parent = connection, parent
         self._orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._lock = threading.Lock()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -317,7 +318,7 @@ class _Line:
     def _gone(self) -> None:
         """The parent closed the socket, or died: then nobody else removes the folder."""
         deadline = time.monotonic() + PERIOD_SECONDS  # its files are closed before it is gone
-        while self.folder is not None and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
             if os.getppid() != self._parent:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 break

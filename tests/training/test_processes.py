@@ -408,6 +408,30 @@ def test_no_process_outlives_a_killed_parent_and_ctrl_c_is_for_the_parent() -> N
     assert not Path(folder).exists()
 
 
+@pytest.mark.slow
+def test_a_parent_killed_while_its_processes_start_leaves_nothing(tmp_path: Path) -> None:
+    """They import torch, and know nothing yet but what their command line says."""
+    early = (
+        textwrap.dedent(PARENT)
+        .replace("for job in jobs:", "trainer._begin(2)\nif True:")
+        .replace("    trainer.start([job])", "    pass")
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-c", early], stdout=subprocess.PIPE, text=True, env=environment)
+    assert parent.stdout is not None
+    with parent:
+        try:
+            *pids, folder = parent.stdout.readline().split()
+            assert Path(folder).is_relative_to(tmp_path)
+        finally:
+            parent.kill()
+    deadline = time.monotonic() + 30
+    while any(_lives(int(pid)) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_lives(int(pid)) for pid in pids)
+    assert not Path(folder).exists()
+
+
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
