@@ -413,9 +413,11 @@ def test_a_parent_killed_while_its_processes_start_leaves_nothing(tmp_path: Path
     """They import torch, and know nothing yet but what their command line says."""
     early = (
         textwrap.dedent(PARENT)
-        .replace("for job in jobs:", "trainer._begin(2)\nif True:")
-        .replace("    trainer.start([job])", "    pass")
+        .replace("for job in jobs:\n    trainer.start([job])", "trainer._begin(2)")
+        .replace("list(trainer.advance([job.id for job in jobs]))", "import time; time.sleep(60)")
     )
+    assert "_begin" in early
+    assert "sleep" in early
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     parent = subprocess.Popen([sys.executable, "-c", early], stdout=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None
