@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweeper.training.checkpoint import job_digest, read_checkpoint, write_checkpoint
+from sweeper.training.compiling import Compiled, compiling
 from sweeper.training.device import intra_op_threads, repeatable, resolve_device
 from sweeper.training.evaluation import cast, evaluate
 from sweeper.training.norms import measured_flags
@@ -101,7 +102,8 @@ class LaneTrainer:
         self._batch_size, self._width, self._precision = batch_size, width, precision
         self._compiled, self._norms = compiled, norms
         self._programs: dict[str, Program] = {}
-        self._updates: dict[_Kind, Callable[..., Any]] = {}
+        self._updates: dict[tuple[str, Static], Callable[..., Any]] = {}  # by structure
+        self._silent: dict[str, frozenset[int]] = {}  # by structure
         self._open: dict[JobId, _Lane] = {}
 
     def start(self, jobs: Sequence[Job]) -> None:
@@ -178,8 +180,9 @@ class LaneTrainer:
         began = time.perf_counter()
         kind = self._ready(lanes[0])
         program = self._programs[kind.structure]
-        block = self._block(lanes, program)
-        after, loss_NL, norms = self._train(lanes, kind, program, block)
+        silent = self._silent_layers(lanes, kind)
+        block = self._block(lanes, len(silent) < len(lanes[0].drops))
+        after, loss_NL, norms = self._train(lanes, kind, program, silent, block)
         share = (time.perf_counter() - began) / len(lanes)
         reports = []
         for at, (lane, (rows, kept)) in enumerate(zip(lanes, after, strict=True)):
@@ -199,7 +202,7 @@ class LaneTrainer:
         return reports
 
     def _train(
-        self, lanes: list[_Lane], kind: _Kind, program: Program, block: _Block
+        self, lanes: list[_Lane], kind: _Kind, program: Program, silent: frozenset[int], block: _Block
     ) -> tuple[list[tuple[Rows, tuple[Tensor, ...]]], Floats, list[list[Tensor]] | None]:
         """Each lane's numbers at its report, the losses [N, L], what was measured of each lane. One read at the end."""
         order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
@@ -211,20 +214,22 @@ class LaneTrainer:
         for at, lane in enumerate(lanes):
             ends.setdefault(block.until_L[at] - lane.step, []).append(at)
         measured_N = self._measured(block)
-        program.clock.silent = _silent(order)
+        program.clock.silent = silent
         update = self._update(kind, program, _rule(self._optimizer, lanes[0].job))
         after: list[Any] = [None] * len(lanes)
         losses: list[Tensor] = []
         norms: list[Tensor] = []
-        for n, index_LB in enumerate(block.index_NLB.unbind()):
+        for n, (index_LB, measured) in enumerate(zip(block.index_NLB.unbind(), measured_N.tolist(), strict=True)):
             inputs_LB, target_LB = self._fetch(kind, index_LB)
-            loss_LB, moving, measured = update(
+            before_LP = weight_LP.clone() if measured else None
+            loss_LB, moving, gradient_L = update(
                 weight_LP, kept, moving, fixed, inputs_LB, target_LB, block.counts_N[n], block.coefficients_NC[n],
-                bool(measured_N[n]),
+                measured or (self._compiled and self._norms),
             )  # fmt: skip
             losses.append(loss_LB)
-            if measured is not None:
-                norms.append(measured)
+            if before_LP is not None:
+                weight_L = program.weight_norm(before_LP, fixed)
+                norms.append(torch.stack([gradient_L, weight_L, _norm(weight_LP - before_LP)]))
             for at in ends.get(n + 1, ()):
                 moved = {name: value[at].clone() for name, value in moving.items()}
                 rows = Rows(weight_LP[at].clone(), moved, _rows(lanes[at]).fixed)
@@ -233,26 +238,27 @@ class LaneTrainer:
         return after, loss_NL, self._norms_of(lanes, block, measured_N, norms)
 
     def _update(self, kind: _Kind, program: Program, rule: Rule) -> Callable[..., Any]:
-        """One update of a whole stack, in place on the weights and on what the optimizer keeps."""
-        if kind not in self._updates:
+        """One update of a whole stack, in place on the weights and on what the optimizer keeps.
+
+        Compiled, it gives the norm of the gradient always: two graphs might round otherwise, and which of them a lane
+        goes through would depend on what its neighbours measure.
+        """
+        key = (kind.structure, kind.optimizer)
+        if key not in self._updates:
             update_rule = rule.update
 
             def update(
                 weight_LP: Tensor, kept: list[Tensor], moving: Tensors, fixed: Tensors, inputs_LB: Any,
-                target_LB: Tensor, counts: Tensors, coefficients_C: Sequence[Tensor], measured: bool,
+                target_LB: Tensor, counts: Tensors, coefficients_C: Sequence[Tensor], with_norm: bool,
             ) -> tuple[Tensor, Tensors, Tensor | None]:  # fmt: skip
                 loss_LB, gradient_LP, moving = program.gradients(weight_LP, moving, fixed, inputs_LB, target_LB, counts)
                 with torch.no_grad():
-                    if not measured:
-                        update_rule(weight_LP, gradient_LP, kept, coefficients_C)
-                        return loss_LB, moving, None
-                    before_LP, gradient_L = weight_LP.clone(), _norm(gradient_LP)
+                    gradient_L = _norm(gradient_LP) if with_norm else None
                     update_rule(weight_LP, gradient_LP, kept, coefficients_C)
-                    weight_L = program.weight_norm(before_LP, fixed)
-                    return loss_LB, moving, torch.stack([gradient_L, weight_L, _norm(weight_LP - before_LP)])
+                return loss_LB, moving, gradient_L
 
-            self._updates[kind] = _compiled(update) if self._compiled else update
-        return self._updates[kind]
+            self._updates[key] = Compiled(update) if self._compiled else update
+        return self._updates[key]
 
     def _fetch(self, kind: _Kind, index_LB: Tensor) -> tuple[Any, Tensor]:
         """Inputs and targets [L, B, ...] of one update."""
@@ -262,7 +268,8 @@ class LaneTrainer:
 
     # --- the tables of a turn -----------------------------------------------------------------------
 
-    def _block(self, lanes: list[_Lane], program: Program) -> _Block:
+    def _block(self, lanes: list[_Lane], drops: bool) -> _Block:
+        """drops: whether any of their dropout layers does."""
         order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
         until_L = [next_report(lane.job, lane.step) for lane in lanes]
         count = max(until - lane.step for until, lane in zip(until_L, lanes, strict=True))
@@ -273,7 +280,7 @@ class LaneTrainer:
             until_L,
             _batches(seed_L, step_L, count, self._batch_size, size, self._device),
             self._coefficients(order, count),
-            self._counts(order, seed_L, step_L, count),
+            self._counts(order, seed_L, step_L, count) if drops else [{}] * count,
             [
                 measured_flags(lane.job.steps, lane.job.report_steps, lane.step, until)
                 for lane, until in zip(lanes, until_L, strict=True)
@@ -303,9 +310,7 @@ class LaneTrainer:
     def _counts(
         self, order: list[_Lane], seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int
     ) -> list[Tensors]:
-        """By update what the dropout layers count by; empty where nothing is dropped."""
-        if not any(any(lane.drops) for lane in order):
-            return [{}] * count
+        """By update what the dropout layers count by."""
         key_NL = key_of(seed_L, DROPOUT, step_L + np.arange(count)[:, None])
         keys = torch.from_numpy(key_NL).to(self._device).unsqueeze(2)
         p_LK = np.array([lane.drops for lane in order])
@@ -313,6 +318,15 @@ class LaneTrainer:
         scale_LK = np.divide(1.0, 1 - p_LK, where=p_LK < 1, out=np.zeros_like(p_LK))
         scale = torch.from_numpy(scale_LK).to(DTYPES[self._precision]).to(self._device)
         return [{"key": key, "threshold": threshold, "scale": scale} for key in keys.unbind()]
+
+    def _silent_layers(self, lanes: list[_Lane], kind: _Kind) -> frozenset[int]:
+        """The dropout layers at which no lane drops anything; compiled, none did before, lest it compile again."""
+        by_layer = enumerate(zip(*(lane.drops for lane in lanes), strict=True))
+        silent = frozenset(k for k, p_L in by_layer if not any(p_L))
+        if self._compiled:
+            silent &= self._silent.setdefault(kind.structure, silent)
+            self._silent[kind.structure] = silent
+        return silent
 
     def _measured(self, block: _Block) -> NDArray[np.bool_]:
         """Whether an update is measured: where it is one that any lane measures."""
@@ -363,7 +377,8 @@ class LaneTrainer:
     def _alone(self, lane: _Lane) -> Iterator[None]:
         """One thread, repeatable algorithms, and generators of its own, though the probe saw nothing draw from them."""
         seeded = generators_seeded(key_of(lane.job.seed, EVALUATION, lane.step), self._device)
-        with intra_op_threads(1), repeatable(self._device), seeded, quiet_vmap():
+        compiled = compiling() if self._compiled else contextlib.nullcontext()
+        with intra_op_threads(1), repeatable(self._device), seeded, quiet_vmap(), compiled:
             yield
 
     def _failed(self, lane: _Lane, error: Exception) -> Report:
@@ -423,11 +438,6 @@ def _rows(lane: _Lane) -> Rows:
     return lane.rows
 
 
-def _silent(order: list[_Lane]) -> frozenset[int]:
-    """The dropout layers at which no lane drops anything."""
-    return frozenset(k for k, p_L in enumerate(zip(*(lane.drops for lane in order), strict=True)) if not any(p_L))
-
-
 def _batches(
     seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int, batch_size: int, size: int, device: torch.device
 ) -> Tensor:
@@ -454,12 +464,6 @@ def _norm(values_LP: Tensor) -> Tensor:
     """[L]: the L2 norm of each row."""
     norm_L: Tensor = torch.linalg.vector_norm(values_LP, dim=1)
     return norm_L
-
-
-def _compiled(update: Callable[..., Any]) -> Callable[..., Any]:
-    """The update compiled whole, backward pass and optimizer too."""
-    torch._dynamo.config.trace_autograd_ops = True
-    return torch.compile(update, fullgraph=True)
 
 
 def _key(job: Job) -> tuple[str, int, int]:

@@ -109,11 +109,17 @@ def kept(key: Any, threshold: Any, rows: int, elements: int, device: torch.devic
     return keep
 
 
-@functools.lru_cache(maxsize=64)
 def _hashed(count: int, device: torch.device) -> Tensor:
     """Hashes of 1 .. count, int64: the part of a mask that is the same in every update, and small."""
+    return _hashes(count, device) if torch.compiler.is_compiling() else _known_hashes(count, device)
+
+
+def _hashes(count: int, device: torch.device) -> Tensor:
     word: Tensor = mix(torch.arange(1, count + 1, device=device))
     return word
+
+
+_known_hashes = functools.lru_cache(maxsize=64)(_hashes)
 
 
 class Counts(Protocol):
