@@ -17,6 +17,7 @@ NEEDS = {  # what a choice cannot do without
     ("data", "text_sequence"): ["model=transformer", "model.width=8", "data.valid_size=64"],
     ("model", "transformer"): ["data=text_sequence", "data.valid_size=64"],
     ("data", "digits"): ["model=mlp"],
+    ("pruner", "threshold"): ["pruner.upper=100"],
     ("tracking", "mlflow"): ["tracking.flush_seconds=0"],
 }
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, WilcoxonPruner
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    NopPruner,
+    PatientPruner,
+    ThresholdPruner,
+    WilcoxonPruner,
+)
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
@@ -25,6 +32,20 @@ def pruner(node: Mapping[str, Any] | None, reports: int) -> BasePruner:
         if issubclass(kind, WilcoxonPruner):
             raise InputError(
                 key, kind.__name__, "compares instances of a problem, and reports are none", "Choose another pruner"
+            )
+        if issubclass(kind, ThresholdPruner) and options.get("lower") is options.get("upper") is None:
+            raise InputError(
+                key,
+                kind.__name__,
+                "has no bound",
+                f"Give one of the metric's values: {key}.upper=3, or {key}.lower=0.5",
+            )
+        if issubclass(kind, PatientPruner) and options.get("wrapped_pruner") is None:
+            raise InputError(
+                f"{key}.wrapped_pruner",
+                None,
+                "missing, and patience alone would stop good trials too, whose schedule is then another one",
+                "Give the pruner whose decisions it delays, as conf/pruner/patient.yaml does",
             )
         if issubclass(kind, HyperbandPruner) and options.get("max_resource", "auto") == "auto":
             return {**options, "max_resource": reports}

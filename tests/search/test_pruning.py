@@ -42,7 +42,8 @@ def stopped_at(made, values, others=()):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
 def test_every_configured_pruner_can_be_made_and_prunes_nothing_at_the_first_report(name):
-    made = pruner(yaml.safe_load((CONF / f"{name}.yaml").read_text()), 20)
+    bounds = {"upper": 9.5} if name == "threshold" else {}
+    made = pruner({**yaml.safe_load((CONF / f"{name}.yaml").read_text()), **bounds}, 20)
     assert stopped_at(made, [9.0], [[1.0] * 20] * 9) is None
 
 
@@ -99,6 +100,27 @@ def test_a_pruner_within_a_pruner():
     assert stopped_at(made, [2.0, 3.0, 4.0, 5.0]) == 3
 
 
+@pytest.mark.parametrize(("percentile", "expected"), [(25.0, 1), (75.0, None)])
+def test_the_percentile_keeps_the_best_share(percentile, expected):
+    others = [[value] * 4 for value in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    made = pruner(named("PercentilePruner", percentile=percentile, n_startup_trials=2), 4)
+    assert stopped_at(made, [0.4] * 4, others) == expected
+
+
+def test_patience_waits_for_a_trial_that_improves():
+    others = [[1.0, 0.8, 0.6, 0.5, 0.4, 0.3]] * 3
+    configured = yaml.safe_load((CONF / "patient.yaml").read_text())
+    configured["wrapped_pruner"] |= {"n_startup_trials": 2, "n_warmup_steps": 0}
+    assert stopped_at(pruner(configured, 6), [2.0, 1.9, 1.8, 1.7, 1.6, 1.5], others) is None
+    assert stopped_at(pruner(configured, 6), [2.0, 2.1, 2.2, 2.3, 2.4, 2.5], others) == 4
+    assert stopped_at(pruner(configured["wrapped_pruner"], 6), [2.0, 1.9, 1.8, 1.7, 1.6, 1.5], others) == 1
+
+
+@pytest.mark.parametrize(("bounds", "expected"), [({"upper": 2.0}, 3), ({"lower": 1.5}, 2), ({"upper": 9}, None)])
+def test_a_threshold_stops_beyond_its_bounds(bounds, expected):
+    assert stopped_at(pruner(named("ThresholdPruner", **bounds), 4), [1.9, 1.4, 2.1, 1.9]) == expected
+
+
 @pytest.mark.parametrize(
     ("node", "said"),
     [
@@ -107,6 +129,10 @@ def test_a_pruner_within_a_pruner():
         (named("MedianPruner", n_warmup=4), r"pruner\.n_warmup=4: no such option of MedianPruner"),
         (named("MedianPruner", n_startup_trials=-1), r"pruner=MedianPruner: Number of startup trials cannot be neg"),
         (named("WilcoxonPruner"), r"pruner=WilcoxonPruner: compares instances"),
+        (named("ThresholdPruner"), r"pruner=ThresholdPruner: has no bound\. Give .*pruner\.upper=3"),
+        (named("ThresholdPruner", upper=1.0, lower=2.0), r"pruner=ThresholdPruner: lower should be smaller"),
+        (named("PatientPruner", patience=1), r"pruner\.wrapped_pruner: missing, and patience alone would stop good"),
+        (named("PatientPruner", wrapped_pruner=None, patience=1), r"pruner\.wrapped_pruner: missing"),
         (named("PatientPruner", wrapped_pruner=named("Nop"), patience=1), r"pruner\.wrapped_pruner\._target_=.*Nop"),
         (named("PatientPruner", wrapped_pruner=named("WilcoxonPruner"), patience=1), r"pruner\.wrapped_pruner=Wilcox"),
     ],

@@ -1,12 +1,14 @@
 """Samplers from the configuration: seeds, grids, and every way of naming one wrongly."""
 
 import importlib.util
+import itertools
 from pathlib import Path
 
 import optuna
 import pytest
 import yaml
 from optuna import samplers
+from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSamplerTestCase
 
 from sweeper.search.sampling import LARGEST_GRID, Sampling
 from sweeper.search.space import axes
@@ -151,3 +153,29 @@ def test_cma_es_without_its_package_is_said_before_anything_is_trained(monkeypat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install cmaes"):
         sampling("CmaEsSampler").check()
+
+
+# --- Optuna's own contract, of the samplers as configured and as we make them ------------------------
+
+
+def as_configured(name, **changed):
+    """Makes the sampler of one ask after another."""
+    node = yaml.safe_load((CONF / f"{name}.yaml").read_text())["sampler"]
+    made = Sampling({**node, **changed}, axes(LOOSE, dict.fromkeys(LOOSE, "x")), 0, "cosine")
+    turns = itertools.count()
+    return lambda: made.for_ask(next(turns))
+
+
+@pytest.mark.slow
+class TestTpe(BasicSamplerTestCase, RelativeSamplerTestCase):
+    @pytest.fixture
+    def sampler(self):
+        return as_configured("tpe", n_startup_trials=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["random", "qmc", "cmaes"])
+class TestOthers(BasicSamplerTestCase):
+    @pytest.fixture
+    def sampler(self, name):
+        return as_configured(name)
