@@ -34,8 +34,8 @@ from sweeper.training.device import (
     threads_for,
 )
 from sweeper.training.evaluation import dtype_of, evaluate, forward
-from sweeper.training.norms import after_update, before_update, measured_flags, norm_traces
-from sweeper.training.optim import check_names, check_optimizer, make_optimizer, options_of, set_numbers, takes_momentum
+from sweeper.training.norms import after_update, before_update, measured_flags
+from sweeper.training.optim import check_optimizer, make_optimizer, options_of, set_numbers
 from sweeper.training.randomness import (
     EVALUATION,
     TURN,
@@ -45,6 +45,7 @@ from sweeper.training.randomness import (
     generators_seeded,
     key_of,
 )
+from sweeper.training.reports import check_job, failed, next_report, trained
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
 _log = logging.getLogger(__name__)
@@ -171,20 +172,17 @@ class SequentialTrainer:
         return replace(report, seconds=time.perf_counter() - began)
 
     def _next_report(self, run: _Open) -> Report:
-        job, first = run.job, run.step
-        until = next(step for step in job.report_steps if step > first)
-        model = self._ready(run)
+        first, model = run.step, self._ready(run)
         with intra_op_threads(threads_for(self._threads)):
-            self._train(run, model, until)
-            loss_S = _read(run.losses)
-            bad = first_bad(loss_S, self._task.loss_bound)
-            if bad is not None:
-                reason = _diverged("train/loss", loss_S[bad], self._task.loss_bound, first + bad + 1)
-                report = Report(
-                    job.id, first + bad + 1, self._traces(run, first, loss_S[: bad + 1]), {}, 0.0, "diverged", reason
-                )
-            else:
-                report = self._evaluated(run, model, self._traces(run, first, loss_S))
+            self._train(run, model, next_report(run.job, first))
+            report = trained(
+                run.job,
+                first,
+                _read(run.losses),
+                self._norms_of(run),
+                self._task.loss_bound,
+                lambda part: self._metrics(run, model, part),
+            )
         if is_crowded(self._device):
             model.waiting = Waiting(model.module, model.optimizer)
         return report
@@ -228,40 +226,15 @@ class SequentialTrainer:
             run.losses.append(loss_B.detach())
             run.step += 1
 
-    def _evaluated(self, run: _Open, model: _Model, traces: dict[str, Floats]) -> Report:
-        """The report at run.step, with the metrics of the parts that the job does not train on."""
-        job, bound = run.job, self._task.loss_bound
-        metrics: dict[str, float] = {}
-        for part in job.parts[1:]:
-            metrics |= self._metrics(run, model, part)
-        state: State = "complete" if run.step == job.steps else "running"
-        reason = ""
-        for name in (f"{part}/loss" for part in job.parts[1:]):
-            if first_bad(np.array([metrics[name]]), bound) is not None:
-                state, reason = "diverged", _diverged(name, metrics[name], bound, run.step)
-                break
-        return Report(job.id, run.step, traces, metrics, 0.0, state, reason)
-
-    def _traces(self, run: _Open, first: int, loss_S: Floats) -> dict[str, Floats]:
-        """Traces of the updates from `first` on, as far as there are losses; LR and momentum as used."""
-        job, until = run.job, first + len(loss_S)
-        traces = {"train/loss": loss_S.copy(), "lr/group0": job.lr_S[first:until].copy()}
-        if job.momentum_S is not None:
-            traces["momentum/group0"] = job.momentum_S[first:until].copy()
-        if self._norms:
-            traces |= norm_traces(measured_flags(job.steps, job.report_steps, first, until), run.norms)
-        return traces
-
     def _failed(self, run: _Open, first: int, error: Exception) -> Report:
         """The report of a job that raised, with the traces of its updates, where the device still gives them."""
-        lines = str(error).strip().splitlines()
-        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         try:
-            loss_S = _read(run.losses) if run.losses else np.zeros(0)
-            traces = self._traces(run, first, loss_S)
+            return failed(run.job, first, _read(run.losses), self._norms_of(run), error)
         except Exception:  # the device itself failed
-            loss_S, traces = np.zeros(0), self._traces(run, first, np.zeros(0))
-        return Report(run.job.id, first + len(loss_S), traces, {}, 0.0, "failed", reason)
+            return failed(run.job, first, np.zeros(0), [] if self._norms else None, error)
+
+    def _norms_of(self, run: _Open) -> list[Tensor] | None:
+        return run.norms if self._norms else None
 
     def _metrics(self, run: _Open, model: _Model, part: str) -> dict[str, float]:
         with generators_seeded(key_of(run.job.seed, EVALUATION, run.step), self._device):
@@ -333,29 +306,7 @@ class SequentialTrainer:
     def _check(self, job: Job) -> None:
         if job.id in self._open:
             raise RuntimeError(f"{job.id} is open already")
-        for key, value in job.hparams.items():
-            if not key.startswith(("optimizer.", "model.")):
-                raise InputError(key, value, "no such number of a trial", "Use optimizer.<option> or model.<argument>.")
-        check_names(self._optimizer, job.hparams)
-        if job.momentum_S is not None and not takes_momentum(self._optimizer):
-            target = self._optimizer["_target_"]
-            raise InputError(
-                "optimizer._target_",
-                target,
-                f"{job.family} moves the momentum, which it has not",
-                "Use torch.optim.SGD.",
-            )
-        if job.controller is not None:
-            raise InputError("schedule", job.family, "this trainer runs closed forms alone", "Choose another family.")
-        for part in job.parts:
-            if self._task.size(part, job.partition) < 1:
-                raise InputError("data", part, f"split {job.partition} has no examples of it", "Give it some.")
-
-
-def first_bad(loss_S: Floats, bound: float) -> int | None:
-    """Index of the first loss that is not finite or beyond the bound."""
-    bad_S = ~(np.isfinite(loss_S) & (loss_S <= bound))
-    return int(bad_S.argmax()) if bad_S.any() else None
+        check_job(job, self._task, self._optimizer)
 
 
 def _key(job: Job) -> tuple[str, int, int]:
@@ -364,13 +315,10 @@ def _key(job: Job) -> tuple[str, int, int]:
 
 def _read(losses: Sequence[Tensor]) -> Floats:
     """Mean losses of updates from those of their examples: the one read of the device between two reports."""
+    if not losses:
+        return np.zeros(0)
     loss_S: Floats = torch.stack(list(losses)).cpu().double().mean(1).numpy()
     return loss_S
-
-
-def _diverged(name: str, value: float, bound: float, step: int) -> str:
-    beyond = f", beyond the task's bound of {bound:.4g}" if np.isfinite(value) else ""
-    return f"{name} of update {step} is {value:.4g}{beyond}"
 
 
 def _check_numbers(batch_size: object, precision: str, threads: object) -> None:

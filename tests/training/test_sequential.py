@@ -12,7 +12,8 @@ from torch import nn
 
 from sweeper.training.optim import make_optimizer
 from sweeper.training.randomness import batches
-from sweeper.training.sequential import SequentialTrainer, first_bad
+from sweeper.training.reports import first_bad
+from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import InputError, Job, JobId, Report
 
 STEPS, BATCH = 60, 8
