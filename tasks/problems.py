@@ -44,6 +44,11 @@ class Data(Protocol):
             def fetch(self, part, partition, index_B):
                 x, y = self.parts[part]
                 return x[index_B], y[index_B]
+
+    Two more members are optional, each None or absent where it is not needed. augment(inputs_LB, target_LB, draw) ->
+    (inputs_LB, target_LB) changes the training batches [L, B, ...] of L models at random, draw(number, count) being
+    float32 [L, B, count], uniform in [0, 1), one `number` for each use. stream(part, partition, index_SB) -> iterator
+    of batches, the examples index_SB[0] (int64, on the host), index_SB[1], ...: for data that stay on the host.
     """
 
     inputs: int
@@ -78,7 +83,13 @@ class Problem(NamedTuple):
 
 
 def cross_entropy(output_B: Tensor, target_B: Tensor) -> Tensor:
-    """Nats, [B]; classes in the last dimension of output_B [B, ..., C], the mean over all positions of target_B."""
+    """Nats, [B]; classes in the last dimension of output_B [B, ..., C], the mean over all positions of target_B.
+
+    target_B: int64 [B, ...], or probabilities [B, ..., C].
+    """
+    if target_B.is_floating_point() and output_B.shape == target_B.shape:
+        soft = functional.cross_entropy(output_B.flatten(0, -2), target_B.flatten(0, -2), reduction="none")
+        return soft.view(len(target_B), -1).mean(1)
     if output_B.shape[:-1] != target_B.shape:
         raise ValueError(
             f"outputs {list(output_B.shape)} for targets {list(target_B.shape)}: each target needs one output a class"
@@ -180,6 +191,16 @@ class Supervised:
 
     def forward(self, model: nn.Module, inputs_B: Any) -> Any:
         return model(inputs_B)
+
+    @property
+    def augment(self) -> Any:
+        """What training alone does to a batch, where the data have such a thing; see Data."""
+        return getattr(self.data, "augment", None)
+
+    @property
+    def stream(self) -> Any:
+        """Batches from the host, where the data lie there; see Data."""
+        return getattr(self.data, "stream", None)
 
     def loss(self, output_B: Any, target_B: Tensor) -> Tensor:
         return self.problem.loss(output_B, target_B)

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sweeper.training.batch import augment_keys, augmented, reshaped
 from sweeper.training.checkpoint import job_digest, read_checkpoint, write_checkpoint
 from sweeper.training.compiling import Compiled, compiling
 from sweeper.training.device import intra_op_threads, repeatable, resolve_device
@@ -72,6 +73,7 @@ class _Block(NamedTuple):
     index_NLB: Tensor
     coefficients_NC: list[tuple[Tensor, ...]]
     counts_N: list[Tensors]
+    augment_N: Sequence[Tensor | None]
     flags_L: list[NDArray[np.bool_]]  # which of a lane's updates are measured
 
 
@@ -220,7 +222,7 @@ class LaneTrainer:
         losses: list[Tensor] = []
         norms: list[Tensor] = []
         for n, (index_LB, measured) in enumerate(zip(block.index_NLB.unbind(), measured_N.tolist(), strict=True)):
-            inputs_LB, target_LB = self._fetch(kind, index_LB)
+            inputs_LB, target_LB = self._fetch(kind, index_LB, block.augment_N[n])
             before_LP = weight_LP.clone() if measured else None
             loss_LB, moving, gradient_L = update(
                 weight_LP, kept, moving, fixed, inputs_LB, target_LB, block.counts_N[n], block.coefficients_NC[n],
@@ -260,11 +262,12 @@ class LaneTrainer:
             self._updates[key] = Compiled(update) if self._compiled else update
         return self._updates[key]
 
-    def _fetch(self, kind: _Kind, index_LB: Tensor) -> tuple[Any, Tensor]:
+    def _fetch(self, kind: _Kind, index_LB: Tensor, key_L: Tensor | None) -> tuple[Any, Tensor]:
         """Inputs and targets [L, B, ...] of one update."""
-        inputs, target = self._task.fetch(kind.part, kind.partition, index_LB.flatten())
-        dtype, shape = DTYPES[self._precision], index_LB.shape
-        return _unflatten(cast(inputs, dtype), shape), _unflatten(cast(target, dtype), shape)
+        fetched = self._task.fetch(kind.part, kind.partition, index_LB.flatten())
+        batch = augmented(self._task, reshaped(fetched, 1, index_LB.shape), key_L)
+        inputs_LB, target_LB = cast(batch, DTYPES[self._precision])
+        return inputs_LB, target_LB
 
     # --- the tables of a turn -----------------------------------------------------------------------
 
@@ -281,6 +284,7 @@ class LaneTrainer:
             _batches(seed_L, step_L, count, self._batch_size, size, self._device),
             self._coefficients(order, count),
             self._counts(order, seed_L, step_L, count) if drops else [{}] * count,
+            augment_keys(self._task, seed_L, step_L, count, self._device),
             [
                 measured_flags(lane.job.steps, lane.job.report_steps, lane.step, until)
                 for lane, until in zip(lanes, until_L, strict=True)
@@ -446,18 +450,6 @@ def _batches(
     index_LB = example_index(seed_L[:, None], place_LB, size)
     index_NLB = index_LB.reshape(len(seed_L), count, batch_size).transpose(1, 0, 2)
     return torch.from_numpy(np.ascontiguousarray(index_NLB)).to(device, non_blocking=True)
-
-
-def _unflatten(value: Any, shape: torch.Size) -> Any:
-    """[L * B, ...] as [L, B, ...], in a tensor, tuple, list or mapping."""
-    if isinstance(value, Tensor):
-        return value.view(*shape, *value.shape[1:])
-    if isinstance(value, tuple | list):
-        items = [_unflatten(item, shape) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if isinstance(value, dict):
-        return {key: _unflatten(item, shape) for key, item in value.items()}
-    return value
 
 
 def _norm(values_LP: Tensor) -> Tensor:

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sweeper.training.batch import streams, training_batches
 from sweeper.training.device import resolve_device
-from sweeper.training.evaluation import forward
+from sweeper.training.evaluation import cast
 from sweeper.training.lanes import LaneTrainer
 from sweeper.training.optim import options_of
 from sweeper.training.program import Form, Mode, built, dropouts
@@ -86,6 +87,8 @@ def _form(task: Task, optimizer: Mapping[str, Any], example: Job, batch_size: in
     reason = why_not(optimizer, example.hparams, example.momentum_S)
     if reason is not None:
         raise _UnfitError(reason.rstrip("."))
+    if streams(task):
+        raise _UnfitError("the data stay on the host and stream to one model, batch by batch (data.stream)")
     if resolve_device(device).type == "mps":
         raise _UnfitError("mps has no float64, in which stacked trials are compared")
     forms = _forms(task, example, batch_size, resolve_device(device))
@@ -129,12 +132,15 @@ def _forms(task: Task, example: Job, batch_size: int, device: torch.device) -> l
     task, numbers = task.to(device), options_of(example.hparams, "model")
     model, other = (built(task, seed, numbers, torch.float64, device) for seed in (example.seed, example.seed + 1))
     _check_alike(model, other)
-    index_B = torch.arange(min(batch_size, task.size(example.parts[0], example.partition)), device=device)
+    part, partition = example.parts[0], example.partition
+    index_B = np.arange(min(batch_size, task.size(part, partition)))
 
     def train() -> None:
         """One forward and backward pass, as all the updates of a training."""
-        output_B, target_B = forward(task, model, torch.float64, example.parts[0], example.partition, index_B)
-        task.loss(output_B, target_B).sum().backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
+        (batch,) = training_batches(task, part, partition, index_B[None], example.seed, 0, device)
+        inputs_B, target_B = cast(batch, torch.float64)
+        loss_B = task.loss(task.forward(model, inputs_B), target_B)
+        loss_B.sum().backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
 
     moving = _moving(model, train, device)
     trained = tuple(name for name, parameter in model.named_parameters() if parameter.grad is not None)

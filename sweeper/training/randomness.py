@@ -25,7 +25,7 @@ Words = TypeVar("Words", int, NDArray[np.int64], Tensor)
 MASK = 0xFFFF_FFFF
 GOLDEN = 0x9E37_79B9  # 2^32 / golden ratio: consecutive multiples lie far apart
 SMALL = 256  # examples; rings of fewer than 16 need more turns before every order is equally likely (measured)
-ORDER, DROPOUT, TURN, EVALUATION, PROBE = range(5)  # what a key is for, its second word
+ORDER, DROPOUT, TURN, EVALUATION, PROBE, AUGMENT = range(6)  # what a key is for, its second word
 
 
 def mix(word: Words) -> Words:
@@ -272,6 +272,27 @@ def count_dropout(model: nn.Module, clock: Counts) -> nn.Module:
             if id(child) in counted:
                 setattr(parent, name, counted[id(child)])
     return counted.get(id(model), model)
+
+
+# --- augmentation -----------------------------------------------------------------------------------
+
+
+class Draws:
+    """Uniform numbers for the batches of one update, each a hash of (seed, update, number, example, element).
+
+    key_L: int64 [L], key_of(seed, AUGMENT, update) of each lane; an example is its place in its batch.
+    """
+
+    def __init__(self, key_L: Tensor, batch_size: int) -> None:
+        self._key_L, self._batch_size = key_L, batch_size
+
+    def __call__(self, number: int, count: int) -> Tensor:
+        """float32 [L, B, count] in [0, 1): multiples of 2^-24, which every device holds exactly."""
+        key_L = absorbed(self._key_L, number)
+        device = key_L.device
+        key_LB = mix(key_L[:, None] ^ _hashed(self._batch_size, device))
+        word: Tensor = mix(key_LB[:, :, None] + _hashed(count, device) & MASK)
+        return (word >> 8).float() * 2**-24
 
 
 # --- everything else that draws ---------------------------------------------------------------------

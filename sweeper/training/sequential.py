@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sweeper.training.batch import training_batches
 from sweeper.training.checkpoint import job_digest, read_checkpoint, write_checkpoint
 from sweeper.training.device import (
     Threads,
@@ -33,7 +34,7 @@ from sweeper.training.device import (
     resolve_device,
     threads_for,
 )
-from sweeper.training.evaluation import dtype_of, evaluate, forward
+from sweeper.training.evaluation import cast, dtype_of, evaluate
 from sweeper.training.norms import after_update, before_update, measured_flags
 from sweeper.training.optim import check_optimizer, make_optimizer, options_of, set_numbers
 from sweeper.training.randomness import (
@@ -201,8 +202,8 @@ class SequentialTrainer:
         measured_S = measured_flags(job.steps, job.report_steps, first, until) & self._norms
         module, optimizer, clock, parameters = model.module, model.optimizer, model.clock, model.parameters
         weights = [parameter for parameter in parameters if parameter.is_floating_point()]
-        for index_B, lr, momentum, measured in zip(
-            torch.from_numpy(index_SB).to(self._device, non_blocking=True).unbind(),
+        for (inputs_B, target_B), lr, momentum, measured in zip(
+            training_batches(task, part, job.partition, index_SB, job.seed, first, self._device),
             lr_S,
             momentum_S,
             measured_S.tolist(),
@@ -210,8 +211,8 @@ class SequentialTrainer:
         ):
             set_numbers(optimizer, lr, momentum)
             clock.step, clock.backward = run.step, False
-            output_B, target_B = forward(task, module, model.dtype, part, job.partition, index_B)
-            loss_B = task.loss(output_B, target_B)
+            output_B = task.forward(module, cast(inputs_B, model.dtype))
+            loss_B = task.loss(output_B, cast(target_B, model.dtype))
             clock.backward = True
             for parameter in parameters:  # as optimizer.zero_grad(set_to_none=True), without its profiling
                 parameter.grad = None

@@ -1,0 +1,76 @@
+"""What updates train on: their examples fetched, or streamed from the host, and augmented where the task does so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sweeper.training.randomness import AUGMENT, Draws, key_of
+from sweeper.types import Task
+
+
+def streams(task: Task) -> bool:
+    """Whether its data stay on the host, from which batches come one after the other."""
+    return getattr(task, "stream", None) is not None
+
+
+def training_batches(
+    task: Task, part: str, partition: int, index_SB: NDArray[np.int64], seed: int, first: int, device: torch.device
+) -> Iterator[tuple[Any, Tensor]]:
+    """Inputs and targets [B, ...] of one model's updates first, first + 1, ..., which train on index_SB."""
+    fetched = fetched_batches(task, part, partition, index_SB, device)
+    if getattr(task, "augment", None) is None:
+        yield from fetched
+        return
+    lane = (1, index_SB.shape[1])
+    seed_L, step_L = np.array([seed]), np.array([first])
+    for batch, key_L in zip(fetched, augment_keys(task, seed_L, step_L, len(index_SB), device), strict=True):
+        inputs_LB, target_LB = augmented(task, reshaped(batch, 1, lane), key_L)
+        yield reshaped(inputs_LB, 2, lane[1:]), reshaped(target_LB, 2, lane[1:])
+
+
+def fetched_batches(
+    task: Task, part: str, partition: int, index_SB: NDArray[np.int64], device: torch.device
+) -> Iterator[tuple[Any, Tensor]]:
+    """Inputs and targets [B, ...] of the examples index_SB[0], index_SB[1], ..., as they are."""
+    if streams(task):
+        return task.stream(part, partition, index_SB)  # type: ignore[attr-defined, no-any-return] # optional
+    on_device = torch.from_numpy(index_SB).to(device, non_blocking=True)
+    return (task.fetch(part, partition, index_B) for index_B in on_device.unbind())
+
+
+def augment_keys(
+    task: Task, seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int, device: torch.device
+) -> Sequence[Tensor | None]:
+    """Of `count` updates from step_L on, what the lanes' augmentation counts by, [L]; None where there is none."""
+    if getattr(task, "augment", None) is None:
+        return [None] * count
+    key_NL = key_of(seed_L, AUGMENT, step_L + np.arange(count)[:, None])
+    return torch.from_numpy(key_NL).to(device, non_blocking=True).unbind()
+
+
+def augmented(task: Task, batch_LB: tuple[Any, Tensor], key_L: Tensor | None) -> tuple[Any, Tensor]:
+    """Inputs and targets [L, B, ...] as the task changes them for training; each lane by its own key."""
+    if key_L is None:
+        return batch_LB
+    inputs_LB, target_LB = batch_LB
+    draw = Draws(key_L, target_LB.shape[1])
+    changed: tuple[Any, Tensor] = task.augment(inputs_LB, target_LB, draw)  # type: ignore[attr-defined] # optional
+    return changed
+
+
+def reshaped(value: Any, leading: int, shape: Sequence[int]) -> Any:
+    """The first `leading` dimensions as `shape`, in a tensor, tuple, list or mapping."""
+    if isinstance(value, Tensor):
+        return value.reshape(*shape, *value.shape[leading:])
+    if isinstance(value, tuple | list):
+        items = [reshaped(item, leading, shape) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, dict):
+        return {key: reshaped(item, leading, shape) for key, item in value.items()}
+    return value

@@ -1,0 +1,158 @@
+"""CIFAR-10: 60,000 images of 32 x 32 pixels in three colours, ten classes (Krizhevsky 2009), from its own files."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .files import damaged, missing, root_of
+from .images import Images, Labelled, checked
+
+SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+CLASSES, SHAPE, PIXELS = 10, (3, 32, 32), 3072
+
+
+class _Format(NamedTuple):
+    """One of the published versions: its archive, the folder in it, the files that are read."""
+
+    archive: str
+    folder: str
+    trained: tuple[str, ...]
+    tested: str
+    read: Callable[[str, bytes], Labelled]
+
+
+def cifar10(path: str | Path | None = None, **options: Any) -> Images:
+    """The images of the Python or of the binary version, out of its folder or its .tar.gz, or a folder that has these.
+
+    options: those of Images. Raises ValueError for files that are missing or damaged. The Python version is read
+    without running what a pickle might bring with it.
+    """
+    root = root_of(path, "CIFAR-10's files", SOURCE)
+    version, contents = _contents(root)
+    each = {name: version.read(f"{root}/{name}", content) for name, content in contents.items()}
+    counts = {name: len(each[name].label) for name in version.trained}
+    name = min(counts, key=lambda name: counts[name])
+    if counts[name] < max(counts.values()):
+        problem = f"it has {counts[name]} images, and others have {max(counts.values())}"
+        raise damaged(f"{root}/{name}", problem, SOURCE)
+    trained = Labelled(*map(np.concatenate, zip(*(each[name] for name in version.trained), strict=True)))
+    return Images(trained, each[version.tested], classes=CLASSES, **options)
+
+
+# --- where the files are ----------------------------------------------------------------------------
+
+
+def _contents(root: Path) -> tuple[_Format, dict[str, bytes]]:
+    """The version that lies there, and what is in its files, by name."""
+    if root.is_file():
+        return _unpacked(root)
+    for version in VERSIONS:
+        for folder in (root, root / version.folder):
+            names = (*version.trained, version.tested)
+            if any((folder / name).is_file() for name in names):
+                return version, {name: _content(folder / name) for name in names}
+        if (root / version.archive).is_file():
+            return _unpacked(root / version.archive)
+    raise missing(root, f"{VERSIONS[0].folder}/{VERSIONS[0].trained[0]}, or another version of it,", SOURCE)
+
+
+def _content(file: Path) -> bytes:
+    if not file.is_file():
+        raise missing(file.parent, file.name, SOURCE)
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise damaged(file, f"it cannot be read ({error.strerror})", SOURCE) from error
+
+
+def _unpacked(archive: Path) -> tuple[_Format, dict[str, bytes]]:
+    """Out of a .tar.gz, in memory: nothing is written."""
+    known = {name for version in VERSIONS for name in (*version.trained, version.tested)}
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(archive) as members:
+            for member in members:
+                name = PurePosixPath(member.name).name
+                file = members.extractfile(member) if name in known and member.isfile() else None
+                if file is not None:
+                    found[name] = file.read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise damaged(archive, f"it cannot be unpacked ({error})", SOURCE) from error
+    version = VERSIONS[0] if any(name in found for name in VERSIONS[0].trained) else VERSIONS[1]
+    for name in (*version.trained, version.tested):
+        if name not in found:
+            raise damaged(archive, f"it has no {name}", SOURCE)
+    return version, {name: found[name] for name in (*version.trained, version.tested)}
+
+
+# --- the two formats --------------------------------------------------------------------------------
+
+
+def _of_python(file: str, content: bytes) -> Labelled:
+    """A pickled mapping with b"data", uint8 [N, 3072], and b"labels", a list of N numbers."""
+    try:
+        batch = _Plain(io.BytesIO(content), encoding="bytes").load()
+    except Exception as error:  # a damaged pickle may raise anything
+        raise damaged(file, f"it cannot be unpickled ({error})", SOURCE) from error
+    if not isinstance(batch, Mapping) or b"data" not in batch or b"labels" not in batch:
+        raise damaged(file, "it holds no images with labels", SOURCE)
+    pixels, label = batch[b"data"], np.asarray(batch[b"labels"])
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (PIXELS,):
+        raise damaged(file, f"its data are no bytes, {PIXELS} for each image", SOURCE)
+    if label.dtype.kind not in "iu" or label.ndim != 1 or (len(label) and not 0 <= label.min() <= label.max() <= 255):
+        raise damaged(file, "its labels are no classes", SOURCE)
+    return checked(file, Labelled(pixels.reshape(-1, *SHAPE), label.astype(np.uint8)), CLASSES)
+
+
+def _of_binary(file: str, content: bytes) -> Labelled:
+    """Records of a byte for the class and 3,072 for the pixels."""
+    if not content or len(content) % (1 + PIXELS):
+        problem = f"its {len(content)} bytes are no whole number of records of {1 + PIXELS}"
+        raise damaged(file, problem, SOURCE)
+    record = np.frombuffer(content, dtype=np.uint8).reshape(-1, 1 + PIXELS)
+    return checked(file, Labelled(record[:, 1:].reshape(-1, *SHAPE), record[:, 0].copy()), CLASSES)
+
+
+class _Plain(pickle.Unpickler):
+    """Unpickles arrays, text, numbers and containers, and nothing that could run."""
+
+    ALLOWED = frozenset(
+        {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),  # bytes, as Python 3 writes them for Python 2
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no such file needs")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+VERSIONS = (
+    _Format(
+        "cifar-10-python.tar.gz",
+        "cifar-10-batches-py",
+        tuple(f"data_batch_{i}" for i in range(1, 6)),
+        "test_batch",
+        _of_python,
+    ),
+    _Format(
+        "cifar-10-binary.tar.gz",
+        "cifar-10-batches-bin",
+        tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+        "test_batch.bin",
+        _of_binary,
+    ),
+)

@@ -1,0 +1,160 @@
+"""Labelled images with 8 bits a channel: split, kept as bytes, normalised when they are fetched, augmented."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .augment import Augment, augmentation
+from .places import Host, Resident, Rows
+
+Stream = Callable[[str, int, NDArray[np.int64]], Iterator[tuple[Tensor, Tensor]]]
+
+
+class Labelled(NamedTuple):
+    """Images uint8 [N, C, H, W] and their classes uint8 [N]."""
+
+    pixels: NDArray[np.uint8]
+    label: NDArray[np.uint8]
+
+
+class Images:
+    """Inputs float32 [B, C, H, W], targets int64 [B], out of the images of training files and test files.
+
+    valid: the fraction of the training files' images that is held out, drawn by split_seed. Pixels are normalised
+    with the mean and the standard deviation of each channel over the training part. Images lie on the device as bytes,
+    a quarter of what floats take; stream: true leaves them on the host, and batches come as they are needed, a number:
+    gathered by so many processes. It changes no number.
+    augment, label_smoothing: see sweeper.tasks.augment.Augment; done to the training batches alone, so that the
+    validation and test losses are those of the classes as they are. Raises ValueError.
+    """
+
+    partitions = 1
+
+    def __init__(
+        self,
+        trained: Labelled,
+        tested: Labelled,
+        *,
+        classes: int,
+        valid: float = 0.1,
+        split_seed: int = 0,
+        augment: Mapping[str, Any] | None = None,
+        label_smoothing: float = 0.0,
+        stream: bool | int = False,
+    ) -> None:
+        workers = _workers(stream)
+        train_K, valid_K = _split(len(trained.label), valid, split_seed)
+        held = {
+            "train": Labelled(trained.pixels[train_K], trained.label[train_K]),
+            "valid": Labelled(trained.pixels[valid_K], trained.label[valid_K]),
+            "test": tested,
+        }
+        self.shape: tuple[int, ...] = tested.pixels.shape[1:]
+        self.inputs, self.outputs = int(np.prod(self.shape)), classes
+        self.augment: Augment | None = augmentation(augment, label_smoothing, classes, *self.shape[1:])
+        self._mean, self._deviation = _moments(held["train"].pixels)
+        self._parts = {part: _part(images, workers) for part, images in held.items()}
+        self.fingerprint = _fingerprint(held, self.augment)
+
+    def to(self, device: torch.device) -> Self:
+        placed = copy.copy(self)
+        placed._parts = {part: place.to(device) for part, place in self._parts.items()}
+        placed._mean, placed._deviation = self._mean.to(device), self._deviation.to(device)
+        placed.augment = None if self.augment is None else self.augment.to(device)
+        return placed
+
+    def size(self, part: str, partition: int) -> int:
+        return len(self._parts[part])
+
+    def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        return self._normalised(*self._parts[part].fetch(index_B))
+
+    @property
+    def stream(self) -> Stream | None:
+        """Batches one after the other, where the images stay on the host; see Host.stream."""
+        return self._streamed if isinstance(self._parts["train"], Host) else None
+
+    def _streamed(self, part: str, partition: int, index_SB: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+        place = self._parts[part]
+        assert isinstance(place, Host)
+        return (self._normalised(*batch) for batch in place.stream(index_SB))
+
+    def _normalised(self, pixels_B: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
+        return (pixels_B.float() - self._mean) / self._deviation, label_B.long()
+
+
+def checked(file: str, images: Labelled, classes: int) -> Labelled:
+    """The images of a file, if there are some and every class is one of `classes`. Raises ValueError."""
+    if len(images.pixels) != len(images.label) or not len(images.label):
+        raise ValueError(
+            f"data.path={file}: {len(images.pixels)} images have {len(images.label)} labels. "
+            "Put files that belong together there."
+        )
+    largest = int(images.label.max())
+    if largest >= classes:
+        raise ValueError(
+            f"data.path={file}: it has the label {largest}, and classes go from 0 to {classes - 1}. "
+            "Get the file again, or choose the data that it belongs to."
+        )
+    return images
+
+
+def _workers(stream: object) -> int | None:
+    """Processes that gather batches; None: images lie on the device."""
+    if stream is False:
+        return None
+    if not isinstance(stream, int) or stream < 0:
+        raise ValueError(f"data.stream={stream}: neither true nor false nor a number of processes. Choose one.")
+    return 0 if stream is True else stream
+
+
+def _part(images: Labelled, workers: int | None) -> Resident | Host:
+    if workers is None:
+        return Resident(torch.from_numpy(images.pixels), torch.from_numpy(images.label))
+    return Host(Rows(images.pixels, images.label), workers)
+
+
+def _split(count: int, valid: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the training and of the validation part."""
+    number = isinstance(valid, int | float) and not isinstance(valid, bool)
+    held = round(valid * count) if number and 0 < valid < 1 else 0
+    if not 0 < held < count:
+        raise ValueError(
+            f"data.valid={valid}: a part of the {count} training images would be empty. Choose a fraction in (0, 1)."
+        )
+    try:
+        order = np.random.default_rng(seed).permutation(count)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"data.split_seed={seed}: this is no seed. Choose a whole number from 0.") from error
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def _moments(pixels: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, float32 [C, 1, 1], from exact counts of its 256 values."""
+    value = np.arange(256.0)
+    mean, deviation = [], []
+    for channel in range(pixels.shape[1]):
+        share = np.bincount(pixels[:, channel].reshape(-1), minlength=256) / pixels[:, channel].size
+        mean.append(share @ value)
+        deviation.append(max(float(np.sqrt(share @ (value - mean[-1]) ** 2)), 1.0))  # of a channel of one colour: 1
+    return tuple(torch.tensor(moment, dtype=torch.float32).view(-1, 1, 1) for moment in (mean, deviation))  # type: ignore[return-value]
+
+
+def _fingerprint(held: Mapping[str, Labelled], augment: Augment | None) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part, images in held.items():
+        digest.update(f"{part} {images.pixels.shape}".encode())
+        digest.update(np.ascontiguousarray(images.pixels).data)
+        digest.update(np.ascontiguousarray(images.label).data)
+    if augment is not None:
+        options = (augment.crop, augment.flip, augment.cutout, augment.mixup, augment.label_smoothing)
+        digest.update(repr(options).encode())
+    return digest.hexdigest()
