@@ -20,6 +20,7 @@ usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or go on wit
        python -m sweeper plan [key=value ...]        its time, disk, and the gap that it could find; writes nothing
        python -m sweeper status [NAME] [--json]      the table of a sweep (default: the one used last)
        python -m sweeper status [NAME] --watch       follow a running one from another terminal
+       python -m sweeper rerun [NAME] --trial cosine:17    train a trial again: are its numbers the same?
        python -m sweeper ui [NAME] [--port N]        its LR and loss traces in the MLflow UI
        python -m sweeper sync [NAME]                 send to MLflow what could not be sent before
 
@@ -41,7 +42,7 @@ A plain value is fixed; {low: 1e-3, high: 1, log: true} or {choice: [0, 0.1]} is
 
 SWEEPS = Path("sweeps")
 GROUPS = ("schedule", "model", "data", "optimizer", "search", "pruner", "trainer", "tracking", "experiment")
-KEYS = ("name", "fresh", "device", "warmup", "schedule_unit", "train", "objective", "task", *GROUPS[:-1])
+KEYS = ("name", "fresh", "device", "warmup", "schedule_unit", "train", "objective", "keep", "task", *GROUPS[:-1])
 WRONG_INPUT = 2
 
 
@@ -187,6 +188,7 @@ def _sweep(config: Any) -> int:
             trainer=plain["trainer"],
             tracking=plain["tracking"],
             device=plain["device"],
+            keep=plain["keep"],
             name=plain["name"],
             fresh=plain["fresh"],
             root=SWEEPS,
@@ -340,6 +342,30 @@ def status(words: Sequence[str]) -> int:
     return 0
 
 
+def rerun(words: Sequence[str]) -> int:
+    """Train a stored trial again, and say whether every number is the same; 1 where one is not."""
+    from sweeper.answer import rerun
+    from sweeper.answer.stored import Sweep
+
+    asked = _parsed(
+        "rerun",
+        "Train a trial again, on its own, and compare all that was logged of it: traces and metrics, bit for bit.",
+        words,
+        ("--trial", {"required": True, "metavar": "cosine:17", "help": "family (or study) and number"}),
+        (
+            "--weights",
+            {"type": Path, "metavar": "FILE", "help": "write the final weights there"},
+        ),
+    )
+    sweep = Sweep(_home(asked.name))
+    sweep.record(asked.trial)  # before the data are loaded
+    described = rerun.made_of(sweep)
+    task, numbers = _task(described)
+    found = rerun.again(sweep, asked.trial, task, described, numbers, asked.weights)
+    print("\n".join(rerun.text(found)))
+    return 0 if found.same else 1
+
+
 def ui(words: Sequence[str]) -> int:
     """Serve the MLflow UI and print the address of the sweep's page."""
     from sweeper.tracking import view
@@ -372,7 +398,7 @@ def _home(name: str | None) -> Any:
     return find(SWEEPS, name)
 
 
-VERBS = {"sweep": sweep, "preview": preview, "plan": plan, "status": status, "ui": ui, "sync": sync}
+VERBS = {"sweep": sweep, "preview": preview, "plan": plan, "status": status, "rerun": rerun, "ui": ui, "sync": sync}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,7 @@ Protocols alone: no Optuna, MLflow, Hydra or torch. What holds:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ def run(
     """Run rounds until nothing is left to ask for (True), or `stop()` is true between two rounds (False).
 
     due: asked after each round, whether to write a checkpoint now; one is written too when the loop is stopped.
-    at_end: called for each job that ended by itself, before its trainer lets it go.
+    at_end: called for each trial that completed, before its trainer lets its jobs go.
     """
     search, trainer, tracker, view = rooms
     opened = _take_up(search, trainer, view, checkpoint)
@@ -72,7 +72,11 @@ def run(
             ending = search.tell(trial, state, reason)
             tracker.close(ending)
             view.close(ending)
-            _release(trainer, opened.pop(trial), reports, at_end if state == "complete" else None)
+            jobs = opened.pop(trial)
+            if at_end is not None and ending.state == "complete":
+                at_end(ending, jobs, trainer)
+            for job in jobs:
+                trainer.stop(job.id)
         _commit(rooms)
         if due():
             trainer.save(checkpoint, search.round)
@@ -106,15 +110,6 @@ def _endings(reports: Iterable[Report], pruned: set[TrialId]) -> dict[TrialId, t
             if trial in pruned:
                 endings[trial] = ("pruned", "")
     return endings
-
-
-def _release(trainer: Trainer, jobs: Sequence[Job], reports: Sequence[Report], at_end: AtEnd | None) -> None:
-    """Let the jobs of an ended trial go, after a last look at each."""
-    last = {report.id: report for report in reports}
-    for job in jobs:
-        if at_end is not None:
-            at_end(job, last[job.id], trainer)
-        trainer.stop(job.id)
 
 
 def _commit(rooms: Rooms) -> None:

@@ -58,6 +58,10 @@ class Home:
         return self.path / "checkpoint"
 
     @property
+    def weights(self) -> Path:
+        return self.path / "weights"
+
+    @property
     def tables(self) -> Path:
         return self.path / "tables"
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from sweeper import machine
 from sweeper.plan import Plan
 from sweeper.question import Home, locked, settle
 from sweeper.trainers import choose, make
-from sweeper.types import Tracker, Trainer
+from sweeper.types import AtEnd, Tracker, Trainer
 
 if TYPE_CHECKING:
     from sweeper.search.study import Studies
@@ -31,6 +32,7 @@ Conclude = Callable[[Home, Tracker], None]
 Say = Callable[[str], None]
 
 CHECKPOINT_SECONDS = 60.0
+KEEP_NOTHING: Plain = {"best": 0, "quota_gb": 1}
 FORMAT = 1  # of the sweep's folder
 
 
@@ -54,6 +56,7 @@ def sweep(
     trainer: Plain,
     tracking: Plain,
     device: str = "auto",
+    keep: Plain = KEEP_NOTHING,
     name: str | None = None,
     fresh: bool = False,
     root: Path = Path("sweeps"),
@@ -62,15 +65,17 @@ def sweep(
 ) -> Outcome:
     """Train what is planned and not yet done; the same call again goes on where this one ended, however it ended.
 
-    trainer, tracking: as in conf. name: the sweep's, by default `plan.name`. conclude: called at the end, finished
-    or not, to write tables and attach them. plain: lines instead of a live view; None: by the terminal.
+    trainer, tracking, keep: as in conf. name: the sweep's, by default `plan.name`. conclude: called at the end,
+    finished or not, to write tables and attach them. plain: lines instead of a live view; None: by the terminal.
     Raises InputError before anything is written if the sweep of that name asks another question, was begun with
     another trainer, or is being run by another process.
     """
     from sweeper.search.study import Studies, checked
     from sweeper.tracking.spool import Spool
+    from sweeper.training.kept import Kept
 
     home = settle(root, name or plan.name, plan.question, fresh=fresh)
+    kept = Kept(home.weights, direction=plan.objective["direction"], **keep)
     checked(plan.studies, **terms(plan))
     chosen = choose(plan, trainer, device, home.read().get("trainer"))
     built = make(plan, chosen, device)
@@ -85,7 +90,7 @@ def sweep(
         _introduce(plan, spool)
         ends = _Ends(plan.search["timeout"])
         with closing(built):
-            finished = _train(plan, home, search, built, spool, ends, plain, chosen.why)
+            finished = _train(plan, home, search, built, spool, ends, plain, chosen.why, kept)
         if finished:  # nothing is open that a checkpoint could restore
             shutil.rmtree(home.checkpoint, ignore_errors=True)
         unsent = _finish(home, search.round, spool, tracking["flush_seconds"], conclude)
@@ -101,6 +106,7 @@ def _train(
     ends: _Ends,
     plain: bool | None,
     why: str,
+    kept: AtEnd,
 ) -> bool:
     """Rounds until all is done, or until it should end. why: the trainer was chosen, for a person."""
     from sweeper import loop, terminal
@@ -122,6 +128,7 @@ def _train(
             checkpoint=home.checkpoint,
             stop=ends.stop,
             due=_every(CHECKPOINT_SECONDS),
+            at_end=kept,
         )
 
 
@@ -188,9 +195,16 @@ def _store(home: Home, plan: Plan, search: Studies, trainer: Plain) -> None:
             "question": dict(plan.question),
             "target": plan.target,
             "trainer": trainer,
+            "machines": _machines(before.get("machines", []), str(trainer["device"])),
             "studies": {**before.get("studies", {}), **studies},
         }
     )
+
+
+def _machines(before: list[dict[str, str]], device: str) -> list[dict[str, str]]:
+    """Those that trained it, each once."""
+    now = machine.here(device)
+    return before if now in before else [*before, now]
 
 
 def _version() -> str:

@@ -374,4 +374,4 @@ class Tracker(Protocol):
         ...
 
 
-AtEnd = Callable[[Job, Report, Trainer], None]
+AtEnd = Callable[[Ending, Sequence[Job], Trainer], None]

@@ -137,13 +137,13 @@ def test_one_bad_member_ends_the_trial_and_everyone_is_released():
         bad={(JobId("a", 0, 1), 20): "diverged"},
     )
     seen = []
-    assert run(rooms, at_end=lambda job, report, trainer: seen.append((job.id, report.step, trainer is rooms)))
+    assert run(rooms, at_end=lambda *ended: seen.append((ended[0].trial, [job.id for job in ended[1]], ended[2] is rooms)))
     assert said(rooms, "tell") == [
         ("tell", TrialId("a", 0), "diverged", "why"),
         ("tell", TrialId("b", 0), "complete", ""),
     ]
     assert rooms.at == {}
-    assert seen == [(JobId("b", 0, 0), 40, True)]  # only what ended by itself
+    assert seen == [(TrialId("b", 0), [JobId("b", 0, 0)], True)]  # only what completed
 
 
 def test_failed_goes_before_diverged_and_a_pruned_trial_stops():

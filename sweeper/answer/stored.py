@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.answer import tables
 from sweeper.columns import value_text
-from sweeper.question import Home, find, homes
-from sweeper.types import Family, Floats, InputError, Value
+from sweeper.question import Home, find, homes, seeds_and_folds
+from sweeper.types import Family, Floats, InputError, Task, Value
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from sweeper.answer.notebook import Figures
+    from sweeper.answer.rerun import Rerun
     from sweeper.search.records import Record
     from sweeper.tracking.facts import Facts
     from sweeper.types import TrialId
@@ -127,15 +129,41 @@ class Sweep:
         """
         from sweeper.schedules import lr_trace
 
-        record = self._record(trial, number)
+        record = self.record(trial, number)
         own_steps, epoch = self._horizon
         return lr_trace(self._family(record), _own(record), own_steps if steps is None else steps, epoch=epoch)
 
     def params(self, trial: Which, number: int | None = None) -> dict[str, Value]:
         """The numbers of its schedule, searched and fixed, as `sweeper.lr_trace` takes them."""
-        return _own(self._record(trial, number))
+        return _own(self.record(trial, number))
 
-    def _record(self, trial: Which, number: int | None = None) -> Record:
+    def weights(self, trial: Which, number: int | None = None, member: int = 0) -> dict[str, Tensor]:
+        """The final state of its model, where it was kept (`keep.best`). Raises InputError where it was not."""
+        from sweeper.training.kept import read
+
+        record = self.record(trial, number)
+        try:
+            return read(self.home.weights, record.study, record.number, member)
+        except FileNotFoundError:
+            name = f"{record.family}:{record.number}"
+            remedy = f"Train it again: python -m sweeper rerun {self.name} --trial {name} --weights FILE"
+            raise InputError("trial", name, "its weights were not kept", remedy) from None
+
+    def rerun(
+        self, trial: Which, task: Task, *, model: Mapping[str, Any] | None = None, weights: str | Path | None = None
+    ) -> Rerun:
+        """Train a trial again and compare (`sweeper.answer.rerun`).
+
+        task, model: what the sweep was begun with. weights: a file for the final weights. Raises InputError.
+        """
+        from sweeper.answer.rerun import again
+        from sweeper.answer.sweeping import asked_of
+
+        described, _, numbers = asked_of(task, model or {})
+        return again(self, trial, task, described, numbers, None if weights is None else Path(weights))
+
+    def record(self, trial: Which, number: int | None = None) -> Record:
+        """All that the journal has of it."""
         id = self._id(trial, number)
         return next(record for record in self.records if (record.study, record.number) == id)
 
@@ -174,7 +202,7 @@ class Sweep:
     def _ends_high(self, study: str, trial: int) -> bool | None:
         from sweeper.schedules import ENDS_HIGH, height_at_end
 
-        record, (steps, epoch) = self._record(study, trial), self._horizon
+        record, (steps, epoch) = self.record(study, trial), self._horizon
         try:
             return height_at_end(self._family(record), _own(record), steps, epoch=epoch) > ENDS_HIGH
         except InputError:  # a factor of a notebook's or a script's own, which another process does not have

@@ -32,6 +32,7 @@ def sweep(
     trainer: Any = None,
     tracking: Any = None,
     device: str | None = None,
+    keep: Mapping[str, Any] | None = None,
     name: str | None = None,
     fresh: bool | None = None,
     root: str | Path = "sweeps",
@@ -48,8 +49,8 @@ def sweep(
 
     steps, epochs, batch_size: of `train`. n_trials: of `search`, in all, for each family. optimizer, search, pruner,
     trainer, tracking: a name ("adamw", "random", "none", ...), {name: {number: value}}, numbers changed of the default
-    choice, or a mapping with a _target_. model: numbers of the model's constructor that are searched. name, fresh: of
-    the sweep. root: the folder of the sweeps.
+    choice, or a mapping with a _target_. model: numbers of the model's constructor that are searched. keep:
+    weights, {"best": 3}. name, fresh: of the sweep. root: the folder of the sweeps.
 
     Ctrl-C (a notebook's stop button) finishes the round and returns what there is, `.finished` being False; once more
     raises KeyboardInterrupt, and what was committed can be loaded. Raises InputError, before anything is trained or
@@ -69,6 +70,7 @@ def sweep(
         "trainer": trainer,
         "tracking": tracking,
         "device": device,
+        "keep": keep,
         "name": name,
         "fresh": fresh,
     }
@@ -78,6 +80,7 @@ def sweep(
         trainer=config["trainer"],
         tracking=config["tracking"],
         device=config["device"],
+        keep=config["keep"],
         name=config["name"],
         fresh=config["fresh"],
         root=Path(root),
@@ -106,13 +109,9 @@ def _with(group: str, change: Any, **numbers: Any) -> Any:
 
 def _planned(task: Task, config: Mapping[str, Any], model: Mapping[str, Any], optimizer: str) -> Any:
     """The checked sweep."""
-    from sweeper.answer.describing import described
     from sweeper.plan import planned
-    from sweeper.schedules import dimension
 
-    numbers = {f"model.{key}": composing.plain(f"model.{key}", value) for key, value in model.items()}
-    tried = {key.removeprefix("model."): _first(dimension(key, node)) for key, node in numbers.items()}
-    question, label = described(task, tried)
+    question, label, numbers = asked_of(task, model)
     return planned(
         task,
         config["schedule"],
@@ -121,6 +120,16 @@ def _planned(task: Task, config: Mapping[str, Any], model: Mapping[str, Any], op
         numbers=numbers,
         **{key: config[key] for key in PLANNED if key in config},
     )
+
+
+def asked_of(task: Task, model: Mapping[str, Any]) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """What a sweep's question says of the task, "<data>-<model>", and the model's searched numbers by path."""
+    from sweeper.answer.describing import described
+    from sweeper.schedules import dimension
+
+    numbers = {f"model.{key}": composing.plain(f"model.{key}", value) for key, value in model.items()}
+    tried = {key.removeprefix("model."): _first(dimension(key, node)) for key, node in numbers.items()}
+    return *described(task, tried), numbers
 
 
 def _first(dimension: Any) -> Any:

@@ -100,11 +100,11 @@ class FamilyStudy:
         in_order = sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))
         values = tuple(trial.value if trial.user_attrs.get("state") == "complete" else None for trial in in_order)
         best = self.progress().best_trial
-        return values, self._jobs(best)[0].lr_S if best is not None else np.empty(0)
+        return values, self.jobs(best)[0].lr_S if best is not None else np.empty(0)
 
     def resumed(self) -> list[tuple[tuple[Job, ...], int]]:
         """The jobs of the open trials, and the step of their last report."""
-        return [(self._jobs(number), open.step) for number, open in self.open.items()]
+        return [(self.jobs(number), open.step) for number, open in self.open.items()]
 
     # --- ask, report, tell --------------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ class FamilyStudy:
         self.open[trial.number] = Open(trial, [], 0, [])
         self.asked += number is None
         self.begun += 1
-        return self._jobs(trial.number)
+        return self.jobs(trial.number)
 
     def report(self, number: int, reports: Sequence[Report]) -> bool:
         """Take in one report of every member; whether to stop the trial."""
@@ -235,9 +235,9 @@ class FamilyStudy:
         running = Trial(self.study, trial._trial_id)
         return Open(running, values, self.terms.step_after(len(values)), list(trial.user_attrs.get("clock", ())))
 
-    def _jobs(self, number: int) -> tuple[Job, ...]:
-        """The jobs of an open trial, from what the journal holds of it, so that they are the same after a restart."""
-        from sweeper.schedules import lr_trace, momentum_trace
+    def jobs(self, number: int) -> tuple[Job, ...]:
+        """The jobs of a trial, from what the journal holds of it, so that they are the same after a restart."""
+        from sweeper.schedules import controller_of, lr_trace, momentum_trace
 
         plan, terms = self.plan, self.terms
         stored = self.study.get_trials(deepcopy=False)[number]

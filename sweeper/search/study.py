@@ -113,6 +113,10 @@ class Studies:
         self._rounds.set_user_attr(MARK, round)
         self._journal.commit()
 
+    def jobs(self, trial: TrialId) -> tuple[Job, ...]:
+        """The jobs of a trial there is, ended or not."""
+        return self._studies[trial.study].jobs(trial.trial)
+
     def progress(self) -> list[Progress]:
         return [study.progress() for study in self._studies.values()]
 
