@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -147,3 +148,36 @@ def test_help_is_light(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=os.environ)
     assert done.returncode == 0 or done.stderr.strip() == "[]", done.stderr
     assert "schedule=cosine" in done.stdout
+
+
+def test_a_trial_is_trained_again_and_python_trains_the_same(sweeper, tmp_path):
+    """`rerun` of a trial of several open ones; and the call in Python that asks the same has the same trials."""
+    from sweeper.tasks import Digits, Supervised
+    from sweeper.tasks.models import MLP
+
+    import sweeper as python
+
+    words = ["schedule=[cosine,wsd]", "optimizer=adamw", "trainer=sequential", "keep.best=1"]
+    assert sweeper(*SMALL, *words)[0] == 0
+    code, out, err = sweeper("rerun", "--trial", "wsd:1", "--weights", "w.pt")
+    assert (code, err) == (0, "")
+    assert "wsd:1 trained again, 8 updates: all " in out
+    assert (tmp_path / "w.pt").exists()
+    code, _, err = sweeper("rerun", "--trial", "wsd:2")
+    assert code == 2
+    assert "trial=wsd:2: no such trial in this sweep" in err
+    theirs = python.load(root=tmp_path / "sweeps")
+    mine = python.sweep(
+        Supervised(Digits(), partial(MLP, width=8)),
+        ["cosine", "wsd"],
+        optimizer="adamw",
+        steps=8,
+        n_trials=2,
+        search={"reports": 4, "concurrent_trials": 2},
+        trainer="sequential",
+        tracking="none",
+        root=tmp_path / "mine",
+    )
+    columns = ["family", "trial", "state", "value", "peak_lr", "warmup"]
+    assert mine.trials[columns].equals(theirs.trials[columns])
+    assert theirs.weights(theirs.best).keys() == MLP(64, 10, width=8).state_dict().keys()

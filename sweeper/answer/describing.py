@@ -62,7 +62,7 @@ def _check_members(task: object) -> None:
         raise InputError(
             "task",
             getattr(task, "__name__", type(task).__name__),
-            f"no task: it has no {missing[0]}" if missing else "a class, not a task",
+            "a class, not a task" if isinstance(task, type) else f"no task: it has no {missing[0]}",
             "Make one: Supervised(Arrays(X, y), Model), from sweeper.tasks",
         )
 
