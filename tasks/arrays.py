@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .problems import CLASSIFICATION, REGRESSION, Problem
+from .splits import folded, is_folded
 
 Pair = tuple[Any, Any]
 Parts = dict[str, tuple[Tensor, Tensor]]
@@ -29,10 +30,10 @@ class Arrays:
     Floats become float32, whole numbers int64. Nothing is scaled. name: what sweeps of these data are called by.
 
     A model's constructor that names `inputs` is given the features of an example (of whole numbers: the size of the
-    vocabulary), one that names `outputs` the classes or the columns of y. Raises ValueError.
-    """
+    vocabulary), one that names `outputs` the classes or the columns of y.
 
-    partitions = 1
+    folds: K of them in place of the one validation part, classes split alike; the test part stays. Raises ValueError.
+    """
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Arrays:
         valid: float | Pair = 0.2,
         test: float | Pair = 0.2,
         split_seed: int = 0,
+        folds: int | None = None,
         name: str = "arrays",
     ) -> None:
         whole_set = _pair("X, y", (X, y))
@@ -54,25 +56,48 @@ class Arrays:
                 shares[part] = _share(part, value)
         self._parts: Parts = {**_split(whole_set, shares, split_seed), **given}
         self.name = name
+        self._folds = self._folded(folds, split_seed, "valid" in given)
+        self.partitions = max(1, len(self._folds))
         self.problem: Problem = REGRESSION if whole_set[1].is_floating_point() else CLASSIFICATION
         for part, pair in given.items():
             _check_alike(part, pair, whole_set)
         self.inputs, self.outputs = _sizes(list(self._parts.values()))
         if not whole_set[0].is_floating_point() and whole_set[0].dim() > 1:
             self.context = whole_set[0].shape[1]
-        self.fingerprint = _fingerprint(self._parts)
+        self.fingerprint = _fingerprint(self._parts, self._folds)
 
     def to(self, device: torch.device) -> Self:
         placed = copy.copy(self)
         placed._parts = {part: (x.to(device), y.to(device)) for part, (x, y) in self._parts.items()}
+        placed._folds = [{part: index.to(device) for part, index in fold.items()} for fold in self._folds]
         return placed
 
     def size(self, part: str, partition: int) -> int:
-        return len(self._parts[part][1])
+        fold = self._folds[partition] if self._folds else {}
+        return len(fold[part] if part in fold else self._parts[part][1])
 
     def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        fold = self._folds[partition] if self._folds else {}
+        if part in fold:
+            part, index_B = "train", fold[part][index_B]
         x, y = self._parts[part]
         return x[index_B], y[index_B]
+
+    def _folded(self, folds: int | None, seed: int, own_valid: bool) -> list[dict[str, Tensor]]:
+        """Of each fold the places of its examples in what all folds share, which becomes the part "train"."""
+        if not is_folded(folds):
+            return []
+        if own_valid:
+            raise ValueError(f"folds={folds}: there is a validation part of your own. Leave one of them out.")
+        x, y = zip(self._parts["train"], self._parts.pop("valid"), strict=True)
+        self._parts["train"] = torch.cat(x), torch.cat(y)
+        count, target = len(self._parts["train"][1]), self._parts["train"][1]
+        label_N = None if target.is_floating_point() or target.dim() > 1 else target.numpy()
+        places = {"train": np.arange(count), "valid": np.arange(0), "test": np.arange(0)}
+        return [
+            {part: torch.from_numpy(fold[part]) for part in ("train", "valid")}
+            for fold in folded(places, folds, seed, label_N)
+        ]
 
 
 # --- one pair ---------------------------------------------------------------------------------------
@@ -166,10 +191,12 @@ def _sizes(parts: list[tuple[Tensor, Tensor]]) -> tuple[int, int]:
     return inputs, max(2, 1 + max(int(y.max()) for _, y in parts if len(y)))
 
 
-def _fingerprint(parts: Parts) -> str:
+def _fingerprint(parts: Parts, folds: list[dict[str, Tensor]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in sorted(parts):
         for tensor in parts[part]:
             digest.update(f"{part} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.numpy().tobytes())
+    for fold in folds:
+        digest.update(fold["valid"].numpy().tobytes())
     return digest.hexdigest()

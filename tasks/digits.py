@@ -11,41 +11,43 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .splits import Parts, folded
+
 
 class Digits:
     """Inputs float32 [B, 64], rows of 8 x 8 pixels, targets int64 [B]; split by class, at random by `split_seed`.
 
     valid, test: fractions of the 1,797 images. The pixels are standardised, each with the mean and standard
-    deviation of the training part. Raises ValueError.
+    deviation of the training part. folds: K of them in place of the one validation part, split by class too.
+    Raises ValueError.
     """
 
-    inputs, outputs, partitions, shape = 64, 10, 1, (1, 8, 8)
+    inputs, outputs, shape = 64, 10, (1, 8, 8)
 
-    def __init__(self, split_seed: int = 0, valid: float = 0.2, test: float = 0.2) -> None:
+    def __init__(self, split_seed: int = 0, valid: float = 0.2, test: float = 0.2, folds: int | None = None) -> None:
         if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
             raise ValueError(
                 f"data.valid={valid}: with data.test={test} it leaves an empty part. "
                 "Choose fractions above 0 that add up to less than 1."
             )
         pixels, label = _images()
-        index = _split(label, split_seed, valid, test)
-        scaled = _standardised(pixels, index["train"])
-        self._parts = {
-            part: (torch.from_numpy(scaled[index_K]), torch.from_numpy(label[index_K]))
-            for part, index_K in index.items()
-        }
-        self.fingerprint = _fingerprint(self._parts)
+        splits = folded(_split(label, split_seed, valid, test), folds, split_seed, label)
+        self._parts_K = [_scaled_parts(pixels, label, split) for split in splits]
+        self.partitions = len(splits)
+        self.fingerprint = _fingerprint(self._parts_K)
 
     def to(self, device: torch.device) -> Self:
         placed = copy.copy(self)
-        placed._parts = {part: (x.to(device), y.to(device)) for part, (x, y) in self._parts.items()}
+        placed._parts_K = [
+            {part: (x.to(device), y.to(device)) for part, (x, y) in parts.items()} for parts in self._parts_K
+        ]
         return placed
 
     def size(self, part: str, partition: int) -> int:
-        return len(self._parts[part][1])
+        return len(self._parts_K[partition][part][1])
 
     def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        pixels, label = self._parts[part]
+        pixels, label = self._parts_K[partition][part]
         return pixels[index_B], label[index_B]
 
 
@@ -70,6 +72,13 @@ def _split(label: NDArray[np.int64], seed: int, valid: float, test: float) -> di
     return {"train": trained, "valid": validated, "test": tested}
 
 
+def _scaled_parts(
+    pixels: NDArray[np.float64], label: NDArray[np.int64], split: Parts
+) -> dict[str, tuple[Tensor, Tensor]]:
+    scaled = _standardised(pixels, split["train"])
+    return {part: (torch.from_numpy(scaled[index]), torch.from_numpy(label[index])) for part, index in split.items()}
+
+
 def _standardised(pixels: NDArray[np.float64], train: NDArray[np.int64]) -> NDArray[np.float32]:
     mean, deviation = pixels[train].mean(0), pixels[train].std(0)
     # Of 16 grey levels: a pixel that varies by less than one counts as varying by one, so that a constant pixel
@@ -78,9 +87,10 @@ def _standardised(pixels: NDArray[np.float64], train: NDArray[np.int64]) -> NDAr
     return scaled
 
 
-def _fingerprint(parts: dict[str, tuple[Tensor, Tensor]]) -> str:
+def _fingerprint(parts_K: list[dict[str, tuple[Tensor, Tensor]]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for pixels, label in parts.values():
-        digest.update(pixels.numpy().tobytes())
-        digest.update(label.numpy().tobytes())
+    for parts in parts_K:
+        for pixels, label in parts.values():
+            digest.update(pixels.numpy().tobytes())
+            digest.update(label.numpy().tobytes())
     return digest.hexdigest()

@@ -12,6 +12,8 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .splits import folded
+
 Floats = NDArray[np.float64]
 
 # The published constants (get_dataset_args and get_templates of github.com/greydanus/mnist1d).
@@ -40,12 +42,13 @@ class Mnist1D:
     valid: the fraction of the 4,000 that is held out for validation, drawn by `split_seed`; the test part is always
     the published one. With its seed, 42, the recipe gives the published authors' own numbers: all 5,000 signals and
     labels were compared with those that their package, mnist1d 0.0.2.post1, makes, and were equal; the tests hold
-    some of them. Signals have mean 0 and standard deviation 1 over all 5,000, as published. Raises ValueError.
+    some of them. Signals have mean 0 and standard deviation 1 over all 5,000, as published.
+    folds: the 4,000 in K folds, class by class, in place of the one validation part. Raises ValueError.
     """
 
-    inputs, outputs, partitions, shape = LENGTH, len(TEMPLATES), 1, (1, LENGTH)
+    inputs, outputs, shape = LENGTH, len(TEMPLATES), (1, LENGTH)
 
-    def __init__(self, split_seed: int = 0, valid: float = 0.2) -> None:
+    def __init__(self, split_seed: int = 0, valid: float = 0.2, folds: int | None = None) -> None:
         held = round(valid * TRAINED) if isinstance(valid, int | float) else 0
         if not 0 < held < TRAINED:
             raise ValueError(
@@ -57,22 +60,25 @@ class Mnist1D:
             raise ValueError(f"data.split_seed={split_seed}: this is no seed. Choose a whole number from 0.") from error
         signal, label = signals(SEED)
         places = {"train": np.sort(order[held:]), "valid": np.sort(order[:held]), "test": np.arange(TRAINED, SAMPLES)}
-        self._parts = {
-            part: (torch.from_numpy(signal[index_K].astype(np.float32)), torch.from_numpy(label[index_K]))
-            for part, index_K in places.items()
-        }
-        self.fingerprint = _fingerprint(self._parts)
+        self._parts_K = [
+            {part: (torch.from_numpy(signal[at].astype(np.float32)), torch.from_numpy(label[at])) for part, at in own}
+            for own in (split.items() for split in folded(places, folds, split_seed, label))
+        ]
+        self.partitions = len(self._parts_K)
+        self.fingerprint = _fingerprint(self._parts_K)
 
     def to(self, device: torch.device) -> Self:
         placed = copy.copy(self)
-        placed._parts = {part: (x.to(device), y.to(device)) for part, (x, y) in self._parts.items()}
+        placed._parts_K = [
+            {part: (x.to(device), y.to(device)) for part, (x, y) in parts.items()} for parts in self._parts_K
+        ]
         return placed
 
     def size(self, part: str, partition: int) -> int:
-        return len(self._parts[part][1])
+        return len(self._parts_K[partition][part][1])
 
     def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        signal, label = self._parts[part]
+        signal, label = self._parts_K[partition][part]
         return signal[index_B], label[index_B]
 
 
@@ -121,9 +127,10 @@ def _resampled(x: Floats, length: int) -> Floats:
     return np.interp(np.linspace(0, 1, length), np.linspace(0, 1, len(x)), x)
 
 
-def _fingerprint(parts: dict[str, tuple[Tensor, Tensor]]) -> str:
+def _fingerprint(parts_K: list[dict[str, tuple[Tensor, Tensor]]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for signal, label in parts.values():
-        digest.update(signal.numpy().tobytes())
-        digest.update(label.numpy().tobytes())
+    for parts in parts_K:
+        for signal, label in parts.values():
+            digest.update(signal.numpy().tobytes())
+            digest.update(label.numpy().tobytes())
     return digest.hexdigest()

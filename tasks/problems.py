@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .metrics import accuracy, errors, like, measures
+
 PARTS = ("train", "valid", "test")
-OFFERED = ("inputs", "outputs", "shape", "context", "every")  # what a data set tells a model whose constructor names it
+# What a data set tells a model whose constructor names it.
+OFFERED = ("inputs", "outputs", "shape", "context", "every", "categories")
 LOOKED_AT = 1024  # training examples that tell the loss of an untrained model
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -25,9 +28,10 @@ class Data(Protocol):
     inputs: features of one example, or the size of its vocabulary. outputs: classes (columns of the target in a
     regression). Both are given to models whose constructors name them, and so are, where the data have them, `shape`
     (of an example that is a signal or an image: channels, then length, or height and width; `fetch` may give its
-    numbers in a row), `context` (symbols before the one to predict) and `every` (whether each position of a sequence
-    has a target). partitions: how many splits or folds there are; 0 is the default one.
-    fingerprint: a text that changes when the examples or their split do. Picklable, at first on the CPU:
+    numbers in a row), `context` (symbols before the one to predict), `every` (whether each position of a sequence has a
+    target) and `categories` (of a table: the codes of each column that is no number). partitions: how many splits or
+    folds there are; 0 is the default one. fingerprint: a text that changes when the examples or their split do.
+    Picklable, at first on the CPU:
 
         class Columns:
             inputs, outputs, partitions, fingerprint = 2, 3, 1, "columns-1"
@@ -100,42 +104,25 @@ def cross_entropy(output_B: Tensor, target_B: Tensor) -> Tensor:
     return loss.view(target_B.shape).flatten(1).mean(1)
 
 
-def accuracy(output: Tensor, target: Tensor) -> dict[str, float]:
-    """The fraction of targets whose class has the largest output."""
-    return {"accuracy": (output.argmax(-1) == target).double().mean().item()}
-
-
 def log_classes(data: Data) -> float:
     """Every class equally likely."""
     return math.log(data.outputs)
 
 
+def weighted(weight_C: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Cross-entropy in which an example counts as much as its class weighs; [B, C], [B] -> [B]."""
+    return functools.partial(_mean_of_each, nn.CrossEntropyLoss(weight=weight_C, reduction="none"))
+
+
 def squared_error(output_B: Tensor, target_B: Tensor) -> Tensor:
     """The mean square of the differences of each example, [B]; an output [B, 1] fits a target [B]."""
-    return (_like(output_B, target_B) - target_B).square().reshape(len(target_B), -1).mean(1)
-
-
-def errors(output: Tensor, target: Tensor) -> dict[str, float]:
-    """Mean absolute error, and R2, the share of the variance that is explained, over all columns together."""
-    output, target = _like(output, target).double(), target.double()
-    spread = (target - target.mean(0)).square().sum()
-    return {
-        "mae": (output - target).abs().mean().item(),
-        "r2": (1 - (output - target).square().sum() / spread).item() if spread > 0 else math.nan,
-    }
+    return (like(output_B, target_B) - target_B).square().reshape(len(target_B), -1).mean(1)
 
 
 def mean_square(data: Data) -> float:
     """The squared error of a model that says 0."""
     _, target = data.fetch("train", 0, torch.arange(data.size("train", 0)))
     return target.double().square().mean().item() or 1.0
-
-
-def _like(output: Tensor, target: Tensor) -> Tensor:
-    """The output in the target's shape, so that [B, 1] and [B] are not spread out to [B, B]."""
-    if output.numel() != target.numel():
-        raise ValueError(f"model: outputs of shape {list(output.shape)} for targets of shape {list(target.shape)}")
-    return output.reshape(target.shape)
 
 
 CLASSIFICATION = Problem(cross_entropy, accuracy, log_classes)
@@ -148,10 +135,17 @@ class Supervised:
     model: a factory, a class or `functools.partial(MLP, width=64)`; its result is any `nn.Module`. It is called with
     its own numbers, those that a trial sets, and those of the data's `inputs`, `outputs`, ... (see Data) that it names.
     problem: a Problem, or a loss of torch, `nn.CrossEntropyLoss(label_smoothing=0.1)`, of which the mean over each
-    example's elements is taken; None: what the data say, else classification. Raises ValueError.
+    example's elements is taken; None: what the data say, else classification.
+    metrics: names out of sweeper.tasks.metrics, in place of the problem's own. Raises ValueError.
     """
 
-    def __init__(self, data: Data, model: Callable[..., nn.Module], problem: Any = None) -> None:
+    def __init__(
+        self,
+        data: Data,
+        model: Callable[..., nn.Module],
+        problem: Any = None,
+        metrics: Sequence[str] | None = None,
+    ) -> None:
         if isinstance(model, nn.Module):
             raise ValueError(
                 f"model={type(model).__name__}: this is a model, and every trial needs a new one. Give its class, "
@@ -160,6 +154,8 @@ class Supervised:
         usual: Problem = getattr(data, "problem", CLASSIFICATION)
         self.data, self.model = data, model
         self.problem = problem if isinstance(problem, Problem) else usual if problem is None else _of(problem, usual)
+        if metrics is not None:
+            self.problem = self.problem._replace(metrics=_measures(metrics, data))
         self.fingerprint = data.fingerprint
         known = self.problem.untrained_loss
         self.untrained_loss = self._fresh_loss() if known is None else known(data)
@@ -234,6 +230,13 @@ class Supervised:
         _refuse_unknown(name, taken, own | numbers)
         _refuse_missing(name, taken, own | arguments)
         return arguments
+
+
+def _measures(names: Sequence[str], data: Data) -> Callable[[Any, Tensor], dict[str, float]]:
+    """The metrics of these names, with what the data tell them: the target's unit, the bytes of a symbol."""
+    _, target_B = data.fetch("train", 0, torch.arange(1))
+    told = {name: getattr(data, name) for name in ("unit", "bytes_V") if hasattr(data, name)}
+    return measures(names, target_B, data.outputs, **told)
 
 
 def _of(loss: Any, usual: Problem) -> Problem:

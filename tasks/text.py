@@ -9,6 +9,7 @@ import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .counts import whole
+from .splits import is_folded
 
 # Not the library's own text: other people's packages, tests, what a build wrote (it differs between machines).
 FOREIGN = (
@@ -39,10 +41,11 @@ class NextByte:
     Zeros stand before the beginning of a file, so no example sees another file; a text has none itself.
     every: targets are int64 [B, context], the byte after each byte of the inputs; examples then lie wholly in one file,
     which has to be longer than `context`, and the sizes count sequences.
+    folds: the files (of one file the pieces) that are not the test, in K parts in place of the one validation part.
     Raises ValueError for a path that is missing, empty, unreadable, too short or not text.
     """
 
-    inputs, outputs, partitions = 256, 256, 1
+    inputs, outputs = 256, 256
 
     def __init__(
         self,
@@ -53,35 +56,44 @@ class NextByte:
         valid_size: int = 4096,
         test_size: int = 16384,
         every: bool = False,
+        folds: int | None = None,
     ) -> None:
         whole("data", 1, context=context, valid_size=valid_size, test_size=test_size)
         whole("data", 0, split_seed=split_seed)
-        texts = _read(path, pattern, split_seed)
+        texts_K = read_texts(path, pattern, split_seed, folds)
         if not isinstance(every, bool):
             raise ValueError(f"data.every={every}: this is neither true nor false. Choose one of them.")
         self.context, self.every = context, every
-        self._parts = {part: windows(texts_F, context, every) for part, texts_F in texts.items()}
-        for part, size in {"valid": valid_size, "test": test_size}.items():
-            whole_part = self._parts[part]
-            if len(whole_part) < size:
-                unit = "sequences" if every else "bytes"
-                raise ValueError(
-                    f"data.path={_shown(path)}: too short, its {part} part has {len(whole_part)} {unit}, fewer than "
-                    f"data.{part}_size={size}. Take a longer text, or a smaller data.{part}_size."
-                )
-            self._parts[part] = whole_part.sample(size, split_seed)
-        self.fingerprint = _fingerprint(self._parts)
+        self._parts_K = [
+            {part: windows(texts_F, context, every) for part, texts_F in texts.items()} for texts in texts_K
+        ]
+        self.partitions = len(self._parts_K)
+        unit = "sequences" if every else "bytes"
+        for parts in self._parts_K:
+            for part, size in {"valid": valid_size, "test": test_size}.items():
+                parts[part] = scored(parts[part], part, size, split_seed, path, unit)
+        self.fingerprint = _fingerprint(self._parts_K)
 
     def to(self, device: torch.device) -> Self:
         placed = copy.copy(self)
-        placed._parts = {part: resident.to(device) for part, resident in self._parts.items()}
+        placed._parts_K = [{part: own.to(device) for part, own in parts.items()} for parts in self._parts_K]
         return placed
 
     def size(self, part: str, partition: int) -> int:
-        return len(self._parts[part])
+        return len(self._parts_K[partition][part])
 
     def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        return self._parts[part].fetch(index_B)
+        return self._parts_K[partition][part].fetch(index_B)
+
+
+def scored(whole_part: Windows, part: str, size: int, seed: int, path: str | Path | None, unit: str) -> Windows:
+    """The examples that are measured, `size` of a part drawn once. Raises ValueError where it has fewer."""
+    if len(whole_part) < size:
+        raise ValueError(
+            f"data.path={_shown(path)}: too short, its {part} part has {len(whole_part)} {unit}, fewer than "
+            f"data.{part}_size={size}. Take a longer text, or a smaller data.{part}_size."
+        )
+    return whole_part.sample(size, seed)
 
 
 @dataclass(frozen=True)
@@ -137,22 +149,26 @@ def windows(texts_F: Sequence[bytes], context: int, every: bool = False) -> Wind
     )
 
 
-def _read(path: str | Path | None, pattern: str, seed: int) -> dict[str, list[bytes]]:
-    """The files of each part."""
+def read_texts(
+    path: str | Path | None, pattern: str, seed: int, folds: int | None = None
+) -> list[dict[str, list[bytes]]]:
+    """The files of each part, of each fold. Raises ValueError."""
+    count = folds if folds is not None and is_folded(folds) else 1
     root = Path(sysconfig.get_path("stdlib")) if path is None else Path(path).expanduser()
     if str(path) == "" or not root.exists():
         raise ValueError(f"data.path={path}: there is no such file or folder. Name one, or null for Python's own.")
     if root.is_file():
-        return _pieces(_content(root, path), path)
+        return _pieces(_content(root, path), path, count)
     names = _names(root, pattern, HIDDEN if path else FOREIGN, path)
     texts = {name: text for name in names if (text := _content(root / name, path))}
-    if len(texts) < 3:
+    if len(texts) < max(3, count + 1):
+        needed = "three are" if count < 3 else f"{count + 1} for data.folds={count} are"
         raise ValueError(
-            f"data.path={_shown(path)}: {len(texts)} non-empty files match data.pattern={pattern}, and three are "
+            f"data.path={_shown(path)}: {len(texts)} non-empty files match data.pattern={pattern}, and {needed} "
             "needed: training, validation and test share none. Change data.pattern, or name a single file, "
             "which is cut into three pieces."
         )
-    return _by_file(texts, seed)
+    return _by_file(texts, seed, count)
 
 
 def _names(root: Path, pattern: str, skipped: Sequence[str], path: str | Path | None) -> list[str]:
@@ -185,23 +201,38 @@ def _content(file: Path, path: str | Path | None) -> bytes:
     return text
 
 
-def _pieces(text: bytes, path: str | Path | None) -> dict[str, list[bytes]]:
+def _pieces(text: bytes, path: str | Path | None, folds: int) -> list[dict[str, list[bytes]]]:
     held = int(len(text) * HELD)
     if held == 0:
         raise ValueError(f"data.path={path}: too short, it has {len(text)} bytes. Name a longer text or a folder.")
-    return {"train": [text[: -2 * held]], "valid": [text[-2 * held : -held]], "test": [text[-held:]]}
+    rest, test = text[:-held], [text[-held:]]
+    if folds == 1:
+        return [{"train": [rest[:-held]], "valid": [rest[-held:]], "test": test}]
+    ends = [len(rest) * fold // folds for fold in range(folds + 1)]
+    return [
+        {"train": [piece for piece in (rest[:first], rest[last:]) if piece], "valid": [rest[first:last]], "test": test}
+        for first, last in pairwise(ends)
+    ]
 
 
-def _by_file(texts: dict[str, bytes], seed: int) -> dict[str, list[bytes]]:
+def _by_file(texts: dict[str, bytes], seed: int, folds: int) -> list[dict[str, list[bytes]]]:
     order = sorted(texts, key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode(errors="surrogateescape")).digest())
     held = max(1, round(len(order) * HELD))
-    names = {"valid": order[:held], "test": order[held : 2 * held], "train": order[2 * held :]}
-    return {part: [texts[name] for name in names[part]] for part in ("train", "valid", "test")}
+    test, rest = order[held : 2 * held], order[:held] + order[2 * held :]
+    valids = [rest[:held]] if folds == 1 else [rest[fold::folds] for fold in range(folds)]
+    return [
+        {
+            "train": [texts[name] for name in rest if name not in valid],
+            "valid": [texts[name] for name in rest if name in valid],
+            "test": [texts[name] for name in test],
+        }
+        for valid in map(set, valids)
+    ]
 
 
-def _fingerprint(parts: dict[str, Windows]) -> str:
+def _fingerprint(parts_K: list[dict[str, Windows]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for part in parts.values():
+    for part in (part for parts in parts_K for part in parts.values()):
         for tensor in (part.bytes_N, part.first_F, part.place_K):
             if tensor is not None:
                 digest.update(tensor.numpy().data)

@@ -192,3 +192,22 @@ def test_a_model_that_is_made_already_is_refused():
 def test_a_loss_that_is_none_is_refused():
     with pytest.raises(ValueError, match="neither a Problem nor a loss"):
         Supervised(Arrays(X, CLASSES), Net, "mse")
+
+
+def test_folds_share_the_test_part_and_each_validates_once():
+    plain, data = Arrays(X, CLASSES), Arrays(X, CLASSES, folds=4)
+    assert (plain.partitions, data.partitions) == (1, 4)
+    seen = []
+    for fold in range(4):
+        index = {part: torch.arange(data.size(part, fold)) for part in ("train", "valid", "test")}
+        rows = {part: data.fetch(part, fold, index[part]) for part in index}
+        assert torch.equal(rows["test"][0], every(plain, "test")[0])
+        assert len(torch.cat([rows["train"][0], rows["valid"][0]]).unique(dim=0)) == 40
+        assert rows["valid"][1].bincount(minlength=4).min() >= 2
+        seen.append(rows["valid"][0])
+    assert len(torch.cat(seen).unique(dim=0)) == 40
+    there = data.to(torch.device("meta"))
+    assert there.fetch("valid", 3, torch.arange(2, device="meta"))[0].device.type == "meta"
+    assert Arrays(X, VALUES, folds=3).partitions == 3
+    with pytest.raises(ValueError, match="folds=3: there is a validation part of your own"):
+        Arrays(X, CLASSES, valid=(X[:5], CLASSES[:5]), folds=3)

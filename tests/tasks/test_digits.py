@@ -75,3 +75,14 @@ def test_fractions_that_leave_a_part_empty_are_refused(valid, test):
 def test_what_cannot_be_split_is_refused(numbers):
     with pytest.raises(ValueError, match=r"^data\.split_seed=.*: the digits cannot be split so"):
         Digits(**numbers)
+
+
+def test_each_fold_is_scaled_by_its_own_training_part(data):
+    folds = Digits(folds=4)
+    assert folds.partitions == 4
+    assert sum(folds.size("valid", fold) for fold in range(4)) == data.size("train", 0) + data.size("valid", 0)
+    for fold in range(4):
+        pixels, _ = folds.fetch("train", fold, torch.arange(folds.size("train", fold)))
+        torch.testing.assert_close(pixels.mean(0), torch.zeros(64), atol=1e-5, rtol=0)
+        assert torch.equal(folds.fetch("test", fold, torch.arange(360))[1], everything(data, "test")[1])
+    assert Digits(folds=1).fingerprint == data.fingerprint != folds.fingerprint

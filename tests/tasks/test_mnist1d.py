@@ -71,3 +71,13 @@ def test_a_split_that_cannot_be_is_refused(numbers):
     ((name, value),) = numbers.items()
     with pytest.raises(ValueError, match=rf"^data\.{name}={value}: .* Choose "):
         Mnist1D(**numbers)
+
+
+def test_folds_share_the_published_test_part():
+    data = Mnist1D(folds=5)
+    assert data.partitions == 5
+    assert {(data.size("train", k), data.size("valid", k), data.size("test", k)) for k in range(5)} == {
+        (3200, 800, 1000)
+    }
+    one, other = (data.fetch("test", k, torch.arange(1000))[0] for k in (0, 4))
+    assert torch.equal(one, other)

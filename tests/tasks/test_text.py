@@ -195,3 +195,23 @@ def test_bytes_of_any_encoding_are_text(tmp_path):
     data = NextByte(tmp_path / "latin", valid_size=10, test_size=10)
     assert {target for _, target in everything(data, "test")} == {0xE9}
     assert math.isclose(data.size("train", 0), 800)
+
+
+def test_folds_of_files_and_of_pieces(folder, tmp_path):
+    plain, data = small(folder), small(folder, folds=3)
+    assert data.partitions == 3
+    letters = [
+        {part: set(data.fetch(part, k, torch.arange(10))[1].tolist()) for part in ("valid", "test")} for k in range(3)
+    ]
+    assert len(set.union(*(own["valid"] for own in letters))) >= 3
+    assert all(own["test"] == {target for _, target in everything(plain, "test")} for own in letters)
+    text = bytes(np.random.default_rng(0).integers(1, 256, 1000).astype(np.uint8))
+    (tmp_path / "book").write_bytes(text)
+    pieces = NextByte(tmp_path / "book", context=4, valid_size=300, test_size=100, folds=3)
+    for k in range(3):
+        index = torch.arange(pieces.size("valid", k))
+        assert pieces.fetch("valid", k, index)[1].tolist() == list(text[300 * k : 300 * k + 300])
+        rest = [target for _, target in slow_windows([text[: 300 * k], text[300 * k + 300 : 900]], 4)]
+        assert pieces.fetch("train", k, torch.arange(600))[1].tolist() == rest
+    with pytest.raises(ValueError, match=r"and 12 for data\.folds=11 are needed"):
+        small(folder, folds=11)

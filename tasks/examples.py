@@ -1,0 +1,61 @@
+"""Data in memory whose examples were prepared fold by fold."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from .problems import Problem
+
+Pair = tuple[Any, Tensor]  # inputs: a tensor, or a NamedTuple of tensors, one row an example
+
+
+class Examples:
+    """The three parts of each partition, as sweeper.tasks.problems.Data asks.
+
+    parts_K: of each partition the inputs and targets of "train", "valid" and "test". told: what models may be given
+    beside `inputs` and `outputs`, and what metrics are told; attributes of that name.
+    """
+
+    def __init__(
+        self, parts_K: Sequence[Mapping[str, Pair]], *, inputs: int, outputs: int, problem: Problem, **told: Any
+    ) -> None:
+        self._parts_K = [dict(parts) for parts in parts_K]
+        self.inputs, self.outputs, self.partitions, self.problem = inputs, outputs, len(parts_K), problem
+        vars(self).update(told)
+        self.fingerprint = _fingerprint(self._parts_K)
+
+    def to(self, device: torch.device) -> Self:
+        placed = copy.copy(self)
+        placed._parts_K = [
+            {part: (_each(inputs, lambda x: x.to(device)), target.to(device)) for part, (inputs, target) in own.items()}
+            for own in self._parts_K
+        ]
+        return placed
+
+    def size(self, part: str, partition: int) -> int:
+        return len(self._parts_K[partition][part][1])
+
+    def fetch(self, part: str, partition: int, index_B: Tensor) -> Pair:
+        inputs, target = self._parts_K[partition][part]
+        return _each(inputs, lambda x: x[index_B]), target[index_B]
+
+
+def _each(inputs: Any, do: Any) -> Any:
+    return do(inputs) if isinstance(inputs, Tensor) else type(inputs)(*(do(x) for x in inputs))
+
+
+def _fingerprint(parts_K: Sequence[Mapping[str, Pair]]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for parts in parts_K:
+        for part in sorted(parts):
+            inputs, target = parts[part]
+            for tensor in (*([inputs] if isinstance(inputs, Tensor) else inputs), target):
+                digest.update(f"{part} {tensor.dtype} {list(tensor.shape)}".encode())
+                digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

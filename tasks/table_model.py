@@ -1,0 +1,51 @@
+"""A model of tables: embeddings of the categories and a multilayer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .counts import whole
+from .models import layers
+
+
+class TableMLP(nn.Module):
+    """Numbers [B, inputs], or a Row of numbers and codes, -> [B, outputs].
+
+    categories: how many codes each categorical column has; code 0, missing or unknown, starts as zeros, the others
+    normal with standard deviation 1 / sqrt(embedding), `embedding` numbers for each. All are concatenated and go
+    through hidden layers, as entity embeddings do (Guo and Berkhahn 2016, arXiv 1604.06737, section 3).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        categories: Sequence[int] = (),
+        width: int = 64,
+        depth: int = 2,
+        embedding: int = 8,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        whole("model", 1, embedding=embedding)
+        self.embedding: nn.Embedding | None = None
+        if categories:  # of all columns one table, one after the other: one look-up for all
+            first_C = torch.tensor([0, *categories]).cumsum(0)
+            self.embedding = nn.Embedding(int(first_C[-1]), embedding)
+            self.register_buffer("first_C", first_C[:-1])
+            nn.init.normal_(self.embedding.weight, std=embedding**-0.5)
+            with torch.no_grad():
+                self.embedding.weight[first_C[:-1]] = 0
+        self.layers = layers(inputs + embedding * len(categories), outputs, width, depth, dropout)
+
+    def forward(self, inputs_B: Any) -> Tensor:
+        if self.embedding is not None:
+            numbers_BF, code_BC = inputs_B
+            embedded = self.embedding(code_BC + self.first_C).flatten(1)
+            inputs_B = torch.cat([numbers_BF, embedded.to(numbers_BF.dtype)], dim=1)
+        output: Tensor = self.layers(inputs_B)
+        return output
