@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper import source
 from sweeper.question import digest
-from sweeper.types import Choice, Dimension, Family, InputError, Job, JobId, Range, Task, Value
+from sweeper.types import AT, Choice, Dimension, Family, InputError, Job, JobId, Range, Task, Value
 
 if TYPE_CHECKING:
     from sweeper.search.study import StudyPlan
 
 Plain = Mapping[str, Any]
 
-AT = ("last", "best", "mean_last_k")
 PRECISIONS = ("float32", "float64")
 UNITS = ("step", "epoch")
 FOR_SCHEDULES = ("peak_lr", "default_lr")  # keys of the optimizer's node that the families read, not the optimizer
@@ -30,7 +29,7 @@ class Plan:
     family, in alphabetical order. optimizer: its fixed constructor arguments and `_target_`. report_steps:
     increasing, the last one is `steps`. objective: without its target. target: of the objective, None where the sweep
     finds it by itself. epoch: updates of an epoch through which the schedules hold each LR; None
-    where every update has its own.
+    where every update has its own. folds: of the data; 1 where they are split once.
     """
 
     task: Task
@@ -47,6 +46,12 @@ class Plan:
     objective: Plain
     target: float | None
     search: Plain
+    folds: int = 1
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """The split or fold of each member of a trial: all folds with the first seed, with the second, ..."""
+        return tuple(range(self.folds)) * int(self.search["seeds"])
 
     @property
     def steps(self) -> int:
@@ -95,15 +100,17 @@ def planned(
     _check_search(search)
     if train["precision"] not in PRECISIONS:
         raise InputError("train.precision", train["precision"], "not a precision", f"Choose {' or '.join(PRECISIONS)}")
+    folds = _folds(task, described)
     _try_out(task, numbers, hparams)
     question = {
-        **described,
+        **_without_one_fold(described),
         "fingerprint": task.fingerprint,
         "optimizer": own,
         "train": {"steps": steps, "batch_size": batch_size, "precision": train["precision"]},
         "objective": judged,
         "search": {key: search[key] for key in ("concurrent_trials", "reports", "seed", "seeds")},
         **({} if epoch is None else {"schedule_unit": schedule_unit, "epoch_steps": epoch}),
+        **({} if folds == 1 else {"folds": folds}),
     }
     return Plan(
         task=task,
@@ -120,6 +127,7 @@ def planned(
         objective=judged,
         target=objective.get("target"),
         search=search,
+        folds=folds,
     )
 
 
@@ -215,6 +223,33 @@ def _reports(asked: object, steps: int) -> int:
             "search.reports", asked, f"more than the {steps} updates of a trial", "Lower it, or raise train.steps"
         )
     return reports
+
+
+def _folds(task: Task, described: Plain) -> int:
+    """Folds of the data, each of which a trial is trained on; 1 where they are split once.
+
+    Raises InputError where `data.folds` asks for folds that the data do not have.
+    """
+    folds: int = getattr(getattr(task, "data", task), "partitions", 1)
+    node = described.get("data")
+    asked = node.get("folds") if isinstance(node, Mapping) else None
+    if asked is not None and asked != folds:
+        has = "no folds" if folds == 1 else f"{folds} partitions"
+        raise InputError(
+            "data.folds",
+            asked,
+            f"these data have {has}",
+            "Leave it out, or give the data class `folds` and one of its `partitions` for each",
+        )
+    return folds
+
+
+def _without_one_fold(described: Plain) -> dict[str, Any]:
+    """The description without `data.folds` where it says what holds without it too."""
+    node = described.get("data")
+    if not isinstance(node, Mapping) or node.get("folds", 0) not in (None, 1):
+        return dict(described)
+    return {**described, "data": {key: value for key, value in node.items() if key != "folds"}}
 
 
 def _check_objective(objective: Plain) -> None:

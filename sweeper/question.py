@@ -166,6 +166,11 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     ]
 
 
+def seeds_and_folds(question: Mapping[str, Any]) -> tuple[int, int]:
+    """How many seeds and folds each trial is trained with; its members are as many as both multiplied."""
+    return question["search"]["seeds"], question.get("folds", 1)
+
+
 def _plain(tree: Mapping[str, Any]) -> Any:
     """As it comes back from the disk: tuples are lists, keys are text."""
     return json.loads(json.dumps(tree))

@@ -147,7 +147,7 @@ def terms(plan: Plan) -> dict[str, Any]:
     """What all trials of the sweep have in common, for the studies."""
     return {
         "seed": plan.search["seed"],
-        "members": plan.search["seeds"],
+        "partitions": plan.partitions,
         "report_steps": plan.report_steps,
         "epoch": plan.epoch,
         "concurrent": plan.search["concurrent_trials"],

@@ -85,7 +85,7 @@ def _fastest(plan: Plan, device: str, workers: Any) -> tuple[dict[str, Any], str
 
     trials = sum(study.n_trials for study in plan.studies)
     open_trials = sum(min(study.n_trials, plan.search["concurrent_trials"]) for study in plan.studies)
-    members, processes = plan.search["seeds"], len(places(workers, device))
+    members, processes = len(plan.partitions), len(places(workers, device))
     choice = fastest(
         plan.task,
         plan.optimizer,

@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 Number = float | int
 Value = float | int | str | bool | None | tuple[Any, ...]
 Direction = Literal["minimize", "maximize"]
+At = Literal["last", "best", "mean_last_k", "ema"]
+AT: tuple[At, ...] = ("last", "best", "mean_last_k", "ema")  # rules of `objective.at`: which of a trial's values
 State = Literal["running", "complete", "pruned", "diverged", "failed"]
 ENDED: tuple[State, ...] = ("complete", "pruned", "diverged", "failed")
 
@@ -182,7 +184,9 @@ class Report:
 class Ending:
     """How a trial ended: `value` is its objective (None where there is none), `step` the updates it finished.
 
-    A diverged trial's step is the update that diverged, counted from 1.
+    A diverged trial's step is the update that diverged, counted from 1. measures: of a complete trial, by their
+    tracking names: the objective by every rule of AT ("objective/last", "objective/best", ...) and, of several
+    members, the standard deviation of theirs by the rule that counts ("objective/spread").
     """
 
     trial: TrialId
@@ -193,6 +197,7 @@ class Ending:
 
 
 @dataclass(frozen=True)
+    measures: Mapping[str, float] = field(default_factory=dict)
 class Progress:
     """How far a study is: `trials` asked for in all, and the counts of those that ended, by state."""
 

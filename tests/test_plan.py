@@ -11,6 +11,7 @@ from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import Supervised
 
 from sweeper.plan import planned
+from sweeper.question import seeds_and_folds
 from sweeper.types import InputError
 
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "peak_lr": {"low": 0.001, "high": 1, "log": True}}
@@ -90,6 +91,36 @@ def test_limits_and_families_are_no_part_of_the_question():
 )
 def test_what_changes_the_question_changes_the_name(changed):
     assert plan(**changed).name != plan().name
+
+
+class Folded(Digits):
+    """Digits that say they have folds."""
+
+    def __init__(self, folds):
+        super().__init__()
+        self.partitions = folds
+
+
+def test_a_trial_is_trained_on_every_fold_with_every_seed():
+    task = Supervised(Folded(3), partial(MLP, width=4, depth=1))
+    assert plan().partitions == (0,)
+    assert plan(search={"seeds": 2}).partitions == (0, 0)
+    folded = plan(task=task, described={"data": {"folds": 3}}, search={"seeds": 2})
+    assert folded.partitions == (0, 1, 2, 0, 1, 2)
+    assert folded.question["folds"] == 3
+    assert seeds_and_folds(folded.question) == (2, 3)
+    assert seeds_and_folds(plan().question) == (1, 1)
+
+
+def test_one_fold_is_the_question_without_folds():
+    name = plan(described={"data": {"split_seed": 0}}).name
+    for folds in (None, 1):
+        assert plan(described={"data": {"split_seed": 0, "folds": folds}}).name == name
+
+
+def test_folds_that_the_data_do_not_have_are_refused():
+    with pytest.raises(InputError, match=r"data\.folds=5: these data have no folds"):
+        plan(described={"data": {"folds": 5}})
 
 
 def test_a_study_is_its_space_its_sampler_and_its_pruner():

@@ -112,9 +112,7 @@ def print_table(sweep: Sweep) -> None:
     """The table of families at the width of the terminal."""
     tables.show(
         sweep.families,
-        metric=sweep.objective["metric"],
-        direction=sweep.objective["direction"],
-        seeds=sweep.config["question"]["search"]["seeds"],
+        sweep.asked,
         notes=[] if sweep.finished else ["This sweep is not finished: the same command goes on."],
     )
 
@@ -125,13 +123,7 @@ def print_json(sweep: Sweep) -> None:
 
 
 def _json(sweep: Sweep) -> dict[str, Any]:
-    return tables.as_json(
-        sweep.families,
-        sweep=sweep.name,
-        finished=sweep.finished,
-        metric=sweep.objective["metric"],
-        direction=sweep.objective["direction"],
-    )
+    return tables.as_json(sweep.families, sweep.asked, sweep=sweep.name, finished=sweep.finished)
 
 
 def _write(content: str, path: Path) -> None:

@@ -21,7 +21,7 @@ from sweeper.answer.power import smallest_gap
 from sweeper.answer.stored import Sweep
 from sweeper.answer.tables import BASELINES, DEFAULT, TUNED
 from sweeper.plan import Plan, example
-from sweeper.question import settle
+from sweeper.question import seeds_and_folds, settle
 from sweeper.types import Job, Trainer
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def estimated(
     studies = checked(plan.studies, **run.terms(plan))
     jobs = first_jobs(studies)
     rows = tuple(_row(study, plan, stored.records if stored else []) for study in studies)
-    counts = open_jobs(rows, plan.search["concurrent_trials"], plan.search["seeds"])
+    counts = open_jobs(rows, plan.search["concurrent_trials"], len(plan.partitions))
     began = time.monotonic()
     chosen = trainers.choose(plan, trainer, device, home.read().get("trainer"))
     choosing = time.monotonic() - began if stored is None else 0.0  # which a new sweep does once more
@@ -125,7 +125,7 @@ def estimated(
         exists=stored is not None,
         rows=rows,
         steps=plan.steps,
-        members=plan.search["seeds"],
+        members=len(plan.partitions),
         trainer=chosen.why or str(chosen.node["_target_"]).rpartition(".")[2],
         processes=processes,
         pace=pace,
@@ -194,7 +194,7 @@ def _row(study: FamilyStudy, plan: Plan, records: Sequence[Record]) -> Row:
     running = [reports - len(record.intermediate) for record in own if record.state == "running"]
     fresh = max(0, study.limit - len(counted))
     left = (*running, *[reports] * fresh)
-    members = plan.search["seeds"]
+    members = len(plan.partitions)
     done = [plan.report_steps[reports - left - 1] if left < reports else 0 for left in running]
     return Row(
         family=study.plan.family.name,
@@ -266,7 +266,7 @@ def _like(plan: Plan, jobs: Sequence[Job], pace: timing.Pace | None) -> dict[str
     """What the trials are like, for what is kept of them."""
     return {
         "jobs": [job for job in jobs if job.id.member == 0],
-        "members": plan.search["seeds"],
+        "members": len(plan.partitions),
         "metrics": len(pace.metrics) if pace else USUAL_METRICS,
         "norms": plan.norms,
     }
@@ -295,9 +295,11 @@ def _bytes_of_a_model(plan: Plan) -> int:
 def _paired_spread(stored: Sweep | None) -> float | None:
     """Standard deviation of the difference of two families' best trials at equal seeds, pooled over the families.
 
+    On the first fold where there are several.
+
     Against the tuned constant where there is one; None unless the trials have several seeds.
     """
-    if stored is None or stored.config["question"]["search"]["seeds"] < 2:
+    if stored is None or seeds_and_folds(stored.config["question"])[0] < 2:
         return None
     best = stored.families[stored.families["best_trial"].notna()]
     reference = best[best["role"] == TUNED] if (best["role"] == TUNED).any() else best[best["rank"] == 1]
@@ -313,7 +315,8 @@ def _paired_spread(stored: Sweep | None) -> float | None:
 
 
 def _last_values(stored: Sweep, row: Any) -> list[float]:
-    """The objective's metric of each member at its last report."""
-    members = range(stored.config["question"]["search"]["seeds"])
+    """The objective's metric of each seed, on the first fold, at its last report."""
+    seeds, folds = seeds_and_folds(stored.config["question"])
+    members = range(0, seeds * folds, folds)
     traces = (stored.trace(row["study"], int(row["best_trial"]), member) for member in members)
     return [float(trace[stored.objective["metric"]].dropna().iloc[-1]) for trace in traces]

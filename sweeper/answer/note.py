@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.answer import tables
 from sweeper.columns import Column, clean
+from sweeper.question import seeds_and_folds
 
 if TYPE_CHECKING:
     from sweeper.answer.stored import Sweep
@@ -16,6 +17,7 @@ NUMBER_COLUMNS = (
     "rank",
     "family",
     "best",
+    "spread",
     "gain",
     "to target",
     "trial",
@@ -44,16 +46,15 @@ def of_study(sweep: Sweep, study: str) -> str:
 
 
 def _paragraphs(sweep: Sweep, study: str, columns: Sequence[Column], kept: Sequence[int]) -> Iterable[str]:
-    metric, direction = sweep.objective["metric"], sweep.objective["direction"]
     question = sweep.config["question"]
-    answer, *small = tables.small_print(sweep.families, metric=metric, seeds=question["search"]["seeds"])
+    answer, *small = tables.small_print(sweep.families, sweep.asked)
     place = sweep.families["study"].tolist().index(study)
     family = clean(str(sweep.families["family"].iloc[place]))
     # The page shows three lines before one asks for more: the answer comes first.
     yield f"**{'Answer' if sweep.finished else 'So far'}:** {_escaped(' '.join([answer, *small[:1]]))}"
     yield f"**This family, {_escaped(family)}:** {_escaped(_standing(columns, place))}"
     yield f"**Asked:** {_escaped(asked(question))}"
-    yield f"### Best {metric} of each family, {'lower' if direction == 'minimize' else 'higher'} is better"
+    yield f"### Best {sweep.asked.metric} of each family, {sweep.asked.sense}"
     yield _table(columns, NUMBER_COLUMNS, kept, place)
     yield "### Trials of each family"
     yield _table(columns, ("family", *SELECTION), kept, place)
@@ -65,14 +66,15 @@ def _paragraphs(sweep: Sweep, study: str, columns: Sequence[Column], kept: Seque
 
 def asked(question: Mapping[str, Any]) -> str:
     """The question of a sweep in a sentence: what is trained, how long, judged by what."""
-    train, objective, search = question["train"], question["objective"], question["search"]
+    train, objective = question["train"], question["objective"]
     nodes = (question.get(key) or {} for key in ("model", "data", "optimizer"))
     model, data, optimizer = (str(node.get("_target_", "")).rpartition(".")[2] for node in nodes)
     what = f"{model or 'a model'} on {data or 'the data'}, {optimizer or 'the optimizer'}"
-    seeds = "one seed" if search["seeds"] == 1 else f"{search['seeds']} seeds"
+    counts = zip(seeds_and_folds(question), ("seed", "fold"), strict=True)
+    of_a_trial = " x ".join(f"{count} {word}s" for count, word in counts if count > 1) or "one seed"
     return (
         f"which learning-rate schedule is best for {what}, trained for {train['steps']} updates of "
-        f"{train['batch_size']} examples, judged by {objective['metric']} ({objective['at']}), {seeds} a trial?"
+        f"{train['batch_size']} examples, judged by {objective['metric']} ({objective['at']}), {of_a_trial} a trial?"
     )
 
 

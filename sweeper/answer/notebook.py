@@ -24,14 +24,12 @@ ENTRY = 'style="max-width: 100%; height: auto; background: white"'
 
 def html_table(sweep: Sweep) -> str:
     """The families as the terminal shows them, with the answer below, and the small print folded away."""
-    objective, families = sweep.objective, sweep.families
-    sense = "lower" if objective["direction"] == "minimize" else "higher"
-    head = f"<b>{escape(sweep.name)}</b>: best {escape(objective['metric'])} of each family, {sense} is better"
+    asked, families = sweep.asked, sweep.families
+    head = f"<b>{escape(sweep.name)}</b>: best {escape(asked.metric)} of each family, {asked.sense}"
     state = "" if sweep.finished else ". <i>Not finished: the same call or command goes on.</i>"
     if families.empty:
         return f"<div><p>{head}{state}</p><p>No trials yet.</p></div>"
-    seeds = sweep.config["question"]["search"]["seeds"]
-    answer, *rest = tables.small_print(families, metric=objective["metric"], seeds=seeds)
+    answer, *rest = tables.small_print(families, asked)
     small = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in rest)
     return (
         f'<div><p>{head}{state}</p><div style="overflow-x: auto">{_table(families)}</div><p><b>{escape(answer)}</b></p>'

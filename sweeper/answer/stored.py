@@ -53,6 +53,13 @@ class Sweep:
         return objective
 
     @property
+    def asked(self) -> tables.Asked:
+        """What is asked, for the words about the table."""
+        seeds, folds = seeds_and_folds(self.config["question"])
+        metric, direction, at = (self.objective[key] for key in ("metric", "direction", "at"))
+        return tables.Asked(metric, direction, at, seeds, folds)
+
+    @property
     def records(self) -> list[Record]:
         """Every trial, as of the last committed round."""
         return self._read[0]

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from sweeper.columns import Column, Line, clean, fitting, lay_out, value_text, wrapped, write
 from sweeper.tracking.facts import Facts, to_target
-from sweeper.types import Direction, State, TrialId, Value
+from sweeper.types import AT, At, Direction, State, TrialId, Value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,9 +25,34 @@ BASELINES = ("constant", "default_lr")  # the families that play them
 
 FACTS = ("lr_auc", "lr_end_over_peak", "late_loss_spread", "train_valid_gap")  # what they are: sweeper.tracking.facts
 TO_TARGET = ("steps_to_target", "seconds_to_target")
+RULES = {at: f"objective/{at}" for at in AT}  # columns: the objective by every rule of objective.at
+SPREAD = "objective/spread"
 
 FactsOf = Callable[[Collection[TrialId]], Mapping[TrialId, Facts]]
 EndsHigh = Callable[[str, int], bool | None] | Mapping[tuple[str, int], bool | None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a sweep asks, for the words about its table. at: objective.at. seeds, folds: of each trial."""
+
+    metric: str
+    direction: Direction = "minimize"
+    at: At = "last"
+    seeds: int = 1
+    folds: int = 1
+
+    @property
+    def sense(self) -> str:
+        return "lower is better" if self.direction == "minimize" else "higher is better"
+
+    @property
+    def members(self) -> str:
+        """What a trial is judged by, where it has several seeds or folds."""
+        if self.seeds * self.folds == 1:
+            return "one seed"
+        named = [f"{count} {word}" for count, word in ((self.seeds, "seeds"), (self.folds, "folds")) if count > 1]
+        return f"the median of {' x '.join(named)}"
 
 
 class Record(Protocol):
@@ -34,7 +60,7 @@ class Record(Protocol):
 
     value: the objective, None where there is none. intermediate: (step, value) of each report. steps_done:
     updates finished. diverged_step: the first update that diverged, None in other states. seconds: of training;
-    clock: those until each report.
+    clock: those until each report. measures: as in types.Ending.
     """
 
     @property
@@ -61,6 +87,8 @@ class Record(Protocol):
     def seconds(self) -> float: ...
     @property
     def clock(self) -> Sequence[float]: ...
+    @property
+    def measures(self) -> Mapping[str, float]: ...
 
 
 # --- one row a trial --------------------------------------------------------------------------------
@@ -76,7 +104,8 @@ def trials_table(
     """One row a trial, by family, study and number.
 
     Columns: study, family, trial, state, value, peak_lr, warmup, decay, cycle, every other number by its name
-    ("params.<name>" where a column here has that name), steps, seconds, steps_to_target, seconds_to_target, lr_auc,
+    ("params.<name>" where a column here has that name), the objective by every rule ("objective/last", ...),
+    "objective/spread" (over its members), steps, seconds, steps_to_target, seconds_to_target, lr_auc,
     lr_end_over_peak, late_loss_spread, train_valid_gap, diverged_step, reason. Missing numbers are NaN, missing steps
     <NA>.
 
@@ -86,7 +115,7 @@ def trials_table(
 
     records = sorted(records, key=lambda record: (record.family, record.study, record.number))
     before = ["study", "family", "trial", "state", "value"]
-    after = ["steps", "seconds", *TO_TARGET, *FACTS, "diverged_step", "reason"]
+    after = [*RULES.values(), SPREAD, "steps", "seconds", *TO_TARGET, *FACTS, "diverged_step", "reason"]
     others = {
         name: f"params.{name}" if name in (*before, *after) else name
         for name in sorted({name for record in records for name in record.params} - set(NAMES))
@@ -100,6 +129,7 @@ def trials_table(
             "value": _finite(record.value),
             **{name: _number(record.params.get(name)) for name in NAMES},
             **{column: record.params.get(name) for name, column in others.items()},
+            **{name: record.measures.get(name) for name in (*RULES.values(), SPREAD)},
             "steps": record.steps_done,
             "seconds": record.seconds,
             **to_target(record.intermediate, target, direction, record.clock),
@@ -111,7 +141,8 @@ def trials_table(
     ]
     table = pd.DataFrame(rows, columns=[*before, *NAMES, *others.values(), *after])
     whole = dict.fromkeys(["trial", "steps", "steps_to_target", "diverged_step"], "Int64")
-    return table.astype({**dict.fromkeys(["value", *NAMES, "seconds", *TO_TARGET, *FACTS], "float64"), **whole})
+    floats = ["value", *NAMES, *RULES.values(), SPREAD, "seconds", *TO_TARGET, *FACTS]
+    return table.astype({**dict.fromkeys(floats, "float64"), **whole})
 
 
 def target_of(records: Iterable[Record], direction: Direction, baselines: tuple[str, str] = BASELINES) -> float | None:
@@ -145,12 +176,13 @@ def families_table(
     """One row a study, the best first, then the two baselines: the tuned constant and the optimizer's default LR.
 
     Columns: study, family, role ("", "tuned constant", "default LR"), rank (over all rows, equal values share
-    one), best_value, best_trial, gain (over the best tuned constant, positive is better), ends_high (whether the
-    best trial ends more than 10 % of its peak above its floor; None: not known), peak_lr, warmup, decay, cycle
-    and params (of the best trial), others (its searched numbers beside those four), one count a state, stable_lr
-    (largest peak LR of a complete or pruned trial), diverged_lr (smallest of a diverged one); of the best trial
-    steps (updates of a run), steps_to_target, seconds_to_target and the facts of `trials_table`; target (the same in
-    all rows). Missing: NaN, <NA>.
+    one), best_value, best_trial, objective/spread (of that trial over its members), the best of all complete trials
+    by every rule of the objective ("objective/last", ...: of different trials), gain (over the best tuned constant,
+    positive is better), ends_high (whether the best trial ends more than 10 % of its peak above its floor; None: not
+    known), peak_lr, warmup, decay, cycle and params (of the best trial), others (its searched numbers beside those
+    four), one count a state, stable_lr (largest peak LR of a complete or pruned trial), diverged_lr (smallest of a
+    diverged one); of the best trial steps (updates of a run), steps_to_target, seconds_to_target and the facts of
+    `trials_table`; target (the same in all rows). Missing: NaN, <NA>.
 
     baselines: the families that play the two roles. ends_high: (study, trial) -> bool, as a call or a mapping.
     target: of the objective's metric; None: `target_of` the records. facts: of the trials asked for.
@@ -176,10 +208,22 @@ def families_table(
         row["gain"] = signed - constant if math.isfinite(signed) and math.isfinite(constant) else None
     places = {"": 0, TUNED: 1, DEFAULT: 2}
     rows.sort(key=lambda row: (places[row["role"]], -_signed(row["best_value"], direction)))
-    columns = ["study", "family", "role", "rank", "best_value", "best_trial", "gain", "ends_high"]
+    columns = ["study", "family", "role", "rank", "best_value", "best_trial", SPREAD, *RULES.values(), "gain"]
+    columns += ["ends_high"]
     columns += [*NAMES, "params", "others", *STATES, "stable_lr", "diverged_lr", "steps", *TO_TARGET, *FACTS, "target"]
     table = pd.DataFrame(rows, columns=columns)
-    floats = ["best_value", "gain", *NAMES, "stable_lr", "diverged_lr", *TO_TARGET, *FACTS, "target"]
+    floats = [
+        "best_value",
+        SPREAD,
+        *RULES.values(),
+        "gain",
+        *NAMES,
+        "stable_lr",
+        "diverged_lr",
+        *TO_TARGET,
+        *FACTS,
+        "target",
+    ]
     whole = ["rank", "best_trial", *STATES, "steps", "steps_to_target"]
     return table.astype({**dict.fromkeys(floats, "float64"), **dict.fromkeys(whole, "Int64")})
 
@@ -205,6 +249,8 @@ def _study_row(
         "role": {baselines[0]: TUNED, baselines[1]: DEFAULT}.get(family, ""),
         "best_value": best.value if best else None,
         "best_trial": best.number if best else None,
+        SPREAD: best.measures.get(SPREAD) if best else None,
+        **{column: _best_by(column, ranked, direction) for column in RULES.values()},
         "ends_high": _ends_high(ends_high, study, best.number) if best else None,
         **{name: _number(params.get(name)) for name in NAMES},
         "params": params,
@@ -215,6 +261,15 @@ def _study_row(
         "steps": best.steps_done if best else None,
         **(to_target(best.intermediate, target, direction, best.clock) if best else {}),
     }
+
+
+def _best_by(column: str, complete: Sequence[Record], direction: Direction) -> float | None:
+    """The best of those trials by another rule; None where one of them does not say (a sweep of before)."""
+    values = [record.measures.get(column) for record in complete]
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return min(known) if direction == "minimize" else max(known)
 
 
 def _id(record: Record) -> TrialId:
@@ -283,10 +338,8 @@ def gain_text(gain: float | None) -> str:
 
 def show(
     families: pd.DataFrame,
+    asked: Asked,
     *,
-    metric: str,
-    direction: Direction,
-    seeds: int = 1,
     baselines: tuple[str, str] = BASELINES,
     notes: Sequence[str] = (),
     out: TextIO | None = None,
@@ -294,34 +347,23 @@ def show(
     """Print the table: in colour and at the width of a terminal, else plain and with every column."""
 
     def draw(width: int | None, unicode: bool) -> list[Line]:
-        return render(
-            families,
-            metric=metric,
-            direction=direction,
-            width=width,
-            unicode=unicode,
-            seeds=seeds,
-            baselines=baselines,
-            notes=notes,
-        )
+        return render(families, asked, width=width, unicode=unicode, baselines=baselines, notes=notes)
 
     write(draw, out)
 
 
 def render(
     families: pd.DataFrame,
+    asked: Asked,
     *,
-    metric: str,
-    direction: Direction,
     width: int | None = None,
     unicode: bool = True,
-    seeds: int = 1,
     baselines: tuple[str, str] = BASELINES,
     notes: Sequence[str] = (),
 ) -> list[Line]:
     """The families and the small print as lines no longer than `width`; None: as wide as the columns are.
 
-    families: from families_table. seeds: members of each trial. notes: more paragraphs for the small print.
+    families: from families_table. notes: more paragraphs for the small print.
     """
     rows = _rows(families)
     if not rows:
@@ -335,12 +377,11 @@ def render(
         meaning = {TUNED: "LR tuned", DEFAULT: "the optimizer's own LR, untuned"}
         said = ", ".join(f"{clean(family)} ({meaning[role]})" for role, family in roles.items())
         lines[1 + first_baseline : 1 + first_baseline] = wrapped(f"baselines: {said}", width, "dim")
-    sense = "lower" if direction == "minimize" else "higher"
-    head = wrapped(f"Best {metric} of each family, {sense} is better", width, "bold")
+    head = wrapped(f"Best {asked.metric} of each family, {asked.sense}", width, "bold")
     kept = fitting(columns, width)
     long_names = [column.head for column in _columns(rows, narrow=False)]
     away = [name for name, column in zip(long_names, columns, strict=True) if column not in kept]
-    paragraphs = small_print(families, metric=metric, seeds=seeds, baselines=baselines, notes=notes)
+    paragraphs = small_print(families, asked, baselines=baselines, notes=notes)
     if away:
         paragraphs.append(f"Not shown at this width: {', '.join(away)}.")
     answer, *rest = paragraphs
@@ -379,10 +420,14 @@ def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _columns(rows: Sequence[Mapping[str, Any]], narrow: bool) -> list[Column]:
     names = [name + ("*" if row["ends_high"] else "") for name, row in zip(_names(rows), rows, strict=True)]
     others = [", ".join(f"{name} {param_text(name, value)}" for name, value in row["others"].items()) for row in rows]
+    spread = []
+    if any(row[SPREAD] is not None for row in rows):
+        spread = [Column("spread", [value_text(row[SPREAD]) for row in rows], 56)]
     columns = [
         Column("rank", [_whole(row["rank"]) for row in rows], 35),
         Column("family", names, 100, right=False, least=10),
         Column("best", [value_text(row["best_value"]) for row in rows], 95),
+        *spread,
         Column("gain", [gain_text(row["gain"]) for row in rows], 90),
         Column("trial", [_whole(row["best_trial"]) for row in rows], 52),
         Column("peak LR", [lr_text(row["peak_lr"]) for row in rows], 80),
@@ -426,21 +471,22 @@ def _whole(value: int | None) -> str:
 
 def small_print(
     families: pd.DataFrame,
+    asked: Asked,
     *,
-    metric: str,
-    seeds: int = 1,
     baselines: tuple[str, str] = BASELINES,
     notes: Sequence[str] = (),
 ) -> list[str]:
     """Paragraphs under the table, the answer first: what won, how far it is to be trusted, what the words mean."""
     rows = _rows(families)
     return [
-        _answer(rows, metric),
-        *_budget(rows, seeds),
+        _answer(rows, asked.metric),
+        *_budget(rows, asked),
+        *_other_rules(rows, asked),
         *_missing_baselines(rows, baselines),
         *_states(rows),
         *_marks(rows),
-        *_aim(rows, metric),
+        *_aim(rows, asked.metric),
+        *_spread(rows, asked),
         *_spaces(rows),
         *map(clean, notes),
     ]
@@ -467,21 +513,63 @@ def _answer(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     return f"{word.capitalize()}: {won}{configuration}.{gain}"
 
 
-def _budget(rows: Sequence[Mapping[str, Any]], seeds: int) -> list[str]:
+def _budget(rows: Sequence[Mapping[str, Any]], asked: Asked) -> list[str]:
     """How many trials the bests were chosen from, and whether all families had equally many."""
     trials = [row["complete"] + row["pruned"] + row["diverged"] for row in rows if row["role"] != DEFAULT]
     if not any(row["rank"] for row in rows):
         return []
     fewest, most = min(trials, default=1), max(trials, default=1)
     number = f"{most}" if fewest == most else f"{fewest} to {most}"
-    of_seeds = "one seed" if seeds == 1 else f"the median of {seeds} seeds"
     said = [
-        f"Best of {number} trials a family, {of_seeds}: not yet checked on fresh seeds, and the best of many looks "
-        "better than it is."
+        f"Best of {number} trials a family, {asked.members}: not yet checked on fresh seeds, and the best of many "
+        "looks better than it is."
     ]
     if fewest < most:
         said.append("Unequal budgets: a family with more trials has had more chances; compare again when all are done.")
     return said
+
+
+def other_ranks(rows: Sequence[Mapping[str, Any]], direction: Direction, at: At) -> dict[At, dict[str, int]]:
+    """By each rule of the objective but `at`, where all trials say their value by it: the rank of each study."""
+    ranked = [row for row in rows if row["rank"] is not None]
+    found: dict[At, dict[str, int]] = {}
+    for rule, column in RULES.items():
+        values = {row["study"]: _signed(row[column], direction) for row in ranked}
+        if rule == at or not values or -math.inf in values.values():
+            continue
+        in_order = sorted(values.values(), reverse=True)
+        found[rule] = {study: in_order.index(value) + 1 for study, value in values.items()}
+    return found
+
+
+def change(rows: Sequence[Mapping[str, Any]], ranks: Mapping[str, int]) -> str | None:
+    """What other ranks would change of the verdict: "winner", "order", or None for nothing."""
+    before = {row["study"]: row["rank"] for row in rows if row["rank"] is not None}
+    if {study for study, rank in before.items() if rank == 1} != {study for study, rank in ranks.items() if rank == 1}:
+        return "winner"
+    return None if before == ranks else "order"
+
+
+def _other_rules(rows: Sequence[Mapping[str, Any]], asked: Asked) -> list[str]:
+    """Whether another choice of objective.at would change the verdict."""
+    others = other_ranks(rows, asked.direction, asked.at)
+    if len([row for row in rows if row["rank"] is not None]) < 2 or not others:
+        return []
+    names = dict(zip((row["study"] for row in rows), _names(rows), strict=True))
+    changes = {rule: change(rows, ranks) for rule, ranks in others.items()}
+    said = []
+    for rule, ranks in others.items():
+        if changes[rule] == "winner":
+            first = [row for row in rows if ranks.get(row["study"]) == 1]
+            winners = " and ".join(names[row["study"]] for row in first)
+            value = value_text(first[0][RULES[rule]])
+            said.append(f"with objective.at={rule} the winner would be {winners} ({asked.metric} {value})")
+    for what, words in (("order", "the same winner, another order below it"), (None, "the same winner and order")):
+        alike = [rule for rule in others if changes[rule] == what]
+        if alike:
+            said.append(f"with {' or '.join(alike)} {words}")
+    head = "The verdict depends on which value counts" if "winner" in changes.values() else "Which value counts"
+    return [f"{head} (objective.at={asked.at}): {'; '.join(said)}."]
 
 
 def _missing_baselines(rows: Sequence[Mapping[str, Any]], baselines: tuple[str, str]) -> list[str]:
@@ -537,6 +625,13 @@ def _aim(rows: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
     return [f"to target: share of its run after which that trial first had {metric} {value_text(target)}{whose}."]
 
 
+def _spread(rows: Sequence[Mapping[str, Any]], asked: Asked) -> list[str]:
+    if not any(row[SPREAD] is not None for row in rows):
+        return []
+    of = " and ".join(word for count, word in ((asked.seeds, "seeds"), (asked.folds, "folds")) if count > 1)
+    return [f"spread: standard deviation of that trial's {asked.metric} over its {of or 'members'}."]
+
+
 def _spaces(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     counts = Counter(row["family"] for row in rows)
     return [
@@ -549,19 +644,21 @@ def _spaces(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 # --- as JSON ----------------------------------------------------------------------------------------
 
 
-def as_json(families: pd.DataFrame, *, sweep: str, finished: bool, metric: str, direction: Direction) -> dict[str, Any]:
+def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool) -> dict[str, Any]:
     """The table for programs: dicts, lists, text and finite numbers; null for what is missing. Keys stay.
 
     {"sweep": name, "finished": bool, "metric": "valid/loss", "direction": "minimize" | "maximize",
+     "at": "last" | "best" | ..., "seeds": int, "folds": int,
      "target": float | null            of the metric, for steps_to_target
+     "other_rules": {at: {"ranks": {study: rank}, "changes": "winner" | "order" | null}}   by another objective.at
      "families": [row, ...]            every study, best first, then the baselines
      "baselines": {"tuned_constant": {"study", "value", "trial"} | null, "default_lr": likewise},
      "trials": {"complete", "pruned", "diverged", "failed", "running": counts over all studies}}
 
     row: {"study", "family": str, "role": null | "tuned_constant" | "default_lr", "rank": int | null,
-     "best": {"value": float, "trial": int, "params": {name: value}, "ends_high": bool | null, "steps": int,
-              "steps_to_target": int | null, "seconds_to_target", "lr_auc", "lr_end_over_peak", "late_loss_spread",
-              "train_valid_gap": float | null} | null,
+     "best": {"value": float, "spread": float | null, "trial": int, "params": {name: value},
+              "ends_high": bool | null, "steps": int, "steps_to_target": int | null, "seconds_to_target", "lr_auc",
+              "lr_end_over_peak", "late_loss_spread", "train_valid_gap": float | null} | null,
      "gain": float | null, "trials": counts as above, "stable_lr": float | null, "diverged_lr": float | null}
     """
     rows = _rows(families)
@@ -570,9 +667,16 @@ def as_json(families: pd.DataFrame, *, sweep: str, finished: bool, metric: str, 
     return {
         "sweep": sweep,
         "finished": finished,
-        "metric": metric,
-        "direction": direction,
+        "metric": asked.metric,
+        "direction": asked.direction,
+        "at": asked.at,
+        "seeds": asked.seeds,
+        "folds": asked.folds,
         "target": next((row["target"] for row in rows), None),
+        "other_rules": {
+            rule: {"ranks": ranks, "changes": change(rows, ranks)}
+            for rule, ranks in other_ranks(rows, asked.direction, asked.at).items()
+        },
         "families": [_json_row(row, keys) for row in rows],
         "baselines": {
             key: row and {"study": row["study"], "value": row["best_value"], "trial": row["best_trial"]}
@@ -585,6 +689,7 @@ def as_json(families: pd.DataFrame, *, sweep: str, finished: bool, metric: str, 
 def _json_row(row: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
     best = {
         "value": row["best_value"],
+        "spread": row[SPREAD],
         "trial": row["best_trial"],
         "params": row["params"],
         "ends_high": row["ends_high"],

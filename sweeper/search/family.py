@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sweeper.search import pruning
+from sweeper.search.objective import together
 from sweeper.search.plan import StudyPlan, Terms, start_points
 from sweeper.search.sampling import Sampling
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Report, State, TrialId, seed_of
@@ -25,13 +26,15 @@ CLOCK_DIGITS = 4  # of a second
 class Open:
     """A running trial. step: of its last report, in updates. fault: why it cannot be judged, if so.
 
-    clock: seconds of training until each report, of all members together.
+    clock: seconds of training until each report, of all members together. members: the value of each at each report,
+    where there are several.
     """
 
     trial: Trial
     values: list[float]
     step: int
     clock: list[float]
+    members: list[list[float]]
     fault: str = ""
 
 
@@ -115,7 +118,7 @@ class FamilyStudy:
         trial = self.study.ask(fixed_distributions=dict(self.axes.distributions))
         seed = trial.user_attrs.get("seed", self.terms.seed)
         trial.set_user_attr("seeds", [seed_of(seed, "member", member) for member in range(len(self.terms.partitions))])
-        self.open[trial.number] = Open(trial, [], 0, [])
+        self.open[trial.number] = Open(trial, [], 0, [], [])
         self.asked += number is None
         self.begun += 1
         return self.jobs(trial.number)
@@ -132,12 +135,16 @@ class FamilyStudy:
         open.step = min(ended_badly or [report.step for report in reports])
         if ended_badly:
             return False
-        value = self.terms.objective.of_reports(reports)
+        of_members = self.terms.objective.of_members(reports)
+        value = together(of_members)
         is_last = open.step == self.terms.steps
         if math.isnan(value):  # Optuna would store a NaN, prune for it and learn nothing from it
             open.fault = f"{self.terms.objective.metric} is not finite"
             return not is_last
         open.values.append(value)
+        if len(of_members) > 1:
+            open.members.append(of_members)
+            open.trial.set_user_attr(f"members/{len(open.members)}", of_members)
         open.trial.report(value, self.terms.report_steps.index(open.step) + 1)
         return not is_last and open.trial.should_prune()
 
@@ -148,11 +155,13 @@ class FamilyStudy:
             state, reason = "diverged", open.fault
         for name, said in (("state", state), ("reason", reason), ("step", open.step)):
             open.trial.set_user_attr(name, said)
-        value = None
+        value, measures = None, {}
         self.study.sampler = self.sampling.for_tell(number)
         match state:
             case "complete":
                 value = self.terms.objective.of_trial(open.values)
+                measures = self.terms.objective.measures(open.values, open.members)
+                open.trial.set_user_attr("measures", measures)
                 self._tell_healthy(open, value)
             case "pruned":
                 self._tell_healthy(open, None)
@@ -164,7 +173,7 @@ class FamilyStudy:
                 self._retry(open.trial)
             case "running":
                 raise ValueError("a running trial has not ended")
-        return Ending(TrialId(self.plan.name, number), state, open.step, value, reason)
+        return Ending(TrialId(self.plan.name, number), state, open.step, value, reason, measures)
 
     def _tell_healthy(self, open: Open, value: float | None) -> None:
         if self.sampling.needs_constraints_of_all:
@@ -232,8 +241,10 @@ class FamilyStudy:
 
     def _open(self, trial: FrozenTrial) -> Open:
         values = [value for _, value in sorted(trial.intermediate_values.items())]
+        attrs = trial.user_attrs
+        members = [attrs[f"members/{report}"] for report in range(1, len(values) + 1) if f"members/{report}" in attrs]
         running = Trial(self.study, trial._trial_id)
-        return Open(running, values, self.terms.step_after(len(values)), list(trial.user_attrs.get("clock", ())))
+        return Open(running, values, self.terms.step_after(len(values)), list(attrs.get("clock", ())), members)
 
     def jobs(self, number: int) -> tuple[Job, ...]:
         """The jobs of a trial, from what the journal holds of it, so that they are the same after a restart."""

@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import fmean, median
-from typing import Literal
+from dataclasses import dataclass, replace
+from statistics import fmean, median, stdev
 
-from sweeper.types import InputError, Report
+from sweeper.types import AT, At, Direction, InputError, Report
 
 
 @dataclass(frozen=True)
 class Objective:
-    """metric: of the reports. at: the last report, the best one, or the mean of the last k."""
+    """metric: of the reports. at: the last report, the best one, the mean of the last k, or a moving average.
+
+    The moving average weighs each report 1 - 2 / (k + 1) times the one after it: pandas' `ewm(span=k)`.
+    """
 
     metric: str = "valid/loss"
-    direction: Literal["minimize", "maximize"] = "minimize"
-    at: Literal["last", "best", "mean_last_k"] = "last"
+    direction: Direction = "minimize"
+    at: At = "last"
     k: int = 3
 
     def of_trial(self, values: Sequence[float]) -> float:
         """The objective of a complete trial, from the values of all its reports in order."""
-        if self.at == "best":
-            return self.better(values)
-        return values[-1] if self.at == "last" else fmean(values[-self.k :])
+        match self.at:
+            case "best":
+                return self.better(values)
+            case "mean_last_k":
+                return fmean(values[-self.k :])
+            case "ema":
+                keep = 1 - 2 / (self.k + 1)
+                return fmean(values, [keep ** (len(values) - 1 - place) for place in range(len(values))])
+            case "last":
+                return values[-1]
 
-    def of_reports(self, reports: Sequence[Report]) -> float:
-        """The median over a trial's members at one step; NaN if one of them is not finite.
+    def measures(self, values: Sequence[float], of_members: Sequence[Sequence[float]] = ()) -> dict[str, float]:
+        """The objective by every rule; the spread over members where there are several. See types.Ending.
 
-        Raises InputError if a report lacks the metric.
+        of_members: at each report, the value of every member.
         """
-        values = [self._of_member(report) for report in reports]
-        return median(values) if all(map(math.isfinite, values)) else math.nan
+        found = {f"objective/{at}": replace(self, at=at).of_trial(values) for at in AT}
+        members = [self.of_trial(of_member) for of_member in zip(*of_members, strict=True)]
+        return found | ({"objective/spread": stdev(members)} if len(members) > 1 else {})
+
+    def of_members(self, reports: Sequence[Report]) -> list[float]:
+        """The value of each of a trial's members at one step. Raises InputError if a report lacks the metric."""
+        return [self._of_member(report) for report in reports]
 
     def better(self, values: Sequence[float]) -> float:
         """The best of some values."""
@@ -51,3 +65,8 @@ class Objective:
             known = ", ".join(sorted(report.metrics)) or "none"
             raise InputError("objective.metric", self.metric, "not a metric of the reports", f"There are: {known}")
         return float(report.metrics[self.metric])
+
+
+def together(of_members: Sequence[float]) -> float:
+    """What a trial is judged by at one step: the median over its members; NaN if one of them is not finite."""
+    return median(of_members) if all(map(math.isfinite, of_members)) else math.nan

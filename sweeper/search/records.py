@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ class Record:
     unless it is complete. intermediate: (updates, objective) at each report. steps_done: updates finished; of a
     diverged trial the one that diverged, like diverged_step, which is None in other states. seconds: of all members
     together; clock: those until each report, the last one of a diverged or failed trial too. seeds: one a member.
-    retry_of: the failed trial whose numbers these are.
+    retry_of: the failed trial whose numbers these are. measures: as in types.Ending.
     """
 
     study: str
@@ -43,6 +43,7 @@ class Record:
     retry_of: int | None
     started: datetime | None
     ended: datetime | None
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Reading:
@@ -124,6 +125,7 @@ def _record(study: str, plan: Mapping[str, Any], trial: FrozenTrial) -> Record:
         retry_of=attrs.get("retry_of"),
         started=trial.datetime_start,
         ended=trial.datetime_complete,
+        measures=attrs.get("measures", {}),
     )
 
 

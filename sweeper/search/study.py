@@ -41,8 +41,8 @@ def checked(
 ) -> list[FamilyStudy]:
     """The studies in the order in which they ask, none of them begun. Writes nothing.
 
-    objective: metric, direction, at, k. partitions: of each member, 0 by default. epoch: as in Terms. Raises
-    InputError for a space, sampler, pruner or start point that cannot be used.
+    objective: metric, direction, at, k. partitions: the split or fold of each member; by default `members` times 0.
+    epoch: as in Terms. Raises InputError for a space, sampler, pruner or start point that cannot be used.
     """
     terms = Terms(
         seed=seed,

@@ -128,6 +128,7 @@ def closed(ending: Ending, t: int) -> bytes:
             "step": ending.step,
             "value": None if ending.value is None else float(ending.value),
             "reason": ending.reason,
+            **({"measures": dict(ending.measures)} if ending.measures else {}),
         }
     )
 

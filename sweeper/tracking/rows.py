@@ -237,6 +237,7 @@ class Translation:
             numbers["objective"] = event["value"]
             if event["state"] == "complete":
                 self._studies[event["study"]].ranking.join(event["trial"], event["value"])
+        numbers |= event.get("measures", {})
         numbers |= trial.seen.at_end(event["state"])
         if numbers.get("lr_max", 0) > 0:  # MLflow's scatter has no log axis
             numbers["log10_lr_max"] = math.log10(numbers["lr_max"])

@@ -27,6 +27,7 @@ class Record:
     reason: str
     seconds: float
     clock: tuple[float, ...] = ()
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 def record(study, number, value, state="complete", **params):
@@ -52,7 +53,7 @@ class Stored:
     records: list[Record]
     finished: bool = True
     name: str = "digits-mlp-sgd-1a2b3c4d"
-    objective: dict[str, Any] = field(default_factory=lambda: {"metric": "valid/loss", "direction": "minimize"})
+    asked: tables.Asked = field(default_factory=lambda: tables.Asked("valid/loss"))
 
     @property
     def families(self):

@@ -30,6 +30,7 @@ class Trial:
     reason: str = ""
     seconds: float = 1.5
     clock: tuple[float, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "study", self.study or self.family)
@@ -60,8 +61,9 @@ def families(records=None, **options) -> pd.DataFrame:
 
 
 def text(table, width=None, **options) -> list[str]:
-    options = {"metric": "valid/loss", "direction": "minimize"} | options
-    return [columns.plain_text(line) for line in tables.render(table, width=width, **options)]
+    asked = {name: options.pop(name) for name in ("metric", "direction", "at", "seeds", "folds") if name in options}
+    lines = tables.render(table, tables.Asked(**{"metric": "valid/loss"} | asked), width=width, **options)
+    return [columns.plain_text(line) for line in lines]
 
 
 # --- trials -----------------------------------------------------------------------------------------
@@ -72,6 +74,7 @@ def test_one_row_a_trial_with_every_number():
     assert len(table) == len(trials())
     assert list(table.columns) == [
         "study", "family", "trial", "state", "value", "peak_lr", "warmup", "decay", "cycle", "cooldown", "end",
+        "objective/last", "objective/best", "objective/mean_last_k", "objective/ema", "objective/spread",
         "steps", "seconds", "steps_to_target", "seconds_to_target", "lr_auc", "lr_end_over_peak", "late_loss_spread",
         "train_valid_gap", "diverged_step", "reason",
     ]  # fmt: skip
@@ -287,10 +290,82 @@ def test_without_a_complete_trial_there_is_no_best(state):
 
 def test_show_is_plain_and_complete_where_it_is_piped():
     out = io.StringIO()
-    tables.show(families(), metric="valid/loss", direction="minimize", out=out, notes=["a \x1b[31mnote"])
+    tables.show(families(), tables.Asked("valid/loss"), out=out, notes=["a \x1b[31mnote"])
     lines = out.getvalue().splitlines()
     assert lines == text(families(), notes=["a note"])
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", out.getvalue().replace("\n", ""))
+
+
+# --- which value counts -----------------------------------------------------------------------------
+
+
+def by_every_rule(last, best, mean, ema, **more):
+    measures = {"objective/last": last, "objective/best": best, "objective/mean_last_k": mean, "objective/ema": ema}
+    return {"value": last, "measures": {**measures, **more}}
+
+
+def judged(*extra):
+    """By the last value cosine, wsd, sgdr; sgdr's best was better than all, the means put wsd before cosine's equal."""
+    return [
+        Trial("cosine", 0, **by_every_rule(1.0, 1.0, 1.2, 1.0)),
+        Trial("cosine", 1, **by_every_rule(1.1, 0.9, 1.0, 1.1)),
+        Trial("wsd", 0, **by_every_rule(1.2, 1.2, 1.3, 1.4)),
+        Trial("sgdr", 0, **by_every_rule(1.3, 0.5, 1.35, 1.3)),
+        *extra,
+    ]
+
+
+def about_the_rule(table, **asked):
+    said = tables.small_print(table, tables.Asked("valid/loss", **asked))
+    return [paragraph for paragraph in said if "objective.at" in paragraph]
+
+
+def test_it_is_said_what_another_choice_of_the_value_would_change():
+    table = families(judged())
+    assert list(table["objective/best"]) == [0.9, 1.2, 0.5], "each the best of all its trials"
+    assert about_the_rule(table) == [
+        "The verdict depends on which value counts (objective.at=last): with objective.at=best the winner would be "
+        "sgdr (valid/loss 0.5000); with ema the same winner, another order below it; with mean_last_k the same winner "
+        "and order."
+    ]
+    made = json_of(table)["other_rules"]
+    assert {rule: of_rule["changes"] for rule, of_rule in made.items()} == {
+        "best": "winner",
+        "mean_last_k": None,
+        "ema": "order",
+    }
+    assert made["best"]["ranks"] == {"cosine": 2, "wsd": 3, "sgdr": 1}
+
+
+def test_where_nothing_would_change_that_is_said_too():
+    calm = [Trial(name, 0, **by_every_rule(*[value] * 4)) for name, value in (("cosine", 0.9), ("wsd", 0.8))]
+    for direction, winner in (("minimize", "wsd"), ("maximize", "cosine")):
+        table = families(calm, direction=direction)
+        assert table.family[0] == winner
+        assert about_the_rule(table, direction=direction, at="best") == [
+            "Which value counts (objective.at=best): with last or mean_last_k or ema the same winner and order."
+        ]
+
+
+@pytest.mark.parametrize("extra", [Trial("old", 0, value=2.0), Trial("cosine", 2, value=2.0)])
+def test_trials_that_do_not_say_their_value_by_other_rules_leave_it_open(extra):
+    assert about_the_rule(families(judged(extra))) == []
+    assert json_of(families(judged(extra)))["other_rules"] == {}
+
+
+def test_pruned_trials_do_not_compete_by_any_rule():
+    pruned = Trial("wsd", 1, "pruned", **by_every_rule(0.1, 0.1, 0.1, 0.1))
+    assert list(families(judged(pruned))["objective/best"]) == [0.9, 1.2, 0.5]
+
+
+def test_the_spread_over_members_stands_beside_the_median():
+    table = families([Trial("cosine", 0, **by_every_rule(*[1.0] * 4, **{"objective/spread": 0.25})), *judged()[2:]])
+    shown = text(table, seeds=3, folds=5)
+    assert any(line.split()[:4] == ["1", "cosine", "1.0000", "0.2500"] for line in shown)
+    assert "the median of 3 seeds x 5 folds" in " ".join(shown)
+    assert "spread: standard deviation of that trial's valid/loss over its seeds and folds." in " ".join(shown)
+    assert json_of(table)["families"][0]["best"]["spread"] == 0.25
+    assert not any("spread" in line for line in text(families(judged()), seeds=3))
 
 
 # --- how fast, how steady ---------------------------------------------------------------------------
@@ -365,21 +440,22 @@ def test_trials_have_their_facts_too():
 
 
 def json_of(table, **options):
-    options = {"sweep": "s", "finished": False, "metric": "valid/loss", "direction": "minimize"} | options
-    return tables.as_json(table, **options)
+    options = {"sweep": "s", "finished": False} | options
+    return tables.as_json(table, tables.Asked("valid/loss"), **options)
 
 
 def test_json_goes_round_and_holds_the_table():
     made = json_of(families(ends_high={("sgdr", 0): True}))
     assert json.loads(json.dumps(made, allow_nan=False)) == made
-    assert list(made) == ["sweep", "finished", "metric", "direction", "target", "families", "baselines", "trials"]
+    assert list(made) == ["sweep", "finished", "metric", "direction", "at", "seeds", "folds", "target", "other_rules",
+                          "families", "baselines", "trials"]  # fmt: skip
     assert made["target"] == 1.9
     assert made["trials"] == {"complete": 7, "pruned": 1, "diverged": 4, "failed": 1, "running": 1}
     assert [row["study"] for row in made["families"]] == ["sgdr", "cosine", "wsd", "step", "constant", "default_lr"]
     first, step = made["families"][0], made["families"][3]
     of_curves = {"steps": 200, **dict.fromkeys([*tables.TO_TARGET, *tables.FACTS])}
     params = dict(trials()[7].params)
-    assert first["best"] == {"value": 1.7, "trial": 0, "params": params, "ends_high": True, **of_curves}
+    assert first["best"] == {"value": 1.7, "spread": None, "trial": 0, "params": params, "ends_high": True, **of_curves}
     assert first["gain"] == pytest.approx(0.2)
     assert (step["best"], step["rank"], step["gain"], step["stable_lr"]) == (None, None, None, None)
     assert made["baselines"]["tuned_constant"] == {"study": "constant", "value": 1.9, "trial": 0}
