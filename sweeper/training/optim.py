@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from sweeper.training.optimizers.looking import takes_model
+from sweeper.training.optimizers.trial_run import ignores_lr, tiny_model
 from sweeper.types import InputError, Value
 
 Config = Mapping[str, Any]
 Optimizer = torch.optim.Optimizer
 ANY_LR = 1e-3  # for a constructor; every update sets its own before it
+EXTRA = ("pytorch_optimizer", "curvlinops")  # packages of the extra `optimizers`
 
 
 def check_optimizer(config: Config) -> None:
@@ -40,7 +43,7 @@ def check_names(config: Config, hparams: Mapping[str, Value]) -> None:
 
 def takes_momentum(config: Config) -> bool:
     """Whether a schedule can set its momentum: `momentum` of SGD and RMSprop, the first of `betas` of Adam."""
-    optimizer = _target(config)([nn.Parameter(torch.zeros(1))], lr=ANY_LR, **_own_options(config))
+    optimizer = _built(_target(config), tiny_model(), _own_options(config))
     return all("momentum" in group or "betas" in group for group in optimizer.param_groups)
 
 
@@ -90,7 +93,9 @@ def _target(config: Config) -> Callable[..., Optimizer]:
     try:
         found = getattr(importlib.import_module(module), name)
     except ImportError as error:
-        raise InputError("optimizer._target_", path, f"cannot be imported ({error})", "Is it installed?") from error
+        extra = (error.name or "").partition(".")[0] in EXTRA
+        remedy = "Install it: pip install 'sweeper[optimizers]'" if extra else "Is it installed?"
+        raise InputError("optimizer._target_", path, f"cannot be imported ({error})", remedy) from error
     except AttributeError as error:
         names = [name for name in dir(importlib.import_module(module)) if not name.startswith("_")]
         raise InputError(
@@ -116,20 +121,23 @@ def _option_names(target: Callable[..., Any]) -> tuple[str, ...] | None:
 
 
 def _check_names(target: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Where an optimizer takes any option, and may leave it unused, one that is almost another is refused."""
     names = _option_names(target)
+    known = set(inspect.signature(target).parameters) if names is None else set(names)
     for name, value in options.items():
         if name == "lr":
             raise InputError("optimizer.lr", value, "the schedule sets the learning rate", "Use peak_lr instead.")
-        if names is not None and name not in names:
+        misspelt = names is None and difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if name not in known and (names is not None or misspelt):
             problem = f"no such option of {_name(target)}"
-            raise InputError(f"optimizer.{name}", value, problem, _did_you_mean(name, set(names) - {"lr"}))
+            raise InputError(f"optimizer.{name}", value, problem, _did_you_mean(name, known - {"lr"}))
 
 
 def _check_trial_run(target: Callable[..., Any], config: Config) -> None:
-    """Build it for one parameter: the optimizer's own checks of its values."""
+    """Build it for a tiny model: the optimizer's own checks of its values, and what it does with an LR."""
     options = _own_options(config)
     try:
-        optimizer = target([nn.Parameter(torch.zeros(2, 2))], lr=ANY_LR, **options)
+        optimizer = _built(target, tiny_model(), options)
     except Exception as error:
         shown = ", ".join(f"{key}={value}" for key, value in options.items()) or "no options"
         message = str(error).rstrip(".")
@@ -141,6 +149,8 @@ def _check_trial_run(target: Callable[..., Any], config: Config) -> None:
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise _unusable(config, "evaluates the loss several times in an update, by a closure, which is not supported")
+    if ignores_lr(lambda model: _built(target, model, options)):
+        raise _unusable(config, "does not use the LR that its groups are given for an update, as a schedule needs it")
 
 
 def _unusable(config: Config, problem: str) -> InputError:
@@ -148,7 +158,7 @@ def _unusable(config: Config, problem: str) -> InputError:
 
 
 def _built(target: Callable[..., Optimizer], model: nn.Module, options: Config) -> Optimizer:
-    return target(list(model.parameters()), lr=ANY_LR, **options)
+    return target(model if takes_model(target) else list(model.parameters()), lr=ANY_LR, **options)
 
 
 def _may_fuse(target: Callable[..., Any], options: Config, model: nn.Module) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import Any
 
 import pytest
@@ -39,6 +41,10 @@ REFUSED: dict[str, dict[str, Any]] = {
     "optimizer._target_=nosuch.SGD: cannot be imported (No module named 'nosuch'). Is it installed?": {
         "_target_": "nosuch.SGD"
     },
+    "optimizer.weight_decai=0.1: no such option of Lion. Did you mean weight_decay?": {
+        "_target_": "pytorch_optimizer.Lion",
+        "weight_decai": 0.1,
+    },
     "optimizer=SGD: refuses momentum=-1: Invalid momentum value: -1. Change these options.": {
         "_target_": "torch.optim.SGD",
         "momentum": -1,
@@ -58,6 +64,8 @@ def test_the_sentence_names_the_key_and_the_way_out(sentence: str) -> None:
     [
         (WithoutLR, "has no option lr"),
         (torch.optim.LBFGS, "by a closure"),
+        (torch.optim.Rprop, "does not use the LR"),
+        (torch.optim.ASGD, "does not use the LR"),  # but that of the update before
         (nn.Linear, "has no option lr"),
         (torch.optim.__name__, "cannot be called"),
     ],
@@ -71,6 +79,14 @@ def test_what_no_schedule_can_drive_is_refused(target: Any, words: str, monkeypa
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adafactor", "Muon"])
 def test_torchs_own_optimizers_are_accepted(name: str) -> None:
     check_optimizer({"_target_": f"torch.optim.{name}"})
+
+
+def test_a_missing_extra_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    monkeypatch.delitem(sys.modules, "sweeper.training.optimizers.adahessian", raising=False)
+    for target in ("pytorch_optimizer.Lion", "sweeper.training.optimizers.adahessian.AdaHessian"):
+        with pytest.raises(InputError, match=re.escape("Install it: pip install 'sweeper[optimizers]'")):
+            check_optimizer({"_target_": target})
 
 
 def test_an_optimizer_that_takes_any_option_decides_itself(monkeypatch: pytest.MonkeyPatch) -> None:

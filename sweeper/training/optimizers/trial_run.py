@@ -1,0 +1,66 @@
+"""Three updates of a tiny model: does an optimizer use the LR that it is given, in the update it is given for?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sweeper.training.optimizers.looking import Forward
+
+LRS = (1e-3, 1e-3, 1e-2)  # of the updates; the last one is compared with 1e-3 once more
+
+
+def ignores_lr(build: Callable[[nn.Module], torch.optim.Optimizer]) -> bool:
+    """Whether another LR in the last update leaves the weights where they were, to the last bit, in float64.
+
+    False where an update fails (one that wants sparse gradients, say): the trial itself will say why.
+    """
+    try:
+        return torch.equal(_weights_after(build, LRS), _weights_after(build, (LRS[0],) * len(LRS)))
+    except Exception:
+        return False
+
+
+def tiny_model() -> nn.Sequential:
+    """Two matrices of fixed float64 weights; draws nothing."""
+    model = nn.Sequential(
+        *(nn.Linear(2, 2, bias=False, device="meta", dtype=torch.float64) for _ in range(2))
+    ).to_empty(device="cpu")
+    with torch.no_grad():
+        for number, weight in enumerate(model.parameters(), start=1):
+            weight.copy_(torch.sin(torch.arange(1.0, weight.numel() + 1) * number).view_as(weight))
+    return model
+
+
+def _weights_after(build: Callable[[nn.Module], torch.optim.Optimizer], lrs: tuple[float, ...]) -> Tensor:
+    model, inputs_B = tiny_model(), torch.tensor([[1.0, 2.0], [-1.0, 0.5], [0.3, -2.0]], dtype=torch.float64)
+    target_B = torch.tensor([0, 1, 1])
+    optimizer = build(model)
+    for lr in lrs:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.zero_grad()
+        output_B = _Classes.forward(model, inputs_B)
+        loss_B = _Classes.loss(output_B, target_B)
+        if hasattr(optimizer, "look"):
+            optimizer.look(Forward(_Classes, model, inputs_B, target_B, output_B, loss_B, 0))  # type: ignore[arg-type]
+        loss_B.mean().backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
+        optimizer.step()
+    return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+
+class _Classes:
+    """As much of a task as an optimizer looks at."""
+
+    @staticmethod
+    def forward(model: nn.Module, inputs_B: Any) -> Tensor:
+        output_B: Tensor = model(inputs_B)
+        return output_B
+
+    @staticmethod
+    def loss(output_B: Tensor, target_B: Tensor) -> Tensor:
+        return functional.cross_entropy(output_B, target_B, reduction="none")
