@@ -2,21 +2,25 @@
 
     python benchmarks/lanes.py [--models "tiny MLP" text] [--no-compile] [--trials 200] [--steps 1000]
 
-All ways of one model are interleaved; each figure is the least of its repeats, on one thread, without evaluation.
-auto: the trainer that sweeper.training.auto chose for a sweep of so many trials and steps; its share is the time of
-the best way over its own, compiling included. Ends with 1 if any share is below 0.95.
+All ways of one model are interleaved; each figure is the least of its repeats, on one thread, without evaluation. In
+brackets the seconds of compiling, in a process of its own, as a sweep pays them; nothing was compiled before.
+auto: the trainer that sweeper.training.auto chose for a sweep of so many trials and steps, of which so many are open;
+its share is the time of the best way over its own, compiling and empty lanes included. Ends with 1 if any share is
+below 0.95.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import os
 import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -35,6 +39,7 @@ from sweeper.training import auto
 from sweeper.training.device import intra_op_threads
 from sweeper.training.lanes import LaneTrainer
 from sweeper.training.probe import probe
+from sweeper.training.program import Form
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Task, Trainer
 
@@ -49,12 +54,12 @@ class Case:
     batch_size: int
     optimizer: dict[str, Any] = field(default_factory=lambda: SGD)
     widths: tuple[int, ...] = (4, 16, 64)
-    compiled: tuple[int, ...] = (1, 16)
+    compiled: tuple[int, ...] = (1, 16, 64)
 
 
 CASES = {
     "tiny MLP 64-32-10": Case(
-        lambda: Supervised(Digits(), partial(MLP, width=32, depth=1)), 16, SGD, (16, 64, 256), (64,)
+        lambda: Supervised(Digits(), partial(MLP, width=32, depth=1)), 16, SGD, (16, 32, 64, 128), (16, 64)
     ),
     "MLP 64-128-10": Case(lambda: Supervised(Digits(), partial(MLP, width=128, depth=1)), 64),
     "text, NGram": Case(lambda: Supervised(NextByte(), NGram), 32),
@@ -62,7 +67,7 @@ CASES = {
     "tiny transformer": Case(
         lambda: Supervised(NextByte(context=16, every=True), partial(Transformer, width=32)), 8, ADAMW
     ),
-    "CNN 8x8": Case(lambda: Supervised(Digits(), partial(CNN, width=16, depth=3)), 64, SGD, (4, 16)),
+    "CNN 8x8": Case(lambda: Supervised(Digits(), partial(CNN, width=16, depth=3)), 64, SGD, (4, 8, 16), (1, 8, 16)),
     "ResNet-8 BatchNorm": Case(lambda: Supervised(Digits(), ResNet), 32, SGD, (4, 8), (1, 4)),
     "ResNet-8 GroupNorm": Case(lambda: Supervised(Digits(), partial(ResNet, norm="group")), 32, SGD, (4, 8), (1, 4)),
     "transformer d64 T64": Case(
@@ -73,10 +78,11 @@ CASES = {
 
 @dataclass
 class Way:
-    """One way to train: `run()` does `count` trial-steps. setup: seconds of the first run. best: of a trial-step."""
+    """One way to train: `run()` does `count` trial-steps. setup: seconds of compiling. best: of a trial-step."""
 
     run: Callable[[], None]
     count: int
+    width: int = 1
     setup: float = 0.0
     best: float = math.inf
 
@@ -85,13 +91,13 @@ class Way:
         self.run()
         self.best = min(self.best, (time.perf_counter() - began) / self.count)
 
-    @property
-    def setup_beyond(self) -> float:
-        """Seconds of compiling and building alone."""
-        return max(0.0, self.setup - self.best * self.count)
+    def sweep(self, trials: int, steps: int, open: int) -> float:
+        """Seconds of a whole sweep, of whose trials `open` are side by side: lanes beyond them are empty."""
+        empty = math.ceil(open / self.width) * self.width / open
+        return self.setup + trials * steps * self.best * empty
 
     def __str__(self) -> str:
-        return f"{1e6 * self.best:.0f}" + (f" (+{self.setup_beyond:.0f} s)" if self.setup_beyond > 1 else "")
+        return f"{1e6 * self.best:.0f}" + (f" (+{self.setup:.0f} s)" if self.setup else "")
 
 
 def jobs(count: int, steps: int, every: int) -> list[Job]:
@@ -110,82 +116,92 @@ def trained(trainer: Trainer, count: int, steps: int, every: int = 50) -> None:
         trainer.stop(job.id)
 
 
-def ways(case: Case, steps: int, compile: bool, device: str) -> dict[str, Way]:
+def ways(name: str, steps: int, compile: bool, device: str) -> dict[str, Way]:
+    case = CASES[name]
     task, optimizer, batch = case.task(), case.optimizer, case.batch_size
-    common: dict[str, Any] = {"batch_size": batch, "device": device}
     lr_S = np.full(steps, 0.01)
+    alone = SequentialTrainer(task, optimizer, batch_size=batch, device=device, threads=1)
     found = {
         "user": Way(partial(User(task, optimizer, batch).run, lr_S), steps),
         "tuned": Way(partial(Tuned(task, optimizer, batch, device).run, lr_S), steps),
-        "sequential": Way(partial(trained, SequentialTrainer(task, optimizer, **common, threads=1), 1, steps), steps),
+        "sequential": Way(partial(trained, alone, 1, steps), steps),
     }
-    form = probe(task, optimizer, jobs(1, steps, 50)[0], batch_size=batch, device=device).form
-    for width in case.widths if form is not None else ():
-        trainer = LaneTrainer(task, optimizer, form=form, width=width, **common)
-        found[f"lanes {width}"] = Way(partial(trained, trainer, width, steps), width * steps)
     if compile:
-        single = Tuned(task, optimizer, batch, device, compiled=True)
-        found["single compiled"] = Way(partial(single.run, lr_S), steps)
-        for width in case.compiled if form is not None else ():
-            trainer = LaneTrainer(task, optimizer, form=form, width=width, compiled=True, **common)
-            found[f"lanes {width} compiled"] = Way(partial(trained, trainer, width, steps), width * steps)
-    return {label: started(way) for label, way in found.items()}
+        found["single compiled"] = Way(partial(Tuned(task, optimizer, batch, device, compiled=True).run, lr_S), steps)
+    kinds = [(width, False) for width in case.widths] + [(width, True) for width in case.compiled if compile]
+    for width, compiled in kinds if probed(case, device) is not None else []:
+        found[_label(width, compiled)] = lanes_way(name, width, compiled, steps, device)
+    for way in found.values():
+        way.run()  # compiles and builds
+    return found
 
 
-def started(way: Way) -> Way:
-    """After its first run, which compiles and builds."""
-    began = time.perf_counter()
-    way.run()
-    way.setup = time.perf_counter() - began
-    return way
+def lanes_way(name: str, width: int, compiled: bool, steps: int, device: str) -> Way:
+    setup = in_another_process(compile_seconds, name, width, device) if compiled else 0.0
+    trainer = lanes(CASES[name], width, compiled, device)
+    return Way(partial(trained, trainer, width, steps), width * steps, width, setup)
+
+
+def lanes(case: Case, width: int, compiled: bool, device: str) -> Trainer:
+    form = probed(case, device)
+    assert form is not None
+    settings: dict[str, Any] = {"batch_size": case.batch_size, "device": device}
+    return LaneTrainer(case.task(), case.optimizer, form=form, width=width, compiled=compiled, **settings)
+
+
+def probed(case: Case, device: str) -> Form | None:
+    return probe(case.task(), case.optimizer, jobs(1, 50, 50)[0], batch_size=case.batch_size, device=device).form
+
+
+def compile_seconds(name: str, width: int, device: str) -> float:
+    """Of the first update, less that of a second one."""
+    trainer = lanes(CASES[name], width, True, device)
+    seconds = []
+    with intra_op_threads(1):
+        for _ in range(2):
+            began = time.perf_counter()
+            trained(trainer, width, 1, 1)
+            seconds.append(time.perf_counter() - began)
+    return seconds[0] - seconds[1]
+
+
+def in_another_process(function: Callable[..., float], *arguments: Any) -> float:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
 
 
 def compare(name: str, given: argparse.Namespace) -> float:
     """Prints one model; the share of the best way that auto reaches."""
     case = CASES[name]
-    found = ways(case, given.block, not given.no_compile, given.device)
-    for _ in range(given.repeats):
-        for way in found.values():
-            way.time()
-    updates = given.trials * given.steps
     example = jobs(1, given.steps, given.steps // 20)[0]
     choice = auto.choose(
         case.task(), case.optimizer, example, batch_size=case.batch_size, device=given.device, precision="float32",
         norms=True, jobs=given.trials, jobs_at_once=given.open, pruned=False,
     )  # fmt: skip
-    chosen = _label(choice.trainer)
+    found = ways(name, given.block, not given.no_compile, given.device)
+    width, compiled = choice.trainer.get("width", 1), choice.trainer.get("compiled", False)
+    chosen = _label(width, compiled) if "width" in choice.trainer else "sequential"
     if chosen not in found:  # a width that is not in the table
-        trainer = auto_trainer(case, choice.trainer, given.device)
-        width = choice.trainer["width"]
-        found[chosen] = started(Way(partial(trained, trainer, width, given.block), width * given.block))
-        for _ in range(given.repeats):
-            found[chosen].time()
+        found[chosen] = lanes_way(name, width, compiled, given.block, given.device)
+        found[chosen].run()
+    for _ in range(given.repeats):
+        for way in found.values():
+            way.time()
     total = {
-        label: one.setup_beyond + updates * one.best
-        for label, one in found.items()
+        label: way.sweep(given.trials, given.steps, given.open)
+        for label, way in found.items()
         if label.startswith(("sequential", "lanes"))
     }
     share = min(total.values()) / total[chosen]
     print(f"{name:20} {'  '.join(f'{label} {one}' for label, one in found.items())}")
     lead = found["user"].best / found[chosen].best
-    print(f"{'':20} auto: {chosen}, {share:.2f} of the best; {lead:.1f} x user", flush=True)
+    print(f"{'':20} auto: {chosen}, {share:.2f} of the best ({min(total, key=total.__getitem__)}); {lead:.1f} x user")
+    sys.stdout.flush()
     return share
 
 
-def auto_trainer(case: Case, node: dict[str, Any], device: str) -> Trainer:
-    task = case.task()
-    form = probe(task, case.optimizer, jobs(1, 50, 50)[0], batch_size=case.batch_size, device=device).form
-    assert form is not None
-    return LaneTrainer(
-        task, case.optimizer, form=form, width=node["width"], compiled=node["compiled"], batch_size=case.batch_size,
-        device=device,
-    )  # fmt: skip
-
-
-def _label(node: dict[str, Any]) -> str:
-    if "width" not in node:
-        return "sequential"
-    return f"lanes {node['width']}" + (" compiled" if node["compiled"] else "")
+def _label(width: int, compiled: bool) -> str:
+    return f"lanes {width}{' compiled' if compiled else ''}"
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import logging
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,3 +49,11 @@ def compiling() -> Iterator[None]:
     with patched, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch\.")
         yield
+
+
+def has_compiled() -> bool:
+    """Whether torch has compiled on this machine before: what it then learnt of the processor is kept."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    folder = Path(cache_dir())
+    return folder.is_dir() and any(folder.iterdir())

@@ -17,7 +17,7 @@ from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from torch import Tensor, nn
 
-from sweeper.training.compiling import Compiled, compiling
+from sweeper.training.compiling import Compiled, compiling, has_compiled
 from sweeper.training.lanes import LaneTrainer
 from sweeper.training.probe import probe
 from sweeper.types import Job, JobId, Report
@@ -182,3 +182,10 @@ def test_settings_and_warnings_are_as_before() -> None:
     with compiling():
         assert settings.trace_autograd_ops
     assert (settings.trace_autograd_ops, list(warnings.filters)) == before
+
+
+def test_torch_has_compiled_where_its_folder_holds_something(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "none"))
+    assert not has_compiled()
+    (tmp_path / "none" / "ab").mkdir(parents=True)
+    assert has_compiled()
