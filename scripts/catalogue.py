@@ -1,7 +1,8 @@
 """Write the guide's page of schedules, and its pictures: python scripts/catalogue.py, after a change to a family.
 
-What it says of a family comes from the factor's docstring and annotations and from conf/schedule, the rest from
-catalogue.md. A test fails when page or pictures are older than these.
+What it says of a family comes from the factor's docstring and annotations and from conf/schedule, of a reactive one
+from the controller's docstring and its numbers in sweeper/schedules/reactive.py, the rest from catalogue.md. A test
+fails when page or pictures are older than these.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import inspect
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ import yaml
 from sweeper.schedules import FACTORS, cycles, lr_trace
 from sweeper.schedules.families import MOMENTA, family, numbers_of
 from sweeper.schedules.numbers import Parameter, parameters
-from sweeper.types import Factor, Floats
+from sweeper.schedules.reactive import CONTROLLERS as DECLARED
+from sweeper.training.controllers import CONTROLLERS
+from sweeper.types import Floats
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -52,7 +55,7 @@ class Entry:
     meanings: Mapping[str, str]
 
 
-def entry(name: str, factor: Factor | None = None) -> Entry:
+def entry(name: str, factor: Any = None) -> Entry:
     """The docstring taken apart: what it is, then from Formula on `Name: text`, continued on indented lines."""
     about, formula, rest = (inspect.getdoc(factor or FACTORS[name]) or "").partition("\n\nFormula: ")
     if not formula:
@@ -65,12 +68,20 @@ def entry(name: str, factor: Factor | None = None) -> Entry:
 
 def families_of(factor: str) -> dict[str, dict[str, Any]]:
     """The files of conf/schedule over that factor, its namesake first: {family: its node, as written}."""
-    nodes: dict[str, dict[str, Any]] = {}
-    for path in sorted((ROOT / "conf" / "schedule").glob("*.yaml"), key=lambda path: (path.stem != factor, path.stem)):
+    own = [(name, node) for name, node in _nodes() if node.get("factor") == factor and "controller" not in node]
+    return dict(sorted(own, key=lambda one: one[0] != factor))
+
+
+def reactive_families_of(controller: str) -> dict[str, dict[str, Any]]:
+    """The files of conf/schedule with that controller: {family: its node, as written}."""
+    return {name: node for name, node in _nodes() if node.get("controller") == controller}
+
+
+def _nodes() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in sorted((ROOT / "conf" / "schedule").glob("*.yaml")):
         for name, node in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-            if isinstance(node, dict) and node.get("factor") == factor:
-                nodes[name] = node
-    return nodes
+            if isinstance(node, dict):
+                yield name, node
 
 
 def classes(equals: str) -> list[str]:
@@ -80,7 +91,7 @@ def classes(equals: str) -> list[str]:
 
 # Names of classes and functions, with their arguments; libraries stay plain.
 CODE = re.compile(
-    r"(?<![\w`])(?!pytorch_)([A-Z]\w*(?:LR|Scheduler|Restarts|Decay)|T_max|[a-z]+_\w+)(\((?:[^()]|\([^()]*\))*\))?"
+    r"(?<![\w`])(?!pytorch_)([A-Z]\w*(?:LROnPlateau|LR|Scheduler|Restarts|Decay)|T_max|[a-z]+_\w+)(\((?:[^()]|\([^()]*\))*\))?"
 )
 
 
@@ -94,7 +105,9 @@ def page() -> str:
     parts = ["## All of them\n", _index(entries)]
     for title, names in (("Falling once", falling), ("Rising again, or first", rising)):
         parts += [f"## {title}\n", *(_section(entries[name]) for name in names)]
-    return TEMPLATE.read_text(encoding="utf-8").replace("<!-- families -->\n", "\n".join(parts))
+    reactive = [_reactive_section(entry(name, CONTROLLERS[name])) for name in CONTROLLERS]
+    text = TEMPLATE.read_text(encoding="utf-8").replace("<!-- families -->\n", "\n".join(parts))
+    return text.replace("<!-- controllers -->\n", "\n".join(reactive))
 
 
 def _index(entries: Mapping[str, Entry]) -> str:
@@ -109,12 +122,22 @@ def _section(told: Entry) -> str:
     fields = told.fields
     lines = [f"### {told.name}\n", f"{told.about}\n", f"![g of {told.name}](schedules/{told.name}.svg)\n"]
     lines.append(f"    g = {_formula(fields['Formula'])}\n")
+    return "\n".join([*lines, *_remarks(fields), _table(told)])
+
+
+def _reactive_section(told: Entry) -> str:
+    lines = [f"### {told.name}\n", f"{told.about}\n", f"    {_formula(told.fields['Formula'])}\n"]
+    return "\n".join([*lines, *_remarks(told.fields), _reactive_table(told)])
+
+
+def _remarks(fields: Mapping[str, str]) -> list[str]:
+    lines = []
     for key in ("Source", "Equals", "Differs"):
         if key in fields:
             lines.append(f"*{key}*: {_linked(_coded(fields[key]))}.\n")
     if "Founding notes" in fields:
         lines.append(f"> *Founding notes*: {_coded(fields['Founding notes'])}\n")
-    return "\n".join([*lines, _table(told)])
+    return lines
 
 
 def _formula(text: str) -> str:
@@ -148,6 +171,17 @@ def _table(told: Entry) -> str:
             rows.append([f"`{number}`", f"cycled: the momentum {where}", _allowed(parameter)])
             rows[-1] += [_plain(parameter.default), *("" for _ in nodes)]
     rows.insert(1, ["---"] * len(rows[0]))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _reactive_table(told: Entry) -> str:
+    nodes = reactive_families_of(told.name)
+    rows = [["number", "means", "can be", "default", *(f"`{name}`" for name in nodes)]]
+    rows.append(["---"] * len(rows[0]))
+    for number in DECLARED[told.name]:
+        default = "" if number.required else _plain(number.default)
+        cells = [_written(node[number.name]) if number.name in node else "" for node in nodes.values()]
+        rows.append([f"`{number.name}`", told.meanings[number.name], _allowed(number) or "a word", default, *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 

@@ -154,7 +154,7 @@ def horizon(train: Plain, schedule_unit: object, size: Callable[[], int]) -> tup
 
 def example(plan: Plan) -> Job:
     """A trial of the first family, with the first of each number's values, to time or to try a training with."""
-    from sweeper.schedules import lr_trace, momentum_trace
+    from sweeper.schedules import controller_of, lr_trace, momentum_trace
 
     study = plan.studies[0]
     params = {name: _ends(dimension)[0] for name, dimension in study.family.space.items()}
@@ -167,7 +167,7 @@ def example(plan: Plan) -> Job:
         report_steps=plan.report_steps,
         momentum_S=momentum_trace(study.family, params, plan.steps, epoch=plan.epoch),
         hparams={name: _ends(dimension)[0] for name, dimension in study.hparams.items()},
-        controller=study.family.controller,
+        controller=controller_of(study.family, params),
     )
 
 
@@ -313,6 +313,7 @@ def _identity(
     return {
         "factor": [f"{function.__module__}.{function.__qualname__}" for function in functions],  # type: ignore[attr-defined]  # a Factor is a function
         **({"code": own} if own else {}),
+        **({} if family.controller is None else {"controller": family.controller}),
         "space": _plain_space({**family.space, **hparams}),
         "sampler": dict(sampler),
         "pruner": None if pruner is None else dict(pruner),

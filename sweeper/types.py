@@ -98,7 +98,8 @@ class Family:
     warmup: "prefix", a ramp before the factor, `warmup` being the fraction of the run it takes; "builtin", the
     factor has a parameter `warmup` itself; "none", the family has no number `warmup` at all.
     momentum: a factor whose values are the momentum of each update itself, None where it stays constant.
-    controller: a reactive schedule's description, None for closed forms.
+    controller: name of what changes the LR by what it sees while training (sweeper.training.controllers), its numbers
+    being in the space too; None for closed forms.
     """
 
     name: str
@@ -106,7 +107,7 @@ class Family:
     warmup: Literal["prefix", "builtin", "none"]
     space: Space
     momentum: Factor | None = None
-    controller: Any | None = None
+    controller: str | None = None
 
 
 # --- what is trained --------------------------------------------------------------------------------
@@ -133,10 +134,12 @@ class JobId(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """One training, all its numbers known beforehand; with Report all that crosses the training boundary.
+    """One training, its numbers known beforehand; with Report all that crosses the training boundary.
 
     lr_S: float64 [S], the LR of each update; momentum_S likewise, or None for the optimizer's constant one.
-    params: the schedule's numbers by name (for tracking; the trainer reads lr_S alone).
+    params: the schedule's numbers by name (for tracking; the trainer reads lr_S and controller alone).
+    controller: of a reactive schedule, {"name": ..., number: ...}: what it sees at a report multiplies lr_S from there
+    on (sweeper.training.controllers). The LR as used is in the reports; it may be given as lr_S of another job.
     hparams: this trial's other numbers by their config path: "optimizer.<name>" (a constructor argument of the
     optimizer), "model.<name>" (of the model). parts: ("train", "valid"): trained on the first, evaluated on
     the others. partition: which split or fold of the data. report_steps: increasing, the last one is S.
@@ -152,7 +155,7 @@ class Job:
     hparams: Mapping[str, Value] = field(default_factory=dict)
     partition: int = 0
     parts: tuple[str, ...] = ("train", "valid")
-    controller: Any | None = None
+    controller: Mapping[str, Value] | None = None
 
     @property
     def steps(self) -> int:
@@ -194,10 +197,10 @@ class Ending:
     step: int
     value: float | None = None
     reason: str = ""
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-    measures: Mapping[str, float] = field(default_factory=dict)
 class Progress:
     """How far a study is: `trials` asked for in all, and the counts of those that ended, by state."""
 

@@ -232,9 +232,9 @@ def _common(factor: object) -> Plain:
 
 def _of_family(family: Family) -> Plain:
     key = f"schedule.{family.name}"
-    if family.controller is not None:
-        raise InputError(key, None, "a reactive schedule", "Give closed forms alone")
     node: Plain = {"factor": path_of(f"{key}.factor", family.factor)}
+    if family.controller is not None:
+        node["controller"] = family.controller
     if family.momentum is not None:
         node["momentum"] = path_of(f"{key}.momentum", family.momentum)
     return {**node, **{name: plain(f"{key}.{name}", value) for name, value in family.space.items()}}

@@ -2,12 +2,14 @@
 
 from sweeper.schedules.facts import ENDS_HIGH, cycles_run, height_at_end
 from sweeper.schedules.families import FACTORS, family
+from sweeper.schedules.reactive import controller_of
 from sweeper.schedules.space import dimension
 from sweeper.schedules.trace import lr_trace, lr_traces, momentum_trace
 
 __all__ = [
     "ENDS_HIGH",
     "FACTORS",
+    "controller_of",
     "cycles_run",
     "dimension",
     "family",

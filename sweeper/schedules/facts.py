@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from sweeper.schedules.clock import whole_updates
-from sweeper.schedules.families import FACTORS, numbers_of
+from sweeper.schedules.families import FACTORS
 from sweeper.schedules.lengths import cycle_count, fitted_count, wave_count
+from sweeper.schedules.numbers import parameters
 from sweeper.schedules.trace import complete, decay_steps, lr_trace
 from sweeper.types import Family, Value
 
@@ -21,15 +22,18 @@ def height_at_end(family: Family, params: Mapping[str, Value], steps: int, *, ep
     The floor is the smallest LR from the peak on; in a family that says which g it means to reach (the number
     annotated Floor: `decay` of cosine, `end_factor` of sgdr) it is at most that one, reached or not. So a cosine
     cycle cut short in the middle ends half a peak high, while a constant LR ends at its floor. epoch: as in lr_trace.
+    Of a reactive schedule it is that of its closed form.
     """
     lr_S = lr_trace(family, params, steps, epoch=epoch)
     peak = int(np.argmax(lr_S))
     floor = float(lr_S[peak:].min())
     numbers = complete(family, params)
-    for name, parameter in numbers_of(family).items():
+    own = parameters(family.factor)
+    for name, parameter in own.items():
         if parameter.bounds.floor:
             floor = min(floor, float(numbers["peak_lr"]) * float(numbers[name]))  # type: ignore[arg-type]  # checked
-    floor = max(floor, float(numbers["peak_lr"]) * float(numbers.get("floor", 0.0)))  # type: ignore[arg-type]  # checked
+    if "floor" in own:
+        floor = max(floor, float(numbers["peak_lr"]) * float(numbers["floor"]))  # type: ignore[arg-type]  # checked
     return (float(lr_S[-1]) - floor) / float(lr_S[peak])
 
 

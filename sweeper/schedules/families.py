@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, Literal, cast
 
 from sweeper.schedules import cycles, decays, momentum, warmups
 from sweeper.schedules.numbers import PEAK_LR, WARMUP, Parameter, check, parameters, suggestion
+from sweeper.schedules.reactive import CONTROLLERS, check_together, numbers_beside
 from sweeper.schedules.space import dimension
 from sweeper.types import Dimension, Factor, Family, InputError, Value
 
@@ -42,7 +44,8 @@ def family(name: str, node: Mapping[str, Any]) -> Family:
     `factor`: a name of FACTORS, or `package.module.function` of one's own. A mapping {low, high, log, step} or
     {choice: [...]} is searched, anything else fixed; a number that is left out is fixed at the factor's default.
     A family whose factor has no `warmup` of its own gets the prefix ramp if the node has the key `warmup`.
-    `momentum: cycled` (or a path): the momentum runs against the LR.
+    `momentum: cycled` (or a path): the momentum runs against the LR. `controller`: a name of reactive.CONTROLLERS,
+    with its numbers beside the factor's.
 
     Raises InputError, with the key's full path, for anything that could not be trained.
     """
@@ -54,8 +57,8 @@ def family(name: str, node: Mapping[str, Any]) -> Family:
     kind: Literal["prefix", "builtin", "none"] = "builtin" if "warmup" in own else "none"
     if "warmup" in node and kind == "none":
         kind = "prefix"
-    bare = Family(name, factor, kind, {}, _momentum(name, node))
-    return Family(name, factor, kind, _space(bare, node), bare.momentum)
+    bare = Family(name, factor, kind, {}, _momentum(name, node), _controller(name, node))
+    return replace(bare, space=_space(bare, node))
 
 
 def named(name: str) -> Family:
@@ -72,7 +75,8 @@ def numbers_of(family: Family) -> dict[str, Parameter]:
         of_trial |= {"warmup": _WARMUP, "warmup_shape": _WARMUP_SHAPE, "warmup_join": _WARMUP_JOIN}
     if family.momentum is not None:
         of_trial |= parameters(family.momentum)
-    return of_trial | parameters(family.factor)
+    of_trial |= parameters(family.factor)
+    return of_trial if family.controller is None else of_trial | numbers_beside(family.controller, family.factor)
 
 
 def key_of(family: Family, number: str) -> str:
@@ -97,8 +101,15 @@ def _momentum(name: str, node: Mapping[str, Any]) -> Factor | None:
     return MOMENTA[node["factor"]]
 
 
+def _controller(name: str, node: Mapping[str, Any]) -> str | None:
+    word = node.get("controller")
+    if word is not None and word not in CONTROLLERS:
+        raise InputError(f"schedule.{name}.controller", word, "no such name", suggestion(word, CONTROLLERS))
+    return word
+
+
 def _space(bare: Family, node: Mapping[str, Any]) -> dict[str, Dimension | Value]:
-    given = {key: value for key, value in node.items() if key not in ("factor", "momentum")}
+    given = {key: value for key, value in node.items() if key not in ("factor", "momentum", "controller")}
     known = numbers_of(bare)
     for key in given:
         if key not in known:
@@ -110,6 +121,8 @@ def _space(bare: Family, node: Mapping[str, Any]) -> dict[str, Dimension | Value
             raise InputError(key, None, "missing", "Write a value, or a range {low: ..., high: ...}")
         space[number] = dimension(key, given[number]) if number in given else parameter.default
         check(key, parameter, space[number])
+    if bare.controller is not None:
+        check_together(bare.name, bare.controller, bare.factor, space)
     return space
 
 

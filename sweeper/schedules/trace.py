@@ -30,7 +30,7 @@ Params = Mapping[str, Value]
 
 
 def lr_trace(family: Family | str, params: Params, steps: int, *, epoch: float | None = None) -> Floats:
-    """The LR used by each update, float64 [steps]: peak_lr * g.
+    """The LR used by each update, float64 [steps]: peak_lr * g; of a reactive schedule before anything is seen.
 
     family: a Family, or the name of a factor, with its default numbers and a prefix warmup of 0. params: peak_lr
     and any other numbers; `warmup`, `cycle`, `cooldown` as fractions (the factors' docstrings say of what).

@@ -256,6 +256,7 @@ class FamilyStudy:
         params = {name: values[name] for name in plan.family.space}
         lr_S = lr_trace(plan.family, params, terms.steps, epoch=terms.epoch)
         momentum_S = momentum_trace(plan.family, params, terms.steps, epoch=terms.epoch)
+        controller = controller_of(plan.family, params)
         return tuple(
             Job(
                 id=JobId(plan.name, number, member),
@@ -268,7 +269,7 @@ class FamilyStudy:
                 hparams={name: values[name] for name in plan.hparams},
                 partition=partition,
                 parts=terms.parts,
-                controller=plan.family.controller,
+                controller=controller,
             )
             for member, (seed, partition) in enumerate(zip(stored.user_attrs["seeds"], terms.partitions, strict=True))
         )

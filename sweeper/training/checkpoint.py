@@ -102,7 +102,7 @@ def job_digest(job: Job, *of_the_sweep: object) -> str:
         sorted(job.hparams.items()),
         job.partition,
         tuple(job.parts),
-        job.controller,
+        None if job.controller is None else sorted(job.controller.items()),
         *of_the_sweep,
     )
     return hashlib.blake2b(repr(numbers).encode(), digest_size=16).hexdigest()

@@ -28,6 +28,7 @@ from torch import Tensor
 from sweeper.training.batch import augment_keys, augmented, reshaped
 from sweeper.training.checkpoint import job_digest, read_checkpoint, write_checkpoint
 from sweeper.training.compiling import Compiled, compiling
+from sweeper.training.controllers import Course, begun, observed, saved, taken_up
 from sweeper.training.device import intra_op_threads, repeatable, resolve_device
 from sweeper.training.evaluation import cast, evaluate
 from sweeper.training.norms import measured_flags
@@ -58,6 +59,7 @@ class _Lane:
     """An open job and its numbers, which are those of its last report."""
 
     job: Job
+    course: Course
     step: int = 0
     state: State = "running"
     kind: _Kind | None = None
@@ -80,7 +82,7 @@ class _Block(NamedTuple):
 class LaneTrainer:
     """Trains jobs `width` at a time; see sweeper.types.Trainer and sweeper.training.probe.
 
-    optimizer, device, norms: as in SequentialTrainer; the optimizer must be one of sweeper.training.stacked.
+    optimizer, device, norms, now: as in SequentialTrainer; the optimizer must be one of sweeper.training.stacked.
     compiled: by torch.compile, worth it in a long sweep.
     """
 
@@ -96,13 +98,14 @@ class LaneTrainer:
         precision: Literal["float32", "float64"] = "float32",
         compiled: bool = False,
         norms: bool = True,
+        now: Callable[[], float] = time.perf_counter,
     ) -> None:
         check_optimizer(optimizer)
         self._device = resolve_device(device)
         self._task = task.to(self._device)
         self._optimizer, self._form = dict(optimizer), form
         self._batch_size, self._width, self._precision = batch_size, width, precision
-        self._compiled, self._norms = compiled, norms
+        self._compiled, self._norms, self._now = compiled, norms, now
         self._programs: dict[str, Program] = {}
         self._updates: dict[tuple[str, Static], Callable[..., Any]] = {}  # by structure
         self._silent: dict[str, frozenset[int]] = {}  # by structure
@@ -112,7 +115,7 @@ class LaneTrainer:
         for job in jobs:
             self._check(job)
         for job in jobs:
-            self._open[job.id] = _Lane(job)
+            self._open[job.id] = _Lane(job, begun(job))
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
         stacks: dict[_Kind, list[_Lane]] = {}
@@ -179,28 +182,30 @@ class LaneTrainer:
         yield from reports
 
     def _together(self, lanes: list[_Lane]) -> list[Report]:
-        began = time.perf_counter()
+        began = self._now()
         kind = self._ready(lanes[0])
         program = self._programs[kind.structure]
         silent = self._silent_layers(lanes, kind)
         block = self._block(lanes, len(silent) < len(lanes[0].drops))
         after, loss_NL, norms = self._train(lanes, kind, program, silent, block)
-        share = (time.perf_counter() - began) / len(lanes)
+        share = (self._now() - began) / len(lanes)
         reports = []
         for at, (lane, (rows, kept)) in enumerate(zip(lanes, after, strict=True)):
-            began = time.perf_counter()
+            began = self._now()
             first = lane.step
             lane.rows, lane.kept, lane.step = rows, kept, block.until_L[at]
             report = trained(
-                lane.job,
+                lane.course.job,
                 first,
                 loss_NL[: lane.step - first, at],
                 None if norms is None else norms[at],
                 self._task.loss_bound,
                 lambda part, lane=lane: self._metrics(lane, kind, part),  # type: ignore[misc]
             )
+            took = share + self._now() - began
+            lane.course, report = observed(lane.course, replace(report, seconds=took))
             lane.state = report.state
-            reports.append(replace(report, seconds=share + time.perf_counter() - began))
+            reports.append(report)
         return reports
 
     def _train(
@@ -302,7 +307,7 @@ class LaneTrainer:
         return [tuple(of_update.unbind()) for of_update in on_device.unbind()]
 
     def _coefficients_of(self, lane: _Lane, count: int) -> Floats:
-        job, first = lane.job, lane.step
+        job, first = lane.course.job, lane.step
         until = min(first + count, next_report(job, first))
         momentum_S = None if job.momentum_S is None else job.momentum_S[first:until]
         earlier_S = None if job.momentum_S is None else job.momentum_S[:first]
@@ -405,7 +410,7 @@ class LaneTrainer:
         return job_digest(job, self._task.fingerprint, self._batch_size, self._precision, settings, "lanes")
 
     def _state(self, lane: _Lane) -> dict[str, Any]:
-        state: dict[str, Any] = {"digest": self._digest(lane.job), "step": lane.step}
+        state: dict[str, Any] = {"digest": self._digest(lane.job), "step": lane.step, **saved(lane.course)}
         if lane.kind is not None and lane.rows is not None:
             state |= {"structure": lane.kind.structure, "weight": lane.rows.weight_P, "kept": lane.kept}
             state |= {"moving": lane.rows.moving}
@@ -414,7 +419,7 @@ class LaneTrainer:
     def _take_up(self, job: Job, state: dict[str, Any]) -> bool:
         """Open a job as it was saved; False, and nothing opened, where the state does not fit its model."""
         self._check(job)
-        lane = _Lane(job, state["step"])
+        lane = _Lane(job, taken_up(job, state), state["step"])
         if "weight" in state:
             try:
                 kind = self._ready(lane)

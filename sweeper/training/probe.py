@@ -117,6 +117,7 @@ def _jobs(example: Job) -> list[Job]:
             seed=key_of(example.seed, PROBE, trial),
             lr_S=np.full(UPDATES, lr),
             momentum_S=None,
+            controller=None,
             hparams=numbers,
             report_steps=(UPDATES,),
         )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sweeper.training.controllers import check_controller
 from sweeper.training.norms import measured_flags, norm_traces
 from sweeper.training.optim import check_names, takes_momentum
 from sweeper.types import Floats, InputError, Job, Report, State, Task
@@ -24,8 +25,7 @@ def check_job(job: Job, task: Task, optimizer: Mapping[str, Any]) -> None:
     if job.momentum_S is not None and not takes_momentum(optimizer):
         problem = f"{job.family} moves the momentum, which it has not"
         raise InputError("optimizer._target_", optimizer["_target_"], problem, "Use torch.optim.SGD.")
-    if job.controller is not None:
-        raise InputError("schedule", job.family, "this trainer runs closed forms alone", "Choose another family.")
+    check_controller(job)
     for part in job.parts:
         if task.size(part, job.partition) < 1:
             raise InputError("data", part, f"split {job.partition} has no examples of it", "Give it some.")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from sweeper.training.batch import training_batches
 from sweeper.training.checkpoint import job_digest, read_checkpoint, write_checkpoint
+from sweeper.training.controllers import Course, begun, observed, saved, taken_up
 from sweeper.training.device import (
     Threads,
     Waiting,
@@ -69,6 +70,7 @@ class _Open:
     """An open job. `whole`: it stands at a report; false while, or after, a turn was broken off."""
 
     job: Job
+    course: Course
     step: int = 0
     model: _Model | None = None
     state: State = "running"
@@ -82,7 +84,7 @@ class SequentialTrainer:
 
     optimizer: {"_target_": import path, option: value, ...} without lr; a trial's "optimizer.<option>" goes before.
     device: auto, cpu, cuda, cuda:1, mps. threads: of one operation on the CPU; "auto" is one.
-    norms: whether reports have the traces of sweeper.training.norms.
+    norms: whether reports have the traces of sweeper.training.norms. now: the clock of what a report says it took.
     float32 sums may differ in their last bits with the number of threads; a machine repeats itself bit for bit.
     Raises InputError for anything of these that cannot be used.
     """
@@ -97,6 +99,7 @@ class SequentialTrainer:
         precision: Literal["float32", "float64"] = "float32",
         threads: Threads = "auto",
         norms: bool = True,
+        now: Callable[[], float] = time.perf_counter,
     ) -> None:
         check_optimizer(optimizer)
         _check_numbers(batch_size, precision, threads)
@@ -106,6 +109,7 @@ class SequentialTrainer:
         self._task = task.to(self._device)
         self._optimizer = dict(optimizer)
         self._batch_size, self._precision, self._threads, self._norms = batch_size, precision, threads, norms
+        self._now = now
         self._open: dict[JobId, _Open] = {}
         self._spare: list[Tensor] = []  # of one model's weights, for the norms
 
@@ -113,7 +117,7 @@ class SequentialTrainer:
         for job in jobs:
             self._check(job)
         for job in jobs:
-            self._open[job.id] = _Open(job)
+            self._open[job.id] = _Open(job, begun(job))
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
         for id in ids:
@@ -160,7 +164,7 @@ class SequentialTrainer:
         """One job to its next report; whatever goes wrong in it is this job's failure alone."""
         if run.state != "running":
             raise RuntimeError(f"{run.job.id} is {run.state}: it can be evaluated and stopped, not advanced")
-        began, first = time.perf_counter(), run.step
+        began, first = self._now(), run.step
         run.whole, run.losses, run.norms = False, [], []
         try:
             with self._alone(run.job, TURN, first):
@@ -169,15 +173,16 @@ class SequentialTrainer:
             _log.exception("%s failed after update %d", run.job.id, run.step)
             report = self._failed(run, first, error)
             run.model = None
+        run.course, report = observed(run.course, replace(report, seconds=self._now() - began))
         run.whole, run.losses, run.norms, run.state = True, [], [], report.state
-        return replace(report, seconds=time.perf_counter() - began)
+        return report
 
     def _next_report(self, run: _Open) -> Report:
         first, model = run.step, self._ready(run)
         with intra_op_threads(threads_for(self._threads)):
             self._train(run, model, next_report(run.job, first))
             report = trained(
-                run.job,
+                run.course.job,
                 first,
                 _read(run.losses),
                 self._norms_of(run),
@@ -193,7 +198,7 @@ class SequentialTrainer:
 
         The mean loss is what is minimised: its gradient is each example's share, and its value is taken at the report.
         """
-        job, first, task = run.job, run.step, self._task
+        job, first, task = run.course.job, run.step, self._task
         part = job.parts[0]
         index_SB = batches(job.seed, first, until, self._batch_size, task.size(part, job.partition))
         lr_S = job.lr_S[first:until].tolist()
@@ -230,7 +235,7 @@ class SequentialTrainer:
     def _failed(self, run: _Open, first: int, error: Exception) -> Report:
         """The report of a job that raised, with the traces of its updates, where the device still gives them."""
         try:
-            return failed(run.job, first, _read(run.losses), self._norms_of(run), error)
+            return failed(run.course.job, first, _read(run.losses), self._norms_of(run), error)
         except Exception:  # the device itself failed
             return failed(run.job, first, np.zeros(0), [] if self._norms else None, error)
 
@@ -276,7 +281,7 @@ class SequentialTrainer:
 
     def _state(self, run: _Open) -> dict[str, Any]:
         """What the next update depends on: also buffers that a state_dict leaves out."""
-        state: dict[str, Any] = {"digest": self._digest(run.job), "step": run.step}
+        state: dict[str, Any] = {"digest": self._digest(run.job), "step": run.step, **saved(run.course)}
         if run.model is not None:
             state["model"] = run.model.module.state_dict()
             state["buffers"] = dict(run.model.module.named_buffers())
@@ -286,7 +291,7 @@ class SequentialTrainer:
     def _take_up(self, job: Job, state: dict[str, Any]) -> bool:
         """Open a job as it was saved; False, and nothing opened, where the state does not fit its model."""
         self._check(job)
-        run = _Open(job, state["step"])
+        run = _Open(job, taken_up(job, state), state["step"])
         if "model" in state:
             try:
                 with self._alone(job, TURN, 0):

@@ -9,6 +9,8 @@ import pytest
 
 from sweeper.schedules import FACTORS
 from sweeper.schedules.numbers import parameters
+from sweeper.schedules.reactive import CONTROLLERS as DECLARED
+from sweeper.training.controllers import CONTROLLERS
 
 ROOT = Path(__file__).parents[2]
 RENEW = "Run: python scripts/catalogue.py"
@@ -48,6 +50,15 @@ def test_a_docstring_explains_every_number_and_no_other(name: str, catalogue: Mo
     assert told.about
     assert {"Formula", "Equals"} <= set(told.fields)
     assert set(told.meanings) == set(parameters(FACTORS[name])) - {"end"}
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_a_controllers_docstring_explains_every_number_and_no_other(name: str, catalogue: ModuleType) -> None:
+    told = catalogue.entry(name, CONTROLLERS[name])
+    assert told.about
+    assert {"Formula", "Differs"} <= set(told.fields)
+    assert set(told.meanings) == {number.name for number in DECLARED[name]}
+    assert name in catalogue.reactive_families_of(name)
 
 
 @pytest.mark.parametrize("name", FACTORS)

@@ -19,7 +19,7 @@ import torch
 from sweeper.training.probe import ProbedTrainer
 from sweeper.training.processes import Processes
 from sweeper.training.sequential import SequentialTrainer
-from sweeper.types import ENDED, Job, JobId, Report, Trainer
+from sweeper.types import ENDED, InputError, Job, JobId, Report, Trainer
 
 TRAINERS: dict[str, Any] = {
     "sequential": SequentialTrainer,
@@ -364,6 +364,103 @@ def test_numbers_of_optimizer_and_model_are_the_trials_own(make: Make) -> None:
     assert_same(alone(make, decayed)[0], alone(lambda: make(optimizer={**SGD, "weight_decay": 0.5}), job())[0])
 
 
+# --- reactive schedules -------------------------------------------------------------------------------
+
+OFTEN = tuple(range(2, STEPS + 1, 2))
+WATCHING: dict[str, Any] = {"threshold": 0.02, "cooldown": 0, "floor": 0.01}
+WATCHING |= {"metric": "valid/loss", "direction": "minimize"}
+REACTIVE: dict[str, dict[str, Any]] = {
+    "plateau": {"name": "plateau", "decay": 0.5, "patience": 0, "threshold_mode": "abs", **WATCHING},
+    "plateau_keras": {"name": "plateau_keras", "decay": 0.3, "patience": 1, **WATCHING},
+    "greedy": {"name": "greedy", "decay": 0.7, "patience": 0, "threshold_mode": "abs", **WATCHING}
+    | {"hold": 1, "ceiling": 5.0, "reset": 2},
+}
+WALL_TIME = {"name": "wall_time", "budget": 0.05, "shape": "linear", "decay": 0.1}
+
+
+def reactive(trial: int, controller: dict[str, Any], **changes: Any) -> Job:
+    return job(trial, peak=0.5, report_steps=OFTEN, controller=controller, **changes)
+
+
+def lr_of(reports: Sequence[Report]) -> np.ndarray:
+    return np.concatenate([report.traces["lr/group0"] for report in reports])
+
+
+@pytest.mark.parametrize("name", list(REACTIVE))
+def test_the_realised_lr_as_a_fixed_one_gives_the_same_training(make: Make, name: str) -> None:
+    of = reactive(0, REACTIVE[name])
+    reports, weights = alone(make, of, "dropout")
+    mult_S = lr_of(reports) / of.lr_S
+    assert len(np.unique(mult_S.round(9))) > 2  # it did react
+    np.testing.assert_allclose(mult_S[::2], mult_S[1::2], rtol=1e-15)  # and held the multiplier between two reports
+    assert (mult_S[:2] == 1).all()
+    again, same = alone(make, dataclasses.replace(of, lr_S=lr_of(reports), controller=None), "dropout")
+    assert_same(again, reports)
+    assert_same_weights(same, weights)
+
+
+def test_each_job_reacts_to_its_own_reports(make: Make) -> None:
+    jobs = [reactive(trial, controller) for trial, controller in enumerate(REACTIVE.values())]
+    jobs.append(job(3, report_steps=OFTEN))
+    expected = {each.id: alone(make, each) for each in jobs}
+    trainer = make()
+    for each in jobs:
+        trainer.start([each])
+    turns = [turn(trainer, [each.id for each in jobs]) for _ in OFTEN]
+    for each in jobs:
+        assert_same([of_turn[each.id] for of_turn in turns], expected[each.id][0])
+        assert_same_weights(trainer.weights(each.id), expected[each.id][1])
+
+
+@pytest.mark.parametrize("name", list(REACTIVE))
+def test_a_controller_goes_on_from_a_checkpoint(make: Make, name: str, tmp_path: Path) -> None:
+    of = reactive(0, REACTIVE[name])
+    expected = alone(make, of)
+    for reports_before in (1, 4, 7):
+        trainer = make()
+        trainer.start([of])
+        for _ in range(reports_before):
+            turn(trainer, [of.id])
+        folder = tmp_path / str(reports_before)
+        trainer.save(folder, 1)
+        trainer.close()
+        again = make()
+        assert again.restore(folder, [of], 1) == {of.id: OFTEN[reports_before - 1]}
+        assert_same(train(again, of.id), expected[0][reports_before:])
+        assert_same_weights(again.weights(of.id), expected[1])
+        again.close()
+
+
+def test_wall_time_falls_by_the_seconds_that_the_reports_tell(make: Make) -> None:
+    of = reactive(0, WALL_TIME)
+    reports, weights = alone(make, of)
+    elapsed = np.cumsum([report.seconds for report in reports])
+    mult = 0.1 + 0.9 * (1 - np.minimum(elapsed / 0.05, 1))
+    np.testing.assert_array_equal(lr_of(reports), of.lr_S * np.repeat([1.0, *mult[:-1]], 2))
+    again, same = alone(make, dataclasses.replace(of, lr_S=lr_of(reports), controller=None))
+    assert again[-1].metrics == reports[-1].metrics
+    assert_same_weights(same, weights)
+
+
+def test_a_metric_that_is_not_there_fails_the_job_alone(make: Make) -> None:
+    bad = reactive(0, {**REACTIVE["plateau"], "metric": "valid/f1"})
+    expected = alone(make, job(1))
+    trainer = make()
+    for each in (bad, job(1)):
+        trainer.start([each])
+    reports = turn(trainer, [bad.id, job(1).id])
+    assert (reports[bad.id].state, reports[bad.id].step) == ("failed", OFTEN[0])
+    assert "valid/f1" in reports[bad.id].reason
+    trainer.stop(bad.id)
+    assert_same([reports[job(1).id], *train(trainer, job(1).id)], expected[0])
+
+
+def test_a_part_that_is_not_evaluated_cannot_be_reacted_to(make: Make) -> None:
+    trainer = make()
+    with pytest.raises(InputError, match=r"schedule\.cosine\.metric=valid/loss: the trial is not evaluated on valid"):
+        trainer.start([reactive(0, REACTIVE["plateau"], parts=("train",))])
+
+
 # --- what a job has now -----------------------------------------------------------------------------
 
 
@@ -439,6 +536,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "parts": {"parts": ("train", "test")},
     "partition": {"partition": 1},
     "reports": {"report_steps": (1, STEPS)},
+    "controller": {"controller": {"name": "wall_time", "budget": 1.0, "shape": "linear", "decay": 0.1}},
     "trial": {"id": JobId("cosine", 9, 0)},
 }
 
