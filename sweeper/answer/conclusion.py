@@ -53,6 +53,7 @@ def conclude(home: Home, tracker: Tracker) -> None:
             metrics={
                 **{name: float(value) for name, value in figures.items() if value is not None},
                 **{f"trials/{state}": float(count) for state, count in row["trials"].items()},
+                **{f"importance/{name}": share for name, share in (row["importance"] or {}).items()},
             },
         )
         for path in [*files, *pictures.get(None, []), *pictures.get(study, [])]:
@@ -69,7 +70,7 @@ def _tables(sweep: Sweep, folder: Path) -> list[Path]:
     }
     contents = {
         "trials.csv": sweep.trials.to_csv(index=False),
-        "families.csv": sweep.families.drop(columns=["params", "others"]).to_csv(index=False),
+        "families.csv": sweep.families.drop(columns=["params", "others", "importance"]).to_csv(index=False),
         TABLE: json.dumps(shown),
     }
     for name, content in contents.items():

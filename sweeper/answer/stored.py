@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sweeper.answer.notebook import Figures
     from sweeper.answer.rerun import Rerun
-    from sweeper.search.records import Record
+    from sweeper.search.records import Reading, Record
     from sweeper.tracking.facts import Facts
     from sweeper.types import TrialId
 
@@ -65,12 +65,21 @@ class Sweep:
         return self._read[0]
 
     @cached_property
-    def _read(self) -> tuple[list[Record], dict[str, int]]:
-        """The trials, and how many of each study count; of one moment."""
+    def _reading(self) -> Reading:
+        """The journal as of one moment."""
         from sweeper.search.records import Reading
 
-        reading = Reading(self.home.journal)
-        return reading.records(), reading.begun()
+        return Reading(self.home.journal)
+
+    @cached_property
+    def _read(self) -> tuple[list[Record], dict[str, int]]:
+        """The trials, and how many of each study count."""
+        return self._reading.records(), self._reading.begun()
+
+    @cached_property
+    def importances(self) -> Mapping[str, Mapping[str, float]]:
+        """Of each study, the share of each searched number in what separates better trials from others; {}: too few."""
+        return self._reading.importances()
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -90,6 +99,7 @@ class Sweep:
             facts=self._facts,
         )
 
+            importances=self.importances,
     @cached_property
     def target(self) -> float | None:
         """What trials are timed against: `objective.target`, else what the best tuned constant reached, so far."""

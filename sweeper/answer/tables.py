@@ -172,6 +172,7 @@ def families_table(
     ends_high: EndsHigh | None = None,
     target: float | None = None,
     facts: FactsOf | None = None,
+    importances: Mapping[str, Mapping[str, float]] | None = None,
 ) -> pd.DataFrame:
     """One row a study, the best first, then the two baselines: the tuned constant and the optimizer's default LR.
 
@@ -182,10 +183,11 @@ def families_table(
     known), peak_lr, warmup, decay, cycle and params (of the best trial), others (its searched numbers beside those
     four), one count a state, stable_lr (largest peak LR of a complete or pruned trial), diverged_lr (smallest of a
     diverged one); of the best trial steps (updates of a run), steps_to_target, seconds_to_target and the facts of
-    `trials_table`; target (the same in all rows). Missing: NaN, <NA>.
+    `trials_table`; importance (a mapping, as in `importances`), target (the same in all rows). Missing: NaN, <NA>.
 
     baselines: the families that play the two roles. ends_high: (study, trial) -> bool, as a call or a mapping.
-    target: of the objective's metric; None: `target_of` the records. facts: of the trials asked for.
+    target: of the objective's metric; None: `target_of` the records. facts: of the trials asked for. importances: by
+    study, of `Sweep.importances`.
     """
     import pandas as pd
 
@@ -203,6 +205,7 @@ def families_table(
     constant = max((_signed(row["best_value"], direction) for row in rows if row["role"] == TUNED), default=-math.inf)
     for row in rows:
         row["target"] = aim
+        row["importance"] = None if importances is None else dict(importances.get(row["study"], {}))
         signed = _signed(row["best_value"], direction)
         row["rank"] = None if signed == -math.inf else values.index(signed) + 1
         row["gain"] = signed - constant if math.isfinite(signed) and math.isfinite(constant) else None
@@ -210,7 +213,8 @@ def families_table(
     rows.sort(key=lambda row: (places[row["role"]], -_signed(row["best_value"], direction)))
     columns = ["study", "family", "role", "rank", "best_value", "best_trial", SPREAD, *RULES.values(), "gain"]
     columns += ["ends_high"]
-    columns += [*NAMES, "params", "others", *STATES, "stable_lr", "diverged_lr", "steps", *TO_TARGET, *FACTS, "target"]
+    columns += [*NAMES, "params", "others", *STATES, "stable_lr", "diverged_lr", "steps", *TO_TARGET, *FACTS]
+    columns += ["importance", "target"]
     table = pd.DataFrame(rows, columns=columns)
     floats = [
         "best_value",
@@ -487,6 +491,7 @@ def small_print(
         *_marks(rows),
         *_aim(rows, asked.metric),
         *_spread(rows, asked),
+        *_importance(rows),
         *_spaces(rows),
         *map(clean, notes),
     ]
@@ -567,9 +572,13 @@ def _other_rules(rows: Sequence[Mapping[str, Any]], asked: Asked) -> list[str]:
     for what, words in (("order", "the same winner, another order below it"), (None, "the same winner and order")):
         alike = [rule for rule in others if changes[rule] == what]
         if alike:
-            said.append(f"with {' or '.join(alike)} {words}")
+            said.append(f"with {_or(alike)} {words}")
     head = "The verdict depends on which value counts" if "winner" in changes.values() else "Which value counts"
     return [f"{head} (objective.at={asked.at}): {'; '.join(said)}."]
+
+
+def _or(words: Sequence[str]) -> str:
+    return " or ".join([*([", ".join(words[:-1])] if words[1:] else []), *words[-1:]])
 
 
 def _missing_baselines(rows: Sequence[Mapping[str, Any]], baselines: tuple[str, str]) -> list[str]:
@@ -632,6 +641,25 @@ def _spread(rows: Sequence[Mapping[str, Any]], asked: Asked) -> list[str]:
     return [f"spread: standard deviation of that trial's {asked.metric} over its {of or 'members'}."]
 
 
+def _importance(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What mattered in each family, where enough trials say it."""
+    names = _names(rows)
+    said = [
+        f"{name}: " + ", ".join(f"{number} {100 * share:.0f}%" for number, share in row["importance"].items())
+        for name, row in zip(names, rows, strict=True)
+        if row["importance"]
+    ]
+    few = [
+        name
+        for name, row in zip(names, rows, strict=True)
+        if row["importance"] == {} and row["rank"] is not None and row["role"] != DEFAULT
+    ]
+    if few:
+        said.append(f"too few complete trials to say it: {', '.join(few)}")
+    meaning = "Importance, the share of each number in what separates the better half of the complete trials from all"
+    return [f"{meaning}: {'; '.join(said)}."] if said else []
+
+
 def _spaces(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     counts = Counter(row["family"] for row in rows)
     return [
@@ -659,7 +687,8 @@ def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool)
      "best": {"value": float, "spread": float | null, "trial": int, "params": {name: value},
               "ends_high": bool | null, "steps": int, "steps_to_target": int | null, "seconds_to_target", "lr_auc",
               "lr_end_over_peak", "late_loss_spread", "train_valid_gap": float | null} | null,
-     "gain": float | null, "trials": counts as above, "stable_lr": float | null, "diverged_lr": float | null}
+     "gain": float | null, "importance": {name: share} | null (of too few trials {}), "trials": counts as above,
+     "stable_lr": float | null, "diverged_lr": float | null}
     """
     rows = _rows(families)
     keys = {TUNED: "tuned_constant", DEFAULT: "default_lr"}
@@ -702,6 +731,7 @@ def _json_row(row: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]
         "rank": row["rank"],
         "best": None if row["rank"] is None else best,
         "gain": row["gain"],
+        "importance": row["importance"],
         "trials": {state: row[state] for state in STATES},
         "stable_lr": row["stable_lr"],
         "diverged_lr": row["diverged_lr"],

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from optuna.storages import JournalStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper.search.importance import importances
 from sweeper.search.journal import MARK, Journal
 from sweeper.types import State, Value
 
@@ -65,6 +67,16 @@ class Reading:
     def begun(self) -> dict[str, int]:
         """How many trials of each study count towards its limit: those begun, a failed one that is tried again not."""
         return {study.study_name: _begun(self._trials(study)) for study in self._studies()}
+
+    def importances(self) -> dict[str, Mapping[str, float]]:
+        """Of each study: how much each searched number matters; {} where too few trials say it."""
+        return {
+            study.study_name: importances(
+                [trial for trial in self._trials(study) if trial.user_attrs.get("state") == "complete"],
+                "minimize" if study.directions[0] == StudyDirection.MINIMIZE else "maximize",
+            )
+            for study in self._studies()
+        }
 
     def records(self) -> list[Record]:
         """All trials that were begun, by family, study and number."""

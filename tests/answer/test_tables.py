@@ -343,7 +343,7 @@ def test_where_nothing_would_change_that_is_said_too():
         table = families(calm, direction=direction)
         assert table.family[0] == winner
         assert about_the_rule(table, direction=direction, at="best") == [
-            "Which value counts (objective.at=best): with last or mean_last_k or ema the same winner and order."
+            "Which value counts (objective.at=best): with last, mean_last_k or ema the same winner and order."
         ]
 
 
@@ -366,6 +366,19 @@ def test_the_spread_over_members_stands_beside_the_median():
     assert "spread: standard deviation of that trial's valid/loss over its seeds and folds." in " ".join(shown)
     assert json_of(table)["families"][0]["best"]["spread"] == 0.25
     assert not any("spread" in line for line in text(families(judged()), seeds=3))
+
+
+def test_what_mattered_is_said_of_families_with_enough_trials():
+    importances = {"cosine": {"peak_lr": 0.755, "decay": 0.245}, "wsd": {}, "default_lr": {}}
+    table = families(importances=importances)
+    assert table.set_index("family").importance["cosine"] == importances["cosine"]
+    (said,) = [p for p in tables.small_print(table, tables.Asked("valid/loss")) if p.startswith("Importance")]
+    assert said.endswith(": cosine: peak_lr 76%, decay 24%; too few complete trials to say it: sgdr, wsd, constant."), (
+        "nothing is searched in default_lr, and step has no complete trial"
+    )
+    by_study = {row["study"]: row["importance"] for row in json_of(table)["families"]}
+    assert (by_study["cosine"], by_study["wsd"]) == (importances["cosine"], {})
+    assert not any("Importance" in line for line in text(families()))
 
 
 # --- how fast, how steady ---------------------------------------------------------------------------
