@@ -14,6 +14,7 @@ from sweeper.types import InputError, Trainer
 
 Plain = Mapping[str, Any]
 AUTO = "sweeper.training.auto.choose"
+LANES = "sweeper.training.probe.ProbedTrainer"
 NUMBERS_DO_NOT_DEPEND_ON = ("workers",)  # options with which a sweep may go on otherwise than it began
 
 
@@ -40,10 +41,13 @@ def choose(plan: Plan, asked: Plain, device: str, kept: Plain | None) -> Chosen:
     if asked.get("_target_") == AUTO and kept is None:
         node, why = _fastest(plan, device, asked.get("workers", 1))
     elif kept is not None and asked.get("_target_") == AUTO:
-        node, why = {key: value for key, value in kept.items() if key not in (*place, "why")}, kept.get("why", "")
+        node = {key: value for key, value in kept.items() if key not in (*place, "why")}
+    elif asked.get("_target_") == LANES and kept is None:
+        why = _stacked(plan, device)
     node = {**node, **free}
     begun = {key: value for key, value in node.items() if key not in free} | place
     if kept is not None:
+        why = kept.get("why", "")
         _refuse_another({key: value for key, value in kept.items() if key != "why"}, begun)
     return Chosen(node, begun | ({"why": why} if why else {}), why)
 
@@ -99,9 +103,17 @@ def _fastest(plan: Plan, device: str, workers: Any) -> tuple[dict[str, Any], str
     return choice.trainer, choice.why
 
 
+def _stacked(plan: Plan, device: str) -> str:
+    """Whether the first model can be stacked, in a line."""
+    from sweeper.training.probe import probe
+
+    verdict = probe(plan.task, plan.optimizer, example(plan), batch_size=plan.batch_size, device=device)
+    return verdict.why if verdict.form is None else f"in {verdict.why}"
+
+
 def _common(plan: Plan) -> dict[str, Any]:
     """What every trainer is told of a sweep."""
-    return {"batch_size": plan.batch_size, "precision": plan.precision, "norms": plan.norms}
+    return {"batch_size": plan.batch_size, "precision": plan.precision, "norms": plan.norms, **plan.update}
 
 
 def _refuse_another(kept: Plain, asked: Plain) -> None:

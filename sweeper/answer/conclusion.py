@@ -47,13 +47,14 @@ def conclude(home: Home, tracker: Tracker) -> None:
             params={f"best.{name}": value for name, value in best["params"].items()},
             tags={
                 "sweep.finished": str(sweep.finished).lower(),
+                "sweep.trained": note.trained(sweep.config),
                 "mlflow.note.content": note.of_study(sweep, study),
                 "mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}]),
             },
             metrics={
                 **{name: float(value) for name, value in figures.items() if value is not None},
-                **{f"trials/{state}": float(count) for state, count in row["trials"].items()},
                 **{f"importance/{name}": share for name, share in (row["importance"] or {}).items()},
+                **{f"trials/{state}": float(count) for state, count in row["trials"].items()},
             },
         )
         for path in [*files, *pictures.get(None, []), *pictures.get(study, [])]:
@@ -114,17 +115,21 @@ def print_table(sweep: Sweep) -> None:
     tables.show(
         sweep.families,
         sweep.asked,
-        notes=[] if sweep.finished else ["This sweep is not finished: the same command goes on."],
+        notes=[
+            *([f"Trained {how}."] if (how := note.trained(sweep.config)) else []),
+            *([] if sweep.finished else ["This sweep is not finished: the same command goes on."]),
+        ],
     )
 
 
 def print_json(sweep: Sweep) -> None:
-    """The same for scripts; the structure is in `tables.as_json`."""
+    """The same for scripts; the structure is in `tables.as_json`, beside it "trainer": as it is stored."""
     print(json.dumps(_json(sweep), indent=2, allow_nan=False))
 
 
 def _json(sweep: Sweep) -> dict[str, Any]:
-    return tables.as_json(sweep.families, sweep.asked, sweep=sweep.name, finished=sweep.finished)
+    told = tables.as_json(sweep.families, sweep.asked, sweep=sweep.name, finished=sweep.finished)
+    return {**told, "trainer": sweep.config["trainer"]}
 
 
 def _write(content: str, path: Path) -> None:

@@ -54,6 +54,8 @@ def _paragraphs(sweep: Sweep, study: str, columns: Sequence[Column], kept: Seque
     yield f"**{'Answer' if sweep.finished else 'So far'}:** {_escaped(' '.join([answer, *small[:1]]))}"
     yield f"**This family, {_escaped(family)}:** {_escaped(_standing(columns, place))}"
     yield f"**Asked:** {_escaped(asked(question))}"
+    if how := trained(sweep.config):
+        yield f"**Trained:** {_escaped(how)}."
     yield f"### Best {sweep.asked.metric} of each family, {sweep.asked.sense}"
     yield _table(columns, NUMBER_COLUMNS, kept, place)
     yield "### Trials of each family"
@@ -76,6 +78,12 @@ def asked(question: Mapping[str, Any]) -> str:
         f"which learning-rate schedule is best for {what}, trained for {train['steps']} updates of "
         f"{train['batch_size']} examples, judged by {objective['metric']} ({objective['at']}), {of_a_trial} a trial?"
     )
+
+
+def trained(config: Mapping[str, Any]) -> str:
+    """How the trials of a sweep are trained, in a line; "" where nothing had to be found out."""
+    why: str = config["trainer"].get("why", "")
+    return why
 
 
 def _standing(columns: Sequence[Column], place: int) -> str:

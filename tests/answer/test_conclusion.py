@@ -48,6 +48,7 @@ def test_each_study_gets_tables_pictures_and_a_note(home):
         assert all(path.stat().st_size > 0 for path in files)
         tags = told.described[study]["tags"]
         assert study.split("-")[0].replace("_", "\\_") in tags["mlflow.note.content"]
+        assert tags["sweep.trained"] == "one trial at a time: the sweep is short"
         assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "families.json", "type": "table"}]
 
 
