@@ -154,13 +154,9 @@ def read_texts(
 ) -> list[dict[str, list[bytes]]]:
     """The files of each part, of each fold. Raises ValueError."""
     count = folds if folds is not None and is_folded(folds) else 1
-    root = Path(sysconfig.get_path("stdlib")) if path is None else Path(path).expanduser()
-    if str(path) == "" or not root.exists():
-        raise ValueError(f"data.path={path}: there is no such file or folder. Name one, or null for Python's own.")
-    if root.is_file():
-        return _pieces(_content(root, path), path, count)
-    names = _names(root, pattern, HIDDEN if path else FOREIGN, path)
-    texts = {name: text for name in names if (text := _content(root / name, path))}
+    if path is not None and Path(path).expanduser().is_file():
+        return _pieces(_content(Path(path).expanduser(), path), path, count)
+    texts = read_files(path, pattern)
     if len(texts) < max(3, count + 1):
         needed = "three are" if count < 3 else f"{count + 1} for data.folds={count} are"
         raise ValueError(
@@ -169,6 +165,15 @@ def read_texts(
             "which is cut into three pieces."
         )
     return _by_file(texts, seed, count)
+
+
+def read_files(path: str | Path | None, pattern: str) -> dict[str, bytes]:
+    """What is in the files of a folder that are not empty, by their names, in order. Raises ValueError."""
+    root = Path(sysconfig.get_path("stdlib")) if path is None else Path(path).expanduser()
+    if str(path) == "" or not root.is_dir():
+        raise ValueError(f"data.path={path}: there is no such file or folder. Name one, or null for Python's own.")
+    names = _names(root, pattern, HIDDEN if path else FOREIGN, path)
+    return {name: text for name in names if (text := _content(root / name, path))}
 
 
 def _names(root: Path, pattern: str, skipped: Sequence[str], path: str | Path | None) -> list[str]:

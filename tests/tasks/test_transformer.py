@@ -98,3 +98,56 @@ def test_numbers_out_of_range_are_refused(numbers):
     ((name, value),) = numbers.items()
     with pytest.raises(ValueError, match=rf"^model\.{name}={value}: .* Choose "):
         small(**numbers)
+
+
+# --- as GPT-2 -----------------------------------------------------------------------------------------
+
+
+def gpt2(**numbers):
+    return Transformer(
+        9, 9, **{"context": 6, "every": True, "width": 64, "depth": 8, "tied": True, "init": "gpt2"} | numbers
+    )
+
+
+def test_residual_projections_start_smaller_the_deeper_it_is():
+    model = gpt2()
+    ends = torch.cat([layer.weight.flatten() for b in model.blocks for layer in (b.attention[1].join, b.hidden[3])])
+    others = torch.cat([layer.weight.flatten() for b in model.blocks for layer in (b.attention[1].all, b.hidden[1])])
+    assert ends.std().item() == pytest.approx(0.02 / 16**0.5, rel=0.02)
+    assert others.std().item() == pytest.approx(0.02, rel=0.02)
+    assert all(
+        layer.bias.eq(0).all()
+        for layer in model.modules()
+        if isinstance(layer, torch.nn.Linear) and layer is not model.last
+    )
+
+
+def test_the_tied_table_is_one_and_gets_both_gradients():
+    model = gpt2()
+    assert model.last.weight is model.symbol.weight
+    assert model.last.bias is None
+    model(SYMBOLS).logsumexp(-1).sum().backward()
+    unseen = [symbol for symbol in range(9) if symbol not in SYMBOLS]
+    assert model.symbol.weight.grad[unseen].abs().sum() > 0 or not unseen
+    assert len(list(model.parameters())) == len(list(gpt2(tied=False).parameters())) - 2
+
+
+def test_without_biases_there_is_none():
+    assert not [name for name, _ in gpt2(bias=False).named_parameters() if name.endswith("bias")]
+    assert gpt2(bias=False)(SYMBOLS).shape == (5, 6, 9)
+
+
+def test_the_size_of_gpt2_is_nanogpts():
+    """ "123.65M" as it counts, without the positions; 50,257 symbols, 1,024 positions; made on no device."""
+    with torch.device("meta"):
+        model = Transformer(50257, 50257, 1024, True, 768, 12, 12, tied=True, init="torch")
+    positions = model.position.weight.numel()
+    assert sum(value.numel() for value in model.parameters()) - positions == 123_653_376
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"), [({"init": "gpt3"}, "model.init=gpt3: "), ({"outputs": 4}, "model.tied=true: ")]
+)
+def test_what_gpt2_cannot_be_is_refused(numbers, told):
+    with pytest.raises(ValueError, match=told):
+        Transformer(**{"inputs": 9, "outputs": 9, "context": 6, "tied": True, "init": "gpt2"} | numbers)

@@ -1,0 +1,206 @@
+"""Text as symbols of a vocabulary, in files made once and mapped into memory: the next one at each position."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .counts import whole
+from .metrics import Measures
+from .problems import Problem, cross_entropy, log_classes
+from .text import Windows, read_texts, scored
+from .vocabulary import Vocabulary, identified, vocabulary
+
+FORMAT = 1
+NARROW = 2**15  # symbols that fit int16
+PARTS = ("train", "valid", "test")
+
+
+class Tokens:
+    """Inputs int64 [B, context], targets int64 [B, context], the symbol after each of the inputs.
+
+    path, pattern, split_seed, folds: as in sweeper.tasks.text.NextByte. The files of a part stand in a row, each ended
+    by one symbol more, of no bytes; an example may begin anywhere.
+
+    tokenizer: "bytes"; "bpe", a byte-pair encoding of `size` symbols made from the training part (with folds from all
+    that is not the test part, so that the folds' losses are of the same symbols); a file, tokenizer.json or .tiktoken;
+    or the name of one of tiktoken's vocabularies ("gpt2").
+
+    The symbols of each part are stored in a folder of `cache` (None: the user's own cache folder), named by a digest of
+    the text and the vocabulary, and mapped into memory: what is not read takes none. Of validation and test
+    valid_size and test_size sequences are drawn once. Raises ValueError.
+    """
+
+    every = True
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        pattern: str = "*.py",
+        *,
+        tokenizer: str = "bpe",
+        vocabulary: int = 1024,
+        context: int = 64,
+        split_seed: int = 0,
+        valid_size: int = 256,
+        test_size: int = 1024,
+        folds: int | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        whole("data", 1, context=context, valid_size=valid_size, test_size=test_size)
+        whole("data", 0, split_seed=split_seed)
+        told = identified(tokenizer, vocabulary)
+        texts_K = read_texts(path, pattern, split_seed, folds)
+        self._folder = _root(cache) / _key(told, texts_K)
+        if not _is_whole(self._folder):
+            _make(self._folder, tokenizer, vocabulary, texts_K)
+        self.context, self.partitions = context, len(texts_K)
+        self._sizes, self._seed, self._path = {"valid": valid_size, "test": test_size}, split_seed, path
+        self._open()
+
+    def to(self, device: torch.device) -> Self:
+        placed = copy.copy(self)
+        placed._parts_K = [{part: own.to(device) for part, own in parts.items()} for parts in self._parts_K]
+        return placed
+
+    def size(self, part: str, partition: int) -> int:
+        return len(self._parts_K[partition][part])
+
+    def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        return self._parts_K[partition][part].fetch(index_B)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the symbols: another process maps the same files."""
+        return {key: value for key, value in vars(self).items() if key != "_parts_K"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+
+    def _open(self) -> None:
+        about = _about(self._folder)
+        if about is None:
+            raise ValueError(f"data.cache: {self._folder} is gone. Give all processes the same data.cache.")
+        self.bytes_V = torch.tensor([*about["bytes"], 0])
+        self.inputs = self.outputs = len(self.bytes_V)
+        self.problem = Problem(
+            cross_entropy, Measures(("accuracy", "bits_per_byte"), bytes_V=self.bytes_V), log_classes
+        )
+        dtype = torch.int16 if self.outputs <= NARROW else torch.int32
+        self._parts_K: list[dict[str, Windows]] = []
+        for counts in about["parts"]:
+            parts = {}
+            for part, (file, count) in counts.items():
+                mapped = torch.from_file(str(self._folder / file), shared=False, size=count, dtype=dtype)
+                parts[part] = _windows(mapped, self.context, part, self._path)
+            for part, size in self._sizes.items():
+                parts[part] = scored(parts[part], part, size, self._seed, self._path, "sequences")
+            self._parts_K.append(parts)
+        chosen = [parts[part].place_K for parts in self._parts_K for part in self._sizes]
+        drawn = hashlib.blake2b(b"".join(place_K.numpy().tobytes() for place_K in chosen if place_K is not None))
+        self.fingerprint = f"{about['fingerprint']}-{self.context}-{drawn.hexdigest()[:16]}"
+
+
+def _windows(symbol_N: Tensor, context: int, part: str, path: str | Path | None) -> Windows:
+    if len(symbol_N) <= context:
+        raise ValueError(
+            f"data.path={path}: too short, its {part} part has {len(symbol_N)} symbols, no more than "
+            f"data.context={context}. Take a longer text, or a smaller data.context."
+        )
+    return Windows(symbol_N, torch.zeros(1, dtype=torch.int64), torch.arange(-context, 1), every=True)
+
+
+# --- the files --------------------------------------------------------------------------------------
+
+
+def _root(cache: str | Path | None) -> Path:
+    if cache is not None:
+        return Path(cache).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("sweeper") / "tokens"
+
+
+def _key(told: str, texts_K: Sequence[dict[str, list[bytes]]]) -> str:
+    digest = hashlib.blake2b(f"{FORMAT} {told}".encode(), digest_size=16)
+    for texts in texts_K:
+        for part in PARTS:
+            for text in texts[part]:
+                digest.update(f"{part} {len(text)} ".encode())
+                digest.update(text)
+    return digest.hexdigest()
+
+
+def _about(folder: Path) -> dict[str, Any] | None:
+    try:
+        about: dict[str, Any] = json.loads((folder / "about.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return about
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all its files are there, as long as they were."""
+    about = _about(folder)
+    if about is None:
+        return False
+    width = 2 if len(about["bytes"]) < NARROW else 4
+    files = [(folder / file, count) for counts in about["parts"] for file, count in counts.values()]
+    return all(file.exists() and file.stat().st_size == width * count for file, count in files)
+
+
+def _make(folder: Path, tokenizer: str, size: int, texts_K: Sequence[dict[str, list[bytes]]]) -> None:
+    """Write all files apart and rename their folder: another process sees it whole or not at all, and may win."""
+    learnt = [*texts_K[0]["train"], *(texts_K[0]["valid"] if len(texts_K) > 1 else [])]
+    words = vocabulary(tokenizer, size, learnt)
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        partial.mkdir(parents=True)
+        _write(partial, words, texts_K)
+        if folder.exists() and not _is_whole(folder):
+            folder.rename(partial / "broken")
+        partial.rename(folder)
+    except OSError as error:
+        if not _is_whole(folder):
+            said = error.strerror or type(error).__name__
+            raise ValueError(f"data.cache={folder.parent}: it cannot be written to ({said}). Name a folder.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(folder / "broken", ignore_errors=True)
+
+
+def _write(folder: Path, words: Vocabulary, texts_K: Sequence[dict[str, list[bytes]]]) -> None:
+    digest = hashlib.blake2b(digest_size=16)
+    symbols: dict[bytes, NDArray[np.int64]] = {}  # of each text, which several folds have
+    end, dtype = len(words.bytes_V), np.int16 if len(words.bytes_V) < NARROW else np.int32
+    parts_K: list[dict[str, tuple[str, int]]] = []
+    for fold, texts in enumerate(texts_K):
+        parts_K.append({})
+        for part in PARTS:
+            rows = [
+                symbols[text] if text in symbols else symbols.setdefault(text, words.encode(text))
+                for text in texts[part]
+            ]
+            whole_part = np.concatenate([np.append(row, end) for row in rows]).astype(dtype)
+            digest.update(f"{part} {len(whole_part)} ".encode())
+            digest.update(whole_part.data)
+            file = f"{part}-{fold}.bin"
+            with (folder / file).open("wb") as out:
+                out.write(whole_part.data)
+                out.flush()
+                os.fsync(out.fileno())
+            parts_K[-1][part] = (file, len(whole_part))
+    about = {"bytes": words.bytes_V, "parts": parts_K, "fingerprint": digest.hexdigest()}
+    (folder / "about.json").write_text(json.dumps(about))
