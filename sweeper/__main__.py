@@ -273,10 +273,16 @@ def _planned(plain: dict[str, Any]) -> Any:
         task,
         schedules,
         label="-".join(hydra.runtime.choices[group] for group in ("data", "model", "optimizer")),
-        described={key: plain[key] for key in ("data", "model", "task")},
+        described={"data": _asked(plain["data"]), "model": plain["model"], "task": plain["task"]},
         numbers=numbers,
         **{key: plain[key] for key in ("optimizer", "train", "objective", "search", "pruner", "schedule_unit")},
     )
+
+
+def _asked(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data as they identify a sweep: how many processes gather what streams from the host changes no number."""
+    stream = data.get("stream")
+    return {**data, "stream": bool(stream)} if isinstance(stream, int) else dict(data)
 
 
 def _schedules(plain: dict[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,21 @@ if TYPE_CHECKING:
     from .digits import Digits
     from .models import MLP, NGram
     from .problems import CLASSIFICATION, REGRESSION, Problem, Supervised
+    from .streamed import Streamed
     from .text import NextByte
 
-__all__ = ["CLASSIFICATION", "MLP", "REGRESSION", "Arrays", "Digits", "NGram", "NextByte", "Problem", "Supervised"]
+__all__ = [
+    "CLASSIFICATION",
+    "MLP",
+    "REGRESSION",
+    "Arrays",
+    "Digits",
+    "NGram",
+    "NextByte",
+    "Problem",
+    "Streamed",
+    "Supervised",
+]
 
 _WHERE = {
     "Arrays": "arrays",
@@ -28,6 +40,7 @@ _WHERE = {
     "CLASSIFICATION": "problems",
     "REGRESSION": "problems",
     "Problem": "problems",
+    "Streamed": "streamed",
     "Supervised": "problems",
 }
 

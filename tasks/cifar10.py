@@ -78,7 +78,7 @@ def _unpacked(archive: Path) -> tuple[_Format, dict[str, bytes]]:
     known = {name for version in VERSIONS for name in (*version.trained, version.tested)}
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(archive) as members:
+        with tarfile.open(archive, "r:gz") as members:
             for member in members:
                 name = PurePosixPath(member.name).name
                 file = members.extractfile(member) if name in known and member.isfile() else None
@@ -118,7 +118,7 @@ def _of_binary(file: str, content: bytes) -> Labelled:
         problem = f"its {len(content)} bytes are no whole number of records of {1 + PIXELS}"
         raise damaged(file, problem, SOURCE)
     record = np.frombuffer(content, dtype=np.uint8).reshape(-1, 1 + PIXELS)
-    return checked(file, Labelled(record[:, 1:].reshape(-1, *SHAPE), record[:, 0].copy()), CLASSES)
+    return checked(file, Labelled(record[:, 1:].reshape(-1, *SHAPE).copy(), record[:, 0].copy()), CLASSES)
 
 
 class _Plain(pickle.Unpickler):

@@ -53,10 +53,12 @@ class CNN(nn.Module):
 class ResNet(nn.Module):
     """A residual network as He et al. 2016 (arXiv 1512.03385, section 4.2) lay it out for small images.
 
-    As CNN: [B, ...] of prod(shape) numbers each -> [B, outputs]. A convolution of `width` channels; three stages of
+    As CNN: [B, ...] of prod(shape) numbers each -> [B, outputs]. A convolution of `width` channels; three `stages` of
     `blocks` basic blocks with width, 2 width and 4 width channels, the second and third beginning with stride 2;
     the mean over all places, dropout, a linear layer: 6 blocks + 2 layers, ResNet-8 with one. Where a block changes
     the shape its shortcut is a convolution over one place (option B). Kaiming initialisation of the convolutions.
+    Four stages of two blocks and width 64 are ResNet-18 with the stem for small images (section 4.1 has 7 x 7 and a
+    maximum, for large ones).
     norm: "batch", or "group" (arXiv 1803.08494), whose result does not depend on the rest of the batch.
     """
 
@@ -68,26 +70,86 @@ class ResNet(nn.Module):
         blocks: int = 1,
         norm: str = "batch",
         dropout: float = 0.0,
+        stages: int = 3,
     ) -> None:
         super().__init__()
         kinds = _layers_of(shape)
-        whole("model", 1, outputs=outputs, width=width, blocks=blocks)
+        whole("model", 1, outputs=outputs, width=width, blocks=blocks, stages=stages)
         rate(dropout)
-        if norm not in NORMS:
-            raise ValueError(f"model.norm={norm}: there is no such normalisation. Choose {' or '.join(NORMS)}.")
+        _check_norm(norm)
         self.shape = tuple(shape)
-        stages: list[nn.Module] = []
+        found: list[nn.Module] = []
         channels = width
-        for stage in range(3):
+        for stage in range(stages):
             for block in range(blocks):
                 wider = width * 2**stage
-                stages.append(_Block(kinds, channels, wider, 2 if stage and not block else 1, norm))
+                found.append(_Block(kinds, channels, wider, 2 if stage and not block else 1, norm))
                 channels = wider
-        self.features = nn.Sequential(_convolution(kinds, shape[0], width), kinds.norm(norm, width), nn.ReLU(), *stages)
+        self.features = nn.Sequential(_convolution(kinds, shape[0], width), kinds.norm(norm, width), nn.ReLU(), *found)
         self.head = _Head(channels, outputs, dropout)
 
     def forward(self, inputs_B: Tensor) -> Tensor:
         output: Tensor = self.head(self.features(inputs_B.reshape(-1, *self.shape)))
+        return output
+
+
+class ResNet9(nn.Module):
+    """The nine-layer residual network of DAWNBench's CIFAR-10 (Page 2018, "How to train your ResNet", part 4).
+
+    As CNN: [B, ...] of prod(shape) numbers each -> [B, outputs]. Layers are a 3 x 3 convolution, a normalisation and
+    ReLU. One of `width` channels; then three of 2, 4 and 8 width, each followed by the maximum of two (four)
+    neighbours, behind the first and the third a residual of two layers; the maximum over all places, dropout, a linear
+    layer without a bias, times `scale`. Kaiming initialisation of the convolutions. norm: as in ResNet.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        outputs: int,
+        width: int = 64,
+        scale: float = 0.125,
+        norm: str = "batch",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        kinds = _layers_of(shape)
+        whole("model", 1, outputs=outputs, width=width)
+        rate(dropout)
+        _check_norm(norm)
+        if min(shape[1:]) < 8:
+            raise ValueError(
+                f"model=ResNet9: {_shown(shape)} cannot be halved three times. Choose another, such as model=cnn."
+            )
+        self.shape, self.scale = tuple(shape), scale
+        self.features = nn.Sequential(
+            _layer(kinds, shape[0], width, norm),
+            _layer(kinds, width, 2 * width, norm),
+            kinds.pool(2),
+            _Residual(kinds, 2 * width, norm),
+            _layer(kinds, 2 * width, 4 * width, norm),
+            kinds.pool(2),
+            _layer(kinds, 4 * width, 8 * width, norm),
+            kinds.pool(2),
+            _Residual(kinds, 8 * width, norm),
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.last = nn.Linear(8 * width, outputs, bias=False)
+
+    def forward(self, inputs_B: Tensor) -> Tensor:
+        places = self.features(inputs_B.reshape(-1, *self.shape)).flatten(2)
+        output: Tensor = self.last(self.dropout(places.amax(2))) * self.scale
+        return output
+
+
+class _Residual(nn.Module):
+    """Two layers, and the input added to what they give."""
+
+    def __init__(self, kinds: _Kinds, channels: int, norm: str) -> None:
+        super().__init__()
+        self.change = nn.Sequential(_layer(kinds, channels, channels, norm), _layer(kinds, channels, channels, norm))
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = x + self.change(x)
         return output
 
 
@@ -157,6 +219,15 @@ def _convolution(kinds: _Kinds, inputs: int, outputs: int, size: int = 3, stride
     layer: nn.Module = kinds.convolution(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")  # type: ignore[arg-type] # a Tensor
     return layer
+
+
+def _layer(kinds: _Kinds, inputs: int, outputs: int, norm: str) -> nn.Module:
+    return nn.Sequential(_convolution(kinds, inputs, outputs), kinds.norm(norm, outputs), nn.ReLU())
+
+
+def _check_norm(norm: str) -> None:
+    if norm not in NORMS:
+        raise ValueError(f"model.norm={norm}: there is no such normalisation. Choose {' or '.join(NORMS)}.")
 
 
 def _shown(shape: Sequence[int]) -> str:

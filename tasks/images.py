@@ -31,7 +31,7 @@ class Images:
     valid: the fraction of the training files' images that is held out, drawn by split_seed. Pixels are normalised
     with the mean and the standard deviation of each channel over the training part. Images lie on the device as bytes,
     a quarter of what floats take; stream: true leaves them on the host, and batches come as they are needed, a number:
-    gathered by so many processes. It changes no number.
+    gathered by so many processes. Training is the same, bit for bit, but one trial at a time.
     augment, label_smoothing: see sweeper.tasks.augment.Augment; done to the training batches alone, so that the
     validation and test losses are those of the classes as they are. Raises ValueError.
     """
@@ -109,7 +109,7 @@ def checked(file: str, images: Labelled, classes: int) -> Labelled:
 
 def _workers(stream: object) -> int | None:
     """Processes that gather batches; None: images lie on the device."""
-    if stream is False:
+    if stream == 0:  # or false
         return None
     if not isinstance(stream, int) or stream < 0:
         raise ValueError(f"data.stream={stream}: neither true nor false nor a number of processes. Choose one.")

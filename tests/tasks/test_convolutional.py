@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from sweeper.tasks.convolutional import CNN, ResNet
+from sweeper.tasks.convolutional import CNN, ResNet, ResNet9
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.mnist1d import Mnist1D
 from sweeper.tasks.problems import Supervised
@@ -13,6 +13,7 @@ SHAPES = [(1, 8, 8), (3, 28, 28), (1, 40), (2, 9)]
 MODELS = {
     "cnn": lambda shape=(1, 8, 8), **numbers: CNN(shape, 4, **{"width": 4} | numbers),
     "resnet": lambda shape=(1, 8, 8), **numbers: ResNet(shape, 4, **{"width": 4} | numbers),
+    "resnet9": lambda shape=(1, 8, 8), **numbers: ResNet9(shape, 4, **{"width": 4} | numbers),
     "resnet group": lambda shape=(1, 8, 8), **numbers: ResNet(shape, 4, **{"width": 4, "norm": "group"} | numbers),
 }
 
@@ -58,6 +59,34 @@ def test_resnet_8_has_eight_layers_and_its_known_size():
     # 3x3: 27*16 + 2*9*16^2 + 9*16*32 + 9*32^2 + 9*32*64 + 9*64^2; 1x1: 16*32 + 32*64; norms, last layer
     assert sum(p.numel() for p in model.parameters()) == 432 + 73728 + 2560 + 2 * (3 * 16 + 3 * 32 + 3 * 64) + 650
     assert model.features(inputs_of((3, 32, 32))).shape == (5, 64, 8, 8)
+
+
+def test_resnet_18_has_eighteen_layers_and_its_known_size():
+    model = ResNet((3, 32, 32), 10, width=64, blocks=2, stages=4)
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert sum(1 for layer in layers if not (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))) == 18
+    # torchvision's resnet18 for 10 classes has 11,181,642: its stem has 7 x 7 for 3 x 3 places, of 3 to 64 channels
+    assert sum(p.numel() for p in model.parameters()) == 11_181_642 - 40 * 3 * 64
+    assert model.features(inputs_of((3, 32, 32), 1)).shape == (1, 512, 4, 4)
+
+
+def test_resnet_9_has_nine_layers_and_its_known_size():
+    model = ResNet9((3, 32, 32), 10).eval()
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert len(layers) == 9
+    convolutions = 9 * (3 * 64 + 64 * 128 + 2 * 128**2 + 128 * 256 + 256 * 512 + 2 * 512**2)
+    assert sum(p.numel() for p in model.parameters()) == convolutions + 2 * (64 + 3 * 128 + 256 + 3 * 512) + 5120
+    x = inputs_of((3, 32, 32), 2)
+    places = model.features(x)
+    assert places.shape == (2, 512, 4, 4)
+    torch.testing.assert_close(model(x), places.amax((2, 3)) @ model.last.weight.T / 8)
+
+
+def test_a_residual_adds_its_input():
+    residual = ResNet9((1, 8), 2, width=4).features[3]
+    nn.init.zeros_(residual.change[1][1].weight)
+    x = inputs_of((8, 8))
+    assert torch.equal(residual(x), x)
 
 
 def test_a_block_adds_its_input():
