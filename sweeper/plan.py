@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from sweeper.question import digest
 from sweeper.types import AT, Choice, Dimension, Family, InputError, Job, JobId, Range, Task, Value
 
 if TYPE_CHECKING:
+    from sweeper.search.stopping import EarlyStopping
     from sweeper.search.study import StudyPlan
 
 Plain = Mapping[str, Any]
@@ -108,7 +109,10 @@ def planned(
         "optimizer": own,
         "train": {"steps": steps, "batch_size": batch_size, "precision": train["precision"]},
         "objective": judged,
-        "search": {key: search[key] for key in ("concurrent_trials", "reports", "seed", "seeds")},
+        "search": {
+            **{key: search[key] for key in ("concurrent_trials", "reports", "seed", "seeds")},
+            **({"early_stopping": asdict(stopping)} if (stopping := truncation(search)) else {}),
+        },
         **({} if epoch is None else {"schedule_unit": schedule_unit, "epoch_steps": epoch}),
         **({} if folds == 1 else {"folds": folds}),
     }
@@ -280,10 +284,19 @@ def _check_search(search: Plain) -> None:
         raise InputError("search.start", search["start"], "not points by family", "Write {cosine: [{peak_lr: 0.1}]}")
 
 
+def truncation(search: Plain) -> EarlyStopping | None:
+    """How single trials end early, where a person wants and allows it. Raises InputError."""
+    from sweeper.search.stopping import early_stopping
+
+    allowed = _switch("search.allow_truncation", search.get("allow_truncation", False))
+    return early_stopping(search.get("early_stopping"), allowed=allowed)
+
+
 def _studies(
     families: list[Family], hparams: Mapping[str, Dimension | Value], search: Plain, pruner: Plain | None
 ) -> tuple[StudyPlan, ...]:
     """One study a family. Its name carries a hash of all that makes its trials what they are, its own code too."""
+    from sweeper.search.stopping import stop_after
     from sweeper.search.study import StudyPlan
 
     unknown = sorted(search["start"].keys() - {family.name for family in families})
@@ -300,6 +313,7 @@ def _studies(
             pruner=pruner,
             n_trials=search["n_trials"],
             start=tuple(search["start"].get(family.name, ())),
+            stop=stop_after(search.get("stop")),
         )
         for family in families
     )

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sweeper import machine
-from sweeper.plan import Plan
+from sweeper.plan import Plan, truncation
 from sweeper.question import Home, locked, settle
 from sweeper.trainers import choose, make
 from sweeper.types import AtEnd, Tracker, Trainer
@@ -153,6 +153,7 @@ def terms(plan: Plan) -> dict[str, Any]:
         "concurrent": plan.search["concurrent_trials"],
         "objective": plan.objective,
         "untrained_loss": plan.task.untrained_loss,
+        "early_stopping": truncation(plan.search),
     }
 
 

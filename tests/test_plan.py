@@ -93,6 +93,17 @@ def test_what_changes_the_question_changes_the_name(changed):
     assert plan(**changed).name != plan().name
 
 
+def test_trials_that_end_early_are_another_question_and_must_be_allowed():
+    stopping = {"early_stopping": {"patience": 2, "min_delta": 0.0}}
+    with pytest.raises(InputError, match=r"search\.early_stopping=.*search\.allow_truncation=true"):
+        plan(search=stopping)
+    allowed = plan(search={**stopping, "allow_truncation": True})
+    assert allowed.question["search"]["early_stopping"] == stopping["early_stopping"]
+    assert plan(search={"allow_truncation": True, "early_stopping": None, "stop": 5}).name == plan().name
+    assert plan(search={"stop": 5}).studies[0].stop == 5
+    assert plan(search={"stop": 5}).studies[0].name == plan().studies[0].name
+
+
 class Folded(Digits):
     """Digits that say they have folds."""
 

@@ -117,9 +117,16 @@ def print_table(sweep: Sweep) -> None:
         sweep.asked,
         notes=[
             *([f"Trained {how}."] if (how := note.trained(sweep.config)) else []),
+            *_stopped(sweep),
             *([] if sweep.finished else ["This sweep is not finished: the same command goes on."]),
         ],
     )
+
+
+def _stopped(sweep: Sweep) -> list[str]:
+    """Which studies ended before they had all their trials."""
+    said = [f"{study} after {trials}" for study, trials in sorted(sweep.stopped.items())]
+    return [f"Ended early as they got no better (search.stop): {', '.join(said)} trials."] if said else []
 
 
 def print_json(sweep: Sweep) -> None:

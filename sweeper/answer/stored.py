@@ -97,9 +97,9 @@ class Sweep:
             ends_high=self._ends_high,
             target=self.target,
             facts=self._facts,
+            importances=self.importances,
         )
 
-            importances=self.importances,
     @cached_property
     def target(self) -> float | None:
         """What trials are timed against: `objective.target`, else what the best tuned constant reached, so far."""
@@ -123,7 +123,13 @@ class Sweep:
         records, begun = self._read
         asked = self.config["studies"]
         running = any(record.state == "running" for record in records)
-        return not running and all(begun.get(name, 0) >= study["trials"] for name, study in asked.items())
+        least = {name: min(study["trials"], self.stopped.get(name, study["trials"])) for name, study in asked.items()}
+        return not running and all(begun.get(name, 0) >= trials for name, trials in least.items())
+
+    @cached_property
+    def stopped(self) -> Mapping[str, int]:
+        """Of each study that got no better (`search.stop`), after how many trials it ended."""
+        return self._reading.stopped()
 
     def refresh(self) -> Sweep:
         """Read it again, as far as it is now; the same object."""

@@ -60,7 +60,7 @@ class Record(Protocol):
 
     value: the objective, None where there is none. intermediate: (step, value) of each report. steps_done:
     updates finished. diverged_step: the first update that diverged, None in other states. seconds: of training;
-    clock: those until each report. measures: as in types.Ending.
+    clock: those until each report. measures: as in types.Ending. truncated: complete, but its schedule was cut off.
     """
 
     @property
@@ -89,6 +89,8 @@ class Record(Protocol):
     def clock(self) -> Sequence[float]: ...
     @property
     def measures(self) -> Mapping[str, float]: ...
+    @property
+    def truncated(self) -> bool: ...
 
 
 # --- one row a trial --------------------------------------------------------------------------------
@@ -106,8 +108,8 @@ def trials_table(
     Columns: study, family, trial, state, value, peak_lr, warmup, decay, cycle, every other number by its name
     ("params.<name>" where a column here has that name), the objective by every rule ("objective/last", ...),
     "objective/spread" (over its members), steps, seconds, steps_to_target, seconds_to_target, lr_auc,
-    lr_end_over_peak, late_loss_spread, train_valid_gap, diverged_step, reason. Missing numbers are NaN, missing steps
-    <NA>.
+    lr_end_over_peak, late_loss_spread, train_valid_gap, diverged_step, truncated (a complete trial that ended early),
+    reason. Missing numbers are NaN, missing steps <NA>.
 
     target: of the objective's metric, None for none. facts: by trial, as `sweeper.tracking.facts.read` gives them.
     """
@@ -115,7 +117,7 @@ def trials_table(
 
     records = sorted(records, key=lambda record: (record.family, record.study, record.number))
     before = ["study", "family", "trial", "state", "value"]
-    after = [*RULES.values(), SPREAD, "steps", "seconds", *TO_TARGET, *FACTS, "diverged_step", "reason"]
+    after = [*RULES.values(), SPREAD, "steps", "seconds", *TO_TARGET, *FACTS, "diverged_step", "truncated", "reason"]
     others = {
         name: f"params.{name}" if name in (*before, *after) else name
         for name in sorted({name for record in records for name in record.params} - set(NAMES))
@@ -135,6 +137,7 @@ def trials_table(
             **to_target(record.intermediate, target, direction, record.clock),
             **{name: (facts or {}).get(_id(record), {}).get(name) for name in FACTS},
             "diverged_step": record.diverged_step,
+            "truncated": record.truncated,
             "reason": record.reason,
         }
         for record in records
@@ -181,7 +184,8 @@ def families_table(
     by every rule of the objective ("objective/last", ...: of different trials), gain (over the best tuned constant,
     positive is better), ends_high (whether the best trial ends more than 10 % of its peak above its floor; None: not
     known), peak_lr, warmup, decay, cycle and params (of the best trial), others (its searched numbers beside those
-    four), one count a state, stable_lr (largest peak LR of a complete or pruned trial), diverged_lr (smallest of a
+    four), one count a state, truncated (complete ones that ended
+    early), best_truncated, stable_lr (largest peak LR of a complete or pruned trial), diverged_lr (smallest of a
     diverged one); of the best trial steps (updates of a run), steps_to_target, seconds_to_target and the facts of
     `trials_table`; importance (a mapping, as in `importances`), target (the same in all rows). Missing: NaN, <NA>.
 
@@ -213,7 +217,19 @@ def families_table(
     rows.sort(key=lambda row: (places[row["role"]], -_signed(row["best_value"], direction)))
     columns = ["study", "family", "role", "rank", "best_value", "best_trial", SPREAD, *RULES.values(), "gain"]
     columns += ["ends_high"]
-    columns += [*NAMES, "params", "others", *STATES, "stable_lr", "diverged_lr", "steps", *TO_TARGET, *FACTS]
+    columns += [
+        *NAMES,
+        "params",
+        "others",
+        *STATES,
+        "truncated",
+        "best_truncated",
+        "stable_lr",
+        "diverged_lr",
+        "steps",
+        *TO_TARGET,
+        *FACTS,
+    ]
     columns += ["importance", "target"]
     table = pd.DataFrame(rows, columns=columns)
     floats = [
@@ -228,7 +244,7 @@ def families_table(
         *FACTS,
         "target",
     ]
-    whole = ["rank", "best_trial", *STATES, "steps", "steps_to_target"]
+    whole = ["rank", "best_trial", *STATES, "truncated", "steps", "steps_to_target"]
     return table.astype({**dict.fromkeys(floats, "float64"), **dict.fromkeys(whole, "Int64")})
 
 
@@ -260,6 +276,8 @@ def _study_row(
         "params": params,
         "others": {name: value for name, value in params.items() if name in searched},
         **{state: counts[state] for state in STATES},
+        "truncated": sum(record.truncated for record in records),
+        "best_truncated": best is not None and best.truncated,
         "stable_lr": max((lr for lr in stable if lr is not None), default=None),
         "diverged_lr": min((lr for lr in burst if lr is not None), default=None),
         "steps": best.steps_done if best else None,
@@ -422,7 +440,7 @@ def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], narrow: bool) -> list[Column]:
-    names = [name + ("*" if row["ends_high"] else "") for name, row in zip(_names(rows), rows, strict=True)]
+    names = [name + _mark(row) for name, row in zip(_names(rows), rows, strict=True)]
     others = [", ".join(f"{name} {param_text(name, value)}" for name, value in row["others"].items()) for row in rows]
     spread = []
     if any(row[SPREAD] is not None for row in rows):
@@ -452,6 +470,10 @@ def _columns(rows: Sequence[Mapping[str, Any]], narrow: bool) -> list[Column]:
         Column("diverged LR", [lr_text(row["diverged_lr"]) for row in rows], 30),
         Column("to target", [_target_text(row) for row in rows], 46),
     ]
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    return ("*" if row["ends_high"] else "") + ("+" if row["best_truncated"] else "")
 
 
 def columns(families: pd.DataFrame) -> list[Column]:
@@ -618,11 +640,18 @@ def _states(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _marks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not any(row["ends_high"] for row in rows):
-        return []
-    return [
-        "* ends more than 10% of its peak LR above its floor: the run stops in mid-air, a longer one would fall on."
-    ]
+    said = []
+    if any(row["ends_high"] for row in rows):
+        said.append(
+            "* ends more than 10% of its peak LR above its floor: the run stops in mid-air, a longer one would fall on."
+        )
+    if cut := sum(row["truncated"] for row in rows):
+        mark = "+ marks a family whose best trial did. " if any(row["best_truncated"] for row in rows) else ""
+        said.append(
+            f"truncated: {cut} of the complete trials ended early, as they got no better (search.early_stopping). "
+            f"{mark}What such a trial shows is another schedule than the one it is named by, cut off where it ended."
+        )
+    return said
 
 
 def _aim(rows: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
@@ -685,10 +714,11 @@ def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool)
 
     row: {"study", "family": str, "role": null | "tuned_constant" | "default_lr", "rank": int | null,
      "best": {"value": float, "spread": float | null, "trial": int, "params": {name: value},
-              "ends_high": bool | null, "steps": int, "steps_to_target": int | null, "seconds_to_target", "lr_auc",
-              "lr_end_over_peak", "late_loss_spread", "train_valid_gap": float | null} | null,
+              "ends_high": bool | null, "truncated": bool, "steps": int, "steps_to_target": int | null,
+              "seconds_to_target", "lr_auc", "lr_end_over_peak", "late_loss_spread",
+              "train_valid_gap": float | null} | null,
      "gain": float | null, "importance": {name: share} | null (of too few trials {}), "trials": counts as above,
-     "stable_lr": float | null, "diverged_lr": float | null}
+     "truncated": int, "stable_lr": float | null, "diverged_lr": float | null}
     """
     rows = _rows(families)
     keys = {TUNED: "tuned_constant", DEFAULT: "default_lr"}
@@ -722,6 +752,7 @@ def _json_row(row: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]
         "trial": row["best_trial"],
         "params": row["params"],
         "ends_high": row["ends_high"],
+        "truncated": row["best_truncated"],
         **{name: row[name] for name in ("steps", *TO_TARGET, *FACTS)},
     }
     return {
@@ -733,6 +764,7 @@ def _json_row(row: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]
         "gain": row["gain"],
         "importance": row["importance"],
         "trials": {state: row[state] for state in STATES},
+        "truncated": row["truncated"],
         "stable_lr": row["stable_lr"],
         "diverged_lr": row["diverged_lr"],
     }

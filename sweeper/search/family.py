@@ -16,6 +16,7 @@ from sweeper.search import pruning
 from sweeper.search.objective import together
 from sweeper.search.plan import StudyPlan, Terms, start_points
 from sweeper.search.sampling import Sampling
+from sweeper.search.stopping import KEY, Standing
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Report, State, TrialId, seed_of
 
 CONSTRAINT = "diverged"
@@ -27,7 +28,7 @@ class Open:
     """A running trial. step: of its last report, in updates. fault: why it cannot be judged, if so.
 
     clock: seconds of training until each report, of all members together. members: the value of each at each report,
-    where there are several.
+    where there are several. truncated: it ends early, as a good trial.
     """
 
     trial: Trial
@@ -36,6 +37,7 @@ class Open:
     clock: list[float]
     members: list[list[float]]
     fault: str = ""
+    truncated: bool = False
 
 
 class FamilyStudy:
@@ -63,6 +65,11 @@ class FamilyStudy:
         self.begun = len(started) - sum("retry_of" in trial.user_attrs for trial in trials)
         self.started_from = len(self.study.user_attrs["start"])  # points, those of earlier commands too
         self.open = {trial.number: self._open(trial) for trial in started if trial.state == TrialState.RUNNING}
+        self.standing = Standing(self.terms.objective)
+        for trial in started:
+            if trial.state.is_finished() and trial.user_attrs["state"] != "failed":
+                self.standing.join(trial.number, trial.value if trial.user_attrs["state"] == "complete" else None)
+        self._note_stop()
 
     # --- the trials there are -----------------------------------------------------------------------
 
@@ -78,7 +85,13 @@ class FamilyStudy:
     @property
     def wants_trial(self) -> bool:
         """Whether a trial may be asked for now."""
-        return len(self.open) < self.terms.concurrent and self.begun < self.limit
+        begins = self.begun < self.limit and (bool(self.waiting) or not self.has_stalled)
+        return begins and len(self.open) < self.terms.concurrent
+
+    @property
+    def has_stalled(self) -> bool:
+        """Whether so many trials have not beaten the best that it asks for no more; an open one may still do so."""
+        return self.plan.stop is not None and self.standing.since >= self.plan.stop
 
     @property
     def has_succeeded(self) -> bool:
@@ -146,13 +159,20 @@ class FamilyStudy:
             open.members.append(of_members)
             open.trial.set_user_attr(f"members/{len(open.members)}", of_members)
         open.trial.report(value, self.terms.report_steps.index(open.step) + 1)
-        return not is_last and open.trial.should_prune()
+        if is_last or open.trial.should_prune():
+            return not is_last
+        rule = self.terms.early_stopping
+        open.truncated = rule is not None and rule.ends(open.values, self.terms.objective)
+        return open.truncated
 
     def tell(self, number: int, state: State, reason: str) -> Ending:
         """End a trial. One whose objective was not finite has diverged, whatever else it is said to be."""
         open = self.open.pop(number)
         if open.fault and state in ("complete", "pruned"):
             state, reason = "diverged", open.fault
+        if open.truncated and state == "pruned":
+            state, reason = "complete", f"ended early, at update {open.step}: {KEY}"
+            open.trial.set_user_attr("truncated", True)
         for name, said in (("state", state), ("reason", reason), ("step", open.step)):
             open.trial.set_user_attr(name, said)
         value, measures = None, {}
@@ -173,7 +193,17 @@ class FamilyStudy:
                 self._retry(open.trial)
             case "running":
                 raise ValueError("a running trial has not ended")
+        if state != "failed":
+            self.standing.join(number, value)
+        self._note_stop()
         return Ending(TrialId(self.plan.name, number), state, open.step, value, reason, measures)
+
+    def _note_stop(self) -> None:
+        """In the journal: after how many trials the study has stalled; None while it has not, or some are open."""
+        over = self.has_stalled and not self.open and not self.waiting
+        stopped = self.begun if over and self.begun < self.limit else None
+        if self.study.user_attrs.get("stopped") != stopped:
+            self.study.set_user_attr("stopped", stopped)
 
     def _tell_healthy(self, open: Open, value: float | None) -> None:
         if self.sampling.needs_constraints_of_all:

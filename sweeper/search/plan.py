@@ -9,6 +9,7 @@ from typing import Any
 
 from sweeper.search.objective import Objective
 from sweeper.search.space import Axes, axes, fingerprint, point
+from sweeper.search.stopping import EarlyStopping
 from sweeper.types import Family, InputError, Space, Value
 
 
@@ -19,7 +20,7 @@ class StudyPlan:
     hparams: other numbers by their config path, searched or fixed. n_trials: in all; complete, pruned, diverged and
     running trials count, and failed ones that are not tried again. start: points to try first; numbers they leave
     out are sampled; more may be added at the end later. start_seeds: one for each start point, in place of the run
-    seed; () for none.
+    seed; () for none. stop: the study asks for no more once so many trials have not beaten its best; None for never.
     """
 
     name: str
@@ -30,6 +31,7 @@ class StudyPlan:
     hparams: Space = field(default_factory=dict)
     start: Sequence[Mapping[str, Value]] = ()
     start_seeds: Sequence[int] = ()
+    stop: int | None = None
 
     @property
     def space(self) -> dict[str, Any]:
@@ -64,7 +66,8 @@ class Terms:
 
     partitions: one for each member of a trial. report_steps: increasing, the last one is a trial's length in updates.
     concurrent: open trials of each family. max_retries: how often a failed trial is tried again. epoch: updates of an
-    epoch through which the schedules hold each LR; None where every update has its own.
+    epoch through which the schedules hold each LR; None where every update has its own. early_stopping: of single
+    trials.
     """
 
     seed: int
@@ -76,6 +79,7 @@ class Terms:
     parts: tuple[str, ...]
     max_retries: int
     epoch: float | None = None
+    early_stopping: EarlyStopping | None = None
 
     @property
     def steps(self) -> int:

@@ -26,6 +26,7 @@ class Record:
     diverged trial the one that diverged, like diverged_step, which is None in other states. seconds: of all members
     together; clock: those until each report, the last one of a diverged or failed trial too. seeds: one a member.
     retry_of: the failed trial whose numbers these are. measures: as in types.Ending.
+    truncated: complete, though it ended before its schedule did (`search.early_stopping`).
     """
 
     study: str
@@ -46,6 +47,7 @@ class Record:
     started: datetime | None
     ended: datetime | None
     measures: Mapping[str, float] = field(default_factory=dict)
+    truncated: bool = False
 
 
 class Reading:
@@ -67,6 +69,11 @@ class Reading:
     def begun(self) -> dict[str, int]:
         """How many trials of each study count towards its limit: those begun, a failed one that is tried again not."""
         return {study.study_name: _begun(self._trials(study)) for study in self._studies()}
+
+    def stopped(self) -> dict[str, int]:
+        """Of each study that ended before its time (`search.stop`): after how many trials."""
+        attrs = {study.study_name: study.user_attrs.get("stopped") for study in self._studies()}
+        return {name: trials for name, trials in attrs.items() if trials is not None}
 
     def importances(self) -> dict[str, Mapping[str, float]]:
         """Of each study: how much each searched number matters; {} where too few trials say it."""
@@ -138,6 +145,7 @@ def _record(study: str, plan: Mapping[str, Any], trial: FrozenTrial) -> Record:
         started=trial.datetime_start,
         ended=trial.datetime_complete,
         measures=attrs.get("measures", {}),
+        truncated=attrs.get("truncated", False),
     )
 
 

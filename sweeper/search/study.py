@@ -13,6 +13,7 @@ from sweeper.search.family import FamilyStudy
 from sweeper.search.journal import MARK, Journal
 from sweeper.search.objective import Objective
 from sweeper.search.plan import StudyPlan, Terms
+from sweeper.search.stopping import EarlyStopping
 from sweeper.types import Ending, Floats, Job, Progress, Report, State, TrialId
 
 __all__ = ["AllTrialsFailedError", "Studies", "StudyPlan"]
@@ -38,11 +39,13 @@ def checked(
     parts: Sequence[str] = ("train", "valid"),
     max_retries: int = 1,
     epoch: float | None = None,
+    early_stopping: EarlyStopping | None = None,
 ) -> list[FamilyStudy]:
     """The studies in the order in which they ask, none of them begun. Writes nothing.
 
     objective: metric, direction, at, k. partitions: the split or fold of each member; by default `members` times 0.
-    epoch: as in Terms. Raises InputError for a space, sampler, pruner or start point that cannot be used.
+    epoch, early_stopping: as in Terms. Raises InputError for a space, sampler, pruner or start point that cannot be
+    used.
     """
     terms = Terms(
         seed=seed,
@@ -54,6 +57,7 @@ def checked(
         parts=tuple(parts),
         max_retries=max_retries,
         epoch=epoch,
+        early_stopping=early_stopping,
     )
     ordered = sorted(plans, key=lambda plan: (plan.family.name, plan.name))
     names = {plan.name for plan in ordered}

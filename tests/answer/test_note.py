@@ -28,6 +28,7 @@ class Record:
     seconds: float
     clock: tuple[float, ...] = ()
     measures: dict[str, float] = field(default_factory=dict)
+    truncated: bool = False
 
 
 def record(study, number, value, state="complete", **params):

@@ -31,6 +31,7 @@ class Trial:
     seconds: float = 1.5
     clock: tuple[float, ...] = ()
     measures: Mapping[str, float] = field(default_factory=dict)
+    truncated: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "study", self.study or self.family)
@@ -76,7 +77,7 @@ def test_one_row_a_trial_with_every_number():
         "study", "family", "trial", "state", "value", "peak_lr", "warmup", "decay", "cycle", "cooldown", "end",
         "objective/last", "objective/best", "objective/mean_last_k", "objective/ema", "objective/spread",
         "steps", "seconds", "steps_to_target", "seconds_to_target", "lr_auc", "lr_end_over_peak", "late_loss_spread",
-        "train_valid_gap", "diverged_step", "reason",
+        "train_valid_gap", "diverged_step", "truncated", "reason",
     ]  # fmt: skip
     assert list(table.family.unique()) == ["constant", "cosine", "default_lr", "sgdr", "step", "wsd"]
     cosine = table[table.family == "cosine"]
@@ -368,6 +369,22 @@ def test_the_spread_over_members_stands_beside_the_median():
     assert not any("spread" in line for line in text(families(judged()), seeds=3))
 
 
+def test_trials_that_ended_early_are_marked():
+    cut = Trial("wsd", 2, value=1.0, steps_done=120, truncated=True, reason="ended early")
+    table = families([*trials(), cut])
+    shown = text(table)
+    assert any("wsd+" in line for line in shown)
+    (said,) = [p for p in tables.small_print(table, tables.Asked("valid/loss")) if p.startswith("truncated")]
+    assert said.startswith("truncated: 1 of the complete trials ended early")
+    assert "+ marks a family whose best trial did." in said
+    row = next(row for row in json_of(table)["families"] if row["family"] == "wsd")
+    assert (row["truncated"], row["best"]["truncated"], row["best"]["steps"]) == (1, True, 120)
+    behind = families([*trials(), Trial("wsd", 2, value=9.0, truncated=True)])
+    assert "+ marks" not in " ".join(tables.small_print(behind, tables.Asked("valid/loss")))
+    assert tables.trials_table([cut]).truncated.tolist() == [True]
+    assert not any("truncated" in line for line in text(families()))
+
+
 def test_what_mattered_is_said_of_families_with_enough_trials():
     importances = {"cosine": {"peak_lr": 0.755, "decay": 0.245}, "wsd": {}, "default_lr": {}}
     table = families(importances=importances)
@@ -468,7 +485,15 @@ def test_json_goes_round_and_holds_the_table():
     first, step = made["families"][0], made["families"][3]
     of_curves = {"steps": 200, **dict.fromkeys([*tables.TO_TARGET, *tables.FACTS])}
     params = dict(trials()[7].params)
-    assert first["best"] == {"value": 1.7, "spread": None, "trial": 0, "params": params, "ends_high": True, **of_curves}
+    assert first["best"] == {
+        "value": 1.7,
+        "spread": None,
+        "trial": 0,
+        "params": params,
+        "ends_high": True,
+        "truncated": False,
+        **of_curves,
+    }
     assert first["gain"] == pytest.approx(0.2)
     assert (step["best"], step["rank"], step["gain"], step["stable_lr"]) == (None, None, None, None)
     assert made["baselines"]["tuned_constant"] == {"study": "constant", "value": 1.9, "trial": 0}

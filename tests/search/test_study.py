@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from sweeper import loop
 from sweeper.search.journal import Journal
-from sweeper.search.records import Record, read, read_round
+from sweeper.search.records import Reading, Record, read, read_round
+from sweeper.search.stopping import EarlyStopping
 from sweeper.search.study import AllTrialsFailedError, Studies, StudyPlan
 from sweeper.types import Choice, Family, InputError, JobId, Range, Report, TrialId, seed_of
 
@@ -673,6 +674,75 @@ def test_a_few_failures_among_good_trials_stop_nothing(tmp_path):
 
     rows = swept(tmp_path / "j", [plan(n_trials=10)], sometimes)
     assert sum(row["state"] == "failed" for row in rows) >= 3
+
+
+# --- endings before the time ------------------------------------------------------------------------
+
+
+def test_a_study_that_gets_no_better_asks_for_no_more(tmp_path):
+    best = {"peak_lr": 0.5, "decay": 0.0, "warmup": 0}
+
+    def curve(job, step):
+        value = 0.1 if job.params["peak_lr"] == 0.5 else 1.0
+        return Report(job.id, step, {}, {"valid/loss": value}, 0.0)
+
+    stalling = plan(n_trials=30, pruner=None, start=[best], stop=5)
+    rows = swept(tmp_path / "j", [stalling, plan("other", n_trials=8)], curve)
+    assert sum(row["family"] == "other" for row in rows) == 8, "the others go on"
+    ours = table(tmp_path / "j", "fall")
+    assert len(ours) == 1 + 5
+    assert Reading(tmp_path / "j").stopped() == {"fall-0": 6}
+
+    again = studies(tmp_path / "j", [stalling])
+    assert again.ask() is None
+    more = swept(tmp_path / "j", [plan(n_trials=30, pruner=None, start=[best])], curve)
+    assert sum(row["family"] == "fall" for row in more) == 30, "without the rule it goes on"
+    assert Reading(tmp_path / "j").stopped() == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_study_that_stops_does_so_whenever_it_was_interrupted(tmp_path, seed):
+    planned = [plan(n_trials=40, stop=4, start=[{"peak_lr": 0.01}] * 6)]
+    whole = swept(tmp_path / "whole.log", planned, rough)
+    assert 6 <= len(whole) < 40, "start points are tried in any case"
+    rng, path = random.Random(seed), tmp_path / "cut.log"
+    for _ in range(5):
+        train(studies(path, planned), rough, rounds=rng.randrange(1, 6))
+        content = path.read_bytes()
+        path.write_bytes(content[: rng.randrange(len(content) // 2, len(content) + 1)])
+    train(studies(path, planned), rough)
+    assert table(path) == whole
+    assert Reading(path).stopped() == Reading(tmp_path / "whole.log").stopped() != {}
+
+
+def rising_late(job, step):
+    """Falls until the second report; every other trial then rises."""
+    value = loss(job, min(step, 6)) + (0.01 * step if job.id.trial % 2 and step > 6 else -0.01 * step)
+    return Report(job.id, step, {}, {"valid/loss": value}, 0.5)
+
+
+def test_a_trial_that_gets_no_better_ends_early_as_a_complete_one(tmp_path):
+    path, rule = tmp_path / "j", EarlyStopping(1)
+    noted = train(studies(path, [plan(n_trials=6, pruner=None)], early_stopping=rule), rising_late)
+    for record in read(path):
+        assert record.state == "complete"
+        assert record.truncated == (record.number % 2 == 1)
+        assert record.steps_done == (9 if record.truncated else 12)
+        assert record.value == record.intermediate[-1][1] == record.measures["objective/last"]
+    cut = [ending for ending in noted.endings if ending.step == 9]
+    assert {(ending.state, ending.reason) for ending in cut} == {
+        ("complete", "ended early, at update 9: search.early_stopping")
+    }
+    assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in frozen(path))
+
+
+def test_trials_end_early_at_the_same_report_whenever_it_was_interrupted(tmp_path):
+    terms = {"early_stopping": EarlyStopping(1), "members": 2}
+    whole = swept(tmp_path / "whole", [plan(pruner=HALVING)], rising_late, **terms)
+    assert {row["truncated"] for row in whole} == {True, False}
+    for _ in range(60):
+        train(studies(tmp_path / "j", [plan(pruner=HALVING)], **terms), rising_late, rounds=1)
+    assert table(tmp_path / "j") == whole
 
 
 # --- the journal and what is read from it -----------------------------------------------------------
