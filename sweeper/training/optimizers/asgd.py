@@ -1,4 +1,7 @@
-"""Averaged SGD whose updates use the LR of their own time, and whose averages are what is evaluated."""
+"""Averaged SGD (Polyak and Juditsky 1992), the average being what is evaluated.
+
+torch.optim.ASGD uses an LR one update late and evaluates no average.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from typing import Any
 import torch
 
 
-class ASGD(torch.optim.ASGD):
-    """torch.optim.ASGD (Polyak and Juditsky 1992), which uses an LR one update late and evaluates no average.
+class ASGD(torch.optim.Optimizer):
+    """Update t, counted from 1: w = (1 - lambd eta) w - eta g, with eta = lr / (1 + lambd lr (t - 1))^alpha.
 
-    The LR of update t (from 1) is lr / (1 + lambd lr (t - 1))^alpha. t0: updates before averaging begins.
+    t0: updates before averaging begins. weight_decay: added to the gradient.
     """
 
     def __init__(
@@ -19,20 +22,27 @@ class ASGD(torch.optim.ASGD):
         lr: float = 1e-2,
         lambd: float = 1e-4,
         alpha: float = 0.75,
-        t0: float = 1e6,
+        t0: int = 0,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, lr=lr, lambd=lambd, alpha=alpha, t0=t0, weight_decay=weight_decay, foreach=False)
+        super().__init__(params, {"lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override] # no closure
         for group in self.param_groups:
+            lr, lambd = group["lr"], group["lambd"]
             for weight in group["params"]:
+                if weight.grad is None:
+                    continue
                 state = self.state[weight]
-                if "eta" in state:
-                    lr, done = group["lr"], float(state["step"])
-                    state["eta"].fill_(lr / (1 + group["lambd"] * lr * done) ** group["alpha"])
-        super().step()
+                done = state.get("updates", 0)
+                eta = lr / (1 + lambd * lr * done) ** group["alpha"]
+                gradient = weight.grad.add(weight, alpha=group["weight_decay"])
+                weight.mul_(1 - lambd * eta).add_(gradient, alpha=-eta)
+                state["updates"] = done + 1
+                if "average" not in state:
+                    state["average"] = weight.clone()
+                state["average"].lerp_(weight, 1 / max(1, done + 1 - group["t0"]))
 
     def eval(self) -> None:
         """The averages in place of the weights."""
@@ -44,10 +54,7 @@ class ASGD(torch.optim.ASGD):
 
     @torch.no_grad()
     def _exchange(self) -> None:
-        for group in self.param_groups:
-            for weight in group["params"]:
-                average = self.state[weight].get("ax")
-                if average is not None:
-                    kept = weight.clone()
-                    weight.copy_(average)
-                    average.copy_(kept)
+        for weight, state in self.state.items():
+            kept = weight.clone()
+            weight.copy_(state["average"])
+            state["average"].copy_(kept)

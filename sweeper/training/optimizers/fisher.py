@@ -26,7 +26,7 @@ class NaturalGradient(torch.optim.Optimizer):
     """Exact natural gradient descent.
 
     damping: added to the Fisher matrix's diagonal. momentum: of the natural gradients. weight_decay: decoupled.
-    Raises InputError in an update whose matrix is too large, or whose loss has no Fisher matrix of this form.
+    Without a look, or after one at a loss that is not finite, the weights stay where they are. Raises InputError in an update whose matrix is too large, or whose loss has no Fisher matrix of this form.
     """
 
     def __init__(
@@ -40,15 +40,17 @@ class NaturalGradient(torch.optim.Optimizer):
 
     def look(self, forward: Forward) -> None:
         """The Fisher matrix at these weights, on this batch."""
+        if not forward.loss_B.isfinite().all():
+            return
+        self._root_RP = fisher_root(forward, self._weights())
         if not self._known:
             _check_loss(forward)
             self._known = True
-        self._root_RP = fisher_root(forward, self._weights())
 
     def step(self) -> None:  # type: ignore[override] # no closure
         weights, root_RP = self._weights(), self._root_RP
         if root_RP is None:
-            raise RuntimeError("no look at the forward pass came before this update")
+            return
         gradient_P = torch.cat([torch.zeros_like(w).flatten() if w.grad is None else w.grad.flatten() for w in weights])
         natural_P = damped_solution(root_RP, gradient_P, self.param_groups[0]["damping"])
         pieces = torch.split(natural_P, [weight.numel() for weight in weights])
@@ -64,12 +66,12 @@ def fisher_root(forward: Forward, weights: Sequence[Tensor]) -> Tensor:
 
     Of the graph of the training's own forward pass, so dropout masks and batch statistics are those of the gradient.
     """
-    hessian_BKK = output_hessian(forward, forward.target_B)
-    examples, outputs = hessian_BKK.shape[:2]
-    rows, columns = examples * outputs, sum(weight.numel() for weight in weights)
+    rows, columns = forward.output_B.numel(), sum(weight.numel() for weight in weights)
     if rows * columns > LARGEST:
         problem = f"a batch has {rows} outputs and the model {columns} weights: their exact Fisher matrix is too large"
         raise InputError("optimizer", "NaturalGradient", problem, "Use optimizer=kfac, which approximates it.")
+    hessian_BKK = output_hessian(forward, forward.target_B)
+    examples, outputs = hessian_BKK.shape[:2]
     value_BK, vector_BKK = torch.linalg.eigh(hessian_BKK / examples)
     root_BKK = vector_BKK * value_BK.clamp(min=0).sqrt()[:, None]  # root root^T = H / B
     place_B = torch.arange(examples, device=root_BKK.device)
@@ -84,7 +86,8 @@ def fisher_root(forward: Forward, weights: Sequence[Tensor]) -> Tensor:
         allow_unused=True,
         materialize_grads=True,
     )
-    return torch.cat([each.reshape(rows, -1) for each in found], dim=1)
+    root_RP: Tensor = torch.cat([each.reshape(rows, -1) for each in found], dim=1)
+    return root_RP
 
 
 def output_hessian(forward: Forward, target_B: Tensor) -> Tensor:
@@ -93,8 +96,8 @@ def output_hessian(forward: Forward, target_B: Tensor) -> Tensor:
     loss = forward.task.loss(output_B, target_B).sum()
     (slope_B,) = torch.autograd.grad(loss, output_B, create_graph=True)
     slope_BK = slope_B.flatten(1)
-    if not slope_BK.requires_grad:
-        return slope_BK.new_zeros(*slope_BK.shape, slope_BK.shape[1])
+    if not slope_BK.requires_grad:  # a loss that is linear in the outputs
+        return torch.zeros(*slope_BK.shape, slope_BK.shape[1], dtype=slope_BK.dtype, device=slope_BK.device)
     columns = [
         torch.autograd.grad(slope_K.sum(), output_B, retain_graph=True)[0].flatten(1) for slope_K in slope_BK.unbind(1)
     ]

@@ -38,7 +38,8 @@ class KFAC(torch.optim.Optimizer):
     damping: split between the two factors of a layer as the paper's section 6.3 does. average: share of the old
     factors, at most; update t keeps 1 - 1/t. fisher: "mc", one label drawn for each example, as in the paper; "type-2",
     the exact sum over classes, with as many backward passes. momentum: of the natural gradients. weight_decay:
-    decoupled. Raises InputError in an update of a loss that curvlinops does not know, or a model without such layers.
+    decoupled. Without a look, or after one at a loss that is not finite, the weights stay where they are.
+    Raises InputError in an update of a loss that curvlinops does not know, or a model without such layers.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class KFAC(torch.optim.Optimizer):
 
     def look(self, forward: Forward) -> None:
         """The factors at these weights, on this batch, averaged with the earlier ones."""
+        if not forward.loss_B.isfinite().all():
+            return
         options = self.param_groups[0]
         mine = {weight for group in self.param_groups for weight in group["params"] if weight.requires_grad}
         by_layer = {
@@ -87,7 +90,7 @@ class KFAC(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override] # no closure
         if self._inverse is None:
-            raise RuntimeError("no look at the forward pass came before this update")
+            return
         directions = {w: w.grad for group in self.param_groups for w in group["params"] if w.grad is not None}
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self._weights]
         directions |= zip(self._weights, self._inverse @ gradients, strict=True)
