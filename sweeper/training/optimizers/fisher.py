@@ -26,7 +26,8 @@ class NaturalGradient(torch.optim.Optimizer):
     """Exact natural gradient descent.
 
     damping: added to the Fisher matrix's diagonal. momentum: of the natural gradients. weight_decay: decoupled.
-    Without a look, or after one at a loss that is not finite, the weights stay where they are. Raises InputError in an update whose matrix is too large, or whose loss has no Fisher matrix of this form.
+    Without a look, or after one at a loss that is not finite, the weights stay where they are.
+    Raises InputError in an update whose matrix is too large, or whose loss has no Fisher matrix of this form.
     """
 
     def __init__(
