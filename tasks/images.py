@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .augment import Augment, augmentation
 from .places import Host, Resident, Rows
+from .splits import Parts, folded
 
 Stream = Callable[[str, int, NDArray[np.int64]], Iterator[tuple[Tensor, Tensor]]]
 
@@ -28,15 +29,15 @@ class Labelled(NamedTuple):
 class Images:
     """Inputs float32 [B, C, H, W], targets int64 [B], out of the images of training files and test files.
 
-    valid: the fraction of the training files' images that is held out, drawn by split_seed. Pixels are normalised
-    with the mean and the standard deviation of each channel over the training part. Images lie on the device as bytes,
-    a quarter of what floats take; stream: true leaves them on the host, and batches come as they are needed, a number:
-    gathered by so many processes. Training is the same, bit for bit, but one trial at a time.
+    valid: the fraction of the training files' images that is held out, drawn by split_seed. folds: those images in K
+    folds, class by class, in place of the one validation part. Pixels are normalised with the mean and the standard
+    deviation of each channel over the training part, of each fold its own.
+    Images lie on the device as bytes, a quarter of what floats take; stream: true leaves them on the host, and batches
+    come as they are needed, a number: gathered by so many processes. Training is the same, bit for bit, but one trial
+    at a time.
     augment, label_smoothing: see sweeper.tasks.augment.Augment; done to the training batches alone, so that the
     validation and test losses are those of the classes as they are. Raises ValueError.
     """
-
-    partitions = 1
 
     def __init__(
         self,
@@ -46,49 +47,55 @@ class Images:
         classes: int,
         valid: float = 0.1,
         split_seed: int = 0,
+        folds: int | None = None,
         augment: Mapping[str, Any] | None = None,
         label_smoothing: float = 0.0,
         stream: bool | int = False,
     ) -> None:
         workers = _workers(stream)
-        train_K, valid_K = _split(len(trained.label), valid, split_seed)
-        held = {
-            "train": Labelled(trained.pixels[train_K], trained.label[train_K]),
-            "valid": Labelled(trained.pixels[valid_K], trained.label[valid_K]),
-            "test": tested,
-        }
+        once = _split(len(trained.label), valid, split_seed) | {"test": np.arange(len(tested.label))}
+        self._index_K = folded(once, folds, split_seed, trained.label.astype(np.int64))
+        self.partitions = len(self._index_K)
         self.shape: tuple[int, ...] = tested.pixels.shape[1:]
         self.inputs, self.outputs = int(np.prod(self.shape)), classes
         self.augment: Augment | None = augmentation(augment, label_smoothing, classes, *self.shape[1:])
-        self._mean, self._deviation = _moments(held["train"].pixels)
-        self._parts = {part: _part(images, workers) for part, images in held.items()}
-        self.fingerprint = _fingerprint(held, self.augment)
+        self._moments_K = [_moments(trained.pixels[index["train"]]) for index in self._index_K]
+        self._trained, self._tested = _place(trained, workers), _place(tested, workers)
+        self._place_K = [_tensors(index) for index in self._index_K]
+        self.fingerprint = _fingerprint(trained, tested, self._index_K, self.augment)
 
     def to(self, device: torch.device) -> Self:
         placed = copy.copy(self)
-        placed._parts = {part: place.to(device) for part, place in self._parts.items()}
-        placed._mean, placed._deviation = self._mean.to(device), self._deviation.to(device)
+        placed._trained, placed._tested = self._trained.to(device), self._tested.to(device)
+        placed._moments_K = [(mean.to(device), deviation.to(device)) for mean, deviation in self._moments_K]
+        placed._place_K = [{part: at.to(device) for part, at in places.items()} for places in self._place_K]
         placed.augment = None if self.augment is None else self.augment.to(device)
         return placed
 
     def size(self, part: str, partition: int) -> int:
-        return len(self._parts[part])
+        return len(self._index_K[partition][part])
 
     def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        return self._normalised(*self._parts[part].fetch(index_B))
+        images = self._of(part).fetch(self._place_K[partition][part][index_B])
+        return self._normalised(partition, *images)
 
     @property
     def stream(self) -> Stream | None:
         """Batches one after the other, where the images stay on the host; see Host.stream."""
-        return self._streamed if isinstance(self._parts["train"], Host) else None
+        return self._streamed if isinstance(self._trained, Host) else None
 
     def _streamed(self, part: str, partition: int, index_SB: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-        place = self._parts[part]
-        assert isinstance(place, Host)
-        return (self._normalised(*batch) for batch in place.stream(index_SB))
+        images = self._of(part)
+        assert isinstance(images, Host)
+        batches = images.stream(self._index_K[partition][part][index_SB])
+        return (self._normalised(partition, *batch) for batch in batches)
 
-    def _normalised(self, pixels_B: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
-        return (pixels_B.float() - self._mean) / self._deviation, label_B.long()
+    def _of(self, part: str) -> Resident | Host:
+        return self._tested if part == "test" else self._trained
+
+    def _normalised(self, partition: int, pixels_B: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
+        mean, deviation = self._moments_K[partition]
+        return (pixels_B.float() - mean) / deviation, label_B.long()
 
 
 def checked(file: str, images: Labelled, classes: int) -> Labelled:
@@ -116,14 +123,14 @@ def _workers(stream: object) -> int | None:
     return 0 if stream is True else stream
 
 
-def _part(images: Labelled, workers: int | None) -> Resident | Host:
+def _place(images: Labelled, workers: int | None) -> Resident | Host:
     if workers is None:
         return Resident(torch.from_numpy(images.pixels), torch.from_numpy(images.label))
     return Host(Rows(images.pixels, images.label), workers)
 
 
-def _split(count: int, valid: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of the training and of the validation part."""
+def _split(count: int, valid: float, seed: int) -> Parts:
+    """Places of the training and of the validation part among the images of the training files."""
     number = isinstance(valid, int | float) and not isinstance(valid, bool)
     held = round(valid * count) if number and 0 < valid < 1 else 0
     if not 0 < held < count:
@@ -134,7 +141,11 @@ def _split(count: int, valid: float, seed: int) -> tuple[NDArray[np.int64], NDAr
         order = np.random.default_rng(seed).permutation(count)
     except (TypeError, ValueError) as error:
         raise ValueError(f"data.split_seed={seed}: this is no seed. Choose a whole number from 0.") from error
-    return np.sort(order[held:]), np.sort(order[:held])
+    return {"train": np.sort(order[held:]), "valid": np.sort(order[:held])}
+
+
+def _tensors(index: Parts) -> dict[str, Tensor]:
+    return {part: torch.from_numpy(at) for part, at in index.items()}
 
 
 def _moments(pixels: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
@@ -148,12 +159,14 @@ def _moments(pixels: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
     return tuple(torch.tensor(moment, dtype=torch.float32).view(-1, 1, 1) for moment in (mean, deviation))  # type: ignore[return-value]
 
 
-def _fingerprint(held: Mapping[str, Labelled], augment: Augment | None) -> str:
+def _fingerprint(trained: Labelled, tested: Labelled, index_K: Sequence[Parts], augment: Augment | None) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for part, images in held.items():
-        digest.update(f"{part} {images.pixels.shape}".encode())
+    for images in (trained, tested):
+        digest.update(f"{images.pixels.shape}".encode())
         digest.update(np.ascontiguousarray(images.pixels).data)
         digest.update(np.ascontiguousarray(images.label).data)
+    for index in index_K:
+        digest.update(np.ascontiguousarray(index["valid"]).data)
     if augment is not None:
         options = (augment.crop, augment.flip, augment.cutout, augment.mixup, augment.label_smoothing)
         digest.update(repr(options).encode())

@@ -102,7 +102,9 @@ def test_the_python_version(python):
     assert (data.shape, data.inputs, data.outputs) == ((3, 32, 32), 3072, 10)
     pixels, label = data.fetch("test", 0, torch.arange(COUNT))
     expected, labels = images("test_batch")
-    assert ((pixels * data._deviation + data._mean).round().numpy().reshape(COUNT, -1) == expected).all()
+    assert (
+        (pixels * data._moments_K[0][1] + data._moments_K[0][0]).round().numpy().reshape(COUNT, -1) == expected
+    ).all()
     assert label.tolist() == labels
 
 

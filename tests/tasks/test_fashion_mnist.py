@@ -51,7 +51,7 @@ def test_files_are_read_in_their_true_format(folder):
     draw.integers(0, 256, (50, 28, 28), dtype=np.uint8), draw.integers(0, 10, 50, dtype=np.uint8)
     pixels, label = data.fetch("test", 0, torch.arange(10))
     assert (
-        (pixels * data._deviation + data._mean).round().numpy()[:, 0]
+        (pixels * data._moments_K[0][1] + data._moments_K[0][0]).round().numpy()[:, 0]
         == draw.integers(0, 256, (10, 28, 28), dtype=np.uint8)
     ).all()
     assert (label.numpy() == draw.integers(0, 10, 10, dtype=np.uint8)).all()

@@ -29,7 +29,7 @@ def test_parts_share_no_image_and_leave_none_out():
     data = images()
     assert [data.size(part, 0) for part in ("train", "valid", "test")] == [30, 10, 10]
     pixels = torch.cat([whole(data, part)[0] for part in ("train", "valid")])
-    found = sorted(map(bytes, (pixels * data._deviation + data._mean).round().byte().numpy()))
+    found = sorted(map(bytes, (pixels * data._moments_K[0][1] + data._moments_K[0][0]).round().byte().numpy()))
     assert found == sorted(map(bytes, labelled().pixels))
 
 
@@ -37,7 +37,7 @@ def test_the_test_part_is_the_test_files_in_their_order():
     data = images()
     pixels, label = whole(data, "test")
     assert (label.numpy() == labelled(10, 1).label).all()
-    assert ((pixels * data._deviation + data._mean).round().numpy() == labelled(10, 1).pixels).all()
+    assert ((pixels * data._moments_K[0][1] + data._moments_K[0][0]).round().numpy() == labelled(10, 1).pixels).all()
     assert pixels.dtype == torch.float32
     assert label.dtype == torch.int64
 
@@ -48,7 +48,26 @@ def test_channels_are_normalised_by_the_training_part_alone():
     torch.testing.assert_close(pixels.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(pixels.std((0, 2, 3), correction=0), torch.ones(3))
     raw = labelled().pixels
-    assert not np.allclose(data._mean.flatten().numpy(), raw.mean((0, 2, 3)), rtol=1e-6)
+    assert not np.allclose(data._moments_K[0][0].flatten().numpy(), raw.mean((0, 2, 3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_folds_validate_each_image_once_with_moments_of_their_own(stream):
+    data = images(folds=4, stream=stream)
+    assert data.partitions == 4
+    found = []
+    for fold in range(4):
+        (train, _), (valid, _) = (
+            data.fetch(part, fold, torch.arange(data.size(part, fold))) for part in ("train", "valid")
+        )
+        torch.testing.assert_close(train.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+        mean, deviation = data._moments_K[fold]
+        found += map(bytes, (valid * deviation + mean).round().byte().numpy())
+    assert sorted(found) == sorted(map(bytes, labelled().pixels))
+    assert len({float(mean[0]) for mean, _ in data._moments_K}) == 4
+    if stream:
+        ((x, _),) = data.stream("train", 2, np.array([[5, 1]]))
+        assert torch.equal(x, data.fetch("train", 2, torch.tensor([5, 1]))[0])
 
 
 def test_a_channel_of_one_colour_gives_zeros():
@@ -64,7 +83,7 @@ def test_what_models_are_told():
 
 def test_images_stay_bytes_on_the_device():
     placed = images().to(CPU)
-    assert placed._parts["train"].x_N.dtype == torch.uint8
+    assert placed._trained.x_N.dtype == torch.uint8
 
 
 def test_the_fingerprint_tells_images_splits_and_augmentation_apart():
@@ -77,6 +96,7 @@ def test_the_fingerprint_tells_images_splits_and_augmentation_apart():
         images(augment={"flip": True}),
         images(augment={"crop": 1}),
         images(label_smoothing=0.1),
+        images(folds=3),
         Images(other, labelled(10, 1), classes=4, valid=0.25),
     ]
     assert len({one.fingerprint for one in data}) == len(data)
