@@ -41,7 +41,7 @@ FORMATS = (".png", ".svg")
 
 # --- how a family looks -----------------------------------------------------------------------------
 
-# Okabe and Ito's colours and two of Paul Tol's: told apart with any colour vision.
+# Okabe and Ito's colours and three of Paul Tol's: told apart with any colour vision.
 KIN = (
     ("#0072b2", ("cosine", "cosine_exponent", "cosine_power", "k_decay")),
     ("#e69f00", ("linear", "polynomial", "rex", "hyperbolic")),
@@ -51,6 +51,7 @@ KIN = (
     ("#56b4e9", ("sgdr", "sawtooth", "cycle_warmup_cosine", "cosine_waves")),
     ("#882255", ("onecycle", "stlr", "noam")),
     ("#999933", ("clr", "clr_exp_range", "range_test")),
+    ("#117733", ("plateau", "plateau_keras", "greedy", "wall_time")),
     ("#222222", ("constant", "default_lr")),
 )
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 1, 1, 1, 1, 1)))

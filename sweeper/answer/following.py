@@ -122,14 +122,18 @@ class Following:
         self.finished = not is_open and all(begun.get(name, 0) >= study["trials"] for name, study in asked.items())
 
     def _lr(self, record: Record, plan: Mapping[str, Any]) -> Floats:
-        """The LR of each update of a trial; none if its family is no longer there."""
+        """The LR of each update of a trial; none if its family is no longer there. What reacts is asked what it did."""
         from sweeper.schedules import family, lr_trace
+        from sweeper.tracking.traces import read_trace
 
         own = {name: value for name, value in record.params.items() if "." not in name}
         try:
             built = family(record.family, self.config["studies"][record.study]["schedule"])
-            return lr_trace(built, own, plan["report_steps"][-1], epoch=plan.get("epoch"))
-        except InputError:
+            if built.controller is None:
+                return lr_trace(built, own, plan["report_steps"][-1], epoch=plan.get("epoch"))
+            trace = read_trace(self.home.path, record.study, record.number)
+            return trace["lr/group0"].to_numpy(np.float64)
+        except (InputError, KeyError):
             return NO_LR
 
 

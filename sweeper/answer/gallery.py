@@ -90,6 +90,8 @@ def render(previews: Sequence[Preview], *, width: int | None = None, unicode: bo
         lines += [*_beside(blocks[start : start + across], each), [("", "")]]
     lines += [line for text in (KEY, SHADE) for line in wrapped(text, room, "dim")] + [[("", "")]]
     lines += table(previews, width, unicode)
+    for note in (one.note for one in previews if one.note):
+        lines += wrapped(note, room, "dim")
     for warning in (one.warning for one in previews if one.warning):
         lines += wrapped(warning, room, "yellow")
     return lines
@@ -211,7 +213,8 @@ def picture(previews: Sequence[Preview]) -> Figure:
             )
             _draw(one, linear, log)
             corner = ((left + 0.1) / width, (bottom + high - 0.1) / height)
-            figure.text(*corner, clean(one.family), va="top", fontsize=10, fontweight="bold")
+            name = clean(one.family) + ("" if one.controller is None else " (multiplier at 1)")
+            figure.text(*corner, name, va="top", fontsize=10, fontweight="bold")
             _legend(figure, one, ((left + 0.02) / width, (bottom + high - 0.22) / height))
     return figure
 

@@ -44,7 +44,8 @@ class Preview:
     candidates: how many were drawn (1 where nothing is searched). lr_LS: of the first SHOWN, each S points evenly
     over the run. ends_high: share of the candidates that end more than 10 % of their peak above their floor.
     largest_lr: of the candidates and the extremes.
-    cycles: fewest, median, most that a candidate runs; None for a family without cycles.
+    cycles: fewest, median, most that a candidate runs; None for a family without cycles. controller: of a reactive
+    family, of which all this is before anything is seen.
     """
 
     family: str
@@ -56,6 +57,17 @@ class Preview:
     ends_high: float
     largest_lr: float
     cycles: tuple[float, float, float] | None
+    controller: str | None = None
+
+    @property
+    def note(self) -> str | None:
+        """What the drawing cannot show."""
+        if self.controller is None:
+            return None
+        return (
+            f"{clean(self.family)}: drawn with its multiplier at 1. What its controller ({self.controller}) makes of "
+            "the LR is known only when it has trained."
+        )
 
     @property
     def warning(self) -> str | None:
@@ -88,6 +100,7 @@ def previewed(family: Family, steps: int, *, epoch: float | None = None, seed: i
         ends_high=float(np.mean(np.array(heights) > ENDS_HIGH)),
         largest_lr=max(map(float, (*largest, *(extreme.lr_S.max() for extreme in extremes)))),
         cycles=(min(cycles), float(np.median(cycles)), max(cycles)) if cycles else None,
+        controller=family.controller,
     )
 
 
@@ -109,6 +122,8 @@ def as_json(previews: Sequence[Preview]) -> list[dict[str, Any]]:
             "ends_high": one.ends_high,
             "largest_lr": one.largest_lr,
             "cycles": one.cycles and dict(zip(("fewest", "median", "most"), one.cycles, strict=True)),
+            "controller": one.controller,
+            "note": one.note,
             "warning": one.warning,
         }
         for one in previews

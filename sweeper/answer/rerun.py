@@ -34,7 +34,7 @@ class Rerun:
 
     updates: trained, of each member. values: compared, of all traces and metrics. parted: where the numbers differ,
     the first update of each trace, in words; empty where every bit is the same. machine: what differs here from every
-    machine that the sweep was trained on.
+    machine that the sweep was trained on; and that time is never the same, where the schedule goes by it.
     """
 
     trial: TrialId
@@ -80,7 +80,7 @@ def again(
         record.steps_done,
         sum(len(values) for _, columns in pairs for values in columns.values()),
         tuple(text for member, (before, now) in enumerate(pairs) for text in _parted(before, now, member, len(jobs))),
-        _other_machine(sweep),
+        (*_by_the_clock(jobs), *_other_machine(sweep)),
     )
 
 
@@ -211,6 +211,11 @@ def _parted(before: pd.DataFrame, now: Columns, member: int, members: int) -> It
             yield f"{name}{of_member} parts at update {at + 1}: {there[at]!r} there, {values[at]!r} here"
         elif len(there) != len(values):
             yield f"{name}{of_member}: {len(there)} updates there, {len(values)} here"
+
+
+def _by_the_clock(jobs: Sequence[Job]) -> tuple[str, ...]:
+    by_time = any(job.controller is not None and job.controller["name"] == "wall_time" for job in jobs)
+    return ("the schedule goes by the time that training takes",) if by_time else ()
 
 
 def _other_machine(sweep: Sweep) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sweeper.answer import tables
 from sweeper.columns import value_text
 from sweeper.question import Home, find, homes, seeds_and_folds
@@ -148,13 +150,28 @@ class Sweep:
     def lr(self, trial: Which, number: int | None = None, *, steps: int | None = None) -> Floats:
         """The planned LR of every update, also of a trial that was stopped, float64 [steps].
 
-        steps: of a run of another length, its fractions kept; None: of the sweep's.
+        steps: of a run of another length, its fractions kept; None: of the sweep's. Of a reactive schedule, which plans
+        nothing, it is the LR of the updates that were trained.
         """
         from sweeper.schedules import lr_trace
 
         record = self.record(trial, number)
         own_steps, epoch = self._horizon
+        if self._family(record).controller is not None:
+            return self._used_lr(record, own_steps if steps is None else steps)
         return lr_trace(self._family(record), _own(record), own_steps if steps is None else steps, epoch=epoch)
+
+    def _used_lr(self, record: Record, steps: int) -> Floats:
+        """The LR of a reactive schedule as far as it was trained, of a run of that many updates."""
+        shown = f"{record.family}:{record.number}"
+        if steps != self._horizon[0]:
+            raise InputError("steps", steps, f"{shown} reacts, so that its LR was that of one training", "Leave it out")
+        try:
+            lr_S: Floats = self.trace(record.study, record.number)["lr/group0"].to_numpy(np.float64)
+        except KeyError:
+            told = "a reactive schedule that has not reported yet, so its LR is not known"
+            raise InputError("trial", shown, told, "Wait for its first report") from None
+        return lr_S
 
     def params(self, trial: Which, number: int | None = None) -> dict[str, Value]:
         """The numbers of its schedule, searched and fixed, as `sweeper.lr_trace` takes them."""
@@ -223,11 +240,14 @@ class Sweep:
         return read(self.home.spool, only)
 
     def _ends_high(self, study: str, trial: int) -> bool | None:
-        from sweeper.schedules import ENDS_HIGH, height_at_end
+        from sweeper.schedules import ENDS_HIGH, height_at_end, height_of
 
         record, (steps, epoch) = self.record(study, trial), self._horizon
         try:
-            return height_at_end(self._family(record), _own(record), steps, epoch=epoch) > ENDS_HIGH
+            family = self._family(record)
+            if family.controller is not None:
+                return height_of(self._used_lr(record, steps)) > ENDS_HIGH
+            return height_at_end(family, _own(record), steps, epoch=epoch) > ENDS_HIGH
         except InputError:  # a factor of a notebook's or a script's own, which another process does not have
             return None
 

@@ -1,6 +1,6 @@
 """Which learning rate at every update: factors, families, their traces, and facts about them. Pure NumPy."""
 
-from sweeper.schedules.facts import ENDS_HIGH, cycles_run, height_at_end
+from sweeper.schedules.facts import ENDS_HIGH, cycles_run, height_at_end, height_of
 from sweeper.schedules.families import FACTORS, family
 from sweeper.schedules.reactive import controller_of
 from sweeper.schedules.space import dimension
@@ -14,6 +14,7 @@ __all__ = [
     "dimension",
     "family",
     "height_at_end",
+    "height_of",
     "lr_trace",
     "lr_traces",
     "momentum_trace",

@@ -11,7 +11,7 @@ from sweeper.schedules.families import FACTORS
 from sweeper.schedules.lengths import cycle_count, fitted_count, wave_count
 from sweeper.schedules.numbers import parameters
 from sweeper.schedules.trace import complete, decay_steps, lr_trace
-from sweeper.types import Family, Value
+from sweeper.types import Family, Floats, Value
 
 ENDS_HIGH = 0.1  # a trial that ends further above its floor, as a fraction of its peak, is marked in every table
 
@@ -22,7 +22,7 @@ def height_at_end(family: Family, params: Mapping[str, Value], steps: int, *, ep
     The floor is the smallest LR from the peak on; in a family that says which g it means to reach (the number
     annotated Floor: `decay` of cosine, `end_factor` of sgdr) it is at most that one, reached or not. So a cosine
     cycle cut short in the middle ends half a peak high, while a constant LR ends at its floor. epoch: as in lr_trace.
-    Of a reactive schedule it is that of its closed form.
+    Of a reactive schedule it is that of its closed form, and `height_of` that of the LR it came to.
     """
     lr_S = lr_trace(family, params, steps, epoch=epoch)
     peak = int(np.argmax(lr_S))
@@ -35,6 +35,12 @@ def height_at_end(family: Family, params: Mapping[str, Value], steps: int, *, ep
     if "floor" in own:
         floor = max(floor, float(numbers["peak_lr"]) * float(numbers["floor"]))  # type: ignore[arg-type]  # checked
     return (float(lr_S[-1]) - floor) / float(lr_S[peak])
+
+
+def height_of(lr_S: Floats) -> float:
+    """How far the last LR lies above the smallest from the peak on, as a fraction of the highest."""
+    peak = int(np.argmax(lr_S))
+    return float((lr_S[-1] - lr_S[peak:].min()) / lr_S[peak])
 
 
 def cycles_run(family: Family, params: Mapping[str, Value], steps: int, *, epoch: float | None = None) -> float | None:

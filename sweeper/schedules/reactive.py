@@ -10,6 +10,7 @@ training knows no families. A name that the factor has too gets a prefix here: `
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sweeper.schedules.numbers import ANY, Bounds, Parameter, parameters
 from sweeper.types import Choice, Dimension, Factor, Family, InputError, Range, Value
@@ -69,8 +70,8 @@ CONTROLLERS: Mapping[str, tuple[Parameter, ...]] = {
 
 def numbers_beside(controller: str, factor: Factor) -> dict[str, Parameter]:
     """The controller's numbers by the names they have in a family with that factor."""
-    taken = parameters(factor)
-    return {f"{PREFIX}{one.name}" if one.name in taken else one.name: one for one in CONTROLLERS[controller]}
+    own = {one.name: one for one in CONTROLLERS[controller]}
+    return {name: replace(own[called], name=name) for called, name in _names(controller, factor).items()}
 
 
 def controller_of(family: Family, params: Mapping[str, Value]) -> dict[str, Value] | None:
@@ -80,13 +81,13 @@ def controller_of(family: Family, params: Mapping[str, Value]) -> dict[str, Valu
     """
     if family.controller is None:
         return None
-    beside = numbers_beside(family.controller, family.factor)
-    return {"name": family.controller, **{own.name: params[name] for name, own in beside.items()}}
+    names = _names(family.controller, family.factor)
+    return {"name": family.controller, **{called: params[name] for called, name in names.items()}}
 
 
 def check_together(family: str, controller: str, factor: Factor, space: Mapping[str, Dimension | Value]) -> None:
     """Refuse what the bounds of one number do not show."""
-    names = {own.name: name for name, own in numbers_beside(controller, factor).items()}
+    names = _names(controller, factor)
     for metric in _options(space[names["metric"]]) if "metric" in names else ():
         part, _, name = str(metric).partition("/")
         if metric != "train/loss" and (part != "valid" or not name):  # of the test part nothing may be known
@@ -97,6 +98,13 @@ def check_together(family: str, controller: str, factor: Factor, space: Mapping[
     if "exponential" in shapes and 0 in _options(space[names["decay"]]):
         key = f"schedule.{family}.{names['decay']}"
         raise InputError(key, 0, "an exponential never falls so far", "Write a number above 0")
+
+
+def _names(controller: str, factor: Factor) -> dict[str, str]:
+    """How each number of the controller is called in a family with that factor."""
+    taken = parameters(factor)
+    called = (one.name for one in CONTROLLERS[controller])
+    return {name: f"{PREFIX}{name}" if name in taken else name for name in called}
 
 
 def _options(value: Dimension | Value) -> tuple[Value, ...]:

@@ -116,7 +116,9 @@ class FamilyStudy:
         in_order = sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))
         values = tuple(trial.value if trial.user_attrs.get("state") == "complete" else None for trial in in_order)
         best = self.progress().best_trial
-        return values, self.jobs(best)[0].lr_S if best is not None else np.empty(0)
+        if best is None or self.plan.family.controller is not None:  # the journal has no LR of what reacts
+            return values, np.empty(0)
+        return values, self.jobs(best)[0].lr_S
 
     def resumed(self) -> list[tuple[tuple[Job, ...], int]]:
         """The jobs of the open trials, and the step of their last report."""

@@ -130,7 +130,11 @@ class Tally:
         if steps is None:
             return
         made = min(bisect_left(steps, report.step) + 1, len(steps))
-        self.studies[report.id.study].open[report.id.trial][report.id] = made
+        study = self.studies[report.id.study]
+        members = study.open[report.id.trial]
+        members[report.id] = made
+        if report.id == next(iter(members)):
+            study.lrs[report.id.trial] = _used(study.lrs[report.id.trial], report)
         self.pace.tick(report.id.study)
 
     def append(self, reports: Sequence[Report]) -> None:
@@ -234,6 +238,15 @@ class Tally:
         if value is None or not math.isfinite(value):
             return False
         return than is None or (value < than if self.direction == "minimize" else value > than)
+
+
+def _used(lr_S: Floats, report: Report) -> Floats:
+    """The LR of a trial with what a report says was used; the same array where that is what was planned."""
+    used_S = report.traces.get("lr/group0", NO_LR)
+    first = report.step - len(used_S)
+    if np.array_equal(lr_S[first : report.step], used_S) or len(lr_S) < report.step:
+        return lr_S
+    return np.concatenate([lr_S[:first], used_S, lr_S[report.step :]])
 
 
 def _begun(study: Progress, all_studies: Sequence[Progress]) -> _Study:

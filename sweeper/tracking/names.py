@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeper.types import Value, seed_of
 
-# The colours of our own pictures (answer/figures.py), Okabe and Ito's and two of Paul Tol's. Lines in MLflow have no
+# The colours of our own pictures (answer/figures.py), Okabe and Ito's and three of Paul Tol's. Lines in MLflow have no
 # dashes, so relatives are shades of one colour. The baselines are black and grey.
 KIN = (
     ("#0072b2", ("cosine", "cosine_exponent", "cosine_power", "k_decay")),
@@ -19,6 +19,7 @@ KIN = (
     ("#56b4e9", ("sgdr", "sawtooth", "cycle_warmup_cosine", "cosine_waves")),
     ("#882255", ("onecycle", "stlr", "noam")),
     ("#999933", ("clr", "clr_exp_range", "range_test")),
+    ("#117733", ("plateau", "plateau_keras", "greedy", "wall_time")),
     ("#222222", ("constant",)),
     ("#8c8c8c", ("default_lr",)),
 )

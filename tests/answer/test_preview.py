@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sweeper.answer import gallery
-from sweeper.answer.preview import previewed
+from sweeper.answer.preview import as_json, previewed
 from sweeper.schedules import family
 from sweeper.types import InputError
 
@@ -34,6 +34,16 @@ def test_free_cycles_end_high_and_fitted_ones_do_not():
     high = {fit: previewed(family("sgdr", {**FREE, "cycle_fit": fit}), 400).ends_high for fit in ("free", "fitted")}
     assert high["fitted"] == 0
     assert 0.7 < high["free"] < 0.95  # 82 % at these cycle lengths, measured apart
+
+
+def test_a_reactive_family_is_drawn_with_its_multiplier_at_1_and_says_so():
+    plateau = {**COSINE, "factor": "constant", "controller": "plateau", "decay": {"low": 0.1, "high": 0.5}}
+    shown = [previewed(family("plateau", plateau), 100), previewed(family("cosine", COSINE), 100)]
+    assert (shown[0].lr_LS[:, -1] == shown[0].lr_LS.max(axis=1)).all()
+    assert [one["controller"] for one in as_json(shown)] == ["plateau", None]
+    told = " ".join(" ".join(text for text, _ in line) for line in gallery.render(shown, width=100))
+    assert "plateau: drawn with its multiplier at 1." in told
+    assert "cosine: drawn" not in told
 
 
 def test_a_preview_is_the_same_again_and_another_with_another_seed():

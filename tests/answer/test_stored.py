@@ -54,6 +54,19 @@ def test_the_planned_lr_is_the_one_trained_with_and_goes_on_where_a_trial_stoppe
         assert used_S.tolist() == lr_S[: len(used_S)].tolist()
 
 
+def test_the_lr_of_what_reacts_is_the_one_trained_with(tmp_path):
+    never_better = {"threshold": 100.0, "patience": 1, "cooldown": 0, "decay": 0.5, "warmup": 0.125, "peak_lr": 0.1}
+    trained(tmp_path, {"plateau": never_better, "wall_time": {"budget": 1e9, "decay": 0.5, "peak_lr": 0.1}}, n_trials=1)
+    sweep = sweeper.load(root=tmp_path)
+    warmup, held = [1 / 30, 2 / 30], [0.1] * 10  # until the report at 12, the second without a better one
+    assert sweep.lr("plateau:0") == pytest.approx([*warmup, *held, *([0.05] * 4)], rel=1e-15)
+    assert sweep.trace("plateau:0")["lr/group0"].tolist() == sweep.lr("plateau:0").tolist()
+    assert not sweep.families["ends_high"].any()
+    assert sweep.params("plateau:0")["patience"] == 1
+    with pytest.raises(InputError, match=r"steps=32: plateau:0 reacts, so that its LR was that of one training"):
+        sweep.lr("plateau:0", steps=32)
+
+
 def test_the_best_trial_is_the_best(sweep):
     complete = sweep.trials[sweep.trials["state"] == "complete"]
     assert sweep.best["value"] == complete["value"].min()

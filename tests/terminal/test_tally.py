@@ -65,6 +65,21 @@ def tally(*progress: Progress, clock: Clock, reports: int = 10, direction: str =
 # --- counts -----------------------------------------------------------------------------------------
 
 
+def test_the_lr_shown_is_the_one_that_was_used() -> None:
+    progress = [Progress("plateau", "plateau", 4, {})]
+    counted = terminal.Tally(progress, reports=2, direction="minimize")
+    pair = jobs("plateau", 0, reports=2, members=2)
+    counted.open(pair)
+    for member, lr in ((0, 0.5), (1, 0.1)):
+        id = pair[member].id
+        counted.arrived(Report(id, 10, {"lr/group0": np.ones(10)}, {}, 0.0))
+        counted.arrived(Report(id, 20, {"lr/group0": np.full(10, lr)}, {}, 0.0, "complete"))
+    counted.close(Ending(pair[0].id.of, "complete", 20, 1.0))
+    shown = counted.rows()[0].lr_S
+    assert (shown[0], shown[-1], shown.min()) == (1.0, 0.5, 0.5)
+    np.testing.assert_array_equal(pair[0].lr_S, np.ones(20))
+
+
 def test_a_continued_sweep_begins_where_it_stood():
     now = tally(
         Progress("cosine", "cosine", 20, {"complete": 8, "pruned": 3, "diverged": 1, "failed": 2}, 0.5, 7),
