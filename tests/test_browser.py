@@ -26,7 +26,7 @@ from sweeper.types import Choice, Ending, Job, JobId, Range, Report, TrialId
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("default")]
 
 SWEEP = ["data=digits", "model=mlp", "schedule=[cosine,default_lr]", "search.n_trials=4", "train.steps=100"]
-NOT_SWEPT = ("core", "knots", "range_test")
+NOT_SWEPT = ("core", "knots", "range_test", "wall_time")
 FAMILIES = sorted(path.stem for path in Path(conf.__path__[0], "schedule").glob("*.yaml") if path.stem not in NOT_SWEPT)
 TRIALS = 1500
 POINTS = 20  # of a trace
