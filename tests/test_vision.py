@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# torch's DataLoader forks its processes, of which Python from 3.12 on warns where there are threads.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
 SHORT = [
     *("search.reports=4", "search.n_trials=1", "search.concurrent_trials=1", "tracking=none", "schedule=cosine"),
     *("trainer.workers=1", "device=cpu"),

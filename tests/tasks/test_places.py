@@ -6,6 +6,9 @@ import torch
 from sweeper.tasks.places import Host, Resident, Rows
 from torch.utils.data import Subset, TensorDataset
 
+# torch's DataLoader forks its processes, of which Python from 3.12 on warns where there are threads.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
 X = np.arange(60, dtype=np.float32).reshape(20, 3)
 Y = np.arange(20)
 ORDER_SB = np.random.default_rng(0).integers(0, 20, (7, 4))

@@ -22,6 +22,9 @@ from sweeper.training.randomness import AUGMENT, Draws, batches, key_of
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Report, Trainer
 
+# torch's DataLoader forks its processes, of which Python from 3.12 on warns where there are threads.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}
 BATCH, STEPS = 6, 12
 CPU = torch.device("cpu")
