@@ -20,6 +20,7 @@ NEEDS = {  # what a choice cannot do without
     ("model", "resnet9"): ["model.width=4"],
     ("model", "resnet18"): ["model.width=4"],
     ("pruner", "threshold"): ["pruner.upper=100"],
+    ("schedule", "wall_time"): ["schedule.wall_time.budget=1"],
     ("tracking", "mlflow"): ["tracking.flush_seconds=0"],
 }
 
@@ -50,7 +51,7 @@ def test_every_family_trains(trained):
 
 @pytest.mark.parametrize("family", overrides.NOT_IN_ALL)
 def test_families_that_all_leaves_out_train(trained, family):
-    assert trained(*SHORT, *DIGITS[:2], f"schedule={family}")["finished"]
+    assert trained(*SHORT, *DIGITS[:2], f"schedule={family}", *NEEDS.get(("schedule", family), []))["finished"]
 
 
 def test_a_file_of_schedule_is_a_family_or_the_named_list():
