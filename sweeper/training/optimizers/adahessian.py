@@ -16,7 +16,8 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
     """Adam with the Hessian's diagonal in place of the squared gradient.
 
     z * (H z) is an estimate of it, z being signs: hashes of (seed, update, weight, element). Differentiates the
-    gradient once more in every update, or in every `update_period`th one: about three times the work of Adam.
+    gradient once more in every update, or in every `update_period`th one: about three times the work of Adam. Without
+    the look that is due, the weights stay where they are.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
 
     def look(self, forward: Forward) -> None:
         """Estimate the diagonal, where this update is to."""
-        if self.param_groups[0].get("step", 0) % self.update_period:
+        if not self._is_due():
             return
         weights = [weight for group in self.param_groups for weight in group["params"] if weight.requires_grad]
         gradients = torch.autograd.grad(
@@ -59,8 +60,13 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
 
     def step(self) -> None:  # type: ignore[override] # no closure
         """An update, with the estimate of the last look."""
+        if self._hessian is None and self._is_due():
+            return
         super().step(hessian=self._hessian)
         self._hessian = None
+
+    def _is_due(self) -> bool:
+        return bool(self.param_groups[0].get("step", 0) % self.update_period == 0)
 
 
 def _signs(key: int, weight: Tensor) -> Tensor:

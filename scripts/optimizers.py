@@ -1,0 +1,49 @@
+"""Write the table in the guide's page of optimizers: python scripts/optimizers.py, after a change in conf/optimizer.
+
+What it says of an optimizer is the comment that its file begins with, its class, its ranges, and whether trials with
+it are stacked. A test fails when the page is older than these.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeper.training.stacked import why_not
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "guide" / "optimizers.md"
+BEGIN, END = "<!-- Made by scripts/optimizers.py from conf/optimizer. -->\n", "<!-- End of it. -->\n"
+HEAD = "| `optimizer=` | what it is | class | `peak_lr` searched | `default_lr` | lanes |\n|---|---|---|---|---|---|\n"
+FOR_SCHEDULES = ("peak_lr", "default_lr")
+
+
+def main() -> int:
+    PAGE.write_text(page(), encoding="utf-8")
+    return 0
+
+
+def page() -> str:
+    """The page as it is, with the table as it should be."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    rows = [row(path) for path in sorted((ROOT / "conf" / "optimizer").glob("*.yaml"))]
+    return f"{before}{BEGIN}{HEAD}{''.join(rows)}{END}{after}"
+
+
+def row(path: Path) -> str:
+    """A line of the table."""
+    text = path.read_text(encoding="utf-8")
+    node: dict[str, Any] = yaml.safe_load(text)
+    about = next((line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")), "")
+    config = {key: value for key, value in node.items() if key not in FOR_SCHEDULES}
+    low, high = (f"{float(node['peak_lr'][end]):g}" for end in ("low", "high"))
+    lanes = "yes" if why_not(config) is None else "no"
+    cells = [f"`{path.stem}`", about, f"`{node['_target_']}`", f"{low} to {high}", f"{node['default_lr']:g}", lanes]
+    return f"| {' | '.join(cells)} |\n"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
