@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Plain = Mapping[str, Any]
 
-PRECISIONS = ("float32", "float64")
+UPDATE = {"clip": None, "accumulate": 1, "ema": None}  # keys of train that change an update, and what changes none
 UNITS = ("step", "epoch")
 FOR_SCHEDULES = ("peak_lr", "default_lr")  # keys of the optimizer's node that the families read, not the optimizer
 
@@ -27,7 +27,8 @@ class Plan:
     """A sweep that was checked and can be trained.
 
     question: what identifies the sweep, plain data. schedules: as they were written, by family. studies: one a
-    family, in alphabetical order. optimizer: its fixed constructor arguments and `_target_`. report_steps:
+    family, in alphabetical order. optimizer: its fixed constructor arguments and `_target_`. update: those of UPDATE
+    that are not as there. report_steps:
     increasing, the last one is `steps`. objective: without its target. target: of the objective, None where the sweep
     finds it by itself. epoch: updates of an epoch through which the schedules hold each LR; None
     where every update has its own. folds: of the data; 1 where they are split once.
@@ -41,6 +42,7 @@ class Plan:
     optimizer: Plain
     batch_size: int
     precision: str
+    update: Plain
     norms: bool
     report_steps: tuple[int, ...]
     epoch: float | None
@@ -99,15 +101,14 @@ def planned(
     _check_objective(objective)
     judged = {key: value for key, value in objective.items() if key != "target"}  # which changes no trial
     _check_search(search)
-    if train["precision"] not in PRECISIONS:
-        raise InputError("train.precision", train["precision"], "not a precision", f"Choose {' or '.join(PRECISIONS)}")
+    update = _update(train, batch_size)
     folds = _folds(task, described)
     _try_out(task, numbers, hparams)
     question = {
         **_without_one_fold(described),
         "fingerprint": task.fingerprint,
         "optimizer": own,
-        "train": {"steps": steps, "batch_size": batch_size, "precision": train["precision"]},
+        "train": {"steps": steps, "batch_size": batch_size, "precision": train["precision"], **update},
         "objective": judged,
         "search": {
             **{key: search[key] for key in ("concurrent_trials", "reports", "seed", "seeds")},
@@ -125,6 +126,7 @@ def planned(
         optimizer={key: value for key, value in own.items() if not isinstance(value, Mapping)},
         batch_size=batch_size,
         precision=str(train["precision"]),
+        update=update,
         norms=_switch("train.norms", train["norms"]),
         report_steps=tuple((2 * i * steps + reports) // (2 * reports) for i in range(1, reports + 1)),
         epoch=epoch,
@@ -180,6 +182,15 @@ def whole(key: str, value: object, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(key, value, f"not a whole number of at least {least}", "Write one, such as 20")
     return value
+
+
+def _update(train: Plain, batch_size: int) -> dict[str, Any]:
+    """What of an update is not as by default. Raises InputError for what cannot be done, the precision too."""
+    from sweeper.training.recipe import recipe_of
+
+    asked = {key: train.get(key, default) for key, default in UPDATE.items()}
+    recipe_of(batch_size=batch_size, precision=train["precision"], **asked)
+    return {key: value for key, value in asked.items() if value != UPDATE[key]}
 
 
 def _switch(key: str, value: object) -> bool:

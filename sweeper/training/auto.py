@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
@@ -79,17 +79,20 @@ def choose(
     *,
     batch_size: int,
     device: str,
-    precision: Literal["float32", "float64"],
+    precision: str,
     norms: bool,
     jobs: int,
     jobs_at_once: int,
     pruned: bool,
+    **update: Any,
 ) -> Choice:
     """The trainer of a sweep of `jobs` trainings like `example`, `jobs_at_once` of them open in one process.
 
-    pruned: whether a pruner stops some. Trains copies of the example for a few seconds at most; changes nothing.
+    pruned: whether a pruner stops some. update: clip, accumulate, ema of sweeper.training.recipe. Trains copies of the
+    example for a few seconds at most; changes nothing.
     """
-    common: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision, "norms": norms}
+    asked: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
+    common = {**asked, "norms": norms, **update}
     sequential = partial(SequentialTrainer, task, optimizer, **common)
     alone = Timed(1, _seconds(sequential(), example, 1))
     if not math.isfinite(alone.update):
@@ -97,7 +100,7 @@ def choose(
     updates = jobs * example.steps * (PRUNED if pruned else 1.0)
     if alone.update * updates < SHORT:
         return Choice({"_target_": SEQUENTIAL}, "one trial at a time: the sweep is short")
-    verdict = probe(task, optimizer, example, batch_size=batch_size, device=device)
+    verdict = probe(task, optimizer, example, **asked)
     if verdict.form is None:
         return Choice({"_target_": SEQUENTIAL}, verdict.why)
     lanes = partial(LaneTrainer, task, optimizer, form=verdict.form, **common)

@@ -64,6 +64,26 @@ def augmented(task: Task, batch_LB: tuple[Any, Tensor], key_L: Tensor | None) ->
     return changed
 
 
+def micro_batches(batch: tuple[Any, Tensor], count: int, dim: int = 0) -> list[tuple[Any, Tensor]]:
+    """Inputs and targets in `count` equal parts along their dimension of examples."""
+    if count == 1:
+        return [batch]
+    size = batch[1].shape[dim] // count
+    return [_narrowed(batch, dim, micro * size, size) for micro in range(count)]
+
+
+def _narrowed(value: Any, dim: int, first: int, size: int) -> Any:
+    """Those examples alone, in a tensor, tuple, list or mapping."""
+    if isinstance(value, Tensor):
+        return value.narrow(dim, first, size)
+    if isinstance(value, tuple | list):
+        items = [_narrowed(item, dim, first, size) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, dict):
+        return {key: _narrowed(item, dim, first, size) for key, item in value.items()}
+    return value
+
+
 def reshaped(value: Any, leading: int, shape: Sequence[int]) -> Any:
     """The first `leading` dimensions as `shape`, in a tensor, tuple, list or mapping."""
     if isinstance(value, Tensor):

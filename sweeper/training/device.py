@@ -83,20 +83,22 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 
 class Waiting:
-    """A model and its optimizer while they wait in host memory; `back` returns every tensor to where it was."""
+    """A model, its optimizer and `others` while they wait in host memory; `back` returns all to where they were."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, others: list[torch.Tensor]) -> None:
+        self._model, self._others = model, others
         self._moved: list[tuple[dict[str, Any], str, torch.device]] = []
         for state in optimizer.state.values():
             for name, value in state.items():
                 if isinstance(value, torch.Tensor) and value.device.type != "cpu":
                     self._moved.append((state, name, value.device))
                     state[name] = value.cpu()
+        others[:] = [value.cpu() for value in others]
         model.to("cpu")
 
     def back(self, device: torch.device) -> None:
         self._model.to(device)
+        self._others[:] = [value.to(device) for value in self._others]
         for state, name, where in self._moved:
             state[name] = state[name].to(where)
 

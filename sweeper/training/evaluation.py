@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,26 @@ from sweeper.types import Task
 BATCH_BYTES = 2**26  # of a module's largest output; a function of the model alone, so that sums do not vary
 
 
-def evaluate(task: Task, model: nn.Module, part: str, partition: int, device: torch.device) -> dict[str, float]:
+class Half(NamedTuple):
+    """A forward pass in mixed precision: the kind of device, and the type that torch.autocast computes in there."""
+
+    device: str
+    dtype: torch.dtype
+
+
+def evaluate(
+    task: Task, model: nn.Module, part: str, partition: int, device: torch.device, half: Half | None = None
+) -> dict[str, float]:
     """`<part>/loss`, the mean over its examples (summed in float64), and the task's metrics as `<part>/<name>`."""
-    size, dtype = task.size(part, partition), dtype_of(model)
+    size = task.size(part, partition)
     losses: list[Tensor] = []
     outputs: list[Any] = []
     targets: list[Tensor] = []
     with torch.no_grad(), evaluating(model):
-        rows = rows_at_once(task, model, part, partition, device)
+        rows = rows_at_once(task, model, part, partition, device, half)
         for first in range(0, size, rows):
             index_B = torch.arange(first, min(first + rows, size), device=device)
-            output_B, target_B = forward(task, model, dtype, part, partition, index_B)
+            output_B, target_B = forward(task, model, part, partition, index_B, half)
             losses.append(task.loss(output_B, target_B))
             outputs.append(output_B)
             targets.append(target_B)
@@ -34,11 +43,20 @@ def evaluate(task: Task, model: nn.Module, part: str, partition: int, device: to
 
 
 def forward(
-    task: Task, model: nn.Module, dtype: torch.dtype, part: str, partition: int, index_B: Tensor
+    task: Task, model: nn.Module, part: str, partition: int, index_B: Tensor, half: Half | None = None
 ) -> tuple[Any, Tensor]:
     """Output of the model and targets of these examples; floating inputs and targets in the model's precision."""
-    inputs_B, target_B = task.fetch(part, partition, index_B)
-    return task.forward(model, cast(inputs_B, dtype)), cast(target_B, dtype)
+    inputs_B, target_B = cast(task.fetch(part, partition, index_B), dtype_of(model))
+    return output_of(task, model, inputs_B, half), target_B
+
+
+def output_of(task: Task, model: nn.Module, inputs_B: Any, half: Half | None) -> Any:
+    """The model's output, in float32 where the forward pass was in mixed precision: losses need the digits."""
+    if half is None:
+        return task.forward(model, inputs_B)
+    with torch.autocast(half.device, half.dtype, cache_enabled=False):
+        output_B = task.forward(model, inputs_B)
+    return cast(output_B, torch.float32)
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
@@ -85,7 +103,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = was
 
 
-def rows_at_once(task: Task, model: nn.Module, part: str, partition: int, device: torch.device) -> int:
+def rows_at_once(
+    task: Task, model: nn.Module, part: str, partition: int, device: torch.device, half: Half | None = None
+) -> int:
     """Examples in one batch: as many as keep the largest output of any module below BATCH_BYTES, seen on one or two."""
     probe = torch.arange(min(2, task.size(part, partition)), device=device)
     largest = 1
@@ -97,7 +117,7 @@ def rows_at_once(task: Task, model: nn.Module, part: str, partition: int, device
 
     hooks = [module.register_forward_hook(look) for module in model.modules()]
     try:
-        forward(task, model, dtype_of(model), part, partition, probe)
+        forward(task, model, part, partition, probe, half)
     finally:
         for hook in hooks:
             hook.remove()

@@ -16,16 +16,16 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sweeper.training.batch import augment_keys, augmented, reshaped
+from sweeper.training.batch import augment_keys, augmented, micro_batches, reshaped
 from sweeper.training.checkpoint import job_digest, read_checkpoint, write_checkpoint
 from sweeper.training.compiling import Compiled, compiling
 from sweeper.training.controllers import Course, begun, observed, saved, taken_up
@@ -34,15 +34,22 @@ from sweeper.training.evaluation import cast, evaluate
 from sweeper.training.norms import measured_flags
 from sweeper.training.optim import all_options, check_optimizer, options_of
 from sweeper.training.program import Form, Program, Rows, Tensors, built, dropouts, quiet_vmap
-from sweeper.training.randomness import DROPOUT, EVALUATION, TURN, example_index, generators_seeded, key_of
+from sweeper.training.randomness import (
+    DROPOUT,
+    EVALUATION,
+    TURN,
+    example_index,
+    generators_seeded,
+    key_of,
+    of_micro_batch,
+)
+from sweeper.training.recipe import averaged, clip_rows, recipe_of
 from sweeper.training.reports import check_job, failed, next_report, trained
-from sweeper.training.stacked import Rule, Static, rule_of, static_options, why_not
+from sweeper.training.stacked import Options, Rule, Static, rule_of, static_options, why_not
 from sweeper.training.structure import structure
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
 _log = logging.getLogger(__name__)
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class _Kind(NamedTuple):
@@ -64,7 +71,9 @@ class _Lane:
     state: State = "running"
     kind: _Kind | None = None
     rows: Rows | None = None
-    kept: tuple[Tensor, ...] = ()  # the optimizer's, each [P]
+    rule: Rule | None = None
+    options: Options = field(default_factory=dict)  # of its optimizer
+    kept: tuple[Tensor, ...] = ()  # the rule's, each [P]
     drops: tuple[float, ...] = ()  # the p of each dropout layer
 
 
@@ -83,6 +92,7 @@ class LaneTrainer:
     """Trains jobs `width` at a time; see sweeper.types.Trainer and sweeper.training.probe.
 
     optimizer, device, norms, now: as in SequentialTrainer; the optimizer must be one of sweeper.training.stacked.
+    precision, clip, accumulate, ema: see sweeper.training.recipe.
     compiled: by torch.compile, worth it in a long sweep.
     """
 
@@ -95,7 +105,10 @@ class LaneTrainer:
         batch_size: int,
         width: int,
         device: str = "auto",
-        precision: Literal["float32", "float64"] = "float32",
+        precision: str = "float32",
+        clip: float | None = None,
+        accumulate: int = 1,
+        ema: float | None = None,
         compiled: bool = False,
         norms: bool = True,
         now: Callable[[], float] = time.perf_counter,
@@ -104,7 +117,9 @@ class LaneTrainer:
         self._device = resolve_device(device)
         self._task = task.to(self._device)
         self._optimizer, self._form = dict(optimizer), form
-        self._batch_size, self._width, self._precision = batch_size, width, precision
+        self._recipe = recipe_of(batch_size=batch_size, precision=precision, clip=clip, accumulate=accumulate, ema=ema)
+        self._half = self._recipe.half(self._device)
+        self._batch_size, self._width = batch_size, width
         self._compiled, self._norms, self._now = compiled, norms, now
         self._programs: dict[str, Program] = {}
         self._updates: dict[tuple[str, Static], Callable[..., Any]] = {}  # by structure
@@ -142,8 +157,8 @@ class LaneTrainer:
 
     def weights(self, id: JobId) -> dict[str, Tensor]:
         lane = self._open[id]
-        model = self._programs[self._ready(lane).structure].hold(_rows(lane))
-        state = model.state_dict()
+        kind = self._ready(lane)
+        state = self._programs[kind.structure].hold(self._shown(lane)).state_dict()
         return {name: value.detach().cpu().clone() for name, value in state.items() if isinstance(value, Tensor)}
 
     def save(self, folder: Path, round: int) -> None:
@@ -222,7 +237,7 @@ class LaneTrainer:
             ends.setdefault(block.until_L[at] - lane.step, []).append(at)
         measured_N = self._measured(block)
         program.clock.silent = silent
-        update = self._update(kind, program, _rule(self._optimizer, lanes[0].job))
+        update = self._update(kind, program, _rule(lanes[0]))
         after: list[Any] = [None] * len(lanes)
         losses: list[Tensor] = []
         norms: list[Tensor] = []
@@ -231,7 +246,7 @@ class LaneTrainer:
             before_LP = weight_LP.clone() if measured else None
             loss_LB, moving, gradient_L = update(
                 weight_LP, kept, moving, fixed, inputs_LB, target_LB, block.counts_N[n], block.coefficients_NC[n],
-                measured or (self._compiled and self._norms),
+                measured or self._recipe.clip is not None or (self._compiled and self._norms),
             )  # fmt: skip
             losses.append(loss_LB)
             if before_LP is not None:
@@ -252,17 +267,26 @@ class LaneTrainer:
         """
         key = (kind.structure, kind.optimizer)
         if key not in self._updates:
-            update_rule = rule.update
+            update_rule, recipe = rule.update, self._recipe
 
             def update(
                 weight_LP: Tensor, kept: list[Tensor], moving: Tensors, fixed: Tensors, inputs_LB: Any,
                 target_LB: Tensor, counts: Tensors, coefficients_C: Sequence[Tensor], with_norm: bool,
             ) -> tuple[Tensor, Tensors, Tensor | None]:  # fmt: skip
-                loss_LB, gradient_LP, moving = program.gradients(weight_LP, moving, fixed, inputs_LB, target_LB, counts)
+                first, *others = micro_batches((inputs_LB, target_LB), recipe.accumulate, dim=1)
+                loss_LB, gradient_LP, moving = program.gradients(weight_LP, moving, fixed, *first, counts)
+                losses = [loss_LB]
+                for micro, batch in enumerate(others, 1):
+                    counted = _of_micro_batch(counts, micro)
+                    loss_LB, more_LP, moving = program.gradients(weight_LP, moving, fixed, *batch, counted)
+                    losses.append(loss_LB)
+                    gradient_LP.add_(more_LP)
                 with torch.no_grad():
                     gradient_L = _norm(gradient_LP) if with_norm else None
+                    if recipe.clip is not None and gradient_L is not None:
+                        clip_rows(gradient_LP, gradient_L, recipe.clip)
                     update_rule(weight_LP, gradient_LP, kept, coefficients_C)
-                return loss_LB, moving, gradient_L
+                return losses[0] if len(losses) == 1 else torch.cat(losses, 1), moving, gradient_L
 
             self._updates[key] = Compiled(update) if self._compiled else update
         return self._updates[key]
@@ -271,7 +295,7 @@ class LaneTrainer:
         """Inputs and targets [L, B, ...] of one update."""
         fetched = self._task.fetch(kind.part, kind.partition, index_LB.flatten())
         batch = augmented(self._task, reshaped(fetched, 1, index_LB.shape), key_L)
-        inputs_LB, target_LB = cast(batch, DTYPES[self._precision])
+        inputs_LB, target_LB = cast(batch, self._recipe.weights)
         return inputs_LB, target_LB
 
     # --- the tables of a turn -----------------------------------------------------------------------
@@ -303,7 +327,7 @@ class LaneTrainer:
             if id(lane) not in own:
                 own[id(lane)] = self._coefficients_of(lane, count)
         table_NCL = np.stack([own[id(lane)] for lane in order], axis=2)
-        on_device = torch.from_numpy(table_NCL).to(DTYPES[self._precision]).to(self._device).unsqueeze(3)
+        on_device = torch.from_numpy(table_NCL).to(self._recipe.weights).to(self._device).unsqueeze(3)
         return [tuple(of_update.unbind()) for of_update in on_device.unbind()]
 
     def _coefficients_of(self, lane: _Lane, count: int) -> Floats:
@@ -311,9 +335,7 @@ class LaneTrainer:
         until = min(first + count, next_report(job, first))
         momentum_S = None if job.momentum_S is None else job.momentum_S[first:until]
         earlier_S = None if job.momentum_S is None else job.momentum_S[:first]
-        options = all_options(self._optimizer, job.hparams)
-        rule = _rule(self._optimizer, job)
-        table_SC: Floats = rule.coefficients(options, job.lr_S[first:until], momentum_S, first, earlier_S)
+        table_SC: Floats = _rule(lane).coefficients(lane.options, job.lr_S[first:until], momentum_S, first, earlier_S)
         return np.concatenate([table_SC, np.repeat(table_SC[-1:], first + count - until, axis=0)])
 
     def _counts(
@@ -325,7 +347,7 @@ class LaneTrainer:
         p_LK = np.array([lane.drops for lane in order])
         threshold = torch.from_numpy(np.round(p_LK * 2**32).astype(np.int64)).to(self._device)
         scale_LK = np.divide(1.0, 1 - p_LK, where=p_LK < 1, out=np.zeros_like(p_LK))
-        scale = torch.from_numpy(scale_LK).to(DTYPES[self._precision]).to(self._device)
+        scale = torch.from_numpy(scale_LK).to(self._recipe.weights).to(self._device)
         return [{"key": key, "threshold": threshold, "scale": scale} for key in keys.unbind()]
 
     def _silent_layers(self, lanes: list[_Lane], kind: _Kind) -> frozenset[int]:
@@ -367,20 +389,31 @@ class LaneTrainer:
             job = lane.job
             numbers = options_of(job.hparams, "model")
             with generators_seeded(key_of(job.seed, TURN, 0), self._device):
-                model = built(self._task, job.seed, numbers, DTYPES[self._precision], self._device)
+                model = built(self._task, job.seed, numbers, self._recipe.weights, self._device)
             name = structure(model)
             if name not in self._programs:
-                self._programs[name] = Program(self._task, model, self._form, self._batch_size)
+                self._programs[name] = Program(self._task, model, self._form, self._batch_size, self._half)
             lane.rows, lane.drops = self._programs[name].rows(model), tuple(dropouts(model))
-            starts = _rule(self._optimizer, job).starts(all_options(self._optimizer, job.hparams))
-            lane.kept = tuple(torch.full_like(lane.rows.weight_P, start) for start in starts)
+            lane.rule, lane.options = self._rule_of(job), all_options(self._optimizer, job.hparams)
+            lane.kept = tuple(torch.full_like(lane.rows.weight_P, start) for start in lane.rule.starts(lane.options))
             static = static_options(self._optimizer, job.hparams, job.momentum_S)
             lane.kind = _Kind(name, job.partition, job.parts[0], static)
         return lane.kind
 
     def _metrics(self, lane: _Lane, kind: _Kind, part: str) -> dict[str, float]:
-        model = self._programs[kind.structure].hold(_rows(lane))
-        return evaluate(self._task, model, part, lane.job.partition, self._device)
+        model = self._programs[kind.structure].hold(self._shown(lane))
+        return evaluate(self._task, model, part, lane.job.partition, self._device, self._half)
+
+    def _shown(self, lane: _Lane) -> Rows:
+        """Its numbers as others see them: with the average of the weights, where there is one."""
+        if self._recipe.ema is None or lane.step == 0:
+            return _rows(lane)
+        return _rows(lane)._replace(weight_P=lane.kept[-1])
+
+    def _rule_of(self, job: Job) -> Rule:
+        rule = rule_of(self._optimizer, job.hparams, job.momentum_S)
+        assert rule is not None  # _check has asked
+        return rule if self._recipe.ema is None else averaged(rule, self._recipe.ema)
 
     @contextlib.contextmanager
     def _alone(self, lane: _Lane) -> Iterator[None]:
@@ -407,7 +440,7 @@ class LaneTrainer:
 
     def _digest(self, job: Job) -> str:
         settings = sorted(self._optimizer.items(), key=lambda item: item[0])
-        return job_digest(job, self._task.fingerprint, self._batch_size, self._precision, settings, "lanes")
+        return job_digest(job, self._task.fingerprint, self._batch_size, self._recipe, settings, "lanes")
 
     def _state(self, lane: _Lane) -> dict[str, Any]:
         state: dict[str, Any] = {"digest": self._digest(lane.job), "step": lane.step, **saved(lane.course)}
@@ -436,10 +469,9 @@ class LaneTrainer:
         return True
 
 
-def _rule(optimizer: Mapping[str, Any], job: Job) -> Rule:
-    found = rule_of(optimizer, job.hparams, job.momentum_S)
-    assert found is not None  # _check has asked
-    return found
+def _rule(lane: _Lane) -> Rule:
+    assert lane.rule is not None
+    return lane.rule
 
 
 def _rows(lane: _Lane) -> Rows:
@@ -455,6 +487,11 @@ def _batches(
     index_LB = example_index(seed_L[:, None], place_LB, size)
     index_NLB = index_LB.reshape(len(seed_L), count, batch_size).transpose(1, 0, 2)
     return torch.from_numpy(np.ascontiguousarray(index_NLB)).to(device, non_blocking=True)
+
+
+def _of_micro_batch(counts: Tensors, micro: int) -> Tensors:
+    """What the dropout layers count by in that micro-batch."""
+    return {**counts, "key": of_micro_batch(counts["key"], micro)} if counts else counts
 
 
 def _norm(values_LP: Tensor) -> Tensor:

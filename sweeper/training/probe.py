@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from sweeper.training.lanes import LaneTrainer
 from sweeper.training.optim import options_of
 from sweeper.training.program import Form, Mode, built, dropouts
 from sweeper.training.randomness import PROBE, generators_seeded, key_of
+from sweeper.training.recipe import HALF
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.training.stacked import why_not
 from sweeper.training.structure import described, structure
@@ -43,6 +44,7 @@ LRS = (0.1, 0.03, 0.01)  # one for each job
 # step of either sign, so equal models would differ. The rules of the optimizers have tests of their own.
 SGD = {"_target_": "torch.optim.SGD", "weight_decay": 0.01}
 RTOL = 1e-9
+HALF_RTOL = 0.1  # of losses in mixed precision, whose digits are two or three
 
 HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")  # of a tensor
 STACKED = "lanes: stacked trials give the same numbers as one at a time"
@@ -70,12 +72,23 @@ class Verdict:
     seconds: float = 0.0
 
 
-def probe(task: Task, optimizer: Mapping[str, Any], example: Job, *, batch_size: int, device: str = "auto") -> Verdict:
-    """Whether, and how, jobs like `example` can be stacked. The example itself is not trained."""
+def probe(
+    task: Task,
+    optimizer: Mapping[str, Any],
+    example: Job,
+    *,
+    batch_size: int,
+    device: str = "auto",
+    precision: str = "float32",
+) -> Verdict:
+    """Whether, and how, jobs like `example` can be stacked. The example itself is not trained.
+
+    precision: that of the sweep, tried too where it is mixed, as operations may have no rule for it.
+    """
     began = time.perf_counter()
     try:
         with _unlogged():
-            verdict = Verdict(_form(task, optimizer, example, batch_size, device), STACKED)
+            verdict = Verdict(_form(task, optimizer, example, batch_size, device, precision), STACKED)
     except _UnfitError as reason:
         verdict = Verdict(None, f"one trial at a time: {reason}")
     except Exception as error:  # it cannot be trained at all: the trial itself will say so
@@ -83,7 +96,7 @@ def probe(task: Task, optimizer: Mapping[str, Any], example: Job, *, batch_size:
     return replace(verdict, seconds=time.perf_counter() - began)
 
 
-def _form(task: Task, optimizer: Mapping[str, Any], example: Job, batch_size: int, device: str) -> Form:
+def _form(task: Task, optimizer: Mapping[str, Any], example: Job, batch_size: int, device: str, precision: str) -> Form:
     reason = why_not(optimizer, example.hparams, example.momentum_S)
     if reason is not None:
         raise _UnfitError(reason.rstrip("."))
@@ -92,13 +105,16 @@ def _form(task: Task, optimizer: Mapping[str, Any], example: Job, batch_size: in
     if resolve_device(device).type == "mps":
         raise _UnfitError("mps has no float64, in which stacked trials are compared")
     forms = _forms(task, example, batch_size, resolve_device(device))
-    settings: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": "float64"}
+    settings: dict[str, Any] = {"batch_size": batch_size, "device": device}
     jobs = _jobs(example)
-    expected = _results(SequentialTrainer(task, SGD, **settings), jobs)
+    tried = {"float64": RTOL} | ({precision: HALF_RTOL} if precision in HALF else {})
+    expected = {each: _results(SequentialTrainer(task, SGD, precision=each, **settings), jobs) for each in tried}
     for form in forms:
         try:
-            found = _results(LaneTrainer(task, SGD, form=form, width=2, **settings), jobs)
-            reason = _difference(expected, found)
+            reason = None
+            for each, rtol in tried.items():
+                trainer = LaneTrainer(task, SGD, form=form, width=2, precision=each, **settings)
+                reason = reason or _difference(expected[each], _results(trainer, jobs), rtol)
         except Exception as error:
             reason = _plain_words(error)
         if reason is None:
@@ -246,15 +262,19 @@ def _results(trainer: Trainer, jobs: Sequence[Job]) -> list[tuple[Report, dict[s
 
 
 def _difference(
-    expected: Sequence[tuple[Report, dict[str, Tensor]]], found: Sequence[tuple[Report, dict[str, Tensor]]]
+    expected: Sequence[tuple[Report, dict[str, Tensor]]],
+    found: Sequence[tuple[Report, dict[str, Tensor]]],
+    rtol: float,
 ) -> str | None:
-    """What differs first, None if nothing does."""
+    """What differs first, None if nothing does; in mixed precision the losses alone are compared."""
     for (report, weights), (other, others) in zip(expected, found, strict=True):
         if report.state != other.state:
             return f"stacked, a trial is {other.state} that is {report.state} alone"
-        for name, trace in report.traces.items():
-            if not np.allclose(other.traces[name], trace, rtol=RTOL, atol=RTOL, equal_nan=True):
+        for name, trace in report.traces.items() if rtol == RTOL else [("train/loss", report.traces["train/loss"])]:
+            if not np.allclose(other.traces[name], trace, rtol=rtol, atol=rtol, equal_nan=True):
                 return f"stacked, {name} is not as it is alone"
+        if rtol != RTOL:
+            continue
         for name, value in report.metrics.items():
             if not np.isclose(other.metrics[name], value, rtol=RTOL, atol=RTOL, equal_nan=True):
                 return f"stacked, {name} is not as it is alone"
@@ -311,13 +331,17 @@ class ProbedTrainer:
         batch_size: int,
         width: int = 16,
         device: str = "auto",
-        precision: Literal["float32", "float64"] = "float32",
+        precision: str = "float32",
+        clip: float | None = None,
+        accumulate: int = 1,
+        ema: float | None = None,
         compiled: bool = False,
         norms: bool = True,
     ) -> None:
         self._task, self._optimizer = task, optimizer
         self._common: dict[str, Any] = {
-            "batch_size": batch_size, "device": device, "precision": precision, "norms": norms
+            "batch_size": batch_size, "device": device, "precision": precision, "norms": norms,
+            "clip": clip, "accumulate": accumulate, "ema": ema,
         }  # fmt: skip
         self._stacked: dict[str, Any] = {"width": width, "compiled": compiled}
         self._alone = SequentialTrainer(task, optimizer, **self._common)
@@ -395,8 +419,8 @@ class ProbedTrainer:
         return self._structures[key]
 
     def _probed(self, job: Job) -> Trainer:
-        batch_size, device = self._common["batch_size"], self._common["device"]
-        verdict = probe(self._task, self._optimizer, job, batch_size=batch_size, device=device)
+        asked = {key: self._common[key] for key in ("batch_size", "device", "precision")}
+        verdict = probe(self._task, self._optimizer, job, **asked)
         _log.info("%s (%.2f s)", verdict.why, verdict.seconds)
         self.why = self.why or verdict.why
         if verdict.form is None:

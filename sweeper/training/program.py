@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from sweeper.training.evaluation import Half, output_of
 from sweeper.training.randomness import Clock, CountedDropout, LaneClock, count_dropout
 from sweeper.types import Task
 
@@ -75,12 +76,12 @@ class Layout:
 class Program:
     """The stacked forward and backward pass of models that share the structure of `module`."""
 
-    def __init__(self, task: Task, module: nn.Module, form: Form, batch_size: int) -> None:
+    def __init__(self, task: Task, module: nn.Module, form: Form, batch_size: int, half: Half | None = None) -> None:
         self.form, self.layout = form, Layout(module, form.trained)
         self.clock = LaneClock()
         self.alone = module  # for one lane at a time: evaluation, state_dict
         self._places = _places(module)
-        self._pass = _Pass(task, _twin(module, self.clock))
+        self._pass = _Pass(task, _twin(module, self.clock), half)
         self._share = 1 / batch_size
         parameters = [name for name, value in module.named_parameters() if value.is_floating_point()]
         self._still = [name for name in parameters if name not in form.trained]
@@ -107,7 +108,7 @@ class Program:
     def gradients(
         self, weight_LP: Tensor, moving: Tensors, fixed: Tensors, inputs_LB: Any, target_LB: Tensor, counts: Tensors
     ) -> tuple[Tensor, Tensor, Tensors]:
-        """Loss of each example [L, B], gradient of each lane's mean loss [L, P], the moving buffers afterwards."""
+        """Loss of each example [L, B], their gradient [L, P] as shares of a whole batch, the moving buffers after."""
         views = self.layout.views(weight_LP)
         if self.form.mode == "grad":
             of_lane = grad_and_value(self._mean_loss, has_aux=True)
@@ -143,12 +144,12 @@ class Program:
 class _Pass(nn.Module):
     """Forward pass and loss as one module, as functional_call needs it."""
 
-    def __init__(self, task: Task, model: nn.Module) -> None:
+    def __init__(self, task: Task, model: nn.Module, half: Half | None) -> None:
         super().__init__()
-        self.task, self.model = task, model
+        self.task, self.model, self.mixed = task, model, half
 
     def forward(self, inputs_B: Any, target_B: Tensor) -> Tensor:
-        return self.task.loss(self.task.forward(self.model, inputs_B), target_B)
+        return self.task.loss(output_of(self.task, self.model, inputs_B, self.mixed), target_B)
 
 
 @contextlib.contextmanager

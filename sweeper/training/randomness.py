@@ -25,7 +25,7 @@ Words = TypeVar("Words", int, NDArray[np.int64], Tensor)
 MASK = 0xFFFF_FFFF
 GOLDEN = 0x9E37_79B9  # 2^32 / golden ratio: consecutive multiples lie far apart
 SMALL = 256  # examples; rings of fewer than 16 need more turns before every order is equally likely (measured)
-ORDER, DROPOUT, TURN, EVALUATION, PROBE, AUGMENT = range(6)  # what a key is for, its second word
+ORDER, DROPOUT, TURN, EVALUATION, PROBE, AUGMENT, LOOK = range(7)  # what a key is for, its second word
 
 
 def mix(word: Words) -> Words:
@@ -51,6 +51,11 @@ def key_of(*words: Any) -> Any:
 def absorbed(key: Any, word: Any) -> Any:
     """The key after one more word."""
     return mix((key + GOLDEN & MASK) ^ (word & MASK))
+
+
+def of_micro_batch(key: Any, micro: int) -> Any:
+    """The key of an update in its micro-batch of that number; the first one has the update's own."""
+    return absorbed(key, micro) if micro else key
 
 
 # --- batch order ------------------------------------------------------------------------------------
@@ -142,17 +147,18 @@ class Counts(Protocol):
 
 @dataclass
 class Clock:
-    """Which update a model is at. `backward`: its forward pass is over."""
+    """Which update a model is at, and which micro-batch of it. `backward`: its forward pass is over."""
 
     seed: int
     step: int = 0
+    micro: int = 0
     backward: bool = False
-    _counted: int = -1
+    _counted: tuple[int, int] = (-1, 0)
     _calls: dict[int, int] = field(default_factory=dict)
 
     def key(self, layer: int) -> int:
-        key: int = key_of(self.seed, DROPOUT, self.step, layer, self._call(layer))
-        return key
+        key: int = of_micro_batch(key_of(self.seed, DROPOUT, self.step), self.micro)
+        return int(absorbed(absorbed(key, layer), self._call(layer)))
 
     def threshold(self, layer: int, p: float) -> int:
         return round(p * 2**32)
@@ -172,8 +178,8 @@ class Clock:
                     "(torch.utils.checkpoint): give each use a layer of its own"
                 )
             return 0
-        if self._counted != self.step:
-            self._counted, self._calls = self.step, {}
+        if self._counted != (self.step, self.micro):
+            self._counted, self._calls = (self.step, self.micro), {}
         call = self._calls.get(layer, 0)
         self._calls[layer] = call + 1
         return call

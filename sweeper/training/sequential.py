@@ -17,13 +17,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sweeper.training.batch import training_batches
+from sweeper.training.batch import micro_batches, training_batches
 from sweeper.training.checkpoint import job_digest, read_checkpoint, write_checkpoint
 from sweeper.training.controllers import Course, begun, observed, saved, taken_up
 from sweeper.training.device import (
@@ -35,7 +35,7 @@ from sweeper.training.device import (
     resolve_device,
     threads_for,
 )
-from sweeper.training.evaluation import cast, dtype_of, evaluate
+from sweeper.training.evaluation import cast, dtype_of, evaluate, output_of
 from sweeper.training.norms import after_update, before_update, measured_flags
 from sweeper.training.optim import check_optimizer, make_optimizer, options_of, set_numbers
 from sweeper.training.randomness import (
@@ -47,6 +47,7 @@ from sweeper.training.randomness import (
     generators_seeded,
     key_of,
 )
+from sweeper.training.recipe import follow, newest_share, recipe_of, shown
 from sweeper.training.reports import check_job, failed, next_report, trained
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
@@ -62,7 +63,12 @@ class _Model:
     clock: Clock
     parameters: list[nn.Parameter]
     dtype: torch.dtype
+    average: list[Tensor] = field(default_factory=list)  # of the weights, from the first update on
     waiting: Waiting | None = None
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters if parameter.is_floating_point()]
 
 
 @dataclass
@@ -83,6 +89,7 @@ class SequentialTrainer:
     """Trains jobs one at a time, as fast as a tuned plain PyTorch loop; see sweeper.types.Trainer.
 
     optimizer: {"_target_": import path, option: value, ...} without lr; a trial's "optimizer.<option>" goes before.
+    precision, clip, accumulate, ema: see sweeper.training.recipe.
     device: auto, cpu, cuda, cuda:1, mps. threads: of one operation on the CPU; "auto" is one.
     norms: whether reports have the traces of sweeper.training.norms. now: the clock of what a report says it took.
     float32 sums may differ in their last bits with the number of threads; a machine repeats itself bit for bit.
@@ -96,19 +103,24 @@ class SequentialTrainer:
         *,
         batch_size: int,
         device: str = "auto",
-        precision: Literal["float32", "float64"] = "float32",
+        precision: str = "float32",
+        clip: float | None = None,
+        accumulate: int = 1,
+        ema: float | None = None,
         threads: Threads = "auto",
         norms: bool = True,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         check_optimizer(optimizer)
-        _check_numbers(batch_size, precision, threads)
+        _check_numbers(batch_size, threads)
+        self._recipe = recipe_of(batch_size=batch_size, precision=precision, clip=clip, accumulate=accumulate, ema=ema)
         self._device = resolve_device(device)
         if precision == "float64" and self._device.type == "mps":
             raise InputError("train.precision", precision, "mps has no float64", "Use float32, or device=cpu.")
         self._task = task.to(self._device)
         self._optimizer = dict(optimizer)
-        self._batch_size, self._precision, self._threads, self._norms = batch_size, precision, threads, norms
+        self._half = self._recipe.half(self._device)
+        self._batch_size, self._threads, self._norms = batch_size, threads, norms
         self._now = now
         self._open: dict[JobId, _Open] = {}
         self._spare: list[Tensor] = []  # of one model's weights, for the norms
@@ -136,7 +148,9 @@ class SequentialTrainer:
     def weights(self, id: JobId) -> dict[str, Tensor]:
         run = self._open[id]
         with self._alone(run.job, TURN, run.step):
-            state = self._ready(run).module.state_dict()
+            model = self._ready(run)
+            with shown(model.weights, model.average):
+                state = model.module.state_dict()
         return {name: value.detach().cpu().clone() for name, value in state.items() if isinstance(value, Tensor)}
 
     def save(self, folder: Path, round: int) -> None:
@@ -190,7 +204,7 @@ class SequentialTrainer:
                 lambda part: self._metrics(run, model, part),
             )
         if is_crowded(self._device):
-            model.waiting = Waiting(model.module, model.optimizer)
+            model.waiting = Waiting(model.module, model.optimizer, model.average)
         return report
 
     def _train(self, run: _Open, model: _Model, until: int) -> None:
@@ -203,34 +217,45 @@ class SequentialTrainer:
         index_SB = batches(job.seed, first, until, self._batch_size, task.size(part, job.partition))
         lr_S = job.lr_S[first:until].tolist()
         momentum_S = [None] * len(lr_S) if job.momentum_S is None else job.momentum_S[first:until].tolist()
-        share_B: Tensor | None = None
+        newest_S = newest_share(self._recipe.ema or 0.0, first, len(lr_S)).tolist()
         measured_S = measured_flags(job.steps, job.report_steps, first, until) & self._norms
-        module, optimizer, clock, parameters = model.module, model.optimizer, model.clock, model.parameters
-        weights = [parameter for parameter in parameters if parameter.is_floating_point()]
-        for (inputs_B, target_B), lr, momentum, measured in zip(
+        optimizer, weights = model.optimizer, model.weights
+        for batch, lr, momentum, newest, measured in zip(
             training_batches(task, part, job.partition, index_SB, job.seed, first, self._device),
             lr_S,
             momentum_S,
+            newest_S,
             measured_S.tolist(),
             strict=True,
         ):
             set_numbers(optimizer, lr, momentum)
-            clock.step, clock.backward = run.step, False
-            output_B = task.forward(module, cast(inputs_B, model.dtype))
-            loss_B = task.loss(output_B, cast(target_B, model.dtype))
-            clock.backward = True
-            for parameter in parameters:  # as optimizer.zero_grad(set_to_none=True), without its profiling
-                parameter.grad = None
-            if share_B is None:
-                share_B = torch.full_like(loss_B, 1 / self._batch_size)
-            loss_B.backward(share_B)  # type: ignore[no-untyped-call] # torch leaves it unannotated
+            model.clock.step = run.step
+            run.losses.append(self._gradients(model, batch))
             before = before_update(weights, self._spare) if measured else None
+            if self._recipe.clip is not None:
+                nn.utils.clip_grad_norm_(weights, self._recipe.clip)
             optimizer.step()
             if before is not None:
                 self._spare = before.values
                 run.norms.append(after_update(weights, before))
-            run.losses.append(loss_B.detach())
+            if self._recipe.ema is not None:
+                follow(model.average, weights, newest)
             run.step += 1
+
+    def _gradients(self, model: _Model, batch: tuple[Any, Tensor]) -> Tensor:
+        """The loss of each example [B]; each parameter has the gradient of their mean."""
+        for parameter in model.parameters:  # as optimizer.zero_grad(set_to_none=True), without its profiling
+            parameter.grad = None
+        losses: list[Tensor] = []
+        for micro, (inputs_B, target_B) in enumerate(micro_batches(batch, self._recipe.accumulate)):
+            model.clock.micro, model.clock.backward = micro, False
+            output_B = output_of(self._task, model.module, cast(inputs_B, model.dtype), self._half)
+            loss_B = self._task.loss(output_B, cast(target_B, model.dtype))
+            model.clock.backward = True
+            share_B = torch.full_like(loss_B, 1 / self._batch_size)
+            loss_B.backward(share_B)  # type: ignore[no-untyped-call] # torch leaves it unannotated
+            losses.append(loss_B.detach())
+        return losses[0] if len(losses) == 1 else torch.cat(losses)
 
     def _failed(self, run: _Open, first: int, error: Exception) -> Report:
         """The report of a job that raised, with the traces of its updates, where the device still gives them."""
@@ -243,8 +268,9 @@ class SequentialTrainer:
         return run.norms if self._norms else None
 
     def _metrics(self, run: _Open, model: _Model, part: str) -> dict[str, float]:
-        with generators_seeded(key_of(run.job.seed, EVALUATION, run.step), self._device):
-            return evaluate(self._task, model.module, part, run.job.partition, self._device)
+        seeded = generators_seeded(key_of(run.job.seed, EVALUATION, run.step), self._device)
+        with seeded, shown(model.weights, model.average):
+            return evaluate(self._task, model.module, part, run.job.partition, self._device, self._half)
 
     # --- what a turn runs in ------------------------------------------------------------------------
 
@@ -268,7 +294,7 @@ class SequentialTrainer:
     def _build(self, job: Job) -> _Model:
         clock = Clock(job.seed)
         module = count_dropout(self._task.build(job.seed, **options_of(job.hparams, "model")), clock).to(self._device)
-        if self._precision == "float64":
+        if self._recipe.weights == torch.float64:
             module.double()
         optimizer = make_optimizer(self._optimizer, job.hparams, module)
         return _Model(module, optimizer, clock, list(module.parameters()), dtype_of(module))
@@ -277,7 +303,7 @@ class SequentialTrainer:
 
     def _digest(self, job: Job) -> str:
         settings = sorted(self._optimizer.items(), key=lambda item: item[0])
-        return job_digest(job, self._task.fingerprint, self._batch_size, self._precision, settings)
+        return job_digest(job, self._task.fingerprint, self._batch_size, self._recipe, settings)
 
     def _state(self, run: _Open) -> dict[str, Any]:
         """What the next update depends on: also buffers that a state_dict leaves out."""
@@ -286,6 +312,7 @@ class SequentialTrainer:
             state["model"] = run.model.module.state_dict()
             state["buffers"] = dict(run.model.module.named_buffers())
             state["optimizer"] = run.model.optimizer.state_dict()
+            state["average"] = run.model.average
         return state
 
     def _take_up(self, job: Job, state: dict[str, Any]) -> bool:
@@ -301,6 +328,7 @@ class SequentialTrainer:
                 for name, value in state["buffers"].items():
                     buffers[name].copy_(value)
                 model.optimizer.load_state_dict(state["optimizer"])
+                model.average = [value.to(self._device) for value in state["average"]]
             except Exception as error:  # another model under the same numbers
                 _log.warning("%s cannot be taken up (%s): it is trained again", job.id, error)
                 return False
@@ -327,11 +355,9 @@ def _read(losses: Sequence[Tensor]) -> Floats:
     return loss_S
 
 
-def _check_numbers(batch_size: object, precision: str, threads: object) -> None:
+def _check_numbers(batch_size: object, threads: object) -> None:
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError("train.batch_size", batch_size, "is no number of examples", "Use a whole number from 1 on.")
-    if precision not in ("float32", "float64"):
-        raise InputError("train.precision", precision, "is not supported", "Use float32 or float64.")
     if threads != "auto" and (not isinstance(threads, int) or threads < 1):
         raise InputError(
             "trainer.threads", threads, "is no number of threads", "Use auto, or a whole number from 1 on."

@@ -443,6 +443,7 @@ def families() -> dict[str, Family]:
     nodes: dict[str, Any] = {}
     for path in sorted(Path(__file__).parents[2].joinpath("conf/schedule").glob("*.yaml")):
         nodes |= {name: node for name, node in yaml.safe_load(path.read_text()).items() if name != "defaults"}
+    nodes = {name: node for name, node in nodes.items() if "controller" not in node}  # those have tests of their own
     nodes |= {f"{name}, cycled": {**node, "momentum": "cycled"} for name, node in nodes.items() if "momentum" in node}
     common = {
         "${optimizer.peak_lr}": {"low": 1e-3, "high": 0.1, "log": True},
