@@ -325,6 +325,8 @@ def _studies(
             n_trials=search["n_trials"],
             start=tuple(search["start"].get(family.name, ())),
             stop=stop_after(search.get("stop")),
+            formula=digest(_formula(family), 12),
+            extends=_switch("search.extend", search.get("extend", False)),
         )
         for family in families
     )
@@ -333,15 +335,22 @@ def _studies(
 def _identity(
     family: Family, hparams: Mapping[str, Dimension | Value], sampler: Plain, pruner: Plain | None
 ) -> dict[str, Any]:
+    return {
+        **_formula(family),
+        "space": _plain_space({**family.space, **hparams}),
+        "sampler": dict(sampler),
+        "pruner": None if pruner is None else dict(pruner),
+    }
+
+
+def _formula(family: Family) -> dict[str, Any]:
+    """What makes the LRs of its trials: names, and where they are a person's own, the code."""
     functions = [family.factor, *([family.momentum] if family.momentum else [])]
     own = [source.text(function) for function in functions if source.is_own(function)]
     return {
         "factor": [f"{function.__module__}.{function.__qualname__}" for function in functions],  # type: ignore[attr-defined]  # a Factor is a function
         **({"code": own} if own else {}),
         **({} if family.controller is None else {"controller": family.controller}),
-        "space": _plain_space({**family.space, **hparams}),
-        "sampler": dict(sampler),
-        "pruner": None if pruner is None else dict(pruner),
     }
 
 

@@ -88,9 +88,12 @@ def sweep(
             uri=tracking["uri"], experiment=named or home.name, sweep_id=home.read()["id"], named=named is not None
         )
         _introduce(plan, spool)
+        _link(search, spool)
         ends = _Ends(plan.search["timeout"])
         with closing(built):
             finished = _train(plan, home, search, built, spool, ends, plain, chosen.why, kept)
+        if search.is_pending:  # nothing was trained, and yet a study took over trials, or has ended
+            _commit(search, spool)
         if finished:  # nothing is open that a checkpoint could restore
             shutil.rmtree(home.checkpoint, ignore_errors=True)
         unsent = _finish(home, search.round, spool, tracking["flush_seconds"], conclude)
@@ -141,6 +144,22 @@ def _introduce(plan: Plan, spool: Spool) -> None:
         )
         if plan.target is not None:
             spool.describe(study.name, metrics={"target": plan.target})
+
+
+def _link(search: Studies, spool: Spool) -> None:
+    """Trials that a wider study took over stay where they are in MLflow: their runs and its summary name each other."""
+    for study, origins in search.taken_over.items():
+        spool.describe(study, tags={"sweep.extends": ", ".join(sorted({origin.study for origin in origins}))})
+        for origin in origins:
+            spool.tag(origin, {"sweep.extended_by": study})
+
+
+def _commit(search: Studies, spool: Spool) -> None:
+    """A round of its own, in the order that the loop keeps."""
+    round = search.round + 1
+    spool.commit(round)
+    search.commit(round)
+    spool.publish(round)
 
 
 def terms(plan: Plan) -> dict[str, Any]:

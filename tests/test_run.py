@@ -146,3 +146,36 @@ def test_a_model_that_always_fails_ends_the_sweep_with_its_reason(sweeper, tmp_p
     assert "out of luck" in err
     code, out, _ = sweeper("status", "--json")
     assert json.loads(out)["trials"]["failed"] >= 2
+
+
+def test_a_wider_space_takes_the_trials_along_and_links_their_runs(sweeper):
+    """Once with more trials to come, once with none: then nothing is trained, and yet all is there."""
+    base = [*SMALL, "name=wider", "pruner=none", "search.n_trials=4"]
+    assert sweeper(*base, "optimizer.peak_lr.high=0.1")[0] == 0
+    (narrow,) = load().config["studies"]
+    trained = {record.number: load().trace(record.study, record.number) for record in load().records}
+
+    code, _, err = sweeper(*base[:-1], "search.n_trials=6", "optimizer.peak_lr.high=1", "search.extend=true")
+    assert code == 0, err
+    sweep = load()
+    assert sweep.finished
+    (row,) = sweep.families.to_dict("records")
+    assert (row["complete"], row["taken_over"], row["prior"]) == (6, 4, 0)
+    wide = row["study"]
+    for record in sweep.records[:4]:
+        assert record.origin == (narrow, record.number)
+        assert sweep.trace(record.study, record.number).equals(trained[record.number])
+    assert sweep.trials.lr_auc.notna().all(), "their facts are found where they were trained"
+    lines = (sweep.home.spool / "events.jsonl").read_text().splitlines()
+    events = [event for event in map(json.loads, lines) if event["e"] in ("tag", "open")]
+    opened = [(event["study"], event["trial"]) for event in events if event["e"] == "open"]
+    assert opened == [*[(narrow, number) for number in range(4)], (wide, 4), (wide, 5)]
+    tags = [(event["study"], event["trial"]) for event in events if event.get("tags") == {"sweep.extended_by": wide}]
+    assert tags == opened[:4]
+
+    code, _, err = sweeper(*base, "optimizer.peak_lr.high=2", "search.extend=true")
+    assert code == 0, err
+    (row,) = load().families.to_dict("records")
+    assert (row["complete"], row["taken_over"]) == (6, 6)
+    assert load().finished
+    assert len((sweep.home.spool / "events.jsonl").read_text().split('"e":"open"')) == 7, "nothing was trained"

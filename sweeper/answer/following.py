@@ -131,7 +131,7 @@ class Following:
             built = family(record.family, self.config["studies"][record.study]["schedule"])
             if built.controller is None:
                 return lr_trace(built, own, plan["report_steps"][-1], epoch=plan.get("epoch"))
-            trace = read_trace(self.home.path, record.study, record.number)
+            trace = read_trace(self.home.path, *record.trained_as)
             return trace["lr/group0"].to_numpy(np.float64)
         except (InputError, KeyError):
             return NO_LR

@@ -124,7 +124,7 @@ class Sweep:
         """Whether every study has all the trials it was asked for, and none is running."""
         records, begun = self._read
         asked = self.config["studies"]
-        running = any(record.state == "running" for record in records)
+        running = any(record.state == "running" and not record.prior_of for record in records)
         least = {name: min(study["trials"], self.stopped.get(name, study["trials"])) for name, study in asked.items()}
         return not running and all(begun.get(name, 0) >= trials for name, trials in least.items())
 
@@ -144,7 +144,7 @@ class Sweep:
         """Everything logged of one training: one row an update; columns step, "lr/group0", "train/loss", ..."""
         from sweeper.tracking.traces import read_trace
 
-        study, of_study = self._id(trial, number)
+        study, of_study = self.record(trial, number).trained_as
         return read_trace(self.home.path, study, of_study, member)
 
     def lr(self, trial: Which, number: int | None = None, *, steps: int | None = None) -> Floats:
@@ -183,7 +183,7 @@ class Sweep:
 
         record = self.record(trial, number)
         try:
-            return read(self.home.weights, record.study, record.number, member)
+            return read(self.home.weights, *record.trained_as, member)
         except FileNotFoundError:
             name = f"{record.family}:{record.number}"
             remedy = f"Train it again: python -m sweeper rerun {self.name} --trial {name} --weights FILE"

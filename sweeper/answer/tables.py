@@ -61,6 +61,7 @@ class Record(Protocol):
     value: the objective, None where there is none. intermediate: (step, value) of each report. steps_done:
     updates finished. diverged_step: the first update that diverged, None in other states. seconds: of training;
     clock: those until each report. measures: as in types.Ending. truncated: complete, but its schedule was cut off.
+    origin, prior_of, trained_as: as in search.records.Record, of trials before a space was made wider.
     """
 
     @property
@@ -91,6 +92,12 @@ class Record(Protocol):
     def measures(self) -> Mapping[str, float]: ...
     @property
     def truncated(self) -> bool: ...
+    @property
+    def origin(self) -> TrialId | None: ...
+    @property
+    def prior_of(self) -> str: ...
+    @property
+    def trained_as(self) -> TrialId: ...
 
 
 # --- one row a trial --------------------------------------------------------------------------------
@@ -109,7 +116,8 @@ def trials_table(
     ("params.<name>" where a column here has that name), the objective by every rule ("objective/last", ...),
     "objective/spread" (over its members), steps, seconds, steps_to_target, seconds_to_target, lr_auc,
     lr_end_over_peak, late_loss_spread, train_valid_gap, diverged_step, truncated (a complete trial that ended early),
-    reason. Missing numbers are NaN, missing steps <NA>.
+    reason, origin ("cosine-1a2b3c:4", where a wider study took it over from), prior_of (the wider study in whose space
+    it does not lie). Missing numbers are NaN, missing steps <NA>.
 
     target: of the objective's metric, None for none. facts: by trial, as `sweeper.tracking.facts.read` gives them.
     """
@@ -117,7 +125,19 @@ def trials_table(
 
     records = sorted(records, key=lambda record: (record.family, record.study, record.number))
     before = ["study", "family", "trial", "state", "value"]
-    after = [*RULES.values(), SPREAD, "steps", "seconds", *TO_TARGET, *FACTS, "diverged_step", "truncated", "reason"]
+    after = [
+        *RULES.values(),
+        SPREAD,
+        "steps",
+        "seconds",
+        *TO_TARGET,
+        *FACTS,
+        "diverged_step",
+        "truncated",
+        "reason",
+        "origin",
+        "prior_of",
+    ]
     others = {
         name: f"params.{name}" if name in (*before, *after) else name
         for name in sorted({name for record in records for name in record.params} - set(NAMES))
@@ -135,10 +155,12 @@ def trials_table(
             "steps": record.steps_done,
             "seconds": record.seconds,
             **to_target(record.intermediate, target, direction, record.clock),
-            **{name: (facts or {}).get(_id(record), {}).get(name) for name in FACTS},
+            **{name: (facts or {}).get(record.trained_as, {}).get(name) for name in FACTS},
             "diverged_step": record.diverged_step,
             "truncated": record.truncated,
             "reason": record.reason,
+            "origin": "" if record.origin is None else f"{record.origin.study}:{record.origin.trial}",
+            "prior_of": record.prior_of,
         }
         for record in records
     ]
@@ -154,7 +176,7 @@ def target_of(records: Iterable[Record], direction: Direction, baselines: tuple[
     None while no trial is complete. The untuned default LR is no target unless there is nothing else.
     """
     best: dict[str, float] = {}
-    for record in records:
+    for record in (record for record in records if not record.prior_of):
         signed = _signed(record.value, direction)
         if record.state == "complete" and signed > -math.inf:
             best[record.family] = max(signed, best.get(record.family, -math.inf))
@@ -184,10 +206,11 @@ def families_table(
     by every rule of the objective ("objective/last", ...: of different trials), gain (over the best tuned constant,
     positive is better), ends_high (whether the best trial ends more than 10 % of its peak above its floor; None: not
     known), peak_lr, warmup, decay, cycle and params (of the best trial), others (its searched numbers beside those
-    four), one count a state, truncated (complete ones that ended
-    early), best_truncated, stable_lr (largest peak LR of a complete or pruned trial), diverged_lr (smallest of a
-    diverged one); of the best trial steps (updates of a run), steps_to_target, seconds_to_target and the facts of
-    `trials_table`; importance (a mapping, as in `importances`), target (the same in all rows). Missing: NaN, <NA>.
+    four), one count a state, truncated (complete trials that ended early), best_truncated, taken_over (trials from
+    before the space was made wider), prior (those that lie outside it and do not count), stable_lr (largest peak LR
+    of a complete or pruned trial), diverged_lr (smallest of a diverged one); of the best trial steps (updates of a
+    run), steps_to_target, seconds_to_target and the facts of `trials_table`; importance (a mapping, as in
+    `importances`), target (the same in all rows). Missing: NaN, <NA>.
 
     baselines: the families that play the two roles. ends_high: (study, trial) -> bool, as a call or a mapping.
     target: of the objective's metric; None: `target_of` the records. facts: of the trials asked for. importances: by
@@ -197,54 +220,33 @@ def families_table(
 
     records = list(records)
     aim = target_of(records, direction, baselines) if target is None else target
+    outside = Counter(record.prior_of for record in records)
     studies: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
+    for record in (record for record in records if not record.prior_of):
         studies.setdefault((record.family, record.study), []).append(record)
     rows = [_study_row(of_study, direction, baselines, ends_high, aim) for _, of_study in sorted(studies.items())]
     if facts is not None:
-        found = facts([TrialId(row["study"], row["best_trial"]) for row in rows if row["best_trial"] is not None])
+        found = facts([row["trained_as"] for row in rows if row["trained_as"] is not None])
         for row in rows:
-            row.update(found.get(TrialId(row["study"], row["best_trial"]), {}))
+            row.update(found.get(row["trained_as"], {}))
     values = sorted((_signed(row["best_value"], direction) for row in rows), reverse=True)
     constant = max((_signed(row["best_value"], direction) for row in rows if row["role"] == TUNED), default=-math.inf)
     for row in rows:
         row["target"] = aim
+        row["prior"] = outside[row["study"]]
         row["importance"] = None if importances is None else dict(importances.get(row["study"], {}))
         signed = _signed(row["best_value"], direction)
         row["rank"] = None if signed == -math.inf else values.index(signed) + 1
         row["gain"] = signed - constant if math.isfinite(signed) and math.isfinite(constant) else None
     places = {"": 0, TUNED: 1, DEFAULT: 2}
     rows.sort(key=lambda row: (places[row["role"]], -_signed(row["best_value"], direction)))
+    numbers = [*NAMES, "stable_lr", "diverged_lr", *TO_TARGET, *FACTS]
+    counts = [*STATES, "truncated", "taken_over", "prior"]
     columns = ["study", "family", "role", "rank", "best_value", "best_trial", SPREAD, *RULES.values(), "gain"]
-    columns += ["ends_high"]
-    columns += [
-        *NAMES,
-        "params",
-        "others",
-        *STATES,
-        "truncated",
-        "best_truncated",
-        "stable_lr",
-        "diverged_lr",
-        "steps",
-        *TO_TARGET,
-        *FACTS,
-    ]
-    columns += ["importance", "target"]
-    table = pd.DataFrame(rows, columns=columns)
-    floats = [
-        "best_value",
-        SPREAD,
-        *RULES.values(),
-        "gain",
-        *NAMES,
-        "stable_lr",
-        "diverged_lr",
-        *TO_TARGET,
-        *FACTS,
-        "target",
-    ]
-    whole = ["rank", "best_trial", *STATES, "truncated", "steps", "steps_to_target"]
+    columns += ["ends_high", *NAMES, "params", "others", *counts, "best_truncated", "stable_lr", "diverged_lr", "steps"]
+    table = pd.DataFrame(rows, columns=[*columns, *TO_TARGET, *FACTS, "importance", "target"])
+    floats = ["best_value", SPREAD, *RULES.values(), "gain", *numbers, "target"]
+    whole = ["rank", "best_trial", *counts, "steps", "steps_to_target"]
     return table.astype({**dict.fromkeys(floats, "float64"), **dict.fromkeys(whole, "Int64")})
 
 
@@ -269,6 +271,7 @@ def _study_row(
         "role": {baselines[0]: TUNED, baselines[1]: DEFAULT}.get(family, ""),
         "best_value": best.value if best else None,
         "best_trial": best.number if best else None,
+        "trained_as": best.trained_as if best else None,
         SPREAD: best.measures.get(SPREAD) if best else None,
         **{column: _best_by(column, ranked, direction) for column in RULES.values()},
         "ends_high": _ends_high(ends_high, study, best.number) if best else None,
@@ -278,6 +281,7 @@ def _study_row(
         **{state: counts[state] for state in STATES},
         "truncated": sum(record.truncated for record in records),
         "best_truncated": best is not None and best.truncated,
+        "taken_over": sum(record.origin is not None for record in records),
         "stable_lr": max((lr for lr in stable if lr is not None), default=None),
         "diverged_lr": min((lr for lr in burst if lr is not None), default=None),
         "steps": best.steps_done if best else None,
@@ -292,10 +296,6 @@ def _best_by(column: str, complete: Sequence[Record], direction: Direction) -> f
     if not known or len(known) < len(values):
         return None
     return min(known) if direction == "minimize" else max(known)
-
-
-def _id(record: Record) -> TrialId:
-    return TrialId(record.study, record.number)
 
 
 def _searched(records: Sequence[Record]) -> set[str]:
@@ -515,6 +515,7 @@ def small_print(
         *_spread(rows, asked),
         *_importance(rows),
         *_spaces(rows),
+        *_extended(rows),
         *map(clean, notes),
     ]
 
@@ -698,6 +699,17 @@ def _spaces(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _extended(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the trials of a space that was made wider come from."""
+    said = []
+    for name, row in zip(_names(rows), rows, strict=True):
+        if row["taken_over"] or row["prior"]:
+            outside = f", {row['prior']} outside it" if row["prior"] else ""
+            said.append(f"{name} {row['taken_over']} kept{outside}")
+    meaning = "Trials from before the space was changed (search.extend); those outside the new one do not count"
+    return [f"{meaning}: {'; '.join(said)}."] if said else []
+
+
 # --- as JSON ----------------------------------------------------------------------------------------
 
 
@@ -718,7 +730,7 @@ def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool)
               "seconds_to_target", "lr_auc", "lr_end_over_peak", "late_loss_spread",
               "train_valid_gap": float | null} | null,
      "gain": float | null, "importance": {name: share} | null (of too few trials {}), "trials": counts as above,
-     "truncated": int, "stable_lr": float | null, "diverged_lr": float | null}
+     "truncated": int, "taken_over": int, "prior": int, "stable_lr": float | null, "diverged_lr": float | null}
     """
     rows = _rows(families)
     keys = {TUNED: "tuned_constant", DEFAULT: "default_lr"}
@@ -764,7 +776,7 @@ def _json_row(row: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]
         "gain": row["gain"],
         "importance": row["importance"],
         "trials": {state: row[state] for state in STATES},
-        "truncated": row["truncated"],
+        **{name: row[name] for name in ("truncated", "taken_over", "prior")},
         "stable_lr": row["stable_lr"],
         "diverged_lr": row["diverged_lr"],
     }

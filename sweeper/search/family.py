@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from sweeper.search import pruning
+from sweeper.search import extending, pruning
 from sweeper.search.objective import together
 from sweeper.search.plan import StudyPlan, Terms, start_points
 from sweeper.search.sampling import Sampling
@@ -51,17 +51,20 @@ class FamilyStudy:
         self.pruner = pruning.pruner(plan.pruner, len(terms.report_steps))
         self.start = start_points(plan, self.axes, whole=self.sampling.needs_whole_points)
         self.open: dict[int, Open] = {}
+        self.taken_over: list[TrialId] = []  # from this family's earlier studies, by this process
         self.failures: list[str] = []  # of this process: what stands in the journal may have been mended since
 
     def attach(self, storage: optuna.storages.BaseStorage) -> None:
         """Begin the study in `storage`, or take it up where it stands."""
         self.study = self._begun_or_loaded(storage)
+        if "extends" in self.study.user_attrs:
+            self.sampling = self.sampling.after_others()
         pruning.settle(self.study)
         self._enqueue_start()
         trials = self.study.get_trials(deepcopy=False)
         started = [trial for trial in trials if trial.state != TrialState.WAITING]
         self.waiting = deque(trial.number for trial in trials if trial.state == TrialState.WAITING)
-        self.asked = sum("queued" not in trial.user_attrs for trial in started)
+        self.asked = sum(not {"queued", "origin"} & trial.user_attrs.keys() for trial in started)
         self.begun = len(started) - sum("retry_of" in trial.user_attrs for trial in trials)
         self.started_from = len(self.study.user_attrs["start"])  # points, those of earlier commands too
         self.open = {trial.number: self._open(trial) for trial in started if trial.state == TrialState.RUNNING}
@@ -184,9 +187,9 @@ class FamilyStudy:
                 value = self.terms.objective.of_trial(open.values)
                 measures = self.terms.objective.measures(open.values, open.members)
                 open.trial.set_user_attr("measures", measures)
-                self._tell_healthy(open, value)
+                self._tell_well(open, state, value)
             case "pruned":
-                self._tell_healthy(open, None)
+                self._tell_well(open, state, None)
             case "diverged":
                 self._tell_diverged(open)
             case "failed":
@@ -207,21 +210,34 @@ class FamilyStudy:
         if self.study.user_attrs.get("stopped") != stopped:
             self.study.set_user_attr("stopped", stopped)
 
-    def _tell_healthy(self, open: Open, value: float | None) -> None:
-        if self.sampling.needs_constraints_of_all:
-            open.trial.set_constraint(CONSTRAINT, -1.0)
-        self.study.tell(open.trial, value, TrialState.PRUNED if value is None else TrialState.COMPLETE)
+    def _tell_well(self, open: Open, state: State, value: float | None) -> None:
+        told, constraint = self._told(state)
+        if constraint is not None:
+            open.trial.set_constraint(CONSTRAINT, constraint)
+        self.study.tell(open.trial, value, told)
 
     def _tell_diverged(self, open: Open) -> None:
-        left = 1 - (max(open.step, 1) - 1) / self.terms.steps
+        left = _left(open.step, self.terms.steps)
         penalty = self.terms.objective.penalty(self.terms.untrained_loss, left)
         open.trial.report(penalty, len(open.values) + 1)
-        if self.sampling.heeds_constraints:
-            open.trial.set_constraint(CONSTRAINT, left)
-        if self.sampling.reads_complete_trials_alone:
-            self.study.tell(open.trial, penalty)
-        else:
-            self.study.tell(open.trial, state=TrialState.PRUNED)
+        told, constraint = self._told("diverged", left)
+        if constraint is not None:
+            open.trial.set_constraint(CONSTRAINT, constraint)
+        self.study.tell(open.trial, penalty if told == TrialState.COMPLETE else None, told)
+
+    def _told(self, state: State, left: float | None = None) -> tuple[TrialState, float | None]:
+        """What this study's sampler is told of a trial that ended so: Optuna's state, and a constraint if any.
+
+        left: the fraction of its updates that a diverged trial did not finish.
+        """
+        if left is not None:
+            counts = self.sampling.reads_complete_trials_alone
+            return (
+                TrialState.COMPLETE if counts else TrialState.PRUNED,
+                left if self.sampling.heeds_constraints else None,
+            )
+        told = TrialState.COMPLETE if state == "complete" else TrialState.PRUNED
+        return told, -1.0 if self.sampling.needs_constraints_of_all else None
 
     def _retry(self, failed: Trial) -> None:
         attrs = failed.user_attrs
@@ -242,13 +258,39 @@ class FamilyStudy:
             study = optuna.create_study(study_name=name, storage=storage, direction=direction, **given)
             study.set_user_attr("plan", described)
             study.set_user_attr("start", [])
+            if self.plan.extends:
+                self._take_over(study, extending.earlier(storage, name, described))
             return study
         study = optuna.load_study(study_name=name, storage=storage, **given)
         stored = study.user_attrs["plan"]
         for what, ours in described.items():
-            if stored.get(what) != ours:
+            if stored.get(what, ours) != ours:  # what an older version did not store is no difference
                 raise InputError("study", name, f"was begun with another {what}", "Give it another name")
         return study
+
+    def _take_over(self, study: optuna.Study, earlier: Sequence[extending.Earlier]) -> None:
+        """The trials of before that lie in this space; those that are running are trained here from the start."""
+        for before in earlier:
+            for trial, record, stored in extending.within(before, self.axes):
+                if record.state == "running":
+                    seed = {"seed": trial.user_attrs["seed"]} if "seed" in trial.user_attrs else {}
+                    study.enqueue_trial(dict(stored), {"queued": True, **seed})
+                    continue
+                left = _left(record.steps_done, self.terms.steps) if record.state == "diverged" else None
+                state, constraint = self._told(record.state, left)
+                copy = extending.copied(
+                    trial,
+                    (before.name, trial.number),
+                    stored,
+                    self.axes.distributions,
+                    state=state,
+                )
+                if constraint is not None:
+                    copy.set_constraint(CONSTRAINT, constraint)
+                study.add_trial(copy)
+                self.taken_over.append(record.trained_as)
+        if earlier:
+            study.set_user_attr("extends", {before.name: len(before.trials) for before in earlier})
 
     def _enqueue_start(self) -> None:
         """Start points that are not in the study yet."""
@@ -305,3 +347,8 @@ class FamilyStudy:
             )
             for member, (seed, partition) in enumerate(zip(stored.user_attrs["seeds"], terms.partitions, strict=True))
         )
+
+
+def _left(diverged_step: int, steps: int) -> float:
+    """The fraction of its updates that a diverged trial did not finish."""
+    return 1 - (max(diverged_step, 1) - 1) / steps

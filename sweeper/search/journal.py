@@ -64,6 +64,11 @@ class Journal(BaseJournalBackend):
         self._written = len(self._lines)
         return size > 0
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether there are lines that are not in the file yet."""
+        return self._written < len(self._lines)
+
     def commit(self) -> None:
         """Write all pending lines and wait until they are durable. After an error it may be called again."""
         pending = b"".join(line + b"\n" for line in self._lines[self._written :])

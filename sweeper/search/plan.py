@@ -21,6 +21,8 @@ class StudyPlan:
     running trials count, and failed ones that are not tried again. start: points to try first; numbers they leave
     out are sampled; more may be added at the end later. start_seeds: one for each start point, in place of the run
     seed; () for none. stop: the study asks for no more once so many trials have not beaten its best; None for never.
+    formula: a hash of the code that makes its LRs. extends: when it is begun, it takes over the trials of this family's
+    other studies of the same formula, as far as they lie in its space.
     """
 
     name: str
@@ -32,6 +34,8 @@ class StudyPlan:
     start: Sequence[Mapping[str, Value]] = ()
     start_seeds: Sequence[int] = ()
     stop: int | None = None
+    formula: str = ""
+    extends: bool = False
 
     @property
     def space(self) -> dict[str, Any]:
@@ -48,6 +52,7 @@ class StudyPlan:
         """What makes the trials of this study what they are, and what reading them takes, as JSON holds it."""
         described = {
             "family": self.family.name,
+            "formula": self.formula,
             "space": fingerprint(self.space),
             "sampler": json.dumps(self.sampler, sort_keys=True, default=_named),
             "pruner": json.dumps(self.pruner, sort_keys=True, default=_named),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.search.importance import importances
 from sweeper.search.journal import MARK, Journal
-from sweeper.types import State, Value
+from sweeper.types import State, TrialId, Value
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Record:
     diverged trial the one that diverged, like diverged_step, which is None in other states. seconds: of all members
     together; clock: those until each report, the last one of a diverged or failed trial too. seeds: one a member.
     retry_of: the failed trial whose numbers these are. measures: as in types.Ending.
-    truncated: complete, though it ended before its schedule did (`search.early_stopping`).
+    truncated: complete, though it ended before its schedule did (`search.early_stopping`). origin: of a trial that a
+    wider study took over, as what it was trained. prior_of: the wider study in whose space it does not lie, or "".
     """
 
     study: str
@@ -48,6 +49,13 @@ class Record:
     ended: datetime | None
     measures: Mapping[str, float] = field(default_factory=dict)
     truncated: bool = False
+    origin: TrialId | None = None
+    prior_of: str = ""
+
+    @property
+    def trained_as(self) -> TrialId:
+        """What its traces, its weights and its run in MLflow are filed under."""
+        return self.origin or TrialId(self.study, self.number)
 
 
 class Reading:
@@ -86,20 +94,40 @@ class Reading:
         }
 
     def records(self) -> list[Record]:
-        """All trials that were begun, by family, study and number."""
+        """All trials that were begun, by family, study and number; one that a wider study took over stands there."""
         records = [
-            _record(study.study_name, study.user_attrs["plan"], trial)
+            record_of(study.study_name, study.user_attrs["plan"], trial)
             for study in self._studies()
             for trial in self._trials(study)
             if trial.state != TrialState.WAITING
         ]
-        return sorted(records, key=lambda record: (record.family, record.study, record.number))
+        placed = _placed(records, self._extensions())
+        return sorted(placed, key=lambda record: (record.family, record.study, record.number))
+
+    def _extensions(self) -> dict[str, tuple[str, int]]:
+        """Of each study that a wider one extends: the newest such, and how many trials it looked at."""
+        found: dict[str, tuple[str, int]] = {}
+        for study in sorted(self._studies(), key=lambda study: study._study_id):
+            found |= {old: (study.study_name, seen) for old, seen in study.user_attrs.get("extends", {}).items()}
+        return found
 
     def _studies(self) -> list[Any]:
         return [study for study in self._storage.get_all_studies() if "plan" in study.user_attrs]
 
     def _trials(self, study: Any) -> list[FrozenTrial]:
         return self._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def _placed(records: Iterable[Record], extensions: Mapping[str, tuple[str, int]]) -> Iterator[Record]:
+    """Each trial once: what a wider study took over as its own, what lies outside its space as prior knowledge."""
+    records = list(records)
+    taken = {(record.study, record.origin) for record in records if record.origin is not None}
+    for record in records:
+        wider, seen = extensions.get(record.study, ("", 0))
+        if record.number >= seen:
+            yield record
+        elif record.origin is None and (wider, record.trained_as) not in taken:
+            yield replace(record, prior_of=wider)
 
 
 def read(journal: Path) -> list[Record]:
@@ -118,7 +146,8 @@ def _begun(trials: Sequence[FrozenTrial]) -> int:
     return sum(trial.state != TrialState.WAITING for trial in trials) - retries
 
 
-def _record(study: str, plan: Mapping[str, Any], trial: FrozenTrial) -> Record:
+def record_of(study: str, plan: Mapping[str, Any], trial: FrozenTrial) -> Record:
+    """A trial that was begun, from what the journal holds of it. plan: what its study was begun with."""
     attrs = trial.user_attrs
     state: State = attrs.get("state", "running")
     values = [value for _, value in sorted(trial.intermediate_values.items())]
@@ -146,6 +175,7 @@ def _record(study: str, plan: Mapping[str, Any], trial: FrozenTrial) -> Record:
         ended=trial.datetime_complete,
         measures=attrs.get("measures", {}),
         truncated=attrs.get("truncated", False),
+        origin=TrialId(*attrs["origin"]) if "origin" in attrs else None,
     )
 
 

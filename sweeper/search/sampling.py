@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -86,6 +86,14 @@ class Sampling:
     def needs_constraints_of_all(self) -> bool:
         """Whether healthy trials must carry one too: the Gaussian process wants as many of each trial."""
         return issubclass(self._kind, GPSampler)
+
+    def after_others(self) -> Sampling:
+        """The sampler of a study that has taken over trials: it must not go through their points again.
+
+        Optuna's grid numbers its points by the study's trials, so it would; brute force knows them by their values.
+        """
+        grid = issubclass(self._kind, GridSampler)
+        return replace(self, node={"_target_": "optuna.samplers.BruteForceSampler"}) if grid else self
 
     @cached_property
     def points(self) -> int | None:

@@ -121,6 +121,16 @@ class Studies:
         """The jobs of a trial there is, ended or not."""
         return self._studies[trial.study].jobs(trial.trial)
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether something was noted since the last round: a command that trains nothing may take over trials."""
+        return self._journal.is_pending
+
+    @property
+    def taken_over(self) -> dict[str, list[TrialId]]:
+        """The trials that studies begun by this process took over from earlier ones (`StudyPlan.extends`)."""
+        return {study.plan.name: study.taken_over for study in self._studies.values() if study.taken_over}
+
     def progress(self) -> list[Progress]:
         return [study.progress() for study in self._studies.values()]
 

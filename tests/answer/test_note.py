@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sweeper.answer import note, tables
+from sweeper.types import TrialId
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class Record:
     clock: tuple[float, ...] = ()
     measures: dict[str, float] = field(default_factory=dict)
     truncated: bool = False
+    origin: TrialId | None = None
+    prior_of: str = ""
+
+    @property
+    def trained_as(self):
+        return self.origin or TrialId(self.study, self.number)
 
 
 def record(study, number, value, state="complete", **params):

@@ -12,6 +12,7 @@ import pytest
 
 from sweeper import columns
 from sweeper.answer import tables
+from sweeper.types import TrialId
 
 WIDTHS = (20, 40, 80, 120, 200)
 
@@ -32,6 +33,12 @@ class Trial:
     clock: tuple[float, ...] = ()
     measures: Mapping[str, float] = field(default_factory=dict)
     truncated: bool = False
+    origin: TrialId | None = None
+    prior_of: str = ""
+
+    @property
+    def trained_as(self):
+        return self.origin or TrialId(self.study, self.number)
 
     def __post_init__(self):
         object.__setattr__(self, "study", self.study or self.family)
@@ -77,7 +84,7 @@ def test_one_row_a_trial_with_every_number():
         "study", "family", "trial", "state", "value", "peak_lr", "warmup", "decay", "cycle", "cooldown", "end",
         "objective/last", "objective/best", "objective/mean_last_k", "objective/ema", "objective/spread",
         "steps", "seconds", "steps_to_target", "seconds_to_target", "lr_auc", "lr_end_over_peak", "late_loss_spread",
-        "train_valid_gap", "diverged_step", "truncated", "reason",
+        "train_valid_gap", "diverged_step", "truncated", "reason", "origin", "prior_of",
     ]  # fmt: skip
     assert list(table.family.unique()) == ["constant", "cosine", "default_lr", "sgdr", "step", "wsd"]
     cosine = table[table.family == "cosine"]
@@ -367,6 +374,33 @@ def test_the_spread_over_members_stands_beside_the_median():
     assert "spread: standard deviation of that trial's valid/loss over its seeds and folds." in " ".join(shown)
     assert json_of(table)["families"][0]["best"]["spread"] == 0.25
     assert not any("spread" in line for line in text(families(judged()), seeds=3))
+
+
+def test_what_a_wider_space_took_over_counts_and_what_lies_outside_does_not():
+    records = [
+        Trial("cosine", 0, value=2.0, study="cosine-2", origin=TrialId("cosine-1", 3)),
+        Trial("cosine", 1, value=1.5, study="cosine-2"),
+        Trial("cosine", 4, value=0.1, study="cosine-1", prior_of="cosine-2"),
+        Trial("cosine", 5, "running", study="cosine-1", prior_of="cosine-2"),
+        Trial("constant", 0, value=1.9),
+        Trial("constant", 0, value=0.2, study="constant-0", prior_of="constant"),
+    ]
+    asked = []
+    table = families(records, facts=lambda ids: asked.extend(ids) or {})
+    assert set(asked) == {TrialId("cosine-2", 1), TrialId("constant", 0)}
+    assert [(row.study, row.best_value, row.complete, row.running) for row in table.itertuples()] == [
+        ("cosine-2", 1.5, 2, 0),
+        ("constant", 1.9, 1, 0),
+    ]
+    assert table.target.tolist() == [1.9, 1.9]
+    (said,) = [p for p in tables.small_print(table, tables.Asked("valid/loss")) if "search.extend" in p]
+    assert said.endswith(": cosine 1 kept, 2 outside it; constant 0 kept, 1 outside it.")
+    rows = {row["study"]: (row["taken_over"], row["prior"]) for row in json_of(table)["families"]}
+    assert rows == {"cosine-2": (1, 2), "constant": (0, 1)}
+    every = tables.trials_table(records, facts={TrialId("cosine-1", 3): {"train_valid_gap": 0.5}})
+    assert every.origin.tolist().count("cosine-1:3") == 1
+    assert every[every.study == "cosine-2"].train_valid_gap.tolist()[0] == 0.5
+    assert sorted(every.prior_of) == ["", "", "", "constant", "cosine-2", "cosine-2"]
 
 
 def test_trials_that_ended_early_are_marked():
