@@ -86,7 +86,7 @@ def norm_traces(flags_S: NDArray[np.bool_], measured: Sequence[Tensor]) -> dict[
     An update of weights that are all zero has no ratio: NaN.
     """
     traces = {name: np.full(len(flags_S), np.nan) for name in NAMES}
-    at = np.flatnonzero(flags_S)
+    at = np.flatnonzero(flags_S)[: len(measured)]  # one that raised in the midst has none
     if len(at):
         norms = torch.stack(list(measured[: len(at)])).cpu().double().numpy().reshape(len(at), 3, -1)
         gradient, weight, change = np.sqrt((norms**2).sum(2)).T

@@ -47,6 +47,11 @@ def takes_momentum(config: Config) -> bool:
     return all("momentum" in group or "betas" in group for group in optimizer.param_groups)
 
 
+def wants_look(config: Config) -> bool:
+    """Whether it looks at the forward pass of every update; see sweeper.training.optimizers.looking."""
+    return hasattr(_target(config), "look")
+
+
 def make_optimizer(config: Config, hparams: Mapping[str, Value], model: nn.Module) -> Optimizer:
     """The optimizer of a model on its device, with torch's fused update where it has one (the fastest, measured)."""
     target = _target(config)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sweeper.training.controllers import check_controller
@@ -78,6 +80,16 @@ def traces(job: Job, first: int, loss_S: Floats, norms: Sequence[Tensor] | None)
     if norms is not None:
         found |= norm_traces(measured_flags(job.steps, job.report_steps, first, until), norms)
     return found
+
+
+def with_multipliers(report: Report, multipliers: Sequence[Tensor]) -> Report:
+    """The report with the LR as used by an optimizer that multiplies it itself, [] for each update."""
+    lr_S = report.traces["lr/group0"]
+    if not multipliers or not len(lr_S):
+        return report
+    used_S = lr_S.copy()
+    used_S[: len(multipliers)] *= torch.stack(list(multipliers[: len(lr_S)])).cpu().double().numpy()
+    return replace(report, traces={**report.traces, "lr/group0": used_S})
 
 
 def first_bad(loss_S: Floats, bound: float) -> int | None:

@@ -37,9 +37,11 @@ from sweeper.training.device import (
 )
 from sweeper.training.evaluation import cast, dtype_of, evaluate, output_of
 from sweeper.training.norms import after_update, before_update, measured_flags
-from sweeper.training.optim import check_optimizer, make_optimizer, options_of, set_numbers
+from sweeper.training.optim import check_optimizer, make_optimizer, options_of, set_numbers, wants_look
+from sweeper.training.optimizers.looking import Forward, evaluated_weights
 from sweeper.training.randomness import (
     EVALUATION,
+    LOOK,
     TURN,
     Clock,
     batches,
@@ -48,7 +50,7 @@ from sweeper.training.randomness import (
     key_of,
 )
 from sweeper.training.recipe import follow, newest_share, recipe_of, shown
-from sweeper.training.reports import check_job, failed, next_report, trained
+from sweeper.training.reports import check_job, failed, first_bad, next_report, trained, with_multipliers
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
 _log = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ class _Open:
     whole: bool = True
     losses: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
+    multipliers: list[Tensor] = field(default_factory=list)
 
 
 class SequentialTrainer:
@@ -119,6 +122,9 @@ class SequentialTrainer:
             raise InputError("train.precision", precision, "mps has no float64", "Use float32, or device=cpu.")
         self._task = task.to(self._device)
         self._optimizer = dict(optimizer)
+        if self._recipe.accumulate > 1 and wants_look(optimizer):
+            problem = f"{optimizer['_target_']} looks at whole batches"
+            raise InputError("train.accumulate", accumulate, problem, "Use train.accumulate=1.")
         self._half = self._recipe.half(self._device)
         self._batch_size, self._threads, self._norms = batch_size, threads, norms
         self._now = now
@@ -149,7 +155,7 @@ class SequentialTrainer:
         run = self._open[id]
         with self._alone(run.job, TURN, run.step):
             model = self._ready(run)
-            with shown(model.weights, model.average):
+            with evaluated_weights(model.optimizer, model.weights), shown(model.weights, model.average):
                 state = model.module.state_dict()
         return {name: value.detach().cpu().clone() for name, value in state.items() if isinstance(value, Tensor)}
 
@@ -179,16 +185,17 @@ class SequentialTrainer:
         if run.state != "running":
             raise RuntimeError(f"{run.job.id} is {run.state}: it can be evaluated and stopped, not advanced")
         began, first = self._now(), run.step
-        run.whole, run.losses, run.norms = False, [], []
+        run.whole, run.losses, run.norms, run.multipliers = False, [], [], []
         try:
             with self._alone(run.job, TURN, first):
                 report = self._next_report(run)
         except Exception as error:
             _log.exception("%s failed after update %d", run.job.id, run.step)
             report = self._failed(run, first, error)
-            run.model = None
+            run.model = None if report.state == "failed" else run.model
+        report = with_multipliers(report, run.multipliers)
         run.course, report = observed(run.course, replace(report, seconds=self._now() - began))
-        run.whole, run.losses, run.norms, run.state = True, [], [], report.state
+        run.whole, run.losses, run.norms, run.multipliers, run.state = True, [], [], [], report.state
         return report
 
     def _next_report(self, run: _Open) -> Report:
@@ -220,6 +227,7 @@ class SequentialTrainer:
         newest_S = newest_share(self._recipe.ema or 0.0, first, len(lr_S)).tolist()
         measured_S = measured_flags(job.steps, job.report_steps, first, until) & self._norms
         optimizer, weights = model.optimizer, model.weights
+        multiplier = getattr(optimizer, "multiplier", None)
         for batch, lr, momentum, newest, measured in zip(
             training_batches(task, part, job.partition, index_SB, job.seed, first, self._device),
             lr_S,
@@ -235,6 +243,8 @@ class SequentialTrainer:
             if self._recipe.clip is not None:
                 nn.utils.clip_grad_norm_(weights, self._recipe.clip)
             optimizer.step()
+            if multiplier is not None:
+                run.multipliers.append(multiplier())
             if before is not None:
                 self._spare = before.values
                 run.norms.append(after_update(weights, before))
@@ -246,21 +256,32 @@ class SequentialTrainer:
         """The loss of each example [B]; each parameter has the gradient of their mean."""
         for parameter in model.parameters:  # as optimizer.zero_grad(set_to_none=True), without its profiling
             parameter.grad = None
+        look = getattr(model.optimizer, "look", None)
         losses: list[Tensor] = []
         for micro, (inputs_B, target_B) in enumerate(micro_batches(batch, self._recipe.accumulate)):
             model.clock.micro, model.clock.backward = micro, False
-            output_B = output_of(self._task, model.module, cast(inputs_B, model.dtype), self._half)
-            loss_B = self._task.loss(output_B, cast(target_B, model.dtype))
+            inputs_B, target_B = cast((inputs_B, target_B), model.dtype)
+            output_B = output_of(self._task, model.module, inputs_B, self._half)
+            loss_B = self._task.loss(output_B, target_B)
             model.clock.backward = True
+            if look is not None:
+                key = key_of(model.clock.seed, LOOK, model.clock.step)
+                look(Forward(self._task, model.module, inputs_B, target_B, output_B, loss_B, key))
             share_B = torch.full_like(loss_B, 1 / self._batch_size)
             loss_B.backward(share_B)  # type: ignore[no-untyped-call] # torch leaves it unannotated
             losses.append(loss_B.detach())
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
     def _failed(self, run: _Open, first: int, error: Exception) -> Report:
-        """The report of a job that raised, with the traces of its updates, where the device still gives them."""
+        """The report of a job that raised, with the traces of its updates, where the device still gives them.
+
+        What goes wrong after a loss that diverged goes wrong because of it: an eigenvalue of a matrix of NaN, ...
+        """
         try:
-            return failed(run.course.job, first, _read(run.losses), self._norms_of(run), error)
+            loss_S, bound = _read(run.losses), self._task.loss_bound
+            if first_bad(loss_S, bound) is not None:
+                return trained(run.course.job, first, loss_S, self._norms_of(run), bound, lambda part: {})
+            return failed(run.course.job, first, loss_S, self._norms_of(run), error)
         except Exception:  # the device itself failed
             return failed(run.job, first, np.zeros(0), [] if self._norms else None, error)
 
@@ -269,7 +290,7 @@ class SequentialTrainer:
 
     def _metrics(self, run: _Open, model: _Model, part: str) -> dict[str, float]:
         seeded = generators_seeded(key_of(run.job.seed, EVALUATION, run.step), self._device)
-        with seeded, shown(model.weights, model.average):
+        with seeded, evaluated_weights(model.optimizer, model.weights), shown(model.weights, model.average):
             return evaluate(self._task, model.module, part, run.job.partition, self._device, self._half)
 
     # --- what a turn runs in ------------------------------------------------------------------------
