@@ -1,0 +1,162 @@
+"""Every optimizer with every model, sampler and pruner that conf has, and every schedule: short sweeps that end well.
+
+A covering set: each pair of (optimizer, data and model), (optimizer, sampler), (optimizer, pruner), (data and model,
+sampler), (data and model, pruner), (sampler, pruner) is in one sweep at least. A new file of conf is in it by itself;
+a new data set or model must be written down in TASKS.
+"""
+
+import functools
+import itertools
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hydra.utils import instantiate
+
+from sweeper import conf, run
+from sweeper.answer import composing
+from sweeper.plan import planned
+from sweeper.search.records import read
+
+pytestmark = pytest.mark.slow
+
+CONF = Path(conf.__path__[0])
+STEPS = 8
+TRAINERS = ("sequential", "lanes")
+
+# Data and model, smaller than their files where these are large.
+TASKS = [
+    ("text", "ngram", {}, {}),
+    ("text_sequence", "transformer", {"context": 8, "valid_size": 16}, {"width": 8, "depth": 1}),
+    ("tokens", "gpt", {"context": 8, "valid_size": 8, "tokenizer": "bytes"}, {"width": 8, "depth": 1, "heads": 2}),
+    ("digits", "mlp", {}, {"width": 8, "dropout": 0.2}),
+    ("digits", "cnn", {}, {"width": 2}),
+    ("mnist1d", "resnet", {}, {"width": 2}),
+    ("argmax", "mlp", {}, {"width": 4}),
+    ("tabular", "tabular", {}, {"width": 8}),
+    ("hashed_text", "sparse_linear", {"features": 256}, {}),
+    (
+        "fashion_mnist",
+        "resnet18",
+        {"augment": {"flip": True, "mixup": 0.2}},
+        {"width": 2, "blocks": 1, "norm": "group"},
+    ),
+    ("cifar10", "resnet9", {"label_smoothing": 0.1}, {"width": 2}),
+]
+
+
+def files(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+OPTIMIZERS, SAMPLERS, PRUNERS = files("optimizer"), files("search"), files("pruner")
+SCHEDULES = [name for name in files("schedule") if name not in ("core", "range_test", "knots")]
+NEEDED = {"wall_time": {"budget": 60}, "threshold": {"upper": 1e6}}  # what a person must give
+
+
+def rows():
+    """(optimizer, task, sampler, pruner, schedule, trainer): the first two each with each, the others in turn."""
+    for i, j in itertools.product(range(len(OPTIMIZERS)), range(len(TASKS))):
+        k = i * len(TASKS) + j
+        yield (
+            OPTIMIZERS[i],
+            TASKS[j][:2],
+            SAMPLERS[(i + j) % len(SAMPLERS)],
+            PRUNERS[(i + 2 * j) % len(PRUNERS)],
+            SCHEDULES[k % len(SCHEDULES)],
+            TRAINERS[k % 2],
+        )
+
+
+def test_the_set_covers_all_there_is():
+    found = list(rows())
+    columns = [set(column) for column in zip(*found, strict=True)]
+    for a, b in itertools.combinations(range(4), 2):
+        assert {(row[a], row[b]) for row in found} == set(itertools.product(columns[a], columns[b]))
+    assert columns[4] == set(SCHEDULES)
+    assert {data for data, _ in columns[1]} == set(files("data"))
+    assert {model for _, model in columns[1]} == set(files("model"))
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    """A function: the task of data and model, made once."""
+    folder = tmp_path_factory.mktemp("files")
+    _fashion_mnist(folder)
+    _cifar10(folder)
+
+    @functools.cache
+    def made(data, model):
+        smaller = next(row for row in TASKS if row[:2] == (data, model))
+        of_data = {**_node("data", data), **smaller[2]}
+        if data in ("fashion_mnist", "cifar10"):
+            of_data["path"] = str(folder)
+        if data == "tokens":
+            of_data["cache"] = str(folder / "cache")
+        of_model = instantiate({**_node("model", model), **smaller[3], "_partial_": True})
+        return instantiate({"_target_": "sweeper.tasks.problems.Supervised"}, data=instantiate(of_data), model=of_model)
+
+    return made
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_short_sweeps_of_every_kind_end_well(optimizer, task, tmp_path):
+    if _node("optimizer", optimizer)["_target_"].startswith("pytorch_optimizer"):
+        pytest.importorskip("pytorch_optimizer")
+    for place, row in enumerate(row for row in rows() if row[0] == optimizer):
+        _, (data, model), sampler, pruner, schedule, trainer = row
+        family = {schedule: NEEDED.get(schedule, {})}
+        config = composing.composed(
+            {schedule: _choices(composing.composed(family, {"optimizer": optimizer})["schedule"][schedule])}
+            if sampler == "grid"
+            else family,
+            {
+                "optimizer": optimizer,
+                "train": {"steps": STEPS, "batch_size": 8},
+                "search": {sampler: {"n_trials": 3, "reports": 4, "concurrent_trials": 2}},
+                "pruner": {pruner: NEEDED.get(pruner, {})},
+            },
+        )
+        asked = {key: config[key] for key in ("optimizer", "train", "objective", "search", "pruner")}
+        plan = planned(task(data, model), config["schedule"], label="x", described={}, numbers={}, **asked)
+        home = run.sweep(
+            plan,
+            trainer=_node("trainer", trainer) | {"workers": 1},
+            tracking=_node("tracking", "none"),
+            root=tmp_path / str(place),
+            plain=True,
+        ).home
+        trials = read(home.journal)
+        assert trials, row
+        for trial in trials:
+            assert trial.state in ("complete", "pruned", "diverged"), (row, trial.reason)
+            assert all(math.isfinite(value) for _, value in trial.intermediate), row
+
+
+def _node(group, name):
+    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+
+
+def _choices(node):
+    """The ends of each range, so that a grid can go through them."""
+    ends = {key: {"choice": [v["low"], v["high"]]} for key, v in node.items() if isinstance(v, dict) and "low" in v}
+    return {**node, **ends}
+
+
+def _fashion_mnist(folder):
+    draw = np.random.default_rng(0)
+    for stem, count in (("train", 40), ("t10k", 10)):
+        images, labels = draw.integers(0, 256, (count, 28, 28), np.uint8), draw.integers(0, 10, count, np.uint8)
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            (folder / f"{stem}-{kind}-ubyte").write_bytes(head + array.tobytes())
+
+
+def _cifar10(folder):
+    draw = np.random.default_rng(0)
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        rows = np.concatenate([draw.integers(0, 10, (8, 1), np.uint8), draw.integers(0, 256, (8, 3072), np.uint8)], 1)
+        (folder / f"{name}.bin").write_bytes(rows.tobytes())
