@@ -100,7 +100,7 @@ def why_not(config: Config, hparams: Mapping[str, Value] | None = None, momentum
 
 # --- which optimizers, and which of their options ----------------------------------------------------
 
-_TORCH = ("SGD", "Adagrad", "Adadelta", "RMSprop", "Adam", "AdamW", "NAdam")
+_TORCH = ("SGD", "Adagrad", "Adadelta", "RMSprop", "Adam", "AdamW", "NAdam", "RAdam", "Adamax")
 KINDS = {("torch", name): name.replace("AdamW", "Adam") for name in _TORCH} | {
     (library, "Lion"): "Lion" for library in ("pytorch_optimizer", "lion_pytorch")
 }
@@ -111,6 +111,8 @@ NUMBERS = {  # may differ from lane to lane
     "RMSprop": ("alpha", "eps", "weight_decay", "momentum"),
     "Adam": ("betas", "eps", "weight_decay"),
     "NAdam": ("betas", "eps", "weight_decay", "momentum_decay"),
+    "RAdam": ("betas", "eps", "weight_decay"),
+    "Adamax": ("betas", "eps", "weight_decay"),
     "Lion": ("betas", "weight_decay", "fixed_decay"),
 }
 TERMS = {  # choose the program
@@ -120,6 +122,8 @@ TERMS = {  # choose the program
     "RMSprop": ("centered",),
     "Adam": ("amsgrad", "decoupled_weight_decay"),
     "NAdam": ("decoupled_weight_decay",),
+    "RAdam": ("decoupled_weight_decay",),
+    "Adamax": (),
     "Lion": ("weight_decouple",),
 }
 HOW = ("foreach", "fused", "use_triton")  # how it is computed, not what
@@ -409,6 +413,67 @@ def _float32_product(before: Floats, mu_S: Floats) -> Floats:
     return product
 
 
+def _radam(static: Static) -> Rule:
+    """torch.optim.RAdam: w -= LR m / c1 r sqrt(c2) / (sqrt(v) + eps), or, while rho <= 5, w -= LR m / c1.
+
+    c1 = 1 - beta1^t, c2 = 1 - beta2^t; rho and r, the rectification, are functions of t and beta2.
+    """
+    decay = static.decay
+
+    def coefficients(
+        options: Options, lr_S: Floats, momentum_S: Floats | None, first: int, earlier_S: Floats | None = None
+    ) -> Floats:
+        beta1, beta2 = _betas(options, momentum_S)
+        step_S = _steps(first, lr_S)
+        step_size_S, c2_S = lr_S / (1 - beta1**step_S), 1 - beta2**step_S
+        most = 2 / (1 - beta2) - 1
+        rho_S = most - 2 * step_S * beta2**step_S / c2_S
+        adapts_S = rho_S > 5
+        r_S = np.sqrt(np.where(adapts_S, (rho_S - 4) * (rho_S - 2) * most / ((most - 4) * (most - 2) * rho_S), 0.0))
+        return _columns(
+            lr_S,
+            *_decay_column(options, lr_S, decay),
+            -step_size_S * r_S * np.sqrt(c2_S),
+            np.where(adapts_S, 0.0, -step_size_S),
+            float(options["eps"]),
+            1 - beta1,
+            1 - beta2,
+        )
+
+    def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
+        rectified, plain, eps, fresh, fresh_square = _decayed(decay, weight, gradient, coefficients)
+        average, square = states
+        average.lerp_(gradient, fresh)
+        square.lerp_(gradient.mul_(gradient), fresh_square)
+        torch.sqrt(square, out=gradient).add_(eps)
+        weight.addcmul_(torch.div(average, gradient, out=gradient), rectified).addcmul_(average, plain)
+
+    return Rule(("exp_avg", "exp_avg_sq"), _zeros(2), coefficients, update)
+
+
+def _adamax(static: Static) -> Rule:
+    """torch.optim.Adamax: u = max(beta2 u, |g| + eps); w -= LR / (1 - beta1^t) m / u."""
+    decay = static.decay
+
+    def coefficients(
+        options: Options, lr_S: Floats, momentum_S: Floats | None, first: int, earlier_S: Floats | None = None
+    ) -> Floats:
+        beta1, beta2 = _betas(options, momentum_S)
+        step_size_S = lr_S / (1 - beta1 ** _steps(first, lr_S))
+        return _columns(
+            lr_S, *_decay_column(options, lr_S, decay), -step_size_S, float(options["eps"]), 1 - beta1, beta2
+        )
+
+    def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
+        minus_lr, eps, fresh, kept = _decayed(decay, weight, gradient, coefficients)
+        average, largest = states
+        average.lerp_(gradient, fresh)
+        torch.maximum(largest.mul_(kept), gradient.abs_().add_(eps), out=largest)
+        weight.addcmul_(torch.div(average, largest, out=gradient), minus_lr)
+
+    return Rule(("exp_avg", "exp_inf"), _zeros(2), coefficients, update)
+
+
 def _lion(static: Static) -> Rule:
     """Lion (arXiv 2302.06675, algorithm 2): w -= LR (sign(beta1 m + (1 - beta1) g) + lambda w); m averages g by beta2.
 
@@ -441,5 +506,7 @@ _RULES: dict[str, Callable[[Static], Rule]] = {
     "RMSprop": _rmsprop,
     "Adam": _adam,
     "NAdam": _nadam,
+    "RAdam": _radam,
+    "Adamax": _adamax,
     "Lion": _lion,
 }

@@ -317,9 +317,9 @@ def test_with_its_form_it_goes_right(name: str) -> None:
 
 
 def test_an_optimizer_without_rows_is_named() -> None:
-    verdict = probe(task_of("dropout"), {"_target_": "torch.optim.Adamax"}, job(), batch_size=BATCH, device="cpu")
+    verdict = probe(task_of("dropout"), {"_target_": "torch.optim.Adafactor"}, job(), batch_size=BATCH, device="cpu")
     assert verdict.form is None
-    assert verdict.why.startswith(f"{ALONE}torch.optim.Adamax has no rule for stacked rows")
+    assert verdict.why.startswith(f"{ALONE}torch.optim.Adafactor has no rule for stacked rows")
 
 
 def test_what_cannot_be_trained_at_all_says_its_error() -> None:

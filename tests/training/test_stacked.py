@@ -58,7 +58,7 @@ def several(name: str, *values: Value) -> list[HParams]:
     return [{f"optimizer.{name}": value} for value in values]
 
 
-SGD, ADAM, ADAMW, NADAM = (f"torch.optim.{name}" for name in ("SGD", "Adam", "AdamW", "NAdam"))
+SGD, ADAM, ADAMW, NADAM, RADAM = (f"torch.optim.{name}" for name in ("SGD", "Adam", "AdamW", "NAdam", "RAdam"))
 RMSPROP, LION = "torch.optim.RMSprop", "pytorch_optimizer.Lion"
 CASES: dict[str, tuple[dict[str, Any], list[HParams]]] = {
     "sgd": ({"_target_": SGD}, [{}, {}, {}]),
@@ -97,12 +97,18 @@ CASES: dict[str, tuple[dict[str, Any], list[HParams]]] = {
         {"_target_": NADAM, "decoupled_weight_decay": True},
         several("weight_decay", 0.0, 0.05, 0.2),
     ),
+    "radam": ({"_target_": RADAM}, several("betas", (0.9, 0.999), (0.5, 0.9), (0.0, 0.5))),
+    "radam coupled": ({"_target_": RADAM}, several("weight_decay", 0.0, 1e-2, 0.3)),
+    "radam decoupled": ({"_target_": RADAM, "decoupled_weight_decay": True}, several("weight_decay", 0.0, 0.05, 0.2)),
+    "adamax": ({"_target_": "torch.optim.Adamax"}, several("betas", (0.9, 0.999), (0.5, 0.9), (0.0, 0.5))),
+    "adamax coupled": ({"_target_": "torch.optim.Adamax", "eps": 1e-3}, several("weight_decay", 0.0, 1e-2, 0.3)),
     "lion": ({"_target_": LION}, several("betas", (0.9, 0.99), (0.95, 0.98), (0.5, 0.9))),
     "lion decay": ({"_target_": LION}, several("weight_decay", 0.0, 0.1, 1.0)),
     "lion fixed decay": ({"_target_": LION, "fixed_decay": True}, several("weight_decay", 0.0, 1e-3, 1e-2)),
     "lion coupled": ({"_target_": LION, "weight_decouple": False}, several("weight_decay", 0.01, 0.1, 1.0)),
     "lion of lion_pytorch": ({"_target_": "lion_pytorch.Lion"}, several("weight_decay", 0.0, 0.1, 1.0)),
 }
+FUSED = ("sgd", "adam", "adamw", "adagrad")  # torch has a fused update
 MOVING = {  # momentum can be moved by a schedule
     name: case for name, case in CASES.items() if not name.startswith(("adagrad", "adadelta"))
 }
@@ -254,7 +260,7 @@ def test_lanes_at_different_steps(name: str) -> None:
     assert close(stacked[:, 2], alone(config, every[2], 2, foreach=False)[100:290], 1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("sgd", "adam", "adagrad"))])
+@pytest.mark.parametrize("name", [name for name in CASES if name.partition(" ")[0] in FUSED])
 def test_the_fused_update_is_near(name: str) -> None:
     config, every = CASES[name]
     stacked = Stack(config).begin(jobs_of(every)).train(STEPS)
