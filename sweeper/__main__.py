@@ -273,16 +273,25 @@ def _planned(plain: dict[str, Any]) -> Any:
         task,
         schedules,
         label="-".join(hydra.runtime.choices[group] for group in ("data", "model", "optimizer")),
-        described={"data": _asked(plain["data"]), "model": plain["model"], "task": plain["task"]},
+        described={"data": _asked(plain["data"]), "model": plain["model"], "task": _set(plain["task"])},
         numbers=numbers,
         **{key: plain[key] for key in ("optimizer", "train", "objective", "search", "pruner", "schedule_unit")},
     )
 
 
 def _asked(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The data as they identify a sweep: how many processes gather what streams from the host changes no number."""
+    """The data as they identify a sweep, without what changes no number.
+
+    How many processes gather what streams from the host; where symbols of a text are kept.
+    """
     stream = data.get("stream")
-    return {**data, "stream": bool(stream)} if isinstance(stream, int) else dict(data)
+    asked = {**data, "stream": bool(stream)} if isinstance(stream, int) else dict(data)
+    return {key: value for key, value in asked.items() if key != "cache"}
+
+
+def _set(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the keys at null: a new one leaves the sweeps that there are as they were."""
+    return {key: value for key, value in node.items() if value is not None}
 
 
 def _schedules(plain: dict[str, Any]) -> dict[str, Any]:

@@ -98,5 +98,5 @@ def _cut(
     except ValueError as error:  # a part smaller than the number of classes, a class of one, no seed
         raise ValueError(
             f"data.split_seed={seed}: {len(places)} examples cannot be split so "
-            f"({' '.join(str(error).split()).rstrip('.')}). Change data.valid, data.test, or data.split."
+            f"({' '.join(str(error).split()).rstrip('.')}). Change data.valid or data.test, or leave rare classes out."
         ) from error

@@ -10,6 +10,7 @@ from sweeper import conf, overrides
 CONF = Path(conf.__path__[0])
 SHORT = ["train.steps=8", "search.reports=4", "search.n_trials=1", "search.concurrent_trials=1", "tracking=none"]
 DIGITS = ["data=digits", "model=mlp", "schedule=cosine"]
+SYMBOLS = ["data.pattern=a*.py", "data.cache=cache", "data.valid_size=16", "data.test_size=16"]
 NEEDS = {  # what a choice cannot do without
     ("search", "grid"): ["schedule=constant", "optimizer.peak_lr={choice: [0.1, 0.2]}"],
     ("data", "text"): ["model=ngram"],
@@ -19,6 +20,12 @@ NEEDS = {  # what a choice cannot do without
     ("data", "digits"): ["model=mlp"],
     ("model", "resnet9"): ["model.width=4"],
     ("model", "resnet18"): ["model.width=4"],
+    ("data", "hashed_text"): ["model=sparse_linear", "data.pattern=a*.py", "data.classes=4"],
+    ("model", "sparse_linear"): ["data=hashed_text", "data.pattern=a*.py", "data.classes=4"],
+    ("data", "tokens"): ["model=gpt", "model.width=8", *SYMBOLS],
+    ("model", "gpt"): ["data=text_sequence", "data.valid_size=64", "model.width=8"],
+    ("experiment", "gpt"): ["schedule=cosine", "model.width=8", *SYMBOLS],
+    ("experiment", "argmax"): ["train.steps=null", "train.epochs=1"],
     ("pruner", "threshold"): ["pruner.upper=100"],
     ("schedule", "wall_time"): ["schedule.wall_time.budget=1"],
     ("tracking", "mlflow"): ["tracking.flush_seconds=0"],
@@ -104,4 +111,6 @@ def test_pairs_that_do_not_fit_are_told_before_anything_is_trained(sweeper, data
 
 @pytest.mark.parametrize("choice", [choice for choice in stems("experiment") if choice not in FILES])
 def test_every_experiment_trains(trained, choice):
-    assert trained(*SHORT, f"experiment={choice}")["finished"]
+    typed = [*SHORT, f"experiment={choice}", *NEEDS.get(("experiment", choice), [])]
+    last = {word.partition("=")[0]: word for word in typed}  # of each key the last one
+    assert trained(*last.values())["finished"]
