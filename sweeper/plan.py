@@ -112,7 +112,7 @@ def planned(
         "objective": judged,
         "search": {
             **{key: search[key] for key in ("concurrent_trials", "reports", "seed", "seeds")},
-            **({"early_stopping": asdict(stopping)} if (stopping := truncation(search)) else {}),
+            **({"early_stopping": asdict(rule), "allow_truncation": True} if (rule := truncation(search)) else {}),
         },
         **({} if epoch is None else {"schedule_unit": schedule_unit, "epoch_steps": epoch}),
         **({} if folds == 1 else {"folds": folds}),

@@ -99,6 +99,8 @@ def test_trials_that_end_early_are_another_question_and_must_be_allowed():
         plan(search=stopping)
     allowed = plan(search={**stopping, "allow_truncation": True})
     assert allowed.question["search"]["early_stopping"] == stopping["early_stopping"]
+    again = {**stopping, **{key: allowed.question["search"][key] for key in ("early_stopping", "allow_truncation")}}
+    assert plan(search=again).name == allowed.name, "what is stored is enough to train it again"
     assert plan(search={"allow_truncation": True, "early_stopping": None, "stop": 5}).name == plan().name
     assert plan(search={"stop": 5}).studies[0].stop == 5
     assert plan(search={"stop": 5}).studies[0].name == plan().studies[0].name

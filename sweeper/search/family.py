@@ -72,6 +72,7 @@ class FamilyStudy:
         for trial in started:
             if trial.state.is_finished() and trial.user_attrs["state"] != "failed":
                 self.standing.join(trial.number, trial.value if trial.user_attrs["state"] == "complete" else None)
+        self.stopped: int | None = self.study.user_attrs.get("stopped")
         self._note_stop()
 
     # --- the trials there are -----------------------------------------------------------------------
@@ -207,8 +208,9 @@ class FamilyStudy:
         """In the journal: after how many trials the study has stalled; None while it has not, or some are open."""
         over = self.has_stalled and not self.open and not self.waiting
         stopped = self.begun if over and self.begun < self.limit else None
-        if self.study.user_attrs.get("stopped") != stopped:
+        if stopped != self.stopped:
             self.study.set_user_attr("stopped", stopped)
+            self.stopped = stopped
 
     def _tell_well(self, open: Open, state: State, value: float | None) -> None:
         told, constraint = self._told(state)
