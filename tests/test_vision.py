@@ -46,6 +46,7 @@ def trained(sweeper, *words):
     return answer
 
 
+@pytest.mark.slow
 def test_fashion_mnist_trains_with_augmentation(files, sweeper):
     trained(sweeper, *FASHION, "data.augment={crop: 2, flip: true, cutout: 6, mixup: 0.2}", "trainer=lanes")
 
@@ -79,7 +80,14 @@ def test_augmentation_that_is_wrong_is_told_by_its_key(files, sweeper, key, told
 def test_the_recipe_composes(sweeper):
     code, out, err = sweeper("experiment=cifar10", "data.path=x", "--cfg", "job")
     assert code == 0, err
-    for line in ("batch_size: 512", "epochs: 24", "steps: null", "weight_decay: 0.0005", "label_smoothing: 0.1"):
+    for line in (
+        "batch_size: 512",
+        "epochs: 24",
+        "steps: null",
+        "precision: bfloat16",
+        "weight_decay: 0.0005",
+        "label_smoothing: 0.1",
+    ):
         assert line in out
 
 
