@@ -171,7 +171,8 @@ class Report:
     measured at some updates only and NaN at the others. metrics: of the evaluated parts
     at this step ("valid/loss", "valid/accuracy", ...). seconds: spent on it. state: "running" before the last
     report, then "complete"; "diverged" and "failed" end the job at once, with the reason; a diverged report's
-    `step` is the first update whose loss was not finite or beyond the bound, counted from 1.
+    `step` is the first update whose loss was not finite or beyond the bound, counted from 1. sums: what adds up over
+    the updates since the last report, by name ("lr_wd": see sweeper.training.groups).
     """
 
     id: JobId
@@ -181,6 +182,7 @@ class Report:
     seconds: float
     state: State = "running"
     reason: str = ""
+    sums: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,11 @@ class Task(Protocol):
         ...
 
     def metrics(self, output: Any, target: torch.Tensor) -> dict[str, float]:
-        """Metrics of a whole part beside its mean loss (an AUROC is no mean of batches): {"accuracy": ...}."""
+        """Metrics of a whole part beside its mean loss (an AUROC is no mean of batches): {"accuracy": ...}.
+
+        output: of all batches together. A task whose outputs are too large for that may have a further method
+        kept(output_B, target_B): what it gives of each batch is put together in place of the outputs.
+        """
         ...
 
 

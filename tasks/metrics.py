@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,13 @@ OF_CLASSES = ("accuracy", "precision", "recall", "f1", "auroc", "confusion")
 OF_NUMBERS = ("mse", "mae", "r2")
 OF_TEXT = ("bits_per_byte",)
 CELLS_UP_TO = 10  # classes of a confusion matrix, of which each cell is a metric
+
+
+class Scored(NamedTuple):
+    """What accuracy and bits per byte need of each target: -log p, in nats, and whether it had the largest output."""
+
+    nats_B: Tensor
+    right_B: Tensor
 
 
 @dataclass(frozen=True)
@@ -38,10 +45,27 @@ class Measures:
     unit: float = 1.0
     bytes_V: Tensor | None = None
 
+    def kept(self, output_B: Any, target_B: Tensor) -> Any:
+        """What is needed of a batch, in place of its output: of text two numbers a symbol, not the whole vocabulary."""
+        return scored(output_B, target_B) if self._is_of_text() else output_B
+
     def __call__(self, output: Any, target: Tensor) -> dict[str, float]:
+        """output: of the whole part, or what was kept of its batches."""
+        if self._is_of_text():
+            return self._of_text(output if isinstance(output, Scored) else scored(output, target), target)
         found = self._of_numbers(output, target) if target.is_floating_point() else self._of_classes(output, target)
         asked = [name for name in found if name.partition("/")[0] in self.names]
         return {name: found[name] for name in asked}
+
+    def _is_of_text(self) -> bool:
+        return "bits_per_byte" in self.names and set(self.names) <= {"accuracy", "bits_per_byte"}
+
+    def _of_text(self, output: Scored, target: Tensor) -> dict[str, float]:
+        found = {
+            "accuracy": output.right_B.double().mean().item(),
+            "bits_per_byte": bits_per_byte(output.nats_B, target, self.bytes_V),
+        }
+        return {name: found[name] for name in self.names}
 
     def _of_numbers(self, output: Tensor, target: Tensor) -> dict[str, float]:
         found = errors(output, target)
@@ -61,7 +85,7 @@ class Measures:
         if "confusion" in self.names:
             found |= _cells(scores, labels)
         if "bits_per_byte" in self.names:
-            found["bits_per_byte"] = bits_per_byte(scores, labels, self.bytes_V)
+            found["bits_per_byte"] = bits_per_byte(scored(scores, labels).nats_B, labels, self.bytes_V)
         return found
 
 
@@ -140,11 +164,16 @@ def _cells(scores_NC: Tensor, label_N: Tensor) -> dict[str, float]:
 # --- text -------------------------------------------------------------------------------------------
 
 
-def bits_per_byte(scores_NV: Tensor, label_N: Tensor, bytes_V: Tensor | None) -> float:
+def scored(output_B: Tensor, target_B: Tensor) -> Scored:
+    """Outputs [B, ..., V] for targets [B, ...]."""
+    flat = functional.cross_entropy(output_B.flatten(0, -2), target_B.flatten(), reduction="none")
+    return Scored(flat.view(target_B.shape), output_B.argmax(-1) == target_B)
+
+
+def bits_per_byte(nats_B: Tensor, target_B: Tensor, bytes_V: Tensor | None) -> float:
     """Comparable between vocabularies, which the loss of a symbol is not."""
-    nats = functional.cross_entropy(scores_NV.float(), label_N, reduction="none").double().sum().item()
-    count = len(label_N) if bytes_V is None else int(bytes_V.to(label_N.device)[label_N].sum())
-    return nats / math.log(2) / count if count else math.nan
+    count = target_B.numel() if bytes_V is None else int(bytes_V.to(target_B.device)[target_B].sum())
+    return nats_B.double().sum().item() / math.log(2) / count if count else math.nan
 
 
 # --- numbers ----------------------------------------------------------------------------------------

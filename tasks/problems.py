@@ -198,6 +198,11 @@ class Supervised:
         """Batches from the host, where the data lie there; see Data."""
         return getattr(self.data, "stream", None)
 
+    @property
+    def kept(self) -> Any:
+        """(output_B, target_B) -> what the metrics need of a batch, where that is less than its output."""
+        return getattr(self.problem.metrics, "kept", None)
+
     def loss(self, output_B: Any, target_B: Tensor) -> Tensor:
         return self.problem.loss(output_B, target_B)
 

@@ -24,7 +24,12 @@ class Half(NamedTuple):
 def evaluate(
     task: Task, model: nn.Module, part: str, partition: int, device: torch.device, half: Half | None = None
 ) -> dict[str, float]:
-    """`<part>/loss`, the mean over its examples (summed in float64), and the task's metrics as `<part>/<name>`."""
+    """`<part>/loss`, the mean over its examples (summed in float64), and the task's metrics as `<part>/<name>`.
+
+    A task with `kept(output_B, target_B)` says what its metrics need of a batch: outputs of a large vocabulary over a
+    whole part would not fit into memory.
+    """
+    kept = getattr(task, "kept", None)
     size = task.size(part, partition)
     losses: list[Tensor] = []
     outputs: list[Any] = []
@@ -35,7 +40,7 @@ def evaluate(
             index_B = torch.arange(first, min(first + rows, size), device=device)
             output_B, target_B = forward(task, model, part, partition, index_B, half)
             losses.append(task.loss(output_B, target_B))
-            outputs.append(output_B)
+            outputs.append(output_B if kept is None else kept(output_B, target_B))
             targets.append(target_B)
         metrics = task.metrics(joined(outputs), joined(targets))
     loss = torch.cat(losses).cpu().double().mean().item()

@@ -20,7 +20,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 from sweeper.tasks import Arrays, Supervised
-from sweeper.tasks.metrics import OF_CLASSES, Measures, auroc, measures
+from sweeper.tasks.metrics import OF_CLASSES, Measures, Scored, auroc, measures
 from sweeper.tasks.models import MLP
 from sweeper.tasks.text import NextByte
 from torch.nn import functional
@@ -160,3 +160,18 @@ def test_a_task_measures_what_it_is_told():
     assert text.metrics(torch.zeros(5, 256), torch.arange(5))["bits_per_byte"] == pytest.approx(8)
     with pytest.raises(ValueError, match=r"^task\.metrics=r2: "):
         Supervised(Arrays(draw.normal(size=(50, 3)), np.arange(50) % 4), MLP, metrics=["r2"])
+
+
+def test_of_text_two_numbers_a_symbol_are_kept_of_each_batch():
+    """In batches as on the whole; one number of the vocabulary's size is not kept."""
+    measure = Measures(("accuracy", "bits_per_byte"), bytes_V=torch.tensor([1, 3, 2, 0]))
+    output, target = scores(4, count=60)
+    output, target = output.view(10, 6, 4), target.view(10, 6)
+    batches = [measure.kept(output[first : first + 5], target[first : first + 5]) for first in (0, 5)]
+    whole = Scored(*(torch.cat(part) for part in zip(*batches, strict=True)))
+    assert whole.nats_B.shape == whole.right_B.shape == (10, 6)
+    assert measure(whole, target) == pytest.approx(measure(output, target))
+    assert measure(output, target)["accuracy"] == pytest.approx(
+        accuracy_score(target.flatten(), output.argmax(-1).flatten())
+    )
+    assert Measures(("f1",)).kept(output, target) is output

@@ -31,6 +31,21 @@ def test_batches_make_no_difference(teacher: Any, monkeypatch: pytest.MonkeyPatc
     assert rows_at_once(task, model, "valid", 0, CPU) == 1
 
 
+def test_metrics_see_what_a_task_keeps_of_its_batches(teacher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = teacher("batchnorm")
+    model, size = task.build(1), task.size("valid", 0)
+    whole = evaluate(task, model, "valid", 0, CPU)
+
+    def metrics(kept: Pair, target: torch.Tensor) -> dict[str, float]:
+        assert kept.a.shape == target.shape == (size,)
+        return {"accuracy": (kept.a == target).double().mean().item()}
+
+    monkeypatch.setattr(evaluation, "BATCH_BYTES", 5 * 8 * 4)
+    monkeypatch.setattr(task, "kept", lambda output_B, target_B: Pair(output_B.argmax(1), target_B), raising=False)
+    monkeypatch.setattr(task, "metrics", metrics)
+    assert evaluate(task, model, "valid", 0, CPU)["valid/accuracy"] == whole["valid/accuracy"]
+
+
 def test_every_module_is_afterwards_as_it_was(teacher: Any) -> None:
     model = teacher("batchnorm").build(1)
     model[1].eval()  # frozen
