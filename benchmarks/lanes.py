@@ -2,8 +2,9 @@
 
     python benchmarks/lanes.py [--models "tiny MLP" text] [--no-compile] [--trials 200] [--steps 1000]
 
-All ways of one model are interleaved; each figure is the least of its repeats, on one thread, without evaluation. In
-brackets the seconds of compiling, in a process of its own, as a sweep pays them; nothing was compiled before.
+All ways of one model are interleaved; each figure is the least of its repeats, on one thread, without evaluation; on a
+CPU it is the time of that thread, since other programs run on the machine too. In brackets the seconds of compiling,
+in a process of its own, as a sweep pays them; nothing was compiled before.
 auto: the trainer that sweeper.training.auto chose for a sweep of so many trials and steps, of which so many are open;
 its share is the time of the best way over its own, compiling and empty lanes included. Ends with 1 if any share is
 below 0.95.
@@ -86,10 +87,10 @@ class Way:
     setup: float = 0.0
     best: float = math.inf
 
-    def time(self) -> None:
-        began = time.perf_counter()
+    def time(self, clock: Callable[[], float]) -> None:
+        began = clock()
         self.run()
-        self.best = min(self.best, (time.perf_counter() - began) / self.count)
+        self.best = min(self.best, (clock() - began) / self.count)
 
     def sweep(self, trials: int, steps: int, open: int) -> float:
         """Seconds of a whole sweep, of whose trials `open` are side by side: lanes beyond them are empty."""
@@ -184,9 +185,10 @@ def compare(name: str, given: argparse.Namespace) -> float:
     if chosen not in found:  # a width that is not in the table
         found[chosen] = lanes_way(name, width, compiled, given.block, given.device)
         found[chosen].run()
+    clock = time.thread_time if given.device == "cpu" else time.perf_counter
     for _ in range(given.repeats):
         for way in found.values():
-            way.time()
+            way.time(clock)
     total = {
         label: way.sweep(given.trials, given.steps, given.open)
         for label, way in found.items()

@@ -16,6 +16,7 @@ import numpy as np
 from torch import nn
 
 from sweeper.training.compiling import has_compiled
+from sweeper.training.device import resolve_device
 from sweeper.training.lanes import LaneTrainer
 from sweeper.training.optim import options_of
 from sweeper.training.probe import probe
@@ -94,7 +95,8 @@ def choose(
     asked: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
     common = {**asked, "norms": norms, **update}
     sequential = partial(SequentialTrainer, task, optimizer, **common)
-    alone = Timed(1, _seconds(sequential(), example, 1))
+    clock = time.thread_time if resolve_device(device).type == "cpu" else time.perf_counter
+    alone = Timed(1, _seconds(sequential(), example, 1, clock))
     if not math.isfinite(alone.update):
         return Choice({"_target_": SEQUENTIAL}, "")  # its first trial will say why
     updates = jobs * example.steps * (PRUNED if pruned else 1.0)
@@ -108,8 +110,8 @@ def choose(
     def update_of(width: int) -> float:
         """Of one look; the work of empty lanes is shared by the others."""
         if width == 1:
-            return _seconds(sequential(), example, 1)
-        return _seconds(lanes(width=width), example, width) * _padding(width, jobs_at_once)
+            return _seconds(sequential(), example, 1, clock)
+        return _seconds(lanes(width=width), example, width, clock) * _padding(width, jobs_at_once)
 
     alone, *stacked = _looked_again([alone, *_stacked(update_of, jobs_at_once)], update_of, updates)
     return _cheapest(alone, stacked, _gain(task, example, device), updates)
@@ -143,10 +145,11 @@ def _padding(width: int, jobs_at_once: int) -> float:
     return math.ceil(jobs_at_once / width) * width / jobs_at_once
 
 
-def _seconds(trainer: Trainer, example: Job, width: int) -> float:
+def _seconds(trainer: Trainer, example: Job, width: int, clock: Callable[[], float]) -> float:
     """Seconds of one update of one job, `width` of them together; infinite where one fails.
 
-    The least of some blocks, since other programs may take the machine's time; evaluations are left out.
+    The least of some blocks, evaluations left out. On a CPU this thread's own time: what other programs take of the
+    machine meanwhile is not the trainer's.
     """
     ends = tuple(WARM + TIMED * block for block in range(REPEATS + 1))
     lr_S = np.full(ends[-1], float(np.min(example.lr_S[example.lr_S > 0], initial=1e-3)))
@@ -167,17 +170,17 @@ def _seconds(trainer: Trainer, example: Job, width: int) -> float:
     ids = [job.id for job in jobs]
     best, began = math.inf, time.perf_counter()
     for block in range(REPEATS + 1):
-        start = time.perf_counter()
+        start = clock()
         if any(
             report.state != ("complete" if report.step == ends[-1] else "running") for report in trainer.advance(ids)
         ):
             return math.inf
         if block > 0:  # the first one builds the models
-            best = min(best, time.perf_counter() - start)
+            best = min(best, clock() - start)
             if time.perf_counter() - began > PATIENCE:
                 break
     trainer.close()
-    return best / TIMED / width
+    return best / TIMED / width if trainer.capacity() >= width else math.inf  # it ran out of memory
 
 
 def _cheapest(alone: Timed, stacked: Sequence[Timed], gain: Gain | None, updates: float) -> Choice:
@@ -220,7 +223,7 @@ def _at(gain: Gain, width: int) -> float:
 
 def _gain(task: Task, example: Job, device: str) -> Gain | None:
     """What compiling is expected to do for this model, by the kind of most of its work."""
-    if device not in ("cpu", "auto"):
+    if resolve_device(device).type != "cpu":
         return None
     model = task.build(example.seed, **options_of(example.hparams, "model"))
     kinds = {type(module) for module in model.modules()}

@@ -8,6 +8,7 @@ What holds, beside what holds for any trainer:
   the host before the turn. A lane that has reached its report is copied out; its place goes on, unread.
 - Nothing is read from the device within a turn.
 - Only models of one Form, found by sweeper.training.probe, are trained here.
+- Memory that runs out makes lanes wait in host memory, and only if that is not enough, stacks narrower.
 """
 
 from __future__ import annotations
@@ -125,6 +126,7 @@ class LaneTrainer:
         self._updates: dict[tuple[str, Static], Callable[..., Any]] = {}  # by structure
         self._silent: dict[str, frozenset[int]] = {}  # by structure
         self._open: dict[JobId, _Lane] = {}
+        self._crowded = False  # lanes wait in host memory
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -152,12 +154,14 @@ class LaneTrainer:
     def evaluate(self, id: JobId, part: str) -> dict[str, float]:
         lane = self._open[id]
         kind = self._ready(lane)
+        self._move(lane, self._device)
         with self._alone(lane):
             return self._metrics(lane, kind, part)
 
     def weights(self, id: JobId) -> dict[str, Tensor]:
         lane = self._open[id]
         kind = self._ready(lane)
+        self._move(lane, self._device)
         state = self._programs[kind.structure].hold(self._shown(lane)).state_dict()
         return {name: value.detach().cpu().clone() for name, value in state.items() if isinstance(value, Tensor)}
 
@@ -188,24 +192,57 @@ class LaneTrainer:
             with self._alone(lanes[0]):
                 reports = self._together(lanes)
         except Exception as error:
-            if len(lanes) == 1:
-                yield self._failed(lanes[0], error)
-                return
+            failure = error.with_traceback(None)  # which holds what was computed, and with it memory
+        else:
+            yield from reports
+            return
+        if isinstance(failure, torch.OutOfMemoryError) and self._make_room():
+            for first in range(0, len(lanes), self._width):
+                yield from self._turn(lanes[first : first + self._width])
+        elif len(lanes) == 1:
+            yield self._failed(lanes[0], failure)
+        else:
             for lane in lanes:
                 yield from self._turn([lane])
-            return
-        yield from reports
+
+    def _make_room(self) -> bool:
+        """More memory for the turn that is tried again; False where no more can be had.
+
+        At first lanes wait in host memory from now on, all but those of the turn. If one stack alone is too much,
+        stacks become half as wide, which in float32 changes the last digits.
+        """
+        if not self._crowded:
+            self._crowded = True
+            _log.warning("out of memory on %s: trials wait for their turn in host memory from now on", self._device)
+        elif self._width > 1:
+            self._width //= 2
+            told = "out of memory on %s: %d trials at once from now on; float32 results may differ in their last digits"
+            _log.warning(told, self._device, self._width)
+        else:
+            return False
+        for lane in self._open.values():
+            self._move(lane, torch.device("cpu"))
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
+
+    def _move(self, lane: _Lane, device: torch.device) -> None:
+        if lane.rows is not None:
+            lane.rows = lane.rows.to(device)
+            lane.kept = tuple(value.to(device) for value in lane.kept)
 
     def _together(self, lanes: list[_Lane]) -> list[Report]:
         began = self._now()
         kind = self._ready(lanes[0])
+        for lane in lanes:
+            self._move(lane, self._device)
         program = self._programs[kind.structure]
         silent = self._silent_layers(lanes, kind)
         block = self._block(lanes, len(silent) < len(lanes[0].drops))
         after, loss_NL, norms = self._train(lanes, kind, program, silent, block)
         share = (self._now() - began) / len(lanes)
-        reports = []
-        for at, (lane, (rows, kept)) in enumerate(zip(lanes, after, strict=True)):
+        reports, turned = [], [replace(lane) for lane in lanes]  # copies: either all go on, or none
+        for at, (lane, (rows, kept)) in enumerate(zip(turned, after, strict=True)):
             began = self._now()
             first = lane.step
             lane.rows, lane.kept, lane.step = rows, kept, block.until_L[at]
@@ -221,6 +258,10 @@ class LaneTrainer:
             lane.course, report = observed(lane.course, replace(report, seconds=took))
             lane.state = report.state
             reports.append(report)
+        for lane in turned:
+            self._open[lane.job.id] = lane
+            if self._crowded:
+                self._move(lane, torch.device("cpu"))
         return reports
 
     def _train(

@@ -40,6 +40,10 @@ class Rows(NamedTuple):
     moving: Tensors
     fixed: Tensors
 
+    def to(self, device: torch.device) -> Rows:
+        moving, fixed = ({name: value.to(device) for name, value in held.items()} for held in (self.moving, self.fixed))
+        return Rows(self.weight_P.to(device), moving, fixed)
+
 
 def dropouts(module: nn.Module) -> list[float]:
     """The p of each counted dropout layer, in the order of their numbers."""

@@ -488,3 +488,104 @@ def test_any_trial_of_any_family_trains_as_alone(name: str, data: Any) -> None:
     jobs = [data.draw(scheduled(each, lane)) for lane, each in enumerate(names)]
     task, config = task_of("mlp"), {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}
     assert_near(train(lanes(task, config, 2), jobs), alone(task, config, jobs))
+
+
+# --- what goes wrong --------------------------------------------------------------------------------
+
+
+class Failing:
+    """An Arrays task of which something fails now and then. fetch(size) and metrics() may raise."""
+
+    def __init__(self, fetch: Callable[[int], None] = lambda size: None) -> None:
+        self.task, self._check = task_of("mlp"), fetch
+        self.broken = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    def to(self, device: torch.device) -> Self:
+        return self
+
+    def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Any, Tensor]:
+        if part == "train":
+            self._check(len(index_B))
+        return self.task.fetch(part, partition, index_B)
+
+    def metrics(self, output: Any, target: Tensor) -> dict[str, float]:
+        found = self.task.metrics(output, target)
+        if found["accuracy"] == self.broken:
+            raise RuntimeError("no such metric")
+        return found
+
+
+class Memory:
+    """Of a device that lets some batches of so many examples pass and then runs out, `times` times."""
+
+    def __init__(self, passes: int, times: int = 1, above: int = 0) -> None:
+        self.passes, self.times, self.above = passes, times, above
+
+    def __call__(self, size: int) -> None:
+        if size <= self.above or not self.times:
+            return
+        if self.passes:
+            self.passes -= 1
+            return
+        self.times -= 1
+        raise torch.OutOfMemoryError("out of memory")
+
+
+def lanes_of(task: Any, width: int = 4) -> LaneTrainer:
+    form = form_of(task_of("mlp"))
+    return LaneTrainer(
+        task, NESTEROV[0], form=form, batch_size=BATCH, width=width, device="cpu", precision="float32"
+    )  # fmt: skip
+
+
+def test_where_memory_runs_out_lanes_wait_in_host_memory(caplog: pytest.LogCaptureFixture) -> None:
+    """In the middle of a turn, with stacks before and after it; no number changes."""
+    jobs = [steady(lane) for lane in range(10)]
+    expected = train(lanes_of(task_of("mlp")), jobs)
+    trainer = lanes_of(Failing(Memory(passes=8)))
+    found = train(trainer, jobs)
+    for one, other in zip(found, expected, strict=True):
+        assert_same_bits(one, other)
+    assert trainer.capacity() == 4
+    assert [record.message for record in caplog.records] == [
+        "out of memory on cpu: trials wait for their turn in host memory from now on"
+    ]
+
+
+def test_where_one_stack_is_too_much_it_becomes_narrower(caplog: pytest.LogCaptureFixture) -> None:
+    jobs = [steady(lane) for lane in range(6)]
+    expected = train(lanes_of(task_of("mlp"), 2), jobs)
+    trainer = lanes_of(Failing(Memory(passes=0, times=1000, above=2 * BATCH)), 8)
+    found = train(trainer, jobs)
+    for one, other in zip(found, expected, strict=True):
+        assert_same_bits(one, other)
+    assert trainer.capacity() == 2
+    assert [record.message.partition(": ")[2][:23] for record in caplog.records] == [
+        "trials wait for their t", "4 trials at once from n", "2 trials at once from n"
+    ]  # fmt: skip
+
+
+def test_a_job_for_which_there_is_no_memory_at_all_fails(caplog: pytest.LogCaptureFixture) -> None:
+    trainer = lanes_of(Failing(Memory(passes=0, times=1000)), 2)
+    trainer.start([steady(0), steady(1)])
+    reports = list(trainer.advance([steady(0).id, steady(1).id]))
+    assert [report.state for report in reports] == ["failed", "failed"]
+    assert reports[0].reason == "OutOfMemoryError: out of memory"
+
+
+def test_a_failure_in_validation_is_that_lanes_alone() -> None:
+    """The others are at the report that is theirs, and not one further."""
+    jobs = [steady(lane) for lane in range(4)]
+    expected = train(lanes_of(task_of("mlp")), jobs)
+    task = Failing()
+    (task.broken,) = {each.reports[0].metrics["valid/accuracy"] for each in expected[2:3]}
+    fails = [each.reports[0].metrics["valid/accuracy"] == task.broken for each in expected]
+    trainer = lanes_of(task)
+    trainer.start(jobs)
+    reports = sorted(trainer.advance([of.id for of in jobs]), key=lambda report: report.id)
+    assert [report.state == "failed" for report in reports] == fails
+    assert [report.step for report in reports if report.state != "failed"] == [REPORTS[0]] * (4 - sum(fails))
+    assert not all(fails)
