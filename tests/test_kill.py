@@ -14,7 +14,6 @@ import pytest
 
 from sweeper.search.records import read
 
-KILLS = 10
 SWEEP = [
     "name=killed",
     "data=digits",
@@ -28,12 +27,22 @@ SWEEP = [
     "search.concurrent_trials=4",
     "pruner.n_startup_trials=2",
 ]
+# The other process is waited for: a sweep as short as this one would never have it.
+AT_ONCE = """
+import sys
+from sweeper.training import processes
+from sweeper.__main__ import main
+processes.HEAD_START = 0
+sys.exit(main())
+"""
+LANES = ("trainer=lanes", "trainer.width=3")  # fewer than the trials that are open
 
 
 def start(folder, *more):
+    run = ["-c", AT_ONCE] if "trainer.workers=2" in more else ["-m", "sweeper"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
     return subprocess.Popen(
-        [sys.executable, "-m", "sweeper", *SWEEP, *more],
+        [sys.executable, *run, *SWEEP, *more],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -98,31 +107,49 @@ def whole(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-def test_killed_at_ten_moments_it_ends_the_same(whole, tmp_path):
+def kill(folder, times, *more):
+    """Run the sweep and kill it so often, each time at some moment after it has committed something."""
     moments = random.Random(11)
-    journal = tmp_path / "sweeps" / "killed" / "journal.log"
-    killed = 0
-    while killed < KILLS:
+    journal = folder / "sweeps" / "killed" / "journal.log"
+    for done in range(times):
         size = journal.stat().st_size if journal.exists() else 0
-        process = start(tmp_path)
+        process = start(folder, *more)
         while process.poll() is None and (journal.stat().st_size if journal.exists() else 0) <= size:
-            time.sleep(0.005)  # until this run has committed something
+            time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.25))
-        if process.poll() is not None:
-            break
+        assert process.poll() is None, f"the sweep was over after {done} kills: it must be longer"
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        killed += 1
-    assert killed == KILLS, f"the sweep was over after {killed} kills: it must be longer"
-    through(tmp_path)
-    assert trials(tmp_path) == trials(whole)
+
+
+def assert_same(folder, whole):
+    assert trials(folder) == trials(whole)
     for name in ("trials", "families"):
-        pd.testing.assert_frame_equal(table(tmp_path, name), table(whole, name))
-    theirs, ours = rows(whole), rows(tmp_path)
+        pd.testing.assert_frame_equal(table(folder, name), table(whole, name))
+    theirs, ours = rows(whole), rows(folder)
     for kind in theirs:
         assert ours[kind] == theirs[kind], kind
     assert {trial["state"] for trial in trials(whole)} >= {"complete", "pruned", "diverged"}
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_it_ends_the_same(whole, tmp_path):
+    kill(tmp_path, 10)
+    through(tmp_path)
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_in_lanes_it_ends_the_same(tmp_path, workers):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    words = (*LANES, f"trainer.workers={workers}")
+    for folder in (killed, whole):
+        folder.mkdir()
+    kill(killed, 4, *words)
+    through(killed, *words)
+    through(whole, *words)
+    assert_same(killed, whole)
 
 
 @pytest.mark.slow

@@ -8,8 +8,10 @@ from typing import Any
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
+    MedianPruner,
     NopPruner,
     PatientPruner,
+    PercentilePruner,
     ThresholdPruner,
     WilcoxonPruner,
 )
@@ -17,6 +19,7 @@ from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
 from sweeper.search import target
+from sweeper.search.percentile import Percentile
 from sweeper.types import InputError
 
 KEY = "pruner"
@@ -54,7 +57,7 @@ def pruner(node: Mapping[str, Any] | None, reports: int) -> BasePruner:
     if node is None:
         return NopPruner()
     made: BasePruner = target.built(KEY, node, BasePruner, complete)
-    return made
+    return Percentile(made) if type(made) is MedianPruner or type(made) is PercentilePruner else made
 
 
 def settle(study: Study) -> None:

@@ -21,7 +21,9 @@ from optuna.samplers import (
     GridSampler,
     QMCSampler,
     RandomSampler,
+    TPESampler,
 )
+from optuna.search_space import IntersectionSearchSpace
 
 from sweeper.search import target
 from sweeper.search.space import Axes, grid
@@ -106,7 +108,14 @@ class Sampling:
 
     def _made(self, *turn: object) -> BaseSampler:
         sampler: BaseSampler = target.built(KEY, self.node, BaseSampler, lambda *given: self._complete(turn, *given))
+        if isinstance(sampler, TPESampler):  # it would go through all trials anew, and find what the last one found
+            sampler._search_space = self._seen
         return sampler
+
+    @cached_property
+    def _seen(self) -> IntersectionSearchSpace:
+        """What all trials of the study were searched in; it looks at new ones alone."""
+        return IntersectionSearchSpace(include_pruned=True)
 
     def _complete(self, turn: tuple[object, ...], key: str, kind: type, options: target.Options) -> target.Options:
         """The options of a sampler, with seed and grid."""

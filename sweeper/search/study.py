@@ -14,6 +14,7 @@ from sweeper.search.journal import MARK, Journal
 from sweeper.search.objective import Objective
 from sweeper.search.plan import StudyPlan, Terms
 from sweeper.search.stopping import EarlyStopping
+from sweeper.search.storage import Storage
 from sweeper.types import Ending, Floats, Job, Progress, Report, State, TrialId
 
 __all__ = ["AllTrialsFailedError", "Studies", "StudyPlan"]
@@ -79,7 +80,7 @@ class Studies:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._studies = {study.plan.name: study for study in checked(plans, **terms)}
         self._journal = Journal(journal)
-        storage = JournalStorage(self._journal)
+        storage = Storage(self._journal)
         self._rounds = _rounds(storage)
         for study in self._studies.values():
             study.attach(storage)

@@ -1,0 +1,254 @@
+"""What a trial costs beside its training, from the hundredth to the last of one study: flat, or growing?
+
+    python benchmarks/trials.py [--trials 2000] [--updates 200] [--search tpe] [--pruner median]
+
+The loop, the study, the journal and MLflow (SQLite) are real; a trainer that only makes numbers up stands where the
+training would be, and its time is taken out. Windows of trials that end at 100, 300, 1,000, 3,000, 10,000 and the last:
+
+    ask          milliseconds of processor time of one ask, median
+    loop         of everything else in the loop's thread, a trial
+    background   of the process that sends to MLflow, a trial
+    memory       of the loop's process, kB a trial since the window before
+
+Processor time, because the machine may be shared; with nothing else on it the two are nearly the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import platform
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import yaml
+
+from sweeper import conf, loop
+from sweeper.schedules import family
+from sweeper.search.study import Studies, StudyPlan
+from sweeper.tracking.events import EVENTS
+from sweeper.tracking.spool import Spool
+from sweeper.types import Ending, Job, JobId, Report
+
+CONF = Path(conf.__path__[0])
+REPORTS = 20
+UNTRAINED, DIVERGES_BEYOND = 2.3, 3.0
+ENDS = (100, 300, 1_000, 3_000, 10_000, 30_000)
+WINDOW = 0.3  # of the trials so far: 70 to 100, 700 to 1,000, ...
+
+
+class Snapshot(NamedTuple):
+    """After so many trials: seconds of the loop's thread, of the stub and of asks in it; bytes of the process."""
+
+    ended: int
+    thread: float
+    stub: float
+    asks: float
+    memory: int
+
+
+class MadeUp:
+    """A trainer that trains nothing: a loss curve from the peak LR and the progress, divergence beyond an LR."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[JobId, Job] = {}
+        self.reports: dict[JobId, int] = {}
+        self.seconds = 0.0
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self.jobs[job.id], self.reports[job.id] = job, 0
+
+    def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
+        for id in ids:
+            began = time.thread_time()
+            report = self._report(self.jobs[id])
+            self.seconds += time.thread_time() - began
+            yield report
+
+    def stop(self, id: JobId) -> None:
+        del self.jobs[id], self.reports[id]
+
+    def save(self, folder: Path, round: int) -> None: ...
+
+    def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
+        return {}
+
+    def _report(self, job: Job) -> Report:
+        made = self.reports[job.id]
+        self.reports[job.id] += 1
+        begin, end = (0, *job.report_steps)[made], job.report_steps[made]
+        peak = float(job.lr_S.max())
+        noise_K = np.random.default_rng((job.seed, job.id.trial, made)).normal(0, 0.02, end - begin)
+        level = abs(np.log10(peak / 0.2)) / 4 + 0.3 * np.exp(-3 * end / job.steps)
+        measured_K = np.where(np.arange(begin, end) % max(1, job.steps // 100) == 0, 1.0, np.nan)
+        traces = {"train/loss": level + noise_K, "lr/group0": job.lr_S[begin:end]}
+        norms = {"grad_norm": measured_K, "update_to_weight": measured_K}
+        metrics = {"valid/loss": level + float(noise_K[0]), "valid/accuracy": 1 / (1 + level)}
+        if peak > DIVERGES_BEYOND and made == 2:
+            return Report(job.id, end, {**traces, **norms}, {}, 0.1, "diverged", "loss beyond the bound")
+        state = "complete" if end == job.steps else "running"
+        return Report(job.id, end, {**traces, **norms}, metrics, 0.1, state)
+
+
+class Metered:
+    """A Search whose asks are timed, by the processor time of this thread."""
+
+    def __init__(self, search: Studies) -> None:
+        self.search, self.asks = search, []
+
+    def ask(self) -> tuple[Job, ...] | None:
+        began = time.thread_time()
+        jobs = self.search.ask()
+        if jobs:
+            self.asks.append(time.thread_time() - began)
+        return jobs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.search, name)
+
+
+class Watching:
+    """A View that takes a snapshot at the ends of the windows."""
+
+    def __init__(self, search: Metered, trainer: MadeUp, at: set[int]) -> None:
+        self.search, self.trainer, self.at = search, trainer, at
+        self.ended, self.snapshots = 0, {0: self._now(0)}
+
+    def close(self, ending: Ending) -> None:
+        self.ended += 1
+        if self.ended in self.at:
+            self.snapshots[self.ended] = self._now(self.ended)
+
+    def _now(self, ended: int) -> Snapshot:
+        memory = psutil.Process().memory_info().rss
+        return Snapshot(ended, time.thread_time(), self.trainer.seconds, sum(self.search.asks), memory)
+
+    def open(self, jobs: Sequence[Job]) -> None: ...
+    def arrived(self, report: Report) -> None: ...
+    def append(self, reports: Sequence[Report]) -> None: ...
+    def commit(self, round: int) -> None: ...
+
+
+class Sender(threading.Thread):
+    """Looks once a second how far the sending process is, and what it took: (bytes of the spool, processor seconds)."""
+
+    def __init__(self, spool: Spool) -> None:
+        super().__init__(daemon=True)
+        self.folder, self.process = spool.folder, psutil.Process(spool._sender._process.pid)
+        self.seen = [(0, 0.0)]
+        self.start()
+
+    def run(self) -> None:
+        import json
+
+        while True:
+            try:
+                times = self.process.cpu_times()
+                sent = json.loads((self.folder / "sent.json").read_text()).values()
+                self.seen.append((max(int(one["offset"]) for one in sent), times.user + times.system))
+            except FileNotFoundError:
+                pass  # not connected yet
+            except psutil.Error:
+                return  # it has ended
+            time.sleep(1)
+
+    def at(self, offsets: Sequence[int]) -> list[float]:
+        """Processor seconds at those offsets."""
+        return list(np.interp(offsets, *zip(*self.seen, strict=True)))
+
+
+def node(group: str, name: str) -> Any:
+    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+
+
+def studies(journal: Path, trials: int, updates: int, search: str, pruner: str) -> Studies:
+    space = {
+        "factor": "cosine",
+        "peak_lr": {"low": 1e-3, "high": 10.0, "log": True},
+        "warmup": {"choice": [0, 0.02, 0.05, 0.1, 0.2]},
+        "decay": {"low": 1e-3, "high": 0.3, "log": True},
+    }
+    plan = StudyPlan(
+        "cosine", family("cosine", space), node("search", search)["sampler"], node("pruner", pruner), trials
+    )
+    return Studies(
+        journal,
+        [plan],
+        seed=0,
+        report_steps=[round(updates * (i + 1) / REPORTS) for i in range(REPORTS)],
+        concurrent=8,
+        objective={"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3},
+        untrained_loss=UNTRAINED,
+    )
+
+
+def ends_of_trials(events: Path) -> list[int]:
+    """Bytes of the spool until the end of each trial, in the order of ending."""
+    with events.open("rb") as file:
+        ends = itertools.accumulate(((len(line), line.startswith(b'{"e":"close"')) for line in file), summed)
+        return [size for size, closes in ends if closes]
+
+
+def summed(so_far: tuple[int, bool], line: tuple[int, bool]) -> tuple[int, bool]:
+    return so_far[0] + line[0], line[1]
+
+
+def windows(trials: int) -> list[tuple[int, int]]:
+    ends = [end for end in ENDS if end < trials] + [trials]
+    return [(round((1 - WINDOW) * end), end) for end in ends]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--updates", type=int, default=200)
+    parser.add_argument("--search", default="tpe")
+    parser.add_argument("--pruner", default="median")
+    given = parser.parse_args()
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}: {vars(given)}", flush=True
+    )
+    spans = windows(given.trials)
+    with tempfile.TemporaryDirectory() as name:
+        folder, began = Path(name), time.perf_counter()
+        search = Metered(studies(folder / "journal.log", given.trials, given.updates, given.search, given.pruner))
+        trainer, spool = MadeUp(), Spool(folder / "spool", 0)
+        spool.send(uri=f"sqlite:///{folder / 'mlflow.db'}", experiment="trials", sweep_id="trials")
+        spool.introduce("cosine", "cosine", metric="valid/loss", direction="minimize", searched=("peak_lr", "decay"))
+        sender, view = Sender(spool), Watching(search, trainer, {end for span in spans for end in span})
+        rooms = loop.Rooms(search, trainer, spool, view)
+        loop.run(rooms, checkpoint=folder / "checkpoint", stop=lambda: False, due=lambda: False)
+        looped = time.perf_counter() - began
+        left = spool.finish(3600)
+        print(f"{looped:.0f} s in the loop, {time.perf_counter() - began:.0f} s until MLflow had it; unsent: {left}")
+        ends = [0, *ends_of_trials(folder / "spool" / EVENTS)]
+        show(spans, search.asks, view.snapshots, dict(zip(range(len(ends)), sender.at(ends), strict=True)))
+
+
+def show(
+    spans: Sequence[tuple[int, int]], asks: Sequence[float], at: dict[int, Snapshot], sent: dict[int, float]
+) -> None:
+    print(f"{'trials':>15} {'ask ms':>8} {'loop ms':>8} {'background ms':>14} {'memory kB':>10}")
+    before = at[0]
+    for begin, end in spans:
+        first, last, count = at[begin], at[end], end - begin
+        other = (last.thread - first.thread) - (last.stub - first.stub) - (last.asks - first.asks)
+        background = (sent[end] - sent[begin]) / count
+        memory = (last.memory - before.memory) / (end - before.ended) / 1024
+        ask = median(asks[begin:end])
+        figures = f"{1e3 * ask:8.1f} {1e3 * other / count:8.2f} {1e3 * background:14.1f} {memory:10.1f}"
+        print(f"{begin:>7} - {end:<5} {figures}")
+        before = last
+
+
+if __name__ == "__main__":
+    main()

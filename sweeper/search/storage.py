@@ -1,0 +1,83 @@
+"""Optuna's journal storage, whose trials are found by their states at once, however many there are.
+
+Optuna goes through every trial of the study whenever one is asked for, reported or told. A trial that has ended never
+changes, so the lists of those are kept here, and only the few others are looked at again.
+"""
+
+from __future__ import annotations
+
+import copy
+from bisect import insort
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+from optuna.trial import FrozenTrial, TrialState
+
+States = frozenset[TrialState]
+
+
+@dataclass
+class _Known:
+    """The trials of one study, in the order of their numbers.
+
+    changing: ids of those that have not ended. ended: by the states asked for, those of `trials` that ended so.
+    """
+
+    trials: list[FrozenTrial] = field(default_factory=list)
+    changing: list[int] = field(default_factory=list)
+    ended: dict[States, list[FrozenTrial]] = field(default_factory=dict)
+
+
+class Storage(JournalStorage):
+    """One writer: every new trial and every end of one passes through this object."""
+
+    def __init__(self, backend: BaseJournalBackend) -> None:
+        super().__init__(backend)
+        self._known: dict[int, _Known] = {}
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        known = self._of(study_id)
+        id = super().create_new_trial(study_id, template_trial)
+        known.trials.append(self.get_trial(id))
+        known.changing.append(id)
+        return id
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        found = self._found(self._of(study_id), states)
+        return copy.deepcopy(found) if deepcopy else found
+
+    def _of(self, study_id: int) -> _Known:
+        """What is known of a study, as of now."""
+        if study_id not in self._known:
+            trials = super().get_all_trials(study_id, deepcopy=False)
+            changing = [trial._trial_id for trial in trials if not trial.state.is_finished()]
+            self._known[study_id] = _Known(trials, changing)
+        known = self._known[study_id]
+        for id in list(known.changing):
+            trial = self.get_trial(id)
+            known.trials[trial.number] = trial
+            if trial.state.is_finished():
+                known.changing.remove(id)
+                for states, ended in known.ended.items():
+                    if trial.state in states:
+                        insort(ended, trial, key=_number)
+        return known
+
+    def _found(self, known: _Known, states: Container[TrialState] | None) -> list[FrozenTrial]:
+        if states is None:
+            return list(known.trials)
+        asked = frozenset(state for state in TrialState if state in states)
+        ended = frozenset(state for state in asked if state.is_finished())
+        if ended not in known.ended:
+            known.ended[ended] = [trial for trial in known.trials if trial.state in ended]
+        others: Iterable[FrozenTrial] = (self.get_trial(id) for id in known.changing if asked != ended)
+        more = [trial for trial in others if trial.state in asked]
+        return sorted([*known.ended[ended], *more], key=_number) if more else list(known.ended[ended])
+
+
+def _number(trial: FrozenTrial) -> int:
+    return trial.number
