@@ -12,7 +12,7 @@ import yaml
 
 from sweeper import conf
 from sweeper.training.sequential import SequentialTrainer
-from sweeper.types import Job, JobId, Report
+from sweeper.types import InputError, Job, JobId, Report
 
 FILES = sorted((Path(conf.__path__[0]) / "optimizer").glob("*.yaml"))
 STEPS, REPORTS, BATCH = 20, (7, 12, 20), 8
@@ -67,7 +67,9 @@ def test_its_range_is_around_its_default(file: Path) -> None:
     assert file.read_text().startswith("# "), "a first line that says what it is"
 
 
-@pytest.mark.parametrize("kind", ["plain", "dropout", "batchnorm"])
+@pytest.mark.parametrize(
+    "kind", ["plain", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dropout", "batchnorm"))]
+)
 def test_the_loss_falls_and_a_job_depends_on_itself_alone(file: Path, kind: str, teacher: Any, tmp_path: Path) -> None:
     """A neighbour, more reports, evaluations and a checkpoint in between change no bit."""
     config, lr = read(file)
@@ -115,3 +117,42 @@ def test_an_lr_of_0_stands_still(file: Path, teacher: Any) -> None:
         return
     for report in reports[1:]:
         assert report.metrics["valid/loss"] == pytest.approx(reports[0].metrics["valid/loss"], rel=1e-9)
+
+
+@pytest.mark.parametrize("peak", [1e8, np.inf])
+def test_a_far_too_high_lr_is_a_divergence_and_no_failure(file: Path, peak: float, teacher: Any) -> None:
+    config, lr = read(file)
+    lr_S = job(lr).lr_S.copy()
+    lr_S[2] = peak
+    (report,) = whole(SequentialTrainer(teacher(), config, batch_size=BATCH, device="cpu"), job(lr, lr_S=lr_S))[0][-1:]
+    if file.stem == "adafactor":  # which never uses so high an LR
+        assert report.state == "complete"
+    else:
+        assert report.state == "diverged", report.reason
+        assert report.step > 3
+
+
+def test_the_lr_that_hypergradient_descent_used_is_logged(teacher: Any) -> None:
+    """A plain SGD with the logged trace goes the same way."""
+    trainer = SequentialTrainer(
+        teacher(),
+        {"_target_": "sweeper.training.optimizers.hypergradient.sgd", "hyper_lr": 0.1},
+        batch_size=BATCH,
+        device="cpu",
+        precision="float64",
+    )
+    reports, weights = whole(trainer, job(0.1))
+    used_S = np.concatenate([report.traces["lr/group0"] for report in reports])
+    assert used_S[0] == job(0.1).lr_S[0]
+    assert np.abs(used_S[-5:] / job(0.1).lr_S[-5:] - 1).min() > 0.05
+    plain = {"_target_": "torch.optim.SGD"}
+    again = SequentialTrainer(teacher(), plain, batch_size=BATCH, device="cpu", precision="float64")
+    _, expected = whole(again, job(0.1, lr_S=used_S))
+    for name, value in weights.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=1e-12)
+
+
+def test_what_looks_at_whole_batches_is_not_given_pieces_of_them(teacher: Any) -> None:
+    config = {"_target_": "sweeper.training.optimizers.kfac.KFAC"}
+    with pytest.raises(InputError, match=r"train.accumulate=2: .*KFAC looks at whole batches"):
+        SequentialTrainer(teacher(), config, batch_size=BATCH, device="cpu", accumulate=2)
