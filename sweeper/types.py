@@ -220,10 +220,11 @@ class Task(Protocol):
     Picklable before `to`. fingerprint: changes when the data do. untrained_loss: of a model that knows nothing
     (log of the number of classes, ...); loss_bound: a loss beyond it has diverged.
 
-    Two more members are optional, absent or None where there is no such thing (docs/decisions/0005-training-batches.md):
-    augment(inputs_LB, target_LB, draw) -> (inputs_LB, target_LB), what training alone does to the batches [L, B, ...] of
-    L lanes, draw(number, count) being counted uniform numbers, float32 [L, B, count]; stream(part, partition, index_SB)
-    -> iterator of batches on the device, for data that stay on the host: index_SB is int64 on the host.
+    Two more members are optional, absent or None where there is no such thing
+    (docs/decisions/0005-training-batches.md): augment(inputs_LB, target_LB, draw) -> (inputs_LB, target_LB), what
+    training alone does to the batches [L, B, ...] of L lanes, draw(number, count) being counted uniform numbers,
+    float32 [L, B, count]; stream(part, partition, index_SB) -> iterator of batches on the device, for data that stay
+    on the host: index_SB is int64 on the host.
     """
 
     fingerprint: str

@@ -25,6 +25,7 @@ NEEDS = {  # what a choice cannot do without
     ("data", "tokens"): ["model=gpt", "model.width=8", *SYMBOLS],
     ("model", "gpt"): ["data=text_sequence", "data.valid_size=64", "model.width=8"],
     ("experiment", "gpt"): ["schedule=cosine", "model.width=8", *SYMBOLS],
+    ("experiment", "hashed_text"): ["schedule=cosine", "data.pattern=a*.py", "data.classes=4"],
     ("experiment", "argmax"): ["train.steps=null", "train.epochs=1"],
     ("pruner", "threshold"): ["pruner.upper=100"],
     ("schedule", "wall_time"): ["schedule.wall_time.budget=1"],
