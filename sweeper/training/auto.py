@@ -24,7 +24,7 @@ from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Task, Trainer
 
 WIDTHS = (4, 8, 16, 32, 64, 128, 256)
-WARM, TIMED, REPEATS = 2, 10, 3  # updates before the clock runs, updates timed, how often
+WARM, TIMED, REPEATS = 2, 20, 3  # updates before the clock runs, updates timed, how often
 PATIENCE = 0.5  # seconds for one candidate, about
 NEAR = 1.3  # times the best one's time: what is nearer is timed again, since the machine may have been busy
 LOOKS, LOOKING = 4, 0.02  # how often; and which share of the sweep's time that may take

@@ -22,10 +22,17 @@ class Half(NamedTuple):
 
 
 def evaluate(
-    task: Task, model: nn.Module, part: str, partition: int, device: torch.device, half: Half | None = None
+    task: Task,
+    model: nn.Module,
+    part: str,
+    partition: int,
+    device: torch.device,
+    half: Half | None = None,
+    rows: dict[tuple[str, int], int] | None = None,
 ) -> dict[str, float]:
     """`<part>/loss`, the mean over its examples (summed in float64), and the task's metrics as `<part>/<name>`.
 
+    rows: those of batches, by part and partition, as earlier models of the same structure had them; is added to.
     A task with `kept(output_B, target_B)` says what its metrics need of a batch: outputs of a large vocabulary over a
     whole part would not fit into memory.
     """
@@ -35,9 +42,12 @@ def evaluate(
     outputs: list[Any] = []
     targets: list[Tensor] = []
     with torch.no_grad(), evaluating(model):
-        rows = rows_at_once(task, model, part, partition, device, half)
-        for first in range(0, size, rows):
-            index_B = torch.arange(first, min(first + rows, size), device=device)
+        known = {} if rows is None else rows
+        if (part, partition) not in known:
+            known[part, partition] = rows_at_once(task, model, part, partition, device, half)
+        count = known[part, partition]
+        for first in range(0, size, count):
+            index_B = torch.arange(first, min(first + count, size), device=device)
             output_B, target_B = forward(task, model, part, partition, index_B, half)
             losses.append(task.loss(output_B, target_B))
             outputs.append(output_B if kept is None else kept(output_B, target_B))

@@ -126,6 +126,7 @@ class LaneTrainer:
         self._updates: dict[tuple[str, Static], Callable[..., Any]] = {}  # by structure
         self._silent: dict[str, frozenset[int]] = {}  # by structure
         self._open: dict[JobId, _Lane] = {}
+        self._batch_rows: dict[str, dict[tuple[str, int], int]] = {}  # of evaluations, by structure
         self._crowded = False  # lanes wait in host memory
 
     def start(self, jobs: Sequence[Job]) -> None:
@@ -443,7 +444,8 @@ class LaneTrainer:
 
     def _metrics(self, lane: _Lane, kind: _Kind, part: str) -> dict[str, float]:
         model = self._programs[kind.structure].hold(self._shown(lane))
-        return evaluate(self._task, model, part, lane.job.partition, self._device, self._half)
+        rows = self._batch_rows.setdefault(kind.structure, {})
+        return evaluate(self._task, model, part, lane.job.partition, self._device, self._half, rows)
 
     def _shown(self, lane: _Lane) -> Rows:
         """Its numbers as others see them: with the average of the weights, where there is one."""

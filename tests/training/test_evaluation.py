@@ -78,3 +78,14 @@ def test_the_rows_follow_the_largest_output_of_a_module(teacher: Any) -> None:
     small = rows_at_once(task, task.build(0), "valid", 0, CPU)
     wide = nn.Sequential(nn.Linear(6, 4000), nn.Linear(4000, 3))
     assert rows_at_once(task, wide, "valid", 0, CPU) == small * 8 // 4000
+
+
+def test_rows_that_are_known_are_not_looked_for_again(teacher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, rows = teacher("dropout"), {("valid", 0): 7}
+    assert evaluate(task, task.build(0), "valid", 0, CPU, rows=rows) == pytest.approx(
+        evaluate(task, task.build(0), "valid", 0, CPU), rel=1e-6
+    )
+    evaluate(task, task.build(0), "test", 0, CPU, rows=rows)
+    assert rows == {("valid", 0): 7, ("test", 0): rows_at_once(task, task.build(0), "test", 0, CPU)}
+    monkeypatch.setattr(evaluation, "rows_at_once", None)
+    evaluate(task, task.build(1), "valid", 0, CPU, rows=rows)
