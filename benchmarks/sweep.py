@@ -1,16 +1,22 @@
-"""A whole sweep, wall clock, logging to MLflow: ours against Optuna, plain PyTorch and MLflow as tutorials show.
+"""A whole sweep, wall clock, logging to MLflow: ours against what the tutorials of others show.
 
-    python benchmarks/sweep.py [--trials 200] [--steps 600]
+    python benchmarks/sweep.py [--trials 40] [--steps 600] [--peers optuna]
 
-Both are processes of their own, timed from start to end, imports too. The peer trains the very trials that ours drew
-(random search, no pruning): a cosine schedule with warmup, an MLP 64-128-10 on handwritten digits, batches of 64,
-validation twenty times a trial, LR and training loss logged at every update. Prints both lists of trials.
+Each is a process of its own, timed from start to end, imports too; ours is run before each peer. A cosine schedule with
+warmup, an MLP 64-128-10 (9,610 parameters) on handwritten digits, batches of 64, validation twenty times a trial.
+
+optuna   plain PyTorch and MLflow; it trains the very trials that ours drew (random search, no pruning), and logs LR and
+         training loss at every update, as ours does. Prints both lists of trials.
+ray      Ray Tune with ASHA (`pip install "ray[tune]"`), MLflow by its callback, which logs each validation. Ours then
+         prunes by successive halving with the same grace. Both stop trials, so what is compared is the time of equally
+         many updates.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import os
 import platform
 import subprocess
 import sys
@@ -82,11 +88,88 @@ with open(out, "w", newline="") as file:
         writer.writerow([trial.number, *(trial.params[n] for n in ("peak_lr", "warmup", "decay")), trial.value])
 """
 
+RAY = """
+import csv, sys
+import torch
+from ray import tune
+from ray.air.integrations.mlflow import MLflowLoggerCallback
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-def ours(folder: Path, trials: int, steps: int) -> tuple[float, list[dict[str, str]]]:
+trials, steps, out, database = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+
+def train(config):
+    from sweeper.tasks.digits import Digits
+
+    torch.set_num_threads(1)
+    data = Digits()
+    x, y = data.fetch("train", 0, torch.arange(data.size("train", 0)))
+    x_valid, y_valid = data.fetch("valid", 0, torch.arange(data.size("valid", 0)))
+    loader = DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True, drop_last=True)
+    valid_loader = DataLoader(TensorDataset(x_valid, y_valid), batch_size=256)
+    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    lr = config["peak_lr"]
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True)
+    ramp = max(1, round(config["warmup"] * steps))
+    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [
+        torch.optim.lr_scheduler.LinearLR(optimizer, 1 / (ramp + 1), 1.0, ramp),
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps - ramp, eta_min=config["decay"] * lr),
+    ], [ramp])
+    criterion, step = nn.CrossEntropyLoss(), 0
+    while step < steps:
+        for inputs, target in loader:
+            model.train()
+            optimizer.zero_grad()
+            loss = criterion(model(inputs.flatten(1)), target)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            step += 1
+            if step % (steps // 20) == 0:
+                model.eval()
+                with torch.no_grad():
+                    total = sum(criterion(model(a.flatten(1)), b).item() * len(b) for a, b in valid_loader)
+                value = total / len(y_valid)
+                tune.report({
+                    "valid_loss": value if value == value else 1e9,
+                    "train_loss": loss.item(),
+                    "lr": schedule.get_last_lr()[0],
+                    "updates": step,
+                })
+            if step == steps:
+                break
+
+tuner = tune.Tuner(
+    train,
+    param_space={
+        "peak_lr": tune.loguniform(1e-4, 10),
+        "warmup": tune.choice([0.0, 0.02, 0.05, 0.1, 0.2]),
+        "decay": tune.loguniform(1e-4, 1),
+    },
+    tune_config=tune.TuneConfig(
+        metric="valid_loss",
+        mode="min",
+        num_samples=trials,
+        scheduler=tune.schedulers.ASHAScheduler(max_t=20, grace_period=4, reduction_factor=3),
+    ),
+    run_config=tune.RunConfig(callbacks=[MLflowLoggerCallback(database, experiment_name="ray")], verbose=0),
+)
+with open(out, "w", newline="") as file:
+    writer = csv.writer(file)
+    names = ["peak_lr", "warmup", "decay"]
+    writer.writerow(["trial", *names, "steps", "value"])
+    for number, result in enumerate(tuner.fit()):
+        config, metrics = result.config, result.metrics or {}
+        row = [config[name] for name in names]
+        writer.writerow([number, *row, metrics.get("updates", 0), metrics.get("valid_loss")])
+"""
+
+
+def ours(folder: Path, trials: int, steps: int, pruner: str) -> tuple[float, list[dict[str, str]]]:
     """Seconds, and the trials."""
     settings = (
-        "schedule=cosine data=digits model=mlp model.width=128 model.depth=1 search=random pruner=none fresh=true "
+        "schedule=cosine data=digits model=mlp model.width=128 model.depth=1 search=random fresh=true "
+        f"{pruner} optimizer.peak_lr={{low:1e-4,high:10,log:true}} schedule.cosine.decay={{low:1e-4,high:1,log:true}} "
         f"train.batch_size=64 train.steps={steps} search.n_trials={trials} search.concurrent_trials=64 name=ours"
     )
     seconds = timed([sys.executable, "-m", "sweeper", *settings.split()], folder)
@@ -107,31 +190,70 @@ def tutorial(folder: Path, rows: list[dict[str, str]], steps: int) -> tuple[floa
         return seconds, list(csv.DictReader(file))
 
 
+def ray(folder: Path, trials: int, steps: int) -> tuple[float, list[dict[str, str]]]:
+    out, script = folder / "out.csv", folder / "ray_tune.py"
+    script.write_text(RAY)
+    database = f"sqlite:///{folder / 'mlflow.db'}"
+    seconds = timed([sys.executable, str(script), str(trials), str(steps), str(out), database], folder)
+    with out.open() as file:
+        return seconds, list(csv.DictReader(file))
+
+
 def timed(command: list[str], folder: Path) -> float:
     began = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "RAY_AIR_NEW_OUTPUT": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{command[1:4]} ended with {done.returncode}: {done.stderr[-2000:]}")
     return time.perf_counter() - began
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=600)
-    given = parser.parse_args()
-    print(f"{platform.machine()}, {platform.system()}: {given.trials} trials of {given.steps} updates, MLflow on")
-    with tempfile.TemporaryDirectory() as name:
-        (Path(name) / "ours").mkdir()
-        (Path(name) / "peer").mkdir()
-        our_seconds, our_trials = ours(Path(name) / "ours", given.trials, given.steps)
-        print(f"ours {our_seconds:.1f} s", flush=True)
-        peer_seconds, peer_trials = tutorial(Path(name) / "peer", our_trials, given.steps)
-    print(f"tutorial {peer_seconds:.1f} s: {peer_seconds / our_seconds:.1f} times as long")
+def said(folder: Path) -> str:
+    """How ours was trained."""
+    (config,) = folder.glob("sweeps/*/config.yaml")
+    return next((line.strip() for line in config.read_text().splitlines() if "why:" in line), "as was asked")
+
+
+def against_optuna(folder: Path, trials: int, steps: int) -> None:
+    our_seconds, our_trials = ours(folder / "ours", trials, steps, "pruner=none")
+    peer_seconds, peer_trials = tutorial(folder / "peer", our_trials, steps)
+    print(f"\nours {our_seconds:.1f} s ({said(folder / 'ours')})")
+    print(f"Optuna, PyTorch, MLflow {peer_seconds:.1f} s: {peer_seconds / our_seconds:.1f} times as long", flush=True)
     print("trial  peak_lr  warmup  decay  ours valid/loss  tutorial valid/loss")
     for one, other in zip(our_trials, peer_trials, strict=True):
         shown = one["value"] or one["state"]
         print(one["trial"], one["peak_lr"], one["warmup"], one["decay"], shown, other["value"])
+
+
+def against_ray(folder: Path, trials: int, steps: int) -> None:
+    pruner = "pruner=successive_halving pruner.min_resource=4 pruner.reduction_factor=3"
+    rates = {}
+    for name, (seconds, rows) in {
+        "ours": ours(folder / "ours", trials, steps, pruner),
+        "Ray Tune, ASHA, MLflow": ray(folder / "peer", trials, steps),
+    }.items():
+        updates = sum(int(float(row["steps"])) for row in rows)
+        rates[name] = seconds / updates
+        best = min(float(row["value"]) for row in rows if row["value"])
+        print(f"{name}: {seconds:.1f} s, {len(rows)} trials, {updates} updates, {1e3 * rates[name]:.2f} s per 1,000; ")
+        print(f"    best {best:.4f}", flush=True)
+    mine, theirs = rates.values()
+    print(f"equally many updates take it {theirs / mine:.1f} times as long")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--peers", default="optuna", help="optuna, ray, or optuna,ray")
+    given = parser.parse_args()
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(f"{machine}: {given.trials} trials of at most {given.steps} updates, MLflow on", flush=True)
+    for peer in given.peers.split(","):
+        with tempfile.TemporaryDirectory() as name:
+            for side in ("ours", "peer"):
+                (Path(name) / side).mkdir()
+            {"optuna": against_optuna, "ray": against_ray}[peer](Path(name), given.trials, given.steps)
 
 
 if __name__ == "__main__":
