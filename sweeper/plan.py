@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings
 
 from sweeper import source
 from sweeper.question import digest
@@ -19,6 +20,7 @@ Plain = Mapping[str, Any]
 
 UPDATE = {"clip": None, "accumulate": 1, "ema": None}  # keys of train that change an update, and what changes none
 UNITS = ("step", "epoch")
+TRIED = 64  # examples, to see what a task reports
 FOR_SCHEDULES = ("peak_lr", "default_lr")  # keys of the optimizer's node that the families read, not the optimizer
 
 
@@ -104,6 +106,7 @@ def planned(
     update = _update(train, batch_size)
     folds = _folds(task, described)
     _try_out(task, numbers, hparams)
+    _check_metric(task, numbers, hparams, str(judged["metric"]))
     question = {
         **_without_one_fold(described),
         "fingerprint": task.fingerprint,
@@ -202,11 +205,11 @@ def _switch(key: str, value: object) -> bool:
 def _steps(train: Plain, size: Callable[[], int], batch_size: int) -> int:
     """Updates of a trial: `train.steps`, or as many as `train.epochs` take."""
     steps, epochs = train["steps"], train["epochs"]
-    if (steps is None) == (epochs is None):
-        both = f"steps={steps} and epochs={epochs}" if steps is not None else "neither"
-        raise InputError(
-            "train", both, "the horizon needs steps or epochs, one of them", "Write train.steps=null train.epochs=10"
-        )
+    remedy = "Write train.steps=null train.epochs=10, in Python epochs=10 alone"
+    if steps is None and epochs is None:
+        raise InputError("train.steps", "null", "the horizon needs steps or epochs", remedy)
+    if steps is not None and epochs is not None:
+        raise InputError("train.epochs", epochs, f"the horizon is given already, by train.steps={steps}", remedy)
     if steps is not None:
         return whole("train.steps", steps)
     if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not epochs > 0:
@@ -384,6 +387,27 @@ def _try_out(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | Value
     if loss_B.shape != (count,):
         told = f"the loss of {count} examples has the shape {tuple(loss_B.shape)}"
         raise InputError("model", None, told, "Return one loss for each")
+
+
+def _check_metric(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | Value], metric: str) -> None:
+    """That the task reports the objective's metric, from some examples and a fresh model."""
+    import torch
+
+    if metric == "valid/loss":
+        return
+    index_B = torch.arange(min(TRIED, task.size("valid", 0)))
+    model = task.build(0, **{key.removeprefix("model."): _ends(hparams[key])[0] for key in numbers}).eval()
+    inputs_B, target_B = task.fetch("valid", 0, index_B)
+    kept = getattr(task, "kept", None)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), catch_warnings(action="ignore"):
+            output_B = task.forward(model, inputs_B)
+            names = task.metrics(output_B if kept is None else kept(output_B, target_B), target_B)
+    except Exception:  # some need more than a few examples: the first report will say
+        return
+    if metric.removeprefix("valid/") not in names:
+        there = ", ".join(f"valid/{name}" for name in ("loss", *names))
+        raise InputError("objective.metric", metric, "not reported for this task", f"There are: {there}")
 
 
 def _ends(dimension: Dimension | Value) -> tuple[Value, Value]:

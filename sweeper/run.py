@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -32,6 +33,7 @@ Conclude = Callable[[Home, Tracker], None]
 Say = Callable[[str], None]
 
 CHECKPOINT_SECONDS = 60.0
+LONG_SECONDS = 2.0  # of waiting without a word
 KEEP_NOTHING: Plain = {"best": 0, "quota_gb": 1}
 FORMAT = 1  # of the sweep's folder
 
@@ -186,7 +188,19 @@ def _finish(home: Home, round: int, spool: Spool, patience: float, conclude: Con
         conclude(home, spool)
     spool.commit(round)
     spool.publish(round)
-    return spool.finish(patience)
+    with _said_if_long(f"Sending the rest to MLflow. Ctrl-C leaves it to `python -m sweeper sync {home.name}`."):
+        return spool.finish(patience)
+
+
+@contextmanager
+def _said_if_long(text: str) -> Iterator[None]:
+    """Tell a person what is waited for, once the block takes a while."""
+    timer = threading.Timer(LONG_SECONDS, print, (text,), {"file": sys.stderr, "flush": True})
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 # --- what is stored ---------------------------------------------------------------------------------

@@ -191,7 +191,8 @@ class Ending:
 
     A diverged trial's step is the update that diverged, counted from 1. measures: of a complete trial, by their
     tracking names: the objective by every rule of AT ("objective/last", "objective/best", ...) and, of several
-    members, the standard deviation of theirs by the rule that counts ("objective/spread").
+    members, the standard deviation of theirs by the rule that counts ("objective/spread"). given_up: of a failed
+    trial, that it is not tried again.
     """
 
     trial: TrialId
@@ -200,11 +201,15 @@ class Ending:
     value: float | None = None
     reason: str = ""
     measures: Mapping[str, float] = field(default_factory=dict)
+    given_up: bool = False
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a study is: `trials` asked for in all, and the counts of those that ended, by state."""
+    """How far a study is: `trials` asked for in all, and the counts of those that ended, by state.
+
+    given_up: failed trials that are not tried again, and so count towards `trials`.
+    """
 
     study: str
     family: str
@@ -212,6 +217,7 @@ class Progress:
     counts: Mapping[State, int]
     best: float | None = None
     best_trial: int | None = None
+    given_up: int = 0
 
 
 class Task(Protocol):

@@ -174,7 +174,8 @@ def tell(tally: Tally, record: Record, event: Event, report_steps: Sequence[int]
                 tally.arrived(report)
             tally.append(reports)
         case "ended":
-            tally.close(Ending(ids[0].of, record.state, record.steps_done, record.value))
+            given_up = record.state == "failed" and record.retry_of is not None  # they are tried again once
+            tally.close(Ending(ids[0].of, record.state, record.steps_done, record.value, given_up=given_up))
 
 
 def _report_steps(record: Record) -> list[int]:

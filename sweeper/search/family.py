@@ -112,7 +112,8 @@ class FamilyStudy:
         values = [float(trial.value) for trial in complete if trial.value is not None]
         best = self.terms.objective.better(values) if values else None
         best_trial = complete[values.index(best)].number if best is not None else None
-        return Progress(self.plan.name, self.plan.family.name, self.limit, dict(counts), best, best_trial)
+        given_up = counts["failed"] - sum("retry_of" in trial.user_attrs for trial in trials)
+        return Progress(self.plan.name, self.plan.family.name, self.limit, dict(counts), best, best_trial, given_up)
 
     def past(self) -> tuple[tuple[float | None, ...], Floats]:
         """The objective of each trial that ended, in that order, None unless it is complete; the LR of the best."""
@@ -181,7 +182,7 @@ class FamilyStudy:
             open.trial.set_user_attr("truncated", True)
         for name, said in (("state", state), ("reason", reason), ("step", open.step)):
             open.trial.set_user_attr(name, said)
-        value, measures = None, {}
+        value, measures, given_up = None, {}, False
         self.study.sampler = self.sampling.for_tell(number)
         match state:
             case "complete":
@@ -196,13 +197,13 @@ class FamilyStudy:
             case "failed":
                 self.study.tell(open.trial, state=TrialState.FAIL)
                 self.failures.append(f"{self.plan.name} trial {number}: {reason or 'no reason given'}")
-                self._retry(open.trial)
+                given_up = not self._retry(open.trial)
             case "running":
                 raise ValueError("a running trial has not ended")
         if state != "failed":
             self.standing.join(number, value)
         self._note_stop()
-        return Ending(TrialId(self.plan.name, number), state, open.step, value, reason, measures)
+        return Ending(TrialId(self.plan.name, number), state, open.step, value, reason, measures, given_up)
 
     def _note_stop(self) -> None:
         """In the journal: after how many trials the study has stalled; None while it has not, or some are open."""
@@ -241,13 +242,16 @@ class FamilyStudy:
         told = TrialState.COMPLETE if state == "complete" else TrialState.PRUNED
         return told, -1.0 if self.sampling.needs_constraints_of_all else None
 
-    def _retry(self, failed: Trial) -> None:
+    def _retry(self, failed: Trial) -> bool:
+        """Have a failed trial tried again, if it was not too often; whether it is."""
         attrs = failed.user_attrs
         retries = attrs.get("retries", 0)
-        if retries < self.terms.max_retries:
-            again = {"retry_of": failed.number, "retries": retries + 1}
-            self._enqueue(failed.params, {**again, **({"seed": attrs["seed"]} if "seed" in attrs else {})})
-            self.begun -= 1
+        if retries >= self.terms.max_retries:
+            return False
+        again = {"retry_of": failed.number, "retries": retries + 1}
+        self._enqueue(failed.params, {**again, **({"seed": attrs["seed"]} if "seed" in attrs else {})})
+        self.begun -= 1
+        return True
 
     # --- in the journal -----------------------------------------------------------------------------
 

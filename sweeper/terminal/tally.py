@@ -43,13 +43,14 @@ class _Study:
     peak: float | None = None
     lr_S: Floats = field(default_factory=lambda: NO_LR)
     bests: list[float | None] = field(default_factory=list)
+    given_up: int = 0
     open: dict[int, dict[JobId, int]] = field(default_factory=dict)
     lrs: dict[int, Floats] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
-        """Trials that count: a failed one is tried again."""
-        return self.counts["complete"] + self.counts["pruned"] + self.counts["diverged"]
+        """Trials that count: a failed one that is tried again does not."""
+        return self.counts["complete"] + self.counts["pruned"] + self.counts["diverged"] + self.given_up
 
     @property
     def over(self) -> bool:
@@ -150,6 +151,7 @@ class Tally:
         if study is None or members is None:
             return
         study.counts[ending.state] += 1
+        study.given_up += ending.given_up
         lr_S = study.lrs.pop(ending.trial.trial)
         if ending.state != "complete":
             self.stopped[max(members.values())] += 1
@@ -259,6 +261,7 @@ def _begun(study: Progress, all_studies: Sequence[Progress]) -> _Study:
         counts=Counter(study.counts),
         best=best,
         best_trial=None if best is None else study.best_trial,
+        given_up=study.given_up,
     )
 
 

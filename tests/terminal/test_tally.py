@@ -82,11 +82,19 @@ def test_the_lr_shown_is_the_one_that_was_used() -> None:
 
 def test_a_continued_sweep_begins_where_it_stood():
     now = tally(
-        Progress("cosine", "cosine", 20, {"complete": 8, "pruned": 3, "diverged": 1, "failed": 2}, 0.5, 7),
+        Progress("cosine", "cosine", 20, {"complete": 8, "pruned": 3, "diverged": 1, "failed": 3}, 0.5, 7, given_up=1),
         clock=Clock(),
     ).rows()[0]
-    assert (now.done, now.trials, now.pruned, now.diverged, now.failed) == (12, 20, 3, 1, 2)
-    assert (now.best, now.best_trial, now.fraction, now.left) == (0.5, 7, 0.6, None)
+    assert (now.done, now.trials, now.pruned, now.diverged, now.failed) == (13, 20, 3, 1, 3)
+    assert (now.best, now.best_trial, now.fraction, now.left) == (0.5, 7, 0.65, None)
+
+
+def test_a_trial_that_failed_twice_counts_and_the_sweep_is_done():
+    counted = tally(Progress("cosine", "cosine", 1, {}), clock=Clock())
+    for number, given_up in ((0, False), (1, True)):
+        counted.open(jobs("cosine", number))
+        counted.close(Ending(TrialId("cosine", number), "failed", 0, given_up=given_up))
+        assert (counted.rows()[0].done, counted.rows()[0].finished) == (int(given_up), given_up)
 
 
 def test_the_bar_moves_with_every_report_of_an_open_trial():
