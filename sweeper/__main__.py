@@ -313,11 +313,14 @@ def _task(plain: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The task, and the numbers of its model that are searched, by path."""
     from hydra.utils import instantiate
 
-    numbers = {f"model.{key}": value for key, value in plain["model"].items() if isinstance(value, Mapping)}
-    fixed = {key: value for key, value in plain["model"].items() if f"model.{key}" not in numbers}
+    from sweeper.training.finetuned import KEYS, finetuned
+
+    own = {key: value for key, value in plain["model"].items() if key not in KEYS}
+    numbers = {f"model.{key}": value for key, value in own.items() if isinstance(value, Mapping)}
+    fixed = {key: value for key, value in own.items() if f"model.{key}" not in numbers}
     data = _made("data", instantiate, plain["data"])
     model = _made("model", instantiate, {**fixed, "_partial_": True})
-    return _made("task", instantiate, plain["task"], data=data, model=model), numbers
+    return finetuned(_made("task", instantiate, plain["task"], data=data, model=model), plain["model"]), numbers
 
 
 def _made(key: str, instantiate: Any, node: Any, **given: Any) -> Any:

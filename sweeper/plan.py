@@ -30,10 +30,9 @@ class Plan:
 
     question: what identifies the sweep, plain data. schedules: as they were written, by family. studies: one a
     family, in alphabetical order. optimizer: its fixed constructor arguments and `_target_`. update: those of UPDATE
-    that are not as there. report_steps:
-    increasing, the last one is `steps`. objective: without its target. target: of the objective, None where the sweep
-    finds it by itself. epoch: updates of an epoch through which the schedules hold each LR; None
-    where every update has its own. folds: of the data; 1 where they are split once.
+    that are not as there. report_steps: increasing, the last one is `steps`. objective: without its target. target: of
+    the objective, None where the sweep finds it by itself. epoch: updates of an epoch through which the schedules hold
+    each LR; None where every update has its own. folds: of the data; 1 where they are split once.
     """
 
     task: Task
@@ -89,14 +88,15 @@ def planned(
     `default_lr`. numbers: further searched numbers by path, {"model.dropout": {low, high}}. The rest as in conf.
     """
     from sweeper.schedules import dimension
+    from sweeper.training.groups import searched, stated, with_numbers
     from sweeper.training.optim import check_optimizer
 
     families = chosen(schedules)
-    own = {key: value for key, value in optimizer.items() if key not in FOR_SCHEDULES}
-    opened = {f"optimizer.{key}": value for key, value in own.items() if isinstance(value, Mapping)}
+    own = stated({key: value for key, value in optimizer.items() if key not in FOR_SCHEDULES})
+    opened = {f"optimizer.{path}": node for path, node in searched(own).items()}
     hparams = {key: dimension(key, node) for key, node in {**opened, **numbers}.items()}
     for end in (0, -1):
-        check_optimizer({key: _ends(hparams.get(f"optimizer.{key}", value))[end] for key, value in own.items()})
+        check_optimizer(with_numbers(own, {path: _ends(hparams[f"optimizer.{path}"])[end] for path in searched(own)}))
     batch_size = whole("train.batch_size", train["batch_size"])
     steps, epoch = horizon(train, schedule_unit, lambda: task.size("train", 0))
     reports = _reports(search["reports"], steps)
@@ -105,7 +105,7 @@ def planned(
     _check_search(search)
     update = _update(train, batch_size)
     folds = _folds(task, described)
-    _try_out(task, numbers, hparams)
+    _try_out(task, numbers, hparams, own)
     _check_metric(task, numbers, hparams, str(judged["metric"]))
     question = {
         **_without_one_fold(described),
@@ -126,7 +126,7 @@ def planned(
         question=question,
         schedules=schedules,
         studies=_studies(families, hparams, search, pruner),
-        optimizer={key: value for key, value in own.items() if not isinstance(value, Mapping)},
+        optimizer=with_numbers(own, {}),
         batch_size=batch_size,
         precision=str(train["precision"]),
         update=update,
@@ -370,9 +370,11 @@ def _plain_dimension(value: Dimension | Value) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _try_out(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | Value]) -> None:
+def _try_out(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | Value], optimizer: Plain) -> None:
     """An example or two through a fresh model, so that a wrong shape is told now and not as twenty failed trials."""
     import torch
+
+    from sweeper.training.groups import groups_of
 
     tried = {key.removeprefix("model."): _ends(hparams[key])[0] for key in numbers}
     count = min(2, task.size("train", 0))
@@ -381,12 +383,15 @@ def _try_out(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | Value
         inputs_B, target_B = task.fetch("train", 0, torch.arange(count))
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             loss_B = task.loss(task.forward(model, inputs_B), target_B)
+    except InputError:
+        raise
     except Exception as error:
         told = f"cannot be trained on these data ({type(error).__name__}: {error})"
         raise InputError("model", None, told, "Check model and data") from error
     if loss_B.shape != (count,):
         told = f"the loss of {count} examples has the shape {tuple(loss_B.shape)}"
         raise InputError("model", None, told, "Return one loss for each")
+    groups_of(model, optimizer, None)  # each has parameters
 
 
 def _check_metric(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | Value], metric: str) -> None:

@@ -137,7 +137,11 @@ def test_one_bad_member_ends_the_trial_and_everyone_is_released():
         bad={(JobId("a", 0, 1), 20): "diverged"},
     )
     seen = []
-    assert run(rooms, at_end=lambda *ended: seen.append((ended[0].trial, [job.id for job in ended[1]], ended[2] is rooms)))
+
+    def at_end(ending, jobs, trainer):
+        seen.append((ending.trial, [job.id for job in jobs], trainer is rooms))
+
+    assert run(rooms, at_end=at_end)
     assert said(rooms, "tell") == [
         ("tell", TrialId("a", 0), "diverged", "why"),
         ("tell", TrialId("b", 0), "complete", ""),

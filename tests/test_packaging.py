@@ -89,13 +89,19 @@ def test_constraints_cover_and_satisfy_every_dependency():
         assert requirement.specifier.contains(version), f"{requirement} but {version} is pinned"
 
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "hydra": "hydra-core", "importlinter": "import-linter"}
+DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+    "hydra": "hydra-core",
+    "importlinter": "import-linter",
+    "tiktoken_ext": "tiktoken",
+}
 
 
 @pytest.mark.parametrize(
     ("folders", "extras"),
     [
-        (("sweeper", "tasks"), ("ray", "optimizers")),
+        (("sweeper", "tasks"), ("ray", "optimizers", "text")),
         (("tests", "benchmarks", "examples"), ("dev",)),
         (("scripts",), ()),
     ],

@@ -23,7 +23,7 @@ STATES: tuple[State, ...] = ("complete", "pruned", "diverged", "failed", "runnin
 TUNED, DEFAULT = "tuned constant", "default LR"  # the roles of the two baselines
 BASELINES = ("constant", "default_lr")  # the families that play them
 
-FACTS = ("lr_auc", "lr_end_over_peak", "late_loss_spread", "train_valid_gap")  # what they are: sweeper.tracking.facts
+FACTS = ("lr_auc", "lr_end_over_peak", "lr_wd_sum", "late_loss_spread", "train_valid_gap")  # see tracking.facts
 TO_TARGET = ("steps_to_target", "seconds_to_target")
 RULES = {at: f"objective/{at}" for at in AT}  # columns: the objective by every rule of objective.at
 SPREAD = "objective/spread"
@@ -115,9 +115,9 @@ def trials_table(
     Columns: study, family, trial, state, value, peak_lr, warmup, decay, cycle, every other number by its name
     ("params.<name>" where a column here has that name), the objective by every rule ("objective/last", ...),
     "objective/spread" (over its members), steps, seconds, steps_to_target, seconds_to_target, lr_auc,
-    lr_end_over_peak, late_loss_spread, train_valid_gap, diverged_step, truncated (a complete trial that ended early),
-    reason, origin ("cosine-1a2b3c:4", where a wider study took it over from), prior_of (the wider study in whose space
-    it does not lie). Missing numbers are NaN, missing steps <NA>.
+    lr_end_over_peak, lr_wd_sum, late_loss_spread, train_valid_gap, diverged_step, truncated (a complete trial that
+    ended early), reason, origin ("cosine-1a2b3c:4", where a wider study took it over from), prior_of (the wider study
+    in whose space it does not lie). Missing numbers are NaN, missing steps <NA>.
 
     target: of the objective's metric, None for none. facts: by trial, as `sweeper.tracking.facts.read` gives them.
     """
@@ -727,7 +727,7 @@ def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool)
     row: {"study", "family": str, "role": null | "tuned_constant" | "default_lr", "rank": int | null,
      "best": {"value": float, "spread": float | null, "trial": int, "params": {name: value},
               "ends_high": bool | null, "truncated": bool, "steps": int, "steps_to_target": int | null,
-              "seconds_to_target", "lr_auc", "lr_end_over_peak", "late_loss_spread",
+              "seconds_to_target", "lr_auc", "lr_end_over_peak", "lr_wd_sum", "late_loss_spread",
               "train_valid_gap": float | null} | null,
      "gain": float | null, "importance": {name: share} | null (of too few trials {}), "trials": counts as above,
      "truncated": int, "taken_over": int, "prior": int, "stable_lr": float | null, "diverged_lr": float | null}

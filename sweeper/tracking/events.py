@@ -112,6 +112,7 @@ def reported(report: Report, t: int) -> bytes:
             "seconds": float(report.seconds),
             "traces": {name: encode(values) for name, values in report.traces.items()},
             "metrics": {name: float(value) for name, value in report.metrics.items()},
+            **({"sums": dict(report.sums)} if report.sums else {}),
         }
     )
 

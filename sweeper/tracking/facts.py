@@ -4,6 +4,8 @@
     lr_auc             sum of the LRs that were used / updates planned: the area under the LR when a run is 1 long, in
                        units of the LR; of a complete trial its mean LR
     lr_end_over_peak   the last LR that was used / lr_max: 0 where it was annealed to nothing
+    lr_wd_sum          sum over the updates of LR * weight decay (of what `optimizer.wd_mode` puts in the LR's place):
+                       what the decay takes from the weights in all, which differs from schedule to schedule
     late_loss_spread   standard deviation of the training loss about its own straight line over the last tenth of the
                        run: oscillations late in training, which decay is said to end. Batches differ too, so it is to
                        be compared at equal batch size. Complete trials
@@ -30,6 +32,8 @@ from sweeper.tracking.events import EVENTS, Event, decode, last_mark, lines, tri
 from sweeper.types import Direction, Floats, State, TrialId
 
 LR, TRAIN, VALID = "lr/group0", "train/loss", "valid/loss"
+LR_WD = "lr_wd"  # of a report's sums
+NONE: Mapping[str, float] = {}
 LATE_SHARE = 0.1  # of a run
 LATE_LEAST = 20  # updates: the spread of fewer says little
 
@@ -85,9 +89,19 @@ class Seen:
         self._late_from = steps - min(steps, max(LATE_LEAST, round(LATE_SHARE * steps)))
         self._late: dict[int, list[Floats]] = {}
         self._gaps: dict[int, float | None] = {}
+        self._taken: dict[int, float] = {}
 
-    def report(self, member: int, step: int, traces: Mapping[str, Floats], metrics: Mapping[str, float]) -> None:
+    def report(
+        self,
+        member: int,
+        step: int,
+        traces: Mapping[str, Floats],
+        metrics: Mapping[str, float],
+        sums: Mapping[str, float] = NONE,
+    ) -> None:
         """What a member did until update `step`. The LR is that of whichever member was there first."""
+        if LR_WD in sums:
+            self._taken[member] = self._taken.get(member, 0.0) + sums[LR_WD]
         if step > self._lr_until:
             self._used(traces.get(LR, self._lr_S[:step])[self._lr_until - step :])
             self._lr_until = step
@@ -104,6 +118,7 @@ class Seen:
         if self._lr_until > 0:
             found |= {"lr_max": self.lr_max, "lr_auc": self._lr_sum / len(self._lr_S)}
             found["lr_end_over_peak"] = self._lr_last / self.lr_max if self.lr_max > 0 else None
+            found["lr_wd_sum"] = max(self._taken.values(), default=None)  # of the member that came furthest
         if state == "complete":
             found["late_loss_spread"] = _median(late_loss_spread(np.concatenate(late)) for late in self._late.values())
         if state in ("complete", "pruned"):
@@ -143,7 +158,7 @@ def read(spool: Path, only: Collection[TrialId] | None = None) -> dict[TrialId, 
             found[id] = seen.pop(id).at_end(event["state"])
         else:
             traces = {name: decode(event["traces"][name]) for name in (LR, TRAIN) if name in event["traces"]}
-            seen[id].report(event["member"], event["step"], traces, event["metrics"])
+            seen[id].report(event["member"], event["step"], traces, event["metrics"], event.get("sums", NONE))
     return found
 
 

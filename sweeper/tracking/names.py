@@ -60,7 +60,9 @@ def _worth(name: str, value: object) -> bool:
 
 
 def _letters(name: str) -> str:
-    """lr, wu; optimizer.weight_decay: wd; model.dropout: dropout."""
+    """lr, wu; optimizer.weight_decay: wd; model.dropout: dropout; optimizer.groups.head.lr: head.lr."""
+    if name.startswith("optimizer.groups."):
+        return name.removeprefix("optimizer.groups.")
     last = name.rpartition(".")[2]
     return SHORT.get(name) or ("".join(word[:1] for word in last.split("_")) if "_" in last else last)
 

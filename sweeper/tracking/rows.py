@@ -198,7 +198,7 @@ class Translation:
         trial.seconds += sum(event["seconds"] for event in events)
         traces = [_traces(trial, event) for event in events]
         for event, of_member in zip(events, traces, strict=True):
-            trial.seen.report(event["member"], event["step"], of_member, event["metrics"])
+            trial.seen.report(event["member"], event["step"], of_member, event["metrics"], event.get("sums", {}))
         for name, values in _medians(traces).items():
             kept = _chosen(trial, name, values).tolist()
             last = [len(values) - 1] if len(values) and name not in MEASURED else []

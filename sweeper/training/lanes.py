@@ -32,8 +32,9 @@ from sweeper.training.compiling import Compiled, compiling
 from sweeper.training.controllers import Course, begun, observed, saved, taken_up
 from sweeper.training.device import intra_op_threads, repeatable, resolve_device
 from sweeper.training.evaluation import cast, evaluate
+from sweeper.training.groups import Grouping, with_lrs
 from sweeper.training.norms import measured_flags
-from sweeper.training.optim import all_options, check_optimizer, options_of
+from sweeper.training.optim import check_optimizer, grouping_of, options_of
 from sweeper.training.program import Form, Program, Rows, Tensors, built, dropouts, quiet_vmap
 from sweeper.training.randomness import (
     DROPOUT,
@@ -46,7 +47,8 @@ from sweeper.training.randomness import (
 )
 from sweeper.training.recipe import averaged, clip_rows, recipe_of
 from sweeper.training.reports import check_job, failed, next_report, trained
-from sweeper.training.stacked import Options, Rule, Static, rule_of, static_options, why_not
+from sweeper.training.segments import Numbers, Segment, ordered, segmented, segments_of
+from sweeper.training.stacked import Rule, why_not
 from sweeper.training.structure import structure
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
@@ -59,7 +61,7 @@ class _Kind(NamedTuple):
     structure: str
     partition: int
     part: str
-    optimizer: Static
+    optimizer: tuple[Segment, ...]
 
 
 @dataclass
@@ -73,7 +75,8 @@ class _Lane:
     kind: _Kind | None = None
     rows: Rows | None = None
     rule: Rule | None = None
-    options: Options = field(default_factory=dict)  # of its optimizer
+    numbers: Numbers | None = None  # of its optimizer
+    grouping: Grouping = field(default_factory=Grouping)
     kept: tuple[Tensor, ...] = ()  # the rule's, each [P]
     drops: tuple[float, ...] = ()  # the p of each dropout layer
 
@@ -123,7 +126,7 @@ class LaneTrainer:
         self._batch_size, self._width = batch_size, width
         self._compiled, self._norms, self._now = compiled, norms, now
         self._programs: dict[str, Program] = {}
-        self._updates: dict[tuple[str, Static], Callable[..., Any]] = {}  # by structure
+        self._updates: dict[tuple[str, tuple[Segment, ...]], Callable[..., Any]] = {}  # by structure
         self._silent: dict[str, frozenset[int]] = {}  # by structure
         self._open: dict[JobId, _Lane] = {}
         self._batch_rows: dict[str, dict[tuple[str, int], int]] = {}  # of evaluations, by structure
@@ -257,6 +260,7 @@ class LaneTrainer:
             )
             took = share + self._now() - began
             lane.course, report = observed(lane.course, replace(report, seconds=took))
+            report = with_lrs(report, lane.grouping)
             lane.state = report.state
             reports.append(report)
         for lane in turned:
@@ -285,13 +289,12 @@ class LaneTrainer:
         norms: list[Tensor] = []
         for n, (index_LB, measured) in enumerate(zip(block.index_NLB.unbind(), measured_N.tolist(), strict=True)):
             inputs_LB, target_LB = self._fetch(kind, index_LB, block.augment_N[n])
-            before_LP = weight_LP.clone() if measured else None
-            loss_LB, moving, gradient_L = update(
+            loss_LB, moving, gradient_L, before_LP = update(
                 weight_LP, kept, moving, fixed, inputs_LB, target_LB, block.counts_N[n], block.coefficients_NC[n],
-                measured or self._recipe.clip is not None or (self._compiled and self._norms),
+                measured or (self._compiled and self._norms),
             )  # fmt: skip
             losses.append(loss_LB)
-            if before_LP is not None:
+            if measured:
                 weight_L = program.weight_norm(before_LP, fixed)
                 norms.append(torch.stack([gradient_L, weight_L, _norm(weight_LP - before_LP)]))
             for at in ends.get(n + 1, ()):
@@ -304,8 +307,8 @@ class LaneTrainer:
     def _update(self, kind: _Kind, program: Program, rule: Rule) -> Callable[..., Any]:
         """One update of a whole stack, in place on the weights and on what the optimizer keeps.
 
-        Compiled, it gives the norm of the gradient always: two graphs might round otherwise, and which of them a lane
-        goes through would depend on what its neighbours measure.
+        Compiled, it is always a measured one: two graphs might round otherwise, and which of them a lane goes through
+        would depend on what its neighbours measure.
         """
         key = (kind.structure, kind.optimizer)
         if key not in self._updates:
@@ -313,8 +316,8 @@ class LaneTrainer:
 
             def update(
                 weight_LP: Tensor, kept: list[Tensor], moving: Tensors, fixed: Tensors, inputs_LB: Any,
-                target_LB: Tensor, counts: Tensors, coefficients_C: Sequence[Tensor], with_norm: bool,
-            ) -> tuple[Tensor, Tensors, Tensor | None]:  # fmt: skip
+                target_LB: Tensor, counts: Tensors, coefficients_C: Sequence[Tensor], measured: bool,
+            ) -> tuple[Tensor, Tensors, Tensor | None, Tensor | None]:  # fmt: skip
                 first, *others = micro_batches((inputs_LB, target_LB), recipe.accumulate, dim=1)
                 loss_LB, gradient_LP, moving = program.gradients(weight_LP, moving, fixed, *first, counts)
                 losses = [loss_LB]
@@ -324,11 +327,13 @@ class LaneTrainer:
                     losses.append(loss_LB)
                     gradient_LP.add_(more_LP)
                 with torch.no_grad():
-                    gradient_L = _norm(gradient_LP) if with_norm else None
+                    gradient_L = _norm(gradient_LP) if measured or recipe.clip is not None else None
+                    # After the forward pass, which may have scaled weights itself (an embedding's max_norm).
+                    before_LP = weight_LP.clone() if measured else None
                     if recipe.clip is not None and gradient_L is not None:
                         clip_rows(gradient_LP, gradient_L, recipe.clip)
                     update_rule(weight_LP, gradient_LP, kept, coefficients_C)
-                return losses[0] if len(losses) == 1 else torch.cat(losses, 1), moving, gradient_L
+                return losses[0] if len(losses) == 1 else torch.cat(losses, 1), moving, gradient_L, before_LP
 
             self._updates[key] = Compiled(update) if self._compiled else update
         return self._updates[key]
@@ -377,7 +382,7 @@ class LaneTrainer:
         until = min(first + count, next_report(job, first))
         momentum_S = None if job.momentum_S is None else job.momentum_S[first:until]
         earlier_S = None if job.momentum_S is None else job.momentum_S[:first]
-        table_SC: Floats = _rule(lane).coefficients(lane.options, job.lr_S[first:until], momentum_S, first, earlier_S)
+        table_SC: Floats = _rule(lane).coefficients(lane.numbers, job.lr_S[first:until], momentum_S, first, earlier_S)
         return np.concatenate([table_SC, np.repeat(table_SC[-1:], first + count - until, axis=0)])
 
     def _counts(
@@ -433,13 +438,16 @@ class LaneTrainer:
             with generators_seeded(key_of(job.seed, TURN, 0), self._device):
                 model = built(self._task, job.seed, numbers, self._recipe.weights, self._device)
             name = structure(model)
+            lane.grouping = grouping_of(self._optimizer, job, model)
             if name not in self._programs:
-                self._programs[name] = Program(self._task, model, self._form, self._batch_size, self._half)
-            lane.rows, lane.drops = self._programs[name].rows(model), tuple(dropouts(model))
-            lane.rule, lane.options = self._rule_of(job), all_options(self._optimizer, job.hparams)
-            lane.kept = tuple(torch.full_like(lane.rows.weight_P, start) for start in lane.rule.starts(lane.options))
-            static = static_options(self._optimizer, job.hparams, job.momentum_S)
-            lane.kind = _Kind(name, job.partition, job.parts[0], static)
+                form = replace(self._form, trained=ordered(self._form.trained, lane.grouping))
+                self._programs[name] = Program(self._task, model, form, self._batch_size, self._half)
+            program = self._programs[name]
+            lane.rows, lane.drops = program.rows(model), tuple(dropouts(model))
+            segments, lane.numbers = segments_of(self._optimizer, job, lane.grouping, program.layout)
+            lane.rule = self._rule_of(segments)
+            lane.kept = tuple(torch.full_like(lane.rows.weight_P, start) for start in lane.rule.starts(lane.numbers))
+            lane.kind = _Kind(name, job.partition, job.parts[0], segments)
         return lane.kind
 
     def _metrics(self, lane: _Lane, kind: _Kind, part: str) -> dict[str, float]:
@@ -453,9 +461,8 @@ class LaneTrainer:
             return _rows(lane)
         return _rows(lane)._replace(weight_P=lane.kept[-1])
 
-    def _rule_of(self, job: Job) -> Rule:
-        rule = rule_of(self._optimizer, job.hparams, job.momentum_S)
-        assert rule is not None  # _check has asked
+    def _rule_of(self, segments: tuple[Segment, ...]) -> Rule:
+        rule = segmented(segments)
         return rule if self._recipe.ema is None else averaged(rule, self._recipe.ema)
 
     @contextlib.contextmanager

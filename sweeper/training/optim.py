@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from sweeper.training.groups import KEYS, Group, Grouping, WeightDecay, check_grouping, groups_of, with_numbers
 from sweeper.training.optimizers.looking import takes_model
 from sweeper.training.optimizers.trial_run import ignores_lr, tiny_model
-from sweeper.types import InputError, Value
+from sweeper.types import InputError, Job, Value
 
 Config = Mapping[str, Any]
 Optimizer = torch.optim.Optimizer
@@ -24,21 +25,23 @@ EXTRA = ("pytorch_optimizer", "curvlinops")  # packages of the extra `optimizers
 def check_optimizer(config: Config) -> None:
     """Refuse, before anything is trained, a configuration that no schedule could use.
 
-    config: {"_target_": import path, option: value, ...} without `lr`, which is the schedule's.
+    config: {"_target_": import path, option: value, ...} without `lr`, which is the schedule's, and groups.KEYS.
     Raises InputError: unknown import path or option, no option `lr`, a step that needs a closure, values that
-    the optimizer refuses.
+    the optimizer refuses, groups that it cannot have.
     """
     target = _target(config)
+    check_grouping(config)
     _check_names(target, _own_options(config))
     names = _option_names(target)
     if names is not None and "lr" not in names:
         raise _unusable(config, "has no option lr, so no schedule can set it")
+    _check_can_group(target, config)
     _check_trial_run(target, config)
 
 
 def check_names(config: Config, hparams: Mapping[str, Value]) -> None:
     """Refuse a trial's "optimizer.<option>" that the optimizer does not have."""
-    _check_names(_target(config), options_of(hparams, "optimizer"))
+    _check_names(_target(config), _trial_options(hparams))
 
 
 def takes_momentum(config: Config) -> bool:
@@ -55,25 +58,43 @@ def wants_look(config: Config) -> bool:
 def make_optimizer(config: Config, hparams: Mapping[str, Value], model: nn.Module) -> Optimizer:
     """The optimizer of a model on its device, with torch's fused update where it has one (the fastest, measured)."""
     target = _target(config)
-    options = {**_own_options(config), **options_of(hparams, "optimizer")}
+    options = {**_own_options(config), **_trial_options(hparams)}
+    groups, decay = _grouping(config, hparams, model, 1.0)
+    if decay.is_ours:
+        options["weight_decay"] = 0.0
+    given = model if takes_model(target) else _param_groups(model, groups, decay)
     if _may_fuse(target, options, model):
         try:
-            return _built(target, model, {**options, "fused": True})
+            return target(given, lr=ANY_LR, **options, fused=True)
         except RuntimeError:  # fused on another kind of device than this one
             pass
-    return _built(target, model, options)
+    return target(given, lr=ANY_LR, **options)
+
+
+def grouping_of(config: Config, job: Job, model: nn.Module) -> Grouping:
+    """The groups of a job's model, and its weight decay."""
+    return _grouping(config, job.hparams, model, float(job.lr_S.max()))
 
 
 def set_numbers(optimizer: Optimizer, lr: float, momentum: float | None) -> None:
-    """What the next update uses, in every group, as given: no product, no rounding."""
+    """What the next update uses, in every group, as given; the LR times the group's factor, 1 where it has none."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_factor", 1.0)
         if momentum is None:
             continue
         if "momentum" in group:
             group["momentum"] = momentum
         else:
             group["betas"] = (momentum, *group["betas"][1:])
+
+
+@torch.no_grad()
+def shrink(optimizer: Optimizer, by: float) -> None:
+    """Before an update whose weight decay is the trainer's: by `by` times each group's, where there is a gradient."""
+    for group in optimizer.param_groups:
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        if weights and group.get("decay"):
+            torch._foreach_mul_(weights, 1 - by * group["decay"])
 
 
 def options_of(hparams: Mapping[str, Value], owner: str) -> dict[str, Value]:
@@ -87,7 +108,38 @@ def all_options(config: Config, hparams: Mapping[str, Value]) -> dict[str, Any]:
     parameters = list(inspect.signature(_target(config)).parameters.values())[1:]
     named = [parameter for parameter in parameters if parameter.default is not parameter.empty]
     defaults = {parameter.name: parameter.default for parameter in named if parameter.name != "lr"}
-    return {**defaults, **_own_options(config), **options_of(hparams, "optimizer")}
+    return {**defaults, **_own_options(config), **_trial_options(hparams)}
+
+
+def _trial_options(hparams: Mapping[str, Value]) -> dict[str, Value]:
+    """A trial's options of the optimizer, without the numbers of its groups."""
+    options = options_of(hparams, "optimizer")
+    return {name: value for name, value in options.items() if name.partition(".")[0] not in KEYS}
+
+
+def _grouping(config: Config, hparams: Mapping[str, Value], model: nn.Module, peak: float) -> Grouping:
+    """peak: the largest LR. A weight decay that the trial sets is on even at 0, lest groups depend on numbers."""
+    whole = with_numbers(config, options_of(hparams, "optimizer"))
+    amount = all_options(config, hparams).get("weight_decay")
+    on = amount is not None and (bool(amount) or "optimizer.weight_decay" in hparams)
+    decay = WeightDecay(amount if on else None, whole.get("wd_mode") or "lr", peak)
+    return Grouping(groups_of(model, whole, decay.amount), decay)
+
+
+def _param_groups(model: nn.Module, groups: Sequence[Group], decay: WeightDecay) -> list[Any]:
+    """What the constructor is given: parameters, where they are one group with the optimizer's own numbers."""
+    parameters = dict(model.named_parameters())
+    if len(groups) == 1 and groups[0].lr == 1 and groups[0].weight_decay == decay.amount and not decay.is_ours:
+        return [parameters[name] for name in groups[0].parameters]
+    key = "weight_decay" if decay.mode == "lr" else "decay"
+    return [
+        {
+            "params": [parameters[name] for name in group.parameters],
+            "lr_factor": group.lr,
+            **({key: group.weight_decay or 0.0} if {group.weight_decay, decay.amount} != {None} else {}),
+        }
+        for group in groups
+    ]
 
 
 def _target(config: Config) -> Callable[..., Optimizer]:
@@ -113,7 +165,7 @@ def _target(config: Config) -> Callable[..., Optimizer]:
 
 def _own_options(config: Config) -> dict[str, Any]:
     """The constructor arguments; lists become tuples, which is what torch documents (betas)."""
-    options = {str(key): value for key, value in config.items() if key != "_target_"}
+    options = {str(key): value for key, value in config.items() if key not in ("_target_", *KEYS)}
     return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
 
 
@@ -156,6 +208,23 @@ def _check_trial_run(target: Callable[..., Any], config: Config) -> None:
         raise _unusable(config, "evaluates the loss several times in an update, by a closure, which is not supported")
     if ignores_lr(lambda model: _built(target, model, options)):
         raise _unusable(config, "does not use the LR that its groups are given for an update, as a schedule needs it")
+
+
+def _check_can_group(target: Callable[..., Any], config: Config) -> None:
+    given = [key for key in KEYS if config.get(key) and config[key] != "lr"]
+    if given and takes_model(target):
+        problem = f"{_name(target)} is given the whole model, whose parameters it groups itself"
+        raise InputError(f"optimizer.{given[0]}", config[given[0]], problem, "Leave it out.")
+    names = _option_names(target)
+    decays = names is None or "weight_decay" in names
+    asked = {name: group for name, group in (config.get("groups") or {}).items() if "weight_decay" in (group or {})}
+    ours = config.get("wd_mode") in ("relative", "independent")
+    decaying = [f"groups.{name}.weight_decay" for name in asked] + (["wd_mode"] if ours else [])
+    if decaying and not decays:
+        raise InputError(f"optimizer.{decaying[0]}", None, f"{_name(target)} has no weight decay", "Leave it out.")
+    if ours and hasattr(target, "eval"):
+        problem = f"{_name(target)} keeps the weights that it evaluates apart, and they would not shrink"
+        raise InputError("optimizer.wd_mode", config["wd_mode"], problem, "Use wd_mode=lr.")
 
 
 def _unusable(config: Config, problem: str) -> InputError:

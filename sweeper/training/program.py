@@ -87,8 +87,8 @@ class Program:
         self._places = _places(module)
         self._pass = _Pass(task, _twin(module, self.clock), half)
         self._share = 1 / batch_size
-        parameters = [name for name, value in module.named_parameters() if value.is_floating_point()]
-        self._still = [name for name in parameters if name not in form.trained]
+        weights = [name for name, one in module.named_parameters() if one.is_floating_point() and one.requires_grad]
+        self._still = [name for name in weights if name not in form.trained]
 
     def rows(self, module: nn.Module) -> Rows:
         """The numbers of a model of this structure, on its device."""
@@ -124,7 +124,7 @@ class Program:
         return loss_LB.detach(), self.layout.gradient(gradients), moving
 
     def weight_norm(self, weight_LP: Tensor, fixed: Tensors) -> Tensor:
-        """[L]: the L2 norm of all parameters of each lane, those that are not trained too."""
+        """[L]: the L2 norm of each lane's parameters, those that the loss does not depend on too, frozen ones not."""
         still = [fixed[name].flatten(1) for name in self._still if name in fixed]
         norm_L: Tensor = torch.linalg.vector_norm(torch.cat([weight_LP, *still], dim=1) if still else weight_LP, dim=1)
         return norm_L

@@ -36,8 +36,17 @@ from sweeper.training.device import (
     threads_for,
 )
 from sweeper.training.evaluation import cast, dtype_of, evaluate, output_of
+from sweeper.training.groups import Grouping, with_lrs
 from sweeper.training.norms import after_update, before_update, measured_flags
-from sweeper.training.optim import check_optimizer, make_optimizer, options_of, set_numbers, wants_look
+from sweeper.training.optim import (
+    check_optimizer,
+    grouping_of,
+    make_optimizer,
+    options_of,
+    set_numbers,
+    shrink,
+    wants_look,
+)
 from sweeper.training.optimizers.looking import Forward, evaluated_weights
 from sweeper.training.randomness import (
     EVALUATION,
@@ -62,6 +71,7 @@ class _Model:
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
+    grouping: Grouping
     clock: Clock
     parameters: list[nn.Parameter]
     dtype: torch.dtype
@@ -70,7 +80,7 @@ class _Model:
 
     @property
     def weights(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.parameters if parameter.is_floating_point()]
+        return [one for one in self.parameters if one.is_floating_point() and one.requires_grad]
 
 
 @dataclass
@@ -195,6 +205,8 @@ class SequentialTrainer:
             run.model = None if report.state == "failed" else run.model
         report = with_multipliers(report, run.multipliers)
         run.course, report = observed(run.course, replace(report, seconds=self._now() - began))
+        if run.model is not None:
+            report = with_lrs(report, run.model.grouping)
         run.whole, run.losses, run.norms, run.multipliers, run.state = True, [], [], [], report.state
         return report
 
@@ -226,7 +238,7 @@ class SequentialTrainer:
         momentum_S = [None] * len(lr_S) if job.momentum_S is None else job.momentum_S[first:until].tolist()
         newest_S = newest_share(self._recipe.ema or 0.0, first, len(lr_S)).tolist()
         measured_S = measured_flags(job.steps, job.report_steps, first, until) & self._norms
-        optimizer, weights = model.optimizer, model.weights
+        optimizer, weights, decay = model.optimizer, model.weights, model.grouping.decay
         multiplier = getattr(optimizer, "multiplier", None)
         for batch, lr, momentum, newest, measured in zip(
             training_batches(task, part, job.partition, index_SB, job.seed, first, self._device),
@@ -242,6 +254,8 @@ class SequentialTrainer:
             before = before_update(weights, self._spare) if measured else None
             if self._recipe.clip is not None:
                 nn.utils.clip_grad_norm_(weights, self._recipe.clip)
+            if decay.is_ours:
+                shrink(optimizer, decay.by(lr))
             optimizer.step()
             if multiplier is not None:
                 run.multipliers.append(multiplier())
@@ -318,7 +332,8 @@ class SequentialTrainer:
         if self._recipe.weights == torch.float64:
             module.double()
         optimizer = make_optimizer(self._optimizer, job.hparams, module)
-        return _Model(module, optimizer, clock, list(module.parameters()), dtype_of(module))
+        grouping = grouping_of(self._optimizer, job, module)
+        return _Model(module, optimizer, grouping, clock, list(module.parameters()), dtype_of(module))
 
     # --- checkpoints --------------------------------------------------------------------------------
 

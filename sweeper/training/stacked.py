@@ -40,7 +40,7 @@ class Rule(NamedTuple):
     """
 
     states: tuple[str, ...]
-    starts: Callable[[Options], tuple[float, ...]]
+    starts: Callable[[Any], tuple[float, ...]]
     coefficients: Callable[..., Floats]
     update: Callable[[Tensor, Tensor, Sequence[Tensor], Sequence[Tensor]], None]
 
@@ -67,17 +67,24 @@ def rule_of(
     """
     if why_not(config, hparams, momentum_S) is not None:
         return None
-    static = static_options(config, hparams, momentum_S)
-    return _rule(static)
+    return rule_with(static_options(config, hparams, momentum_S))
 
 
 def static_options(
-    config: Config, hparams: Mapping[str, Value] | None = None, momentum_S: Floats | None = None
+    config: Config,
+    hparams: Mapping[str, Value] | None = None,
+    momentum_S: Floats | None = None,
+    *,
+    decays: bool | None = None,
 ) -> Static:
-    """What changes the program. A weight decay that the trial sets is a term of it even at 0, momentum is not."""
+    """What changes the program. A weight decay that the trial sets is a term of it even at 0, momentum is not.
+
+    decays: whether there is a weight decay, where the options do not say it.
+    """
     kind = KINDS[_name(config)]
     options = all_options(config, hparams or {})
-    decayed = bool(options.get("weight_decay")) or "optimizer.weight_decay" in (hparams or {})
+    on = bool(options.get("weight_decay")) or "optimizer.weight_decay" in (hparams or {})
+    decayed = on if decays is None else decays
     decay = "none" if not decayed else "decoupled" if _is_decoupled(kind, _name(config), options) else "coupled"
     momentum = bool(options.get("momentum")) if momentum_S is None else bool(np.any(momentum_S))
     return Static(kind, decay, kind in ("SGD", "RMSprop") and momentum, _variant(kind, options, momentum))
@@ -154,7 +161,8 @@ def _variant(kind: str, options: Options, momentum: bool) -> str:
 
 
 @functools.cache
-def _rule(static: Static) -> Rule:
+def rule_with(static: Static) -> Rule:
+    """The rule of these terms."""
     return _RULES[static.kind](static)
 
 

@@ -161,7 +161,7 @@ WRONG = [
     (({"cosine": 0.1}, {}), "schedule.cosine=0.1: not a mapping of numbers"),
     (({"core": {"decay": 0.1}}, {}), "schedule=core: a list of families"),
     (({"mine": {"decay": 0.1}}, {}), "schedule=mine: no such choice"),
-    (("cosine", {"optimizer": "adam"}), r"optimizer=adam: no such choice\. Did you mean adamw\?"),
+    (("cosine", {"optimizer": "adanw"}), r"optimizer=adanw: no such choice\. Did you mean adamw\?"),
     (("cosine", {"optimizer": 3}), "optimizer=3: neither a name nor a mapping"),
     (("cosine", {"optimizer": {"_target_": "torch.optim.SGD"}}), r"optimizer\.peak_lr: missing"),
     (("cosine", {"train": {"step": 3}}), r"train\.step: no such key\. Did you mean steps\?"),

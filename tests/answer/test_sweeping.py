@@ -159,7 +159,7 @@ WRONG = [
     ({"families": []}, r"schedule=\[\]: no family is chosen"),
     ({"families": {"cosine": {"decya": 1}}}, r"schedule\.cosine\.decya: no such number"),
     ({"task": Net}, "task=Net: .*Make one"),
-    ({"optimizer": "adam"}, "optimizer=adam: no such choice. Did you mean adamw"),
+    ({"optimizer": "adanw"}, "optimizer=adanw: no such choice. Did you mean adamw"),
     ({"optimizer": {"sgd": {"moment": 1}}}, "optimizer.moment=1: no such option of"),
     ({"steps": 0}, "train.steps=0: not a whole number"),
     ({"epochs": 2, "train": {"steps": 5}}, "train=steps=16 and epochs=2|train=.*one of them"),

@@ -83,7 +83,8 @@ def test_one_row_a_trial_with_every_number():
     assert list(table.columns) == [
         "study", "family", "trial", "state", "value", "peak_lr", "warmup", "decay", "cycle", "cooldown", "end",
         "objective/last", "objective/best", "objective/mean_last_k", "objective/ema", "objective/spread",
-        "steps", "seconds", "steps_to_target", "seconds_to_target", "lr_auc", "lr_end_over_peak", "late_loss_spread",
+        "steps", "seconds", "steps_to_target", "seconds_to_target", "lr_auc", "lr_end_over_peak", "lr_wd_sum",
+            "late_loss_spread",
         "train_valid_gap", "diverged_step", "truncated", "reason", "origin", "prior_of",
     ]  # fmt: skip
     assert list(table.family.unique()) == ["constant", "cosine", "default_lr", "sgdr", "step", "wsd"]

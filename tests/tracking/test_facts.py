@@ -66,6 +66,14 @@ def seen_in(reports, lr_S=None, state="complete"):
     return seen.at_end(state)
 
 
+def test_what_the_weight_decay_took_is_summed_over_reports_and_is_one_members():
+    seen = Seen(np.ones(20))
+    for step, sums in ((10, {"lr_wd": 0.25}), (20, {"lr_wd": 0.5})):
+        for member in (0, 1):
+            seen.report(member, step, {"train/loss": np.ones(10)}, {}, sums)
+    assert seen.at_end("complete")["lr_wd_sum"] == 0.75
+
+
 def test_a_whole_trial_by_hand():
     losses = np.concatenate([np.full(255, 9.0), 1 + 0.1 * RNG.standard_normal(45)])
     cuts = (0, 100, 200, 280, 300)
@@ -128,6 +136,20 @@ def test_a_stored_sweep_and_mlflow_have_the_same_facts(tmp_path, played, members
     assert set(facts[TrialId("cosine", 0)]) == set(NAMES)
     some = [TrialId("wsd", 1), TrialId("cosine", 5)]
     assert read(tmp_path, some) == {id: facts[id] for id in some}
+
+
+def test_what_the_weight_decay_took_is_stored_and_told(tmp_path, a_job):
+    tracker, job = Spool(tmp_path, 0), a_job("cosine", 0)
+    tracker.open([job])
+    for step, taken in ((10, 0.25), (job.steps, 0.5)):
+        losses = np.ones(10 if step == 10 else step - 10)
+        tracker.append([Report(job.id, step, {"train/loss": losses}, {}, 0.1, sums={"lr_wd": taken})])
+    tracker.close(Ending(job.id.of, "complete", job.steps, 1.0))
+    tracker.commit(1)
+    tracker.finish(0)
+    run = stored(tmp_path)[RunKey("cosine", 0)]
+    assert run["lr_wd_sum"] == read(tmp_path)[job.id.of]["lr_wd_sum"] == 0.75
+    assert "lr_wd" not in run
 
 
 def test_an_open_trial_has_no_facts_yet(tmp_path, a_job, a_report):

@@ -1,0 +1,307 @@
+"""Parameter groups: which parameters share an LR, that many times the trial's one trace, and a weight decay."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from sweeper.types import InputError, Report
+
+Config = Mapping[str, Any]
+
+KEYS = ("groups", "no_decay", "layer_decay", "wd_mode")  # of an optimizer's node: no arguments of its constructor
+OF_GROUP = ("match", "lr", "weight_decay")
+MODES = ("lr", "relative", "independent")
+NORM, EMBEDDING = re.compile(r"Norm(\dd)?$"), re.compile(r"Embedding(Bag)?$")  # classes of modules
+BIAS = re.compile(r"(^|_)bias(_|$)")  # names of parameters
+KINDS = ("norm", "embedding", "bias")
+
+
+class Group(NamedTuple):
+    """Parameters of a model, by name, that are trained alike.
+
+    name: of their LR, "lr/<name>"; empty where it is the trace itself, "lr/group0". lr: by which the trace is
+    multiplied. weight_decay: None where nothing decays, whatever the numbers of the trial.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    lr: float
+    weight_decay: float | None
+
+
+class WeightDecay(NamedTuple):
+    """amount, of the optimizer (None: it has none, or none that is on), and what it is multiplied by, as `mode` says.
+
+    The product is the share that an update takes from the weights. "lr": the LR of the update, as torch.optim does.
+    "relative": this LR / peak, peak being the largest one of the trial: eta_t lambda without alpha, as in Loshchilov
+    and Hutter 2019 (arXiv 1711.05101), algorithm 2, line 12, so that the peak does not move it, but the shape of the
+    schedule does. "independent": 1, so that all schedules take the same. With the last two the weights shrink before
+    the update of the optimizer, which is built without a weight decay, and no group's LR factor moves it.
+    """
+
+    amount: float | None = None
+    mode: str = "lr"
+    peak: float = 1.0
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the trainer does it."""
+        return self.mode != "lr"
+
+    def by(self, lr: Any) -> Any:
+        """lr: of the trace, a number or float64 [S]."""
+        if self.mode == "lr":
+            return lr
+        if self.mode == "independent":
+            return 0 * lr + 1.0
+        return lr / self.peak if self.peak > 0 else 0 * lr
+
+
+class Grouping(NamedTuple):
+    """What a trial's numbers make of a model's parameters."""
+
+    groups: tuple[Group, ...] = ()
+    decay: WeightDecay = WeightDecay()
+
+
+def groups_of(model: nn.Module, config: Config, weight_decay: float | None) -> tuple[Group, ...]:
+    """The groups of a model's trained parameters, those of the trace itself first; frozen ones are in none.
+
+    config: the optimizer's, with the numbers of the trial. weight_decay: of the optimizer, None where nothing decays.
+    Which parameters are together does not depend on the numbers. Raises InputError for a group that has no parameters.
+
+    A parameter belongs to the first of `groups` that it matches. Its LR is the group's factor times, with `layer_decay`
+    d, d^(layers above it) (Clark et al. 2020, arXiv 2003.10555, section 3.1). Its weight decay is the group's, where it
+    says one, else none of the kinds `no_decay`, else the optimizer's.
+    """
+    asked: dict[str, Config] = {str(name): one for name, one in (config.get("groups") or {}).items() if one is not None}
+    kinds = kinds_of(model)
+    above = _above(model) if config.get("layer_decay") is not None else dict.fromkeys(kinds, 0)
+    layers = max(above.values(), default=0)
+    spared = _listed(config.get("no_decay"))
+    found: dict[tuple[str, int, bool], list[str]] = {("", 0, False): []}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        group = next((key for key, one in asked.items() if matches(one["match"], name, kinds[name])), "")
+        own = "weight_decay" in asked.get(group, {})
+        spare = weight_decay is not None and not own and any(matches(kind, name, kinds[name]) for kind in spared)
+        found.setdefault((group, above[name], spare), []).append(name)
+    _check_all_found(asked, {group for group, _, _ in found}, model)
+    decay = config.get("layer_decay")
+    return tuple(
+        Group(
+            ".".join(filter(None, [group, f"layer{layers - up}" if up else ""])),
+            tuple(names),
+            float(asked.get(group, {}).get("lr", 1.0)) * (1.0 if decay is None else float(decay) ** up),
+            None if spare else _number_or_none(asked.get(group, {}).get("weight_decay", weight_decay)),
+        )
+        for (group, up, spare), names in found.items()
+        if names
+    )
+
+
+def with_lrs(report: Report, grouping: Grouping) -> Report:
+    """The report with the LR of each group that has another than the trace, and what the weight decay came to.
+
+    "lr_wd", of the updates since the last report: the sum of `decay.amount` times what it is multiplied by, the LR as
+    a rule. A group's own is its LR factor (with "lr") and its weight decay / amount times that.
+    """
+    lr_S, decay = report.traces["lr/group0"], grouping.decay
+    lrs = {f"lr/{group.name}": lr_S * group.lr for group in grouping.groups if group.name}
+    taken = {"lr_wd": float(decay.amount * decay.by(lr_S).sum())} if decay.amount else {}
+    return replace(report, traces={**report.traces, **lrs}, sums={**report.sums, **taken})
+
+
+# --- the configuration -------------------------------------------------------------------------------
+
+
+def check_grouping(config: Config) -> None:
+    """Refuse what no model could be grouped by. Raises InputError."""
+    mode, layer_decay = config.get("wd_mode"), config.get("layer_decay")
+    if mode is not None and mode not in MODES:
+        raise InputError("optimizer.wd_mode", mode, "no such mode", f"Choose one of {', '.join(MODES)}")
+    if layer_decay is not None and not _is_positive(layer_decay):
+        raise InputError("optimizer.layer_decay", layer_decay, "no factor", "Write one, such as 0.75, or null")
+    _check_patterns("optimizer.no_decay", config.get("no_decay") or [])
+    groups = config.get("groups") or {}
+    if not isinstance(groups, Mapping):
+        raise InputError("optimizer.groups", groups, "not groups by name", "Write {head: {match: last, lr: 10}}")
+    for name, group in groups.items():
+        if group is not None:
+            _check_group(str(name), group)
+
+
+def stated(config: Config) -> dict[str, Any]:
+    """The node without those of KEYS that say what holds without them."""
+    return {key: value for key, value in config.items() if key not in KEYS or (value and value != "lr")}
+
+
+def searched(config: Config) -> dict[str, Mapping[str, Any]]:
+    """The searched numbers of an optimizer's node, by path: "weight_decay", "groups.head.lr"."""
+    return {path: value for path, value in _leaves(config) if isinstance(value, Mapping)}
+
+
+def with_numbers(config: Config, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The node with these numbers by path; searched ones that are not given are left out."""
+    made: dict[str, Any] = {key: {} if key == "groups" and value else value for key, value in config.items()}
+    for path, value in {**dict(_leaves(config)), **numbers}.items():
+        if path.startswith("groups."):
+            _, name, key = path.split(".", 2)
+            group = made["groups"].setdefault(name, {})
+            group[key] = value
+            if isinstance(value, Mapping):
+                del group[key]
+        elif isinstance(value, Mapping):
+            del made[path]
+        else:
+            made[path] = value
+    return made
+
+
+def _leaves(config: Config) -> Iterator[tuple[str, Any]]:
+    """Every number by its path; the groups themselves are none."""
+    for key, value in config.items():
+        if key != "groups":
+            yield key, value
+        elif isinstance(value, Mapping):
+            for name, group in value.items():
+                for number, one in group.items() if isinstance(group, Mapping) else ():
+                    yield f"groups.{name}.{number}", one
+
+
+def _check_group(name: str, group: Any) -> None:
+    key = f"optimizer.groups.{name}"
+    if not re.fullmatch(r"[A-Za-z]\w*", name) or re.fullmatch(r"(group|layer)\d+", name):
+        raise InputError(key, None, "cannot be the name of a group", "Use letters, digits and _, such as head")
+    if not isinstance(group, Mapping) or "match" not in group:
+        raise InputError(key, group, "does not say which parameters", "Write {match: last, lr: 10}")
+    for number, value in group.items():
+        if number not in OF_GROUP:
+            near = get_close_matches(str(number), OF_GROUP, n=1)
+            there = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(OF_GROUP)}"
+            raise InputError(f"{key}.{number}", value, "no such number of a group", there)
+    _check_patterns(f"{key}.match", group["match"])
+    if "lr" in group and not _is_positive(group["lr"]):
+        problem = "no factor that an LR could have"
+        raise InputError(f"{key}.lr", group["lr"], problem, "Write one, such as 10; model.freeze leaves them untrained")
+    if "weight_decay" in group and not (_is_number(group["weight_decay"]) and group["weight_decay"] >= 0):
+        raise InputError(f"{key}.weight_decay", group["weight_decay"], "no weight decay", "Write one, such as 0.01")
+
+
+def _check_patterns(key: str, patterns: Any) -> None:
+    if not _listed(patterns) and patterns != []:
+        remedy = "Write names of modules or parameters (blocks.0, *.weight) or kinds (norm, bias, embedding)"
+        raise InputError(key, patterns, "no names of parameters", remedy)
+
+
+def _check_all_found(asked: Mapping[str, Config], found: set[str], model: nn.Module) -> None:
+    for name, group in asked.items():
+        if name not in found:
+            raise unmatched(f"optimizer.groups.{name}.match", group["match"], model)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+# --- which parameters --------------------------------------------------------------------------------
+
+
+def matches(patterns: Any, name: str, kinds: frozenset[str]) -> bool:
+    """Whether one of them fits: a kind of KINDS, a parameter, a module (all below it), a glob (`blocks.*.weight`)."""
+    return any(
+        pattern in kinds
+        if pattern in KINDS
+        else name == pattern or name.startswith(f"{pattern}.") or fnmatch.fnmatchcase(name, pattern)
+        for pattern in _listed(patterns)
+    )
+
+
+def unmatched(key: str, patterns: Any, model: nn.Module) -> InputError:
+    """The error of patterns that no trained parameter fits."""
+    tops = dict.fromkeys(name.rpartition(".")[0] or name for name, _ in model.named_parameters())
+    shown = ", ".join(list(tops)[:12]) + (", ..." if len(tops) > 12 else "")
+    return InputError(key, patterns, "no trained parameter of the model fits", f"There are: {shown}; norm, bias")
+
+
+def kinds_of(model: nn.Module) -> dict[str, frozenset[str]]:
+    """Of each parameter its kinds, of one that several modules share those by all of them."""
+    seen: dict[int, set[str]] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            fits = (_is(NORM, module), _is(EMBEDDING, module), BIAS.search(name))
+            kinds = {kind for kind, fit in zip(KINDS, fits, strict=True) if fit}
+            seen.setdefault(id(parameter), set()).update(kinds)
+    return {name: frozenset(seen[id(parameter)]) for name, parameter in model.named_parameters()}
+
+
+def _is(kind: re.Pattern[str], module: nn.Module) -> bool:
+    return kind.search(type(module).__name__) is not None
+
+
+def _listed(patterns: Any) -> list[str]:
+    """One pattern, or several; empty where they are none."""
+    several = [patterns] if isinstance(patterns, str) else list(patterns) if isinstance(patterns, list | tuple) else []
+    return several if all(isinstance(pattern, str) and pattern for pattern in several) else []
+
+
+# --- layers ------------------------------------------------------------------------------------------
+
+
+def _above(model: nn.Module) -> dict[str, int]:
+    """Of each parameter how many layers lie above its own.
+
+    A model may say it itself: `layer_of(name) -> int`, 0 the lowest. Else the layers are its parts in the order they
+    were assigned: each child of the model, and in place of a Sequential or a list its own children. Embeddings at the
+    beginning are one layer, with the model's own parameters; a normalisation belongs to the part before it.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    own = getattr(model, "layer_of", None)
+    if callable(own):
+        layer = {name: int(own(name)) for name in names}
+    else:
+        parts = _layers_of_parts(model)
+        layer = {name: next((n for part, n in parts if name.startswith(f"{part}.")), 0) for name in names}
+    top = max(layer.values(), default=0)
+    return {name: top - number for name, number in layer.items()}
+
+
+def _layers_of_parts(model: nn.Module) -> list[tuple[str, int]]:
+    """The name of each part, and the number of its layer."""
+    numbered: list[tuple[str, int]] = []
+    layer, at_the_beginning = 0, True
+    for name, part in _parts(model, ""):
+        joins = _is(NORM, part) or (at_the_beginning and _is(EMBEDDING, part))
+        layer += 1 if numbered and not joins else 0
+        at_the_beginning = at_the_beginning and _is(EMBEDDING, part)
+        numbered.append((name, layer))
+    return numbered
+
+
+def _parts(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    """The parts of a model that have parameters, containers opened; a model that is one part, its parts."""
+    children = [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
+    for name, child in children:
+        opened = isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+        wraps = len(children) == 1 and not list(module.named_parameters(recurse=False))
+        if opened or (wraps and any(True for _ in child.children())):
+            yield from _parts(child, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", child
