@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -652,6 +653,9 @@ def test_a_failed_trial_is_tried_again_once_with_the_same_numbers(tmp_path):
     assert sum(row["number"] not in retried for row in rows) == 6, "what is tried again does not count"
     assert all(row["reason"] == "no memory" for row in failed)
     assert all(row["steps_done"] == 2 for row in failed)
+    ended, stood = Counter(row["state"] for row in rows), studies(tmp_path / "j", [plan(n_trials=6)]).progress()[0]
+    assert (stood.counts, stood.given_up) == (ended, len(failed) - len(retried - {None}))
+    assert ended["complete"] + ended["pruned"] + ended["diverged"] + stood.given_up == stood.trials == 6
 
 
 def always_failed(job, step):
