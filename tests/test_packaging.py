@@ -101,7 +101,7 @@ DISTRIBUTIONS = {
 @pytest.mark.parametrize(
     ("folders", "extras"),
     [
-        (("sweeper", "tasks"), ("ray", "optimizers", "text")),
+        (("sweeper", "tasks"), ("ray", "optimizers", "text", "safetensors")),
         (("tests", "benchmarks", "examples"), ("dev",)),
         (("scripts",), ()),
     ],
