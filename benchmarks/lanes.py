@@ -2,8 +2,8 @@
 
     python benchmarks/lanes.py [--models "tiny MLP" text] [--no-compile] [--trials 200] [--steps 1000]
 
-All ways of one model are interleaved; each figure is the least of its repeats, on one thread, without evaluation; on a
-CPU it is the time of that thread, since other programs run on the machine too. In brackets the seconds of compiling,
+All ways of one model are interleaved; each figure is the least of its repeats, on one thread, without evaluation and
+norms; on a CPU it is the time of that thread, since other programs run on the machine too. In brackets the seconds of compiling,
 in a process of its own, as a sweep pays them; nothing was compiled before.
 auto: the trainer that sweeper.training.auto chose for a sweep of so many trials and steps, of which so many are open;
 its share is the time of the best way over its own, compiling and empty lanes included. Ends with 1 if any share is
@@ -121,7 +121,7 @@ def ways(name: str, steps: int, compile: bool, device: str) -> dict[str, Way]:
     case = CASES[name]
     task, optimizer, batch = case.task(), case.optimizer, case.batch_size
     lr_S = np.full(steps, 0.01)
-    alone = SequentialTrainer(task, optimizer, batch_size=batch, device=device, threads=1)
+    alone = SequentialTrainer(task, optimizer, batch_size=batch, device=device, threads=1, norms=False)
     found = {
         "user": Way(partial(User(task, optimizer, batch).run, lr_S), steps),
         "tuned": Way(partial(Tuned(task, optimizer, batch, device).run, lr_S), steps),
@@ -146,7 +146,7 @@ def lanes_way(name: str, width: int, compiled: bool, steps: int, device: str) ->
 def lanes(case: Case, width: int, compiled: bool, device: str) -> Trainer:
     form = probed(case, device)
     assert form is not None
-    settings: dict[str, Any] = {"batch_size": case.batch_size, "device": device}
+    settings: dict[str, Any] = {"batch_size": case.batch_size, "device": device, "norms": False}
     return LaneTrainer(case.task(), case.optimizer, form=form, width=width, compiled=compiled, **settings)
 
 

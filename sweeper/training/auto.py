@@ -18,6 +18,7 @@ from torch import nn
 from sweeper.training.compiling import has_compiled
 from sweeper.training.device import resolve_device
 from sweeper.training.lanes import LaneTrainer
+from sweeper.training.norms import OF_A_RUN
 from sweeper.training.optim import options_of
 from sweeper.training.probe import probe
 from sweeper.training.sequential import SequentialTrainer
@@ -93,7 +94,8 @@ def choose(
     example for a few seconds at most; changes nothing.
     """
     asked: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
-    common = {**asked, "norms": norms, **update}
+    # A run of few updates measures each of them, the runs timed here too; a longer one every so often.
+    common = {**asked, "norms": norms and example.steps < 2 * OF_A_RUN, **update}
     sequential = partial(SequentialTrainer, task, optimizer, **common)
     clock = time.thread_time if resolve_device(device).type == "cpu" else time.perf_counter
     alone = Timed(1, _seconds(sequential(), example, 1, clock))
