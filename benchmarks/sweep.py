@@ -216,8 +216,8 @@ def said(folder: Path) -> str:
 
 def against_optuna(folder: Path, trials: int, steps: int) -> None:
     our_seconds, our_trials = ours(folder / "ours", trials, steps, "pruner=none")
+    print(f"ours {our_seconds:.1f} s ({said(folder / 'ours')})", flush=True)
     peer_seconds, peer_trials = tutorial(folder / "peer", our_trials, steps)
-    print(f"\nours {our_seconds:.1f} s ({said(folder / 'ours')})")
     print(f"Optuna, PyTorch, MLflow {peer_seconds:.1f} s: {peer_seconds / our_seconds:.1f} times as long", flush=True)
     print("trial  peak_lr  warmup  decay  ours valid/loss  tutorial valid/loss")
     for one, other in zip(our_trials, peer_trials, strict=True):
