@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sweeper.types import InputError
 
-CHECKED_LATER = re.compile(r"(schedule\.\w+|optimizer(\.groups\.\w+)?|model|data|pruner|trainer)\.\w+")
+CHECKED_LATER = re.compile(r"(schedule\.\w+|optimizer(\.groups(\.\w+)?)?|model|data|pruner|trainer)\.\w+")
 NOT_IN_ALL = ("range_test", "knots", "wall_time")  # a measurement, a free form, and one that needs a person's budget
 
 

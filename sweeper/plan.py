@@ -105,7 +105,8 @@ def planned(
     _check_search(search)
     update = _update(train, batch_size)
     folds = _folds(task, described)
-    _try_out(task, numbers, hparams, own)
+    fixed = with_numbers(own, {})
+    _try_out(task, numbers, hparams, fixed)
     _check_metric(task, numbers, hparams, str(judged["metric"]))
     question = {
         **_without_one_fold(described),
@@ -126,7 +127,7 @@ def planned(
         question=question,
         schedules=schedules,
         studies=_studies(families, hparams, search, pruner),
-        optimizer=with_numbers(own, {}),
+        optimizer=fixed,
         batch_size=batch_size,
         precision=str(train["precision"]),
         update=update,

@@ -23,6 +23,8 @@ GROUPS = ("schedule", "model", "search")
         ),
         (["hydra.verbose=true", "~tracking"], ["hydra.verbose=true", "~tracking"]),
         (["optimizer.momentum=0.5"], ["++optimizer.momentum=0.5"]),
+        (["optimizer.groups.head.lr=5"], ["++optimizer.groups.head.lr=5"]),
+        (["optimizer.groups.head={lr: 5}"], ["++optimizer.groups.head=null", "++optimizer.groups.head={lr: 5}"]),
     ],
 )
 def test_overrides_replace(typed, given):

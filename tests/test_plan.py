@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweeper.tasks.digits import Digits
@@ -12,6 +13,7 @@ from sweeper.tasks.problems import Supervised
 
 from sweeper.plan import planned
 from sweeper.question import seeds_and_folds
+from sweeper.training.finetuned import FineTuned
 from sweeper.types import InputError
 
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "peak_lr": {"low": 0.001, "high": 1, "log": True}}
@@ -191,3 +193,38 @@ def test_a_loss_that_is_no_loss_of_each_example_is_told():
 
     with pytest.raises(InputError, match=r"model: the loss of 2 examples has the shape \(\)"):
         plan(task=Mean(Digits(), partial(MLP, width=4, depth=1)))
+
+
+GROUPS = {"last": {"match": "layers.3", "lr": {"low": 1, "high": 10}}}
+
+
+def test_a_searched_number_of_a_group_is_a_number_of_the_trial():
+    found = plan(optimizer={**SGD, "groups": GROUPS, "layer_decay": {"choice": [0.5, 0.9]}})
+    assert found.optimizer == {
+        "_target_": SGD["_target_"],
+        "momentum": 0.9,
+        "groups": {"last": {"match": "layers.3"}},
+    }
+    assert found.studies[0].hparams["optimizer.groups.last.lr"].high == 10
+    assert found.studies[0].hparams["optimizer.layer_decay"].options == (0.5, 0.9)
+
+
+def test_a_grouping_that_says_what_holds_anyway_is_no_part_of_the_question():
+    idle = {"groups": {}, "layer_decay": None, "no_decay": [], "wd_mode": "lr"}
+    assert plan(optimizer={**SGD, **idle}).name == plan().name
+    for key, value in {"groups": GROUPS, "layer_decay": 0.5, "no_decay": ["bias"], "wd_mode": "relative"}.items():
+        assert plan(optimizer={**SGD, key: value}).name != plan().name, key
+
+
+def test_a_group_without_parameters_is_told():
+    with pytest.raises(InputError, match=r"optimizer\.groups\.last\.match=head: no trained parameter"):
+        plan(optimizer={**SGD, "groups": {"last": {"match": "head"}}})
+
+
+def test_weights_to_start_from_are_part_of_the_question_and_must_fit(tmp_path):
+    torch.save(TASK.build(5).state_dict(), tmp_path / "weights.pt")
+    tuned = FineTuned(TASK, tmp_path / "weights.pt")
+    assert plan(tuned).question["fingerprint"] == tuned.fingerprint != TASK.fingerprint
+    torch.save({"head.weight": torch.zeros(2)}, tmp_path / "weights.pt")
+    with pytest.raises(InputError, match=r"model\.init_from=.*the model has, and the file has not, layers\.0\.weight"):
+        plan(FineTuned(TASK, tmp_path / "weights.pt"))

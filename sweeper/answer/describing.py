@@ -85,7 +85,12 @@ def _folder_name(name: str) -> str:
 def _code_of(task: Task) -> dict[str, Any]:
     """Its class, and what it holds beside data and model, which are described apart."""
     held = {key: value for key, value in vars(task).items() if key not in ("data", "model", *FROM_DATA)}
-    return {"class": type(task), "data": type(getattr(task, "data", None)), "held": _readable(held)}
+    inner = {key: _code_of(value) for key, value in held.items() if _is_task(value)}  # of one that wraps another
+    return {"class": type(task), "data": type(getattr(task, "data", None)), "held": _readable(held | inner)}
+
+
+def _is_task(value: Any) -> bool:
+    return not isinstance(value, type) and all(hasattr(value, name) for name in MEMBERS)
 
 
 def _readable(thing: Any) -> Any:

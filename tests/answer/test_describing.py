@@ -11,6 +11,7 @@ from sweeper.tasks.models import MLP
 from torch import nn
 
 from sweeper.answer.describing import described
+from sweeper.training.finetuned import FineTuned
 from sweeper.types import InputError
 
 RNG = np.random.default_rng(0)
@@ -130,3 +131,18 @@ def test_a_model_is_built_with_the_searched_numbers():
 def test_what_is_no_task_is_told_how_to_make_one(task):
     with pytest.raises(InputError, match=r"^task=.*Make one: Supervised\(Arrays\(X, y\), Model\)"):
         described(task, {})
+
+
+def test_a_fine_tuned_task_is_its_inner_task_its_weights_and_what_is_frozen(tmp_path):
+    paths = [tmp_path / "one.pt", tmp_path / "two.pt"]
+    for seed, path in enumerate(paths):
+        torch.save(Supervised(DATA, MLP).build(seed).state_dict(), path)
+
+    def asked(path=paths[0], loss=None, **numbers):
+        return described(FineTuned(Supervised(DATA, MLP, loss), path, **numbers), {})
+
+    question, name = asked()
+    assert asked() == (question, name)
+    assert name == "threekinds-mlp"
+    for other in (asked(paths[1]), asked(loss=doubled), asked(freeze=["layers.0"]), asked(init_reset=["layers.0"])):
+        assert other[0] != question
