@@ -3,8 +3,8 @@
     python benchmarks/lanes.py [--models "tiny MLP" text] [--no-compile] [--trials 200] [--steps 1000]
 
 All ways of one model are interleaved; each figure is the least of its repeats, on one thread, without evaluation and
-norms; on a CPU it is the time of that thread, since other programs run on the machine too. In brackets the seconds of compiling,
-in a process of its own, as a sweep pays them; nothing was compiled before.
+norms; on a CPU it is the time of that thread, since other programs run on the machine too. In brackets the seconds of
+compiling, in a process of its own, as a sweep pays them; nothing was compiled before.
 auto: the trainer that sweeper.training.auto chose for a sweep of so many trials and steps, of which so many are open;
 its share is the time of the best way over its own, compiling and empty lanes included. Ends with 1 if any share is
 below 0.95.
