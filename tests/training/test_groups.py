@@ -67,8 +67,9 @@ def trained(trainer: Any, jobs: list[Job]) -> list[tuple[list[Report], dict[str,
     return [(reports[of.id], trainer.weights(of.id)) for of in jobs]
 
 
-def alone(optimizer: dict[str, Any], jobs: list[Job]) -> list[tuple[list[Report], dict[str, Tensor]]]:
-    return trained(SequentialTrainer(task(), optimizer, batch_size=BATCH, device="cpu", precision="float64"), jobs)
+def alone(optimizer: dict[str, Any], jobs: list[Job], **settings: Any) -> list[tuple[list[Report], dict[str, Tensor]]]:
+    given = {"batch_size": BATCH, "device": "cpu", "precision": "float64", **settings}
+    return trained(SequentialTrainer(task(), optimizer, **given), jobs)
 
 
 def trace(reports: list[Report], name: str) -> Any:
@@ -316,13 +317,12 @@ def stacked(
     return trained(LaneTrainer(task(), optimizer, form=form(), **given), jobs)
 
 
-def check_lanes(config: dict[str, Any], numbers: list[dict[str, Any]], **settings: Any) -> None:
+def check_lanes(config: dict[str, Any], numbers: list[dict[str, Any]], compiled: bool = False, **recipe: Any) -> None:
     for at, own in enumerate(numbers):  # a trial of a sweep has all its searched numbers
         numbers[at] = {**{name: _fixed(config, name) for other in numbers for name in other}, **own}
     jobs = [job(at, 0.5**at, hparams=own) for at, own in enumerate(numbers)]
-    for (expected, weights), (found, others) in zip(
-        alone(config, jobs), stacked(config, jobs, **settings), strict=True
-    ):
+    pairs = zip(alone(config, jobs, **recipe), stacked(config, jobs, compiled=compiled, **recipe), strict=True)
+    for (expected, weights), (found, others) in pairs:
         for one, other in zip(expected, found, strict=True):
             assert one.traces.keys() == other.traces.keys()
             for name in one.traces:
@@ -342,6 +342,10 @@ def _fixed(config: dict[str, Any], path: str) -> Any:
 @pytest.mark.parametrize("name", list(STACKED))
 def test_lanes_train_groups_as_one_at_a_time_does(name: str) -> None:
     check_lanes(*STACKED[name])
+
+
+def test_lanes_clip_and_average_groups_as_one_at_a_time_does() -> None:
+    check_lanes(*STACKED["adamw independent"], clip=0.3, ema=0.9, accumulate=2)
 
 
 @pytest.mark.slow
