@@ -49,13 +49,13 @@ class Gain(NamedTuple):
 # By what most of a model's work is. CPU, one thread, torch 2.13; eager and compiled lanes by turns, the least of each:
 # n-gram 1.45 to 1.5 (16 lanes), 1.23 to 1.3 (64); MLP 1.45 to 1.75, 1.3 to 1.36; small CNNs 1.04 to 1.33, 1.0 to 1.12;
 # with BatchNorm 1.55 (4), with GroupNorm 0.93 (4); transformers 1.55 (16, width 32), 1.2 to 1.33 (4 and 8, width 64).
-# Seconds: in a fresh process. A program that was compiled before is loaded in 3 to 4.
+# Seconds: in a fresh process, 6 to 30 where little else runs. A program that was compiled before is loaded in 3 to 4.
 COMPILED = {
-    "linear": Gain(1.45, 1.28, 6.0),
-    "convolution": Gain(1.2, 1.05, 10.0),
-    "batch normalisation": Gain(1.5, 1.2, 20.0),
-    "group normalisation": Gain(0.93, 0.93, 25.0),
-    "attention": Gain(1.3, 1.15, 18.0),
+    "linear": Gain(1.5, 1.28, 9.0),
+    "convolution": Gain(1.2, 1.05, 14.0),
+    "batch normalisation": Gain(1.5, 1.2, 24.0),
+    "group normalisation": Gain(0.93, 0.93, 28.0),
+    "attention": Gain(1.3, 1.15, 22.0),
 }
 FIRST = 6.0  # seconds more where torch has never compiled: it looks what the processor can do
 
