@@ -13,7 +13,7 @@ from torch import nn
 
 from sweeper.training.groups import KEYS, Group, Grouping, WeightDecay, check_grouping, groups_of, with_numbers
 from sweeper.training.optimizers.looking import takes_model
-from sweeper.training.optimizers.trial_run import ignores_lr, tiny_model
+from sweeper.training.optimizers.trial_run import has_one_lr, ignores_lr, tiny_model
 from sweeper.types import InputError, Job, Value
 
 Config = Mapping[str, Any]
@@ -208,6 +208,14 @@ def _check_trial_run(target: Callable[..., Any], config: Config) -> None:
         raise _unusable(config, "evaluates the loss several times in an update, by a closure, which is not supported")
     if ignores_lr(lambda model: _built(target, model, options)):
         raise _unusable(config, "does not use the LR that its groups are given for an update, as a schedule needs it")
+    several = [key for key in ("layer_decay", "groups") if config.get(key)]
+    if several and has_one_lr(lambda model: target(_one_each(model), lr=ANY_LR, **options)):
+        problem = f"{_name(target)} has one LR for all groups"
+        raise InputError(f"optimizer.{several[0]}", config[several[0]], problem, "Leave it out.")
+
+
+def _one_each(model: nn.Module) -> list[dict[str, Any]]:
+    return [{"params": [parameter]} for parameter in model.parameters()]
 
 
 def _check_can_group(target: Callable[..., Any], config: Config) -> None:

@@ -441,6 +441,7 @@ def test_a_group_without_parameters_is_refused() -> None:
             "groups.a.weight_decay",
         ),
         ({"_target_": "sweeper.training.optimizers.muon.Muon", "layer_decay": 0.5}, "groups itself"),
+        ({"_target_": "pytorch_optimizer.Prodigy", "layer_decay": 0.5}, "Prodigy has one LR for all groups"),
     ],
 )
 def test_what_an_optimizer_cannot_have_is_refused(config: dict[str, Any], words: str) -> None:

@@ -25,6 +25,19 @@ def ignores_lr(build: Callable[[nn.Module], torch.optim.Optimizer]) -> bool:
         return False
 
 
+def has_one_lr(build: Callable[[nn.Module], torch.optim.Optimizer]) -> bool:
+    """Whether the second of two groups, the model's two weights, moves though its LR is next to nothing.
+
+    Optimizers that estimate one LR for all do so. False where an update fails.
+    """
+    try:
+        change = (_weights_after(build, LRS, (1.0, 1e-9)) - _flat(tiny_model())).abs()
+    except Exception:
+        return False
+    first, second = change.chunk(2)
+    return bool(second.max() > 1e-3 * first.max())
+
+
 def tiny_model() -> nn.Sequential:
     """Two matrices of fixed float64 weights; draws nothing."""
     model = nn.Sequential(
@@ -36,13 +49,16 @@ def tiny_model() -> nn.Sequential:
     return model
 
 
-def _weights_after(build: Callable[[nn.Module], torch.optim.Optimizer], lrs: tuple[float, ...]) -> Tensor:
+def _weights_after(
+    build: Callable[[nn.Module], torch.optim.Optimizer], lrs: tuple[float, ...], factors: tuple[float, ...] = (1.0, 1.0)
+) -> Tensor:
+    """factors: of the LR, by group, of which there may be fewer."""
     model, inputs_B = tiny_model(), torch.tensor([[1.0, 2.0], [-1.0, 0.5], [0.3, -2.0]], dtype=torch.float64)
     target_B = torch.tensor([0, 1, 1])
     optimizer = build(model)
     for lr in lrs:
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        for group, factor in zip(optimizer.param_groups, factors, strict=False):
+            group["lr"] = lr * factor
         optimizer.zero_grad()
         output_B = _Classes.forward(model, inputs_B)
         loss_B = _Classes.loss(output_B, target_B)
@@ -50,6 +66,10 @@ def _weights_after(build: Callable[[nn.Module], torch.optim.Optimizer], lrs: tup
             optimizer.look(Forward(_Classes, model, inputs_B, target_B, output_B, loss_B, 0))  # type: ignore[arg-type]
         loss_B.mean().backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
         optimizer.step()
+    return _flat(model)
+
+
+def _flat(model: nn.Module) -> Tensor:
     return torch.cat([weight.detach().flatten() for weight in model.parameters()])
 
 
