@@ -13,6 +13,7 @@ below 0.95.
 from __future__ import annotations
 
 import argparse
+import importlib
 import math
 import multiprocessing
 import os
@@ -47,6 +48,7 @@ from sweeper.types import Job, JobId, Task, Trainer
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}
 ADAMW = {"_target_": "torch.optim.AdamW", "weight_decay": 0.01}
 LEAST_SHARE = 0.95
+EVERY = 50  # updates between two reports
 
 
 @dataclass
@@ -108,13 +110,20 @@ def jobs(count: int, steps: int, every: int) -> list[Job]:
     return [Job(JobId("s", place, 0), "cosine", {}, place, lr_S, reports, parts=("train",)) for place in range(count)]
 
 
-def trained(trainer: Trainer, count: int, steps: int, every: int = 50) -> None:
-    of = jobs(count, steps, every)
-    trainer.start(of)
-    for _ in of[0].report_steps:
-        list(trainer.advance([job.id for job in of]))
-    for job in of:
-        trainer.stop(job.id)
+class Running:
+    """`count` trainings that go on, `steps` updates at each call; so models are built once, as in a sweep."""
+
+    def __init__(self, trainer: Trainer, count: int, steps: int, calls: int = 100) -> None:
+        self.trainer, self.turns, self.jobs = (
+            trainer,
+            max(1, steps // EVERY),
+            jobs(count, calls * steps, min(EVERY, steps)),
+        )
+        trainer.start(self.jobs)
+
+    def __call__(self) -> None:
+        for _ in range(self.turns):
+            list(self.trainer.advance([job.id for job in self.jobs]))
 
 
 def ways(name: str, steps: int, compile: bool, device: str) -> dict[str, Way]:
@@ -125,7 +134,7 @@ def ways(name: str, steps: int, compile: bool, device: str) -> dict[str, Way]:
     found = {
         "user": Way(partial(User(task, optimizer, batch).run, lr_S), steps),
         "tuned": Way(partial(Tuned(task, optimizer, batch, device).run, lr_S), steps),
-        "sequential": Way(partial(trained, alone, 1, steps), steps),
+        "sequential": Way(Running(alone, 1, steps), steps),
     }
     if compile:
         found["single compiled"] = Way(partial(Tuned(task, optimizer, batch, device, compiled=True).run, lr_S), steps)
@@ -140,7 +149,7 @@ def ways(name: str, steps: int, compile: bool, device: str) -> dict[str, Way]:
 def lanes_way(name: str, width: int, compiled: bool, steps: int, device: str) -> Way:
     setup = in_another_process(compile_seconds, name, width, device) if compiled else 0.0
     trainer = lanes(CASES[name], width, compiled, device)
-    return Way(partial(trained, trainer, width, steps), width * steps, width, setup)
+    return Way(Running(trainer, width, steps), width * steps, width, setup)
 
 
 def lanes(case: Case, width: int, compiled: bool, device: str) -> Trainer:
@@ -155,15 +164,16 @@ def probed(case: Case, device: str) -> Form | None:
 
 
 def compile_seconds(name: str, width: int, device: str) -> float:
-    """Of the first update, less that of a second one."""
-    trainer = lanes(CASES[name], width, True, device)
-    seconds = []
+    """Of the first update, less that of a second one; processor time, as the C++ compiler's too, one at a time."""
+    inductor: Any = importlib.import_module("torch._inductor.config")
+    inductor.compile_threads = 1
+    update = Running(lanes(CASES[name], width, True, device), width, 1)
+    times = []
     with intra_op_threads(1):
-        for _ in range(2):
-            began = time.perf_counter()
-            trained(trainer, width, 1, 1)
-            seconds.append(time.perf_counter() - began)
-    return seconds[0] - seconds[1]
+        for _ in range(3):
+            times.append(sum(os.times()[:4]))
+            update()
+    return 2 * times[1] - times[0] - times[2]
 
 
 def in_another_process(function: Callable[..., float], *arguments: Any) -> float:
@@ -220,6 +230,8 @@ def main() -> int:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()  # what compiling costs the first time
     print(f"{platform.machine()}, {platform.system()}, device {given.device}, torch {torch.__version__}")
     print(f"microseconds a trial-step; auto for {given.trials} trials of {given.steps} updates")
+    if not given.no_compile:  # torch's first look at the processor is nobody's
+        in_another_process(compile_seconds, next(iter(CASES)), 16, given.device)
     with intra_op_threads(1):
         shares = {name: compare(name, given) for name in given.models}
     short = {name: share for name, share in shares.items() if share < LEAST_SHARE}

@@ -47,12 +47,12 @@ class Gain(NamedTuple):
 
 
 # By what most of a model's work is. CPU, one thread, torch 2.13; eager and compiled lanes by turns, the least of each:
-# n-gram 1.45 to 1.5 (16 lanes), 1.23 to 1.3 (64); MLP 1.45 to 1.75, 1.3 to 1.36; small CNNs 1.04 to 1.33, 1.0 to 1.12;
-# with BatchNorm 1.55 (4), with GroupNorm 0.93 (4); transformers 1.55 (16, width 32), 1.2 to 1.33 (4 and 8, width 64).
-# Seconds: in a fresh process, 6 to 30 where little else runs. A program that was compiled before is loaded in 3 to 4.
+# n-gram 1.6 (16 lanes), 1.27 (64); MLPs 1.5 to 2.2, 1.3 to 1.65; small CNNs 1.28 and 1.38, 1.0; with BatchNorm 1.55
+# (4), with GroupNorm 0.93 (4); transformers 1.55 (16, width 32), 1.2 to 1.33 (4 and 8, width 64). Seconds: in a fresh
+# process on a machine that does little else. A program that was compiled before is loaded in 3 to 4.
 COMPILED = {
-    "linear": Gain(1.5, 1.28, 9.0),
-    "convolution": Gain(1.2, 1.05, 14.0),
+    "linear": Gain(1.55, 1.3, 6.5),
+    "convolution": Gain(1.3, 1.0, 11.0),
     "batch normalisation": Gain(1.5, 1.2, 24.0),
     "group normalisation": Gain(0.93, 0.93, 28.0),
     "attention": Gain(1.3, 1.15, 22.0),
