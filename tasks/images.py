@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .augment import Augment, augmentation
 from .places import Host, Resident, Rows
-from .splits import Parts, folded
+from .splits import Parts, folded, held_out
 
 Stream = Callable[[str, int, NDArray[np.int64]], Iterator[tuple[Tensor, Tensor]]]
 
@@ -53,7 +53,9 @@ class Images:
         stream: bool | int = False,
     ) -> None:
         workers = _workers(stream)
-        once = _split(len(trained.label), valid, split_seed) | {"test": np.arange(len(tested.label))}
+        once = held_out(len(trained.label), valid, split_seed, "training images") | {
+            "test": np.arange(len(tested.label))
+        }
         self._index_K = folded(once, folds, split_seed, trained.label.astype(np.int64))
         self.partitions = len(self._index_K)
         self.shape: tuple[int, ...] = tested.pixels.shape[1:]
@@ -127,21 +129,6 @@ def _place(images: Labelled, workers: int | None) -> Resident | Host:
     if workers is None:
         return Resident(torch.from_numpy(images.pixels), torch.from_numpy(images.label))
     return Host(Rows(images.pixels, images.label), workers)
-
-
-def _split(count: int, valid: float, seed: int) -> Parts:
-    """Places of the training and of the validation part among the images of the training files."""
-    number = isinstance(valid, int | float) and not isinstance(valid, bool)
-    held = round(valid * count) if number and 0 < valid < 1 else 0
-    if not 0 < held < count:
-        raise ValueError(
-            f"data.valid={valid}: a part of the {count} training images would be empty. Choose a fraction in (0, 1)."
-        )
-    try:
-        order = np.random.default_rng(seed).permutation(count)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"data.split_seed={seed}: this is no seed. Choose a whole number from 0.") from error
-    return {"train": np.sort(order[held:]), "valid": np.sort(order[:held])}
 
 
 def _tensors(index: Parts) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .splits import folded
+from .splits import folded, held_out
 
 Floats = NDArray[np.float64]
 
@@ -49,17 +49,8 @@ class Mnist1D:
     inputs, outputs, shape = LENGTH, len(TEMPLATES), (1, LENGTH)
 
     def __init__(self, split_seed: int = 0, valid: float = 0.2, folds: int | None = None) -> None:
-        held = round(valid * TRAINED) if isinstance(valid, int | float) else 0
-        if not 0 < held < TRAINED:
-            raise ValueError(
-                f"data.valid={valid}: a part would be empty. Choose a fraction of the training signals in (0, 1)."
-            )
-        try:
-            order = np.random.default_rng(split_seed).permutation(TRAINED)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"data.split_seed={split_seed}: this is no seed. Choose a whole number from 0.") from error
         signal, label = signals(SEED)
-        places = {"train": np.sort(order[held:]), "valid": np.sort(order[:held]), "test": np.arange(TRAINED, SAMPLES)}
+        places = held_out(TRAINED, valid, split_seed, "training signals") | {"test": np.arange(TRAINED, SAMPLES)}
         self._parts_K = [
             {part: (torch.from_numpy(signal[at].astype(np.float32)), torch.from_numpy(label[at])) for part, at in own}
             for own in (split.items() for split in folded(places, folds, split_seed, label))

@@ -37,6 +37,24 @@ def drawn(
     return {"train": np.sort(trained), "valid": np.sort(validated), "test": np.sort(tested)}
 
 
+def held_out(count: int, valid: float, seed: int, what: str) -> Parts:
+    """The places of `count` examples, whose test part lies elsewhere, in "train" and "valid", in increasing order.
+
+    valid: a fraction of them, drawn by `seed`. what: they are called. Raises ValueError.
+    """
+    number = isinstance(valid, int | float) and not isinstance(valid, bool)
+    held = round(valid * count) if number and 0 < valid < 1 else 0
+    if not 0 < held < count:
+        raise ValueError(
+            f"data.valid={valid}: a part of the {count} {what} would be empty. Choose a fraction in (0, 1)."
+        )
+    try:
+        order = np.random.default_rng(seed).permutation(count)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"data.split_seed={seed}: this is no seed. Choose a whole number from 0.") from error
+    return {"train": np.sort(order[held:]), "valid": np.sort(order[:held])}
+
+
 def folded(
     parts: Parts,
     folds: int | None,

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.answer import note, tables
+from sweeper.answer import note, printed, tables
 from sweeper.answer.stored import Sweep
 from sweeper.question import Home
 from sweeper.tracking import view
@@ -64,7 +64,7 @@ def conclude(home: Home, tracker: Tracker) -> None:
 def _tables(sweep: Sweep, folder: Path) -> list[Path]:
     """The tables' files: every trial, every family, and the table of families as MLflow shows it."""
     folder.mkdir(exist_ok=True)
-    columns = tables.columns(sweep.families)
+    columns = printed.columns(sweep.families)
     shown = {
         "columns": [column.head for column in columns],
         "data": [list(row) for row in zip(*(column.cells for column in columns), strict=True)],
@@ -112,7 +112,7 @@ def show(outcome: Outcome) -> None:
 
 def print_table(sweep: Sweep) -> None:
     """The table of families at the width of the terminal."""
-    tables.show(
+    printed.show(
         sweep.families,
         sweep.asked,
         notes=[

@@ -17,8 +17,8 @@ import numpy as np
 
 from sweeper.answer import figures
 from sweeper.answer.drawing import Curve, drawing
+from sweeper.answer.number_text import lr_text, share_text
 from sweeper.answer.preview import Preview, as_json, space_text, value_word
-from sweeper.answer.tables import lr_text, share_text
 from sweeper.columns import Column, Line, clean, lay_out, plain_text, total_width, width_of, wrapped, write
 from sweeper.types import Floats, InputError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweeper.answer import tables
+from sweeper.answer import printed
+from sweeper.answer.small_print import small_print
 from sweeper.columns import Column, clean
 from sweeper.question import seeds_and_folds
 
@@ -36,7 +37,7 @@ def of_study(sweep: Sweep, study: str) -> str:
     A table that is too long for that ends earlier, with this study's row in it; it is whole in families.csv.
     """
     rows = sweep.families["study"].tolist()
-    columns = tables.columns(sweep.families)
+    columns = printed.columns(sweep.families)
     for shown in range(len(rows), 0, -1):
         kept = [place for place in range(len(rows)) if place < shown or rows[place] == study]
         text = "\n\n".join(_paragraphs(sweep, study, columns, kept)) + "\n"
@@ -47,7 +48,7 @@ def of_study(sweep: Sweep, study: str) -> str:
 
 def _paragraphs(sweep: Sweep, study: str, columns: Sequence[Column], kept: Sequence[int]) -> Iterable[str]:
     question = sweep.config["question"]
-    answer, *small = tables.small_print(sweep.families, sweep.asked)
+    answer, *small = small_print(sweep.families, sweep.asked)
     place = sweep.families["study"].tolist().index(study)
     family = clean(str(sweep.families["family"].iloc[place]))
     # The page shows three lines before one asks for more: the answer comes first.

@@ -8,7 +8,8 @@ from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from sweeper.answer import tables
+from sweeper.answer import printed
+from sweeper.answer.small_print import small_print
 from sweeper.columns import Column
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def html_table(sweep: Sweep) -> str:
     state = "" if sweep.finished else ". <i>Not finished: the same call or command goes on.</i>"
     if families.empty:
         return f"<div><p>{head}{state}</p><p>No trials yet.</p></div>"
-    answer, *rest = tables.small_print(families, asked)
+    answer, *rest = small_print(families, asked)
     small = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in rest)
     return (
         f'<div><p>{head}{state}</p><div style="overflow-x: auto">{_table(families)}</div><p><b>{escape(answer)}</b></p>'
@@ -38,7 +39,7 @@ def html_table(sweep: Sweep) -> str:
 
 
 def _table(families: Any) -> str:
-    columns = tables.columns(families)
+    columns = printed.columns(families)
     heads = "".join(f"<th {_style(column)}>{escape(column.head)}</th>" for column in columns)
     roles = families["role"].tolist()
     first_baseline = next((i for i, role in enumerate(roles) if role), len(roles))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeper.answer.tables import share_text
+from sweeper.answer.number_text import share_text
 from sweeper.columns import clean
 from sweeper.schedules import ENDS_HIGH, cycles_run, height_at_end, lr_traces
 from sweeper.types import Choice, Dimension, Family, Floats, Range, Value, seed_of

@@ -1,4 +1,4 @@
-"""The end table: from trial records to one row a trial and one row a family, in pandas, as text and as JSON.
+"""The end table: from trial records to one row a trial and one row a family, in pandas and as JSON.
 
 Only complete trials compete: a pruned trial's last value belongs to another step, a diverged one has none.
 """
@@ -9,9 +9,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol
 
-from sweeper.columns import Column, Line, clean, fitting, lay_out, value_text, wrapped, write
+from sweeper.columns import clean
 from sweeper.tracking.facts import Facts, to_target
 from sweeper.types import AT, At, Direction, State, TrialId, Value
 
@@ -329,89 +329,10 @@ def _number(value: Value) -> float | None:
     return _finite(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-# --- as text ----------------------------------------------------------------------------------------
+# --- for whoever shows it ----------------------------------------------------------------------------
 
 
-def lr_text(lr: float | None) -> str:
-    """A learning rate in 3 significant digits: 0.0341, 3.2e-05."""
-    return "-" if lr is None or not math.isfinite(lr) else f"{lr:.3g}"
-
-
-def share_text(share: float | None) -> str:
-    """A fraction in percent: 5%, 12.5%, 0%."""
-    return "-" if share is None or not math.isfinite(share) else f"{100 * share:.3g}%"
-
-
-def param_text(name: str, value: Value) -> str:
-    """A number of a configuration as the tables show it."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return share_text(value) if name in ("warmup", "cycle") else lr_text(value)
-    return clean(str(value))
-
-
-def gain_text(gain: float | None) -> str:
-    """A difference of two losses or scores, with its sign."""
-    if gain is None or not math.isfinite(gain):
-        return "-"
-    if gain == 0:
-        return "0.0000"
-    return f"{gain:+.4f}" if abs(gain) >= 5e-5 else f"{gain:+.1e}"
-
-
-def show(
-    families: pd.DataFrame,
-    asked: Asked,
-    *,
-    baselines: tuple[str, str] = BASELINES,
-    notes: Sequence[str] = (),
-    out: TextIO | None = None,
-) -> None:
-    """Print the table: in colour and at the width of a terminal, else plain and with every column."""
-
-    def draw(width: int | None, unicode: bool) -> list[Line]:
-        return render(families, asked, width=width, unicode=unicode, baselines=baselines, notes=notes)
-
-    write(draw, out)
-
-
-def render(
-    families: pd.DataFrame,
-    asked: Asked,
-    *,
-    width: int | None = None,
-    unicode: bool = True,
-    baselines: tuple[str, str] = BASELINES,
-    notes: Sequence[str] = (),
-) -> list[Line]:
-    """The families and the small print as lines no longer than `width`; None: as wide as the columns are.
-
-    families: from families_table. notes: more paragraphs for the small print.
-    """
-    rows = _rows(families)
-    if not rows:
-        return wrapped("No trials yet.", width)
-    columns = _columns(rows, narrow=width is not None and width < 110)
-    first_baseline = next((number for number, row in enumerate(rows) if row["role"]), len(rows))
-    winners = {number: "bold green" for number, row in enumerate(rows) if row["rank"] == 1}
-    lines = lay_out(columns, width, styles=winners, unicode=unicode)
-    if first_baseline < len(rows):
-        roles = {row["role"]: row["family"] for row in rows if row["role"]}
-        meaning = {TUNED: "LR tuned", DEFAULT: "the optimizer's own LR, untuned"}
-        said = ", ".join(f"{clean(family)} ({meaning[role]})" for role, family in roles.items())
-        lines[1 + first_baseline : 1 + first_baseline] = wrapped(f"baselines: {said}", width, "dim")
-    head = wrapped(f"Best {asked.metric} of each family, {asked.sense}", width, "bold")
-    kept = fitting(columns, width)
-    long_names = [column.head for column in _columns(rows, narrow=False)]
-    away = [name for name, column in zip(long_names, columns, strict=True) if column not in kept]
-    paragraphs = small_print(families, asked, baselines=baselines, notes=notes)
-    if away:
-        paragraphs.append(f"Not shown at this width: {', '.join(away)}.")
-    answer, *rest = paragraphs
-    text_lines = [line for paragraph in rest for line in wrapped(paragraph, width, "dim")]
-    return [*head, *lines, [("", "")], *wrapped(answer, width, "bold"), *text_lines]
-
-
-def _rows(families: pd.DataFrame) -> list[dict[str, Any]]:
+def rows_of(families: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows with None for what is missing."""
     return [{str(name): _plain(value) for name, value in row.items()} for row in families.to_dict("records")]
 
@@ -433,128 +354,10 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
-def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def names_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What to call each row: its family, or its study where the family has several."""
     studies = Counter(row["family"] for row in rows)
     return [clean(str(row["family"] if studies[row["family"]] == 1 else row["study"])) for row in rows]
-
-
-def _columns(rows: Sequence[Mapping[str, Any]], narrow: bool) -> list[Column]:
-    names = [name + _mark(row) for name, row in zip(_names(rows), rows, strict=True)]
-    others = [", ".join(f"{name} {param_text(name, value)}" for name, value in row["others"].items()) for row in rows]
-    spread = []
-    if any(row[SPREAD] is not None for row in rows):
-        spread = [Column("spread", [value_text(row[SPREAD]) for row in rows], 56)]
-    columns = [
-        Column("rank", [_whole(row["rank"]) for row in rows], 35),
-        Column("family", names, 100, right=False, least=10),
-        Column("best", [value_text(row["best_value"]) for row in rows], 95),
-        *spread,
-        Column("gain", [gain_text(row["gain"]) for row in rows], 90),
-        Column("trial", [_whole(row["best_trial"]) for row in rows], 52),
-        Column("peak LR", [lr_text(row["peak_lr"]) for row in rows], 80),
-        Column("warmup", [share_text(row["warmup"]) for row in rows], 60),
-        Column("decay", [lr_text(row["decay"]) for row in rows], 62),
-        Column("cycle", [share_text(row["cycle"]) for row in rows], 58),
-    ]
-    if any(others):
-        columns.append(Column("others", others, 20, right=False, least=14))
-    keep: dict[State, int] = {"complete": 40, "pruned": 42, "diverged": 45, "failed": 50, "running": 48}
-    heads = {"complete": "full", "pruned": "prun", "diverged": "div", "failed": "fail", "running": "run"}
-    for state in STATES:
-        if state in ("complete", "pruned", "diverged") or any(row[state] for row in rows):
-            columns.append(Column(heads[state] if narrow else state, [str(row[state]) for row in rows], keep[state]))
-    return [
-        *columns,
-        Column("stable LR", [lr_text(row["stable_lr"]) for row in rows], 44),
-        Column("diverged LR", [lr_text(row["diverged_lr"]) for row in rows], 30),
-        Column("to target", [_target_text(row) for row in rows], 46),
-    ]
-
-
-def _mark(row: Mapping[str, Any]) -> str:
-    return ("*" if row["ends_high"] else "") + ("+" if row["best_truncated"] else "")
-
-
-def columns(families: pd.DataFrame) -> list[Column]:
-    """Every column of the table as text, for whatever shows it. families: from families_table."""
-    return _columns(_rows(families), narrow=False)
-
-
-def _target_text(row: Mapping[str, Any]) -> str:
-    """The share of a run after which the best trial reached the target; never where it did not."""
-    if row["rank"] is None:
-        return "-"
-    return "never" if row["steps_to_target"] is None else share_text(row["steps_to_target"] / row["steps"])
-
-
-def _whole(value: int | None) -> str:
-    return "-" if value is None else str(value)
-
-
-# --- what a person must know to believe it ----------------------------------------------------------
-
-
-def small_print(
-    families: pd.DataFrame,
-    asked: Asked,
-    *,
-    baselines: tuple[str, str] = BASELINES,
-    notes: Sequence[str] = (),
-) -> list[str]:
-    """Paragraphs under the table, the answer first: what won, how far it is to be trusted, what the words mean."""
-    rows = _rows(families)
-    return [
-        _answer(rows, asked.metric),
-        *_budget(rows, asked),
-        *_other_rules(rows, asked),
-        *_missing_baselines(rows, baselines),
-        *_states(rows),
-        *_marks(rows),
-        *_aim(rows, asked.metric),
-        *_spread(rows, asked),
-        *_importance(rows),
-        *_spaces(rows),
-        *_extended(rows),
-        *map(clean, notes),
-    ]
-
-
-def _answer(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
-    winners = [(name, row) for name, row in zip(_names(rows), rows, strict=True) if row["rank"] == 1]
-    word = "best so far" if any(row["running"] for row in rows) else "best"
-    if not winners:
-        return "No trial is complete: there is no best schedule yet."
-    if len(winners) > 1:
-        names = ", ".join(name for name, _ in winners)
-        return f"Equal {word}: {names}, {metric} {value_text(winners[0][1]['best_value'])}."
-    name, row = winners[0]
-    numbers = {key: row[key] for key in NAMES if row[key] is not None} | row["others"]
-    with_ = ", ".join(f"{key} {param_text(key, value)}" for key, value in numbers.items())
-    gain = ""
-    if row["role"] == TUNED and any(not other["role"] for other in rows):
-        gain = " No other schedule in this sweep beats the tuned constant."
-    elif row["role"] != TUNED and row["gain"] is not None:
-        gain = f" {gain_text(abs(row['gain'])).lstrip('+')} better than the tuned constant."
-    configuration = f" with {with_}" if with_ else ""
-    won = f"{name}, trial {row['best_trial']}, {metric} {value_text(row['best_value'])}"
-    return f"{word.capitalize()}: {won}{configuration}.{gain}"
-
-
-def _budget(rows: Sequence[Mapping[str, Any]], asked: Asked) -> list[str]:
-    """How many trials the bests were chosen from, and whether all families had equally many."""
-    trials = [row["complete"] + row["pruned"] + row["diverged"] for row in rows if row["role"] != DEFAULT]
-    if not any(row["rank"] for row in rows):
-        return []
-    fewest, most = min(trials, default=1), max(trials, default=1)
-    number = f"{most}" if fewest == most else f"{fewest} to {most}"
-    said = [
-        f"Best of {number} trials a family, {asked.members}: not yet checked on fresh seeds, and the best of many "
-        "looks better than it is."
-    ]
-    if fewest < most:
-        said.append("Unequal budgets: a family with more trials has had more chances; compare again when all are done.")
-    return said
 
 
 def other_ranks(rows: Sequence[Mapping[str, Any]], direction: Direction, at: At) -> dict[At, dict[str, int]]:
@@ -576,138 +379,6 @@ def change(rows: Sequence[Mapping[str, Any]], ranks: Mapping[str, int]) -> str |
     if {study for study, rank in before.items() if rank == 1} != {study for study, rank in ranks.items() if rank == 1}:
         return "winner"
     return None if before == ranks else "order"
-
-
-def _other_rules(rows: Sequence[Mapping[str, Any]], asked: Asked) -> list[str]:
-    """Whether another choice of objective.at would change the verdict."""
-    others = other_ranks(rows, asked.direction, asked.at)
-    if len([row for row in rows if row["rank"] is not None]) < 2 or not others:
-        return []
-    names = dict(zip((row["study"] for row in rows), _names(rows), strict=True))
-    changes = {rule: change(rows, ranks) for rule, ranks in others.items()}
-    said = []
-    for rule, ranks in others.items():
-        if changes[rule] == "winner":
-            first = [row for row in rows if ranks.get(row["study"]) == 1]
-            winners = " and ".join(names[row["study"]] for row in first)
-            value = value_text(first[0][RULES[rule]])
-            said.append(f"with objective.at={rule} the winner would be {winners} ({asked.metric} {value})")
-    for what, words in (("order", "the same winner, another order below it"), (None, "the same winner and order")):
-        alike = [rule for rule in others if changes[rule] == what]
-        if alike:
-            said.append(f"with {_or(alike)} {words}")
-    head = "The verdict depends on which value counts" if "winner" in changes.values() else "Which value counts"
-    return [f"{head} (objective.at={asked.at}): {'; '.join(said)}."]
-
-
-def _or(words: Sequence[str]) -> str:
-    return " or ".join([*([", ".join(words[:-1])] if words[1:] else []), *words[-1:]])
-
-
-def _missing_baselines(rows: Sequence[Mapping[str, Any]], baselines: tuple[str, str]) -> list[str]:
-    roles = {row["role"] for row in rows}
-    missing = {role: family for role, family in zip((TUNED, DEFAULT), baselines, strict=True) if role not in roles}
-    if not missing:
-        return []
-    families = sorted({row["family"] for row in rows} | set(missing.values()))
-    what = " and the ".join(missing)
-    gain = "no gain can be shown, " if TUNED in missing else ""
-    return [
-        f"The {what} {'is' if len(missing) == 1 else 'are'} not in this sweep: {gain}add with "
-        f"'schedule=[{','.join(families)}]', all else as before; what is done stays done."
-    ]
-
-
-def _states(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the counts mean, of the states there are."""
-    total = {state: sum(row[state] for row in rows) for state in STATES}
-    meaning: dict[State, str] = {
-        "pruned": "stopped early because it was behind others at the same step; never the best",
-        "diverged": "the loss became NaN, infinite or larger than the task's bound; a result, counted as bad",
-        "failed": "could not be trained, twice; the reasons are in the table of trials and in log.txt",
-        "running": "not at its end yet",
-    }
-    said = [f"{state}: {text} ({total[state]})." for state, text in meaning.items() if total[state]]
-    hopeless = [
-        name
-        for name, row in zip(_names(rows), rows, strict=True)
-        if row["diverged"] and not row["complete"] + row["pruned"] + row["running"]
-    ]
-    if hopeless:
-        said.append(f"Every trial of {', '.join(hopeless)} diverged: lower the range of its peak LR.")
-    if any(row["stable_lr"] or row["diverged_lr"] for row in rows):
-        said.append("stable LR, diverged LR: the largest peak LR that did not diverge, the smallest that did.")
-    return said
-
-
-def _marks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    said = []
-    if any(row["ends_high"] for row in rows):
-        said.append(
-            "* ends more than 10% of its peak LR above its floor: the run stops in mid-air, a longer one would fall on."
-        )
-    if cut := sum(row["truncated"] for row in rows):
-        mark = "+ marks a family whose best trial did. " if any(row["best_truncated"] for row in rows) else ""
-        said.append(
-            f"truncated: {cut} of the complete trials ended early, as they got no better (search.early_stopping). "
-            f"{mark}What such a trial shows is another schedule than the one it is named by, cut off where it ended."
-        )
-    return said
-
-
-def _aim(rows: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
-    target = next((row["target"] for row in rows), None)
-    if target is None:
-        return []
-    tuned = any(row["role"] == TUNED and row["best_value"] == target for row in rows)
-    whose = ", what the tuned constant reached" if tuned else ""
-    return [f"to target: share of its run after which that trial first had {metric} {value_text(target)}{whose}."]
-
-
-def _spread(rows: Sequence[Mapping[str, Any]], asked: Asked) -> list[str]:
-    if not any(row[SPREAD] is not None for row in rows):
-        return []
-    of = " and ".join(word for count, word in ((asked.seeds, "seeds"), (asked.folds, "folds")) if count > 1)
-    return [f"spread: standard deviation of that trial's {asked.metric} over its {of or 'members'}."]
-
-
-def _importance(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What mattered in each family, where enough trials say it."""
-    names = _names(rows)
-    said = [
-        f"{name}: " + ", ".join(f"{number} {100 * share:.0f}%" for number, share in row["importance"].items())
-        for name, row in zip(names, rows, strict=True)
-        if row["importance"]
-    ]
-    few = [
-        name
-        for name, row in zip(names, rows, strict=True)
-        if row["importance"] == {} and row["rank"] is not None and row["role"] != DEFAULT
-    ]
-    if few:
-        said.append(f"too few complete trials to say it: {', '.join(few)}")
-    meaning = "Importance, the share of each number in what separates the better half of the complete trials from all"
-    return [f"{meaning}: {'; '.join(said)}."] if said else []
-
-
-def _spaces(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    counts = Counter(row["family"] for row in rows)
-    return [
-        f"{clean(str(family))} has {count} studies, one for each space it was searched in; each is a search of its own."
-        for family, count in counts.items()
-        if count > 1
-    ]
-
-
-def _extended(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where the trials of a space that was made wider come from."""
-    said = []
-    for name, row in zip(_names(rows), rows, strict=True):
-        if row["taken_over"] or row["prior"]:
-            outside = f", {row['prior']} outside it" if row["prior"] else ""
-            said.append(f"{name} {row['taken_over']} kept{outside}")
-    meaning = "Trials from before the space was changed (search.extend); those outside the new one do not count"
-    return [f"{meaning}: {'; '.join(said)}."] if said else []
 
 
 # --- as JSON ----------------------------------------------------------------------------------------
@@ -732,7 +403,7 @@ def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool)
      "gain": float | null, "importance": {name: share} | null (of too few trials {}), "trials": counts as above,
      "truncated": int, "taken_over": int, "prior": int, "stable_lr": float | null, "diverged_lr": float | null}
     """
-    rows = _rows(families)
+    rows = rows_of(families)
     keys = {TUNED: "tuned_constant", DEFAULT: "default_lr"}
     best_of = {role: next((row for row in rows if row["role"] == role), None) for role in keys}
     return {

@@ -51,7 +51,7 @@ def plateau(
     Formula: bad counts reports without a new best; when bad > patience: mult = max(mult * decay, floor)
     Equals: torch ReduceLROnPlateau
     Differs: the threshold is absolute by default. A relative one makes a metric below 0 never count as bad, even when
-        it slowly worsens (pytorch issue 47513). Through a warmup too the metric is watched
+        it slowly worsens (pytorch/pytorch#47513). Through a warmup too the metric is watched
     Founding notes: "performance-based decay" names no rule. This one and `plateau_keras` are the two in use.
     decay: factor of a drop
     patience: reports without a new best that are borne; one more, and the LR drops

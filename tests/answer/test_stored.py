@@ -131,11 +131,11 @@ def test_a_sweep_without_trials_shows_itself(tmp_path, sweep):
 
 
 def test_the_table_has_the_terminals_columns_and_every_family(sweep):
-    from sweeper.answer import tables
+    from sweeper.answer import printed
 
     html = sweep._repr_html_()
     heads = re.findall(r"<th [^>]*>(.*?)</th>", html)
-    assert heads == [column.head for column in tables.columns(sweep.families)]
+    assert heads == [column.head for column in printed.columns(sweep.families)]
     rows = [re.findall(r"<td [^>]*>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", html)[1:]]
     assert [row[1].rstrip("*") for row in rows][-1] == "constant"
     assert len(rows) == len(sweep.families)

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from sweeper import columns
-from sweeper.answer import tables
+from sweeper.answer import printed, tables
+from sweeper.answer.small_print import small_print
 from sweeper.types import TrialId
 
 WIDTHS = (20, 40, 80, 120, 200)
@@ -70,7 +71,7 @@ def families(records=None, **options) -> pd.DataFrame:
 
 def text(table, width=None, **options) -> list[str]:
     asked = {name: options.pop(name) for name in ("metric", "direction", "at", "seeds", "folds") if name in options}
-    lines = tables.render(table, tables.Asked(**{"metric": "valid/loss"} | asked), width=width, **options)
+    lines = printed.render(table, tables.Asked(**{"metric": "valid/loss"} | asked), width=width, **options)
     return [columns.plain_text(line) for line in lines]
 
 
@@ -202,22 +203,6 @@ def test_studies_of_one_family_are_told_apart():
 # --- text -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("made", "expected"),
-    [
-        (tables.lr_text(0.03412), "0.0341"), (tables.lr_text(3.2e-5), "3.2e-05"), (tables.lr_text(1), "1"),
-        (tables.lr_text(None), "-"), (tables.lr_text(math.nan), "-"),
-        (tables.share_text(0.05), "5%"), (tables.share_text(0.125), "12.5%"), (tables.share_text(0), "0%"),
-        (tables.gain_text(0.1203), "+0.1203"), (tables.gain_text(-0.0016), "-0.0016"), (tables.gain_text(0), "0.0000"),
-        (tables.gain_text(2e-6), "+2.0e-06"), (tables.gain_text(None), "-"),
-        (tables.param_text("cycle", 0.5), "50%"), (tables.param_text("gamma", 0.123456), "0.123"),
-        (tables.param_text("anneal", "cos"), "cos"), (tables.param_text("x", True), "True"),
-    ],
-)  # fmt: skip
-def test_formats(made, expected):
-    assert made == expected
-
-
 @pytest.mark.parametrize("unicode", [True, False])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("records", [trials(), trials()[:1], [Trial("a_family_with_a_long_name_indeed", 0, "running")]])
@@ -299,7 +284,7 @@ def test_without_a_complete_trial_there_is_no_best(state):
 
 def test_show_is_plain_and_complete_where_it_is_piped():
     out = io.StringIO()
-    tables.show(families(), tables.Asked("valid/loss"), out=out, notes=["a \x1b[31mnote"])
+    printed.show(families(), tables.Asked("valid/loss"), out=out, notes=["a \x1b[31mnote"])
     lines = out.getvalue().splitlines()
     assert lines == text(families(), notes=["a note"])
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", out.getvalue().replace("\n", ""))
@@ -325,7 +310,7 @@ def judged(*extra):
 
 
 def about_the_rule(table, **asked):
-    said = tables.small_print(table, tables.Asked("valid/loss", **asked))
+    said = small_print(table, tables.Asked("valid/loss", **asked))
     return [paragraph for paragraph in said if "objective.at" in paragraph]
 
 
@@ -394,7 +379,7 @@ def test_what_a_wider_space_took_over_counts_and_what_lies_outside_does_not():
         ("constant", 1.9, 1, 0),
     ]
     assert table.target.tolist() == [1.9, 1.9]
-    (said,) = [p for p in tables.small_print(table, tables.Asked("valid/loss")) if "search.extend" in p]
+    (said,) = [p for p in small_print(table, tables.Asked("valid/loss")) if "search.extend" in p]
     assert said.endswith(": cosine 1 kept, 2 outside it; constant 0 kept, 1 outside it.")
     rows = {row["study"]: (row["taken_over"], row["prior"]) for row in json_of(table)["families"]}
     assert rows == {"cosine-2": (1, 2), "constant": (0, 1)}
@@ -409,13 +394,13 @@ def test_trials_that_ended_early_are_marked():
     table = families([*trials(), cut])
     shown = text(table)
     assert any("wsd+" in line for line in shown)
-    (said,) = [p for p in tables.small_print(table, tables.Asked("valid/loss")) if p.startswith("truncated")]
+    (said,) = [p for p in small_print(table, tables.Asked("valid/loss")) if p.startswith("truncated")]
     assert said.startswith("truncated: 1 of the complete trials ended early")
     assert "+ marks a family whose best trial did." in said
     row = next(row for row in json_of(table)["families"] if row["family"] == "wsd")
     assert (row["truncated"], row["best"]["truncated"], row["best"]["steps"]) == (1, True, 120)
     behind = families([*trials(), Trial("wsd", 2, value=9.0, truncated=True)])
-    assert "+ marks" not in " ".join(tables.small_print(behind, tables.Asked("valid/loss")))
+    assert "+ marks" not in " ".join(small_print(behind, tables.Asked("valid/loss")))
     assert tables.trials_table([cut]).truncated.tolist() == [True]
     assert not any("truncated" in line for line in text(families()))
 
@@ -424,7 +409,7 @@ def test_what_mattered_is_said_of_families_with_enough_trials():
     importances = {"cosine": {"peak_lr": 0.755, "decay": 0.245}, "wsd": {}, "default_lr": {}}
     table = families(importances=importances)
     assert table.set_index("family").importance["cosine"] == importances["cosine"]
-    (said,) = [p for p in tables.small_print(table, tables.Asked("valid/loss")) if p.startswith("Importance")]
+    (said,) = [p for p in small_print(table, tables.Asked("valid/loss")) if p.startswith("Importance")]
     assert said.endswith(": cosine: peak_lr 76%, decay 24%; too few complete trials to say it: sgdr, wsd, constant."), (
         "nothing is searched in default_lr, and step has no complete trial"
     )
