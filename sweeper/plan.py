@@ -89,7 +89,7 @@ def planned(
     """
     from sweeper.schedules import dimension
     from sweeper.training.groups import searched, stated, with_numbers
-    from sweeper.training.optim import check_optimizer
+    from sweeper.training.optim import check_look, check_optimizer
 
     families = chosen(schedules)
     own = stated({key: value for key, value in optimizer.items() if key not in FOR_SCHEDULES})
@@ -107,6 +107,7 @@ def planned(
     folds = _folds(task, described)
     fixed = with_numbers(own, {})
     _try_out(task, numbers, hparams, fixed)
+    check_look(fixed, {key: _ends(dimension)[0] for key, dimension in hparams.items()}, task, batch_size)
     _check_metric(task, numbers, hparams, str(judged["metric"]))
     question = {
         **_without_one_fold(described),

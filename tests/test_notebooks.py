@@ -83,7 +83,7 @@ def test_the_guides_page_of_python_runs():
     new = nbformat.v4
     page = executed(new.new_notebook(cells=[new.new_code_cell(block) for block in blocks]))
     said = "".join(output.get("text", "") for cell in page.cells for output in cell.outputs)
-    assert "optimizer=adam: no such choice. Did you mean adamw?" in said
+    assert "optimizer=adan: no such choice. Did you mean adam?" in said
     assert Path("losses.png").read_bytes()[:4] == b"\x89PNG"
     assert "late_drop" in set(sweeper.load().trials["family"])
 

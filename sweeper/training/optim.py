@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
@@ -12,9 +13,9 @@ import torch
 from torch import nn
 
 from sweeper.training.groups import KEYS, Group, Grouping, WeightDecay, check_grouping, groups_of, with_numbers
-from sweeper.training.optimizers.looking import takes_model
+from sweeper.training.optimizers.looking import Forward, takes_model
 from sweeper.training.optimizers.trial_run import has_one_lr, ignores_lr, tiny_model
-from sweeper.types import InputError, Job, Value
+from sweeper.types import InputError, Job, Task, Value
 
 Config = Mapping[str, Any]
 Optimizer = torch.optim.Optimizer
@@ -53,6 +54,21 @@ def takes_momentum(config: Config) -> bool:
 def wants_look(config: Config) -> bool:
     """Whether it looks at the forward pass of every update; see sweeper.training.optimizers.looking."""
     return hasattr(_target(config), "look")
+
+
+def check_look(config: Config, hparams: Mapping[str, Value], task: Task, batch_size: int) -> None:
+    """Refuse a model or a loss that an optimizer which looks at the forward pass cannot work with: by a first look.
+
+    Raises InputError; what else goes wrong the trial itself will say.
+    """
+    if not wants_look(config):
+        return
+    with torch.random.fork_rng(devices=[]), contextlib.suppress(RuntimeError, TypeError, AttributeError):
+        model = task.build(0, **options_of(hparams, "model"))
+        inputs_B, target_B = task.fetch("train", 0, torch.arange(min(batch_size, task.size("train", 0))))
+        output_B = task.forward(model, inputs_B)
+        seen = Forward(task, model, inputs_B, target_B, output_B, task.loss(output_B, target_B), 0)
+        make_optimizer(config, hparams, model).look(seen)  # type: ignore[attr-defined] # optional
 
 
 def make_optimizer(config: Config, hparams: Mapping[str, Value], model: nn.Module) -> Optimizer:

@@ -6,11 +6,15 @@ import re
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sweeper.tasks.arrays import Arrays
+from sweeper.tasks.models import NGram
+from sweeper.tasks.problems import Supervised
 from torch import nn
 
-from sweeper.training.optim import check_optimizer, make_optimizer, set_numbers, takes_momentum
+from sweeper.training.optim import check_look, check_optimizer, make_optimizer, set_numbers, takes_momentum
 from sweeper.types import InputError
 
 
@@ -116,3 +120,27 @@ def test_lr_and_momentum_are_set_as_given_in_every_group() -> None:
 def test_which_optimizers_have_a_momentum_to_move() -> None:
     names = {"SGD": True, "RMSprop": True, "AdamW": True, "Adagrad": False}
     assert {name: takes_momentum({"_target_": f"torch.optim.{name}"}) for name in names} == names
+
+
+def test_what_looks_at_the_forward_pass_looks_once_before_anything_is_trained() -> None:
+    data = Arrays(np.arange(40).reshape(20, 2) % 5, np.arange(20) % 2)
+    words, layers = Supervised(data, Words), Supervised(data, NGram)
+    kfac, exact = (
+        {"_target_": f"sweeper.training.optimizers.{name}"} for name in ("kfac.KFAC", "fisher.NaturalGradient")
+    )
+    with pytest.raises(InputError, match="optimizer=KFAC: the model has no linear and no convolutional layer"):
+        check_look(kfac, {}, words, 8)
+    for config, task in ((kfac, layers), (exact, words), ({"_target_": "torch.optim.SGD"}, words)):
+        check_look(config, {}, task, 8)
+
+
+class Words(nn.Module):
+    """The sum of a row for each symbol."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(inputs, outputs, mode="sum")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.table(x)
+        return output

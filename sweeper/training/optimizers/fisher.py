@@ -19,7 +19,7 @@ from sweeper.training.optimizers.descent import descend
 from sweeper.training.optimizers.looking import Forward
 from sweeper.types import InputError
 
-LARGEST = 2**27  # numbers in a root of the Fisher matrix: 0.5 GB in float32, twice that while it is solved
+LARGEST = 2**27  # numbers in a root of the Fisher matrix, or in what it is made from: 0.5 GB in float32
 
 
 class NaturalGradient(torch.optim.Optimizer):
@@ -68,7 +68,7 @@ def fisher_root(forward: Forward, weights: Sequence[Tensor]) -> Tensor:
     Of the graph of the training's own forward pass, so dropout masks and batch statistics are those of the gradient.
     """
     rows, columns = forward.output_B.numel(), sum(weight.numel() for weight in weights)
-    if rows * columns > LARGEST:
+    if rows * max(rows, columns) > LARGEST:
         problem = f"a batch has {rows} outputs and the model {columns} weights: their exact Fisher matrix is too large"
         raise InputError("optimizer", "NaturalGradient", problem, "Use optimizer=kfac, which approximates it.")
     hessian_BKK = output_hessian(forward, forward.target_B)
