@@ -68,10 +68,17 @@ def test_a_file_of_schedule_is_a_family_or_the_named_list():
 
 FILES = ("fashion_mnist", "cifar10")  # what needs files of the user's: tests/test_vision.py trains it
 GROUPS = ("data", "model", "optimizer", "search", "pruner", "trainer")
+QUICK = ("data", "model", "trainer")  # the others: slow, there are many of them
 
 
 @pytest.mark.parametrize(
-    ("group", "choice"), [(group, choice) for group in GROUPS for choice in stems(group) if choice not in FILES]
+    ("group", "choice"),
+    [
+        pytest.param(group, choice, marks=() if group in QUICK else pytest.mark.slow)
+        for group in GROUPS
+        for choice in stems(group)
+        if choice not in FILES
+    ],
 )
 def test_every_choice_trains(trained, group, choice):
     typed = [*SHORT, *DIGITS, f"{group}={choice}", *NEEDS.get((group, choice), [])]
@@ -99,7 +106,7 @@ def test_other_pairs_of_data_and_model_train(trained, data, model):
         ("digits", "transformer", "model=Transformer: it needs `context`"),
         ("text_sequence", "ngram", "each target needs one output"),
         ("text", "transformer model.heads=3", "model.heads=3: they share model.width=32 evenly"),
-        ("mnist1d data.valid=1", "mlp", "data.valid=1: a part would be empty"),
+        ("mnist1d data.valid=1", "mlp", "data.valid=1: a part of the 4000 training signals would be empty"),
     ],
 )
 def test_pairs_that_do_not_fit_are_told_before_anything_is_trained(sweeper, data, model, told):
@@ -110,6 +117,7 @@ def test_pairs_that_do_not_fit_are_told_before_anything_is_trained(sweeper, data
     assert not Path("sweeps").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [choice for choice in stems("experiment") if choice not in FILES])
 def test_every_experiment_trains(trained, choice):
     typed = [*SHORT, f"experiment={choice}", *NEEDS.get(("experiment", choice), [])]
