@@ -295,7 +295,6 @@ def test_a_row_knows_neither_its_slot_nor_its_neighbours(name: str, dtype: torch
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, within its compiler
 @pytest.mark.parametrize("name", CASES)
 def test_the_compiled_update_is_the_same(name: str) -> None:
     config, every = CASES[name]
