@@ -1,0 +1,61 @@
+"""Optuna's TPE, whose ask costs nearly as much after ten thousand trials as after two thousand.
+
+TPE compares a density of the best trials, 25 at most, with one of all others. Of the others 2,000, evenly spread over
+the study, give the same picture: each is a bump at least a hundredth of the range wide.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.samplers import TPESampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+BEST = 25  # as many as optuna.samplers._tpe.sampler.default_gamma takes at most
+OTHERS = 2000
+
+
+class TPE(TPESampler):
+    """TPESampler that looks at the best trials and at most OTHERS of those that ended otherwise."""
+
+    def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        few: Any = _Few(study)
+        return super()._sample(few, trial, search_space)
+
+
+class _Few:
+    """A study that shows few of its trials."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+
+    def _get_trials(self, *args: Any, **options: Any) -> list[FrozenTrial]:
+        return few(self._study._get_trials(*args, **options), self._study.direction)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+
+def few(trials: list[FrozenTrial], direction: StudyDirection, others: int = OTHERS) -> list[FrozenTrial]:
+    """The BEST complete ones, `others` of all that ended, evenly spread and with the last, and all that run.
+
+    In the order of their numbers. All of them where fewer than BEST are complete.
+    """
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    ended = [trial for trial in trials if trial.state is not TrialState.RUNNING]
+    if len(complete) < BEST or len(ended) <= BEST + others:
+        return trials
+    first = heapq.nsmallest if direction is StudyDirection.MINIMIZE else heapq.nlargest
+    shown = [ended[-1 - len(ended) * k // others] for k in range(others)]
+    shown += first(BEST, complete, key=_value)
+    shown += [trial for trial in trials if trial.state is TrialState.RUNNING]
+    by_number = {trial.number: trial for trial in shown}
+    return [by_number[number] for number in sorted(by_number)]
+
+
+def _value(trial: FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value
