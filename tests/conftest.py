@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-import setuptools  # noqa: F401  torch's compiler imports it, and with it distutils: here, where no warning is an error
 
 
 @pytest.fixture

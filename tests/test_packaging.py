@@ -1,6 +1,7 @@
 """The package as it is shipped and set up: what is in it, what it needs, what it may import, how it is installed."""
 
 import ast
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -204,7 +205,8 @@ def test_a_contract_catches_a_breakage(tmp_path, contract, file, line):
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """Built from a copy: a build folder left in the checkout would leak into it."""
-    if not (importlib.util.find_spec("pip") and importlib.util.find_spec("setuptools")):
+    # By their names alone: importlib's find_spec("pip") switches setuptools' distutils, which torch.compile needs, off.
+    if not {"pip", "setuptools"} <= {found.metadata["Name"] for found in importlib.metadata.distributions()}:
         pytest.skip("this Python has no pip and setuptools of its own")
     source = copied(tmp_path_factory.mktemp("source"))
     made = tmp_path_factory.mktemp("dist")
