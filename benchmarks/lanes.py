@@ -104,10 +104,10 @@ class Way:
 
 
 def jobs(count: int, steps: int, every: int) -> list[Job]:
-    """Trainings without evaluation."""
+    """Trainings without evaluation, of one seed as a sweep's are."""
     lr_S = 0.01 * (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
     reports = tuple(range(every, steps + 1, every))
-    return [Job(JobId("s", place, 0), "cosine", {}, place, lr_S, reports, parts=("train",)) for place in range(count)]
+    return [Job(JobId("s", place, 0), "cosine", {}, 0, lr_S, reports, parts=("train",)) for place in range(count)]
 
 
 class Running:

@@ -159,7 +159,6 @@ def _seconds(trainer: Trainer, example: Job, width: int, clock: Callable[[], flo
         replace(
             example,
             id=JobId("timed", place, 0),
-            seed=place,
             lr_S=lr_S,
             momentum_S=None if example.momentum_S is None else np.full(ends[-1], example.momentum_S[0]),
             report_steps=ends,

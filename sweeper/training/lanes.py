@@ -533,8 +533,10 @@ def _batches(
     seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int, batch_size: int, size: int, device: torch.device
 ) -> Tensor:
     """The examples of each lane's next `count` updates, [N, L, B]: what sweeper.training.randomness.batches gives."""
-    place_LB = step_L[:, None] * batch_size + np.arange(count * batch_size)
-    index_LB = example_index(seed_L[:, None], place_LB, size)
+    # Trials of a sweep share their seeds, and many stand at the same update: what is the same is computed once.
+    (seed_D, step_D), distinct_L = np.unique(np.stack([seed_L, step_L]), axis=1, return_inverse=True)
+    place_DB = step_D[:, None] * batch_size + np.arange(count * batch_size)
+    index_LB = example_index(seed_D[:, None], place_DB, size)[distinct_L.reshape(-1)]
     index_NLB = index_LB.reshape(len(seed_L), count, batch_size).transpose(1, 0, 2)
     return torch.from_numpy(np.ascontiguousarray(index_NLB)).to(device, non_blocking=True)
 
