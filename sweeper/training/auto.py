@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 
 from sweeper.training.compiling import has_compiled
@@ -47,17 +48,19 @@ class Gain(NamedTuple):
 
 
 # By what most of a model's work is. CPU, one thread, torch 2.13; eager and compiled lanes by turns, the least of each:
-# n-gram 1.6 (16 lanes), 1.27 (64); MLPs 1.5 to 2.2, 1.3 to 1.65; small CNNs 1.28 and 1.38, 1.0; with BatchNorm 1.55
-# (4), with GroupNorm 0.93 (4); transformers 1.55 (16, width 32), 1.2 to 1.33 (4 and 8, width 64). Seconds: in a fresh
-# process on a machine that does little else. A program that was compiled before is loaded in 3 to 4.
+# n-gram 1.6 to 1.77 (16 lanes), 1.21 to 1.27 (64); MLPs 1.5 to 2.2, 1.28 to 1.65; small CNNs 1.28 to 1.41, 1.0 to 1.1;
+# with BatchNorm 1.55 (4), with GroupNorm 0.93 (4); transformers 1.55 (16, width 32), 1.2 to 1.33 (4 and 8, width 64).
+# Seconds: in a fresh process on a machine that does little else and on which a small pass takes PASS; they grow with
+# that pass (14 and 26 where it took twice as long). A program that was compiled before is loaded in 3 to 4.
 COMPILED = {
-    "linear": Gain(1.55, 1.3, 6.5),
+    "linear": Gain(1.7, 1.28, 6.5),
     "convolution": Gain(1.3, 1.0, 11.0),
     "batch normalisation": Gain(1.5, 1.2, 24.0),
     "group normalisation": Gain(0.93, 0.93, 28.0),
     "attention": Gain(1.3, 1.15, 22.0),
 }
 FIRST = 6.0  # seconds more where torch has never compiled: it looks what the processor can do
+PASS, PASSES = 50e-6, 100  # seconds of the small pass of `_slowness`; how many are timed at once
 
 
 class Choice(NamedTuple):
@@ -116,7 +119,11 @@ def choose(
         return _seconds(lanes(width=width), example, width, clock) * _padding(width, jobs_at_once)
 
     alone, *stacked = _looked_again([alone, *_stacked(update_of, jobs_at_once)], update_of, updates)
-    return _cheapest(alone, stacked, _gain(task, example, device), updates)
+    gain = _gain(task, example, device)
+    if gain is not None:
+        slower = _slowness(clock)
+        gain = gain._replace(seconds=slower * (gain.seconds + (0.0 if has_compiled() else FIRST)))
+    return _cheapest(alone, stacked, gain, updates)
 
 
 def _stacked(update_of: Callable[[int], float], jobs_at_once: int) -> list[Timed]:
@@ -184,6 +191,18 @@ def _seconds(trainer: Trainer, example: Job, width: int, clock: Callable[[], flo
     return best / TIMED / width if trainer.capacity() >= width else math.inf  # it ran out of memory
 
 
+def _slowness(clock: Callable[[], float]) -> float:
+    """How many times as long this machine needs for Python and torch's small operations, of which compiling is made."""
+    weight, inputs = torch.ones(8, 8, requires_grad=True), torch.ones(2, 8)
+    best = math.inf
+    for _ in range(REPEATS):
+        began = clock()
+        for _ in range(PASSES):
+            torch.autograd.grad((inputs @ weight).relu().sum(), weight)
+        best = min(best, (clock() - began) / PASSES)
+    return best / PASS
+
+
 def _cheapest(alone: Timed, stacked: Sequence[Timed], gain: Gain | None, updates: float) -> Choice:
     """One at a time, lanes, or lanes compiled: what takes the least time in all."""
     one_by_one = f"one trial at a time{_slower(alone, stacked)}"
@@ -193,8 +212,7 @@ def _cheapest(alone: Timed, stacked: Sequence[Timed], gain: Gain | None, updates
         ways.append((SIMPLER * updates * lanes.update, _lanes(alone, lanes, compiled=False)))
     if stacked and gain is not None:
         fast = min((Timed(one.width, one.update / _at(gain, one.width)) for one in stacked), key=_update)
-        seconds = gain.seconds + (0.0 if has_compiled() else FIRST) + updates * fast.update
-        ways.append((SIMPLER**2 * seconds, _lanes(alone, fast, compiled=True)))
+        ways.append((SIMPLER**2 * (gain.seconds + updates * fast.update), _lanes(alone, fast, compiled=True)))
     return min(ways, key=lambda way: way[0])[1]
 
 

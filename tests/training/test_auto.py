@@ -1,5 +1,6 @@
 """The trainer that `auto` picks: what a sweep is for which it picks it, and what it says."""
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -98,6 +99,11 @@ def test_the_way_that_takes_the_least_time_in_all(way):
     timed, gain, updates, expected = WAYS[way]
     choice = auto._cheapest(ALONE, [auto.Timed(*one) for one in timed], gain, updates)
     assert (choice.trainer.get("width", 1), choice.trainer.get("compiled", False)) == expected
+
+
+def test_compiling_takes_longer_where_small_operations_do():
+    ticks = itertools.count(0, 3 * auto.PASS * auto.PASSES)
+    assert auto._slowness(lambda: next(ticks)) == pytest.approx(3)
 
 
 def test_stacks_are_widened_until_they_are_slower_or_trials_do_not_fill_them():
