@@ -1,8 +1,12 @@
 """What the tests of the command line share."""
 
+import os
 import sys
 
 import pytest
+
+# Tests run side by side: libraries that spread one operation over all cores would wait for each other's.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
@@ -19,3 +23,9 @@ def sweeper(tmp_path, monkeypatch, capfd):
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """A short sweep spends as long on its pictures as on its trials: for tests of something else."""
+    monkeypatch.setattr("sweeper.answer.conclusion._pictures", lambda sweep, folder: {})

@@ -22,7 +22,7 @@ from sweeper.plan import planned
 from sweeper.search.records import read
 from sweeper.types import InputError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 CONF = Path(conf.__path__[0])
 STEPS = 4
@@ -30,7 +30,7 @@ TRAINERS = ("sequential", "lanes")
 
 # Data and model, smaller than their files where these are large.
 TASKS = [
-    ("text", "ngram", {}, {}),
+    ("text", "ngram", {}, {"width": 8, "embedding": 4}),
     ("text_sequence", "transformer", {"context": 8, "valid_size": 16}, {"width": 8, "depth": 1}),
     ("tokens", "gpt", {"context": 8, "valid_size": 8, "tokenizer": "bytes"}, {"width": 8, "depth": 1, "heads": 2}),
     ("digits", "mlp", {}, {"width": 8, "dropout": 0.2}),

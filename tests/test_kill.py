@@ -139,17 +139,21 @@ def test_killed_at_ten_moments_it_ends_the_same(whole, tmp_path):
     assert_same(tmp_path, whole)
 
 
+@pytest.fixture(scope="module")
+def whole_in_lanes(tmp_path_factory) -> Path:
+    """The same sweep in lanes of one process, never interrupted."""
+    folder = tmp_path_factory.mktemp("whole-in-lanes")
+    through(folder, *LANES, "trainer.workers=1")
+    return folder
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_killed_in_lanes_it_ends_the_same(tmp_path, workers):
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
+@pytest.mark.parametrize(("workers", "times"), [(1, 2), (2, 3)])
+def test_killed_in_lanes_it_ends_the_same(whole_in_lanes, tmp_path, workers, times):
     words = (*LANES, f"trainer.workers={workers}")
-    for folder in (killed, whole):
-        folder.mkdir()
-    kill(killed, 4, *words)
-    through(killed, *words)
-    through(whole, *words)
-    assert_same(killed, whole)
+    kill(tmp_path, times, *words)
+    through(tmp_path, *words)
+    assert_same(tmp_path, whole_in_lanes)
 
 
 @pytest.mark.slow

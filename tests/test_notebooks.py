@@ -58,7 +58,8 @@ def test_the_quickstart_shows_its_table_and_its_pictures(tmp_path):
     page = executed(nbformat.read(ROOT / "examples" / "quickstart.ipynb", as_version=4))
     for cell in page.cells:
         for output in cell.get("outputs", []):
-            assert output.get("name") != "stderr", output["text"]
+            waits = "Sending the rest to MLflow" in output.get("text", "")  # said on a slow machine
+            assert output.get("name") != "stderr" or waits, output["text"]
     live, table = outputs(page, "sweep")
     assert live.output_type == "display_data"
     assert live.data["text/html"].startswith("<pre")

@@ -44,7 +44,7 @@ def shortened(command):
     if command == "python -m sweeper ui":
         return f"{command} --help"  # a server
     if command.startswith("python -m sweeper") and "=" in command:
-        return f"{command} {SHORT}"
+        return f"{command} {SHORT} tracking=none"  # MLflow is seen after `make sweep`
     return command
 
 

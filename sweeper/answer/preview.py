@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Params = Mapping[str, Value]
 
-CANDIDATES = 1000  # drawn for the figures in the table
+CANDIDATES = 300  # drawn for the figures in the table
 SHOWN = 30  # of them drawn as lines
 FINEST = 10_000  # updates at most that a schedule is computed for here: longer runs have the same shapes
 MANY = 0.1  # share of candidates that end high from which a family is warned of

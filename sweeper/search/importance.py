@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial
 
 from sweeper.types import Direction
@@ -25,6 +24,8 @@ def importances(trials: Sequence[FrozenTrial], direction: Direction) -> Mapping[
     searched = sorted({name for trial in trials for name in trial.params})
     if len(trials) < LEAST or not searched or not _has_better_half(trials, direction):
         return {}
+    from optuna.importance import PedAnovaImportanceEvaluator  # brings scikit-learn, which takes a second
+
     study = optuna.create_study(direction=direction, sampler=optuna.samplers.RandomSampler(seed=0))
     study.add_trials(trials)
     found = PedAnovaImportanceEvaluator(target_quantile=BETTER).evaluate(study, params=searched)

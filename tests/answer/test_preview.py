@@ -69,7 +69,7 @@ def test_a_wrong_name_of_a_picture_is_told():
 
 def test_candidates_lie_in_the_ranges_and_the_extremes_are_its_ends():
     seen = previewed(family("cosine", COSINE), 100)
-    assert seen.candidates == 1000
+    assert seen.candidates == 300
     assert np.asarray(seen.lr_LS).max(axis=1).min() >= 1e-3
     assert np.asarray(seen.lr_LS).max() <= seen.largest_lr == 1
     ends = {(one.number, one.end): one.value for one in seen.extremes}

@@ -607,7 +607,7 @@ def test_a_diverged_trial_is_told_as_each_sampler_takes_it(tmp_path, sampler):
 @pytest.mark.parametrize("sampler", [TPE, CMAES, pytest.param(GP, marks=pytest.mark.slow)], ids=["tpe", "cma-es", "gp"])
 def test_samplers_learn_to_avoid_what_diverges(tmp_path, sampler):
     """Told as failed, which samplers ignore, far more of it is tried."""
-    n_trials = 20 if sampler is GP else 50
+    n_trials = 14 if sampler is GP else 50
 
     def cliff(state):
         return lambda job, step: (

@@ -60,9 +60,9 @@ MODELS: dict[str, Callable[[], Supervised]] = {
     "resnet group": lambda: Supervised(
         arrays(1, 6, 6), functools.partial(ResNet, shape=(1, 6, 6), width=4, norm="group")
     ),
-    "transformer last": lambda: Supervised(symbols(), functools.partial(Transformer, width=8, depth=1)),
+    "transformer last": lambda: Supervised(symbols(), functools.partial(Transformer, width=16, depth=1)),
     "transformer every": lambda: Supervised(
-        symbols(True), functools.partial(Transformer, width=8, depth=1, every=True)
+        symbols(True), functools.partial(Transformer, width=16, depth=1, every=True)
     ),
 }
 
@@ -79,7 +79,7 @@ def optimizer(name: str, lr: float, **options: Any) -> tuple[dict[str, Any], flo
     return {"_target_": name if "." in name else f"torch.optim.{name}", **options}, lr
 
 
-NESTEROV = optimizer("SGD", 0.05, momentum=0.9, nesterov=True, weight_decay=1e-3)
+NESTEROV = optimizer("SGD", 0.02, momentum=0.9, nesterov=True, weight_decay=1e-3)
 ADAMW = optimizer("AdamW", 3e-3, weight_decay=0.1)
 OPTIMIZERS: dict[str, tuple[dict[str, Any], float]] = {  # and a peak LR
     "sgd": optimizer("SGD", 0.2),
