@@ -1,4 +1,4 @@
-"""What the tests of the command line share."""
+"""What the tests share: the command line, and sweeps without their pictures."""
 
 import os
 import sys
@@ -10,7 +10,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
-def sweeper(tmp_path, monkeypatch, capfd):
+def no_pictures(monkeypatch):
+    """A short sweep spends as long on its pictures as on its trials: for tests of something else."""
+    monkeypatch.setattr("sweeper.answer.conclusion._pictures", lambda sweep, folder: {})
+
+
+@pytest.fixture
+def sweeper(tmp_path, monkeypatch, capfd, no_pictures):
     """Run the command line in an empty folder: (exit code, stdout, stderr)."""
     from sweeper import __main__ as command_line
 
@@ -23,9 +29,3 @@ def sweeper(tmp_path, monkeypatch, capfd):
         return code, out, err
 
     return run
-
-
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """A short sweep spends as long on its pictures as on its trials: for tests of something else."""
-    monkeypatch.setattr("sweeper.answer.conclusion._pictures", lambda sweep, folder: {})

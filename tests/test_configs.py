@@ -7,8 +7,6 @@ import pytest
 
 from sweeper import conf, overrides
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 CONF = Path(conf.__path__[0])
 SHORT = ["train.steps=8", "search.reports=4", "search.n_trials=1", "search.concurrent_trials=1", "tracking=none"]
 DIGITS = ["data=digits", "model=mlp", "schedule=cosine"]
