@@ -175,10 +175,10 @@ def test_edges_agree_with_torch(kind: type[nn.Module]) -> None:
     ("kind", "shape", "mask"),
     [
         (nn.Dropout1d, (7, 5, 6), (7, 5, 1)),
-        (nn.Dropout1d, (5, 6), (5, 1)),
+        (nn.Dropout1d, (40, 6), (40, 1)),
         (nn.Dropout2d, (7, 5, 6, 6), (7, 5, 1, 1)),
         (nn.Dropout3d, (7, 5, 2, 3, 4), (7, 5, 1, 1, 1)),
-        (nn.Dropout3d, (5, 2, 3, 4), (5, 1, 1, 1)),
+        (nn.Dropout3d, (40, 2, 3, 4), (40, 1, 1, 1)),
     ],
 )
 def test_channels_are_dropped_whole_as_torch_does(kind: Any, shape: tuple[int, ...], mask: tuple[int, ...]) -> None:
