@@ -4,15 +4,16 @@
 
 All ways of one model are interleaved; each figure is the least of its repeats, on one thread, without evaluation and
 norms; on a CPU it is the time of that thread, since other programs run on the machine too. In brackets the seconds of
-compiling, in a process of its own, as a sweep pays them; nothing was compiled before.
+compiling, in a process of its own, as a sweep pays them; nothing was compiled before but what auto compiled.
 auto: the trainer that sweeper.training.auto chose for a sweep of so many trials and steps, of which so many are open;
-its share is the time of the best way over its own, compiling and empty lanes included. Ends with 1 if any share is
-below 0.95.
+its share is the time of the best way over its own, compiling and empty lanes included, and for its own the seconds in
+which it compiled to compare. Ends with 1 if any share is below 0.95.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import math
 import multiprocessing
@@ -21,7 +22,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -185,10 +186,11 @@ def compare(name: str, given: argparse.Namespace) -> float:
     """Prints one model; the share of the best way that auto reaches."""
     case = CASES[name]
     example = jobs(1, given.steps, given.steps // 20)[0]
-    choice = auto.choose(
-        case.task(), case.optimizer, example, batch_size=case.batch_size, device=given.device, precision="float32",
-        norms=True, jobs=given.trials, jobs_at_once=given.open, pruned=False,
-    )  # fmt: skip
+    with stopwatch(auto, "_compiled") as compared:
+        choice = auto.choose(
+            case.task(), case.optimizer, example, batch_size=case.batch_size, device=given.device, precision="float32",
+            norms=True, jobs=given.trials, jobs_at_once=given.open, pruned=False,
+        )  # fmt: skip
     found = ways(name, given.block, not given.no_compile, given.device)
     width, compiled = choice.trainer.get("width", 1), choice.trainer.get("compiled", False)
     chosen = _label(width, compiled) if "width" in choice.trainer else "sequential"
@@ -204,12 +206,32 @@ def compare(name: str, given: argparse.Namespace) -> float:
         for label, way in found.items()
         if label.startswith(("sequential", "lanes"))
     }
-    share = min(total.values()) / total[chosen]
+    best = min(total, key=total.__getitem__)
+    share = total[best] / (total[chosen] + sum(compared))
     print(f"{name:20} {'  '.join(f'{label} {one}' for label, one in found.items())}")
     lead = found["user"].best / found[chosen].best
-    print(f"{'':20} auto: {chosen}, {share:.2f} of the best ({min(total, key=total.__getitem__)}); {lead:.1f} x user")
+    print(f"{'':20} auto: {chosen}, {share:.2f} of the best ({best}); {lead:.1f} x user; {choice.why}")
     sys.stdout.flush()
     return share
+
+
+@contextlib.contextmanager
+def stopwatch(module: Any, name: str) -> Iterator[list[float]]:
+    """Seconds of each call of a function of a module, within."""
+    function, seconds = getattr(module, name), []
+
+    def timed(*arguments: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*arguments)
+        finally:
+            seconds.append(time.perf_counter() - began)
+
+    setattr(module, name, timed)
+    try:
+        yield seconds
+    finally:
+        setattr(module, name, function)
 
 
 def _label(width: int, compiled: bool) -> str:

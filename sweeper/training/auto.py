@@ -1,6 +1,7 @@
 """Which trainer is fastest here: candidates are timed on the sweep's own model for a few seconds, the best is kept.
 
-What compiling would gain is not timed, since that costs more than many sweeps, but predicted from a table.
+What compiling would gain is predicted, since to time it costs more than many sweeps give; in a sweep so
+long that it costs next to nothing it is timed too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ PATIENCE = 0.5  # seconds for one candidate, about
 NEAR = 1.3  # times the best one's time: what is nearer is timed again, since the machine may have been busy
 LOOKS, LOOKING = 4, 0.02  # how often; and which share of the sweep's time that may take
 SHORT = 5.0  # seconds of a whole sweep below which choosing is not worth its time
+COMPILING = 0.03  # which share of the sweep's time compiling may take where it may be for nothing
+COMPILED_LOOKS = 2  # widths that are compiled and timed, at most
 SIMPLER = 1.02  # the simpler of two trainers is kept where the other gains less: lanes before compiled, one before both
 PRUNED = 0.6  # of the updates planned, as many are trained when a pruner stops trials
 SEQUENTIAL = "sweeper.training.sequential.SequentialTrainer"
@@ -38,29 +41,24 @@ LANES = "sweeper.training.probe.ProbedTrainer"
 
 Plain = Mapping[str, Any]
 
+# What torch.compile saves is, first, what Python and torch spend around the operations of an update of a stack: as much
+# for two lanes as for two hundred, and so many times the small pass of `_pass` for each parameter. Some arithmetic is
+# saved as well, by fusing operations, though none in convolutions. On a CPU with one thread, torch 2.13, this foretold
+# most times of compiled stacks of 4 to 64 lanes within a fifth: MLPs, an n-gram model, CNNs, a ResNet, transformers.
+SAVED, FUSED = 7.0, 1.1
+LEAST = 1 / 3  # of the time of a stack's update is left in any case
+# Seconds that compiling takes: always, more for each parameter, more for convolutions, which make longer programs.
+ONCE, EACH, CONVOLVED = 4.0, 0.8, 7.0
+FIRST = 6.0  # seconds more where torch has never compiled: it looks what the processor can do
+PASS, PASSES = 50e-6, 100  # seconds of the small pass where compiling takes that long; how many are timed at once
+
 
 class Gain(NamedTuple):
-    """What torch.compile does for a stack: time eager / compiled, up to 16 lanes and from 64 on; seconds to compile."""
+    """What torch.compile is expected to do for a stack."""
 
-    narrow: float
-    wide: float
-    seconds: float
-
-
-# By what most of a model's work is. CPU, one thread, torch 2.13; eager and compiled lanes by turns, the least of each:
-# n-gram 1.6 to 1.77 (16 lanes), 1.21 to 1.27 (64); MLPs 1.5 to 2.2, 1.28 to 1.65; small CNNs 1.28 to 1.41, 1.0 to 1.1;
-# with BatchNorm 1.55 (4), with GroupNorm 0.93 (4); transformers 1.55 (16, width 32), 1.2 to 1.33 (4 and 8, width 64).
-# Seconds: in a fresh process on a machine that does little else and on which a small pass takes PASS; they grow with
-# that pass (14 and 26 where it took twice as long). A program that was compiled before is loaded in 3 to 4.
-COMPILED = {
-    "linear": Gain(1.7, 1.28, 6.5),
-    "convolution": Gain(1.3, 1.0, 11.0),
-    "batch normalisation": Gain(1.5, 1.2, 24.0),
-    "group normalisation": Gain(0.93, 0.93, 28.0),
-    "attention": Gain(1.3, 1.15, 22.0),
-}
-FIRST = 6.0  # seconds more where torch has never compiled: it looks what the processor can do
-PASS, PASSES = 50e-6, 100  # seconds of the small pass of `_slowness`; how many are timed at once
+    saved: float  # seconds of an update, whatever its width
+    fused: float  # so many times as fast is the rest
+    seconds: float  # it takes to compile
 
 
 class Choice(NamedTuple):
@@ -71,10 +69,11 @@ class Choice(NamedTuple):
 
 
 class Timed(NamedTuple):
-    """width: lanes of a stack, 1 for one at a time. update: seconds of one update of one job."""
+    """width: lanes of a stack, 1 for one at a time. update: seconds of one update of one job, empty lanes paid."""
 
     width: int
     update: float
+    stacks: float  # for each job: 1 / width where no lane is empty
 
 
 def choose(
@@ -101,7 +100,7 @@ def choose(
     common = {**asked, "norms": norms and example.steps < 2 * OF_A_RUN, **update}
     sequential = partial(SequentialTrainer, task, optimizer, **common)
     clock = time.thread_time if resolve_device(device).type == "cpu" else time.perf_counter
-    alone = Timed(1, _seconds(sequential(), example, 1, clock))
+    alone = Timed(1, _seconds(sequential(), example, 1, clock), 1.0)
     if not math.isfinite(alone.update):
         return Choice({"_target_": SEQUENTIAL}, "")  # its first trial will say why
     updates = jobs * example.steps * (PRUNED if pruned else 1.0)
@@ -112,18 +111,17 @@ def choose(
         return Choice({"_target_": SEQUENTIAL}, verdict.why)
     lanes = partial(LaneTrainer, task, optimizer, form=verdict.form, **common)
 
-    def update_of(width: int) -> float:
-        """Of one look; the work of empty lanes is shared by the others."""
+    def update_of(width: int, *, compiled: bool = False) -> float:
+        """Of one look."""
         if width == 1:
             return _seconds(sequential(), example, 1, clock)
-        return _seconds(lanes(width=width), example, width, clock) * _padding(width, jobs_at_once)
+        trainer = lanes(width=width, compiled=compiled)
+        return width * _stacks(width, jobs_at_once) * _seconds(trainer, example, width, clock)
 
     alone, *stacked = _looked_again([alone, *_stacked(update_of, jobs_at_once)], update_of, updates)
-    gain = _gain(task, example, device)
-    if gain is not None:
-        slower = _slowness(clock)
-        gain = gain._replace(seconds=slower * (gain.seconds + (0.0 if has_compiled() else FIRST)))
-    return _cheapest(alone, stacked, gain, updates)
+    gain = _gain(task, example, device, _pass(clock))
+    compiled = _compiled(lambda width: update_of(width, compiled=True), stacked, gain, updates)
+    return _cheapest(alone, stacked, compiled, gain, updates)
 
 
 def _stacked(update_of: Callable[[int], float], jobs_at_once: int) -> list[Timed]:
@@ -132,7 +130,7 @@ def _stacked(update_of: Callable[[int], float], jobs_at_once: int) -> list[Timed
     for width in WIDTHS:
         if width >= 2 * jobs_at_once or (timed and width * timed[-1].update * (WARM + TIMED) > 4 * PATIENCE):
             break
-        timed.append(Timed(width, update_of(width)))
+        timed.append(Timed(width, update_of(width), _stacks(width, jobs_at_once)))
         if timed[-1].update > NEAR * min(one.update for one in timed):
             break
     return timed
@@ -143,15 +141,37 @@ def _looked_again(timed: list[Timed], update_of: Callable[[int], float], updates
     began = time.perf_counter()
     for _ in range(LOOKS):
         near = NEAR * min(one.update for one in timed)
-        timed = [Timed(one.width, min(one.update, update_of(one.width))) if one.update < near else one for one in timed]
+        timed = [
+            one._replace(update=min(one.update, update_of(one.width))) if one.update < near else one for one in timed
+        ]
         if time.perf_counter() - began > LOOKING * updates * near:
             break
     return timed
 
 
-def _padding(width: int, jobs_at_once: int) -> float:
-    """How much of the stacks' work is done for nobody: places / jobs."""
-    return math.ceil(jobs_at_once / width) * width / jobs_at_once
+def _compiled(update_of: Callable[[int], float], stacked: Sequence[Timed], gain: Gain, updates: float) -> list[Timed]:
+    """The stacks of which compiling promises most, compiled and timed: as many as the sweep is long enough for."""
+    timed: list[Timed] = []
+    began = time.perf_counter()
+    for promised in sorted(_predicted(stacked, gain), key=_update)[:COMPILED_LOOKS]:
+        if time.perf_counter() - began + gain.seconds > COMPILING * updates * promised.update:
+            break
+        timed.append(promised._replace(update=update_of(promised.width)))
+    return timed
+
+
+def _predicted(stacked: Sequence[Timed], gain: Gain) -> list[Timed]:
+    """The same stacks compiled."""
+    return [one._replace(update=_faster(one, gain)) for one in stacked]
+
+
+def _faster(one: Timed, gain: Gain) -> float:
+    return max(LEAST * one.update, (one.update - gain.saved * one.stacks) / gain.fused)
+
+
+def _stacks(width: int, jobs_at_once: int) -> float:
+    """Of that width, for each job: the last one may have empty lanes."""
+    return math.ceil(jobs_at_once / width) / jobs_at_once
 
 
 def _seconds(trainer: Trainer, example: Job, width: int, clock: Callable[[], float]) -> float:
@@ -176,23 +196,25 @@ def _seconds(trainer: Trainer, example: Job, width: int, clock: Callable[[], flo
     ]
     trainer.start(jobs)
     ids = [job.id for job in jobs]
-    best, began = math.inf, time.perf_counter()
+    best, began = math.inf, 0.0
     for block in range(REPEATS + 1):
         start = clock()
         if any(
             report.state != ("complete" if report.step == ends[-1] else "running") for report in trainer.advance(ids)
         ):
             return math.inf
-        if block > 0:  # the first one builds the models
-            best = min(best, clock() - start)
-            if time.perf_counter() - began > PATIENCE:
-                break
+        if block == 0:  # the models were built, and compiled
+            began = time.perf_counter()
+            continue
+        best = min(best, clock() - start)
+        if time.perf_counter() - began > PATIENCE:
+            break
     trainer.close()
     return best / TIMED / width if trainer.capacity() >= width else math.inf  # it ran out of memory
 
 
-def _slowness(clock: Callable[[], float]) -> float:
-    """How many times as long this machine needs for Python and torch's small operations, of which compiling is made."""
+def _pass(clock: Callable[[], float]) -> float:
+    """Seconds that this machine needs for a few of torch's small operations, forward and backward."""
     weight, inputs = torch.ones(8, 8, requires_grad=True), torch.ones(2, 8)
     best = math.inf
     for _ in range(REPEATS):
@@ -200,19 +222,22 @@ def _slowness(clock: Callable[[], float]) -> float:
         for _ in range(PASSES):
             torch.autograd.grad((inputs @ weight).relu().sum(), weight)
         best = min(best, (clock() - began) / PASSES)
-    return best / PASS
+    return best
 
 
-def _cheapest(alone: Timed, stacked: Sequence[Timed], gain: Gain | None, updates: float) -> Choice:
-    """One at a time, lanes, or lanes compiled: what takes the least time in all."""
+def _cheapest(alone: Timed, stacked: Sequence[Timed], compiled: Sequence[Timed], gain: Gain, updates: float) -> Choice:
+    """One at a time, lanes, or lanes compiled: what takes the least time in all.
+
+    compiled: stacks that were compiled and timed, and so are loaded in no time; if there are none, `gain` is believed.
+    """
     one_by_one = f"one trial at a time{_slower(alone, stacked)}"
     ways = [(updates * alone.update, Choice({"_target_": SEQUENTIAL}, one_by_one))]
     if stacked:
         lanes = min(stacked, key=_update)
-        ways.append((SIMPLER * updates * lanes.update, _lanes(alone, lanes, compiled=False)))
-    if stacked and gain is not None:
-        fast = min((Timed(one.width, one.update / _at(gain, one.width)) for one in stacked), key=_update)
-        ways.append((SIMPLER**2 * (gain.seconds + updates * fast.update), _lanes(alone, fast, compiled=True)))
+        ways.append((SIMPLER * updates * lanes.update, _lanes(alone, lanes, "measured", compiled=False)))
+        how, setup = ("measured", 0.0) if compiled else ("predicted", gain.seconds)
+        fast = min(compiled or _predicted(stacked, gain), key=_update)
+        ways.append((SIMPLER**2 * (setup + updates * fast.update), _lanes(alone, fast, how, compiled=True)))
     return min(ways, key=lambda way: way[0])[1]
 
 
@@ -227,30 +252,23 @@ def _slower(alone: Timed, stacked: Sequence[Timed]) -> str:
     return f": {best.width} at once are {alone.update / best.update:.2f} times as fast (measured)"
 
 
-def _lanes(alone: Timed, lanes: Timed, *, compiled: bool) -> Choice:
+def _lanes(alone: Timed, lanes: Timed, how: str, *, compiled: bool) -> Choice:
+    """how: measured or predicted."""
     times = f"{alone.update / lanes.update:.1f} times as fast as one at a time"
-    what, how = (", compiled", "predicted") if compiled else ("", "measured")
     node = {"_target_": LANES, "width": lanes.width, "compiled": compiled}
-    return Choice(node, f"{lanes.width} trials at once{what}: {times} ({how})")
+    return Choice(node, f"{lanes.width} trials at once{', compiled' if compiled else ''}: {times} ({how})")
 
 
-def _at(gain: Gain, width: int) -> float:
-    """The gain of a stack of that width."""
-    share = min(1.0, max(0.0, math.log2(width / 16) / 2))
-    return float(gain.narrow * (gain.wide / gain.narrow) ** share)
-
-
-def _gain(task: Task, example: Job, device: str) -> Gain | None:
-    """What compiling is expected to do for this model, by the kind of most of its work."""
-    if resolve_device(device).type != "cpu":
-        return None
+def _gain(task: Task, example: Job, device: str, small: float) -> Gain:
+    """What compiling is expected to do for this model; on a GPU, nothing. small: as `_pass`."""
     model = task.build(example.seed, **options_of(example.hparams, "model"))
-    kinds = {type(module) for module in model.modules()}
-    if any(issubclass(kind, nn.Conv1d | nn.Conv2d | nn.Conv3d) for kind in kinds):
-        if any(issubclass(kind, nn.GroupNorm) for kind in kinds):
-            return COMPILED["group normalisation"]
-        batch = any(issubclass(kind, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for kind in kinds)
-        return COMPILED["batch normalisation" if batch else "convolution"]
-    if any("ttention" in kind.__name__ or issubclass(kind, nn.MultiheadAttention) for kind in kinds):
-        return COMPILED["attention"]
-    return COMPILED["linear"]
+    parameters = len(list(model.parameters()))
+    convolves, in_groups = (
+        any(isinstance(module, kinds) for module in model.modules())
+        for kinds in ((nn.Conv1d, nn.Conv2d, nn.Conv3d), nn.GroupNorm)
+    )
+    seconds = ONCE + EACH * parameters + (CONVOLVED if convolves else 0.0)
+    seconds = small / PASS * (seconds + (0.0 if has_compiled() else FIRST))
+    if resolve_device(device).type != "cpu" or in_groups:  # of a stacked group norm torch makes nothing better
+        return Gain(0.0, 1.0, seconds)
+    return Gain(SAVED * small * parameters, 1.0 if convolves else FUSED, seconds)

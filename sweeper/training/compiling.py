@@ -27,7 +27,7 @@ class Compiled:
             update.__code__.replace(), update.__globals__, update.__name__, update.__defaults__, update.__closure__
         )
         self._plain = update
-        self._fast: Any = torch.compile(own, fullgraph=True)
+        self._fast: Any = torch.compile(own, fullgraph=True, dynamic=False)
         self._works = True
 
     def __call__(self, *arguments: Any) -> Any:

@@ -176,6 +176,24 @@ def test_torch_does_not_give_up_after_eight_updates() -> None:
         assert counters["stats"]["unique_graphs"] == 10
 
 
+def test_another_size_is_compiled_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not for any size, as torch does from the second one on: that is slower, and some operations fail."""
+    sizes: list[bool] = []
+
+    def update(x: Tensor) -> Tensor:
+        return x * x.shape[0]
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        sizes.append(all(isinstance(one, Tensor) for one in inputs))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    with compiling():
+        for size in (3, 4, 5):
+            assert torch.equal(Compiled(update)(torch.ones(size)), torch.full((size,), float(size)))
+    assert sizes == [True, True, True]
+
+
 def test_settings_and_warnings_are_as_before() -> None:
     settings: Any = torch._dynamo.config
     before = (settings.trace_autograd_ops, list(warnings.filters))
