@@ -1,8 +1,10 @@
-"""Jobs in several processes against the same jobs in one, in interleaved turns; what starting them and memory cost.
+"""Jobs in several processes against the same jobs in one, some turns of each by turns; what starting and memory cost.
 
     python benchmarks/workers.py [--workers 2] [--repeats 7] [--jobs 16] [--megabytes 200]
 
-Both do equal work and their losses are compared bit for bit. The first turn after starting is not timed. Memory is that
+Both do equal work and their losses are compared bit for bit. What comes first after starting is not timed. Turns follow
+each other at once, as in a sweep: a core that was idle needs 20 ms to be as fast as it was. Beside it what
+the machine itself gives (unconnected): programs that train for themselves, so many of them against one. Memory is that
 of a worker alone (private) and with its part of what it shares (PSS), with a data set of so many megabytes.
 """
 
@@ -10,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import functools
+import multiprocessing
 import os
 import platform
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +33,10 @@ from sweeper.training.cores import cores
 from sweeper.training.probe import ProbedTrainer
 from sweeper.training.processes import Processes
 from sweeper.training.sequential import SequentialTrainer
-from sweeper.types import Job, JobId
+from sweeper.types import Job, JobId, Report
 
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}
+TURNS = 5  # timed at once
 CASES: dict[str, tuple[Any, Any, int]] = {  # task, trainer, updates of a turn
     "text, NGram 64": (lambda: Supervised(NextByte(), functools.partial(NGram, width=64)), SequentialTrainer, 50),
     "digits, MLP 64-64": (lambda: Supervised(Digits(), functools.partial(MLP, width=64)), SequentialTrainer, 50),
@@ -48,12 +53,16 @@ def opened(task: Any, trainer: Any, workers: int, jobs: int, turns: int, updates
     built = Processes(
         task, SGD, trainer=trainer, devices=("cpu",) * workers, head_start=0, batch_size=32, precision="float32"
     )
+    return built, started(built, jobs, turns, updates)
+
+
+def started(trainer: Any, jobs: int, turns: int, updates: int) -> list[JobId]:
     ids = [JobId("s", trial, 0) for trial in range(jobs)]
-    steps = turns * updates
+    steps = turns * TURNS * updates
     for id in ids:
         lr_S = np.full(steps, 0.01 * (1 + id.trial / jobs))
-        built.start([Job(id, "constant", {}, id.trial, lr_S, tuple(range(updates, steps + 1, updates)))])
-    return built, ids
+        trainer.start([Job(id, "constant", {}, id.trial, lr_S, tuple(range(updates, steps + 1, updates)))])
+    return ids
 
 
 def compared(name: str, workers: int, jobs: int, repeats: int) -> None:
@@ -65,7 +74,7 @@ def compared(name: str, workers: int, jobs: int, repeats: int) -> None:
         losses = []
         for which, (built, ids) in enumerate(both):
             began = time.perf_counter()
-            reports = sorted(built.advance(ids), key=lambda report: report.id)
+            reports = [report for _ in range(TURNS) for report in sorted(built.advance(ids), key=_id)]
             if turn:
                 seconds[which].append(time.perf_counter() - began)
             losses.append(np.concatenate([report.traces["train/loss"] for report in reports]))
@@ -73,11 +82,46 @@ def compared(name: str, workers: int, jobs: int, repeats: int) -> None:
     for built, _ in both:
         built.close()
     ratios = sorted(one / many for one, many in zip(*seconds, strict=True))
-    rates = [jobs * updates / statistics.median(of) for of in seconds]
+    rates = [jobs * TURNS * updates / statistics.median(of) for of in seconds]
     print(
         f"{name:32} {rates[0]:8.0f} {rates[1]:8.0f} updates/s   x {statistics.median(ratios):.2f}"
-        f"   ({ratios[0]:.2f} .. {ratios[-1]:.2f})"
+        f"   ({ratios[0]:.2f} .. {ratios[-1]:.2f})   unconnected x {unconnected(name, workers, jobs, repeats):.2f}"
     )
+
+
+def _id(report: Report) -> JobId:
+    return report.id
+
+
+def unconnected(name: str, workers: int, jobs: int, repeats: int) -> float:
+    """How many times the updates of one program alone `workers` programs make that know nothing of each other."""
+    ratios, turns = [], (repeats + 1) * (workers + 1)  # whoever is free takes the next one
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (name, jobs, turns)) as programs:
+        for turn in range(repeats + 1):
+            (alone,) = [programs.submit(_turn).result()]
+            together = [future.result() for future in [programs.submit(_turn) for _ in range(workers)]]
+            if turn:
+                ratios.append(sum(alone / seconds for seconds in together))
+    return statistics.median(ratios)
+
+
+_program: tuple[Any, list[JobId]]  # of a process of `unconnected`
+
+
+def _begin(name: str, jobs: int, turns: int) -> None:
+    global _program
+    make, trainer, updates = CASES[name]
+    torch.set_num_threads(1)
+    built = trainer(make(), SGD, batch_size=32, device="cpu", precision="float32")
+    _program = built, started(built, jobs, turns, updates)
+
+
+def _turn() -> float:
+    built, ids = _program
+    began = time.perf_counter()
+    for _ in range(TURNS):
+        list(built.advance(ids))
+    return time.perf_counter() - began
 
 
 def costs(workers: int, megabytes: int) -> None:
@@ -116,7 +160,7 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"{platform.machine()}, {platform.system()}, {cores()} cores, torch {torch.__version__}")
     print(f"load before: {os.getloadavg()[0]:.1f} (other work on the machine makes the ratio smaller)")
-    print(f"one process, {asked.workers} processes; medians of {asked.repeats} turns\n")
+    print(f"one process, {asked.workers} processes; medians of {asked.repeats} times {TURNS} turns\n")
     for name in asked.case or CASES:
         compared(name, asked.workers, asked.jobs, asked.repeats)
     costs(asked.workers, asked.megabytes)

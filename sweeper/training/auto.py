@@ -45,7 +45,7 @@ Plain = Mapping[str, Any]
 # for two lanes as for two hundred, and so many times the small pass of `_pass` for each parameter. Some arithmetic is
 # saved as well, by fusing operations, though none in convolutions. On a CPU with one thread, torch 2.13, this foretold
 # most times of compiled stacks of 4 to 64 lanes within a fifth: MLPs, an n-gram model, CNNs, a ResNet, transformers.
-SAVED, FUSED = 7.0, 1.1
+SAVED, FUSED = 5.5, 1.1
 LEAST = 1 / 3  # of the time of a stack's update is left in any case
 # Seconds that compiling takes: always, more for each parameter, more for convolutions, which make longer programs.
 ONCE, EACH, CONVOLVED = 4.0, 0.8, 7.0
