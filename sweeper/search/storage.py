@@ -75,8 +75,11 @@ class Storage(JournalStorage):
         if ended not in known.ended:
             known.ended[ended] = [trial for trial in known.trials if trial.state in ended]
         others: Iterable[FrozenTrial] = (self.get_trial(id) for id in known.changing if asked != ended)
-        more = [trial for trial in others if trial.state in asked]
-        return sorted([*known.ended[ended], *more], key=_number) if more else list(known.ended[ended])
+        found = list(known.ended[ended])
+        for trial in others:
+            if trial.state in asked:
+                insort(found, trial, key=_number)
+        return found
 
 
 def _number(trial: FrozenTrial) -> int:
