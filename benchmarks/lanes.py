@@ -13,7 +13,6 @@ which it compiled to compare. Ends with 1 if any share is below 0.95.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import math
 import multiprocessing
@@ -22,7 +21,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -186,11 +185,10 @@ def compare(name: str, given: argparse.Namespace) -> float:
     """Prints one model; the share of the best way that auto reaches."""
     case = CASES[name]
     example = jobs(1, given.steps, given.steps // 20)[0]
-    with stopwatch(auto, "_compiled") as compared:
-        choice = auto.choose(
-            case.task(), case.optimizer, example, batch_size=case.batch_size, device=given.device, precision="float32",
-            norms=True, jobs=given.trials, jobs_at_once=given.open, pruned=False,
-        )  # fmt: skip
+    choice = auto.choose(
+        case.task(), case.optimizer, example, batch_size=case.batch_size, device=given.device, precision="float32",
+        norms=True, jobs=given.trials, jobs_at_once=given.open, pruned=False,
+    )  # fmt: skip
     found = ways(name, given.block, not given.no_compile, given.device)
     width, compiled = choice.trainer.get("width", 1), choice.trainer.get("compiled", False)
     chosen = _label(width, compiled) if "width" in choice.trainer else "sequential"
@@ -207,31 +205,12 @@ def compare(name: str, given: argparse.Namespace) -> float:
         if label.startswith(("sequential", "lanes"))
     }
     best = min(total, key=total.__getitem__)
-    share = total[best] / (total[chosen] + sum(compared))
+    share = total[best] / (total[chosen] + choice.compiling)
     print(f"{name:20} {'  '.join(f'{label} {one}' for label, one in found.items())}")
     lead = found["user"].best / found[chosen].best
     print(f"{'':20} auto: {chosen}, {share:.2f} of the best ({best}); {lead:.1f} x user; {choice.why}")
     sys.stdout.flush()
     return share
-
-
-@contextlib.contextmanager
-def stopwatch(module: Any, name: str) -> Iterator[list[float]]:
-    """Seconds of each call of a function of a module, within."""
-    function, seconds = getattr(module, name), []
-
-    def timed(*arguments: Any) -> Any:
-        began = time.perf_counter()
-        try:
-            return function(*arguments)
-        finally:
-            seconds.append(time.perf_counter() - began)
-
-    setattr(module, name, timed)
-    try:
-        yield seconds
-    finally:
-        setattr(module, name, function)
 
 
 def _label(width: int, compiled: bool) -> str:

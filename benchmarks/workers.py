@@ -3,9 +3,9 @@
     python benchmarks/workers.py [--workers 2] [--repeats 7] [--jobs 16] [--megabytes 200]
 
 Both do equal work and their losses are compared bit for bit. What comes first after starting is not timed. Turns follow
-each other at once, as in a sweep: a core that was idle needs 20 ms to be as fast as it was. Beside it what
-the machine itself gives (unconnected): programs that train for themselves, so many of them against one. Memory is that
-of a worker alone (private) and with its part of what it shares (PSS), with a data set of so many megabytes.
+each other at once, as in a sweep: a core that was idle is slower at first. Beside it stands what the machine itself gives
+(unconnected): programs that train for themselves, so many of them against one. Memory is that of a worker alone
+(private) and with its part of what it shares (PSS), with a data set of so many megabytes.
 """
 
 from __future__ import annotations

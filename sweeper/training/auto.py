@@ -62,10 +62,11 @@ class Gain(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """trainer: its node, as in conf/trainer. why: one line for a person."""
+    """trainer: its node, as in conf/trainer. why: one line for a person. compiling: seconds spent on compiled candidates."""
 
     trainer: dict[str, Any]
     why: str
+    compiling: float = 0.0
 
 
 class Timed(NamedTuple):
@@ -120,8 +121,10 @@ def choose(
 
     alone, *stacked = _looked_again([alone, *_stacked(update_of, jobs_at_once)], update_of, updates)
     gain = _gain(task, example, device, _pass(clock))
+    began = time.perf_counter()
     compiled = _compiled(lambda width: update_of(width, compiled=True), stacked, gain, updates)
-    return _cheapest(alone, stacked, compiled, gain, updates)
+    spent = time.perf_counter() - began
+    return _cheapest(alone, stacked, compiled, gain, updates)._replace(compiling=spent)
 
 
 def _stacked(update_of: Callable[[int], float], jobs_at_once: int) -> list[Timed]:
@@ -263,12 +266,13 @@ def _gain(task: Task, example: Job, device: str, small: float) -> Gain:
     """What compiling is expected to do for this model; on a GPU, nothing. small: as `_pass`."""
     model = task.build(example.seed, **options_of(example.hparams, "model"))
     parameters = len(list(model.parameters()))
-    convolves, in_groups = (
-        any(isinstance(module, kinds) for module in model.modules())
-        for kinds in ((nn.Conv1d, nn.Conv2d, nn.Conv3d), nn.GroupNorm)
-    )
+    convolves = _has(model, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     seconds = ONCE + EACH * parameters + (CONVOLVED if convolves else 0.0)
     seconds = small / PASS * (seconds + (0.0 if has_compiled() else FIRST))
-    if resolve_device(device).type != "cpu" or in_groups:  # of a stacked group norm torch makes nothing better
+    if resolve_device(device).type != "cpu" or _has(model, nn.GroupNorm):  # stacked, torch makes it no better
         return Gain(0.0, 1.0, seconds)
     return Gain(SAVED * small * parameters, 1.0 if convolves else FUSED, seconds)
+
+
+def _has(model: nn.Module, *kinds: type[nn.Module]) -> bool:
+    return any(isinstance(module, kinds) for module in model.modules())

@@ -67,7 +67,7 @@ def test_a_model_that_cannot_be_stacked_is_trained_alone_and_why():
 
 
 def test_a_model_that_fails_is_left_to_its_first_trial():
-    assert choose(Supervised(Digits(), Unlucky)) == ({"_target_": auto.SEQUENTIAL}, "")
+    assert choose(Supervised(Digits(), Unlucky)) == ({"_target_": auto.SEQUENTIAL}, "", 0.0)
 
 
 @pytest.mark.slow  # times a few widths
