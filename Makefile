@@ -15,9 +15,9 @@ FOUND     = $(shell for p in $(PYTHONS); do $$p -c '$(IN_RANGE)' >/dev/null 2>&1
 CHOSEN    = $(or $(FOUND),$(error Python 3.11, 3.12 or 3.13 is needed: tried $(PYTHONS). Install one, or name it: PYTHON=/path/to/python3.12))
 
 ifeq ($(VENV),0)
-# Your own Python and torch: nothing is installed, the package is linked together in build/checkout.
+# Your own Python and torch: nothing is installed, the package is imported from this folder.
 MADE = $(CHOSEN) scripts/bootstrap.py --own --extras "$(NEEDS),$(EXTRAS)"
-RUN  = PYTHONPATH="$(CURDIR)/build/checkout$${PYTHONPATH:+:$$PYTHONPATH}" $(CHOSEN) -P
+RUN  = PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(CHOSEN) -P
 else
 MADE = $(CHOSEN) scripts/bootstrap.py --venv "$(VENV)" --extras "$(NEEDS),$(EXTRAS)" $(if $(PYTHON),--this-python)
 RUN  = "$(VENV)/bin/python"
@@ -28,7 +28,7 @@ help: ## Say what there is
 	@echo
 	@echo "  ARGS='...'   passed on: make sweep ARGS=\"schedule=cosine search.n_trials=5\""
 	@echo "  VENV=0       use your own Python and torch; or VENV=FOLDER for the environment ($(VENV))"
-	@echo "  PYTHON=...   which Python, 3.11 to 3.13;  EXTRAS=ray,...  extras of pyproject.toml"
+	@echo "  PYTHON=...   which Python, 3.11 to 3.13;  EXTRAS=optimizers,...  extras of pyproject.toml"
 
 sweep: ## Sweep the learning-rate schedules: the main job (python -m sweeper)
 	@$(MADE)

@@ -30,13 +30,13 @@ from typing import Any
 import numpy as np
 import torch
 from loops import Tuned, User
+
 from sweeper.tasks.convolutional import CNN, ResNet
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.text import NextByte
 from sweeper.tasks.transformer import Transformer
-
 from sweeper.training import auto
 from sweeper.training.device import intra_op_threads
 from sweeper.training.lanes import LaneTrainer

@@ -9,11 +9,11 @@ see what they are worth, that of the plain gradient.
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import Supervised
-from torch import Tensor, nn
-
 from sweeper.training.optimizers.fisher import NaturalGradient, damped_solution, fisher_root
 from sweeper.training.optimizers.kfac import KFAC, damped_inverse, kronecker
 from sweeper.training.optimizers.looking import Forward

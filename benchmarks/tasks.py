@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised

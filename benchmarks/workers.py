@@ -2,10 +2,10 @@
 
     python benchmarks/workers.py [--workers 2] [--repeats 7] [--jobs 16] [--megabytes 200]
 
-Both do equal work and their losses are compared bit for bit. What comes first after starting is not timed. Turns follow
-each other at once, as in a sweep: a core that was idle is slower at first. Beside it stands what the machine itself gives
-(unconnected): programs that train for themselves, so many of them against one. Memory is that of a worker alone
-(private) and with its part of what it shares (PSS), with a data set of so many megabytes.
+Both do equal work and their losses are compared bit for bit. What comes first after starting is not timed. Turns
+follow each other at once, as in a sweep: a core that was idle is slower at first. The line "unconnected" says what the
+machine itself gives: as many programs that train on their own, against one. Memory is that of a worker alone (private)
+and with its part of what it shares (PSS), with a data set of so many megabytes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from sweeper.tasks.arrays import Arrays
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.text import NextByte
-
 from sweeper.training.cores import cores
 from sweeper.training.probe import ProbedTrainer
 from sweeper.training.processes import Processes

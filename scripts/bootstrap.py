@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 STAMP, LOCK, LOG = "setup.json", "setup.lock", "setup.log"
-CHECKOUT = ROOT / "build" / "checkout"  # where VENV=0 lays the package out; the Makefile names it too
+OLD_NAME = "sweeper"  # the distribution was called so: two editable installs of one package would hide each other
 
 
 def main() -> int:
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where the environment is")
     parser.add_argument("--extras", default="", help="extras of pyproject.toml, separated by commas")
     parser.add_argument("--this-python", action="store_true", help="made of this Python, even if another would do")
-    parser.add_argument("--own", action="store_true", help="install nothing: check this Python, lay the package out")
+    parser.add_argument("--own", action="store_true", help="install nothing: check this Python")
     asked = parser.parse_args()
     if not OLDEST <= sys.version_info[:2] < TOO_NEW:
         fail(f"Python {sys.version.split()[0]} is out of range: it takes 3.11, 3.12 or 3.13")
@@ -46,7 +46,6 @@ def main() -> int:
         fail(f"no such extra: {', '.join(sorted(unknown))}")
     if asked.own:
         check_own(project, extras)
-        lay_out(project)
         return 0
     venv = asked.venv.absolute()
     python = base_python() if asked.this_python else None
@@ -146,6 +145,8 @@ def set_up(venv: Path, project: dict[str, Any], extras: set[str], python: str | 
     (venv / LOG).write_text("", encoding="utf-8")
     if renewed:
         make_venv(venv)
+    if not renewed and list((venv / "lib").glob(f"python*/site-packages/{OLD_NAME}-*.dist-info")):
+        stage("old name", [venv_python(venv), "-m", "pip", "uninstall", "-y", OLD_NAME], venv)
     names = f".[{','.join(wanted)}]" if wanted else "."
     pip = [venv_python(venv), "-m", "pip", "install", "--no-compile", "-c", "constraints.txt"]
     # Without isolation the build takes the pinned setuptools instead of fetching some other.
@@ -290,21 +291,6 @@ def within(version: str, wanted: str) -> bool:
     except ImportError:
         return True
     return bool(SpecifierSet(wanted, prereleases=True).contains(version))
-
-
-def lay_out(project: dict[str, Any]) -> None:
-    """The package as pyproject's package-dir maps it, by links: what an editable install does, outside the Python."""
-    package = CHECKOUT / "sweeper"
-    package.mkdir(parents=True, exist_ok=True)
-    places = {path.name: path for path in (ROOT / "sweeper").iterdir() if path.name != "__pycache__"}
-    for name, folder in project["tool"]["setuptools"]["package-dir"].items():
-        places[name.removeprefix("sweeper.")] = ROOT / folder
-    for link in package.iterdir():
-        if link.is_symlink() and (link.name not in places or link.readlink() != places[link.name]):
-            link.unlink()
-    for name, target in places.items():
-        with contextlib.suppress(FileExistsError):
-            (package / name).symlink_to(target)
 
 
 if __name__ == "__main__":

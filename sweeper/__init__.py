@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sweeper.schedules import lr_trace
     from sweeper.types import InputError
 
+__version__ = "0.1.0"
 __all__ = ["InputError", "Sweep", "load", "lr_trace", "sweep"]
 
 _WHERE = {

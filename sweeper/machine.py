@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
-PACKAGES = ("sweeper", "torch", "numpy")
+import sweeper
+
+PACKAGES = ("torch", "numpy")
 
 
 def here(device: str) -> dict[str, str]:
     """This machine in words: Python, packages, processor, and the GPU that `device` names."""
-    found = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
-    found["processor"] = _processor()
+    found = {"python": platform.python_version(), "sweeper": sweeper.__version__}
+    found |= {name: version(name) for name in PACKAGES} | {"processor": _processor()}
     if device.startswith("cuda"):
         import torch
 
@@ -29,13 +31,6 @@ def unlike(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
         for name in names
         if there.get(name) != here.get(name)
     ]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _processor() -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from sweeper import machine
+from sweeper import __version__, machine
 from sweeper.plan import Plan, truncation
 from sweeper.question import Home, locked, settle
 from sweeper.trainers import choose, make
@@ -225,7 +225,7 @@ def _store(home: Home, plan: Plan, search: Studies, trainer: Plain) -> None:
             "format": FORMAT,
             "name": home.name,
             "id": before.get("id") or uuid.uuid4().hex,
-            "version": _version(),
+            "version": __version__,
             "question": dict(plan.question),
             "target": plan.target,
             "trainer": trainer,
@@ -239,15 +239,6 @@ def _machines(before: list[dict[str, str]], device: str) -> list[dict[str, str]]
     """Those that trained it, each once."""
     now = machine.here(device)
     return before if now in before else [*before, now]
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("sweeper")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 @contextmanager

@@ -45,6 +45,10 @@ _WHERE = {
 }
 
 
+if __name__ != "sweeper.tasks":  # a second name would make every class twice, and ours the user's own code
+    raise ImportError(f"import sweeper.tasks, not {__name__}: this folder is the package's part `sweeper.tasks`")
+
+
 def __getattr__(name: str) -> Any:
     """Imports torch at first use alone."""
     if name not in _WHERE:

@@ -153,10 +153,9 @@ def test_help_is_light(tmp_path):
 
 def test_a_trial_is_trained_again_and_python_trains_the_same(sweeper, tmp_path):
     """`rerun` of a trial of several open ones; and the call in Python that asks the same has the same trials."""
+    import sweeper as python
     from sweeper.tasks import Digits, Supervised
     from sweeper.tasks.models import MLP
-
-    import sweeper as python
 
     words = ["schedule=[cosine,wsd]", "optimizer=adamw", "trainer=sequential", "keep.best=1"]
     assert sweeper(*SMALL, *words)[0] == 0

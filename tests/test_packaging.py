@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -21,7 +22,6 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-SETUPTOOLS = PROJECT["tool"]["setuptools"]
 DEPENDENCIES = PROJECT["project"]["dependencies"]
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 CONTRACTS = [contract["name"] for contract in PROJECT["tool"]["importlinter"]["contracts"]]
@@ -31,34 +31,7 @@ def run(*words, **options):
     return subprocess.run(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
 
 
-def tracked():
-    """Files of the repository that are or will be committed, relative."""
-    listed = run("git", "ls-files", "-co", "--exclude-standard", "-z", cwd=ROOT)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    return [Path(name) for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
-
-
-def copied(folder):
-    for path in tracked():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / path, folder / path)
-    return folder
-
-
 # --- metadata -----------------------------------------------------------------------------------------
-
-
-def packages_in_tree():
-    folders = {"sweeper": "sweeper", "conf": "sweeper.conf", "tasks": "sweeper.tasks"}
-    for folder, package in folders.items():
-        for path in (ROOT / folder).rglob("__init__.py"):
-            inside = path.parent.relative_to(ROOT / folder).parts
-            yield ".".join((package, *inside))
-
-
-def test_the_package_list_is_the_tree():
-    assert sorted(SETUPTOOLS["packages"]) == sorted(packages_in_tree())
 
 
 @pytest.mark.parametrize("folder", ["conf", "sweeper", "tasks"])
@@ -102,13 +75,13 @@ DISTRIBUTIONS = {
 @pytest.mark.parametrize(
     ("folders", "extras"),
     [
-        (("sweeper", "tasks"), ("ray", "optimizers", "text", "safetensors")),
+        (("sweeper", "tasks"), ("optimizers", "text", "safetensors")),
         (("tests", "benchmarks", "examples"), ("dev",)),
         (("scripts",), ()),
     ],
 )
 def test_what_is_imported_is_declared(folders, extras):
-    declared = {"sweeper", "tasks", "packaging"}  # packaging: pytest's own
+    declared = {"sweeper", "packaging"}  # packaging: pytest's own
     for requirement in [*DEPENDENCIES, *(each for extra in extras for each in EXTRAS[extra])]:
         declared.add(canonicalize_name(Requirement(requirement).name))
     for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
@@ -139,10 +112,10 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_nothing_names(what):
+def test_nothing_names(what, tracked):
     pattern = re.compile(FOREIGN[what])
-    for path in tracked():
-        if path == Path("tests/test_packaging.py"):
+    for path in tracked:
+        if path == Path("tests/test_packaging.py") or (ROOT / path).is_dir():
             continue
         try:
             text = (ROOT / path).read_text()
@@ -159,14 +132,13 @@ BREAKAGES = [  # contract, file, line added to it
     ("Downwards only; rooms on one line do not know each other", "sweeper/nowhere.py", ""),
     ("Training and tracking see traces, not families", "sweeper/training/optim.py", "import sweeper.schedules.trace"),
     ("Training and tracking see traces, not families", "sweeper/tracking/spool.py", "from sweeper import schedules"),
-    ("Tasks do not know us", "tasks/models.py", "from sweeper.types import Task"),
+    ("Downwards only; rooms on one line do not know each other", "tasks/models.py", "from sweeper.types import Task"),
     ("Tasks do not know us", "tasks/text.py", "import optuna"),
     ("Hydra in __main__ alone", "sweeper/run.py", "from omegaconf import DictConfig"),
     ("Hydra in __main__ alone", "sweeper/overrides.py", "import hydra.utils"),
     ("Optuna in search and answer alone", "sweeper/plan.py", "import optuna"),
     ("MLflow where it is sent to, shown and asked, alone", "sweeper/run.py", "from mlflow import MlflowClient"),
     ("MLflow where it is sent to, shown and asked, alone", "sweeper/tracking/spool.py", "import mlflow"),
-    ("Ray in training.cluster alone", "sweeper/training/sequential.py", "import ray"),
     ("Schedules and the loop are NumPy and protocols: no torch", "sweeper/schedules/trace.py", "import torch"),
 ]
 
@@ -177,8 +149,8 @@ def test_every_contract_is_tried():
 
 def linted(folder, file, line):
     """import-linter's verdict on a copy of the package with that line added to that file."""
-    for part in ("sweeper", "tasks"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("sweeper", "conf", "tasks"):
+        shutil.copytree(ROOT / part, folder / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     with (folder / file).open("a") as added:
         added.write(f"\n{line}\n")
@@ -203,32 +175,55 @@ def test_a_contract_catches_a_breakage(tmp_path, contract, file, line):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Built from a copy: a build folder left in the checkout would leak into it."""
+def build(tmp_path_factory, copy_checkout):
+    """A function that builds "wheel" or "sdist" from a folder, by default a copy of the checkout, in whose tree a
+    build folder cannot leak."""
     # By their names alone: importlib's find_spec("pip") switches setuptools' distutils, which torch.compile needs, off.
     if not {"pip", "setuptools"} <= {found.metadata["Name"] for found in importlib.metadata.distributions()}:
         pytest.skip("this Python has no pip and setuptools of its own")
-    source = copied(tmp_path_factory.mktemp("source"))
-    made = tmp_path_factory.mktemp("dist")
-    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
-    said = run(*pip, "-w", str(made), str(source))
-    assert said.returncode == 0, said.stdout
-    (path,) = made.glob("*.whl")
-    return path
+
+    def built(kind, source=None):
+        source = source or copy_checkout(tmp_path_factory.mktemp("source"))
+        folder = tmp_path_factory.mktemp(kind)
+        program = f"from setuptools.build_meta import *; build_{kind}({str(folder)!r})"
+        said = run(sys.executable, "-c", program, cwd=source)
+        assert said.returncode == 0, said.stdout
+        (path,) = (path for path in folder.iterdir() if path.suffix in (".whl", ".gz"))
+        return path
+
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(build):
+    return build("wheel")
+
+
+def members(wheel):
+    """What a wheel holds, but for its records."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_package_and_nothing_else(wheel):
-    names = set(zipfile.ZipFile(wheel).namelist())
-    assert {name.partition("/")[0] for name in names} == {"sweeper", wheel.name.split("-py3")[0] + ".dist-info"}
+def test_the_wheel_holds_the_package_and_nothing_else(wheel, tracked):
     places = {"sweeper": "sweeper", "conf": "sweeper/conf", "tasks": "sweeper/tasks"}
     expected = {
         Path(places[path.parts[0]], *path.parts[1:]).as_posix()
-        for path in tracked()
+        for path in tracked
         if path.parts[0] in places and (path.suffix in (".py", ".yaml") or path.name == "py.typed")
     }
-    assert {name for name in names if ".dist-info/" not in name} == expected
-    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert members(wheel).keys() == expected
+    assert wheel.name.startswith("lr_sweeper-")
+    assert any(name.endswith("licenses/LICENSE") for name in zipfile.ZipFile(wheel).namelist())
+
+
+@pytest.mark.slow
+def test_the_source_distribution_makes_the_same_wheel(build, wheel, tmp_path):
+    with tarfile.open(build("sdist")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.iterdir()
+    assert members(build("wheel", unpacked)) == members(wheel)
 
 
 @pytest.mark.slow
@@ -253,6 +248,45 @@ def test_the_installed_wheel_sweeps_from_another_folder(wheel, tmp_path):
     assert list(elsewhere.glob("sweeps/digits-mlp-sgd-*/tables/trials.csv"))
     said = run(str(tmp_path / "env" / "bin" / "sweeper"), "status", "--json", cwd=elsewhere, env=environment)
     assert said.returncode == 0, said.stdout
+
+
+# --- several checkouts --------------------------------------------------------------------------------
+
+NEW_FAMILY = "halved: {factor: constant, peak_lr: 0.5, warmup: 0}\n"
+
+
+@pytest.fixture
+def second(tmp_path, copy_checkout):
+    """Another checkout, with a family and a task of its own; this Python's `sweeper` is the first one's."""
+    folder = copy_checkout(tmp_path / "second")
+    (folder / "conf" / "schedule" / "halved.yaml").write_text(NEW_FAMILY)
+    (folder / "tasks" / "added.py").write_text("HERE = True\n")
+    return folder
+
+
+PLACES = "import sweeper.tasks.added as t, sweeper.conf as c, sweeper as s; print(s.__file__, t.__file__, c.__file__)"
+
+
+@pytest.mark.parametrize("by", ["folder", "PYTHONPATH"])
+def test_a_second_checkout_is_itself(second, tmp_path, by):
+    """In its folder, and named by PYTHONPATH from elsewhere: its own package, families and tasks, never the first's."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    where = {"cwd": second} if by == "folder" else {"cwd": elsewhere}
+    where["env"] = environment | ({"PYTHONPATH": str(second)} if by == "PYTHONPATH" else {})
+    files = run(sys.executable, "-c", PLACES, **where).stdout.split()
+    assert [Path(file).parent for file in files] == [second / "sweeper" / part for part in ("", "tasks", "conf")]
+    said = run(sys.executable, "-m", "sweeper", "preview", "schedule=halved", "--json", **where)
+    assert said.returncode == 0, said.stdout
+    assert "halved" in said.stdout
+
+
+def test_the_tasks_have_one_name():
+    """Under a second one their classes would be others, and pass for the user's own code."""
+    said = run(sys.executable, "-c", "import tasks", cwd=ROOT)
+    assert said.returncode == 1
+    assert said.stdout.splitlines()[-1].startswith("ImportError: import sweeper.tasks, not tasks")
 
 
 # --- make and the set-up ------------------------------------------------------------------------------
@@ -312,6 +346,16 @@ def test_a_dependency_changes_the_inputs_and_a_linter_does_not(bootstrap):
     assert bootstrap.inputs({**PROJECT, "project": {**PROJECT["project"], "dependencies": []}}) != before
 
 
+def test_an_environment_with_the_package_under_its_old_name_loses_that_first(bootstrap, tmp_path, monkeypatch):
+    folder = made_environment(bootstrap, tmp_path / "venv")
+    (folder / "lib" / "python3.11" / "site-packages" / "sweeper-0.1.0.dist-info").mkdir(parents=True)
+    stages = []
+    monkeypatch.setattr(bootstrap, "stage", lambda name, command, *rest, **options: stages.append((name, command)))
+    bootstrap.set_up(folder, PROJECT, set(), None)
+    assert [name for name, _ in stages] == ["old name", "packages", "bytecode"]
+    assert stages[0][1][-3:] == ["uninstall", "-y", "sweeper"]
+
+
 @pytest.mark.parametrize("torn", ["", "{", "[]", json.dumps({"inputs": "x"})])
 def test_a_torn_stamp_is_none(bootstrap, tmp_path, torn):
     (tmp_path / bootstrap.STAMP).write_text(torn)
@@ -357,20 +401,6 @@ def test_an_own_python_that_lacks_something_is_told_in_one_line(bootstrap, capsy
     assert len(error) == 2  # torch is told, not refused
     assert error[0].startswith("set-up: torch ")
     assert error[1].endswith("-m pip install 'no-such-package[x]>=2,<3'")
-
-
-def test_the_package_laid_out_for_an_own_python_has_all_its_parts(bootstrap, tmp_path, monkeypatch):
-    monkeypatch.setattr(bootstrap, "CHECKOUT", tmp_path)
-    bootstrap.lay_out(PROJECT)
-    (tmp_path / "sweeper" / "gone.py").symlink_to(ROOT / "gone.py")
-    bootstrap.lay_out(PROJECT)
-    assert not (tmp_path / "sweeper" / "gone.py").is_symlink()
-    code = (
-        "import sweeper.conf, sweeper.types, sweeper.tasks.counts, importlib.resources as r\n"
-        "assert r.files('sweeper.conf').joinpath('schedule/cosine.yaml').is_file(); print(sweeper.tasks.__file__)"
-    )
-    said = run(sys.executable, "-Pc", code, env=os.environ | {"PYTHONPATH": str(tmp_path)})
-    assert said.stdout.strip() == str(tmp_path / "sweeper" / "tasks" / "__init__.py")
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweeper.tasks.digits import Digits
-from sweeper.tasks.models import MLP
-from sweeper.tasks.problems import Supervised
 
 from sweeper.plan import planned
 from sweeper.question import seeds_and_folds
+from sweeper.tasks.digits import Digits
+from sweeper.tasks.models import MLP
+from sweeper.tasks.problems import Supervised
 from sweeper.training.finetuned import FineTuned
 from sweeper.types import InputError
 

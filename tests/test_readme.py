@@ -53,24 +53,13 @@ def test_the_readme_gives_the_commands():
 
 
 @pytest.mark.slow
-def test_the_readmes_commands_run_one_after_the_other(tmp_path):
-    """In a copy of the checkout, with this Python in place of .venv; python finds the copy as `make` lays it out."""
-    copy = tmp_path / "sweeper"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((ROOT / name).read_bytes())
+def test_the_readmes_commands_run_one_after_the_other(tmp_path, copy_checkout):
+    """In a copy of the checkout, with this Python in place of .venv."""
+    copy = copy_checkout(tmp_path / "sweeper")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "PYTEST", "MAKE"))}
     environment = kept | {
         "VENV": "0",
         "PYTHON": sys.executable,
-        "PYTHONPATH": str(copy / "build" / "checkout"),
-        "PYTHONSAFEPATH": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     for command in COMMANDS:
@@ -118,9 +107,9 @@ def test_the_tree_in_the_readme_is_the_tree():
     (tree,) = [block for block in blocks(README, "") if block.startswith("conf/ ")]
     named, folder = set(), Path()
     for line in tree.splitlines():
-        name = line.split()[0]
-        folder = folder if line.startswith(" ") else Path(name)
-        named.add((folder / name if line.startswith(" ") else folder).as_posix())
+        names = re.split(r"\s{2,}", line.strip())[0].split(", ")
+        folder = folder if line.startswith(" ") else Path(names[0])
+        named |= {(folder / name if line.startswith(" ") else folder).as_posix() for name in names}
     assert {name for name in named if not (ROOT / name).exists()} == set()
     there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sweeper").iterdir()}
     assert {name for name in there if not name.endswith(("__init__.py", "py.typed", "__pycache__"))} <= named

@@ -5,13 +5,13 @@ from functools import partial
 
 import pytest
 import yaml
-from sweeper.tasks.digits import Digits
-from sweeper.tasks.models import MLP
-from sweeper.tasks.problems import Supervised
 from torch import nn
 
 from sweeper import loop
 from sweeper.plan import planned
+from sweeper.tasks.digits import Digits
+from sweeper.tasks.models import MLP
+from sweeper.tasks.problems import Supervised
 from sweeper.trainers import AUTO, choose, make
 from sweeper.types import InputError
 

@@ -5,14 +5,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from sweeper.tasks.digits import Digits
-from sweeper.tasks.models import MLP
-from sweeper.tasks.problems import Supervised
 
 from sweeper import run
 from sweeper.answer import composing
 from sweeper.answer.stored import Sweep
 from sweeper.plan import planned
+from sweeper.tasks.digits import Digits
+from sweeper.tasks.models import MLP
+from sweeper.tasks.problems import Supervised
 from sweeper.training import processes
 
 TASK = Supervised(Digits(), partial(MLP, width=8, dropout=0.1))

@@ -62,7 +62,10 @@ class Gain(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """trainer: its node, as in conf/trainer. why: one line for a person. compiling: seconds spent on compiled candidates."""
+    """A trainer, and why it was chosen.
+
+    trainer: its node, as in conf/trainer. why: one line for the user. compiling: seconds spent on compiled candidates.
+    """
 
     trainer: dict[str, Any]
     why: str

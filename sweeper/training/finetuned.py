@@ -159,7 +159,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
-        remedy = "Install it: pip install 'sweeper[safetensors]'"
+        remedy = "Install it: pip install safetensors"
         raise InputError("model.init_from", path, "safetensors is not installed", remedy) from error
     state: dict[str, Tensor] = load_file(path)
     return state

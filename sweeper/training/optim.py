@@ -20,7 +20,7 @@ from sweeper.types import InputError, Job, Task, Value
 Config = Mapping[str, Any]
 Optimizer = torch.optim.Optimizer
 ANY_LR = 1e-3  # for a constructor; every update sets its own before it
-EXTRA = ("pytorch_optimizer", "curvlinops")  # packages of the extra `optimizers`
+LIBRARIES = {"pytorch_optimizer": "pytorch-optimizer", "curvlinops": "curvlinops-for-pytorch"}  # module: package
 
 
 def check_optimizer(config: Config) -> None:
@@ -166,8 +166,8 @@ def _target(config: Config) -> Callable[..., Optimizer]:
     try:
         found = getattr(importlib.import_module(module), name)
     except ImportError as error:
-        extra = (error.name or "").partition(".")[0] in EXTRA
-        remedy = "Install it: pip install 'sweeper[optimizers]'" if extra else "Is it installed?"
+        package = LIBRARIES.get((error.name or "").partition(".")[0])
+        remedy = f"Install it: pip install {package}" if package else "Is it installed?"
         raise InputError("optimizer._target_", path, f"cannot be imported ({error})", remedy) from error
     except AttributeError as error:
         names = [name for name in dir(importlib.import_module(module)) if not name.startswith("_")]

@@ -6,11 +6,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from sweeper.tasks import Arrays, Digits, Supervised
-from sweeper.tasks.models import MLP
 from torch import nn
 
 from sweeper.answer.describing import described
+from sweeper.tasks import Arrays, Digits, Supervised
+from sweeper.tasks.models import MLP
 from sweeper.training.finetuned import FineTuned
 from sweeper.types import InputError
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from sweeper.tasks import Arrays, Supervised
-from sweeper.tasks.models import MLP
 
 import sweeper
 from sweeper.answer import rerun
+from sweeper.tasks import Arrays, Supervised
+from sweeper.tasks.models import MLP
 from sweeper.types import InputError
 
 RNG = np.random.default_rng(0)

@@ -4,12 +4,12 @@ import re
 
 import numpy as np
 import pytest
-from sweeper.tasks import Arrays, Supervised
-from sweeper.tasks.models import MLP
 
 import sweeper
 from sweeper.answer.stored import Sweep
 from sweeper.question import Home
+from sweeper.tasks import Arrays, Supervised
+from sweeper.tasks.models import MLP
 from sweeper.types import InputError
 
 RNG = np.random.default_rng(0)

@@ -4,10 +4,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from sweeper.tasks import Arrays, Supervised
 from torch import nn
 
 import sweeper
+from sweeper.tasks import Arrays, Supervised
 from sweeper.types import InputError
 
 RNG = np.random.default_rng(0)

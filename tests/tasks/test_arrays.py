@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sweeper.tasks import Arrays, Supervised
-from sweeper.tasks.problems import CLASSIFICATION, REGRESSION, Problem, errors, squared_error
 from torch import nn
 from torch.nn import functional
+
+from sweeper.tasks import Arrays, Supervised
+from sweeper.tasks.problems import CLASSIFICATION, REGRESSION, Problem, errors, squared_error
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 3))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+
 from sweeper.tasks.augment import CROP, CUTOUT, FLIP, MIXUP, augmentation
 
 LANES, BATCH, CHANNELS, SIDE, CLASSES = 2, 50, 3, 8, 5

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+
 from sweeper.tasks.cifar10 import SOURCE, cifar10
 
 TRAINED = [f"data_batch_{i}" for i in range(1, 6)]

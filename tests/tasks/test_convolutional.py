@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
+
 from sweeper.tasks.convolutional import CNN, ResNet, ResNet9
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.mnist1d import Mnist1D
 from sweeper.tasks.problems import Supervised
-from torch import nn
-from torch.func import functional_call, stack_module_state, vmap
 
 SHAPES = [(1, 8, 8), (3, 28, 28), (1, 40), (2, 9)]
 MODELS = {

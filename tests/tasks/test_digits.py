@@ -5,6 +5,7 @@ import pickle
 import pytest
 import torch
 from sklearn.datasets import load_digits
+
 from sweeper.tasks.digits import Digits
 
 PARTS = ("train", "valid", "test")

@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+
 from sweeper.tasks.fashion_mnist import SOURCE, fashion_mnist
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.feature_extraction.text import HashingVectorizer
+from torch import nn
+
 from sweeper.tasks.hashed_text import Words, hashed_text
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.sparse_model import SparseLinear
-from torch import nn
 
 
 @pytest.fixture(scope="module")

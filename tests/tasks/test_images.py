@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+
 from sweeper.tasks.images import Images, Labelled
 
 CPU = torch.device("cpu")

@@ -19,11 +19,12 @@ from sklearn.metrics import (
     recall_score,
     roc_auc_score,
 )
+from torch.nn import functional
+
 from sweeper.tasks import Arrays, Supervised
 from sweeper.tasks.metrics import OF_CLASSES, Measures, Scored, auroc, measures
 from sweeper.tasks.models import MLP
 from sweeper.tasks.text import NextByte
-from torch.nn import functional
 
 LABELS = torch.zeros(1, dtype=torch.int64)
 

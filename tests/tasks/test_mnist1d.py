@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+
 from sweeper.tasks.mnist1d import Mnist1D, signals
 
 PARTS = ("train", "valid", "test")

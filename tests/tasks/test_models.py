@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from sweeper.tasks.models import MLP, NGram
 from torch.func import functional_call, stack_module_state, vmap
+
+from sweeper.tasks.models import MLP, NGram
 
 SYMBOLS = torch.randint(0, 9, (5, 3), generator=torch.Generator().manual_seed(0))
 NUMBERS = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0))

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from sweeper.tasks.places import Host, Resident, Rows
 from torch.utils.data import Subset, TensorDataset
+
+from sweeper.tasks.places import Host, Resident, Rows
 
 # torch's DataLoader forks its processes, of which Python from 3.12 on warns where there are threads.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")

@@ -11,6 +11,9 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch import nn
+
+from sweeper import types
 from sweeper.tasks.convolutional import CNN, ResNet
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.mnist1d import Mnist1D
@@ -18,9 +21,6 @@ from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Problem, Supervised, accuracy, cross_entropy
 from sweeper.tasks.text import NextByte
 from sweeper.tasks.transformer import Transformer
-from torch import nn
-
-from sweeper import types
 
 CONF = Path(__file__).parents[2] / "conf"
 PARTS = ("train", "valid", "test")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sweeper.tasks.splits import drawn, folded
 
 LABEL = np.repeat([0, 1, 2], [60, 30, 10])

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import TensorDataset
+
 from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import REGRESSION, Supervised
 from sweeper.tasks.streamed import Streamed
-from torch.utils.data import TensorDataset
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.normal(size=(30, 4)).astype(np.float32), DRAW.integers(0, 3, 30)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.table_model import TableMLP
 from sweeper.tasks.tabular import Row, table

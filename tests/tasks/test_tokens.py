@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.tokens import Tokens
 from sweeper.tasks.transformer import Transformer

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional
+
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.text import NextByte
 from sweeper.tasks.transformer import Transformer, _Attention
-from torch.func import functional_call, stack_module_state, vmap
-from torch.nn import functional
 
 SYMBOLS = torch.randint(0, 9, (5, 6), generator=torch.Generator().manual_seed(0))
 

@@ -8,9 +8,10 @@ import pytest
 import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
 from sweeper.tasks import vocabulary as module
 from sweeper.tasks.vocabulary import identified, vocabulary
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 TEXT = ("the cat sat on the mat, the café too.\n" * 50).encode()
 

@@ -6,12 +6,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from sweeper.tasks.convolutional import ResNet
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import Supervised
-from torch import nn
-
 from sweeper.training import auto
 from sweeper.types import Job, JobId
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
+
 from sweeper.tasks.convolutional import CNN
 from sweeper.tasks.images import Images, Labelled
 from sweeper.tasks.problems import Supervised
-from torch import Tensor
-
 from sweeper.training.batch import training_batches
 from sweeper.training.lanes import LaneTrainer
 from sweeper.training.probe import probe

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from sweeper.tasks.arrays import Arrays
 from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
-from torch import Tensor, nn
-
 from sweeper.training.compiling import Compiled, compiling, has_compiled
 from sweeper.training.lanes import LaneTrainer
 from sweeper.training.probe import probe

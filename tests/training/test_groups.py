@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from sweeper.tasks.arrays import Arrays
 from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.transformer import Transformer
-from torch import Tensor, nn
-
 from sweeper.training.groups import check_grouping, groups_of, kinds_of, searched, with_numbers
 from sweeper.training.lanes import LaneTrainer
 from sweeper.training.optim import check_optimizer, make_optimizer

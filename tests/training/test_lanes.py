@@ -15,14 +15,14 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
+from sweeper.schedules import family, lr_trace, momentum_trace
 from sweeper.tasks.arrays import Arrays
 from sweeper.tasks.convolutional import CNN, ResNet
 from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.transformer import Transformer
-from torch import Tensor
-
-from sweeper.schedules import family, lr_trace, momentum_trace
 from sweeper.training.lanes import LaneTrainer
 from sweeper.training.probe import probe
 from sweeper.training.program import Form

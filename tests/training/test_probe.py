@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
 from sweeper.tasks.arrays import Arrays
 from sweeper.tasks.convolutional import CNN, ResNet
 from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.transformer import Transformer
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
-
 from sweeper.training.lanes import LaneTrainer
 from sweeper.training.probe import STACKED, ProbedTrainer, Verdict, probe
 from sweeper.training.program import Form, Mode, built

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sweeper.tasks import Arrays, Supervised
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sweeper.tasks import Arrays, Supervised
 from sweeper.training.lanes import LaneTrainer
 from sweeper.training.probe import Verdict, probe
 from sweeper.training.program import Layout, Program, built
