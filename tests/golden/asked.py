@@ -47,8 +47,8 @@ STORED = (
 )
 FOLDERS = {
     "finished": ("name=finished",),
-    "stopped": ("name=stopped",),
-    "stopped_in_lanes": ("name=stopped_in_lanes", "trainer=lanes", "trainer.width=3"),
+    "stopped": ("name=stopped", "train.norms=false"),
+    "stopped_in_lanes": ("name=stopped_in_lanes", "train.norms=false", "trainer=lanes", "trainer.width=3"),
 }
 STOPPED_AFTER = 5  # rounds that are committed when the signal comes: the one in hand is then finished too
 SWEEP_STOPPED_AFTER = 11
