@@ -1,6 +1,8 @@
-"""What the tests share: the command line, sweeps without their pictures, and random numbers that do not hang on which
-tests ran before."""
+"""What the tests share: one Hypothesis profile, random numbers that do not depend on which tests ran before, the
+command line, sweeps without pictures, and work of the package that is done once in a process."""
 
+import copy
+import functools
 import os
 import random
 import shutil
@@ -9,11 +11,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 
 # Tests run side by side: libraries that spread one operation over all cores would wait for each other's.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The machine may be busy, so no deadline; the same examples in every run, so that a failure is everybody's.
+settings.register_profile("sweeper", deadline=None, derandomize=True)
+settings.load_profile("sweeper")
 
 
 @pytest.fixture(autouse=True)
@@ -51,14 +58,69 @@ def copy_checkout(tracked):
     return copy
 
 
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """A short sweep spends as long on its pictures as on its trials: for tests of something else."""
-    monkeypatch.setattr("sweeper.answer.conclusion._pictures", lambda sweep, folder: {})
+@pytest.fixture(autouse=True, scope="session")
+def optimizers_checked_once():
+    """Every trainer checks its optimizer by some updates of a tiny model: here once for each configuration.
+
+    The private name is the part of the check that takes long; the rest runs every time. An error is not remembered.
+    """
+    from sweeper.training import optim
+
+    check, passed = optim._check_trial_run, []
+
+    def once(target, config):
+        if (target, config) not in passed:
+            check(target, config)
+            passed.append((target, copy.deepcopy(dict(config))))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optim, "_check_trial_run", once)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_made_once():
+    """MNIST-1D is made, signal by signal; tests/tasks/test_mnist1d.py calls what makes it."""
+    from sweeper.tasks import mnist1d
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mnist1d, "signals", functools.cache(mnist1d.signals))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def configuration_read_by_libyaml():
+    """Hydra reads some thirty files for a command: by libyaml's parser in a tenth of the time, with the same nodes."""
+    import yaml
+
+    with pytest.MonkeyPatch.context() as patch:
+        if yaml.__with_libyaml__:
+            patch.setattr(yaml, "SafeLoader", yaml.CSafeLoader)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def undrawn():
+    """A short sweep spends longer on its pictures than on its trials: only tests that look at them ask for `drawn`.
+
+    The private name is the one place where a sweep draws.
+    """
+    from sweeper.answer import conclusion
+
+    draw = conclusion._pictures
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conclusion, "_pictures", lambda sweep, folder: {})
+        yield draw
 
 
 @pytest.fixture
-def sweeper(tmp_path, monkeypatch, capfd, no_pictures):
+def drawn(undrawn, monkeypatch):
+    """Sweeps that end in this test draw their pictures."""
+    monkeypatch.setattr("sweeper.answer.conclusion._pictures", undrawn)
+
+
+@pytest.fixture
+def sweeper(tmp_path, monkeypatch, capfd):
     """Run the command line in an empty folder: (exit code, stdout, stderr)."""
     from sweeper import __main__ as command_line
 

@@ -22,7 +22,7 @@ from sweeper.plan import planned
 from sweeper.search.records import read
 from sweeper.types import InputError
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
+pytestmark = pytest.mark.slow
 
 CONF = Path(conf.__path__[0])
 STEPS = 4

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.plan import planned
@@ -48,7 +48,6 @@ def plan(task=TASK, schedules=None, train=(), search=(), **changed):
     return planned(task, schedules or {"cosine": COSINE}, **given)
 
 
-@settings(deadline=None)  # the first one imports
 @given(steps=st.integers(4, 5000), quarter=st.integers(1, 25))
 def test_reports_are_spread_evenly_and_end_with_the_run(steps, quarter):
     reports = 4 * quarter

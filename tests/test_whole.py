@@ -24,7 +24,7 @@ SAME = ("study", "family", "number", "state", "params", "seeds", "steps_done", "
 
 
 @pytest.fixture
-def swept(no_pictures, tmp_path):
+def swept(tmp_path):
     """A sweep by that trainer, in a folder of its own: its trials, and the trace of each of their members."""
 
     def sweep(trainer, precision="float64", **search):

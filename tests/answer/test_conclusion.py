@@ -14,7 +14,7 @@ from sweeper.question import Home
 
 SWEEP = ["data=digits", "model=mlp", "schedule=[cosine,default_lr]", "search.n_trials=2", "train.steps=40"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drawn")]
 
 
 class Told:

@@ -42,7 +42,7 @@ TASK = Supervised(Arrays(X, Y), Net)
 
 
 @pytest.fixture
-def small(no_pictures, tmp_path, monkeypatch):
+def small(tmp_path, monkeypatch):
     """Small sweeps in an empty folder."""
     monkeypatch.chdir(tmp_path)
     given = {"steps": 16, "n_trials": 3, "tracking": "none", "trainer": "sequential"}

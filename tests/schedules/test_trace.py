@@ -42,7 +42,7 @@ def trials(name: str) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", FACTORS)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(data=st.data(), steps=st.sampled_from([1, 2, 3, 5, 17, 64, 150]))
 def test_many_traces_equal_single_ones_and_lie_between_zero_and_the_peak(name: str, data: Any, steps: int) -> None:
     rows = data.draw(st.lists(trials(name), min_size=1, max_size=6))

@@ -22,7 +22,7 @@ PRUNERS = st.builds(
 ) | st.builds(MedianPruner, n_startup_trials=st.integers(0, 4), n_warmup_steps=st.integers(0, 4))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(curves=CURVES, pruner=PRUNERS, direction=st.sampled_from(["minimize", "maximize"]))
 def test_it_decides_as_optuna_does(curves, pruner, direction):
     ours = Percentile(pruner)

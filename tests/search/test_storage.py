@@ -39,7 +39,7 @@ def do(storage, study, what, place):
         storage.set_trial_state_values(trial._trial_id, what, [1.0] if what == TrialState.COMPLETE else None)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(done=DONE, asked=st.sampled_from(STATES), again=st.integers(0, 25))
 def test_the_trials_are_optunas(tmp_path_factory, done, asked, again):
     journal = Journal(tmp_path_factory.mktemp("journal") / "journal.log")

@@ -863,7 +863,7 @@ def test_studies_need_names_of_their_own(tmp_path):
         studies(tmp_path / "j", [plan(), plan()])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), concurrent=st.integers(1, 5), n_trials=st.integers(1, 9), members=st.integers(1, 3))
 def test_any_sweep_ends_with_its_trials_whatever_happens_to_them(tmp_path_factory, seed, concurrent, n_trials, members):
     def whatever(job, step):

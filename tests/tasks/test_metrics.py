@@ -54,7 +54,7 @@ def test_they_are_scikit_learns(classes):
     assert np.array_equal(cells, confusion_matrix(label, predicted))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 1000), st.integers(2, 30))
 def test_the_auroc_of_equal_scores_is_scikit_learns(seed, count):
     draw = np.random.default_rng(seed)

@@ -12,7 +12,7 @@ GROUP = np.arange(100) // 5
 SHARES = {"valid": 0.2, "test": 0.2, "seed": 0}
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(30, 200), st.floats(0.1, 0.4), st.floats(0.1, 0.4), st.integers(0, 5))
 def test_each_example_is_in_one_part(count, valid, test, seed):
     parts = drawn(count, valid=valid, test=test, seed=seed)

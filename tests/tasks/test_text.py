@@ -46,7 +46,7 @@ def small(path, **numbers):
     return NextByte(path, **{"pattern": "*.txt", "context": 3, "valid_size": 10, "test_size": 10} | numbers)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=6), st.integers(1, 5))
 def test_sequences_lie_within_a_file_and_have_a_target_at_each_byte(texts, context):
     part = windows(texts, context, every=True)
@@ -56,7 +56,7 @@ def test_sequences_lie_within_a_file_and_have_a_target_at_each_byte(texts, conte
     assert target.tolist() == [list(piece[1:]) for piece in expected]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=6), st.integers(1, 5))
 def test_windows_equal_a_loop_over_the_files(texts, context):
     part = windows(texts, context)

@@ -47,7 +47,7 @@ def test_symbols_are_as_long_as_the_text(files, kind):
     assert symbol_N.max() < len(words.bytes_V)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.text(min_size=1, max_size=60))
 def test_any_text_is_cut_into_symbols_of_its_bytes(text):
     words = vocabulary("bpe", 257, [TEXT])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.tracking.ranks import BELOW, TOP, Ranking, ranks
@@ -22,7 +22,6 @@ def test_of_equal_trials_the_earlier_is_ahead():
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
-@settings(deadline=None)
 @given(values=VALUES, asked=st.sets(st.integers(0, 39)))
 def test_tags_written_on_the_way_end_as_the_ranks_are(direction, values, asked):
     ranking, tags = Ranking(), {}
@@ -35,7 +34,6 @@ def test_tags_written_on_the_way_end_as_the_ranks_are(direction, values, asked):
     assert ranking.news(direction) == {}
 
 
-@settings(deadline=None)
 @given(values=VALUES)
 def test_a_rank_only_gets_worse_so_a_tag_of_a_lost_answer_is_overwritten(values):
     ranking, told = Ranking(), {}

@@ -127,7 +127,7 @@ def test_a_study_is_finished_when_no_trial_is_open(tmp_path, played):
 
 
 @given(st.sets(st.integers(0, 40)))
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(max_examples=40)
 def test_rows_do_not_depend_on_how_they_are_cut(a_sweep, cuts):
     whole, cut = stored(a_sweep), stored(a_sweep, cuts)
     assert cut.keys() == whole.keys()
@@ -288,7 +288,7 @@ def test_tags_of_a_trial_overwrite(tmp_path, a_job):
 
 
 @given(st.text(min_size=0, max_size=300))
-@settings(deadline=None, max_examples=200, derandomize=True)
+@settings(max_examples=200)
 def test_any_name_becomes_one_that_mlflow_accepts(name):
     text = key_text(name)
     assert 1 <= len(text) <= 250

@@ -67,7 +67,7 @@ def test_a_constant_needs_two_points():
         elements=st.floats(-1e6, 1e6, allow_nan=False, allow_subnormal=False),
     )
 )
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(max_examples=150)
 def test_any_short_trace_keeps_the_bound_and_its_ends(values):
     at = by_shape(values)
     assert at[0] == 0
@@ -82,7 +82,7 @@ def test_any_short_trace_keeps_the_bound_and_its_ends(values):
     st.integers(30, 3000),
     st.floats(1e-8, 1e3),
 )
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(max_examples=100)
 def test_any_schedule_of_ramps_keeps_the_bound(corners, steps, peak):
     values = peak * np.interp(np.linspace(0, 1, steps), np.linspace(0, 1, len(corners)), corners)
     at = by_shape(values)
@@ -104,7 +104,7 @@ def test_values_that_are_not_finite_are_taken_evenly():
 
 
 @given(st.integers(1, 20_000), st.integers(1, 400))
-@settings(deadline=None, max_examples=200, derandomize=True)
+@settings(max_examples=200)
 def test_strides_are_few_and_hold_the_ends(steps, reports):
     reports = min(reports, steps)
     report_steps = tuple(sorted({round((k + 1) * steps / reports) for k in range(reports)}))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import nn
@@ -67,7 +67,6 @@ def test_order_and_number_of_words_matter() -> None:
 # --- batch order ------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(words, st.integers(1, 3000))
 def test_a_permutation_of_exactly_the_examples(key: int, size: int) -> None:
     sent = permuted(key, np.arange(size), size)
@@ -75,7 +74,6 @@ def test_a_permutation_of_exactly_the_examples(key: int, size: int) -> None:
     assert permuted(key, torch.arange(size), size).tolist() == sent.tolist()
 
 
-@settings(deadline=None)
 @given(words, st.integers(1, 2**40), st.integers(0, 2**50))
 def test_any_place_can_be_asked_for_alone(seed: int, size: int, place: int) -> None:
     asked = example_index(seed, np.array([place, place + 1]), size)
