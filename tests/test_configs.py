@@ -9,6 +9,7 @@ from sweeper import conf, overrides
 
 CONF = Path(conf.__path__[0])
 SHORT = ["train.steps=8", "search.reports=4", "search.n_trials=1", "search.concurrent_trials=1", "tracking=none"]
+ALONE = "trainer=sequential"  # trainer=auto would time each of them first; it is one of the choices of trainer
 DIGITS = ["data=digits", "model=mlp", "schedule=cosine"]
 SYMBOLS = ["data.pattern=a*.py", "data.cache=cache", "data.valid_size=16", "data.test_size=16"]
 NEEDS = {  # what a choice cannot do without
@@ -50,7 +51,7 @@ def trained(sweeper):
 
 
 def test_every_family_trains(trained):
-    answer = trained(*SHORT, *DIGITS[:2], "schedule=all")
+    answer = trained(*SHORT, ALONE, *DIGITS[:2], "schedule=all")
     families = set(stems("schedule")) - {"core"}
     assert {row["family"] for row in answer["families"]} == families - set(overrides.NOT_IN_ALL)
     assert answer["finished"]
@@ -59,7 +60,7 @@ def test_every_family_trains(trained):
 
 @pytest.mark.parametrize("family", overrides.NOT_IN_ALL)
 def test_families_that_all_leaves_out_train(trained, family):
-    assert trained(*SHORT, *DIGITS[:2], f"schedule={family}", *NEEDS.get(("schedule", family), []))["finished"]
+    assert trained(*SHORT, ALONE, *DIGITS[:2], f"schedule={family}", *NEEDS.get(("schedule", family), []))["finished"]
 
 
 def test_a_file_of_schedule_is_a_family_or_the_named_list():
@@ -81,7 +82,7 @@ QUICK = ("data", "model", "trainer")  # the others: slow, there are many of them
     ],
 )
 def test_every_choice_trains(trained, group, choice):
-    typed = [*SHORT, *DIGITS, f"{group}={choice}", *NEEDS.get((group, choice), [])]
+    typed = [*SHORT, ALONE, *DIGITS, f"{group}={choice}", *NEEDS.get((group, choice), [])]
     last = {word.partition("=")[0]: word for word in typed}  # of each key the last one
     answer = trained(*last.values())
     assert answer["finished"]

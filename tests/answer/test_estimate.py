@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from sweeper.answer.estimate import Row, open_jobs
 
+STEPS = 80  # in the default's 20 reports
 SMALL = [
-    "name=small", "data=digits", "model=mlp", "model.width=8", "train.steps=200", "search.n_trials=4",
+    "name=small", "data=digits", "model=mlp", "model.width=8", f"train.steps={STEPS}", "search.n_trials=4",
     "search.concurrent_trials=3", "schedule=[cosine,onecycle,constant]",
     "optimizer.peak_lr={low: 0.001, high: 0.05, log: true}", "trainer=sequential", "trainer.workers=1",
     "pruner=none", "tracking=none",
@@ -30,7 +31,7 @@ def planned(sweeper, *words):
 def test_a_new_sweep_and_nothing_is_written(sweeper, tmp_path):
     plan = planned(sweeper)
     assert not list(tmp_path.iterdir())
-    assert (plan["exists"], plan["trials"], plan["trials_left"], plan["updates_left"]) == (False, 12, 12, 2400)
+    assert (plan["exists"], plan["trials"], plan["trials_left"], plan["updates_left"]) == (False, 12, 12, 12 * STEPS)
     assert plan["time"]["seconds_an_update"] > 0
     assert plan["time"]["seconds_training"] > 0
     assert plan["memory"] == 3 * 3 * 4 * 3 * ((64 + 1) * 8 + (8 + 1) * 8 + (8 + 1) * 10)  # weights, gradient, momentum
@@ -44,7 +45,7 @@ def test_a_stored_sweep_says_what_remains_and_stays_as_it_is(sweeper, tmp_path):
     whole = planned(sweeper, "search.seeds=2")
     assert (whole["exists"], whole["trials_left"], whole["time"]["seconds_training"]) == (True, 0, 0)
     more = planned(sweeper, "search.seeds=2", "search.n_trials=6", "--seeds=7")
-    assert [(row["done"], row["left"], row["updates_left"]) for row in more["families"]] == [(4, 2, 800)] * 3
+    assert [(row["done"], row["left"], row["updates_left"]) for row in more["families"]] == [(4, 2, 2 * 2 * STEPS)] * 3
     assert more["time"]["seconds_if_as_pruned_so_far"] == pytest.approx(more["time"]["seconds"])  # nothing was pruned
     spread, gap = more["gap"]["spread"], more["gap"]["seeds"]["7"]
     assert spread > 0  # as the two members of the best trials show it
@@ -66,7 +67,7 @@ def test_an_unfinished_trial_counts_with_what_is_left_of_it(sweeper, tmp_path, m
     assert sweeper(*SMALL)[0] == 0
     plan = planned(sweeper)
     assert [(row["done"], row["open"], row["left"]) for row in plan["families"]] == [(0, 3, 4)] * 3
-    assert plan["updates_left"] == 3 * (4 * 200 - 3 * 70)
+    assert plan["updates_left"] == 3 * (4 * STEPS - 3 * 7 * STEPS // 20)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_wrong_input_is_told_in_a_line(sweeper, words, said):
 def test_the_text_says_it_all(sweeper):
     code, out, err = sweeper("plan", *SMALL, "schedule=[cosine,constant]", "--spread=0.01")
     assert (code, err) == (0, "")
-    for said in ("small: a new sweep", "cosine", "1,600", "Time: about", "Disk, at most:", "Memory:", "Smallest gap"):
+    for said in ("small: a new sweep", "cosine", f"{2 * 4 * STEPS:,}", "Time: about", "Disk, at most:", "Memory:", "Smallest gap"):
         assert said in out
     assert "nothing to be compared with" in sweeper("plan", *SMALL, "schedule=cosine")[1]
 

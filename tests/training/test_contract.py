@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from sweeper.training import probe
 from sweeper.training.probe import ProbedTrainer
 from sweeper.training.processes import Processes
 from sweeper.training.sequential import SequentialTrainer
@@ -32,6 +33,22 @@ ADAMW = {"_target_": "torch.optim.AdamW", "betas": [0.9, 0.99], "weight_decay": 
 STEPS, REPORTS, BATCH = 24, (5, 6, 14, 24), 8  # 50 examples: batches run across the ends of epochs
 
 Make = Callable[..., Trainer]
+VERDICTS: dict[Any, probe.Verdict] = {}
+
+
+@pytest.fixture(autouse=True)
+def probed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a student can be stacked is found once, not for each trainer; the probe has tests of its own."""
+    real = probe.probe
+
+    def remembered(task: Any, optimizer: Any, example: Job, **settings: Any) -> probe.Verdict:
+        moves = example.momentum_S is not None
+        key = repr((task.kind, optimizer, sorted(example.hparams.items()), moves, sorted(settings.items())))
+        if key not in VERDICTS:
+            VERDICTS[key] = real(task, optimizer, example, **settings)
+        return VERDICTS[key]
+
+    monkeypatch.setattr(probe, "probe", remembered)
 
 
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name == "processes" else ()) for name in TRAINERS])

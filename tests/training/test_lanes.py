@@ -238,7 +238,7 @@ def test_every_model_with_every_optimizer(model: str, name: str) -> None:
     compare(model, name, 8, 0.0, 0.3)
 
 
-@pytest.mark.parametrize("steps", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [16, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", MODELS)
 def test_float32_is_as_near_to_the_truth_as_alone(model: str, steps: int) -> None:
     """The floor is how far float32 alone is from float64 alone.
@@ -292,10 +292,10 @@ def test_a_bias_before_batchnorm_is_noise_to_adam_and_to_nothing_else(eps: float
 @pytest.mark.parametrize("model", ["mlp", "resnet batch", pytest.param("transformer last", marks=pytest.mark.slow)])
 def test_the_width_changes_no_number(model: str) -> None:
     config, peak_lr = NESTEROV
-    jobs = dropped([job(lane, peak_lr, 12) for lane in range(6)], 0.3, 0.0, 0.1, 0.3, 0.0, 0.5)
+    jobs = dropped([job(lane, peak_lr, 8) for lane in range(6)], 0.3, 0.0, 0.1, 0.3, 0.0, 0.5)
     task = task_of(model)
     expected = train(lanes(task, config, 1), jobs)
-    for width in (2, 5, 8):
+    for width in (5, 8):  # one lane left for a second stack, and more places than lanes
         assert_near(train(lanes(task, config, width), jobs), expected)
 
 
@@ -352,9 +352,8 @@ def test_neighbours_slot_and_time_change_no_bit(model: str) -> None:
     task, (config, _) = task_of(model), ADAMW if "transformer" in model else NESTEROV
     (of,) = dropped([steady(0)], 0.3)
     (expected,) = train(lanes(task, config, 4, "float32"), [of])
-    for seed in range(2):
-        found = amid_others(lanes(task, config, 4, "float32"), of, random.Random(seed))
-        assert_same_bits(found, expected)
+    found = amid_others(lanes(task, config, 4, "float32"), of, random.Random(0))
+    assert_same_bits(found, expected)
 
 
 def test_a_lane_that_diverges_says_so_as_alone() -> None:
@@ -468,6 +467,9 @@ def values(dimension: Any) -> st.SearchStrategy[Any]:
     return st.integers(dimension.low, dimension.high) if whole else st.floats(dimension.low, dimension.high)
 
 
+THREES = [list(FAMILIES)[first : first + 3] for first in range(0, len(FAMILIES), 3)]
+
+
 @st.composite
 def scheduled(draw: Any, name: str, lane: int) -> Job:
     """Any trial of the family, of any length."""
@@ -480,11 +482,11 @@ def scheduled(draw: Any, name: str, lane: int) -> Job:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-@settings(max_examples=2, deadline=None, derandomize=True)
+@pytest.mark.parametrize("names", THREES, ids="-".join)
+@settings(max_examples=2)  # the simplest, and one other
 @given(data=st.data())
-def test_any_trial_of_any_family_trains_as_alone(name: str, data: Any) -> None:
-    names = [name, *data.draw(st.lists(st.sampled_from(list(FAMILIES)), min_size=2, max_size=2))]
+def test_any_trial_of_any_family_trains_as_alone(names: Sequence[str], data: Any) -> None:
+    """Side by side in threes: the trials of three families are the lanes of one stack, and of a second one."""
     jobs = [data.draw(scheduled(each, lane)) for lane, each in enumerate(names)]
     task, config = task_of("mlp"), {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}
     assert_near(train(lanes(task, config, 2), jobs), alone(task, config, jobs))
