@@ -23,6 +23,14 @@ settings.register_profile("sweeper", deadline=None, derandomize=True)
 settings.load_profile("sweeper")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the tests of a file in one worker: what its fixtures train, and the processes they start, are there once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log) if config.option.dist == "load" else None
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Which tests share a process changes from run to run; what they draw must not."""
@@ -79,12 +87,16 @@ def optimizers_checked_once():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def signals_made_once():
-    """MNIST-1D is made, signal by signal; tests/tasks/test_mnist1d.py calls what makes it."""
-    from sweeper.tasks import mnist1d
+def data_made_once():
+    """MNIST-1D is made, signal by signal; the digits are read from a text file, which has no public name.
+
+    tests/tasks/test_mnist1d.py calls what makes the signals.
+    """
+    from sweeper.tasks import digits, mnist1d
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mnist1d, "signals", functools.cache(mnist1d.signals))
+        patch.setattr(digits, "_images", functools.cache(digits._images))
         yield
 
 
@@ -120,7 +132,16 @@ def drawn(undrawn, monkeypatch):
 
 
 @pytest.fixture
-def sweeper(tmp_path, monkeypatch, capfd):
+def composed_once(monkeypatch):
+    """Hydra composes a command's configuration twice, at first only to read hydra.mode, which ours leaves open.
+
+    Nothing public does without. tests/test_command_line.py runs Hydra as it is.
+    """
+    monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda self, config_name, overrides: None)
+
+
+@pytest.fixture
+def sweeper(tmp_path, monkeypatch, capfd, composed_once):
     """Run the command line in an empty folder: (exit code, stdout, stderr)."""
     from sweeper import __main__ as command_line
 

@@ -20,6 +20,11 @@ SMALL = [
 ]
 
 
+@pytest.fixture
+def composed_once():
+    """Not here: what is typed goes through all of Hydra."""
+
+
 def written(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 

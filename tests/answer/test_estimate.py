@@ -89,7 +89,8 @@ def test_wrong_input_is_told_in_a_line(sweeper, words, said):
 def test_the_text_says_it_all(sweeper):
     code, out, err = sweeper("plan", *SMALL, "schedule=[cosine,constant]", "--spread=0.01")
     assert (code, err) == (0, "")
-    for said in ("small: a new sweep", "cosine", f"{2 * 4 * STEPS:,}", "Time: about", "Disk, at most:", "Memory:", "Smallest gap"):
+    updates = f"{2 * 4 * STEPS:,}"
+    for said in ("small: a new sweep", "cosine", updates, "Time: about", "Disk, at most:", "Memory:", "Smallest gap"):
         assert said in out
     assert "nothing to be compared with" in sweeper("plan", *SMALL, "schedule=cosine")[1]
 
