@@ -209,13 +209,13 @@ def compare(model: str, optimizer_name: str, steps: int, *rates: float) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_trains_as_alone(name: str) -> None:
-    compare("mlp", name, 24, 0.0, 0.3)
+    compare("mlp", name, 12, 0.0, 0.3)
 
 
 @pytest.mark.parametrize("name", ["sgd nesterov", "adamw"])
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_trains_as_alone(model: str, name: str) -> None:
-    compare(model, name, 12, 0.5, 0.0, 0.2)
+    compare(model, name, 8, 0.5, 0.0, 0.2)
 
 
 @pytest.mark.slow
