@@ -1,7 +1,6 @@
 """What the tests share: one Hypothesis profile, random numbers that do not depend on which tests ran before, the
 command line, sweeps without pictures, and work of the package that is done once in a process."""
 
-import copy
 import functools
 import os
 import random
@@ -64,26 +63,6 @@ def copy_checkout(tracked):
         return folder
 
     return copy
-
-
-@pytest.fixture(autouse=True, scope="session")
-def optimizers_checked_once():
-    """Every trainer checks its optimizer by some updates of a tiny model: here once for each configuration.
-
-    The private name is the part of the check that takes long; the rest runs every time. An error is not remembered.
-    """
-    from sweeper.training import optim
-
-    check, passed = optim._check_trial_run, []
-
-    def once(target, config):
-        if (target, config) not in passed:
-            check(target, config)
-            passed.append((target, copy.deepcopy(dict(config))))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(optim, "_check_trial_run", once)
-        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

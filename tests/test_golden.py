@@ -163,7 +163,7 @@ def test_more_questions(sweeper, tmp_path):
     check("more_questions", questions(sweeper, tmp_path, asked.MORE_QUESTIONS))
 
 
-def test_a_sweep_in_python(tmp_path, no_pictures):
+def test_a_sweep_in_python(tmp_path):
     """Its question knows the code of the user's model."""
     sweep = asked.sweep_in_python(tmp_path / "sweeps")
     check("python", reading(tmp_path / "sweeps" / sweep.name, "linear:0"))
@@ -288,7 +288,7 @@ def test_a_family_joins_the_finished_sweep(sweeper, tmp_path):
     check("joined", after)
 
 
-def test_a_family_joins_the_finished_sweep_in_python(tmp_path, no_pictures):
+def test_a_family_joins_the_finished_sweep_in_python(tmp_path):
     folder = copied("python", tmp_path)
     before = observed.tables(package.load(folder.name, folder.parent))["trials"]
     sweep = asked.sweep_in_python(folder.parent, ["cosine"])

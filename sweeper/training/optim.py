@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import importlib
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +39,7 @@ def check_optimizer(config: Config) -> None:
     if names is not None and "lr" not in names:
         raise _unusable(config, "has no option lr, so no schedule can set it")
     _check_can_group(target, config)
-    _check_trial_run(target, config)
+    _try_run(target, json.dumps(config, sort_keys=True))
 
 
 def check_names(config: Config, hparams: Mapping[str, Value]) -> None:
@@ -176,7 +178,7 @@ def _target(config: Config) -> Callable[..., Optimizer]:
         ) from error
     if not callable(found):
         raise InputError("optimizer._target_", path, "cannot be called", "Name a class such as torch.optim.SGD.")
-    return found  # type: ignore[no-any-return] # a person's class; _check_trial_run calls it
+    return found  # type: ignore[no-any-return] # a person's class; _try_run calls it
 
 
 def _own_options(config: Config) -> dict[str, Any]:
@@ -206,8 +208,13 @@ def _check_names(target: Callable[..., Any], options: Mapping[str, Any]) -> None
             raise InputError(f"optimizer.{name}", value, problem, _did_you_mean(name, known - {"lr"}))
 
 
-def _check_trial_run(target: Callable[..., Any], config: Config) -> None:
-    """Build it for a tiny model: the optimizer's own checks of its values, and what it does with an LR."""
+@functools.lru_cache
+def _try_run(target: Callable[..., Any], written: str) -> None:
+    """Build it for a tiny model: the optimizer's own checks of its values, and what it does with an LR.
+
+    written: its configuration as JSON, so that each is tried once in a process; every trainer asks again.
+    """
+    config = json.loads(written)
     options = _own_options(config)
     try:
         optimizer = _built(target, tiny_model(), options)
