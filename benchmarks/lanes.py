@@ -39,9 +39,9 @@ from sweeper.tasks.text import NextByte
 from sweeper.tasks.transformer import Transformer
 from sweeper.training import auto
 from sweeper.training.device import intra_op_threads
-from sweeper.training.lanes import LaneTrainer
-from sweeper.training.probe import probe
-from sweeper.training.program import Form
+from sweeper.training.lanes.probe import probe
+from sweeper.training.lanes.program import Form
+from sweeper.training.lanes.trainer import LaneTrainer
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Task, Trainer
 

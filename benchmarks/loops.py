@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from sweeper.training.device import intra_op_threads
-from sweeper.training.optim import make_optimizer
+from sweeper.training.optimizers.optim import make_optimizer
 from sweeper.types import Floats, Task
 
 

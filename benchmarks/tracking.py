@@ -27,9 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from sweeper.tracking import events, sender, view
-from sweeper.tracking.destination import Destination
-from sweeper.tracking.rows import Metric, Rows, RunKey, Translation
+from sweeper.tracking import events
+from sweeper.tracking.mlflow import sender, view
+from sweeper.tracking.mlflow.destination import Destination
+from sweeper.tracking.mlflow.rows import Metric, Rows, RunKey, Translation
 from sweeper.tracking.spool import Spool
 from sweeper.types import Ending, Floats, Job, JobId, Report, TrialId
 
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--away", type=float, default=10.0, help="seconds for which the server is stopped")
     asked = parser.parse_args()
     os.environ.update(sender.ENVIRONMENT)
-    from sweeper.tracking.mlflow import make_database
+    from sweeper.tracking.mlflow.client import make_database
 
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as name:
@@ -84,7 +85,7 @@ def served(database: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 
 def new_store(uri: str) -> Any:
-    from sweeper.tracking.mlflow import Store
+    from sweeper.tracking.mlflow.client import Store
 
     id = uuid.uuid4().hex
     return Store(Destination(uri, id, id))

@@ -31,7 +31,8 @@ import numpy as np
 import psutil
 import yaml
 
-from sweeper import conf, loop
+from sweeper import conf
+from sweeper.run import loop
 from sweeper.schedules import family
 from sweeper.search.study import Studies, StudyPlan
 from sweeper.tracking.events import EVENTS

@@ -29,10 +29,10 @@ from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.text import NextByte
-from sweeper.training.cores import cores
-from sweeper.training.probe import ProbedTrainer
-from sweeper.training.processes import Processes
+from sweeper.training.lanes.probe import ProbedTrainer
 from sweeper.training.sequential import SequentialTrainer
+from sweeper.training.workers.cores import cores
+from sweeper.training.workers.processes import Processes
 from sweeper.types import Job, JobId, Report
 
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}

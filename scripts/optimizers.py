@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from sweeper.training.stacked import why_not
+from sweeper.training.lanes.stacked import why_not
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "guide" / "optimizers.md"

@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeper.answer.stored import Sweep, load
-    from sweeper.answer.sweeping import sweep
+    from sweeper.api import sweep
+    from sweeper.results.stored import Sweep, load
     from sweeper.schedules import lr_trace
     from sweeper.types import InputError
 
@@ -22,10 +22,10 @@ __all__ = ["InputError", "Sweep", "load", "lr_trace", "sweep"]
 
 _WHERE = {
     "InputError": "sweeper.types",
-    "Sweep": "sweeper.answer.stored",
-    "load": "sweeper.answer.stored",
+    "Sweep": "sweeper.results.stored",
+    "load": "sweeper.results.stored",
     "lr_trace": "sweeper.schedules",
-    "sweep": "sweeper.answer.sweeping",
+    "sweep": "sweeper.api",
 }
 
 

@@ -80,7 +80,7 @@ def preview(words: Sequence[str]) -> int:
     """Draw the LRs that a sweep would try. Trains nothing, and writes nothing but the pictures."""
     import argparse
 
-    from sweeper.answer import gallery
+    from sweeper.forecast import gallery
 
     parser = argparse.ArgumentParser(
         prog="python -m sweeper preview",
@@ -129,7 +129,8 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException, OverrideParseException
 
-    from sweeper import conf, overrides
+    from sweeper import conf
+    from sweeper.spec import overrides
 
     every = overrides.families([Path(conf.__path__[0]), *overrides.config_folders(words)])
     ConfigStore.instance().store(group="schedule", name="all", node={"defaults": every})
@@ -156,7 +157,7 @@ def _explained(error: Exception) -> InputError:
     """Hydra's error in our words: the key, and the way out."""
     from omegaconf.errors import OmegaConfBaseException
 
-    from sweeper import overrides
+    from sweeper.spec import overrides
 
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException) and cause.full_key and "not in struct" in str(cause):
@@ -177,13 +178,13 @@ def _reported(config: Any, verb: Callable[[Any], int]) -> int:
 
 def _sweep(config: Any) -> int:
     """Check the configuration, train what is not done yet, print the table."""
-    from sweeper import run
-    from sweeper.answer import conclusion
+    from sweeper.run import sweeping
     from sweeper.search.study import AllTrialsFailedError
+    from sweeper.views import conclusion
 
     plain = _plain(config)
     try:
-        outcome = run.sweep(
+        outcome = sweeping.sweep(
             _planned(plain),
             trainer=plain["trainer"],
             tracking=plain["tracking"],
@@ -205,9 +206,9 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
     """Draw candidates of each family and show them. Data are loaded only where epochs are counted."""
     from functools import cache
 
-    from sweeper.answer import gallery
-    from sweeper.answer.preview import previewed
-    from sweeper.plan import chosen, horizon
+    from sweeper.forecast import gallery
+    from sweeper.forecast.preview import previewed
+    from sweeper.spec.plan import chosen, horizon
 
     plain = _plain(config)
     families = chosen(_schedules(plain))
@@ -220,7 +221,7 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
 
 def _plan(config: Any, given: Any) -> int:
     """Check the configuration, train a little, print what a sweep of it comes to."""
-    from sweeper.answer import estimate, outlook
+    from sweeper.forecast import estimate, outlook
 
     plain = _plain(config)
     metric = plain["objective"]["metric"]
@@ -247,7 +248,7 @@ def _plain(config: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from sweeper import overrides
+    from sweeper.spec import overrides
 
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -264,7 +265,7 @@ def _planned(plain: dict[str, Any]) -> Any:
     """The checked sweep of a configuration."""
     from hydra.core.hydra_config import HydraConfig
 
-    from sweeper.plan import planned
+    from sweeper.spec.plan import planned
 
     hydra = HydraConfig.get()
     schedules = _schedules(plain)
@@ -298,7 +299,7 @@ def _schedules(plain: dict[str, Any]) -> dict[str, Any]:
     """The chosen families, each as its file says; what is set for others is an error, or in a file, ignored."""
     from hydra.core.hydra_config import HydraConfig
 
-    from sweeper import overrides
+    from sweeper.spec import overrides
 
     schedules = dict(plain.get("schedule") or {})  # `schedule=[]` leaves no node
     for orphan in overrides.orphans(schedules):
@@ -340,8 +341,8 @@ def _made(key: str, instantiate: Any, node: Any, **given: Any) -> Any:
 
 def status(words: Sequence[str]) -> int:
     """Print the table of a sweep, running or not, or watch it; reads only."""
-    from sweeper.answer import conclusion, watch
-    from sweeper.answer.stored import Sweep
+    from sweeper.results.stored import Sweep
+    from sweeper.views import conclusion, watch
 
     flags = {"--json": "the table for programs", "--watch": "follow it while it runs, until it is finished or Ctrl-C"}
     asked = _parsed(
@@ -362,8 +363,8 @@ def status(words: Sequence[str]) -> int:
 
 def rerun(words: Sequence[str]) -> int:
     """Train a stored trial again, and say whether every number is the same; 1 where one is not."""
-    from sweeper.answer import rerun
-    from sweeper.answer.stored import Sweep
+    from sweeper.results.stored import Sweep
+    from sweeper.run import rerun
 
     asked = _parsed(
         "rerun",
@@ -386,7 +387,7 @@ def rerun(words: Sequence[str]) -> int:
 
 def ui(words: Sequence[str]) -> int:
     """Serve the MLflow UI and print the address of the sweep's page."""
-    from sweeper.tracking import view
+    from sweeper.tracking.mlflow import view
 
     asked = _parsed("ui", "Open a sweep in the MLflow UI.", words, ("--port", {"type": int, "default": 5000}))
     return view.ui(_home(asked.name).spool, asked.port)
@@ -394,7 +395,7 @@ def ui(words: Sequence[str]) -> int:
 
 def sync(words: Sequence[str]) -> int:
     """Send what MLflow does not have yet."""
-    from sweeper.tracking import sender
+    from sweeper.tracking.mlflow import sender
 
     asked = _parsed("sync", "Send to MLflow what could not be sent before.", words)
     return sender.sync(_home(asked.name).spool)
@@ -411,7 +412,7 @@ def _parsed(verb: str, about: str, words: Sequence[str], *flags: tuple[str, dict
 
 
 def _home(name: str | None) -> Any:
-    from sweeper.question import find
+    from sweeper.spec.question import find
 
     return find(SWEEPS, name)
 

@@ -172,7 +172,7 @@ class Report:
     at this step ("valid/loss", "valid/accuracy", ...). seconds: spent on it. state: "running" before the last
     report, then "complete"; "diverged" and "failed" end the job at once, with the reason; a diverged report's
     `step` is the first update whose loss was not finite or beyond the bound, counted from 1. sums: what adds up over
-    the updates since the last report, by name ("lr_wd": see sweeper.training.groups).
+    the updates since the last report, by name ("lr_wd": see sweeper.training.optimizers.groups).
     """
 
     id: JobId

@@ -96,7 +96,7 @@ def undrawn():
 
     The private name is the one place where a sweep draws.
     """
-    from sweeper.answer import conclusion
+    from sweeper.views import conclusion
 
     draw = conclusion._pictures
     with pytest.MonkeyPatch.context() as patch:
@@ -107,7 +107,7 @@ def undrawn():
 @pytest.fixture
 def drawn(undrawn, monkeypatch):
     """Sweeps that end in this test draw their pictures."""
-    monkeypatch.setattr("sweeper.answer.conclusion._pictures", undrawn)
+    monkeypatch.setattr("sweeper.views.conclusion._pictures", undrawn)
 
 
 @pytest.fixture

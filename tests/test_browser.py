@@ -19,7 +19,7 @@ import yaml
 
 from sweeper import conf
 from sweeper.schedules import family, lr_trace
-from sweeper.tracking import sender, view
+from sweeper.tracking.mlflow import sender, view
 from sweeper.tracking.spool import Spool
 from sweeper.types import Choice, Ending, Job, JobId, Range, Report, TrialId
 

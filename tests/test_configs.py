@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import conf, overrides
+from sweeper import conf
+from sweeper.spec import overrides
 
 CONF = Path(conf.__path__[0])
 SHORT = ["train.steps=8", "search.reports=4", "search.n_trials=1", "search.concurrent_trials=1", "tracking=none"]

@@ -16,10 +16,11 @@ import pytest
 import yaml
 from hydra.utils import instantiate
 
-from sweeper import conf, run
-from sweeper.answer import composing
-from sweeper.plan import planned
+from sweeper import conf
+from sweeper.run import sweeping
 from sweeper.search.records import read
+from sweeper.spec import composing
+from sweeper.spec.plan import planned
 from sweeper.types import InputError
 
 pytestmark = pytest.mark.slow
@@ -136,7 +137,7 @@ def test_short_sweeps_of_every_kind_end_well(optimizer, task, tmp_path):
                 plan_it(**asked)
             continue
         plan = plan_it(**asked)
-        home = run.sweep(
+        home = sweeping.sweep(
             plan,
             trainer=_node("trainer", trainer) | {"workers": 1},
             tracking=_node("tracking", "none"),

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from sweeper.training import finetuned, groups
+from sweeper.training import finetuned
+from sweeper.training.optimizers import groups
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

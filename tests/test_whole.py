@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweeper import run
-from sweeper.answer import composing
-from sweeper.answer.stored import Sweep
-from sweeper.plan import planned
+from sweeper.results.stored import Sweep
+from sweeper.run import sweeping
+from sweeper.spec import composing
+from sweeper.spec.plan import planned
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import Supervised
-from sweeper.training import processes
+from sweeper.training.workers import processes
 
 TASK = Supervised(Digits(), partial(MLP, width=8, dropout=0.1))
 SEARCH = {"n_trials": 12, "concurrent_trials": 4, "reports": 12}
@@ -46,7 +46,9 @@ def swept(tmp_path):
             **{key: config[key] for key in asked},
         )
         root = tmp_path / str(len(list(tmp_path.iterdir())))
-        outcome = run.sweep(plan, trainer=config["trainer"], tracking={"uri": "none", "flush_seconds": 0}, root=root)
+        outcome = sweeping.sweep(
+            plan, trainer=config["trainer"], tracking={"uri": "none", "flush_seconds": 0}, root=root
+        )
         assert outcome.stopped is None
         stored = Sweep(outcome.home)
         traces = [

@@ -5,9 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sweeper.columns import Column, Line, clean, duration_text, lay_out, shortened, total_width, value_text, width_of
-from sweeper.terminal.sparks import best_so_far, lr_curve
 from sweeper.terminal.tally import Row
+from sweeper.text.columns import (
+    Column,
+    Line,
+    clean,
+    duration_text,
+    lay_out,
+    shortened,
+    total_width,
+    value_text,
+    width_of,
+)
+from sweeper.text.sparks import best_so_far, lr_curve
 from sweeper.types import Direction
 
 BAR = (6, 30)  # cells, least and most

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sweeper.columns import duration_text, value_text
 from sweeper.terminal.frame import speed_text
 from sweeper.terminal.tally import Row, Tally
+from sweeper.text.columns import duration_text, value_text
 
 QUIET = 5.0  # seconds between two plain lines at the start of a sweep,
 QUIET_SHARE = 0.01  # and this share of the time it has run later on: a log of a day stays readable

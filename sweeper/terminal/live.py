@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from sweeper.columns import Line, has_unicode, is_plain, put_line
 from sweeper.terminal import notebook
 from sweeper.terminal.frame import frame
 from sweeper.terminal.lines import Lines
 from sweeper.terminal.pace import Clock
 from sweeper.terminal.screen import on_screen
 from sweeper.terminal.tally import Past, Tally
+from sweeper.text.columns import Line, has_unicode, is_plain, put_line
 from sweeper.types import Direction, Ending, Job, Progress, Report
 
 Said = Callable[[str], None]

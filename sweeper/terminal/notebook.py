@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from sweeper.columns import Line, clean, plain_text
+from sweeper.text.columns import Line, clean, plain_text
 
 SPACING = 1.0  # seconds between two updates, at least
 WIDTH = 110  # cells

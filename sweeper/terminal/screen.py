@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from sweeper.columns import Line, assembled, clean, console, plain_text, put_line, width_of
+from sweeper.text.columns import Line, assembled, clean, console, plain_text, put_line, width_of
 
 REFRESHES = 4  # a second, at most
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"  # the cursor, while it moves

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sweeper.columns import clean
 from sweeper.terminal.pace import Clock, Pace, expected_reports, remaining_times
-from sweeper.terminal.sparks import thinned
+from sweeper.text.columns import clean
+from sweeper.text.sparks import thinned
 from sweeper.types import Direction, Ending, Floats, Job, JobId, Progress, Report, State, TrialId
 
 NO_LR: Floats = np.empty(0)

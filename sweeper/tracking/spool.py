@@ -9,9 +9,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sweeper.tracking import events, sender
-from sweeper.tracking.destination import Destination, resolve
+from sweeper.tracking import events
 from sweeper.tracking.events import EVENTS
+from sweeper.tracking.mlflow import sender
+from sweeper.tracking.mlflow.destination import Destination, resolve
 from sweeper.types import Direction, Ending, Job, Report, TrialId, Value
 
 

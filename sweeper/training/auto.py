@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from sweeper.training.compiling import has_compiled
 from sweeper.training.device import resolve_device
-from sweeper.training.lanes import LaneTrainer
+from sweeper.training.lanes.compiling import has_compiled
+from sweeper.training.lanes.probe import probe
+from sweeper.training.lanes.trainer import LaneTrainer
 from sweeper.training.norms import OF_A_RUN
-from sweeper.training.optim import options_of
-from sweeper.training.probe import probe
+from sweeper.training.optimizers.optim import options_of
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Task, Trainer
 
@@ -37,7 +37,7 @@ COMPILED_LOOKS = 2  # widths that are compiled and timed, at most
 SIMPLER = 1.02  # the simpler of two trainers is kept where the other gains less: lanes before compiled, one before both
 PRUNED = 0.6  # of the updates planned, as many are trained when a pruner stops trials
 SEQUENTIAL = "sweeper.training.sequential.SequentialTrainer"
-LANES = "sweeper.training.probe.ProbedTrainer"
+LANES = "sweeper.training.lanes.probe.ProbedTrainer"
 
 Plain = Mapping[str, Any]
 

@@ -41,7 +41,7 @@ def threads_for(threads: Threads) -> int:
     """Threads of one operation on the CPU; auto: one.
 
     float32 sums depend on it, so it must not depend on the machine or on how many processes train: the cores go to
-    trials side by side (sweeper.training.processes).
+    trials side by side (sweeper.training.workers.processes).
     """
     return 1 if threads == "auto" else threads
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from sweeper.training.groups import kinds_of, matches, unmatched
+from sweeper.training.optimizers.groups import kinds_of, matches, unmatched
 from sweeper.types import InputError, Task, Value
 
 KEYS = ("init_from", "init_strict", "init_reset", "freeze")  # of a model's node: no arguments of its constructor

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.training.evaluation import Half
-from sweeper.training.stacked import Options, Rule
+from sweeper.training.lanes.stacked import Options, Rule
 from sweeper.types import Floats, InputError
 
 WEIGHTS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}  # by precision

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sweeper.training.controllers import check_controller
 from sweeper.training.norms import measured_flags, norm_traces
-from sweeper.training.optim import check_names, takes_momentum
+from sweeper.training.optimizers.optim import check_names, takes_momentum
 from sweeper.types import Floats, InputError, Job, Report, State, Task
 
 Evaluated = Callable[[str], Mapping[str, float]]

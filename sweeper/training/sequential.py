@@ -36,9 +36,10 @@ from sweeper.training.device import (
     threads_for,
 )
 from sweeper.training.evaluation import cast, dtype_of, evaluate, output_of
-from sweeper.training.groups import Grouping, with_lrs
 from sweeper.training.norms import after_update, before_update, measured_flags
-from sweeper.training.optim import (
+from sweeper.training.optimizers.groups import Grouping, with_lrs
+from sweeper.training.optimizers.looking import Forward, evaluated_weights
+from sweeper.training.optimizers.optim import (
     check_optimizer,
     grouping_of,
     make_optimizer,
@@ -47,7 +48,6 @@ from sweeper.training.optim import (
     shrink,
     wants_look,
 )
-from sweeper.training.optimizers.looking import Forward, evaluated_weights
 from sweeper.training.randomness import (
     EVALUATION,
     LOOK,

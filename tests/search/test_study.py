@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper import loop
+from sweeper.run import loop
 from sweeper.search.journal import Journal
 from sweeper.search.records import Reading, Record, read, read_round
 from sweeper.search.stopping import EarlyStopping

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper import columns
 from sweeper.terminal import frame as drawing
 from sweeper.terminal.frame import bar
 from sweeper.terminal.tally import Row
+from sweeper.text import columns
 
 FRAME = {"title": "text-ngram-sgd-3fa291", "metric": "valid/loss", "direction": "minimize", "elapsed": 61.0}
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from sweeper import terminal
-from sweeper.columns import width_of
 from sweeper.terminal import screen
+from sweeper.text.columns import width_of
 from sweeper.types import Ending, Job, JobId, Progress, Report, TrialId
 
 # --- a terminal ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from scipy import stats
 
 from sweeper.tracking.events import EVENTS, rounds
 from sweeper.tracking.facts import Seen, late_loss_spread, read, to_target
-from sweeper.tracking.rows import RunKey, Translation
+from sweeper.tracking.mlflow.rows import RunKey, Translation
 from sweeper.tracking.spool import Spool
 from sweeper.types import Ending, Job, JobId, Report, TrialId
 

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.tracking import sender, spool
+from sweeper.tracking import spool
 from sweeper.tracking.events import EVENTS, decode, encode, last_mark, rounds
+from sweeper.tracking.mlflow import sender
 from sweeper.tracking.spool import Spool
 from sweeper.types import TrialId
 

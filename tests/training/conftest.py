@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweeper.training.worker import DiedError, Worker, log_level
+from sweeper.training.workers.worker import DiedError, Worker, log_level
 from sweeper.types import Task, Value
 
 FEATURES, CLASSES = 6, 3
@@ -95,7 +95,7 @@ def warm_workers(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Processes of trainers that ended are kept and used again: starting one takes seconds."""
     import cloudpickle  # type: ignore[import-untyped]
 
-    monkeypatch.setattr("sweeper.training.processes.Worker", Warm)
+    monkeypatch.setattr("sweeper.training.workers.processes.Worker", Warm)
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     yield Warm
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])

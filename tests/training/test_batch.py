@@ -16,8 +16,8 @@ from sweeper.tasks.convolutional import CNN
 from sweeper.tasks.images import Images, Labelled
 from sweeper.tasks.problems import Supervised
 from sweeper.training.batch import training_batches
-from sweeper.training.lanes import LaneTrainer
-from sweeper.training.probe import probe
+from sweeper.training.lanes.probe import probe
+from sweeper.training.lanes.trainer import LaneTrainer
 from sweeper.training.randomness import AUGMENT, Draws, batches, key_of
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Report, Trainer

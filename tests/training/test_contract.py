@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from sweeper.training import probe
-from sweeper.training.probe import ProbedTrainer
-from sweeper.training.processes import Processes
+from sweeper.training.lanes import probe
+from sweeper.training.lanes.probe import ProbedTrainer
 from sweeper.training.sequential import SequentialTrainer
+from sweeper.training.workers.processes import Processes
 from sweeper.types import ENDED, InputError, Job, JobId, Report, Trainer
 
 TRAINERS: dict[str, Any] = {

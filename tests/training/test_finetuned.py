@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sweeper.training.finetuned import FineTuned, finetuned
-from sweeper.training.lanes import LaneTrainer
-from sweeper.training.probe import probe
-from sweeper.training.processes import Processes
+from sweeper.training.lanes.probe import probe
+from sweeper.training.lanes.trainer import LaneTrainer
 from sweeper.training.sequential import SequentialTrainer
+from sweeper.training.workers.processes import Processes
 from sweeper.types import InputError, Job, JobId, Report
 
 STEPS, BATCH = 12, 8

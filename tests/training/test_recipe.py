@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sweeper.training.lanes import LaneTrainer
-from sweeper.training.probe import ProbedTrainer, probe
-from sweeper.training.program import Form
+from sweeper.training.lanes.probe import ProbedTrainer, probe
+from sweeper.training.lanes.program import Form
+from sweeper.training.lanes.trainer import LaneTrainer
 from sweeper.training.randomness import batches
 from sweeper.training.recipe import Recipe, newest_share, recipe_of
 from sweeper.training.sequential import SequentialTrainer

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sweeper.training.optim import make_optimizer
+from sweeper.training.optimizers.optim import make_optimizer
 from sweeper.training.randomness import batches
 from sweeper.training.reports import first_bad
 from sweeper.training.sequential import SequentialTrainer

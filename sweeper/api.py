@@ -1,0 +1,139 @@
+"""A sweep from Python: a task and families in, the trained Sweep out. The command line without a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sweeper.results.stored import Sweep
+from sweeper.spec import composing
+from sweeper.types import Choice, InputError, Range, Task
+
+PLANNED = ("optimizer", "train", "objective", "search", "pruner", "schedule_unit")  # what plan.planned takes as it is
+
+
+def sweep(
+    task: Task,
+    families: composing.Families = "core",
+    *,
+    steps: int | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    n_trials: int | None = None,
+    optimizer: Any = None,
+    model: Mapping[str, Any] | None = None,
+    warmup: Any = None,
+    schedule_unit: str | None = None,
+    train: Mapping[str, Any] | None = None,
+    objective: Mapping[str, Any] | None = None,
+    search: Any = None,
+    pruner: Any = None,
+    trainer: Any = None,
+    tracking: Any = None,
+    device: str | None = None,
+    keep: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    fresh: bool | None = None,
+    root: str | Path = "sweeps",
+) -> Sweep:
+    """Sweep the learning-rate schedules for a task; the same call again goes on, or returns what is finished.
+
+        task = Supervised(Arrays(X, y), Net)  # from sweeper.tasks; or any object with the members of types.Task
+        sweeper.sweep(task, ["cosine", "wsd", "constant"], optimizer="adamw", steps=1000, n_trials=20)
+
+    families: names of conf/schedule, or "core" or "all"; {"cosine": {"decay": 0.1}, "wsd": {}} to change numbers; a
+    `types.Family`; a factor of your own, with the common peak LRs and warmups, or {"mine": {"factor": f, ...}}.
+    Everything else is as in conf/config.yaml and its groups where it is None. A number is fixed by a value and searched
+    by {"low": ..., "high": ..., "log": True} or {"choice": [...]}.
+
+    steps, epochs, batch_size: of `train`. n_trials: of `search`, in all, for each family. optimizer, search, pruner,
+    trainer, tracking: a name ("adamw", "random", "none", ...), {name: {number: value}}, numbers changed of the default
+    choice, or a mapping with a _target_. model: numbers of the model's constructor that are searched. keep:
+    weights, {"best": 3}. name, fresh: of the sweep. root: the folder of the sweeps.
+
+    Ctrl-C (a notebook's stop button) finishes the round and returns what there is, `.finished` being False; once more
+    raises KeyboardInterrupt, and what was committed can be loaded. Raises InputError, before anything is trained or
+    written, for what cannot be used; search.study.AllTrialsFailedError when every first trial fails.
+    """
+    from sweeper.run import sweeping
+    from sweeper.views import conclusion
+
+    changes = {
+        "train": _with("train", train, steps=steps, epochs=epochs, batch_size=batch_size),
+        "search": _with("search", search, n_trials=n_trials),
+        "optimizer": optimizer,
+        "warmup": warmup,
+        "schedule_unit": schedule_unit,
+        "objective": objective,
+        "pruner": pruner,
+        "trainer": trainer,
+        "tracking": tracking,
+        "device": device,
+        "keep": keep,
+        "name": name,
+        "fresh": fresh,
+    }
+    config = composing.composed(families, changes)
+    outcome = sweeping.sweep(
+        _planned(task, config, model or {}, composing.choice_name("optimizer", optimizer)),
+        trainer=config["trainer"],
+        tracking=config["tracking"],
+        device=config["device"],
+        keep=config["keep"],
+        name=config["name"],
+        fresh=config["fresh"],
+        root=Path(root),
+        conclude=conclusion.conclude,
+    )
+    if outcome.stopped is not None:
+        print(f"Stopped ({outcome.stopped}). Nothing is lost: the same call goes on.", flush=True)
+    if outcome.unsent:
+        print(f"Not in MLflow yet: {outcome.unsent} events; `python -m sweeper sync {outcome.home.name}` sends them.")
+    return Sweep(outcome.home)
+
+
+def _with(group: str, change: Any, **numbers: Any) -> Any:
+    """The change of a group with the numbers that have arguments of their own."""
+    given = {key: value for key, value in numbers.items() if value is not None}
+    if isinstance(change, str):
+        return {change: given}
+    if change is not None and not isinstance(change, Mapping):
+        raise InputError(group, change, "neither a name nor a mapping", 'Write a mapping, such as {"n_trials": 20}')
+    inner = composing.named(group, change or {})
+    if change and inner is not None:
+        return {inner: {**(change[inner] or {}), **given}}
+    whole = {**(change or {}), **given}
+    return {"steps": None, **whole} if whole.get("epochs") is not None else whole
+
+
+def _planned(task: Task, config: Mapping[str, Any], model: Mapping[str, Any], optimizer: str) -> Any:
+    """The checked sweep."""
+    from sweeper.spec.plan import planned
+
+    question, label, numbers = asked_of(task, model)
+    return planned(
+        task,
+        config["schedule"],
+        label=f"{label}-{optimizer}",
+        described=question,
+        numbers=numbers,
+        **{key: config[key] for key in PLANNED if key in config},
+    )
+
+
+def asked_of(task: Task, model: Mapping[str, Any]) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """What a sweep's question says of the task, "<data>-<model>", and the model's searched numbers by path."""
+    from sweeper.schedules import dimension
+    from sweeper.spec.describing import described
+
+    numbers = {f"model.{key}": composing.plain(f"model.{key}", value) for key, value in model.items()}
+    tried = {key.removeprefix("model."): _first(dimension(key, node)) for key, node in numbers.items()}
+    return *described(task, tried), numbers
+
+
+def _first(dimension: Any) -> Any:
+    """A value that a trial could have."""
+    if isinstance(dimension, Range):
+        return dimension.low
+    return dimension.options[0] if isinstance(dimension, Choice) else dimension

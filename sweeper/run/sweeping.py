@@ -1,0 +1,317 @@
+"""A checked sweep in, finished studies out: the only file that opens every room."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from sweeper import __version__
+from sweeper.run import machine
+from sweeper.run.trainers import choose, make
+from sweeper.spec.plan import Plan, truncation
+from sweeper.spec.question import Home, locked, settle
+from sweeper.types import AtEnd, Tracker, Trainer
+
+if TYPE_CHECKING:
+    from sweeper.search.study import Studies
+    from sweeper.tracking.spool import Spool
+
+log = logging.getLogger("sweeper")
+
+Plain = Mapping[str, Any]
+Conclude = Callable[[Home, Tracker], None]
+Say = Callable[[str], None]
+
+CHECKPOINT_SECONDS = 60.0
+LONG_SECONDS = 2.0  # of waiting without a word
+KEEP_NOTHING: Plain = {"best": 0, "quota_gb": 1}
+FORMAT = 1  # of the sweep's folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended.
+
+    stopped: None when nothing is left to train, else why it stopped before. signal: the one that stopped it.
+    unsent: events that have not reached MLflow yet.
+    """
+
+    home: Home
+    stopped: str | None
+    signal: int | None
+    unsent: int
+
+
+def sweep(
+    plan: Plan,
+    *,
+    trainer: Plain,
+    tracking: Plain,
+    device: str = "auto",
+    keep: Plain = KEEP_NOTHING,
+    name: str | None = None,
+    fresh: bool = False,
+    root: Path = Path("sweeps"),
+    conclude: Conclude | None = None,
+    plain: bool | None = None,
+) -> Outcome:
+    """Train what is planned and not yet done; the same call again goes on where this one ended, however it ended.
+
+    trainer, tracking, keep: as in conf. name: the sweep's, by default `plan.name`. conclude: called at the end,
+    finished or not, to write tables and attach them. plain: lines instead of a live view; None: by the terminal.
+    Raises InputError before anything is written if the sweep of that name asks another question, was begun with
+    another trainer, or is being run by another process.
+    """
+    from sweeper.search.study import Studies, checked
+    from sweeper.tracking.spool import Spool
+    from sweeper.training.kept import Kept
+
+    home = settle(root, name or plan.name, plan.question, fresh=fresh)
+    kept = Kept(home.weights, direction=plan.objective["direction"], **keep)
+    checked(plan.studies, **terms(plan))
+    chosen = choose(plan, trainer, device, home.read().get("trainer"))
+    built = make(plan, chosen, device)
+    with locked(home), _logged(home):
+        search = Studies(home.journal, plan.studies, **terms(plan))
+        _store(home, plan, search, chosen.kept)
+        spool = Spool(home.spool, search.round)
+        named = tracking.get("experiment")
+        spool.send(
+            uri=tracking["uri"], experiment=named or home.name, sweep_id=home.read()["id"], named=named is not None
+        )
+        _introduce(plan, spool)
+        _link(search, spool)
+        ends = _Ends(plan.search["timeout"])
+        with closing(built):
+            finished = _train(plan, home, search, built, spool, ends, plain, chosen.why, kept)
+        if search.is_pending:  # nothing was trained, and yet a study took over trials, or has ended
+            _commit(search, spool)
+        if finished:  # nothing is open that a checkpoint could restore
+            shutil.rmtree(home.checkpoint, ignore_errors=True)
+        unsent = _finish(home, search.round, spool, tracking["flush_seconds"], conclude)
+    return Outcome(home, None if finished else ends.why, ends.signal, unsent)
+
+
+def _train(
+    plan: Plan,
+    home: Home,
+    search: Studies,
+    trainer: Trainer,
+    spool: Spool,
+    ends: _Ends,
+    plain: bool | None,
+    why: str,
+    kept: AtEnd,
+) -> bool:
+    """Rounds until all is done, or until it should end. why: the trainer was chosen, for a person."""
+    from sweeper import terminal
+    from sweeper.run import loop
+
+    shown = terminal.view(
+        search.progress(),
+        title=home.name,
+        reports=len(plan.report_steps),
+        direction=plan.objective["direction"],
+        metric=plan.objective["metric"],
+        past={study: terminal.Past(*before) for study, before in search.past().items()},
+        plain=plain,
+    )
+    with shown as view, ends.caught(view.note):
+        if why:
+            view.note(f"Training {why}.")
+        return loop.run(
+            loop.Rooms(search, trainer, spool, view),
+            checkpoint=home.checkpoint,
+            stop=ends.stop,
+            due=_every(CHECKPOINT_SECONDS),
+            at_end=kept,
+        )
+
+
+def _introduce(plan: Plan, spool: Spool) -> None:
+    """What is asked of each study, for the tracking."""
+    metric, direction = plan.objective["metric"], plan.objective["direction"]
+    for study in plan.studies:
+        spool.introduce(
+            study.name, study.family.name, metric=metric, direction=direction, searched=tuple(study.axes.searched)
+        )
+        if plan.target is not None:
+            spool.describe(study.name, metrics={"target": plan.target})
+
+
+def _link(search: Studies, spool: Spool) -> None:
+    """Trials that a wider study took over stay where they are in MLflow: their runs and its summary name each other."""
+    for study, origins in search.taken_over.items():
+        spool.describe(study, tags={"sweep.extends": ", ".join(sorted({origin.study for origin in origins}))})
+        for origin in origins:
+            spool.tag(origin, {"sweep.extended_by": study})
+
+
+def _commit(search: Studies, spool: Spool) -> None:
+    """A round of its own, in the order that the loop keeps."""
+    round = search.round + 1
+    spool.commit(round)
+    search.commit(round)
+    spool.publish(round)
+
+
+def terms(plan: Plan) -> dict[str, Any]:
+    """What all trials of the sweep have in common, for the studies."""
+    return {
+        "seed": plan.search["seed"],
+        "partitions": plan.partitions,
+        "report_steps": plan.report_steps,
+        "epoch": plan.epoch,
+        "concurrent": plan.search["concurrent_trials"],
+        "objective": plan.objective,
+        "untrained_loss": plan.task.untrained_loss,
+        "early_stopping": truncation(plan.search),
+    }
+
+
+def _finish(home: Home, round: int, spool: Spool, patience: float, conclude: Conclude | None) -> int:
+    """Traces, tables and what the summary runs say; then wait a while for the sending. How much is unsent."""
+    from sweeper.tracking.traces import write_parquet
+
+    for study, path in write_parquet(home.spool, home.traces).items():
+        spool.artifact(study, path)
+    if conclude is not None:
+        conclude(home, spool)
+    spool.commit(round)
+    spool.publish(round)
+    with _said_if_long(f"Sending the rest to MLflow. Ctrl-C leaves it to `python -m sweeper sync {home.name}`."):
+        return spool.finish(patience)
+
+
+@contextmanager
+def _said_if_long(text: str) -> Iterator[None]:
+    """Tell a person what is waited for, once the block takes a while."""
+    timer = threading.Timer(LONG_SECONDS, print, (text,), {"file": sys.stderr, "flush": True})
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+# --- what is stored ---------------------------------------------------------------------------------
+
+
+def _store(home: Home, plan: Plan, search: Studies, trainer: Plain) -> None:
+    """The configuration: what was stored before, with this command's families and limits."""
+    before = home.read()
+    trials = {progress.study: progress.trials for progress in search.progress()}
+    studies = {
+        study.name: {
+            "family": study.family.name,
+            "trials": trials[study.name],
+            "schedule": dict(plan.schedules[study.family.name]),
+            "sampler": dict(study.sampler),
+            "pruner": None if study.pruner is None else dict(study.pruner),
+        }
+        for study in plan.studies
+    }
+    home.write(
+        {
+            "format": FORMAT,
+            "name": home.name,
+            "id": before.get("id") or uuid.uuid4().hex,
+            "version": __version__,
+            "question": dict(plan.question),
+            "target": plan.target,
+            "trainer": trainer,
+            "machines": _machines(before.get("machines", []), str(trainer["device"])),
+            "studies": {**before.get("studies", {}), **studies},
+        }
+    )
+
+
+def _machines(before: list[dict[str, str]], device: str) -> list[dict[str, str]]:
+    """Those that trained it, each once."""
+    now = machine.here(device)
+    return before if now in before else [*before, now]
+
+
+@contextmanager
+def _logged(home: Home) -> Iterator[None]:
+    """Everything the package logs, into the sweep's log file."""
+    file = logging.FileHandler(home.log, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    level = log.level
+    log.addHandler(file)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    except BaseException:
+        log.exception("the sweep stopped")
+        raise
+    finally:
+        log.setLevel(level)
+        log.removeHandler(file)
+        file.close()
+
+
+# --- when to stop -----------------------------------------------------------------------------------
+
+
+class _Ends:
+    """Why a sweep should end after this round: a signal, or its time is up."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.signal: int | None = None
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+
+    def stop(self) -> bool:
+        return self.signal is not None or self._late()
+
+    @property
+    def why(self) -> str:
+        return "interrupted" if self.signal is not None else "search.timeout is over"
+
+    def _late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    @contextmanager
+    def caught(self, say: Say) -> Iterator[None]:
+        """The first SIGINT or SIGTERM ends the sweep after this round, the second at once."""
+
+        def caught(number: int, frame: FrameType | None) -> None:
+            if self.signal is not None:
+                raise KeyboardInterrupt
+            self.signal = number
+            say("Finishing this round, then saving. Once more (Ctrl-C) to stop now; the round is then trained again.")
+
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals reach the main thread alone
+            return
+        before = {number: signal.signal(number, caught) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _every(seconds: float) -> Callable[[], bool]:
+    """True once in `seconds`."""
+    last = time.monotonic()
+
+    def due() -> bool:
+        nonlocal last
+        if time.monotonic() - last < seconds:
+            return False
+        last = time.monotonic()
+        return True
+
+    return due

@@ -1,0 +1,72 @@
+"""Curves as text: some lines of characters, in Braille dots where the terminal has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.text.columns import Line
+from sweeper.types import Floats
+
+DOT_ROWS, DOT_COLUMNS = 4, 2  # of one character
+# The bit of each dot in the code of a Braille character, by its row and column.
+BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
+BLANK = 0x2800
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Heights from 0 (bottom) to 1 (top), evenly spaced from left to right; NaN is not drawn. style: of rich."""
+
+    height_S: Floats
+    style: str = ""
+
+
+def drawing(
+    curves: Sequence[Curve], behind: Sequence[Floats], width: int, height: int, *, unicode: bool = True
+) -> list[Line]:
+    """`height` lines of `width` characters: the curves, the last one on top, and shaded, where those behind them run.
+
+    A character has the style of the topmost curve in it.
+    """
+    size = (height, width)
+    code, owner = np.zeros(size, np.int64), np.full(size, -1)
+    for place, curve in enumerate(curves):
+        of_curve = _codes(curve.height_S, width, height)
+        code |= of_curve
+        owner[of_curve > 0] = place
+    shade = np.zeros(size, bool)
+    for height_S in behind:
+        shade |= _codes(height_S, width, height) > 0
+    return [
+        [_piece(int(code[y, x]), bool(shade[y, x]), curves, int(owner[y, x]), unicode) for x in range(width)]
+        for y in range(height)
+    ]
+
+
+def _piece(code: int, shaded: bool, curves: Sequence[Curve], owner: int, unicode: bool) -> tuple[str, str]:
+    if code:
+        return chr(BLANK + code) if unicode else "*", curves[owner].style
+    return ("░" if unicode else ".", "dim") if shaded else (" ", "")
+
+
+def _codes(height_S: Floats, width: int, height: int) -> NDArray[np.int64]:
+    """The Braille code of each character [height, width] that the curve runs through."""
+    rows, columns = height * DOT_ROWS, width * DOT_COLUMNS
+    dots = np.zeros((rows, columns), bool)
+    edges = np.linspace(0, len(height_S), columns + 1)
+    for x in range(columns):
+        start, stop = int(edges[x]), int(np.ceil(edges[x + 1]))
+        within = height_S[max(0, start - 1) : max(stop, start + 1)]  # the one before, so that the curve has no gaps
+        within = within[np.isfinite(within)]
+        if len(within):
+            top, bottom = (
+                round((1.0 - float(end)) * (rows - 1)) for end in np.clip((within.max(), within.min()), 0, 1)
+            )
+            dots[top : bottom + 1, x] = True
+    cells = dots.reshape(height, DOT_ROWS, width, DOT_COLUMNS)
+    codes: NDArray[np.int64] = np.einsum("yrxc,rc->yx", cells.astype(np.int64), BITS)
+    return codes

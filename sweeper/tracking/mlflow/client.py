@@ -1,0 +1,292 @@
+"""MLflow: the only file of this room that imports it. Writes rows into runs; every write may be repeated.
+
+Who calls it catches what fails: `RefusedError` is about one run and final, anything else is about the store and may
+pass.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Experiment, Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from sweeper.tracking.mlflow.destination import Destination, hidden
+from sweeper.tracking.mlflow.rows import Rows, RunKey
+from sweeper.types import InputError
+
+log = logging.getLogger("sweeper")
+
+SOURCE = {"mlflow.source.name": "sweeper", "mlflow.source.type": "LOCAL"}
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else its plain address opens a page on GenAI traces
+RUNS_A_PAGE = 1000
+REFUSALS = ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "UNAUTHENTICATED")
+LONGEST_TAG = 8000
+LONGEST_PARAM = 6000
+MIGRATION_QUIET_SECONDS = 5.0
+STALE_SECONDS = 600.0
+
+
+class RefusedError(Exception):
+    """MLflow will not take this run's rows, however often they are sent."""
+
+
+class UnusableError(Exception):
+    """The experiment cannot be used; says what a person can do."""
+
+
+class Store:
+    """One experiment of one MLflow, and the ids of this sweep's runs in it."""
+
+    def __init__(self, destination: Destination) -> None:
+        if destination.database is not None:
+            make_database(destination.database)
+        self._destination = destination
+        self._client = MlflowClient(destination.uri)
+        self.experiment_id = _experiment(self._client, destination)
+        self.runs, self.deleted = _runs(self._client, self.experiment_id, destination.sweep_id)
+        self._running: set[RunKey] = set()
+
+    def knows(self, key: RunKey) -> bool:
+        """The run is there, or was and a person deleted it."""
+        return key in self.runs or key in self.deleted
+
+    def write(self, rows: Rows, folder: Path) -> None:
+        """Store them; a run that is not there yet is made. folder: what relative artifact paths start from."""
+        if rows.key in self.deleted:
+            return
+        if rows.key not in self.runs:
+            self._create(rows)
+        try:
+            self._fill(self.runs[rows.key], rows, folder)
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            self._explain(rows, error)
+
+    def experiment_tags(self) -> dict[str, str]:
+        """The experiment's tags."""
+        return dict(self._client.get_experiment(self.experiment_id).tags)
+
+    def tag_experiment(self, key: str, value: str) -> None:
+        """A tag of the experiment. Raises RefusedError where this MLflow does not let us, or not this one."""
+        try:
+            self._client.set_experiment_tag(self.experiment_id, key, value)
+        except MlflowException as error:
+            if error.error_code not in REFUSALS:
+                raise
+            raise RefusedError(f"{key}: {error.message}") from error
+
+    def _fill(self, run_id: str, rows: Rows, folder: Path) -> None:
+        metrics = [Metric(point.key, point.value, point.t, point.step) for point in rows.metrics]
+        params = [Param(name, value[:LONGEST_PARAM]) for name, value in rows.params.items()]
+        tags = [RunTag(name, value[:LONGEST_TAG]) for name, value in rows.tags.items()]
+        # The client splits a call by itself: 1,000 entities, 100 params and 100 tags a request.
+        self._client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
+        for path in rows.artifacts:
+            self._attach(run_id, folder / path)
+        if rows.status == "RUNNING" and rows.key not in self._running:
+            self._client.update_run(run_id, status="RUNNING")
+            self._running.add(rows.key)
+        elif rows.status not in (None, "RUNNING"):
+            self._client.set_terminated(run_id, rows.status, rows.end)
+            self._running.discard(rows.key)
+
+    def _explain(self, rows: Rows, error: MlflowException) -> None:
+        """A run that a person deleted is left alone from now on; otherwise the run's rows are refused."""
+        if self._client.get_experiment(self.experiment_id).lifecycle_stage == "deleted":
+            raise error
+        if self._client.get_run(self.runs[rows.key]).info.lifecycle_stage == "deleted":
+            self.deleted.add(rows.key)
+        raise RefusedError(f"{rows.name}: {error.message}") from error
+
+    def _create(self, rows: Rows) -> None:
+        tags = {**SOURCE, **rows.identity, "sweep.id": self._destination.sweep_id}
+        summary = RunKey(rows.key.study, None)
+        if rows.key != summary and summary in self.runs:
+            tags["sweep.study_run"] = self.runs[summary]
+        run = self._client.create_run(self.experiment_id, start_time=rows.start, tags=tags, run_name=rows.name)
+        self.runs[rows.key] = run.info.run_id
+        self._running.add(rows.key)
+
+    def _attach(self, run_id: str, path: Path) -> None:
+        if path.is_dir():
+            self._client.log_artifacts(run_id, str(path), artifact_path=path.name)
+        elif path.exists():
+            self._client.log_artifact(run_id, str(path))
+        else:
+            log.warning("%s is not there any more and was not attached", path)
+
+
+# --- the experiment ---------------------------------------------------------------------------------
+
+
+def _experiment(client: MlflowClient, destination: Destination) -> str:
+    """Id of the experiment, made when missing; an own one of a taken name gets letters of the sweep's id."""
+    name, id = destination.experiment, destination.sweep_id
+    for candidate in [name] if destination.named else [name, f"{name}-{id[:6]}", f"{name}-{id}"]:
+        found = client.get_experiment_by_name(candidate) or _created(client, candidate, destination)
+        ours = found.tags.get("sweep.id") == id
+        if found.lifecycle_stage == "deleted" and (ours or destination.named):
+            raise UnusableError(
+                f"the experiment {candidate} was deleted in MLflow. Restore it with "
+                f"`mlflow experiments restore --experiment-id {found.experiment_id}`, "
+                "or choose another with tracking.experiment=NAME"
+            )
+        if ours or destination.named:
+            return str(found.experiment_id)
+    raise UnusableError(
+        f"the experiments {name} and {name}-{id[:6]} belong to other sweeps. Choose tracking.experiment=NAME"
+    )
+
+
+def _created(client: MlflowClient, name: str, destination: Destination) -> Experiment:
+    tags = KIND if destination.named else {**KIND, "sweep.id": destination.sweep_id}
+    try:
+        client.create_experiment(name, artifact_location=destination.artifacts, tags=tags)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+            raise
+    return client.get_experiment_by_name(name)
+
+
+# --- the runs ---------------------------------------------------------------------------------------
+
+
+def _runs(client: MlflowClient, experiment_id: str, sweep_id: str) -> tuple[dict[RunKey, str], set[RunKey]]:
+    """Run id of each of the sweep's runs, and those that a person deleted.
+
+    A request that timed out may have made a run all the same, so a run may have a twin. The one with params or
+    metrics is kept, and an empty one deleted.
+    """
+    of_key: dict[RunKey, list[Any]] = {}
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], f"tags.`sweep.id` = '{sweep_id}'", ViewType.ALL, RUNS_A_PAGE, page_token=token
+        )
+        for run in page:
+            of_key.setdefault(_key(run), []).append(run)
+        token = page.token
+        if not token:
+            break
+    runs, deleted = {}, set()
+    for key, twins in of_key.items():
+        there = [run for run in twins if run.info.lifecycle_stage == "active"]
+        if not there:
+            deleted.add(key)
+            continue
+        kept = max(there, key=lambda run: (bool(run.data.params) + bool(run.data.metrics), run.info.run_id))
+        runs[key] = kept.info.run_id
+        for twin in there:
+            if twin is not kept and not twin.data.params and not twin.data.metrics:
+                client.delete_run(twin.info.run_id)
+    return runs, deleted
+
+
+def _key(run: Any) -> RunKey:
+    number = run.data.tags.get("trial.number")
+    return RunKey(run.data.tags["sweep.study"], None if number is None else int(number))
+
+
+def sweep_of_run(uri: str, run_id: str) -> tuple[str, str]:
+    """The sweep's id that a run carries, of a trial or a summary, and its experiment's name, to be shown.
+
+    Raises InputError for a run that is not there or is none of ours.
+    """
+    client, shown = MlflowClient(uri), f"runs:/{run_id}"
+    try:
+        run = client.get_run(run_id)
+        experiment = client.get_experiment(run.info.experiment_id)
+    except MlflowException as error:
+        told = f"MLflow at {hidden(uri)} has no such run ({str(error.message).splitlines()[0]})"
+        raise InputError("sweep", shown, told, "Set MLFLOW_TRACKING_URI to the one that has it") from error
+    id = run.data.tags.get("sweep.id")
+    if id is None:
+        raise InputError("sweep", shown, "this run was not logged by a sweep", "Copy the id of a trial or summary run")
+    return str(id), str(experiment.name)
+
+
+# --- a database of one file -------------------------------------------------------------------------
+
+
+def make_database(path: Path) -> None:
+    """Make MLflow's SQLite database if it is not there, whole or not at all, in write-ahead mode.
+
+    The migration takes seconds, and whoever else begins one at the same time breaks both; so it happens under
+    another name, and the file is linked into place. Who comes second uses the first one's.
+    """
+    if path.exists() and path.stat().st_size > 0:
+        _wait_for_migration(path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_up(path)
+    path.unlink(missing_ok=True)  # an empty file is no database
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        _migrate(new, path.parent)
+        _put(new, path)
+    except FileExistsError:
+        _wait_for_migration(path)
+    finally:
+        for leftover in path.parent.glob(f"{new.name}*"):
+            leftover.unlink(missing_ok=True)
+
+
+def _migrate(new: Path, folder: Path) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    from sweeper.tracking.mlflow.destination import ARTIFACTS
+
+    SqlAlchemyStore(f"sqlite:///{new}", str(folder / ARTIFACTS)).engine.dispose()
+    with sqlite3.connect(new) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+    database.close()
+
+
+def _put(new: Path, path: Path) -> None:
+    """Give the database its name, unless another process was faster (FileExistsError)."""
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(path) from None
+        new.rename(path)
+
+
+def _wait_for_migration(path: Path) -> None:
+    """Another process may be making the tables in place: wait until they are there, or nothing moves any more."""
+    while not _has_tables(path):
+        touched = max(file.stat().st_mtime for file in path.parent.glob(f"{path.name}*"))
+        if time.time() - touched > MIGRATION_QUIET_SECONDS:
+            return  # MLflow will say what is wrong with it
+        time.sleep(0.2)
+
+
+def _has_tables(path: Path) -> bool:
+    """Whether the schema is the one that this MLflow needs."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0.2)
+    try:
+        found = database.execute("SELECT version_num FROM alembic_version").fetchone()
+        return bool(found == (_get_latest_schema_revision(),))
+    except sqlite3.Error:
+        return False
+    finally:
+        database.close()
+
+
+def _sweep_up(path: Path) -> None:
+    """Unfinished databases of processes that were killed."""
+    for leftover in path.parent.glob(f".{path.name}.*.new*"):
+        if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+            leftover.unlink(missing_ok=True)

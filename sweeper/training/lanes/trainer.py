@@ -1,0 +1,556 @@
+"""Many models at once: jobs of one structure are stacked, one row a lane, and share every operation.
+
+What holds, beside what holds for any trainer:
+
+- A job's numbers are rows of their own between turns; a stack is laid together for one turn, always `width` lanes
+  wide (empty ones repeat the first), so that no sum is made in another order with other neighbours.
+- Lanes of a stack may stand at different updates: everything that depends on the update comes from tables made on
+  the host before the turn. A lane that has reached its report is copied out; its place goes on, unread.
+- Nothing is read from the device within a turn.
+- Only models of one Form, found by sweeper.training.lanes.probe, are trained here.
+- Memory that runs out makes lanes wait in host memory, and only if that is not enough, stacks narrower.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sweeper.training.batch import augment_keys, augmented, micro_batches, reshaped
+from sweeper.training.checkpoint import job_digest, read_checkpoint, write_checkpoint
+from sweeper.training.controllers import Course, begun, observed, saved, taken_up
+from sweeper.training.device import intra_op_threads, repeatable, resolve_device
+from sweeper.training.evaluation import cast, evaluate
+from sweeper.training.lanes.compiling import Compiled, compiling
+from sweeper.training.lanes.program import Form, Program, Rows, Tensors, built, dropouts, quiet_vmap
+from sweeper.training.lanes.segments import Numbers, Segment, ordered, segmented, segments_of
+from sweeper.training.lanes.stacked import Rule, why_not
+from sweeper.training.lanes.structure import structure
+from sweeper.training.norms import measured_flags
+from sweeper.training.optimizers.groups import Grouping, with_lrs
+from sweeper.training.optimizers.optim import check_optimizer, grouping_of, options_of
+from sweeper.training.randomness import (
+    DROPOUT,
+    EVALUATION,
+    TURN,
+    example_index,
+    generators_seeded,
+    key_of,
+    of_micro_batch,
+)
+from sweeper.training.recipe import averaged, clip_rows, recipe_of
+from sweeper.training.reports import check_job, failed, next_report, trained
+from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
+
+_log = logging.getLogger(__name__)
+
+
+class _Kind(NamedTuple):
+    """What the lanes of one stack have in common."""
+
+    structure: str
+    partition: int
+    part: str
+    optimizer: tuple[Segment, ...]
+
+
+@dataclass
+class _Lane:
+    """An open job and its numbers, which are those of its last report."""
+
+    job: Job
+    course: Course
+    step: int = 0
+    state: State = "running"
+    kind: _Kind | None = None
+    rows: Rows | None = None
+    rule: Rule | None = None
+    numbers: Numbers | None = None  # of its optimizer
+    grouping: Grouping = field(default_factory=Grouping)
+    kept: tuple[Tensor, ...] = ()  # the rule's, each [P]
+    drops: tuple[float, ...] = ()  # the p of each dropout layer
+
+
+class _Block(NamedTuple):
+    """The tables of one turn, N updates of L lanes, on the device."""
+
+    until_L: list[int]
+    index_NLB: Tensor
+    coefficients_NC: list[tuple[Tensor, ...]]
+    counts_N: list[Tensors]
+    augment_N: Sequence[Tensor | None]
+    flags_L: list[NDArray[np.bool_]]  # which of a lane's updates are measured
+
+
+class LaneTrainer:
+    """Trains jobs `width` at a time; see sweeper.types.Trainer and sweeper.training.lanes.probe.
+
+    optimizer, device, norms, now: as in SequentialTrainer; the optimizer must be one of sweeper.training.lanes.stacked.
+    precision, clip, accumulate, ema: see sweeper.training.recipe.
+    compiled: by torch.compile, worth it in a long sweep.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        optimizer: Mapping[str, Any],
+        *,
+        form: Form,
+        batch_size: int,
+        width: int,
+        device: str = "auto",
+        precision: str = "float32",
+        clip: float | None = None,
+        accumulate: int = 1,
+        ema: float | None = None,
+        compiled: bool = False,
+        norms: bool = True,
+        now: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        check_optimizer(optimizer)
+        self._device = resolve_device(device)
+        self._task = task.to(self._device)
+        self._optimizer, self._form = dict(optimizer), form
+        self._recipe = recipe_of(batch_size=batch_size, precision=precision, clip=clip, accumulate=accumulate, ema=ema)
+        self._half = self._recipe.half(self._device)
+        self._batch_size, self._width = batch_size, width
+        self._compiled, self._norms, self._now = compiled, norms, now
+        self._programs: dict[str, Program] = {}
+        self._updates: dict[tuple[str, tuple[Segment, ...]], Callable[..., Any]] = {}  # by structure
+        self._silent: dict[str, frozenset[int]] = {}  # by structure
+        self._open: dict[JobId, _Lane] = {}
+        self._batch_rows: dict[str, dict[tuple[str, int], int]] = {}  # of evaluations, by structure
+        self._crowded = False  # lanes wait in host memory
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._check(job)
+        for job in jobs:
+            self._open[job.id] = _Lane(job, begun(job))
+
+    def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
+        stacks: dict[_Kind, list[_Lane]] = {}
+        for id in ids:
+            lane = self._open[id]
+            if lane.state != "running":
+                raise RuntimeError(f"{id} is {lane.state}: it can be evaluated and stopped, not advanced")
+            try:
+                stacks.setdefault(self._ready(lane), []).append(lane)
+            except Exception as error:
+                yield self._failed(lane, error)
+        for lanes in stacks.values():
+            for first in range(0, len(lanes), self._width):
+                yield from self._turn(lanes[first : first + self._width])
+
+    def stop(self, id: JobId) -> None:
+        del self._open[id]
+
+    def evaluate(self, id: JobId, part: str) -> dict[str, float]:
+        lane = self._open[id]
+        kind = self._ready(lane)
+        self._move(lane, self._device)
+        with self._alone(lane):
+            return self._metrics(lane, kind, part)
+
+    def weights(self, id: JobId) -> dict[str, Tensor]:
+        lane = self._open[id]
+        kind = self._ready(lane)
+        self._move(lane, self._device)
+        state = self._programs[kind.structure].hold(self._shown(lane)).state_dict()
+        return {name: value.detach().cpu().clone() for name, value in state.items() if isinstance(value, Tensor)}
+
+    def save(self, folder: Path, round: int) -> None:
+        standing = [lane for lane in self._open.values() if lane.state == "running"]
+        write_checkpoint(folder, round, {_key(lane.job): self._state(lane) for lane in standing})
+
+    def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
+        states = read_checkpoint(folder, last_round)
+        stands: dict[JobId, int] = {}
+        for job in jobs:
+            state = states.get(_key(job))
+            if state is not None and state["digest"] == self._digest(job) and self._take_up(job, state):
+                stands[job.id] = state["step"]
+        return stands
+
+    def capacity(self) -> int:
+        return self._width
+
+    def close(self) -> None:
+        self._open.clear()
+
+    # --- a turn -------------------------------------------------------------------------------------
+
+    def _turn(self, lanes: list[_Lane]) -> Iterator[Report]:
+        """Lanes of one kind, each to its next report. If the stack fails, one at a time, so that one alone fails."""
+        try:
+            with self._alone(lanes[0]):
+                reports = self._together(lanes)
+        except Exception as error:
+            failure = error.with_traceback(None)  # which holds what was computed, and with it memory
+        else:
+            yield from reports
+            return
+        if isinstance(failure, torch.OutOfMemoryError) and self._make_room():
+            for first in range(0, len(lanes), self._width):
+                yield from self._turn(lanes[first : first + self._width])
+        elif len(lanes) == 1:
+            yield self._failed(lanes[0], failure)
+        else:
+            for lane in lanes:
+                yield from self._turn([lane])
+
+    def _make_room(self) -> bool:
+        """More memory for the turn that is tried again; False where no more can be had.
+
+        At first lanes wait in host memory from now on, all but those of the turn. If one stack alone is too much,
+        stacks become half as wide, which in float32 changes the last digits.
+        """
+        if not self._crowded:
+            self._crowded = True
+            _log.warning("out of memory on %s: trials wait for their turn in host memory from now on", self._device)
+        elif self._width > 1:
+            self._width //= 2
+            told = "out of memory on %s: %d trials at once from now on; float32 results may differ in their last digits"
+            _log.warning(told, self._device, self._width)
+        else:
+            return False
+        for lane in self._open.values():
+            self._move(lane, torch.device("cpu"))
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
+
+    def _move(self, lane: _Lane, device: torch.device) -> None:
+        if lane.rows is not None:
+            lane.rows = lane.rows.to(device)
+            lane.kept = tuple(value.to(device) for value in lane.kept)
+
+    def _together(self, lanes: list[_Lane]) -> list[Report]:
+        began = self._now()
+        kind = self._ready(lanes[0])
+        for lane in lanes:
+            self._move(lane, self._device)
+        program = self._programs[kind.structure]
+        silent = self._silent_layers(lanes, kind)
+        block = self._block(lanes, len(silent) < len(lanes[0].drops))
+        after, loss_NL, norms = self._train(lanes, kind, program, silent, block)
+        share = (self._now() - began) / len(lanes)
+        reports, turned = [], [replace(lane) for lane in lanes]  # copies: either all go on, or none
+        for at, (lane, (rows, kept)) in enumerate(zip(turned, after, strict=True)):
+            began = self._now()
+            first = lane.step
+            lane.rows, lane.kept, lane.step = rows, kept, block.until_L[at]
+            report = trained(
+                lane.course.job,
+                first,
+                loss_NL[: lane.step - first, at],
+                None if norms is None else norms[at],
+                self._task.loss_bound,
+                lambda part, lane=lane: self._metrics(lane, kind, part),  # type: ignore[misc]
+            )
+            took = share + self._now() - began
+            lane.course, report = observed(lane.course, replace(report, seconds=took))
+            report = with_lrs(report, lane.grouping)
+            lane.state = report.state
+            reports.append(report)
+        for lane in turned:
+            self._open[lane.job.id] = lane
+            if self._crowded:
+                self._move(lane, torch.device("cpu"))
+        return reports
+
+    def _train(
+        self, lanes: list[_Lane], kind: _Kind, program: Program, silent: frozenset[int], block: _Block
+    ) -> tuple[list[tuple[Rows, tuple[Tensor, ...]]], Floats, list[list[Tensor]] | None]:
+        """Each lane's numbers at its report, the losses [N, L], what was measured of each lane. One read at the end."""
+        order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
+        weight_LP = torch.stack([_rows(lane).weight_P for lane in order])
+        moving = {name: torch.stack([_rows(lane).moving[name] for lane in order]) for name in self._form.moving}
+        fixed = {name: torch.stack([_rows(lane).fixed[name] for lane in order]) for name in _rows(order[0]).fixed}
+        kept = [torch.stack(states) for states in zip(*(lane.kept for lane in order), strict=True)]
+        ends: dict[int, list[int]] = {}
+        for at, lane in enumerate(lanes):
+            ends.setdefault(block.until_L[at] - lane.step, []).append(at)
+        measured_N = self._measured(block)
+        program.clock.silent = silent
+        update = self._update(kind, program, _rule(lanes[0]))
+        after: list[Any] = [None] * len(lanes)
+        losses: list[Tensor] = []
+        norms: list[Tensor] = []
+        for n, (index_LB, measured) in enumerate(zip(block.index_NLB.unbind(), measured_N.tolist(), strict=True)):
+            inputs_LB, target_LB = self._fetch(kind, index_LB, block.augment_N[n])
+            loss_LB, moving, gradient_L, before_LP = update(
+                weight_LP, kept, moving, fixed, inputs_LB, target_LB, block.counts_N[n], block.coefficients_NC[n],
+                measured or (self._compiled and self._norms),
+            )  # fmt: skip
+            losses.append(loss_LB)
+            if measured:
+                weight_L = program.weight_norm(before_LP, fixed)
+                norms.append(torch.stack([gradient_L, weight_L, _norm(weight_LP - before_LP)]))
+            for at in ends.get(n + 1, ()):
+                moved = {name: value[at].clone() for name, value in moving.items()}
+                rows = Rows(weight_LP[at].clone(), moved, _rows(lanes[at]).fixed)
+                after[at] = (rows, tuple(state[at].clone() for state in kept))
+        loss_NL: Floats = torch.stack(losses).cpu().double().mean(2).numpy()
+        return after, loss_NL, self._norms_of(lanes, block, measured_N, norms)
+
+    def _update(self, kind: _Kind, program: Program, rule: Rule) -> Callable[..., Any]:
+        """One update of a whole stack, in place on the weights and on what the optimizer keeps.
+
+        Compiled, it is always a measured one: two graphs might round otherwise, and which of them a lane goes through
+        would depend on what its neighbours measure.
+        """
+        key = (kind.structure, kind.optimizer)
+        if key not in self._updates:
+            update_rule, recipe = rule.update, self._recipe
+
+            def update(
+                weight_LP: Tensor, kept: list[Tensor], moving: Tensors, fixed: Tensors, inputs_LB: Any,
+                target_LB: Tensor, counts: Tensors, coefficients_C: Sequence[Tensor], measured: bool,
+            ) -> tuple[Tensor, Tensors, Tensor | None, Tensor | None]:  # fmt: skip
+                first, *others = micro_batches((inputs_LB, target_LB), recipe.accumulate, dim=1)
+                loss_LB, gradient_LP, moving = program.gradients(weight_LP, moving, fixed, *first, counts)
+                losses = [loss_LB]
+                for micro, batch in enumerate(others, 1):
+                    counted = _of_micro_batch(counts, micro)
+                    loss_LB, more_LP, moving = program.gradients(weight_LP, moving, fixed, *batch, counted)
+                    losses.append(loss_LB)
+                    gradient_LP.add_(more_LP)
+                with torch.no_grad():
+                    gradient_L = _norm(gradient_LP) if measured or recipe.clip is not None else None
+                    # After the forward pass, which may have scaled weights itself (an embedding's max_norm).
+                    before_LP = weight_LP.clone() if measured else None
+                    if recipe.clip is not None and gradient_L is not None:
+                        clip_rows(gradient_LP, gradient_L, recipe.clip)
+                    update_rule(weight_LP, gradient_LP, kept, coefficients_C)
+                return losses[0] if len(losses) == 1 else torch.cat(losses, 1), moving, gradient_L, before_LP
+
+            self._updates[key] = Compiled(update) if self._compiled else update
+        return self._updates[key]
+
+    def _fetch(self, kind: _Kind, index_LB: Tensor, key_L: Tensor | None) -> tuple[Any, Tensor]:
+        """Inputs and targets [L, B, ...] of one update."""
+        fetched = self._task.fetch(kind.part, kind.partition, index_LB.flatten())
+        batch = augmented(self._task, reshaped(fetched, 1, index_LB.shape), key_L)
+        inputs_LB, target_LB = cast(batch, self._recipe.weights)
+        return inputs_LB, target_LB
+
+    # --- the tables of a turn -----------------------------------------------------------------------
+
+    def _block(self, lanes: list[_Lane], drops: bool) -> _Block:
+        """drops: whether any of their dropout layers does."""
+        order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
+        until_L = [next_report(lane.job, lane.step) for lane in lanes]
+        count = max(until - lane.step for until, lane in zip(until_L, lanes, strict=True))
+        step_L = np.array([lane.step for lane in order], dtype=np.int64)
+        seed_L = np.array([lane.job.seed for lane in order], dtype=np.int64)
+        size = self._task.size(lanes[0].job.parts[0], lanes[0].job.partition)
+        return _Block(
+            until_L,
+            _batches(seed_L, step_L, count, self._batch_size, size, self._device),
+            self._coefficients(order, count),
+            self._counts(order, seed_L, step_L, count) if drops else [{}] * count,
+            augment_keys(self._task, seed_L, step_L, count, self._device),
+            [
+                measured_flags(lane.job.steps, lane.job.report_steps, lane.step, until)
+                for lane, until in zip(lanes, until_L, strict=True)
+            ],
+        )
+
+    def _coefficients(self, order: list[_Lane], count: int) -> list[tuple[Tensor, ...]]:
+        """By update the C scalars of the optimizer, each [L, 1]; beyond a lane's report its last ones again."""
+        own: dict[int, Floats] = {}
+        for lane in order:
+            if id(lane) not in own:
+                own[id(lane)] = self._coefficients_of(lane, count)
+        table_NCL = np.stack([own[id(lane)] for lane in order], axis=2)
+        on_device = torch.from_numpy(table_NCL).to(self._recipe.weights).to(self._device).unsqueeze(3)
+        return [tuple(of_update.unbind()) for of_update in on_device.unbind()]
+
+    def _coefficients_of(self, lane: _Lane, count: int) -> Floats:
+        job, first = lane.course.job, lane.step
+        until = min(first + count, next_report(job, first))
+        momentum_S = None if job.momentum_S is None else job.momentum_S[first:until]
+        earlier_S = None if job.momentum_S is None else job.momentum_S[:first]
+        table_SC: Floats = _rule(lane).coefficients(lane.numbers, job.lr_S[first:until], momentum_S, first, earlier_S)
+        return np.concatenate([table_SC, np.repeat(table_SC[-1:], first + count - until, axis=0)])
+
+    def _counts(
+        self, order: list[_Lane], seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int
+    ) -> list[Tensors]:
+        """By update what the dropout layers count by."""
+        key_NL = key_of(seed_L, DROPOUT, step_L + np.arange(count)[:, None])
+        keys = torch.from_numpy(key_NL).to(self._device).unsqueeze(2)
+        p_LK = np.array([lane.drops for lane in order])
+        threshold = torch.from_numpy(np.round(p_LK * 2**32).astype(np.int64)).to(self._device)
+        scale_LK = np.divide(1.0, 1 - p_LK, where=p_LK < 1, out=np.zeros_like(p_LK))
+        scale = torch.from_numpy(scale_LK).to(self._recipe.weights).to(self._device)
+        return [{"key": key, "threshold": threshold, "scale": scale} for key in keys.unbind()]
+
+    def _silent_layers(self, lanes: list[_Lane], kind: _Kind) -> frozenset[int]:
+        """The dropout layers at which no lane drops anything; compiled, none did before, lest it compile again."""
+        by_layer = enumerate(zip(*(lane.drops for lane in lanes), strict=True))
+        silent = frozenset(k for k, p_L in by_layer if not any(p_L))
+        if self._compiled:
+            silent &= self._silent.setdefault(kind.structure, silent)
+            self._silent[kind.structure] = silent
+        return silent
+
+    def _measured(self, block: _Block) -> NDArray[np.bool_]:
+        """Whether an update is measured: where it is one that any lane measures."""
+        measured_N = np.zeros(len(block.counts_N), dtype=np.bool_)
+        for flags in block.flags_L if self._norms else ():
+            measured_N[: len(flags)] |= flags
+        return measured_N
+
+    def _norms_of(
+        self, lanes: list[_Lane], block: _Block, measured_N: NDArray[np.bool_], norms: list[Tensor]
+    ) -> list[list[Tensor]] | None:
+        """Of each lane the norms [3] of its own measured updates."""
+        if not self._norms:
+            return None
+        at_N = np.flatnonzero(measured_N).tolist()
+        found = torch.stack(norms).cpu() if norms else torch.zeros(0, 3, self._width)
+        return [
+            [found[m, :, lane] for m, n in enumerate(at_N) if n < len(flags) and flags[n]]
+            for lane, flags in zip(range(len(lanes)), block.flags_L, strict=True)
+        ]
+
+    # --- lanes --------------------------------------------------------------------------------------
+
+    def _ready(self, lane: _Lane) -> _Kind:
+        """Its numbers are there: those of a fresh model before its first turn."""
+        if lane.state == "failed":
+            raise RuntimeError(f"{lane.job.id} failed: it has no weights")
+        if lane.kind is None:
+            job = lane.job
+            numbers = options_of(job.hparams, "model")
+            with generators_seeded(key_of(job.seed, TURN, 0), self._device):
+                model = built(self._task, job.seed, numbers, self._recipe.weights, self._device)
+            name = structure(model)
+            lane.grouping = grouping_of(self._optimizer, job, model)
+            if name not in self._programs:
+                form = replace(self._form, trained=ordered(self._form.trained, lane.grouping))
+                self._programs[name] = Program(self._task, model, form, self._batch_size, self._half)
+            program = self._programs[name]
+            lane.rows, lane.drops = program.rows(model), tuple(dropouts(model))
+            segments, lane.numbers = segments_of(self._optimizer, job, lane.grouping, program.layout)
+            lane.rule = self._rule_of(segments)
+            lane.kept = tuple(torch.full_like(lane.rows.weight_P, start) for start in lane.rule.starts(lane.numbers))
+            lane.kind = _Kind(name, job.partition, job.parts[0], segments)
+        return lane.kind
+
+    def _metrics(self, lane: _Lane, kind: _Kind, part: str) -> dict[str, float]:
+        model = self._programs[kind.structure].hold(self._shown(lane))
+        rows = self._batch_rows.setdefault(kind.structure, {})
+        return evaluate(self._task, model, part, lane.job.partition, self._device, self._half, rows)
+
+    def _shown(self, lane: _Lane) -> Rows:
+        """Its numbers as others see them: with the average of the weights, where there is one."""
+        if self._recipe.ema is None or lane.step == 0:
+            return _rows(lane)
+        return _rows(lane)._replace(weight_P=lane.kept[-1])
+
+    def _rule_of(self, segments: tuple[Segment, ...]) -> Rule:
+        rule = segmented(segments)
+        return rule if self._recipe.ema is None else averaged(rule, self._recipe.ema)
+
+    @contextlib.contextmanager
+    def _alone(self, lane: _Lane) -> Iterator[None]:
+        """One thread, repeatable algorithms, and generators of its own, though the probe saw nothing draw from them."""
+        seeded = generators_seeded(key_of(lane.job.seed, EVALUATION, lane.step), self._device)
+        compiled = compiling() if self._compiled else contextlib.nullcontext()
+        with intra_op_threads(1), repeatable(self._device), seeded, quiet_vmap(), compiled:
+            yield
+
+    def _failed(self, lane: _Lane, error: Exception) -> Report:
+        _log.exception("%s failed after update %d", lane.job.id, lane.step, exc_info=error)
+        lane.state = "failed"
+        return failed(lane.job, lane.step, np.zeros(0), [] if self._norms else None, error)
+
+    def _check(self, job: Job) -> None:
+        if job.id in self._open:
+            raise RuntimeError(f"{job.id} is open already")
+        check_job(job, self._task, self._optimizer)
+        reason = why_not(self._optimizer, job.hparams, job.momentum_S)
+        if reason is not None:
+            raise InputError("trainer", "lanes", reason.rstrip("."), "Use trainer=sequential.")
+
+    # --- checkpoints --------------------------------------------------------------------------------
+
+    def _digest(self, job: Job) -> str:
+        settings = sorted(self._optimizer.items(), key=lambda item: item[0])
+        return job_digest(job, self._task.fingerprint, self._batch_size, self._recipe, settings, "lanes")
+
+    def _state(self, lane: _Lane) -> dict[str, Any]:
+        state: dict[str, Any] = {"digest": self._digest(lane.job), "step": lane.step, **saved(lane.course)}
+        if lane.kind is not None and lane.rows is not None:
+            state |= {"structure": lane.kind.structure, "weight": lane.rows.weight_P, "kept": lane.kept}
+            state |= {"moving": lane.rows.moving}
+        return state
+
+    def _take_up(self, job: Job, state: dict[str, Any]) -> bool:
+        """Open a job as it was saved; False, and nothing opened, where the state does not fit its model."""
+        self._check(job)
+        lane = _Lane(job, taken_up(job, state), state["step"])
+        if "weight" in state:
+            try:
+                kind = self._ready(lane)
+            except Exception as error:
+                _log.warning("%s cannot be taken up (%s): it is trained again", job.id, error)
+                return False
+            if kind.structure != state["structure"]:
+                _log.warning("%s cannot be taken up (another model): it is trained again", job.id)
+                return False
+            moving = {name: value.to(self._device) for name, value in state["moving"].items()}
+            lane.rows = Rows(state["weight"].to(self._device), moving, _rows(lane).fixed)
+            lane.kept = tuple(value.to(self._device) for value in state["kept"])
+        self._open[job.id] = lane
+        return True
+
+
+def _rule(lane: _Lane) -> Rule:
+    assert lane.rule is not None
+    return lane.rule
+
+
+def _rows(lane: _Lane) -> Rows:
+    assert lane.rows is not None
+    return lane.rows
+
+
+def _batches(
+    seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int, batch_size: int, size: int, device: torch.device
+) -> Tensor:
+    """The examples of each lane's next `count` updates, [N, L, B]: what sweeper.training.randomness.batches gives."""
+    # Trials of a sweep share their seeds, and many stand at the same update: what is the same is computed once.
+    (seed_D, step_D), distinct_L = np.unique(np.stack([seed_L, step_L]), axis=1, return_inverse=True)
+    place_DB = step_D[:, None] * batch_size + np.arange(count * batch_size)
+    index_LB = example_index(seed_D[:, None], place_DB, size)[distinct_L.reshape(-1)]
+    index_NLB = index_LB.reshape(len(seed_L), count, batch_size).transpose(1, 0, 2)
+    return torch.from_numpy(np.ascontiguousarray(index_NLB)).to(device, non_blocking=True)
+
+
+def _of_micro_batch(counts: Tensors, micro: int) -> Tensors:
+    """What the dropout layers count by in that micro-batch."""
+    return {**counts, "key": of_micro_batch(counts["key"], micro)} if counts else counts
+
+
+def _norm(values_LP: Tensor) -> Tensor:
+    """[L]: the L2 norm of each row."""
+    norm_L: Tensor = torch.linalg.vector_norm(values_LP, dim=1)
+    return norm_L
+
+
+def _key(job: Job) -> tuple[str, int, int]:
+    return job.id.study, job.id.trial, job.id.member

@@ -1,0 +1,100 @@
+"""A sweep as a notebook shows it: the table of families, and its pictures."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from sweeper.text.columns import Column
+from sweeper.views import end_table
+from sweeper.views.small_print import small_print
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sweeper.results.stored import Sweep
+
+# Colours are the page's own, light or dark.
+CELL = "padding: .15em .7em; white-space: nowrap; font-variant-numeric: tabular-nums"
+RULE = "border-top: 1px solid currentColor"
+ENTRY = 'style="max-width: 100%; height: auto; background: white"'
+
+
+def html_table(sweep: Sweep) -> str:
+    """The families as the terminal shows them, with the answer below, and the small print folded away."""
+    asked, families = sweep.asked, sweep.families
+    head = f"<b>{escape(sweep.name)}</b>: best {escape(asked.metric)} of each family, {asked.sense}"
+    state = "" if sweep.finished else ". <i>Not finished: the same call or command goes on.</i>"
+    if families.empty:
+        return f"<div><p>{head}{state}</p><p>No trials yet.</p></div>"
+    answer, *rest = small_print(families, asked)
+    small = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in rest)
+    return (
+        f'<div><p>{head}{state}</p><div style="overflow-x: auto">{_table(families)}</div><p><b>{escape(answer)}</b></p>'
+        f"<details><summary>How far it is to be trusted</summary>{small}</details></div>"
+    )
+
+
+def _table(families: Any) -> str:
+    columns = end_table.columns(families)
+    heads = "".join(f"<th {_style(column)}>{escape(column.head)}</th>" for column in columns)
+    roles = families["role"].tolist()
+    first_baseline = next((i for i, role in enumerate(roles) if role), len(roles))
+    best = families["rank"].eq(1).fillna(False).tolist()  # a family without a complete trial has no rank
+    rows = [_row(columns, i, best=best[i], rule=i == first_baseline and i > 0) for i in range(len(families))]
+    body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<table style="border-collapse: collapse">{body}</table>'
+
+
+def _row(columns: list[Column], i: int, *, best: bool, rule: bool) -> str:
+    cells = "".join(f"<td {_style(column)}>{escape(column.cells[i])}</td>" for column in columns)
+    styles = [text for text, wanted in (("font-weight: bold", best), (RULE, rule)) if wanted]
+    return f'<tr style="{"; ".join(styles)}">{cells}</tr>' if styles else f"<tr>{cells}</tr>"
+
+
+def _style(column: Column) -> str:
+    return f'style="{CELL}; text-align: {"right" if column.right else "left"}"'
+
+
+class Figures(Mapping[str, "Figure"]):
+    """The pictures of a sweep by name, drawn when asked for; a notebook shows all of them.
+
+    `figures["losses"]` is a matplotlib Figure, with `savefig`; `figures.losses` is the same. study: of one study.
+    """
+
+    def __init__(self, sweep: Sweep, study: str | None = None) -> None:
+        from sweeper.views import figures
+
+        self._pictures = figures.of_sweep(sweep, study)
+        for figure in self._pictures.values():  # a notebook knows how to show a Figure of pyplot alone
+            vars(figure)["_repr_png_"] = partial(figures.image, figure)
+
+    def __getitem__(self, name: str) -> Figure:
+        return self._pictures[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pictures)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getattr__(self, name: str) -> Figure:
+        if name.startswith("_") or name not in self._pictures:
+            raise AttributeError(f"no picture {name!r}: there are {', '.join(self._pictures)}")
+        return self._pictures[name]
+
+    def __repr__(self) -> str:
+        return f"<Figures {', '.join(self._pictures)}>"
+
+    def _repr_html_(self) -> str:
+        return "".join(_image(name, figure) for name, figure in self.items())
+
+
+def _image(name: str, figure: Figure) -> str:
+    from sweeper.views import figures
+
+    encoded = b64encode(figures.image(figure)).decode()
+    return f'<p><img alt="{escape(name)}" {ENTRY} src="data:image/png;base64,{encoded}"></p>'

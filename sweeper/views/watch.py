@@ -1,0 +1,67 @@
+"""The live view of a sweep that another process runs: `status --watch`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TextIO
+
+from sweeper.spec.question import Home
+from sweeper.terminal import frame, on_screen
+from sweeper.text.columns import Line, duration_text, has_unicode, is_plain, plain_text, put_line, shortened
+from sweeper.types import InputError
+from sweeper.views.following import Following
+
+LOOKS = 1.0  # seconds between two looks at the files
+PLAIN_WIDTH = 160  # of the picture where there is no terminal
+IDLE = "No process is running this sweep. The command that began it goes on with it."
+
+
+def watch(home: Home, out: TextIO | None = None) -> None:
+    """Show a sweep until it is finished or Ctrl-C is pressed; piped, one picture of how it stands. Writes nothing."""
+    out = sys.stdout if out is None else out
+    following, unicode = Following(home), has_unicode(out)
+    try:
+        _follow(following, out, unicode)
+    except FileNotFoundError as error:
+        raise InputError("sweep", home.name, f"gone ({error.filename})", "See what there is in sweeps/") from error
+
+
+def _follow(following: Following, out: TextIO, unicode: bool) -> None:
+    following.look()
+    if is_plain(out):
+        for line in picture(following, PLAIN_WIDTH, None, unicode):
+            put_line(out, plain_text(line))
+        return
+    with (
+        suppress(KeyboardInterrupt),
+        on_screen(lambda width, height: picture(following, width, height, unicode), out),
+    ):
+        while not following.finished:
+            time.sleep(LOOKS)
+            following.look()
+
+
+def picture(following: Following, width: int, height: int | None, unicode: bool) -> list[Line]:
+    """What is known of the sweep, as the live view draws it, and whether a process is at it."""
+    with following.lock:
+        rows, elapsed = following.tally.rows(), following.tally.elapsed()
+        running, finished = following.running, following.finished
+        took = duration_text(following.at - following.began)
+    idle = not running and not finished
+    if idle:  # nothing is to be waited for
+        rows = [replace(row, per_minute=None, left=None) for row in rows]
+    lines = frame(
+        rows,
+        title=following.home.name,
+        metric=following.config["question"]["objective"]["metric"],
+        direction=following.config["question"]["objective"]["direction"],
+        elapsed=elapsed,
+        width=width,
+        height=None if height is None else height - idle,
+        unicode=unicode,
+        standing=f"finished in {took}" if finished else f"stopped after {took}" if idle else "",
+    )
+    return [*lines, [(shortened(IDLE, width, unicode), "bold")]] if idle else lines

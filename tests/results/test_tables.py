@@ -1,0 +1,538 @@
+"""The end table: what is ranked, what is counted, what is said about it, and that it fits."""
+
+import io
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+import pytest
+
+from sweeper.results import tables
+from sweeper.text import columns
+from sweeper.types import TrialId
+from sweeper.views import end_table
+from sweeper.views.small_print import small_print
+
+WIDTHS = (20, 40, 80, 120, 200)
+
+
+@dataclass(frozen=True)
+class Trial:
+    family: str
+    number: int
+    state: str = "complete"
+    value: float | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    study: str = ""
+    intermediate: tuple[tuple[int, float], ...] = ()
+    steps_done: int = 200
+    diverged_step: int | None = None
+    reason: str = ""
+    seconds: float = 1.5
+    clock: tuple[float, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=dict)
+    truncated: bool = False
+    origin: TrialId | None = None
+    prior_of: str = ""
+
+    @property
+    def trained_as(self):
+        return self.origin or TrialId(self.study, self.number)
+
+    def __post_init__(self):
+        object.__setattr__(self, "study", self.study or self.family)
+
+
+def trials() -> list[Trial]:
+    """Four families and the two baselines; step diverged in all its trials."""
+    return [
+        Trial("cosine", 0, value=1.9, params={"peak_lr": 0.3, "warmup": 0.05, "decay": 0.01}),
+        Trial("cosine", 1, value=1.8, params={"peak_lr": 0.0341, "warmup": 0.1, "decay": 0.001}),
+        Trial("cosine", 2, "pruned", 0.1, params={"peak_lr": 0.5, "warmup": 0.0, "decay": 0.1}, steps_done=80),
+        Trial("cosine", 3, "diverged", params={"peak_lr": 0.9, "warmup": 0.0, "decay": 0.1}, diverged_step=12),
+        Trial("cosine", 4, "diverged", params={"peak_lr": 0.7, "warmup": 0.0, "decay": 0.1}, diverged_step=99),
+        Trial("wsd", 0, value=1.95, params={"peak_lr": 0.1, "warmup": 0.0, "decay": 0, "cooldown": 0.25, "end": "x"}),
+        Trial("wsd", 1, value=2.5, params={"peak_lr": 0.2, "warmup": 0.0, "decay": 0, "cooldown": 0.5, "end": "x"}),
+        Trial("sgdr", 0, value=1.7, params={"peak_lr": 3.2e-5, "warmup": 0.02, "decay": 1.0, "cycle": 0.125}),
+        Trial("sgdr", 1, "failed", reason="out of memory"),
+        Trial("step", 0, "diverged", math.inf, params={"peak_lr": 1.0}, diverged_step=3),
+        Trial("step", 1, "diverged", params={"peak_lr": 2.0}, diverged_step=1),
+        Trial("constant", 0, value=1.9, params={"peak_lr": 0.05, "warmup": 0.0}),
+        Trial("constant", 1, "running", params={"peak_lr": 0.06, "warmup": 0.0}),
+        Trial("default_lr", 0, value=3.0, params={"peak_lr": 0.001, "warmup": 0}),
+    ]
+
+
+def families(records=None, **options) -> pd.DataFrame:
+    return tables.families_table(trials() if records is None else records, **({"direction": "minimize"} | options))
+
+
+def text(table, width=None, **options) -> list[str]:
+    asked = {name: options.pop(name) for name in ("metric", "direction", "at", "seeds", "folds") if name in options}
+    lines = end_table.render(table, tables.Asked(**{"metric": "valid/loss"} | asked), width=width, **options)
+    return [columns.plain_text(line) for line in lines]
+
+
+# --- trials -----------------------------------------------------------------------------------------
+
+
+def test_one_row_a_trial_with_every_number():
+    table = tables.trials_table(trials()[::-1])
+    assert len(table) == len(trials())
+    assert list(table.columns) == [
+        "study", "family", "trial", "state", "value", "peak_lr", "warmup", "decay", "cycle", "cooldown", "end",
+        "objective/last", "objective/best", "objective/mean_last_k", "objective/ema", "objective/spread",
+        "steps", "seconds", "steps_to_target", "seconds_to_target", "lr_auc", "lr_end_over_peak", "lr_wd_sum",
+            "late_loss_spread",
+        "train_valid_gap", "diverged_step", "truncated", "reason", "origin", "prior_of",
+    ]  # fmt: skip
+    assert list(table.family.unique()) == ["constant", "cosine", "default_lr", "sgdr", "step", "wsd"]
+    cosine = table[table.family == "cosine"]
+    assert list(cosine.trial) == [0, 1, 2, 3, 4]
+    assert list(cosine.diverged_step.dropna()) == [12, 99]
+    assert list(cosine.steps) == [200, 200, 80, 200, 200]
+    assert cosine.cycle.isna().all()
+    assert table[table.state == "failed"].reason.item() == "out of memory"
+    assert table[table.family == "step"].value.isna().all()
+
+
+def test_a_number_named_like_a_column_keeps_both():
+    table = tables.trials_table([Trial("a", 0, params={"steps": 7, "optimizer.momentum": 0.9})])
+    assert (table.loc[0, "steps"], table.loc[0, "params.steps"], table.loc[0, "optimizer.momentum"]) == (200, 7, 0.9)
+
+
+def test_no_trials_are_an_empty_table_with_all_columns():
+    table = tables.trials_table([])
+    assert table.empty
+    assert {"study", "peak_lr", "cycle", "reason"} <= set(table.columns)
+    assert families([]).empty
+    assert text(families([])) == ["No trials yet."]
+
+
+# --- families ---------------------------------------------------------------------------------------
+
+
+def test_the_best_first_then_those_without_a_value_then_the_baselines():
+    table = families()
+    assert list(table.family) == ["sgdr", "cosine", "wsd", "step", "constant", "default_lr"]
+    assert list(table.role) == ["", "", "", "", "tuned constant", "default LR"]
+    assert list(table["rank"].fillna(0)) == [1, 2, 4, 0, 3, 5]
+    assert list(table.best_trial.fillna(-1)) == [0, 1, 0, -1, 0, 0]
+    assert list(table.gain.fillna(99)) == pytest.approx([0.2, 0.1, -0.05, 99, 0, -1.1])
+
+
+def test_counts_and_the_largest_stable_lr():
+    row = families().set_index("family").loc["cosine"]
+    assert [row[state] for state in tables.STATES] == [2, 1, 2, 0, 0]
+    assert (row.stable_lr, row.diverged_lr) == (0.5, 0.7)
+    assert (row.peak_lr, row.warmup, row.decay) == (0.0341, 0.1, 0.001)
+    step = families().set_index("family").loc["step"]
+    assert math.isnan(step.stable_lr)
+    assert step.diverged_lr == 1.0
+
+
+def test_others_are_the_searched_numbers_beside_the_four():
+    row = families().set_index("family").loc["wsd"]
+    assert row.others == {"cooldown": 0.25}
+    assert row.params["end"] == "x"
+
+
+def test_maximise_turns_best_and_gain_round():
+    records = [
+        Trial("a", 0, value=0.7),
+        Trial("a", 1, value=0.9),
+        Trial("b", 0, value=0.8),
+        Trial("constant", 0, value=0.85),
+    ]
+    table = families(records, direction="maximize")
+    assert list(table.family) == ["a", "b", "constant"]
+    assert list(table.best_trial) == [1, 0, 0]
+    assert list(table.gain) == pytest.approx([0.05, -0.05, 0])
+
+
+def test_equal_values_share_a_rank_and_the_first_trial_is_named():
+    records = [Trial("b", 1, value=1.0), Trial("b", 0, value=1.0), Trial("a", 5, value=1.0), Trial("c", 0, value=2.0)]
+    table = families(records)
+    assert list(zip(table.family, table["rank"], table.best_trial, strict=True)) == [
+        ("a", 1, 5),
+        ("b", 1, 0),
+        ("c", 3, 0),
+    ]
+    assert "Equal best: a, b, valid/loss 1.0000." in text(table)
+
+
+def test_baselines_may_be_other_families():
+    table = families(baselines=("wsd", "constant"))
+    assert list(table.family)[-2:] == ["wsd", "constant"]
+    assert table.set_index("family").gain["sgdr"] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    "ends_high",
+    [
+        {("sgdr", 0): True, ("cosine", 1): False},
+        lambda study, trial: {"sgdr": True, "cosine": False}.get(study),
+    ],
+)
+def test_trials_that_end_high_are_marked(ends_high):
+    table = families(ends_high=ends_high)
+    assert list(table.ends_high[:3]) == [True, False, None]
+    lines = text(table)
+    assert any(re.match(r" +1  sgdr\* ", line) for line in lines)
+    assert sum("*" in line for line in lines) == 2
+    assert any(line.startswith("* ends more than 10% of its peak LR above its floor") for line in lines)
+    assert not any("*" in line for line in text(families()))
+
+
+def test_studies_of_one_family_are_told_apart():
+    records = [
+        Trial("cosine", 0, value=2.0, study="cosine-a1"),
+        Trial("cosine", 0, value=1.0, study="cosine-b2"),
+        Trial("step", 0, value=3.0),
+    ]
+    table = families(records)
+    assert list(table.study) == ["cosine-b2", "cosine-a1", "step"]
+    shown = "\n".join(text(table))
+    assert "cosine-b2" in shown
+    assert "cosine-a1" in shown
+    assert "cosine has 2 studies" in shown
+
+
+# --- text -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unicode", [True, False])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("records", [trials(), trials()[:1], [Trial("a_family_with_a_long_name_indeed", 0, "running")]])
+def test_no_line_is_longer_than_the_width(records, width, unicode):
+    lines = text(families(records, ends_high=lambda *_: True), width, unicode=unicode, notes=["a note " * 30])
+    assert max(map(columns.width_of, lines)) <= width
+    assert unicode or all(line.isascii() for line in lines)
+
+
+def test_at_80_columns_the_configuration_and_the_diverged_are_there_and_the_rest_is_named():
+    lines = text(families(), 79)
+    heads = lines[1].split("  ")
+    heads = [head.strip() for head in heads if head]
+    assert heads[:8] == ["family", "best", "gain", "trial", "peak LR", "warmup", "decay", "cycle"]
+    assert re.match(r"sgdr +1.7000 +\+0.2000 +0 +3.2e-05 +2% +1 +12.5%", lines[2])
+    missing = "".join(lines[next(i for i, line in enumerate(lines) if line.startswith("Not shown")) :])
+    assert "others" in missing
+    assert "stable LR" in missing
+
+
+def test_everything_is_there_where_there_is_room():
+    lines = text(families())
+    for head in ("rank", "others", "complete", "pruned", "diverged", "failed", "running", "stable LR", "diverged LR"):
+        assert head in lines[1]
+    assert not any(line.startswith("Not shown") for line in lines)
+    wsd = next(line for line in lines if "wsd" in line)
+    assert "cooldown 0.25" in wsd
+
+
+def test_baselines_are_set_apart_with_their_roles():
+    lines = text(families())
+    at = lines.index("baselines: constant (LR tuned), default_lr (the optimizer's own LR, untuned)")
+    assert [line.split()[1] for line in lines[at + 1 : at + 3]] == ["constant", "default_lr"]
+    assert lines[at + 3] == ""
+
+
+def test_the_answer_says_what_won_by_how_much_and_that_it_is_not_checked():
+    shown = " ".join(text(families()))
+    assert (
+        "Best so far: sgdr, trial 0, valid/loss 1.7000 with peak_lr 3.2e-05, warmup 2%, decay 1, cycle 12.5%. "
+        "0.2000 better than the tuned constant." in shown
+    )
+    assert "Best of 1 to 5 trials a family, one seed: not yet checked on fresh seeds" in shown
+    assert "Unequal budgets" in shown
+    assert "Every trial of step diverged" in shown
+    for state, count in {"pruned": 1, "diverged": 4, "failed": 1, "running": 1}.items():
+        assert re.search(rf"{state}: [^(]*(\(see the reasons\)[^(]*)?\({count}\)\.", shown)
+
+
+def test_when_the_tuned_constant_wins_it_is_said():
+    shown = " ".join(text(families([Trial("constant", 0, value=1.0), Trial("cosine", 0, value=2.0)]), seeds=3))
+    assert (
+        "Best: constant, trial 0, valid/loss 1.0000. No other schedule in this sweep beats the tuned constant." in shown
+    )
+    assert "Best of 1 trials a family, the median of 3 seeds" in shown
+    assert "Unequal budgets" not in shown
+
+
+def test_a_missing_baseline_names_the_command_that_adds_it():
+    shown = " ".join(text(families([Trial("cosine", 0, value=2.0), Trial("constant", 0, value=2.5)])))
+    assert "The default LR is not in this sweep: add with 'schedule=[constant,cosine,default_lr]'" in shown
+    shown = " ".join(text(families([Trial("cosine", 0, value=2.0)])))
+    assert "no gain can be shown" in shown
+    assert "'schedule=[constant,cosine,default_lr]'" in shown
+    shown = " ".join(text(families([Trial("cosine", 0, value=2.0)]), baselines=("flat", "torch")))
+    assert "'schedule=[cosine,flat,torch]'" in shown
+    assert "not in this sweep" not in " ".join(text(families()))
+
+
+@pytest.mark.parametrize("state", ["running", "diverged", "pruned", "failed"])
+def test_without_a_complete_trial_there_is_no_best(state):
+    table = families([Trial("cosine", 0, state, 1.0, {"peak_lr": 0.1}), Trial("constant", 0, state)])
+    assert table["rank"].isna().all()
+    assert table.gain.isna().all()
+    shown = text(table)
+    assert "No trial is complete: there is no best schedule yet." in shown
+    assert not any("Best of" in line for line in shown)
+
+
+def test_show_is_plain_and_complete_where_it_is_piped():
+    out = io.StringIO()
+    end_table.show(families(), tables.Asked("valid/loss"), out=out, notes=["a \x1b[31mnote"])
+    lines = out.getvalue().splitlines()
+    assert lines == text(families(), notes=["a note"])
+    assert not re.search(r"[\x00-\x08\x0b-\x1f]", out.getvalue().replace("\n", ""))
+
+
+# --- which value counts -----------------------------------------------------------------------------
+
+
+def by_every_rule(last, best, mean, ema, **more):
+    measures = {"objective/last": last, "objective/best": best, "objective/mean_last_k": mean, "objective/ema": ema}
+    return {"value": last, "measures": {**measures, **more}}
+
+
+def judged(*extra):
+    """By the last value cosine, wsd, sgdr; sgdr's best was better than all, the means put wsd before cosine's equal."""
+    return [
+        Trial("cosine", 0, **by_every_rule(1.0, 1.0, 1.2, 1.0)),
+        Trial("cosine", 1, **by_every_rule(1.1, 0.9, 1.0, 1.1)),
+        Trial("wsd", 0, **by_every_rule(1.2, 1.2, 1.3, 1.4)),
+        Trial("sgdr", 0, **by_every_rule(1.3, 0.5, 1.35, 1.3)),
+        *extra,
+    ]
+
+
+def about_the_rule(table, **asked):
+    said = small_print(table, tables.Asked("valid/loss", **asked))
+    return [paragraph for paragraph in said if "objective.at" in paragraph]
+
+
+def test_it_is_said_what_another_choice_of_the_value_would_change():
+    table = families(judged())
+    assert list(table["objective/best"]) == [0.9, 1.2, 0.5], "each the best of all its trials"
+    assert about_the_rule(table) == [
+        "The verdict depends on which value counts (objective.at=last): with objective.at=best the winner would be "
+        "sgdr (valid/loss 0.5000); with ema the same winner, another order below it; with mean_last_k the same winner "
+        "and order."
+    ]
+    made = json_of(table)["other_rules"]
+    assert {rule: of_rule["changes"] for rule, of_rule in made.items()} == {
+        "best": "winner",
+        "mean_last_k": None,
+        "ema": "order",
+    }
+    assert made["best"]["ranks"] == {"cosine": 2, "wsd": 3, "sgdr": 1}
+
+
+def test_where_nothing_would_change_that_is_said_too():
+    calm = [Trial(name, 0, **by_every_rule(*[value] * 4)) for name, value in (("cosine", 0.9), ("wsd", 0.8))]
+    for direction, winner in (("minimize", "wsd"), ("maximize", "cosine")):
+        table = families(calm, direction=direction)
+        assert table.family[0] == winner
+        assert about_the_rule(table, direction=direction, at="best") == [
+            "Which value counts (objective.at=best): with last, mean_last_k or ema the same winner and order."
+        ]
+
+
+@pytest.mark.parametrize("extra", [Trial("old", 0, value=2.0), Trial("cosine", 2, value=2.0)])
+def test_trials_that_do_not_say_their_value_by_other_rules_leave_it_open(extra):
+    assert about_the_rule(families(judged(extra))) == []
+    assert json_of(families(judged(extra)))["other_rules"] == {}
+
+
+def test_pruned_trials_do_not_compete_by_any_rule():
+    pruned = Trial("wsd", 1, "pruned", **by_every_rule(0.1, 0.1, 0.1, 0.1))
+    assert list(families(judged(pruned))["objective/best"]) == [0.9, 1.2, 0.5]
+
+
+def test_the_spread_over_members_stands_beside_the_median():
+    table = families([Trial("cosine", 0, **by_every_rule(*[1.0] * 4, **{"objective/spread": 0.25})), *judged()[2:]])
+    shown = text(table, seeds=3, folds=5)
+    assert any(line.split()[:4] == ["1", "cosine", "1.0000", "0.2500"] for line in shown)
+    assert "the median of 3 seeds x 5 folds" in " ".join(shown)
+    assert "spread: standard deviation of that trial's valid/loss over its seeds and folds." in " ".join(shown)
+    assert json_of(table)["families"][0]["best"]["spread"] == 0.25
+    assert not any("spread" in line for line in text(families(judged()), seeds=3))
+
+
+def test_what_a_wider_space_took_over_counts_and_what_lies_outside_does_not():
+    records = [
+        Trial("cosine", 0, value=2.0, study="cosine-2", origin=TrialId("cosine-1", 3)),
+        Trial("cosine", 1, value=1.5, study="cosine-2"),
+        Trial("cosine", 4, value=0.1, study="cosine-1", prior_of="cosine-2"),
+        Trial("cosine", 5, "running", study="cosine-1", prior_of="cosine-2"),
+        Trial("constant", 0, value=1.9),
+        Trial("constant", 0, value=0.2, study="constant-0", prior_of="constant"),
+    ]
+    asked = []
+    table = families(records, facts=lambda ids: asked.extend(ids) or {})
+    assert set(asked) == {TrialId("cosine-2", 1), TrialId("constant", 0)}
+    assert [(row.study, row.best_value, row.complete, row.running) for row in table.itertuples()] == [
+        ("cosine-2", 1.5, 2, 0),
+        ("constant", 1.9, 1, 0),
+    ]
+    assert table.target.tolist() == [1.9, 1.9]
+    (said,) = [p for p in small_print(table, tables.Asked("valid/loss")) if "search.extend" in p]
+    assert said.endswith(": cosine 1 kept, 2 outside it; constant 0 kept, 1 outside it.")
+    rows = {row["study"]: (row["taken_over"], row["prior"]) for row in json_of(table)["families"]}
+    assert rows == {"cosine-2": (1, 2), "constant": (0, 1)}
+    every = tables.trials_table(records, facts={TrialId("cosine-1", 3): {"train_valid_gap": 0.5}})
+    assert every.origin.tolist().count("cosine-1:3") == 1
+    assert every[every.study == "cosine-2"].train_valid_gap.tolist()[0] == 0.5
+    assert sorted(every.prior_of) == ["", "", "", "constant", "cosine-2", "cosine-2"]
+
+
+def test_trials_that_ended_early_are_marked():
+    cut = Trial("wsd", 2, value=1.0, steps_done=120, truncated=True, reason="ended early")
+    table = families([*trials(), cut])
+    shown = text(table)
+    assert any("wsd+" in line for line in shown)
+    (said,) = [p for p in small_print(table, tables.Asked("valid/loss")) if p.startswith("truncated")]
+    assert said.startswith("truncated: 1 of the complete trials ended early")
+    assert "+ marks a family whose best trial did." in said
+    row = next(row for row in json_of(table)["families"] if row["family"] == "wsd")
+    assert (row["truncated"], row["best"]["truncated"], row["best"]["steps"]) == (1, True, 120)
+    behind = families([*trials(), Trial("wsd", 2, value=9.0, truncated=True)])
+    assert "+ marks" not in " ".join(small_print(behind, tables.Asked("valid/loss")))
+    assert tables.trials_table([cut]).truncated.tolist() == [True]
+    assert not any("truncated" in line for line in text(families()))
+
+
+def test_what_mattered_is_said_of_families_with_enough_trials():
+    importances = {"cosine": {"peak_lr": 0.755, "decay": 0.245}, "wsd": {}, "default_lr": {}}
+    table = families(importances=importances)
+    assert table.set_index("family").importance["cosine"] == importances["cosine"]
+    (said,) = [p for p in small_print(table, tables.Asked("valid/loss")) if p.startswith("Importance")]
+    assert said.endswith(": cosine: peak_lr 76%, decay 24%; too few complete trials to say it: sgdr, wsd, constant."), (
+        "nothing is searched in default_lr, and step has no complete trial"
+    )
+    by_study = {row["study"]: row["importance"] for row in json_of(table)["families"]}
+    assert (by_study["cosine"], by_study["wsd"]) == (importances["cosine"], {})
+    assert not any("Importance" in line for line in text(families()))
+
+
+# --- how fast, how steady ---------------------------------------------------------------------------
+
+
+def curve(*values):
+    return tuple(zip(range(50, 50 * len(values) + 1, 50), values, strict=True))
+
+
+def timed() -> list[Trial]:
+    return [
+        Trial("cosine", 0, value=1.5, intermediate=curve(3.0, 1.9, 1.8, 1.5), clock=(1.0, 2.0, 3.0, 4.0)),
+        Trial("cosine", 1, "pruned", intermediate=curve(3.0, 2.5), steps_done=100, clock=(1.0, 2.5)),
+        Trial("wsd", 0, value=2.2, intermediate=curve(3.0, 2.9, 2.4, 2.2)),
+        Trial("step", 0, "diverged", diverged_step=3),
+        Trial("constant", 0, value=2.0, intermediate=curve(3.0, 2.2, 2.1, 2.0), clock=(1.5, 3.0, 4.5, 6.0)),
+        Trial("default_lr", 0, value=3.5, intermediate=curve(3.9, 3.8, 3.7, 3.5)),
+    ]
+
+
+def test_the_target_is_what_the_tuned_constant_reached():
+    assert tables.target_of(timed(), "minimize") == 2.0
+    assert tables.target_of([trial for trial in timed() if trial.family != "constant"], "minimize") == 2.2
+    assert tables.target_of([trial for trial in timed() if trial.family == "default_lr"], "minimize") == 3.5
+    assert tables.target_of([], "minimize") is None
+    twice = [Trial("constant", 0, value=0.5), Trial("constant", 1, value=0.7), Trial("wsd", 0, value=0.9)]
+    assert tables.target_of(twice, "maximize") == 0.7
+    assert tables.target_of(twice[2:], "maximize") == 0.9
+
+
+def test_families_say_how_long_their_best_took_to_the_target():
+    table = families(timed()).set_index("family")
+    assert list(table.steps_to_target.fillna(-1)) == [100, -1, -1, 200, -1]
+    assert table.seconds_to_target["cosine"] == 2.0
+    assert set(table.target) == {2.0}
+    shown = text(families(timed()))
+    cells = {line.split()[1]: line.split()[-1] for line in shown[2:] if len(line.split()) > 5}
+    assert [cells[name] for name in ("cosine", "wsd", "step", "constant", "default_lr")] == [
+        "50%", "never", "-", "100%", "never",
+    ]  # fmt: skip
+    assert "what the tuned constant reached." in " ".join(shown)
+    easier = families(timed(), target=2.5).set_index("family")
+    assert list(easier.steps_to_target.fillna(-1)) == [100, 150, -1, 100, -1]
+
+
+def test_facts_are_asked_for_of_the_best_alone_and_stand_in_their_rows():
+    asked = []
+
+    def facts(ids):
+        asked.extend(ids)
+        return {id: {"late_loss_spread": 0.01, "lr_auc": 0.2} for id in ids if id.study == "cosine"}
+
+    table = families(timed(), facts=facts).set_index("family")
+    assert sorted(asked) == [("constant", 0), ("cosine", 0), ("default_lr", 0), ("wsd", 0)]
+    assert (table.late_loss_spread["cosine"], table.lr_auc["cosine"]) == (0.01, 0.2)
+    assert table.late_loss_spread.notna().sum() == 1
+    best = json_of(families(timed(), facts=facts))["families"][0]["best"]
+    assert (best["late_loss_spread"], best["train_valid_gap"], best["steps_to_target"]) == (0.01, None, 100)
+
+
+def test_trials_have_their_facts_too():
+    facts = {("cosine", 0): {"train_valid_gap": 0.3}}
+    table = tables.trials_table(timed(), target=2.4, facts=facts)
+    cosine = table[table.family == "cosine"]
+    assert list(cosine.steps_to_target.fillna(-1)) == [100, -1]
+    assert cosine.train_valid_gap.tolist()[0] == 0.3
+    assert table.train_valid_gap.notna().sum() == 1
+    assert tables.trials_table(timed()).steps_to_target.isna().all()
+
+
+# --- JSON -------------------------------------------------------------------------------------------
+
+
+def json_of(table, **options):
+    options = {"sweep": "s", "finished": False} | options
+    return tables.as_json(table, tables.Asked("valid/loss"), **options)
+
+
+def test_json_goes_round_and_holds_the_table():
+    made = json_of(families(ends_high={("sgdr", 0): True}))
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    assert list(made) == ["sweep", "finished", "metric", "direction", "at", "seeds", "folds", "target", "other_rules",
+                          "families", "baselines", "trials"]  # fmt: skip
+    assert made["target"] == 1.9
+    assert made["trials"] == {"complete": 7, "pruned": 1, "diverged": 4, "failed": 1, "running": 1}
+    assert [row["study"] for row in made["families"]] == ["sgdr", "cosine", "wsd", "step", "constant", "default_lr"]
+    first, step = made["families"][0], made["families"][3]
+    of_curves = {"steps": 200, **dict.fromkeys([*tables.TO_TARGET, *tables.FACTS])}
+    params = dict(trials()[7].params)
+    assert first["best"] == {
+        "value": 1.7,
+        "spread": None,
+        "trial": 0,
+        "params": params,
+        "ends_high": True,
+        "truncated": False,
+        **of_curves,
+    }
+    assert first["gain"] == pytest.approx(0.2)
+    assert (step["best"], step["rank"], step["gain"], step["stable_lr"]) == (None, None, None, None)
+    assert made["baselines"]["tuned_constant"] == {"study": "constant", "value": 1.9, "trial": 0}
+    assert made["baselines"]["default_lr"] == {"study": "default_lr", "value": 3.0, "trial": 0}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_nothing_that_is_not_finite_gets_into_json(value):
+    params = {"peak_lr": value, "knots": (1.0, value), "deep": {"x": value}, "none": None, "flag": True}
+    made = json_of(families([Trial("a", 0, value=1.0, params=params), Trial("b", 0, value=value)]))
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    best = made["families"][0]["best"]["params"]
+    assert best == {"peak_lr": None, "knots": [1.0, None], "deep": {"x": None}, "none": None, "flag": True}
+    assert made["families"][1]["best"] is None
+    assert made["baselines"] == {"tuned_constant": None, "default_lr": None}
+
+
+def test_json_of_nothing():
+    made = json_of(families([]))
+    assert made["families"] == []
+    assert made["trials"] == dict.fromkeys(tables.STATES, 0)

@@ -1,0 +1,138 @@
+"""What a sweep is trained with: named, chosen and stored before its first round, kept ever after."""
+
+import json
+from functools import partial
+
+import pytest
+import yaml
+from torch import nn
+
+from sweeper.run import loop
+from sweeper.run.trainers import AUTO, choose, make
+from sweeper.spec.plan import planned
+from sweeper.tasks.digits import Digits
+from sweeper.tasks.models import MLP
+from sweeper.tasks.problems import Supervised
+from sweeper.types import InputError
+
+LANES = {"_target_": "sweeper.training.lanes.probe.ProbedTrainer", "width": 4, "compiled": False, "workers": 1}
+ONE = {"_target_": "sweeper.training.sequential.SequentialTrainer", "threads": "auto", "workers": 1}
+SWEEP = [
+    "name=small", "data=digits", "model=mlp", "model.width=8", "train.steps=8", "search.reports=4", "search.n_trials=2",
+    "schedule=cosine", "tracking=none",
+]  # fmt: skip
+
+
+class Attentive(nn.Module):
+    """Looks at the value of a tensor in its forward pass, so it cannot be stacked."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.layer = nn.Linear(64, outputs)
+
+    def forward(self, x):
+        x = self.layer(x.flatten(1))
+        return x if x.sum().item() > 0 else -x
+
+
+@pytest.fixture
+def plan():
+    return plan_of(partial(MLP, width=8, depth=1))
+
+
+def plan_of(model):
+    from sweeper.spec import composing
+
+    config = composing.composed("cosine", {"train": {"steps": 8}, "search": {"reports": 4, "n_trials": 2}})
+    keys = ("optimizer", "train", "objective", "search", "pruner", "schedule_unit")
+    return planned(
+        Supervised(Digits(), model),
+        config["schedule"],
+        label="digits-mlp-sgd",
+        described={"data": "digits"},
+        numbers={},
+        **{key: config[key] for key in keys},
+    )
+
+
+def test_a_new_sweep_is_trained_as_asked(plan):
+    chosen = choose(plan, ONE, "cpu", None)
+    assert (chosen.node, chosen.why) == (ONE, "")
+    assert chosen.kept == {"_target_": ONE["_target_"], "threads": "auto", "device": "cpu"}
+
+
+def test_lanes_say_whether_this_model_can_be_stacked(plan):
+    stacked = choose(plan, LANES, "cpu", None)
+    assert stacked.why == "in lanes: stacked trials give the same numbers as one at a time"
+    assert stacked.kept["why"] == stacked.why
+    alone = choose(plan_of(Attentive), LANES, "cpu", None)
+    assert alone.why.startswith("one trial at a time: the model's forward pass needs the value of a tensor")
+    assert choose(plan, LANES, "cpu", stacked.kept).why == stacked.why
+
+
+@pytest.mark.parametrize("asked", [LANES, {"_target_": AUTO, "workers": 1}])
+def test_a_sweep_goes_on_with_what_it_was_begun_with(plan, asked):
+    kept = {"_target_": LANES["_target_"], "width": 4, "compiled": False, "device": "cpu", "why": "4 trials at once"}
+    chosen = choose(plan, {**asked, "workers": 3}, "cpu", kept)
+    assert chosen.node == {**LANES, "workers": 3}
+    assert (chosen.kept, chosen.why) == (kept, "4 trials at once")
+
+
+OTHERWISE = {
+    "another trainer": (ONE, "_target_: sweeper.training.lanes.probe.ProbedTrainer there"),
+    "another width": ({**LANES, "width": 8}, "width: 4 there, 8 here"),
+    "compiled": ({**LANES, "compiled": True}, "compiled: False there, True here"),
+}
+
+
+@pytest.mark.parametrize("asked", OTHERWISE)
+def test_another_trainer_is_refused_and_the_difference_shown(plan, asked):
+    node, said = OTHERWISE[asked]
+    kept = choose(plan, LANES, "cpu", None).kept
+    with pytest.raises(InputError, match="fresh=true") as raised:
+        choose(plan, node, "cpu", kept)
+    assert raised.value.key == "trainer"
+    assert said in str(raised.value)
+
+
+def test_another_kind_of_device_is_refused(plan):
+    kept = {**choose(plan, LANES, "cpu", None).kept, "device": "cuda"}
+    for asked in (LANES, {"_target_": AUTO}):
+        with pytest.raises(InputError, match="device: this sweep was begun otherwise"):
+            choose(plan, asked, "cpu", kept)
+
+
+@pytest.mark.parametrize(
+    ("node", "key"),
+    [({"_target_": "sweeper.training.Nobody"}, "trainer._target_"), ({**ONE, "widht": 3}, "trainer")],
+)
+def test_a_trainer_that_there_is_not_is_refused(plan, node, key):
+    with pytest.raises(InputError) as raised:
+        make(plan, choose(plan, node, "cpu", None), "cpu")
+    assert raised.value.key == key
+
+
+def test_the_choice_is_stored_before_the_first_round_and_said_everywhere(sweeper, tmp_path, monkeypatch):
+    stored = {}
+
+    def first_round(*rooms, **options):
+        (config,) = tmp_path.glob("sweeps/*/config.yaml")
+        stored.update(yaml.safe_load(config.read_text())["trainer"])
+        return trained(*rooms, **options)
+
+    trained = loop.run
+    monkeypatch.setattr(loop, "run", first_round)
+    code, out, err = sweeper(*SWEEP)
+    assert code == 0, err
+    assert stored == {"_target_": ONE["_target_"], "device": "cpu", "why": "one trial at a time: the sweep is short"}
+    said = "one trial at a time: the sweep is short."
+    assert f"Training {said}" in err
+    assert f"Trained {said}" in out
+    assert f"Trained {said}" in sweeper("status")[1]
+    assert json.loads(sweeper("status", "--json")[1])["trainer"] == stored
+    code, out, err = sweeper(*SWEEP, "search.n_trials=3")
+    assert code == 0, err
+    assert f"Training {said}" in err
+    code, _, err = sweeper(*SWEEP, "search.n_trials=3", "trainer=lanes")
+    assert code == 2
+    assert "this sweep was begun otherwise" in err

@@ -1,0 +1,63 @@
+"""What a person types, made ready for Hydra, and its errors in our words."""
+
+from pathlib import Path
+
+import pytest
+
+from sweeper.spec import overrides
+
+GROUPS = ("schedule", "model", "search")
+
+
+@pytest.mark.parametrize(
+    ("typed", "given"),
+    [
+        (["schedule=[a,b]", "--cfg", "job", "-m"], ["--cfg", "job", "-m", "schedule=[a,b]"]),
+        (["train.steps=5"], ["train.steps=5"]),
+        (["warmup={choice: [0]}"], ["warmup=null", "warmup={choice: [0]}"]),
+        (["schedule.wsd.decay=0.1"], ["++schedule.wsd.decay=0.1"]),
+        (["schedule.wsd.decay.high=1"], ["schedule.wsd.decay.high=1"]),
+        (
+            ["schedule.wsd.decay={low: 1, high: 2}"],
+            ["++schedule.wsd.decay=null", "++schedule.wsd.decay={low: 1, high: 2}"],
+        ),
+        (["hydra.verbose=true", "~tracking"], ["hydra.verbose=true", "~tracking"]),
+        (["optimizer.momentum=0.5"], ["++optimizer.momentum=0.5"]),
+        (["optimizer.groups.head.lr=5"], ["++optimizer.groups.head.lr=5"]),
+        (["optimizer.groups.head={lr: 5}"], ["++optimizer.groups.head=null", "++optimizer.groups.head={lr: 5}"]),
+    ],
+)
+def test_overrides_replace(typed, given):
+    assert overrides.rewritten(typed, GROUPS) == given
+
+
+def test_families_are_files_with_their_own_key(tmp_path):
+    schedule = tmp_path / "schedule"
+    schedule.mkdir()
+    (schedule / "mine.yaml").write_text("# mine\nmine:\n  factor: cosine\n")
+    (schedule / "list.yaml").write_text("defaults: [mine]\n")
+    (schedule / "range_test.yaml").write_text("range_test:\n  factor: range_test\n")
+    assert overrides.families([tmp_path]) == ["mine"]
+
+
+def test_config_folders():
+    assert overrides.config_folders([]) == []
+    assert overrides.config_folders(["-cd", "a", "--config-dir", "b", "x=1", "--config-dir=c"]) == [
+        Path("a"),
+        Path("b"),
+        Path("c"),
+    ]
+
+
+def test_errors_name_the_way_out():
+    assert "Did you mean steps?" in str(overrides.unknown_key("train.stepz", ["steps", "epochs"]))
+    assert "There are: a, b" in str(overrides.unknown_key("x", ["a", "b", "hydra"]))
+    assert "Choose it: 'schedule=[cosine,wsd]'" in str(overrides.unknown_key("schedule.wsd", ["cosine"]))
+    assert "optimizer.peak_lr.high=..." in str(overrides.unknown_key("schedule.wsd.peak_lr.high", []))
+    message = "In 'config': Could not find 'schedule/cosin'\n\nAvailable options in 'schedule':\n\tall\n\tcosine\nX"
+    assert str(overrides.unknown_choice(message)) == "schedule=cosin: no such choice. Did you mean cosine?"
+    assert overrides.unknown_choice("something else") is None
+
+
+def test_orphans_are_nodes_without_a_factor():
+    assert overrides.orphans({"a": {"factor": "cosine"}, "b": {"decay": 1}, "c": 3}) == ["b", "c"]

@@ -1,0 +1,229 @@
+"""A sweep laid out: when a trial reports, what identifies a sweep and a study."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweeper.spec.plan import planned
+from sweeper.spec.question import seeds_and_folds
+from sweeper.tasks.digits import Digits
+from sweeper.tasks.models import MLP
+from sweeper.tasks.problems import Supervised
+from sweeper.training.finetuned import FineTuned
+from sweeper.types import InputError
+
+SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "peak_lr": {"low": 0.001, "high": 1, "log": True}}
+TPE = {"_target_": "optuna.samplers.TPESampler"}
+COSINE = {"factor": "cosine", "peak_lr": SGD["peak_lr"], "warmup": 0.1, "decay": {"low": 0.01, "high": 0.3}}
+OBJECTIVE = {"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3}
+TASK = Supervised(Digits(), partial(MLP, width=4, depth=1))
+
+
+def plan(task=TASK, schedules=None, train=(), search=(), **changed):
+    given = {
+        "label": "digits-mlp-sgd",
+        "described": {"data": "digits"},
+        "optimizer": SGD,
+        "numbers": {},
+        "train": {"steps": 40, "epochs": None, "batch_size": 8, "precision": "float32", "norms": True, **dict(train)},
+        "objective": OBJECTIVE,
+        "search": {
+            "n_trials": 4,
+            "concurrent_trials": 2,
+            "reports": 4,
+            "seed": 0,
+            "seeds": 1,
+            "timeout": None,
+            "start": {},
+            "sampler": TPE,
+            **dict(search),
+        },
+        "pruner": None,
+        **changed,
+    }
+    return planned(task, schedules or {"cosine": COSINE}, **given)
+
+
+@given(steps=st.integers(4, 5000), quarter=st.integers(1, 25))
+def test_reports_are_spread_evenly_and_end_with_the_run(steps, quarter):
+    reports = 4 * quarter
+    if reports > steps:
+        with pytest.raises(InputError, match="more than the"):
+            plan(train={"steps": steps}, search={"reports": reports})
+        return
+    report_steps = plan(train={"steps": steps}, search={"reports": reports}).report_steps
+    assert len(report_steps) == reports
+    assert report_steps[-1] == steps
+    assert all(np.diff((0, *report_steps)) >= 1)
+    exact = np.arange(1, reports + 1) * steps / reports
+    assert np.all(np.abs(np.array(report_steps) - exact) <= 0.5)
+
+
+def test_limits_and_families_are_no_part_of_the_question():
+    name = plan().name
+    assert name.startswith("digits-mlp-sgd-")
+    assert plan(search={"n_trials": 50, "timeout": 3}).name == name
+    assert plan(objective={**OBJECTIVE, "target": 0.5}).name == name
+    assert plan(train={"norms": False}).name == name
+    assert plan(schedules={"cosine": COSINE, "linear": {**COSINE, "factor": "linear"}}).name == name
+    assert plan(optimizer={**SGD, "peak_lr": {"low": 0.1, "high": 1}}).name == name
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"train": {"steps": 44}},
+        {"train": {"batch_size": 16}},
+        {"train": {"precision": "float64"}},
+        {"search": {"seed": 1}},
+        {"search": {"seeds": 2}},
+        {"search": {"concurrent_trials": 3}},
+        {"search": {"reports": 8}},
+        {"optimizer": {**SGD, "momentum": 0.5}},
+        {"described": {"data": "others"}},
+        {"train": {"steps": 400}, "schedule_unit": "epoch"},
+        {"objective": {"metric": "valid/accuracy", "direction": "maximize", "at": "last", "k": 3}},
+        {"task": Supervised(Digits(split_seed=1), partial(MLP, width=4, depth=1))},
+    ],
+)
+def test_what_changes_the_question_changes_the_name(changed):
+    assert plan(**changed).name != plan().name
+
+
+def test_trials_that_end_early_are_another_question_and_must_be_allowed():
+    stopping = {"early_stopping": {"patience": 2, "min_delta": 0.0}}
+    with pytest.raises(InputError, match=r"search\.early_stopping=.*search\.allow_truncation=true"):
+        plan(search=stopping)
+    allowed = plan(search={**stopping, "allow_truncation": True})
+    assert allowed.question["search"]["early_stopping"] == stopping["early_stopping"]
+    again = {**stopping, **{key: allowed.question["search"][key] for key in ("early_stopping", "allow_truncation")}}
+    assert plan(search=again).name == allowed.name, "what is stored is enough to train it again"
+    assert plan(search={"allow_truncation": True, "early_stopping": None, "stop": 5}).name == plan().name
+    assert plan(search={"stop": 5}).studies[0].stop == 5
+    assert plan(search={"stop": 5}).studies[0].name == plan().studies[0].name
+
+
+class Folded(Digits):
+    """Digits that say they have folds."""
+
+    def __init__(self, folds):
+        super().__init__()
+        self.partitions = folds
+
+
+def test_a_trial_is_trained_on_every_fold_with_every_seed():
+    task = Supervised(Folded(3), partial(MLP, width=4, depth=1))
+    assert plan().partitions == (0,)
+    assert plan(search={"seeds": 2}).partitions == (0, 0)
+    folded = plan(task=task, described={"data": {"folds": 3}}, search={"seeds": 2})
+    assert folded.partitions == (0, 1, 2, 0, 1, 2)
+    assert folded.question["folds"] == 3
+    assert seeds_and_folds(folded.question) == (2, 3)
+    assert seeds_and_folds(plan().question) == (1, 1)
+
+
+def test_one_fold_is_the_question_without_folds():
+    name = plan(described={"data": {"split_seed": 0}}).name
+    for folds in (None, 1):
+        assert plan(described={"data": {"split_seed": 0, "folds": folds}}).name == name
+
+
+def test_folds_that_the_data_do_not_have_are_refused():
+    with pytest.raises(InputError, match=r"data\.folds=5: these data have no folds"):
+        plan(described={"data": {"folds": 5}})
+
+
+def test_a_study_is_its_space_its_sampler_and_its_pruner():
+    def study(**changed):
+        return plan(**changed).studies[0].name
+
+    assert study(search={"n_trials": 9}) == study()
+    others = [
+        study(schedules={"cosine": {**COSINE, "decay": 0.1}}),
+        study(search={"sampler": {"_target_": "optuna.samplers.RandomSampler"}}),
+        study(pruner={"_target_": "optuna.pruners.MedianPruner"}),
+        study(numbers={"model.dropout": {"low": 0.0, "high": 0.5}}),
+    ]
+    assert len({study(), *others}) == 5
+
+
+def test_a_searched_number_of_the_optimizer_is_no_argument_of_it():
+    searched = plan(optimizer={**SGD, "momentum": {"low": 0.5, "high": 0.99}})
+    assert searched.optimizer == {"_target_": "torch.optim.SGD"}
+    assert list(searched.studies[0].hparams) == ["optimizer.momentum"]
+
+
+def test_a_target_is_a_number_beside_the_objective():
+    assert plan().target is None
+    aimed = plan(objective={**OBJECTIVE, "target": 0.5})
+    assert (aimed.target, aimed.objective) == (0.5, OBJECTIVE)
+    for wrong in ("low", True, float("nan")):
+        with pytest.raises(InputError, match=r"objective\.target=.*: not a number"):
+            plan(objective={**OBJECTIVE, "target": wrong})
+
+
+def test_an_epochs_updates_are_its_examples_over_the_batch():
+    assert plan().epoch is None
+    assert plan(schedule_unit="step").name == plan().name
+    by_epochs = plan(train={"steps": None, "epochs": 10}, schedule_unit="epoch")
+    assert by_epochs.epoch == TASK.size("train", 0) / 8
+    assert by_epochs.question["epoch_steps"] == by_epochs.epoch
+    assert by_epochs.name != plan(train={"steps": None, "epochs": 10}).name
+
+
+def test_a_run_of_one_epoch_has_no_schedule_by_epochs():
+    assert plan(train={"steps": None, "epochs": 2}, schedule_unit="epoch").epoch
+    with pytest.raises(
+        InputError, match=r"schedule_unit=epoch: a trial of 40 updates is 0\.3 epochs long .* train\.epoc"
+    ):
+        plan(schedule_unit="epoch")
+    with pytest.raises(InputError, match="schedule_unit=epochs: not a unit of schedules"):
+        plan(schedule_unit="epochs")
+
+
+def test_a_loss_that_is_no_loss_of_each_example_is_told():
+    class Mean(Supervised):
+        def loss(self, output_B, target_B):
+            return super().loss(output_B, target_B).mean()
+
+    with pytest.raises(InputError, match=r"model: the loss of 2 examples has the shape \(\)"):
+        plan(task=Mean(Digits(), partial(MLP, width=4, depth=1)))
+
+
+GROUPS = {"last": {"match": "layers.3", "lr": {"low": 1, "high": 10}}}
+
+
+def test_a_searched_number_of_a_group_is_a_number_of_the_trial():
+    found = plan(optimizer={**SGD, "groups": GROUPS, "layer_decay": {"choice": [0.5, 0.9]}})
+    assert found.optimizer == {
+        "_target_": SGD["_target_"],
+        "momentum": 0.9,
+        "groups": {"last": {"match": "layers.3"}},
+    }
+    assert found.studies[0].hparams["optimizer.groups.last.lr"].high == 10
+    assert found.studies[0].hparams["optimizer.layer_decay"].options == (0.5, 0.9)
+
+
+def test_a_grouping_that_says_what_holds_anyway_is_no_part_of_the_question():
+    idle = {"groups": {}, "layer_decay": None, "no_decay": [], "wd_mode": "lr"}
+    assert plan(optimizer={**SGD, **idle}).name == plan().name
+    for key, value in {"groups": GROUPS, "layer_decay": 0.5, "no_decay": ["bias"], "wd_mode": "relative"}.items():
+        assert plan(optimizer={**SGD, key: value}).name != plan().name, key
+
+
+def test_a_group_without_parameters_is_told():
+    with pytest.raises(InputError, match=r"optimizer\.groups\.last\.match=head: no trained parameter"):
+        plan(optimizer={**SGD, "groups": {"last": {"match": "head"}}})
+
+
+def test_weights_to_start_from_are_part_of_the_question_and_must_fit(tmp_path):
+    torch.save(TASK.build(5).state_dict(), tmp_path / "weights.pt")
+    tuned = FineTuned(TASK, tmp_path / "weights.pt")
+    assert plan(tuned).question["fingerprint"] == tuned.fingerprint != TASK.fingerprint
+    torch.save({"head.weight": torch.zeros(2)}, tmp_path / "weights.pt")
+    with pytest.raises(InputError, match=r"model\.init_from=.*the model has, and the file has not, layers\.0\.weight"):
+        plan(FineTuned(TASK, tmp_path / "weights.pt"))

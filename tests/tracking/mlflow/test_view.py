@@ -1,0 +1,179 @@
+"""The pages: their addresses, and MLflow's server that shows runs and files while a sweep is being sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import pytest
+
+from sweeper.tracking.mlflow import sender, view
+from sweeper.tracking.mlflow.destination import Destination
+from sweeper.tracking.spool import Spool
+from sweeper.types import InputError
+
+ID = "abcdef0123456789abcdef0123456789"
+
+
+def test_the_address_opens_the_charts():
+    address = view.charts("http://127.0.0.1:5000/", "12")
+    assert address == "http://127.0.0.1:5000/#/experiments/12/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    assert view.charts("http://127.0.0.1:5000", "12", "best") == address.replace("?", "?viewStateShareKey=best&")
+
+
+def test_the_saved_views_are_named_the_best_trials_first(tmp_path, capsys):
+    destination = Destination("http://far:5000", "x", ID, named=True)
+    sender.remember(tmp_path, destination)
+    known = {"experiment_id": "7", "views": {"best": "best-abcdef", "all": "all-abcdef", "means": "means-abcdef"}}
+    sender._replace(tmp_path / "sent.json", {destination.shown: known})
+    assert view.ui(tmp_path) == 0
+    best, every, means = capsys.readouterr().out.splitlines()
+    assert best == view.charts("http://far:5000", "7", "best-abcdef")
+    assert every == f"All trials: {view.charts('http://far:5000', '7', 'all-abcdef')}"
+    assert means == f"Means of families: {view.charts('http://far:5000', '7', 'means-abcdef')}"
+
+
+def test_a_port_that_is_taken_is_passed_over():
+    with socket.socket() as taken:
+        taken.bind((view.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert view.free_port(port) > port
+
+
+def test_a_sweep_that_was_never_sent_has_no_page(tmp_path):
+    with pytest.raises(InputError, match="python -m sweeper sync"):
+        view.ui(tmp_path / "spool")
+
+
+def test_a_database_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match="no such database"), view.serving(f"sqlite:///{tmp_path / 'no.db'}"):
+        pass
+
+
+def test_a_sweep_on_a_server_needs_none_of_its_own(tmp_path, capsys):
+    destination = Destination("http://far:5000", "x", ID)
+    sender.remember(tmp_path, destination)
+    sender._replace(tmp_path / "sent.json", {destination.shown: {"experiment_id": "7"}})
+    assert view.ui(tmp_path) == 0
+    assert capsys.readouterr().out.strip() == view.charts("http://far:5000", "7")
+
+
+# --- with MLflow ------------------------------------------------------------------------------------
+
+
+def ask(base, path, body=None):
+    request = urllib.request.Request(
+        f"{base}/{path}", None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.read()
+
+
+def runs(base, experiment):
+    body = {"experiment_ids": [experiment], "max_results": 1000}
+    return json.loads(ask(base, "api/2.0/mlflow/runs/search", body)).get("runs", [])
+
+
+@pytest.fixture(scope="module")
+def working_folder(tmp_path_factory, played):
+    """As a sweep leaves it: mlflow.db, mlartifacts and a spool in the working folder."""
+    folder = tmp_path_factory.mktemp("working folder")  # with a space
+    before = os.getcwd()  # noqa: PTH109
+    os.chdir(folder)
+    try:
+        tracker = Spool(folder / "sweeps" / "x" / "spool", 0)
+        tracker.send(uri=f"sqlite:///{folder / 'mlflow.db'}", experiment="x", sweep_id=ID)
+        last = list(played(tracker, trials=2))[-1]
+        (folder / "sweeps" / "x" / "table.txt").write_text("a table")
+        tracker.artifact("wsd", folder / "sweeps" / "x" / "table.txt")
+        tracker.commit(last)
+        tracker.publish(last)
+        assert tracker.finish(120) == 0, (tracker.folder / "sender.log").read_text()
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_server_shows_runs_and_files(working_folder, plain):
+    """Ours, and `mlflow ui` as a person starts it in that folder with no argument."""
+    spool = working_folder / "sweeps" / "x" / "spool"
+    if plain:
+        port = view.free_port(5800)
+        command = [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"]
+        with (working_folder / "ui.log").open("w+b") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=working_folder,
+                env={k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | sender.ENVIRONMENT,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            try:
+                view._wait_for(f"http://127.0.0.1:{port}", process, log)
+                _see(f"http://127.0.0.1:{port}", spool)
+            finally:
+                view._end(process)
+    else:
+        with view.serving(sender.remembered(spool).uri, 5850) as base:
+            _see(base, spool)
+
+
+def _see(base, spool):
+    found = runs(base, sender.experiment_id(spool))
+    assert len(found) == 6
+    (summary,) = (run for run in found if run["info"]["run_name"] == "wsd")
+    listed = json.loads(ask(base, f"api/2.0/mlflow/artifacts/list?run_id={summary['info']['run_id']}"))
+    assert [file["path"] for file in listed["files"]] == ["table.txt"]
+    assert ask(base, f"get-artifact?run_id={summary['info']['run_id']}&path=table.txt") == b"a table"
+
+
+@pytest.mark.slow
+def test_readers_do_not_disturb_the_sending(working_folder, played, tmp_path):
+    uri = f"sqlite:///{working_folder / 'mlflow.db'}"
+    reading, seen = threading.Event(), []
+    with view.serving(uri, 5900) as base:
+        tracker = Spool(tmp_path / "y" / "spool", 0)
+        tracker.send(uri=uri, experiment="y", sweep_id="1" * 32)
+
+        def read():
+            while not reading.is_set():
+                experiment = sender.experiment_id(tracker.folder)
+                seen.append(0 if experiment is None else len(runs(base, experiment)))
+
+        readers = [threading.Thread(target=read) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        list(played(tracker, trials=10))
+        left = tracker.finish(120)
+        reading.set()
+        for reader in readers:
+            reader.join()
+        assert left == 0, (tracker.folder / "sender.log").read_text()
+        assert len(runs(base, sender.experiment_id(tracker.folder))) == 22
+    assert max(seen) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_ctrl_c_ends_the_ui_and_its_server(working_folder):
+    spool = working_folder / "sweeps" / "x" / "spool"
+    script = "import sys, pathlib; from sweeper.tracking import view; view.ui(pathlib.Path(sys.argv[1]), 5950)"
+    with subprocess.Popen([sys.executable, "-c", script, str(spool)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        base = address.split("/#/")[0]
+        assert runs(base, sender.experiment_id(spool))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    with pytest.raises(OSError, match="refused"):
+        ask(base, "health")

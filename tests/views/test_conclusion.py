@@ -1,0 +1,82 @@
+"""What a study's summary run carries at the end of a sweep that was really trained."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeper.spec.question import Home
+from sweeper.views import conclusion
+
+SWEEP = ["data=digits", "model=mlp", "schedule=[cosine,default_lr]", "search.n_trials=2", "train.steps=40"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drawn")]
+
+
+class Told:
+    """Remembers what a tracker is told of the summary runs."""
+
+    def __init__(self):
+        self.described, self.attached = {}, {}
+
+    def describe(self, study, **said):
+        self.described[study] = said
+
+    def artifact(self, study, path):
+        self.attached.setdefault(study, []).append(path)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("swept")
+    subprocess.run([sys.executable, "-m", "sweeper", *SWEEP, "tracking=none"], cwd=folder, check=True, timeout=240)
+    (path,) = (folder / "sweeps").iterdir()
+    return Home(path)
+
+
+def test_each_study_gets_tables_pictures_and_a_note(home):
+    told = Told()
+    conclusion.conclude(home, told)
+    assert {study.split("-")[0] for study in told.described} == {"cosine", "default_lr"}
+    for study, files in told.attached.items():
+        names = {path.name for path in files}
+        assert {"trials.csv", "families.csv", "families.json", "losses.png", f"schedules-{study}.png"} <= names
+        assert all(path.stat().st_size > 0 for path in files)
+        tags = told.described[study]["tags"]
+        assert study.split("-")[0].replace("_", "\\_") in tags["mlflow.note.content"]
+        assert tags["sweep.trained"] == "one trial at a time: the sweep is short"
+        assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "families.json", "type": "table"}]
+
+
+def test_the_table_has_the_format_that_mlflow_shows(home):
+    conclusion.conclude(home, Told())
+    table = json.loads((home.tables / "families.json").read_text())
+    assert table["columns"][:3] == ["rank", "family", "best"]
+    assert [len(row) for row in table["data"]] == [len(table["columns"])] * 2
+    assert {row[1].strip("*") for row in table["data"]} == {"cosine", "default_lr"}
+
+
+def test_a_second_conclusion_writes_equal_files_so_that_nothing_is_sent_again(home):
+    def contents():
+        told = Told()
+        conclusion.conclude(home, told)
+        return {path: Path(path).read_bytes() for files in told.attached.values() for path in files}, told.described
+
+    assert contents() == contents()
+
+
+def test_a_sweep_ends_well_without_pictures(home, monkeypatch, caplog):
+    from sweeper.views import figures
+
+    def broken(sweep):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr(figures, "of_sweep", broken)
+    told = Told()
+    conclusion.conclude(home, told)
+    assert {path.suffix for files in told.attached.values() for path in files} == {".csv", ".json"}
+    assert "pictures are missing" in caplog.text
