@@ -12,8 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeper.api import sweep
-    from sweeper.results.stored import Sweep, load
+    from sweeper.api import Sweep, load, sweep
     from sweeper.schedules import lr_trace
     from sweeper.types import InputError
 
@@ -22,8 +21,8 @@ __all__ = ["InputError", "Sweep", "load", "lr_trace", "sweep"]
 
 _WHERE = {
     "InputError": "sweeper.types",
-    "Sweep": "sweeper.results.stored",
-    "load": "sweeper.results.stored",
+    "Sweep": "sweeper.api",
+    "load": "sweeper.api",
     "lr_trace": "sweeper.schedules",
     "sweep": "sweeper.api",
 }

@@ -341,7 +341,7 @@ def _made(key: str, instantiate: Any, node: Any, **given: Any) -> Any:
 
 def status(words: Sequence[str]) -> int:
     """Print the table of a sweep, running or not, or watch it; reads only."""
-    from sweeper.results.stored import Sweep
+    from sweeper.results.stored import StoredSweep
     from sweeper.views import conclusion, watch
 
     flags = {"--json": "the table for programs", "--watch": "follow it while it runs, until it is finished or Ctrl-C"}
@@ -356,14 +356,14 @@ def status(words: Sequence[str]) -> int:
     if asked.watch:
         watch.watch(_home(asked.name))
         return 0
-    sweep = Sweep(_home(asked.name))
+    sweep = StoredSweep(_home(asked.name))
     (conclusion.print_json if asked.json else conclusion.print_table)(sweep)
     return 0
 
 
 def rerun(words: Sequence[str]) -> int:
     """Train a stored trial again, and say whether every number is the same; 1 where one is not."""
-    from sweeper.results.stored import Sweep
+    from sweeper.results.stored import StoredSweep
     from sweeper.run import rerun
 
     asked = _parsed(
@@ -376,7 +376,7 @@ def rerun(words: Sequence[str]) -> int:
             {"type": Path, "metavar": "FILE", "help": "write the final weights there"},
         ),
     )
-    sweep = Sweep(_home(asked.name))
+    sweep = StoredSweep(_home(asked.name))
     sweep.record(asked.trial)  # before the data are loaded
     described = rerun.made_of(sweep)
     task, numbers = _task(described)

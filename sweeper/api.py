@@ -1,16 +1,59 @@
-"""A sweep from Python: a task and families in, the trained Sweep out. The command line without a command line."""
+"""The door for Python: `sweep` trains a task's sweep, `load` opens a stored one; both return a `Sweep`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sweeper.results.stored import Sweep
+from sweeper.results.stored import ROOT, StoredSweep, Which, locate
 from sweeper.spec import composing
-from sweeper.types import Choice, InputError, Range, Task
+from sweeper.types import InputError, Task
+
+if TYPE_CHECKING:
+    from sweeper.run.rerun import Rerun
+    from sweeper.views.notebook import Figures
 
 PLANNED = ("optimizer", "train", "objective", "search", "pruner", "schedule_unit")  # what plan.planned takes as it is
+
+
+class Sweep(StoredSweep):
+    """A stored sweep with its pictures, as a notebook shows it, and whose trials can be trained again."""
+
+    @cached_property
+    def figures(self) -> Figures:
+        """Pictures by name, as matplotlib figures: schedules, losses, peak_lr, best_so_far. A notebook shows them."""
+        from sweeper.views.notebook import Figures
+
+        return Figures(self)
+
+    def rerun(
+        self, trial: Which, task: Task, *, model: Mapping[str, Any] | None = None, weights: str | Path | None = None
+    ) -> Rerun:
+        """Train a trial again and compare (`sweeper.run.rerun`).
+
+        task, model: what the sweep was begun with. weights: a file for the final weights. Raises InputError.
+        """
+        from sweeper.run.rerun import again
+        from sweeper.spec.describing import asked_of
+
+        described, _, numbers = asked_of(task, model or {})
+        return again(self, trial, task, described, numbers, None if weights is None else Path(weights))
+
+    def _repr_html_(self) -> str:
+        from sweeper.views.notebook import html_table
+
+        return html_table(self)
+
+
+def load(name: str | Path | None = None, root: str | Path = ROOT) -> Sweep:
+    """The sweep of that name, in that folder, or of an MLflow run of it ("runs:/<id>"); without a name the last one.
+
+    root: the folder of the sweeps. A run is looked up in MLFLOW_TRACKING_URI, or in mlflow.db in the working folder.
+    Raises InputError where there is none, or its folder is not on this machine.
+    """
+    return Sweep(locate(name, Path(root)))
 
 
 def sweep(
@@ -109,6 +152,7 @@ def _with(group: str, change: Any, **numbers: Any) -> Any:
 
 def _planned(task: Task, config: Mapping[str, Any], model: Mapping[str, Any], optimizer: str) -> Any:
     """The checked sweep."""
+    from sweeper.spec.describing import asked_of
     from sweeper.spec.plan import planned
 
     question, label, numbers = asked_of(task, model)
@@ -120,20 +164,3 @@ def _planned(task: Task, config: Mapping[str, Any], model: Mapping[str, Any], op
         numbers=numbers,
         **{key: config[key] for key in PLANNED if key in config},
     )
-
-
-def asked_of(task: Task, model: Mapping[str, Any]) -> tuple[dict[str, Any], str, dict[str, Any]]:
-    """What a sweep's question says of the task, "<data>-<model>", and the model's searched numbers by path."""
-    from sweeper.schedules import dimension
-    from sweeper.spec.describing import described
-
-    numbers = {f"model.{key}": composing.plain(f"model.{key}", value) for key, value in model.items()}
-    tried = {key.removeprefix("model."): _first(dimension(key, node)) for key, node in numbers.items()}
-    return *described(task, tried), numbers
-
-
-def _first(dimension: Any) -> Any:
-    """A value that a trial could have."""
-    if isinstance(dimension, Range):
-        return dimension.low
-    return dimension.options[0] if isinstance(dimension, Choice) else dimension

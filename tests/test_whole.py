@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweeper.results.stored import Sweep
+from sweeper.api import Sweep
 from sweeper.run import sweeping
 from sweeper.spec import composing
 from sweeper.spec.plan import planned

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.forecast import timing
 from sweeper.forecast.disk import Disk, disk, points_of_a_trial
 from sweeper.results.power import smallest_gap
-from sweeper.results.stored import Sweep
+from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import BASELINES, DEFAULT, TUNED
 from sweeper.spec.plan import Plan, example
 from sweeper.spec.question import seeds_and_folds, settle
@@ -106,7 +106,7 @@ def estimated(
     from sweeper.search.study import checked
 
     home = settle(root, name or plan.name, plan.question, fresh=fresh)
-    stored = Sweep(home) if home.config.exists() else None
+    stored = StoredSweep(home) if home.config.exists() else None
     studies = checked(plan.studies, **sweeping.terms(plan))
     jobs = first_jobs(studies)
     rows = tuple(_row(study, plan, stored.records if stored else []) for study in studies)
@@ -292,7 +292,7 @@ def _bytes_of_a_model(plan: Plan) -> int:
     return sum(value.numel() * value.element_size() for value in tensors if isinstance(value, torch.Tensor))
 
 
-def _paired_spread(stored: Sweep | None) -> float | None:
+def _paired_spread(stored: StoredSweep | None) -> float | None:
     """Standard deviation of the difference of two families' best trials at equal seeds, pooled over the families.
 
     On the first fold where there are several.
@@ -314,7 +314,7 @@ def _paired_spread(stored: Sweep | None) -> float | None:
     return math.sqrt(fmean(variances))
 
 
-def _last_values(stored: Sweep, row: Any) -> list[float]:
+def _last_values(stored: StoredSweep, row: Any) -> list[float]:
     """The objective's metric of each seed, on the first fold, at its last report."""
     seeds, folds = seeds_and_folds(stored.config["question"])
     members = range(0, seeds * folds, folds)

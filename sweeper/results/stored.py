@@ -6,30 +6,28 @@ import re
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from sweeper.results import tables
 from sweeper.spec.question import Home, find, homes, seeds_and_folds
 from sweeper.text.columns import value_text
-from sweeper.types import Family, Floats, InputError, Task, Value
+from sweeper.types import Family, Floats, InputError, Value
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from sweeper.run.rerun import Rerun
     from sweeper.search.records import Reading, Record
     from sweeper.tracking.facts import Facts
     from sweeper.types import TrialId
-    from sweeper.views.notebook import Figures
 
 Which = Any  # a trial: "cosine:17", (study, 17), or a row of .trials; or study, 17 as two arguments
 ROOT = Path("sweeps")
 
 
-class Sweep:
+class StoredSweep:
     """A sweep as it stood when it was loaded, or at the last `refresh`.
 
     Methods that take a trial take "cosine:17" (family or study, and number), a row of `trials` or `best`, (study, 17),
@@ -133,7 +131,7 @@ class Sweep:
         """Of each study that got no better (`search.stop`), after how many trials it ended."""
         return self._reading.stopped()
 
-    def refresh(self) -> Sweep:
+    def refresh(self) -> Self:
         """Read it again, as far as it is now; the same object."""
         self.__dict__ = {"home": self.home}
         return self
@@ -189,19 +187,6 @@ class Sweep:
             remedy = f"Train it again: python -m sweeper rerun {self.name} --trial {name} --weights FILE"
             raise InputError("trial", name, "its weights were not kept", remedy) from None
 
-    def rerun(
-        self, trial: Which, task: Task, *, model: Mapping[str, Any] | None = None, weights: str | Path | None = None
-    ) -> Rerun:
-        """Train a trial again and compare (`sweeper.run.rerun`).
-
-        task, model: what the sweep was begun with. weights: a file for the final weights. Raises InputError.
-        """
-        from sweeper.api import asked_of
-        from sweeper.run.rerun import again
-
-        described, _, numbers = asked_of(task, model or {})
-        return again(self, trial, task, described, numbers, None if weights is None else Path(weights))
-
     def record(self, trial: Which, number: int | None = None) -> Record:
         """All that the journal has of it."""
         id = self._id(trial, number)
@@ -251,29 +236,15 @@ class Sweep:
         except InputError:  # a factor of a notebook's or a script's own, which another process does not have
             return None
 
-    # --- how it is shown --------------------------------------------------------------------------------
-
-    @cached_property
-    def figures(self) -> Figures:
-        """Pictures by name, as matplotlib figures: schedules, losses, peak_lr, best_so_far. A notebook shows them."""
-        from sweeper.views.notebook import Figures
-
-        return Figures(self)
-
     def __repr__(self) -> str:
         try:
             families, trials = len({r.family for r in self.records}), len(self.records)
             state = "finished" if self.finished else "not finished"
             best = self.best if self.families["rank"].notna().any() else None
         except (OSError, KeyError):
-            return f"<Sweep {self.name}, which cannot be read, in {self.home.path}>"
+            return f"<{type(self).__name__} {self.name}, which cannot be read, in {self.home.path}>"
         won = "" if best is None else f", best {best['family']}:{best['trial']} {value_text(best['value'])}"
-        return f"<Sweep {self.name}: {families} families, {trials} trials, {state}{won}>"
-
-    def _repr_html_(self) -> str:
-        from sweeper.views.notebook import html_table
-
-        return html_table(self)
+        return f"<{type(self).__name__} {self.name}: {families} families, {trials} trials, {state}{won}>"
 
 
 def _own(record: Record) -> dict[str, Value]:
@@ -303,16 +274,13 @@ def _list(names: Any) -> str:
 # --- where it is ------------------------------------------------------------------------------------
 
 
-def load(name: str | Path | None = None, root: str | Path = ROOT) -> Sweep:
-    """The sweep of that name, in that folder, or of an MLflow run of it ("runs:/<id>"); without a name the last one.
+def locate(name: str | Path | None = None, root: Path = ROOT) -> Home:
+    """The folder of the sweep of that name, or of an MLflow run of it ("runs:/<id>"); without a name the last one.
 
-    root: the folder of the sweeps. A run is looked up in MLFLOW_TRACKING_URI, or in mlflow.db in the working folder.
     Raises InputError where there is none, or its folder is not on this machine.
     """
     run = re.fullmatch(r"runs:/+([^/]+)(/.*)?", str(name))
-    if run is not None:
-        return Sweep(_of_run(run[1], Path(root)))
-    return Sweep(find(Path(root), None if name is None else str(name)))
+    return find(root, None if name is None else str(name)) if run is None else _of_run(run[1], root)
 
 
 def _of_run(run: str, root: Path) -> Home:

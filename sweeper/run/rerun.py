@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeper.results.stored import Sweep, Which
+from sweeper.results.stored import StoredSweep, Which
 from sweeper.run import machine
 from sweeper.spec import composing
 from sweeper.spec.question import differences
@@ -50,7 +50,7 @@ class Rerun:
 
 
 def again(
-    sweep: Sweep,
+    sweep: StoredSweep,
     trial: Which,
     task: Task,
     described: Mapping[str, Any],
@@ -84,7 +84,7 @@ def again(
     )
 
 
-def made_of(sweep: Sweep) -> dict[str, Any]:
+def made_of(sweep: StoredSweep) -> dict[str, Any]:
     """The nodes of data, model and task. Raises InputError for a sweep whose task was an object of Python."""
     question = sweep.config["question"]
     if "data" not in question:
@@ -109,7 +109,9 @@ def text(rerun: Rerun) -> list[str]:
 # --- as it was --------------------------------------------------------------------------------------
 
 
-def _plan(sweep: Sweep, record: Record, task: Task, described: Mapping[str, Any], numbers: Mapping[str, Any]) -> Plan:
+def _plan(
+    sweep: StoredSweep, record: Record, task: Task, described: Mapping[str, Any], numbers: Mapping[str, Any]
+) -> Plan:
     """The sweep's question, asked again for one study."""
     from sweeper.spec.plan import planned
 
@@ -139,7 +141,7 @@ def _plan(sweep: Sweep, record: Record, task: Task, described: Mapping[str, Any]
     return plan
 
 
-def _jobs(sweep: Sweep, plan: Plan, record: Record) -> tuple[Job, ...]:
+def _jobs(sweep: StoredSweep, plan: Plan, record: Record) -> tuple[Job, ...]:
     """The trial's jobs, out of a copy of the journal: whoever opens one for trials writes to it."""
     from sweeper.run.sweeping import terms
     from sweeper.search.study import Studies
@@ -151,7 +153,7 @@ def _jobs(sweep: Sweep, plan: Plan, record: Record) -> tuple[Job, ...]:
 
 
 @contextmanager
-def _trainer(sweep: Sweep, plan: Plan) -> Iterator[Trainer]:
+def _trainer(sweep: StoredSweep, plan: Plan) -> Iterator[Trainer]:
     """The one that the sweep was trained with, in this process alone."""
     from sweeper.run.trainers import Chosen, make
 
@@ -218,7 +220,7 @@ def _by_the_clock(jobs: Sequence[Job]) -> tuple[str, ...]:
     return ("the schedule goes by the time that training takes",) if by_time else ()
 
 
-def _other_machine(sweep: Sweep) -> tuple[str, ...]:
+def _other_machine(sweep: StoredSweep) -> tuple[str, ...]:
     """What is otherwise here than on the most similar machine of the sweep."""
     now = machine.here(sweep.config["trainer"]["device"])
     unlike = [tuple(machine.unlike(there, now)) for there in sweep.config.get("machines", [])]

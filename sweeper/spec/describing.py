@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweeper.spec import source
+from sweeper.spec.composing import plain
 from sweeper.spec.question import digest
-from sweeper.types import InputError, Task, Value
+from sweeper.types import Choice, InputError, Range, Task, Value
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -182,3 +183,19 @@ def _hash(tensors: Mapping[str, Tensor]) -> str:
         whole.update(f"{name} {value.dtype} {list(value.shape)}".encode())
         whole.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return whole.hexdigest()
+
+
+def asked_of(task: Task, model: Mapping[str, Any]) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """What a sweep's question says of the task, "<data>-<model>", and the model's searched numbers by path."""
+    from sweeper.schedules import dimension
+
+    numbers = {f"model.{key}": plain(f"model.{key}", value) for key, value in model.items()}
+    tried = {key.removeprefix("model."): _first(dimension(key, node)) for key, node in numbers.items()}
+    return *described(task, tried), numbers
+
+
+def _first(dimension: Any) -> Any:
+    """A value that a trial could have."""
+    if isinstance(dimension, Range):
+        return dimension.low
+    return dimension.options[0] if isinstance(dimension, Choice) else dimension

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.training.evaluation import Half
-from sweeper.training.lanes.stacked import Options, Rule
 from sweeper.types import Floats, InputError
 
 WEIGHTS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}  # by precision
@@ -68,11 +67,6 @@ def check_precision(precision: object) -> None:
         raise InputError("train.precision", precision, "is not supported", f"Use one of {', '.join(WEIGHTS)}.")
 
 
-def clip_rows(gradient_LP: Tensor, norm_L: Tensor, clip: float) -> None:
-    """Each lane's gradient at most that long, in place, as torch.nn.utils.clip_grad_norm_ does it."""
-    gradient_LP.mul_((clip / (norm_L + 1e-6)).clamp(max=1.0).unsqueeze(1))
-
-
 # --- the average of the weights ---------------------------------------------------------------------
 
 
@@ -108,23 +102,6 @@ def shown(weights: Sequence[nn.Parameter], average: Sequence[Tensor]) -> Iterato
     finally:
         for weight, value in zip(weights, held, strict=True):
             weight.data = value
-
-
-def averaged(rule: Rule, ema: float) -> Rule:
-    """The same rule for stacked rows, which keeps their average too, as the last of its states."""
-
-    def starts(options: Options) -> tuple[float, ...]:
-        return *rule.starts(options), 0.0
-
-    def coefficients(options: Options, lr_S: Floats, momentum_S: Floats | None, first: int, *earlier: Any) -> Floats:
-        table_SC: Floats = rule.coefficients(options, lr_S, momentum_S, first, *earlier)
-        return np.column_stack([table_SC, newest_share(ema, first, len(lr_S))])
-
-    def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
-        rule.update(weight, gradient, states[:-1], coefficients[:-1])
-        states[-1].lerp_(weight, coefficients[-1])
-
-    return Rule((*rule.states, "average"), starts, coefficients, update)
 
 
 def _is_number(value: Any) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.results import tables
-from sweeper.results.stored import Sweep
+from sweeper.results.stored import StoredSweep
 from sweeper.spec.question import Home
 from sweeper.tracking.mlflow import view
 from sweeper.types import Tracker
@@ -29,7 +29,7 @@ def conclude(home: Home, tracker: Tracker) -> None:
     Files: tables/trials.csv, families.csv and families.json (which MLflow shows as a table); figures/*.png, those of
     the whole sweep for every study and one of its own for each of the MOST_DRAWN best.
     """
-    sweep = Sweep(home)
+    sweep = StoredSweep(home)
     files = _tables(sweep, home.tables)
     pictures = _pictures(sweep, home.path / "figures")
     for row in _json(sweep)["families"]:
@@ -62,7 +62,7 @@ def conclude(home: Home, tracker: Tracker) -> None:
             tracker.artifact(study, path)
 
 
-def _tables(sweep: Sweep, folder: Path) -> list[Path]:
+def _tables(sweep: StoredSweep, folder: Path) -> list[Path]:
     """The tables' files: every trial, every family, and the table of families as MLflow shows it."""
     folder.mkdir(exist_ok=True)
     columns = end_table.columns(sweep.families)
@@ -80,7 +80,7 @@ def _tables(sweep: Sweep, folder: Path) -> list[Path]:
     return [folder / name for name in contents]
 
 
-def _pictures(sweep: Sweep, folder: Path) -> dict[str | None, list[Path]]:
+def _pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Path]]:
     """The pictures' files, of the whole sweep (None) and of the best studies. A sweep ends well without them."""
     from sweeper.views import figures
 
@@ -102,7 +102,7 @@ def _pictures(sweep: Sweep, folder: Path) -> dict[str | None, list[Path]]:
 def show(outcome: Outcome) -> None:
     """Print the table of a sweep that this command trained, and where everything is."""
     home = outcome.home
-    print_table(Sweep(home))
+    print_table(StoredSweep(home))
     print(f"\nTraces in MLflow:  {view.where(home.spool, home.name)}")
     print(f"Files:             {home.path}/   (this table again: python -m sweeper status {home.name})")
     if outcome.unsent:
@@ -111,7 +111,7 @@ def show(outcome: Outcome) -> None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same command goes on.", flush=True)
 
 
-def print_table(sweep: Sweep) -> None:
+def print_table(sweep: StoredSweep) -> None:
     """The table of families at the width of the terminal."""
     end_table.show(
         sweep.families,
@@ -124,18 +124,18 @@ def print_table(sweep: Sweep) -> None:
     )
 
 
-def _stopped(sweep: Sweep) -> list[str]:
+def _stopped(sweep: StoredSweep) -> list[str]:
     """Which studies ended before they had all their trials."""
     said = [f"{study} after {trials}" for study, trials in sorted(sweep.stopped.items())]
     return [f"Ended early as they got no better (search.stop): {', '.join(said)} trials."] if said else []
 
 
-def print_json(sweep: Sweep) -> None:
+def print_json(sweep: StoredSweep) -> None:
     """The same for scripts; the structure is in `tables.as_json`, beside it "trainer": as it is stored."""
     print(json.dumps(_json(sweep), indent=2, allow_nan=False))
 
 
-def _json(sweep: Sweep) -> dict[str, Any]:
+def _json(sweep: StoredSweep) -> dict[str, Any]:
     told = tables.as_json(sweep.families, sweep.asked, sweep=sweep.name, finished=sweep.finished)
     return {**told, "trainer": sweep.config["trainer"]}
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sweeper.results.stored import Sweep
+    from sweeper.results.stored import StoredSweep
     from sweeper.search.records import Record
 
 WIDTH, HEIGHT = 9.0, 4.6  # inches; 900 px at 100 dots an inch
@@ -79,13 +79,13 @@ def look(family: str) -> Look:
 # --- the pictures of a sweep ------------------------------------------------------------------------
 
 
-def of_sweep(sweep: Sweep, study: str | None = None) -> dict[str, Figure]:
+def of_sweep(sweep: StoredSweep, study: str | None = None) -> dict[str, Figure]:
     """Every picture by its name. study: of that one alone, its five best trials in place of one a family."""
     pictures = {"schedules": schedules, "losses": losses, "peak_lr": peak_lr, "best_so_far": best_so_far}
     return {name: picture(sweep, study) for name, picture in pictures.items()}
 
 
-def schedules(sweep: Sweep, study: str | None = None) -> Figure:
+def schedules(sweep: StoredSweep, study: str | None = None) -> Figure:
     """The LR of each family's best trial (of a study: its five best), on a linear and on a logarithmic axis."""
     shown = _shown(sweep, study)
     with styled():
@@ -109,7 +109,7 @@ def schedules(sweep: Sweep, study: str | None = None) -> Figure:
     return figure
 
 
-def losses(sweep: Sweep, study: str | None = None) -> Figure:
+def losses(sweep: StoredSweep, study: str | None = None) -> Figure:
     """Validation loss of each family's best trial, its training loss faint and averaged over 1/50 of the run.
 
     Beside the whole run the validation in its second half, at a scale that tells the best apart.
@@ -139,7 +139,7 @@ def losses(sweep: Sweep, study: str | None = None) -> Figure:
     return figure
 
 
-def peak_lr(sweep: Sweep, study: str | None = None) -> Figure:
+def peak_lr(sweep: StoredSweep, study: str | None = None) -> Figure:
     """The objective against the peak LR, every trial: pruned ones hollow, at their last value.
 
     Diverged ones are crosses at the edge where bad values lie: the top, or the bottom of a metric to maximise.
@@ -175,7 +175,7 @@ def _dots(axes: Axes, family: str, records: Sequence[Record], edge: float) -> li
     return [value for _, value in (*full, *last)]
 
 
-def best_so_far(sweep: Sweep, study: str | None = None) -> Figure:
+def best_so_far(sweep: StoredSweep, study: str | None = None) -> Figure:
     """The best objective of each family's complete trials, against the trials asked."""
     direction = sweep.objective["direction"]
     labels = _labels(sweep)
@@ -248,7 +248,7 @@ class Shown:
     marker: str
 
 
-def _shown(sweep: Sweep, study: str | None) -> list[Shown]:
+def _shown(sweep: StoredSweep, study: str | None) -> list[Shown]:
     """The best complete trial of each study, the best first; or the five best of one study."""
     if study is not None:
         return _best_of(sweep, study)
@@ -264,7 +264,7 @@ def _shown(sweep: Sweep, study: str | None) -> list[Shown]:
     return shown
 
 
-def _best_of(sweep: Sweep, study: str) -> list[Shown]:
+def _best_of(sweep: StoredSweep, study: str) -> list[Shown]:
     sign = 1 if sweep.objective["direction"] == "minimize" else -1
     complete = [r for r in sweep.records if r.study == study and r.state == "complete" and _finite(r.value)]
     complete.sort(key=lambda record: (sign * float(record.value or 0.0), record.number))
@@ -275,7 +275,7 @@ def _best_of(sweep: Sweep, study: str) -> list[Shown]:
     ]
 
 
-def _labels(sweep: Sweep) -> dict[str, str]:
+def _labels(sweep: StoredSweep) -> dict[str, str]:
     """What to call each study: by its family, or where the family has several, by its own name."""
     families = {record.study: record.family for record in sweep.records}
     studies = Counter(families.values())
@@ -302,7 +302,7 @@ def _columns(points: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
 # --- their traces -----------------------------------------------------------------------------------
 
 
-def _trace(sweep: Sweep, record: Record, member: int) -> Any:
+def _trace(sweep: StoredSweep, record: Record, member: int) -> Any:
     """What was logged of one member; None where nothing is left of it."""
     try:
         return sweep.trace(record.study, record.number, member)
@@ -310,7 +310,7 @@ def _trace(sweep: Sweep, record: Record, member: int) -> Any:
         return None
 
 
-def _of_members(sweep: Sweep, record: Record, name: str) -> tuple[Floats, Floats] | None:
+def _of_members(sweep: StoredSweep, record: Record, name: str) -> tuple[Floats, Floats] | None:
     """Steps and values of a trace, the median over the trial's members; None where nothing is left of it."""
     traces = [_trace(sweep, record, member) for member in range(max(1, len(record.seeds)))]
     known = [trace[["step", name]].dropna() for trace in traces if trace is not None and name in trace]
@@ -368,7 +368,7 @@ def _figure(title: str, columns: int = 1) -> tuple[Figure, list[Axes]]:
     return figure, [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
 
 
-def _legend(figure: Figure, axes: Axes, sweep: Sweep | None, empty: str = "No trial is complete yet.") -> None:
+def _legend(figure: Figure, axes: Axes, sweep: StoredSweep | None, empty: str = "No trial is complete yet.") -> None:
     """What the lines are, beside the axes, or where they are many, below them and the figure higher.
 
     sweep: where the labels carry its objective. empty: what is said in axes without a line.
@@ -413,6 +413,6 @@ def _close_up(axes: Axes, finals: Sequence[float], direction: str) -> None:
     axes.set_ylim((good, bad) if direction == "minimize" else (best - reach, best + 0.1 * reach))
 
 
-def _metric(sweep: Sweep) -> str:
+def _metric(sweep: StoredSweep) -> str:
     sense = "lower" if sweep.objective["direction"] == "minimize" else "higher"
     return f"{clean(str(sweep.objective['metric']))} ({sense} is better)"

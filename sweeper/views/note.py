@@ -11,7 +11,7 @@ from sweeper.views import end_table
 from sweeper.views.small_print import small_print
 
 if TYPE_CHECKING:
-    from sweeper.results.stored import Sweep
+    from sweeper.results.stored import StoredSweep
 
 LONGEST = 8000  # characters that a tag of a run holds
 NUMBER_COLUMNS = (
@@ -31,7 +31,7 @@ NUMBER_COLUMNS = (
 SELECTION = ("complete", "pruned", "diverged", "failed", "running", "stable LR", "diverged LR")
 
 
-def of_study(sweep: Sweep, study: str) -> str:
+def of_study(sweep: StoredSweep, study: str) -> str:
     """The note of one study of a sweep, finished or not, at most LONGEST characters.
 
     A table that is too long for that ends earlier, with this study's row in it; it is whole in families.csv.
@@ -46,7 +46,7 @@ def of_study(sweep: Sweep, study: str) -> str:
     return text[:LONGEST]
 
 
-def _paragraphs(sweep: Sweep, study: str, columns: Sequence[Column], kept: Sequence[int]) -> Iterable[str]:
+def _paragraphs(sweep: StoredSweep, study: str, columns: Sequence[Column], kept: Sequence[int]) -> Iterable[str]:
     question = sweep.config["question"]
     answer, *small = small_print(sweep.families, sweep.asked)
     place = sweep.families["study"].tolist().index(study)
@@ -108,7 +108,7 @@ def _table(columns: Sequence[Column], heads: Sequence[str], kept: Sequence[int],
     return "\n".join(lines)
 
 
-def _commands(sweep: Sweep) -> str:
+def _commands(sweep: StoredSweep) -> str:
     """What to type next."""
     more = "the same command, with a larger search.n_trials: what is done is kept"
     lines = [

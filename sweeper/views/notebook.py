@@ -15,7 +15,7 @@ from sweeper.views.small_print import small_print
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sweeper.results.stored import Sweep
+    from sweeper.results.stored import StoredSweep
 
 # Colours are the page's own, light or dark.
 CELL = "padding: .15em .7em; white-space: nowrap; font-variant-numeric: tabular-nums"
@@ -23,7 +23,7 @@ RULE = "border-top: 1px solid currentColor"
 ENTRY = 'style="max-width: 100%; height: auto; background: white"'
 
 
-def html_table(sweep: Sweep) -> str:
+def html_table(sweep: StoredSweep) -> str:
     """The families as the terminal shows them, with the answer below, and the small print folded away."""
     asked, families = sweep.asked, sweep.families
     head = f"<b>{escape(sweep.name)}</b>: best {escape(asked.metric)} of each family, {asked.sense}"
@@ -65,7 +65,7 @@ class Figures(Mapping[str, "Figure"]):
     `figures["losses"]` is a matplotlib Figure, with `savefig`; `figures.losses` is the same. study: of one study.
     """
 
-    def __init__(self, sweep: Sweep, study: str | None = None) -> None:
+    def __init__(self, sweep: StoredSweep, study: str | None = None) -> None:
         from sweeper.views import figures
 
         self._pictures = figures.of_sweep(sweep, study)

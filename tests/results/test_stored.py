@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sweeper
-from sweeper.results.stored import Sweep
+from sweeper.api import Sweep
 from sweeper.spec.question import Home
 from sweeper.tasks import Arrays, Supervised
 from sweeper.tasks.models import MLP

@@ -74,7 +74,7 @@ def test_weights_that_were_not_kept_name_the_way_to_them(sweep):
 
 def test_numbers_that_part_are_named(sweep, tmp_path):
     """The trained trace with one bit of one update changed."""
-    from sweeper.results.stored import Sweep
+    from sweeper.api import Sweep
     from sweeper.spec.question import Home
 
     class Changed(Sweep):

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from sweeper.results.stored import load
+from sweeper.api import load
 
 SMALL = [
     "data=digits",

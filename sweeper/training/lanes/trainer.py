@@ -33,6 +33,7 @@ from sweeper.training.device import intra_op_threads, repeatable, resolve_device
 from sweeper.training.evaluation import cast, evaluate
 from sweeper.training.lanes.compiling import Compiled, compiling
 from sweeper.training.lanes.program import Form, Program, Rows, Tensors, built, dropouts, quiet_vmap
+from sweeper.training.lanes.recipe import averaged, clip_rows
 from sweeper.training.lanes.segments import Numbers, Segment, ordered, segmented, segments_of
 from sweeper.training.lanes.stacked import Rule, why_not
 from sweeper.training.lanes.structure import structure
@@ -48,7 +49,7 @@ from sweeper.training.randomness import (
     key_of,
     of_micro_batch,
 )
-from sweeper.training.recipe import averaged, clip_rows, recipe_of
+from sweeper.training.recipe import recipe_of
 from sweeper.training.reports import check_job, failed, next_report, trained
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
