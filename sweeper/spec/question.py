@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeper.spec.moved import with_current_paths
 from sweeper.types import InputError
 
 SHOWN_DIFFERENCES = 4
@@ -80,7 +81,7 @@ class Home:
         if not self.config.exists():
             return {}
         stored = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        return dict(stored)
+        return dict(with_current_paths(stored))
 
     def write(self, config: Mapping[str, Any]) -> None:
         """Store the configuration, whole or not at all."""
