@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeper.types import InputError
+from sweeper.types import InputError, did_you_mean
 
 HELP = """\
 Which learning-rate schedule, with which settings, is best for my model and my data?
@@ -52,7 +52,7 @@ def main() -> int:
     verb = words.pop(0) if words and not words[0].startswith("-") and "=" not in words[0] else "sweep"
     try:
         if verb not in VERBS:
-            raise InputError("verb", verb, "no such verb", f"There are: {', '.join(VERBS)}")
+            raise InputError("verb", verb, "no such verb", did_you_mean(verb, VERBS))
         if verb == "sweep" and any(word in ("-h", "--help") for word in words):
             print(HELP, end="")
             return 0

@@ -11,8 +11,9 @@ the loop: every open trial advances to its next report, then everything is commi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -42,6 +43,26 @@ class InputError(ValueError):
         self.key, self.value, self.problem, self.remedy = key, value, problem, remedy
         shown = "" if value is None else f"={value}"
         super().__init__(f"{key}{shown}: {problem}. {remedy}")
+
+
+def closest(word: object, options: Iterable[object], similarity: float = 0.6) -> str | None:
+    """Return the option most like `word`, or None where none is at least that similar (0 to 1)."""
+    near = get_close_matches(str(word), _as_typed(options), n=1, cutoff=similarity)
+    return near[0] if near else None
+
+
+def did_you_mean(word: object, options: Iterable[object]) -> str:
+    """Return the remedy for a word that is not one of `options`: the closest of them, else all of them."""
+    options = _as_typed(options)
+    near = closest(word, options)
+    if near:
+        return f"Did you mean {near}?"
+    return f"Choose one of {', '.join(options)}" if options else "Leave it out"
+
+
+def _as_typed(options: Iterable[object]) -> list[str]:
+    """YAML writes False as false."""
+    return [str(option).lower() if isinstance(option, bool) else str(option) for option in options]
 
 
 def seed_of(*parts: object) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sweeper.importing import import_object
 from sweeper.spec.plan import Plan, example
 from sweeper.spec.question import differences
 from sweeper.types import InputError, Trainer
@@ -62,13 +62,7 @@ def make(plan: Plan, chosen: Chosen, device: str, *, head_start: float | None = 
 
     options = {key: value for key, value in chosen.node.items() if key not in ("_target_", "workers")}
     devices = places(chosen.node.get("workers", 1), device)
-    module, _, name = str(chosen.node.get("_target_")).rpartition(".")
-    try:
-        constructor = getattr(importlib.import_module(module), name)
-    except (ImportError, ValueError, AttributeError) as error:
-        raise InputError(
-            "trainer._target_", chosen.node.get("_target_"), f"not found ({error})", "Choose trainer=sequential"
-        ) from error
+    constructor = import_object("trainer._target_", chosen.node.get("_target_"), LANES)
     try:
         return Processes(
             plan.task,

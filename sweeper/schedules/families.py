@@ -5,18 +5,18 @@ family("cosine", {"factor": "cosine", "peak_lr": {"low": 1e-3, "high": 1, "log":
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, Literal, cast
 
+from sweeper.importing import import_object
 from sweeper.schedules import cycles, decays, momentum, warmups
-from sweeper.schedules.numbers import PEAK_LR, WARMUP, Parameter, check, parameters, suggestion
+from sweeper.schedules.numbers import PEAK_LR, WARMUP, Parameter, check, parameters
 from sweeper.schedules.reactive import CONTROLLERS, check_together, numbers_beside
 from sweeper.schedules.space import dimension
-from sweeper.types import Dimension, Factor, Family, InputError, Value
+from sweeper.types import Dimension, Factor, Family, InputError, Value, did_you_mean
 
 _PEAK_LR = Parameter("peak_lr", "number", required=True, bounds=PEAK_LR)
 _WARMUP = Parameter("warmup", "number", 0.0, bounds=WARMUP)
@@ -86,7 +86,7 @@ def key_of(family: Family, number: str) -> str:
 
 def unknown(family: Family, number: str) -> InputError:
     """The error for a number that the family does not have."""
-    return InputError(key_of(family, number), None, "no such number", suggestion(number, numbers_of(family)))
+    return InputError(key_of(family, number), None, "no such number", did_you_mean(number, numbers_of(family)))
 
 
 def _momentum(name: str, node: Mapping[str, Any]) -> Factor | None:
@@ -104,7 +104,7 @@ def _momentum(name: str, node: Mapping[str, Any]) -> Factor | None:
 def _controller(name: str, node: Mapping[str, Any]) -> str | None:
     word = node.get("controller")
     if word is not None and word not in CONTROLLERS:
-        raise InputError(f"schedule.{name}.controller", word, "no such name", suggestion(word, CONTROLLERS))
+        raise InputError(f"schedule.{name}.controller", word, "no such name", did_you_mean(word, CONTROLLERS))
     return word
 
 
@@ -130,13 +130,9 @@ def _find(key: str, path: object, known: Mapping[str, Factor | None]) -> Factor:
     """The function of that name in `known`, or at that dotted path."""
     if isinstance(path, str) and known.get(path) is not None:
         return cast(Factor, known[path])
-    module, _, function = str(path).rpartition(".")
-    if not module:
-        raise InputError(key, path, "no such name", suggestion(path, known))
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise InputError(key, path, f"not found ({error})", "Write package.module.function of your own") from error
+    if "." not in str(path):
+        raise InputError(key, path, "no such name", did_you_mean(path, known))
+    found = import_object(key, path, "package.module.function")
     _check_signature(key, path, found)
     return cast(Factor, found)
 

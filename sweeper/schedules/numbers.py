@@ -14,11 +14,10 @@ import numbers
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from sweeper.types import Choice, Dimension, Floats, InputError, Range, Value
+from sweeper.types import Choice, Dimension, Floats, InputError, Range, Value, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def _check_value(key: str, parameter: Parameter, value: Value) -> None:
     if parameter.kind == "word":
         known = isinstance(value, str) if not parameter.options else value in parameter.options
         if not known or isinstance(value, bool) != isinstance((parameter.options or ("",))[0], bool):
-            raise InputError(key, value, "not one of its words", suggestion(value, parameter.options))
+            raise InputError(key, value, "not one of its words", _wanted(parameter, value))
     elif parameter.kind == "list":
         if not isinstance(value, tuple) or not value:
             raise InputError(key, value, "not a list of numbers", _wanted(parameter))
@@ -156,17 +155,8 @@ def finite(key: str, value: object) -> float:
     return number
 
 
-def suggestion(word: object, options: typing.Iterable[object]) -> str:
-    """Did you mean the nearest of `options`? Else: all of them."""
-    texts = [str(option).lower() if isinstance(option, bool) else str(option) for option in options]
-    near = get_close_matches(str(word), texts, n=1)
-    if near:
-        return f"Did you mean {near[0]}?"
-    return f"Choose one of {', '.join(texts)}" if texts else "Write a word"
-
-
-def _wanted(parameter: Parameter) -> str:
+def _wanted(parameter: Parameter, word: object = "") -> str:
     if parameter.kind == "word":
-        return suggestion("", parameter.options)
+        return did_you_mean(word, parameter.options) if parameter.options else "Write a word"
     what = "numbers in brackets" if parameter.kind == "list" else "a number"
     return f"Write {what} {parameter.bounds}".rstrip()

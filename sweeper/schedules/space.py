@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeper.schedules.numbers import finite, suggestion
-from sweeper.types import Choice, Dimension, InputError, Number, Range, Value
+from sweeper.schedules.numbers import finite
+from sweeper.types import Choice, Dimension, InputError, Number, Range, Value, did_you_mean
 
 _WORDS = ("low", "high", "log", "step", "choice")
 
@@ -24,7 +24,9 @@ def dimension(key: str, node: Any) -> Dimension | Value:
         return _plain(key, node)
     unknown = [word for word in node if word not in _WORDS]
     if unknown:
-        raise InputError(f"{key}.{unknown[0]}", None, "no such key of a searched value", suggestion(unknown[0], _WORDS))
+        raise InputError(
+            f"{key}.{unknown[0]}", None, "no such key of a searched value", did_you_mean(unknown[0], _WORDS)
+        )
     if "choice" in node:
         return _choice(key, node)
     return _range(key, node)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +10,8 @@ from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 
-from sweeper.types import InputError
+from sweeper.importing import import_object
+from sweeper.types import InputError, did_you_mean
 
 Options = dict[str, Any]
 Complete = Callable[[str, type, Options], Options]  # key, class, options as typed -> all arguments
@@ -21,13 +20,7 @@ Complete = Callable[[str, type, Options], Options]  # key, class, options as typ
 def found(key: str, node: Mapping[str, Any], kind: type) -> type:
     """The class that `node` names, a subclass of `kind`. Raises InputError, naming `key`."""
     path = node.get("_target_")
-    module, _, name = str(path).rpartition(".")
-    try:
-        target = getattr(importlib.import_module(module), name)
-    except (ImportError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{key}._target_", path, f"not found ({error})", f"Give the import path of a {kind.__name__}"
-        ) from error
+    target = import_object(f"{key}._target_", path)
     if not (isinstance(target, type) and issubclass(target, kind)):
         raise InputError(f"{key}._target_", path, f"not a {kind.__name__}", "Give the import path of one")
     return target
@@ -67,9 +60,8 @@ def _check_names(key: str, target: type, options: Options) -> None:
         return
     for name, value in options.items():
         if name not in parameters:
-            near = difflib.get_close_matches(name, parameters, 1)
-            remedy = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(parameters)}"
-            raise InputError(f"{key}.{name}", value, f"no such option of {target.__name__}", remedy)
+            problem = f"no such option of {target.__name__}"
+            raise InputError(f"{key}.{name}", value, problem, did_you_mean(name, parameters))
 
 
 @contextmanager

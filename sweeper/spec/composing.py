@@ -11,13 +11,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sweeper.spec import overrides
-from sweeper.types import Choice, Family, InputError, Range
+from sweeper.types import Choice, Family, InputError, Range, did_you_mean
 
 Plain = dict[str, Any]
 Asked = str | Family | Callable[..., Any]
@@ -84,9 +83,8 @@ def _file(group: str, name: str) -> Plain:
     path = folder() / group / f"{name}.yaml"
     if not re.fullmatch(r"[\w.-]+", name) or not path.exists():
         options = sorted(path.stem for path in (folder() / group).glob("*.yaml"))
-        near = get_close_matches(name, [*options, "all"] if group == "schedule" else options, n=1)
-        known = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(options)}"
-        raise InputError(group, name, "no such choice", known)
+        options += ["all"] if group == "schedule" else []
+        raise InputError(group, name, "no such choice", did_you_mean(name, options))
     return _read(path)
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
-from sweeper.types import InputError
+from sweeper.types import InputError, did_you_mean
 
 CHECKED_LATER = re.compile(r"(schedule\.\w+|optimizer(\.groups(\.\w+)?)?|model|data|pruner|trainer)\.\w+")
 NOT_IN_ALL = ("range_test", "knots", "wall_time")  # a measurement, a free form, and one that needs a person's budget
@@ -69,9 +68,7 @@ def unknown_key(key: str, siblings: Sequence[str]) -> InputError:
             f"{whole} stands for {shared}, which all families share",
             f"Change it for all, {shared}.{last}=...; or replace it whole, '{whole}={{low: 1e-3, high: 1, log: true}}'",
         )
-    near = get_close_matches(last, siblings, n=1)
-    known = ", ".join(sibling for sibling in siblings if sibling != "hydra")
-    return InputError(key, None, "no such key", f"Did you mean {near[0]}?" if near else f"There are: {known or 'none'}")
+    return InputError(key, None, "no such key", did_you_mean(last, [one for one in siblings if one != "hydra"]))
 
 
 def not_chosen(family: str, chosen: Sequence[str]) -> InputError:
@@ -91,10 +88,7 @@ def unknown_choice(message: str) -> InputError | None:
         return None
     group, choice = missing.groups()
     options = re.findall(r"^\t(\w[\w.-]*)$", message, re.MULTILINE)
-    near = get_close_matches(choice, options, n=1)
-    return InputError(
-        group, choice, "no such choice", f"Did you mean {near[0]}?" if near else f"There are: {', '.join(options)}"
-    )
+    return InputError(group, choice, "no such choice", did_you_mean(choice, options))
 
 
 def not_understood(words: Sequence[str], message: str) -> InputError:

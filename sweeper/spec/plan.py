@@ -10,7 +10,7 @@ from warnings import catch_warnings
 
 from sweeper.spec import source
 from sweeper.spec.question import digest
-from sweeper.types import AT, Choice, Dimension, Family, InputError, Job, JobId, Range, Task, Value
+from sweeper.types import AT, Choice, Dimension, Family, InputError, Job, JobId, Range, Task, Value, did_you_mean
 
 if TYPE_CHECKING:
     from sweeper.search.stopping import EarlyStopping
@@ -276,9 +276,8 @@ def _check_objective(objective: Plain) -> None:
     words = {"direction": ("minimize", "maximize"), "at": AT}
     for key, options in words.items():
         if objective[key] not in options:
-            raise InputError(
-                f"objective.{key}", objective[key], "no such choice", f"Choose one of {', '.join(options)}"
-            )
+            remedy = did_you_mean(objective[key], options)
+            raise InputError(f"objective.{key}", objective[key], "no such choice", remedy)
     whole("objective.k", objective["k"])
     target = objective.get("target")
     if target is not None and (isinstance(target, bool) or not isinstance(target, int | float) or not isfinite(target)):

@@ -79,8 +79,8 @@ def test_a_sampler_within_a_sampler_is_seeded_too():
     [
         ({"_target_": "optuna.samplers.TPE"}, r"search\.sampler\._target_=optuna\.samplers\.TPE: not found"),
         ({"_target_": "no.such.Sampler"}, r"search\.sampler\._target_=no\.such\.Sampler: not found"),
-        ({"_target_": "TPESampler"}, r"_target_=TPESampler: not found"),
-        ({}, r"_target_: not found"),
+        ({"_target_": "TPESampler"}, r"_target_=TPESampler: not an import path"),
+        ({}, r"_target_: not an import path"),
         ({"_target_": "optuna.pruners.NopPruner"}, r"_target_=optuna\.pruners\.NopPruner: not a BaseSampler"),
         ({"_target_": "optuna.create_study"}, r"_target_=optuna\.create_study: not a BaseSampler"),
         (
@@ -89,7 +89,7 @@ def test_a_sampler_within_a_sampler_is_seeded_too():
         ),
         (
             {"_target_": "optuna.samplers.RandomSampler", "wild": True},
-            r"search\.sampler\.wild=True: no such option of RandomSampler\. There are: seed",
+            r"search\.sampler\.wild=True: no such option of RandomSampler\. Choose one of seed",
         ),
         (
             {"_target_": "optuna.samplers.TPESampler", "seed": 3},

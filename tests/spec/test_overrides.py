@@ -51,7 +51,7 @@ def test_config_folders():
 
 def test_errors_name_the_way_out():
     assert "Did you mean steps?" in str(overrides.unknown_key("train.stepz", ["steps", "epochs"]))
-    assert "There are: a, b" in str(overrides.unknown_key("x", ["a", "b", "hydra"]))
+    assert "Choose one of a, b" in str(overrides.unknown_key("x", ["a", "b", "hydra"]))
     assert "Choose it: 'schedule=[cosine,wsd]'" in str(overrides.unknown_key("schedule.wsd", ["cosine"]))
     assert "optimizer.peak_lr.high=..." in str(overrides.unknown_key("schedule.wsd.peak_lr.high", []))
     message = "In 'config': Could not find 'schedule/cosin'\n\nAvailable options in 'schedule':\n\tall\n\tcosine\nX"

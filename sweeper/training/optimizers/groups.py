@@ -7,12 +7,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from sweeper.types import InputError, Report
+from sweeper.types import InputError, Report, did_you_mean
 
 Config = Mapping[str, Any]
 
@@ -128,7 +127,7 @@ def check_grouping(config: Config) -> None:
     """Refuse what no model could be grouped by. Raises InputError."""
     mode, layer_decay = config.get("wd_mode"), config.get("layer_decay")
     if mode is not None and mode not in MODES:
-        raise InputError("optimizer.wd_mode", mode, "no such mode", f"Choose one of {', '.join(MODES)}")
+        raise InputError("optimizer.wd_mode", mode, "no such mode", did_you_mean(mode, MODES))
     if layer_decay is not None and not _is_positive(layer_decay):
         raise InputError("optimizer.layer_decay", layer_decay, "no factor", "Write one, such as 0.75, or null")
     _check_patterns("optimizer.no_decay", config.get("no_decay") or [])
@@ -186,9 +185,7 @@ def _check_group(name: str, group: Any) -> None:
         raise InputError(key, group, "does not say which parameters", "Write {match: last, lr: 10}")
     for number, value in group.items():
         if number not in OF_GROUP:
-            near = get_close_matches(str(number), OF_GROUP, n=1)
-            there = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(OF_GROUP)}"
-            raise InputError(f"{key}.{number}", value, "no such number of a group", there)
+            raise InputError(f"{key}.{number}", value, "no such number of a group", did_you_mean(number, OF_GROUP))
     _check_patterns(f"{key}.match", group["match"])
     if "lr" in group and not _is_positive(group["lr"]):
         problem = "no factor that an LR could have"

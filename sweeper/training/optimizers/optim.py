@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
-import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sweeper.importing import import_object
 from sweeper.training.optimizers.groups import (
     KEYS,
     Group,
@@ -25,12 +24,11 @@ from sweeper.training.optimizers.groups import (
 )
 from sweeper.training.optimizers.looking import Forward, takes_model
 from sweeper.training.optimizers.trial_run import has_one_lr, ignores_lr, tiny_model
-from sweeper.types import InputError, Job, Task, Value
+from sweeper.types import InputError, Job, Task, Value, closest, did_you_mean
 
 Config = Mapping[str, Any]
 Optimizer = torch.optim.Optimizer
 ANY_LR = 1e-3  # for a constructor; every update sets its own before it
-LIBRARIES = {"pytorch_optimizer": "pytorch-optimizer", "curvlinops": "curvlinops-for-pytorch"}  # module: package
 
 
 def check_optimizer(config: Config) -> None:
@@ -170,20 +168,7 @@ def _param_groups(model: nn.Module, groups: Sequence[Group], decay: WeightDecay)
 
 def _target(config: Config) -> Callable[..., Optimizer]:
     path = config.get("_target_")
-    if not isinstance(path, str) or "." not in path:
-        raise InputError("optimizer._target_", path, "is no import path", "Write one such as torch.optim.SGD.")
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        package = LIBRARIES.get((error.name or "").partition(".")[0])
-        remedy = f"Install it: pip install {package}" if package else "Is it installed?"
-        raise InputError("optimizer._target_", path, f"cannot be imported ({error})", remedy) from error
-    except AttributeError as error:
-        names = [name for name in dir(importlib.import_module(module)) if not name.startswith("_")]
-        raise InputError(
-            "optimizer._target_", path, f"{module} has no {name}", _did_you_mean(name, names, module)
-        ) from error
+    found = import_object("optimizer._target_", path, "torch.optim.SGD")
     if not callable(found):
         raise InputError("optimizer._target_", path, "cannot be called", "Name a class such as torch.optim.SGD.")
     return found  # type: ignore[no-any-return] # a person's class; _try_run calls it
@@ -210,10 +195,10 @@ def _check_names(target: Callable[..., Any], options: Mapping[str, Any]) -> None
     for name, value in options.items():
         if name == "lr":
             raise InputError("optimizer.lr", value, "the schedule sets the learning rate", "Use peak_lr instead.")
-        misspelt = names is None and difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        misspelt = names is None and closest(name, known, 0.8) is not None
         if name not in known and (names is not None or misspelt):
             problem = f"no such option of {_name(target)}"
-            raise InputError(f"optimizer.{name}", value, problem, _did_you_mean(name, known - {"lr"}))
+            raise InputError(f"optimizer.{name}", value, problem, did_you_mean(name, sorted(known - {"lr"})))
 
 
 @functools.lru_cache
@@ -282,13 +267,6 @@ def _may_fuse(target: Callable[..., Any], options: Config, model: nn.Module) -> 
     chosen = any(options.get(name) is not None for name in ("fused", "foreach"))
     special = any(options.get(name) for name in ("capturable", "differentiable"))
     return names is not None and "fused" in names and floating and not (sparse or chosen or special)
-
-
-def _did_you_mean(name: str, names: Any, module: str = "") -> str:
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean {module + '.' if module else ''}{close[0]}?"
-    return "There are: " + ", ".join(sorted(names)[:12]) + "."
 
 
 def _name(target: Callable[..., Any]) -> str:

@@ -37,14 +37,12 @@ REFUSED: dict[str, dict[str, Any]] = {
         "_target_": "torch.optim.SGD",
         "lr": 0.1,
     },
-    "optimizer._target_=torch.optim.Adan: torch.optim has no Adan. Did you mean torch.optim.Adam?": {
+    "optimizer._target_=torch.optim.Adan: not found: torch.optim has no Adan. Did you mean torch.optim.Adam?": {
         "_target_": "torch.optim.Adan"
     },
-    "optimizer._target_: is no import path. Write one such as torch.optim.SGD.": {},
-    "optimizer._target_=SGD: is no import path. Write one such as torch.optim.SGD.": {"_target_": "SGD"},
-    "optimizer._target_=nosuch.SGD: cannot be imported (No module named 'nosuch'). Is it installed?": {
-        "_target_": "nosuch.SGD"
-    },
+    "optimizer._target_: not an import path. Write one, such as torch.optim.SGD": {},
+    "optimizer._target_=SGD: not an import path. Write one, such as torch.optim.SGD": {"_target_": "SGD"},
+    "optimizer._target_=nosuch.SGD: not found: no module nosuch. Is it installed?": {"_target_": "nosuch.SGD"},
     "optimizer.weight_decai=0.1: no such option of Lion. Did you mean weight_decay?": {
         "_target_": "pytorch_optimizer.Lion",
         "weight_decai": 0.1,

@@ -1,0 +1,46 @@
+"""Import what a configuration names by a dotted path, such as `torch.optim.SGD`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from sweeper.types import InputError, closest
+
+DISTRIBUTIONS = {"pytorch_optimizer": "pytorch-optimizer", "curvlinops": "curvlinops-for-pytorch"}  # by module
+LISTED = 12  # names of a module in an error
+
+
+def import_object(key: str, path: object, example: str = "package.module.Name") -> Any:
+    """Return the class, function or value at `path`.
+
+    Args:
+        key: The config key that holds the path; errors name it.
+        path: A dotted path: the module's name, then the object's.
+        example: A valid path, for the error about one that is not.
+
+    Raises:
+        InputError: `path` is not a dotted path, its module does not exist, the module raises an error of its own, or
+            the module has no such name.
+    """
+    if not isinstance(path, str) or "." not in path or not all(part.isidentifier() for part in path.split(".")):
+        raise InputError(key, path, "not an import path", f"Write one, such as {example}")
+    name, _, attribute = path.rpartition(".")
+    try:
+        module = import_module(name)
+    except Exception as error:
+        missing = (error.name if isinstance(error, ModuleNotFoundError) else None) or ""
+        distribution = DISTRIBUTIONS.get(missing.partition(".")[0])
+        install = distribution and f"Install it: pip install {distribution}"
+        if missing and f"{name}.".startswith(f"{missing}."):
+            raise InputError(key, path, f"not found: no module {missing}", install or "Is it installed?") from error
+        problem = f"its module raised {type(error).__name__} ({error})"
+        raise InputError(key, path, problem, install or f"Fix {name}, or install what it needs") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        names = [each for each in dir(module) if not each.startswith("_")]
+        near = closest(attribute, names)
+        known = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+        remedy = f"Did you mean {name}.{near}?" if near else f"Choose one of {known}"
+        raise InputError(key, path, f"not found: {name} has no {attribute}", remedy) from error
