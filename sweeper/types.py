@@ -11,6 +11,7 @@ the loop: every open trial advances to its next report, then everything is commi
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -89,6 +90,23 @@ class Range:
     log: bool = False
     step: Number | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
+
+    @property
+    def spacing(self) -> Number | None:
+        """Between neighboring values: `step`, else 1 for whole numbers; None without a grid."""
+        return self.step or (1 if self.is_whole and not self.log else None)
+
+    @property
+    def middle(self) -> Number:
+        """The value halfway, in the logarithm if `log`; of a grid the nearest point."""
+        value = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+        if self.spacing is not None:
+            value = self.low + self.spacing * round((value - self.low) / self.spacing)
+        return round(value) if self.is_whole else value
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -99,6 +117,18 @@ class Choice:
 
 Dimension = Range | Choice
 Space = Mapping[str, Dimension | Value]  # a Dimension is searched, anything else is fixed
+
+
+def values_of(dimension: Dimension | Value) -> tuple[Value, ...]:
+    """Return the values that stand for all: both ends of a range, every option of a choice, a fixed value itself."""
+    if isinstance(dimension, Range):
+        return dimension.low, dimension.high
+    return dimension.options if isinstance(dimension, Choice) else (dimension,)
+
+
+def first_of(dimension: Dimension | Value) -> Value:
+    """Return the first value that a trial could have."""
+    return values_of(dimension)[0]
 
 
 class Factor(Protocol):

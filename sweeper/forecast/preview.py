@@ -4,7 +4,6 @@ extremes of each searched number, and what they have in common. Trains nothing, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy as np
 from sweeper.schedules import ENDS_HIGH, cycles_run, height_at_end, lr_traces
 from sweeper.text.columns import clean
 from sweeper.text.numbers import share_text
-from sweeper.types import Choice, Dimension, Family, Floats, Range, Value, seed_of
+from sweeper.types import Choice, Dimension, Family, Floats, Range, Value, seed_of, values_of
 
 if TYPE_CHECKING:
     from sweeper.search.space import Axes
@@ -160,38 +159,31 @@ def _axes(family: Family) -> Axes:
 
 
 def _extremes(family: Family, axes: Axes, clock: Mapping[str, Any]) -> list[Extreme]:
-    middle = {**axes.fixed, **{name: _at(dimension, 0.5) for name, dimension in axes.searched.items()}}
+    middle = {**axes.fixed, **{name: _middle(dimension) for name, dimension in axes.searched.items()}}
     ends = [
-        (name, end, _at(dimension, share))
+        (name, end, _in_order(dimension)[place])
         for name, dimension in axes.searched.items()
-        for end, share in (("low", 0.0), ("high", 1.0))
+        for end, place in (("low", 0), ("high", -1))
     ] or [("", "", None)]
     params = [{**middle, name: value} if name else middle for name, _, value in ends]
     lr_LS = lr_traces(family, params, **clock)
     return [Extreme(*end, lr_S) for end, lr_S in zip(ends, lr_LS, strict=True)]
 
 
-def _at(dimension: Dimension, share: float) -> Value:
-    """The value so far along a range, in its logarithm if it is logarithmic, or along the options."""
-    if isinstance(dimension, Choice):
-        options = _sorted(dimension.options)
-        return options[round(share * (len(options) - 1))]
-    low, high = dimension.low, dimension.high
-    if share in (0.0, 1.0):
-        return high if share else low
-    value = math.sqrt(low * high) if dimension.log else (low + high) / 2
-    whole = all(isinstance(number, int) for number in (low, high, dimension.step or 1))
-    step = dimension.step or (1 if whole and not dimension.log else None)
-    if step is not None:
-        value = low + step * round((value - low) / step)
-    return round(value) if whole else value
+def _middle(dimension: Dimension) -> Value:
+    """The middle of a range, or of the options in their order."""
+    if isinstance(dimension, Range):
+        return dimension.middle
+    options = _in_order(dimension)
+    return options[round((len(options) - 1) / 2)]
 
 
-def _sorted(options: Sequence[Value]) -> list[Value]:
+def _in_order(dimension: Dimension) -> list[Value]:
     """Numbers by size; words and lists as they are."""
-    if all(isinstance(option, int | float) and not isinstance(option, bool) for option in options):
-        return sorted(options, key=lambda option: float(option))  # type: ignore[arg-type]  # checked
-    return list(options)
+    values = values_of(dimension)
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return sorted(values, key=lambda value: float(value))  # type: ignore[arg-type]  # checked
+    return list(values)
 
 
 # --- in words ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from sweeper.types import Choice, Dimension, Floats, InputError, Range, Value, did_you_mean
+from sweeper.types import Dimension, Floats, InputError, Range, Value, did_you_mean, values_of
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,9 @@ def _parameter(given: inspect.Parameter, hint: Any) -> Parameter:
 
 def check(key: str, parameter: Parameter, value: Dimension | Value) -> None:
     """Refuse what `parameter` cannot be: searched or fixed, the whole of a range and every option of a choice."""
-    if isinstance(value, Range):
-        if parameter.kind != "number":
-            raise InputError(key, None, "a range of numbers, where a fixed value is needed", _wanted(parameter))
-        values: tuple[Value, ...] = (value.low, value.high)
-    else:
-        values = value.options if isinstance(value, Choice) else (value,)
-    for one in values:
+    if isinstance(value, Range) and parameter.kind != "number":
+        raise InputError(key, None, "a range of numbers, where a fixed value is needed", _wanted(parameter))
+    for one in values_of(value):
         _check_value(key, parameter, one)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sweeper.schedules.numbers import ANY, Bounds, Parameter, parameters
-from sweeper.types import Choice, Dimension, Factor, Family, InputError, Range, Value
+from sweeper.types import Dimension, Factor, Family, InputError, Value, values_of
 
 PREFIX = "mult_"
 
@@ -88,14 +88,14 @@ def controller_of(family: Family, params: Mapping[str, Value]) -> dict[str, Valu
 def check_together(family: str, controller: str, factor: Factor, space: Mapping[str, Dimension | Value]) -> None:
     """Refuse what the bounds of one number do not show."""
     names = _names(controller, factor)
-    for metric in _options(space[names["metric"]]) if "metric" in names else ():
+    for metric in values_of(space[names["metric"]]) if "metric" in names else ():
         part, _, name = str(metric).partition("/")
         if metric != "train/loss" and (part != "valid" or not name):  # of the test part nothing may be known
             remedy = "Write valid/loss, another metric of the validation part, or train/loss"
             key = f"schedule.{family}.{names['metric']}"
             raise InputError(key, metric, "not a metric that a schedule may react to", remedy)
-    shapes = _options(space[names["shape"]]) if "shape" in names else ()
-    if "exponential" in shapes and 0 in _options(space[names["decay"]]):
+    shapes = values_of(space[names["shape"]]) if "shape" in names else ()
+    if "exponential" in shapes and 0 in values_of(space[names["decay"]]):
         key = f"schedule.{family}.{names['decay']}"
         raise InputError(key, 0, "an exponential never falls so far", "Write a number above 0")
 
@@ -105,10 +105,3 @@ def _names(controller: str, factor: Factor) -> dict[str, str]:
     taken = parameters(factor)
     called = (one.name for one in CONTROLLERS[controller])
     return {name: f"{PREFIX}{name}" if name in taken else name for name in called}
-
-
-def _options(value: Dimension | Value) -> tuple[Value, ...]:
-    """All values that it could have, of a range its ends."""
-    if isinstance(value, Range):
-        return value.low, value.high
-    return value.options if isinstance(value, Choice) else (value,)

@@ -12,7 +12,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeper.types import Choice, Dimension, InputError, Number, Range, Space, Value
+from sweeper.types import Choice, Dimension, InputError, Number, Range, Space, Value, first_of
 
 Scalar = float | int | str | bool | None  # what Optuna can hold as an option
 
@@ -48,7 +48,7 @@ def axes(space: Space, keys: Mapping[str, str]) -> Axes:
     for name, dimension in space.items():
         if isinstance(dimension, Range | Choice):
             _check(keys[name], dimension)
-    fixed = {name: _only(dimension) for name, dimension in space.items() if _is_single(dimension)}
+    fixed = {name: _plain(first_of(dimension)) for name, dimension in space.items() if _is_single(dimension)}
     searched = {
         name: dimension
         for name, dimension in sorted(space.items())
@@ -131,21 +131,11 @@ def _is_single(dimension: Dimension | Value) -> bool:
     return not isinstance(dimension, Choice) or len(dimension.options) == 1
 
 
-def _only(dimension: Dimension | Value) -> Value:
-    if isinstance(dimension, Range):
-        return dimension.low
-    return dimension.options[0] if isinstance(dimension, Choice) else _plain(dimension)
-
-
-def _is_whole(dimension: Range) -> bool:
-    return all(isinstance(number, int) for number in (dimension.low, dimension.high, dimension.step or 1))
-
-
 def _distribution(dimension: Dimension) -> BaseDistribution:
     if isinstance(dimension, Choice):
         return CategoricalDistribution([_label(option) for option in dimension.options])
     low, high = dimension.low, dimension.high
-    if _is_whole(dimension):
+    if dimension.is_whole:
         return IntDistribution(int(low), int(high), dimension.log, int(dimension.step or 1))
     return FloatDistribution(low, high, dimension.log, dimension.step)
 
@@ -153,7 +143,7 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
 def _grid(key: str, dimension: Dimension) -> list[Scalar]:
     if isinstance(dimension, Choice):
         return [_label(option) for option in dimension.options]
-    step = dimension.step or (1 if _is_whole(dimension) and not dimension.log else None)
+    step = dimension.spacing
     if step is None:
         raise InputError(key, None, "a grid needs its points", f"Give {key} a step, or write {{choice: [...]}}")
     count = round((dimension.high - dimension.low) / step) + 1
@@ -165,7 +155,7 @@ def _described(dimension: Dimension | Value) -> Any:
         return {"choice": [_described(option) for option in dimension.options]}
     if isinstance(dimension, Range):
         ends = [_described(number) for number in (dimension.low, dimension.high, dimension.step)]
-        return {"range": ends, "log": dimension.log, "whole": _is_whole(dimension)}
+        return {"range": ends, "log": dimension.log, "whole": dimension.is_whole}
     if isinstance(dimension, list | tuple):
         return [_described(value) for value in dimension]
     return float(dimension) if isinstance(dimension, int) and not isinstance(dimension, bool) else dimension
@@ -197,8 +187,8 @@ def _to_optuna(key: str, dimension: Dimension, value: Any) -> Scalar:
         raise InputError(
             key, value, "not a number of the searched range", f"Write one in {dimension.low} .. {dimension.high}"
         )
-    whole = _is_whole(dimension)
-    step = dimension.step or (1 if whole else None)
+    whole = dimension.is_whole
+    step = dimension.step or (1 if whole else None)  # whole numbers of a logarithmic range too
     if step is not None:
         steps = (value - dimension.low) / step
         if abs(steps - round(steps)) > ON_GRID:

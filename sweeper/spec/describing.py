@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.spec import source
 from sweeper.spec.composing import plain
 from sweeper.spec.question import digest
-from sweeper.types import Choice, InputError, Range, Task, Value
+from sweeper.types import InputError, Task, Value, first_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -190,12 +190,5 @@ def asked_of(task: Task, model: Mapping[str, Any]) -> tuple[dict[str, Any], str,
     from sweeper.schedules import dimension
 
     numbers = {f"model.{key}": plain(f"model.{key}", value) for key, value in model.items()}
-    tried = {key.removeprefix("model."): _first(dimension(key, node)) for key, node in numbers.items()}
+    tried = {key.removeprefix("model."): first_of(dimension(key, node)) for key, node in numbers.items()}
     return *described(task, tried), numbers
-
-
-def _first(dimension: Any) -> Any:
-    """A value that a trial could have."""
-    if isinstance(dimension, Range):
-        return dimension.low
-    return dimension.options[0] if isinstance(dimension, Choice) else dimension

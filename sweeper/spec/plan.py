@@ -10,7 +10,21 @@ from warnings import catch_warnings
 
 from sweeper.spec import source
 from sweeper.spec.question import digest
-from sweeper.types import AT, Choice, Dimension, Family, InputError, Job, JobId, Range, Task, Value, did_you_mean
+from sweeper.types import (
+    AT,
+    Choice,
+    Dimension,
+    Family,
+    InputError,
+    Job,
+    JobId,
+    Range,
+    Task,
+    Value,
+    did_you_mean,
+    first_of,
+    values_of,
+)
 
 if TYPE_CHECKING:
     from sweeper.search.stopping import EarlyStopping
@@ -96,7 +110,9 @@ def planned(
     opened = {f"optimizer.{path}": node for path, node in searched(own).items()}
     hparams = {key: dimension(key, node) for key, node in {**opened, **numbers}.items()}
     for end in (0, -1):
-        check_optimizer(with_numbers(own, {path: _ends(hparams[f"optimizer.{path}"])[end] for path in searched(own)}))
+        check_optimizer(
+            with_numbers(own, {path: values_of(hparams[f"optimizer.{path}"])[end] for path in searched(own)})
+        )
     batch_size = whole("train.batch_size", train["batch_size"])
     steps, epoch = horizon(train, schedule_unit, lambda: task.size("train", 0))
     reports = _reports(search["reports"], steps)
@@ -107,7 +123,7 @@ def planned(
     folds = _folds(task, described)
     fixed = with_numbers(own, {})
     _try_out(task, numbers, hparams, fixed)
-    check_look(fixed, {key: _ends(dimension)[0] for key, dimension in hparams.items()}, task, batch_size)
+    check_look(fixed, {key: first_of(dimension) for key, dimension in hparams.items()}, task, batch_size)
     _check_metric(task, numbers, hparams, str(judged["metric"]))
     question = {
         **_without_one_fold(described),
@@ -168,7 +184,7 @@ def example(plan: Plan) -> Job:
     from sweeper.schedules import controller_of, lr_trace, momentum_trace
 
     study = plan.studies[0]
-    params = {name: _ends(dimension)[0] for name, dimension in study.family.space.items()}
+    params = {name: first_of(dimension) for name, dimension in study.family.space.items()}
     return Job(
         id=JobId(study.name, 0, 0),
         family=study.family.name,
@@ -177,7 +193,7 @@ def example(plan: Plan) -> Job:
         lr_S=lr_trace(study.family, params, plan.steps, epoch=plan.epoch),
         report_steps=plan.report_steps,
         momentum_S=momentum_trace(study.family, params, plan.steps, epoch=plan.epoch),
-        hparams={name: _ends(dimension)[0] for name, dimension in study.hparams.items()},
+        hparams={name: first_of(dimension) for name, dimension in study.hparams.items()},
         controller=controller_of(study.family, params),
     )
 
@@ -377,7 +393,7 @@ def _try_out(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | Value
 
     from sweeper.training.optimizers.groups import groups_of
 
-    tried = {key.removeprefix("model."): _ends(hparams[key])[0] for key in numbers}
+    tried = {key.removeprefix("model."): first_of(hparams[key]) for key in numbers}
     count = min(2, task.size("train", 0))
     try:
         model = task.build(0, **tried)
@@ -402,7 +418,7 @@ def _check_metric(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | 
     if metric == "valid/loss":
         return
     index_B = torch.arange(min(TRIED, task.size("valid", 0)))
-    model = task.build(0, **{key.removeprefix("model."): _ends(hparams[key])[0] for key in numbers}).eval()
+    model = task.build(0, **{key.removeprefix("model."): first_of(hparams[key]) for key in numbers}).eval()
     inputs_B, target_B = task.fetch("valid", 0, index_B)
     kept = getattr(task, "kept", None)
     try:
@@ -414,10 +430,3 @@ def _check_metric(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | 
     if metric.removeprefix("valid/") not in names:
         there = ", ".join(f"valid/{name}" for name in ("loss", *names))
         raise InputError("objective.metric", metric, "not reported for this task", f"There are: {there}")
-
-
-def _ends(dimension: Dimension | Value) -> tuple[Value, Value]:
-    """The first and the last value that a trial could have."""
-    if isinstance(dimension, Range):
-        return dimension.low, dimension.high
-    return (dimension.options[0], dimension.options[-1]) if isinstance(dimension, Choice) else (dimension, dimension)
