@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sweeper.text.colors import KIN, kin_of
 from sweeper.text.columns import clean, value_text
-from sweeper.types import Floats, InputError, seed_of
+from sweeper.types import Floats, InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,19 +42,6 @@ FORMATS = (".png", ".svg")
 
 # --- how a family looks -----------------------------------------------------------------------------
 
-# Okabe and Ito's colours and three of Paul Tol's: told apart with any colour vision.
-KIN = (
-    ("#0072b2", ("cosine", "cosine_exponent", "cosine_power", "k_decay")),
-    ("#e69f00", ("linear", "polynomial", "rex", "hyperbolic")),
-    ("#009e73", ("exponential", "inverse_time", "power", "tanh")),
-    ("#d55e00", ("step", "multistep", "swa_tail", "knots")),
-    ("#cc79a7", ("wsd", "wsd_1-sqrt", "power_wsd")),
-    ("#56b4e9", ("sgdr", "sawtooth", "cycle_warmup_cosine", "cosine_waves")),
-    ("#882255", ("onecycle", "stlr", "noam")),
-    ("#999933", ("clr", "clr_exp_range", "range_test")),
-    ("#117733", ("plateau", "plateau_keras", "greedy", "wall_time")),
-    ("#222222", ("constant", "default_lr")),
-)
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "P")
 
@@ -69,11 +57,8 @@ class Look:
 
 def look(family: str) -> Look:
     """How a family is drawn, always. One of a person's own gets a colour by its name and the last dash and marker."""
-    for colour, names in KIN:
-        if family in names:
-            place = names.index(family)
-            return Look(colour, DASHES[place], MARKERS[place])
-    return Look(KIN[seed_of(family) % len(KIN)][0], DASHES[-1], MARKERS[-1])
+    colour, place = kin_of(family)
+    return Look(colour, DASHES[place], MARKERS[place])
 
 
 # --- the pictures of a sweep ------------------------------------------------------------------------

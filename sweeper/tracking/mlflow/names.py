@@ -6,23 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeper.types import Value, seed_of
+from sweeper.text.colors import kin_of
+from sweeper.types import Value
 
-# The colours of our own pictures (answer/figures.py), Okabe and Ito's and three of Paul Tol's. Lines in MLflow have no
-# dashes, so relatives are shades of one colour. The baselines are black and grey.
-KIN = (
-    ("#0072b2", ("cosine", "cosine_exponent", "cosine_power", "k_decay")),
-    ("#e69f00", ("linear", "polynomial", "rex", "hyperbolic")),
-    ("#009e73", ("exponential", "inverse_time", "power", "tanh")),
-    ("#d55e00", ("step", "multistep", "swa_tail", "knots")),
-    ("#cc79a7", ("wsd", "wsd_1-sqrt", "power_wsd")),
-    ("#56b4e9", ("sgdr", "sawtooth", "cycle_warmup_cosine", "cosine_waves")),
-    ("#882255", ("onecycle", "stlr", "noam")),
-    ("#999933", ("clr", "clr_exp_range", "range_test")),
-    ("#117733", ("plateau", "plateau_keras", "greedy", "wall_time")),
-    ("#222222", ("constant",)),
-    ("#8c8c8c", ("default_lr",)),
-)
+# Lines in MLflow have no dashes, so relatives are shades of one color. The untuned baseline is gray beside black.
+GRAY = {"default_lr": "#8c8c8c"}
 SHADES = (0.0, -0.4, 0.45, -0.65, 0.25)  # towards black, or towards white; the last one: of a person's own families
 SHORT = {"peak_lr": "lr", "warmup": "wu"}
 SHARES = ("warmup", "cycle")  # fractions of a run, shown in percent
@@ -48,10 +36,8 @@ def run_name(
 
 def colour(family: str) -> str:
     """The colour of a family's runs, always the same one."""
-    for main, names in KIN:
-        if family in names:
-            return _shade(main, SHADES[names.index(family)])
-    return _shade(KIN[seed_of(family) % len(KIN)][0], SHADES[-1])
+    main, place = kin_of(family)
+    return GRAY.get(family) or _shade(main, SHADES[place])
 
 
 def _worth(name: str, value: object) -> bool:
