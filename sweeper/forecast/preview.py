@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeper.schedules import ENDS_HIGH, cycles_run, height_at_end, lr_traces
+from sweeper.schedules import ENDS_HIGH, cycles_run, height_at_end, lr_traces, plain
 from sweeper.text.columns import clean
 from sweeper.text.numbers import share_text
-from sweeper.types import Choice, Dimension, Family, Floats, Range, Value, seed_of, values_of
+from sweeper.types import Dimension, Family, Floats, Range, Value, seed_of, values_of
 
 if TYPE_CHECKING:
     from sweeper.search.space import Axes
@@ -116,7 +116,7 @@ def as_json(previews: Sequence[Preview]) -> list[dict[str, Any]]:
     return [
         {
             "family": one.family,
-            "searched": {name: _plain(dimension) for name, dimension in one.searched.items()},
+            "searched": {name: plain(dimension) for name, dimension in one.searched.items()},
             "candidates": one.candidates,
             "ends_high": one.ends_high,
             "largest_lr": one.largest_lr,
@@ -127,12 +127,6 @@ def as_json(previews: Sequence[Preview]) -> list[dict[str, Any]]:
         }
         for one in previews
     ]
-
-
-def _plain(dimension: Dimension) -> dict[str, Any]:
-    if isinstance(dimension, Choice):
-        return {"choice": list(dimension.options)}
-    return {"low": dimension.low, "high": dimension.high, "log": dimension.log, "step": dimension.step}
 
 
 def candidates(axes: Axes, seed: int, count: int) -> list[dict[str, Value]]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeper.schedules.numbers import finite
-from sweeper.types import Choice, Dimension, InputError, Number, Range, Value, did_you_mean
+from sweeper.types import Choice, Dimension, InputError, Range, Value, did_you_mean
 
 _WORDS = ("low", "high", "log", "step", "choice")
 
@@ -21,7 +21,7 @@ def dimension(key: str, node: Any) -> Dimension | Value:
     a step that is not positive, an empty choice, a key that is none of low, high, log, step, choice.
     """
     if not isinstance(node, Mapping):
-        return _plain(key, node)
+        return _value(key, node)
     unknown = [word for word in node if word not in _WORDS]
     if unknown:
         raise InputError(
@@ -32,11 +32,36 @@ def dimension(key: str, node: Any) -> Dimension | Value:
     return _range(key, node)
 
 
-def _plain(key: str, value: Any) -> Value:
+def plain(dimension: Dimension | Value) -> Any:
+    """Return the written form of a searched or fixed value, as plain data: the inverse of `dimension`."""
+    if isinstance(dimension, Range):
+        return {"low": dimension.low, "high": dimension.high, "log": dimension.log, "step": dimension.step}
+    if isinstance(dimension, Choice):
+        return {"choice": list(dimension.options)}
+    return list(dimension) if isinstance(dimension, tuple) else dimension
+
+
+def check_range(key: str, given: Range) -> None:
+    """Raise InputError for a range that is empty, endless, or has a step or logarithm that it cannot have."""
+    low, high, step = given.low, given.high, given.step
+    for word, number in (("low", low), ("high", high), ("step", step)):
+        if number is not None:
+            finite(f"{key}.{word}", number)
+    if low > high:
+        raise InputError(key, f"{low}..{high}", "an empty range: low is above high", "Exchange low and high")
+    if given.log and low <= 0:
+        raise InputError(f"{key}.low", low, "has no logarithm", "Raise low above 0, or write log: false")
+    if step is not None and given.log:
+        raise InputError(f"{key}.step", step, "a logarithmic range has no step", "Drop step, or write log: false")
+    if step is not None and step <= 0:
+        raise InputError(f"{key}.step", step, "not positive", "Write a step above 0, or drop it")
+
+
+def _value(key: str, value: Any) -> Value:
     if isinstance(value, str) or value is None or isinstance(value, bool):
         return value
     if isinstance(value, Sequence):
-        return tuple(_plain(key, one) for one in value)
+        return tuple(_value(key, one) for one in value)
     if isinstance(value, Mapping):
         raise InputError(key, dict(value), "a mapping inside a list", "Write plain values there")
     finite(key, value)
@@ -50,28 +75,16 @@ def _choice(key: str, node: Mapping[str, Any]) -> Choice:
     options = node["choice"]
     if isinstance(options, str) or not isinstance(options, Sequence) or not options:
         raise InputError(f"{key}.choice", options, "no list of options", "Write one value or more: {choice: [0, 0.1]}")
-    return Choice(tuple(_plain(f"{key}.choice", option) for option in options))
+    return Choice(tuple(_value(f"{key}.choice", option) for option in options))
 
 
 def _range(key: str, node: Mapping[str, Any]) -> Range:
     for end in ("low", "high"):
         if node.get(end) is None:
             raise InputError(f"{key}.{end}", None, "missing", "A range is {low: ..., high: ...}")
-        finite(f"{key}.{end}", node[end])
-    low, high, log, step = node["low"], node["high"], node.get("log", False), node.get("step")
+    log = node.get("log", False)
     if not isinstance(log, bool):
         raise InputError(f"{key}.log", log, "neither true nor false", "Write log: true or log: false")
-    if low > high:
-        raise InputError(key, f"{low}..{high}", "an empty range: low is above high", "Exchange low and high")
-    if log and low <= 0:
-        raise InputError(f"{key}.low", low, "has no logarithm", "Raise low above 0, or write log: false")
-    if step is not None:
-        _check_step(key, step, log)
-    return Range(low, high, log, step)
-
-
-def _check_step(key: str, step: Number, log: bool) -> None:
-    if log:
-        raise InputError(f"{key}.step", step, "a logarithmic range has no step", "Drop step, or write log: false")
-    if finite(f"{key}.step", step) <= 0:
-        raise InputError(f"{key}.step", step, "not positive", "Write a step above 0, or drop it")
+    written = Range(node["low"], node["high"], log, node.get("step"))
+    check_range(key, written)
+    return written

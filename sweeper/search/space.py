@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,6 +11,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from sweeper.schedules.space import check_range
 from sweeper.types import Choice, Dimension, InputError, Number, Range, Space, Value, first_of
 
 Scalar = float | int | str | bool | None  # what Optuna can hold as an option
@@ -96,19 +96,10 @@ def _check(key: str, dimension: Dimension) -> None:
     if isinstance(dimension, Choice):
         _check_choice(key, dimension)
         return
+    check_range(key, dimension)
     low, high, step = dimension.low, dimension.high, dimension.step
-    for word, number in (("low", low), ("high", high), ("step", step)):
-        if number is not None and (isinstance(number, bool) or not math.isfinite(number)):
-            raise InputError(f"{key}.{word}", number, "not a finite number", "Write one")
-    if low > high:
-        raise InputError(key, f"{low}..{high}", "low is above high", "Exchange them")
-    if dimension.log and low <= 0:
-        raise InputError(f"{key}.low", low, "has no logarithm", "Raise low above 0, or write log: false")
     if step is None:
         return
-    if dimension.log or step <= 0:
-        problem = "a logarithmic range has no step" if dimension.log else "not positive"
-        raise InputError(f"{key}.step", step, problem, "Drop step")
     last = _last(dimension)
     if last != high:
         raise InputError(

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sweeper.schedules import space
 from sweeper.spec import overrides
 from sweeper.types import Choice, Family, InputError, Range, did_you_mean
 
@@ -138,10 +139,8 @@ def named(group: str, change: Mapping[str, Any]) -> str | None:
 
 def plain(key: str, value: Any) -> Any:
     """As YAML has it: classes and functions by their path, tuples as lists, NumPy's numbers as Python's."""
-    if isinstance(value, Range):
-        return {name: end for name, end in vars(value).items() if end is not None}
-    if isinstance(value, Choice):
-        return {"choice": plain(key, value.options)}
+    if isinstance(value, Range | Choice):
+        value = {word: given for word, given in space.plain(value).items() if given is not None}
     if isinstance(value, Mapping):
         return {str(inner): plain(f"{key}.{inner}", one) for inner, one in value.items()}
     if isinstance(value, tuple | list):

@@ -12,13 +12,11 @@ from sweeper.spec import source
 from sweeper.spec.question import digest
 from sweeper.types import (
     AT,
-    Choice,
     Dimension,
     Family,
     InputError,
     Job,
     JobId,
-    Range,
     Task,
     Value,
     did_you_mean,
@@ -355,9 +353,11 @@ def _studies(
 def _identity(
     family: Family, hparams: Mapping[str, Dimension | Value], sampler: Plain, pruner: Plain | None
 ) -> dict[str, Any]:
+    from sweeper.schedules import plain
+
     return {
         **_formula(family),
-        "space": _plain_space({**family.space, **hparams}),
+        "space": {key: plain(value) for key, value in {**family.space, **hparams}.items()},
         "sampler": dict(sampler),
         "pruner": None if pruner is None else dict(pruner),
     }
@@ -372,19 +372,6 @@ def _formula(family: Family) -> dict[str, Any]:
         **({"code": own} if own else {}),
         **({} if family.controller is None else {"controller": family.controller}),
     }
-
-
-def _plain_space(space: Mapping[str, Dimension | Value]) -> dict[str, Any]:
-    """The space as plain data, the way a person writes it."""
-    return {key: _plain_dimension(value) for key, value in space.items()}
-
-
-def _plain_dimension(value: Dimension | Value) -> Any:
-    if isinstance(value, Range):
-        return {"low": value.low, "high": value.high, "log": value.log, "step": value.step}
-    if isinstance(value, Choice):
-        return {"choice": list(value.options)}
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _try_out(task: Task, numbers: Plain, hparams: Mapping[str, Dimension | Value], optimizer: Plain) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sweeper.schedules import dimension
+from sweeper.schedules import dimension, plain
 from sweeper.types import Choice, InputError, Range
 
 
@@ -64,3 +64,19 @@ def test_whole_numbers_stay_whole() -> None:
 def test_what_is_refused(node: Any, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         dimension("optimizer.lr", node)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (Range(1e-3, 1, log=True), {"low": 1e-3, "high": 1, "log": True, "step": None}),
+        (Range(1, 9, step=2), {"low": 1, "high": 9, "log": False, "step": 2}),
+        (Choice((0, "a", None)), {"choice": [0, "a", None]}),
+        ((0.9, 0.99), [0.9, 0.99]),
+        ("linear", "linear"),
+        (None, None),
+    ],
+)
+def test_the_written_form_reads_as_the_same_value(value: Any, written: Any) -> None:
+    assert plain(value) == written
+    assert dimension("k", written) == value
