@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ import torch
 
 from sweeper.types import Job, JobId, Trainer
 
-States = dict[tuple[str, int, int], dict[str, Any]]  # by (study, trial, member)
+Saved = dict[str, Any]  # of a job: its "digest", the "step" it stands at, and what its trainer adds
+States = dict[tuple[str, int, int], Saved]  # by (study, trial, member)
 
 _FILE = "jobs.pt"
 _ROUND = re.compile(r"round-(\d{6,})")
 _log = logging.getLogger(__name__)
 
 
-def write_checkpoint(folder: Path, round: int, states: States) -> None:
+def write_checkpoint(folder: Path, round: int, states: Mapping[JobId, Saved]) -> None:
     """`folder`/round-000012/ with these states, durable before it has that name; earlier rounds are removed after.
 
     A crash at any point leaves the earlier round or this one, complete.
@@ -34,7 +35,7 @@ def write_checkpoint(folder: Path, round: int, states: States) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     with (partial / _FILE).open("wb") as file:
-        torch.save(states, file)
+        torch.save({tuple(id): state for id, state in states.items()}, file)  # JobId would not load as plain data
         file.flush()
         os.fsync(file.fileno())
     _fsync_folder(partial)
@@ -62,6 +63,38 @@ def read_checkpoint(folder: Path, last_round: int) -> States:
         except Exception as error:  # torn, foreign or written by another version: torch.load raises many kinds
             _log.warning("checkpoint %s cannot be read (%s): its trials are trained again", path.name, error)
     return {}
+
+
+def restore_jobs(
+    folder: Path,
+    jobs: Sequence[Job],
+    last_round: int,
+    *,
+    digest: Callable[[Job], str],
+    check: Callable[[Job], None],
+    reopen: Callable[[Job, Saved], None],
+) -> dict[JobId, int]:
+    """Reopen the jobs that a checkpoint holds with the same digest, as `Trainer.restore` does.
+
+    Args:
+        digest: What a job's saved digest must equal.
+        check: Raises for a job that the trainer cannot take.
+        reopen: Opens a job from its state; raises, and opens nothing, where the state does not fit its model.
+    """
+    states = read_checkpoint(folder, last_round)
+    stands: dict[JobId, int] = {}
+    for job in jobs:
+        state = states.get(job.id)
+        if state is None or state["digest"] != digest(job):
+            continue
+        check(job)
+        try:
+            reopen(job, state)
+        except Exception as error:  # another model under the same numbers
+            _log.warning("%s cannot be taken up (%s): it is trained again", job.id, error)
+        else:
+            stands[job.id] = state["step"]
+    return stands
 
 
 def part_of(folder: Path, place: int) -> Path:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.training.batch import micro_batches, training_batches
-from sweeper.training.checkpoint import job_digest, read_checkpoint, write_checkpoint
+from sweeper.training.checkpoint import Saved, job_digest, restore_jobs, write_checkpoint
 from sweeper.training.controllers import Course, begun, observed, saved, taken_up
 from sweeper.training.device import (
     Threads,
@@ -171,16 +171,10 @@ class SequentialTrainer:
 
     def save(self, folder: Path, round: int) -> None:
         standing = [run for run in self._open.values() if run.state == "running" and run.whole]
-        write_checkpoint(folder, round, {_key(run.job): self._state(run) for run in standing})
+        write_checkpoint(folder, round, {run.job.id: self._state(run) for run in standing})
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
-        states = read_checkpoint(folder, last_round)
-        stands: dict[JobId, int] = {}
-        for job in jobs:
-            state = states.get(_key(job))
-            if state is not None and state["digest"] == self._digest(job) and self._take_up(job, state):
-                stands[job.id] = state["step"]
-        return stands
+        return restore_jobs(folder, jobs, last_round, digest=self._digest, check=self._check, reopen=self._reopen)
 
     def capacity(self) -> int:
         return 1
@@ -338,12 +332,12 @@ class SequentialTrainer:
     # --- checkpoints --------------------------------------------------------------------------------
 
     def _digest(self, job: Job) -> str:
-        settings = sorted(self._optimizer.items(), key=lambda item: item[0])
+        settings = sorted(self._optimizer.items())
         return job_digest(job, self._task.fingerprint, self._batch_size, self._recipe, settings)
 
-    def _state(self, run: _Open) -> dict[str, Any]:
+    def _state(self, run: _Open) -> Saved:
         """What the next update depends on: also buffers that a state_dict leaves out."""
-        state: dict[str, Any] = {"digest": self._digest(run.job), "step": run.step, **saved(run.course)}
+        state: Saved = {"digest": self._digest(run.job), "step": run.step, **saved(run.course)}
         if run.model is not None:
             state["model"] = run.model.module.state_dict()
             state["buffers"] = dict(run.model.module.named_buffers())
@@ -351,25 +345,18 @@ class SequentialTrainer:
             state["average"] = run.model.average
         return state
 
-    def _take_up(self, job: Job, state: dict[str, Any]) -> bool:
-        """Open a job as it was saved; False, and nothing opened, where the state does not fit its model."""
-        self._check(job)
+    def _reopen(self, job: Job, state: Saved) -> None:
         run = _Open(job, taken_up(job, state), state["step"])
         if "model" in state:
-            try:
-                with self._alone(job, TURN, 0):
-                    model = self._ready(run)
-                model.module.load_state_dict(state["model"])
-                buffers = dict(model.module.named_buffers())
-                for name, value in state["buffers"].items():
-                    buffers[name].copy_(value)
-                model.optimizer.load_state_dict(state["optimizer"])
-                model.average = [value.to(self._device) for value in state["average"]]
-            except Exception as error:  # another model under the same numbers
-                _log.warning("%s cannot be taken up (%s): it is trained again", job.id, error)
-                return False
+            with self._alone(job, TURN, 0):
+                model = self._ready(run)
+            model.module.load_state_dict(state["model"])
+            buffers = dict(model.module.named_buffers())
+            for name, value in state["buffers"].items():
+                buffers[name].copy_(value)
+            model.optimizer.load_state_dict(state["optimizer"])
+            model.average = [value.to(self._device) for value in state["average"]]
         self._open[job.id] = run
-        return True
 
     # --- what cannot be used ------------------------------------------------------------------------
 
@@ -377,10 +364,6 @@ class SequentialTrainer:
         if job.id in self._open:
             raise RuntimeError(f"{job.id} is open already")
         check_job(job, self._task, self._optimizer)
-
-
-def _key(job: Job) -> tuple[str, int, int]:
-    return job.id.study, job.id.trial, job.id.member
 
 
 def _read(losses: Sequence[Tensor]) -> Floats:

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from sweeper.training.checkpoint import read_checkpoint, write_checkpoint
+from sweeper.training.checkpoint import read_checkpoint, restore_jobs, write_checkpoint
+from sweeper.types import Job, JobId
 
 ID = ("cosine", 3, 0)
 
@@ -87,3 +89,26 @@ def test_a_torn_newest_round_gives_way_to_an_older_one(tmp_path: Path) -> None:
     file = tmp_path / "round-000003" / "jobs.pt"
     file.write_bytes(file.read_bytes()[:50])
     assert value_in(tmp_path, 3) == 2
+
+
+def test_jobs_are_reopened_where_the_checkpoint_has_them_as_they_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = [Job(JobId("cosine", trial, 0), "cosine", {}, trial, np.ones(10), (5, 10)) for trial in range(4)]
+    saved = {job.id: {"digest": str(job.seed), "step": 5 + job.seed} for job in jobs[:3]}
+    write_checkpoint(tmp_path, 1, saved | {jobs[1].id: {"digest": "another", "step": 5}})
+    checked: list[Job] = []
+
+    def reopen(job: Job, state: Any) -> None:
+        if job is jobs[2]:
+            raise ValueError("another model")
+
+    def restored(last_round: int) -> dict[JobId, int]:
+        return restore_jobs(
+            tmp_path, jobs, last_round, digest=lambda job: str(job.seed), check=checked.append, reopen=reopen
+        )
+
+    assert restored(0) == {}
+    assert restored(1) == {jobs[0].id: 5}
+    assert checked == [jobs[0], jobs[2]]
+    assert "cannot be taken up (another model): it is trained again" in caplog.text

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweeper.training.batch import augment_keys, augmented, micro_batches, reshaped
-from sweeper.training.checkpoint import job_digest, read_checkpoint, write_checkpoint
+from sweeper.training.checkpoint import Saved, job_digest, restore_jobs, write_checkpoint
 from sweeper.training.controllers import Course, begun, observed, saved, taken_up
 from sweeper.training.device import intra_op_threads, repeatable, resolve_device
 from sweeper.training.evaluation import cast, evaluate
@@ -172,16 +172,10 @@ class LaneTrainer:
 
     def save(self, folder: Path, round: int) -> None:
         standing = [lane for lane in self._open.values() if lane.state == "running"]
-        write_checkpoint(folder, round, {_key(lane.job): self._state(lane) for lane in standing})
+        write_checkpoint(folder, round, {lane.job.id: self._state(lane) for lane in standing})
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
-        states = read_checkpoint(folder, last_round)
-        stands: dict[JobId, int] = {}
-        for job in jobs:
-            state = states.get(_key(job))
-            if state is not None and state["digest"] == self._digest(job) and self._take_up(job, state):
-                stands[job.id] = state["step"]
-        return stands
+        return restore_jobs(folder, jobs, last_round, digest=self._digest, check=self._check, reopen=self._reopen)
 
     def capacity(self) -> int:
         return self._width
@@ -490,34 +484,25 @@ class LaneTrainer:
     # --- checkpoints --------------------------------------------------------------------------------
 
     def _digest(self, job: Job) -> str:
-        settings = sorted(self._optimizer.items(), key=lambda item: item[0])
+        settings = sorted(self._optimizer.items())
         return job_digest(job, self._task.fingerprint, self._batch_size, self._recipe, settings, "lanes")
 
-    def _state(self, lane: _Lane) -> dict[str, Any]:
-        state: dict[str, Any] = {"digest": self._digest(lane.job), "step": lane.step, **saved(lane.course)}
+    def _state(self, lane: _Lane) -> Saved:
+        state: Saved = {"digest": self._digest(lane.job), "step": lane.step, **saved(lane.course)}
         if lane.kind is not None and lane.rows is not None:
             state |= {"structure": lane.kind.structure, "weight": lane.rows.weight_P, "kept": lane.kept}
             state |= {"moving": lane.rows.moving}
         return state
 
-    def _take_up(self, job: Job, state: dict[str, Any]) -> bool:
-        """Open a job as it was saved; False, and nothing opened, where the state does not fit its model."""
-        self._check(job)
+    def _reopen(self, job: Job, state: Saved) -> None:
         lane = _Lane(job, taken_up(job, state), state["step"])
         if "weight" in state:
-            try:
-                kind = self._ready(lane)
-            except Exception as error:
-                _log.warning("%s cannot be taken up (%s): it is trained again", job.id, error)
-                return False
-            if kind.structure != state["structure"]:
-                _log.warning("%s cannot be taken up (another model): it is trained again", job.id)
-                return False
+            if self._ready(lane).structure != state["structure"]:
+                raise ValueError("another model")
             moving = {name: value.to(self._device) for name, value in state["moving"].items()}
             lane.rows = Rows(state["weight"].to(self._device), moving, _rows(lane).fixed)
             lane.kept = tuple(value.to(self._device) for value in state["kept"])
         self._open[job.id] = lane
-        return True
 
 
 def _rule(lane: _Lane) -> Rule:
@@ -551,7 +536,3 @@ def _norm(values_LP: Tensor) -> Tensor:
     """[L]: the L2 norm of each row."""
     norm_L: Tensor = torch.linalg.vector_norm(values_LP, dim=1)
     return norm_L
-
-
-def _key(job: Job) -> tuple[str, int, int]:
-    return job.id.study, job.id.trial, job.id.member
