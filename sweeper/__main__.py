@@ -41,8 +41,6 @@ A plain value is fixed; {low: 1e-3, high: 1, log: true} or {choice: [0, 0.1]} is
 """
 
 SWEEPS = Path("sweeps")
-GROUPS = ("schedule", "model", "data", "optimizer", "search", "pruner", "trainer", "tracking", "experiment")
-KEYS = ("name", "fresh", "device", "warmup", "schedule_unit", "train", "objective", "keep", "task", *GROUPS[:-1])
 WRONG_INPUT = 2
 
 
@@ -129,10 +127,9 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException, OverrideParseException
 
-    from sweeper import conf
-    from sweeper.spec import overrides
+    from sweeper.spec import composing, overrides
 
-    every = overrides.families([Path(conf.__path__[0]), *overrides.config_folders(words)])
+    every = overrides.families([composing.folder(), *overrides.config_folders(words)])
     ConfigStore.instance().store(group="schedule", name="all", node={"defaults": every})
     codes: list[int] = []
 
@@ -141,7 +138,7 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
         if codes[-1] > 128:
             raise SystemExit(codes[-1])
 
-    sys.argv = [sys.argv[0], *overrides.rewritten(words, GROUPS)]
+    sys.argv = [sys.argv[0], *overrides.rewritten(words, composing.groups())]
     try:
         hydra.main(version_base="1.3", config_path="pkg://sweeper.conf", config_name="config")(job)()
     except SystemExit as exit:
@@ -248,16 +245,17 @@ def _plain(config: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from sweeper.spec import overrides
+    from sweeper.spec import composing, overrides
 
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise InputError(str(error.full_key), None, str(error).splitlines()[0], "Give it a value") from error
     assert isinstance(plain, dict)
+    known = composing.keys()
     for key in plain:
-        if key not in KEYS:
-            raise overrides.unknown_key(str(key), KEYS)
+        if key not in known:
+            raise overrides.unknown_key(str(key), known)
     return {str(key): value for key, value in plain.items()}
 
 
@@ -265,7 +263,7 @@ def _planned(plain: dict[str, Any]) -> Any:
     """The checked sweep of a configuration."""
     from hydra.core.hydra_config import HydraConfig
 
-    from sweeper.spec.plan import planned
+    from sweeper.spec.plan import AS_WRITTEN, planned
 
     hydra = HydraConfig.get()
     schedules = _schedules(plain)
@@ -276,7 +274,7 @@ def _planned(plain: dict[str, Any]) -> Any:
         label="-".join(hydra.runtime.choices[group] for group in ("data", "model", "optimizer")),
         described={"data": _asked(plain["data"]), "model": plain["model"], "task": _set(plain["task"])},
         numbers=numbers,
-        **{key: plain[key] for key in ("optimizer", "train", "objective", "search", "pruner", "schedule_unit")},
+        **{key: plain[key] for key in AS_WRITTEN},
     )
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from sweeper.run.rerun import Rerun
     from sweeper.views.notebook import Figures
 
-PLANNED = ("optimizer", "train", "objective", "search", "pruner", "schedule_unit")  # what plan.planned takes as it is
-
 
 class Sweep(StoredSweep):
     """A stored sweep with its pictures, as a notebook shows it, and whose trials can be trained again."""
@@ -162,5 +160,5 @@ def _planned(task: Task, config: Mapping[str, Any], model: Mapping[str, Any], op
         label=f"{label}-{optimizer}",
         described=question,
         numbers=numbers,
-        **{key: config[key] for key in PLANNED if key in config},
+        **{key: config[key] for key in AS_WRITTEN if key in config},
     )

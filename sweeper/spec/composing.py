@@ -23,9 +23,10 @@ Plain = dict[str, Any]
 Asked = str | Family | Callable[..., Any]
 Families = Asked | Sequence[Asked] | Mapping[str, Any]
 
-GROUPS = ("optimizer", "search", "pruner", "trainer", "tracking")
 OPEN = ("optimizer", "pruner", "trainer")  # their other keys are arguments of a constructor, which checks them
-NEITHER = ("defaults", "hydra", "task")  # of config.yaml: Hydra's own, and what is given as an object
+HYDRAS = ("defaults", "hydra")  # keys of config.yaml
+OBJECTS = ("data", "model", "task")  # given to a call as one object
+OF_COMMANDS = ("experiment",)  # the group whose files change other keys, and which is none itself
 
 
 def composed(families: Families, changes: Mapping[str, Any]) -> Plain:
@@ -34,12 +35,12 @@ def composed(families: Families, changes: Mapping[str, Any]) -> Plain:
     changes: by key or group; a key inside of one, as in {"train": {"steps": 100}}; None changes nothing. Raises
     InputError.
     """
-    top, chosen = _top()
+    top, chosen = _top(), defaults()
     for key, change in changes.items():
-        if change is not None and key not in top and key not in GROUPS:
-            raise overrides.unknown_key(key, [*top, *GROUPS])
-    config = {key: _changed(key, value, changes.get(key)) for key, value in top.items() if key not in GROUPS}
-    for group in GROUPS:
+        if change is not None and key not in top and key not in chosen:
+            raise overrides.unknown_key(key, [*top, *chosen])
+    config = {key: _changed(key, value, changes.get(key)) for key, value in top.items() if key not in chosen}
+    for group in chosen:
         config[group] = _choice(group, chosen[group], changes.get(group), top.get(group, {}))
     return {**config, "schedule": {name: _resolved(node, config) for name, node in _families(families).items()}}
 
@@ -47,13 +48,13 @@ def composed(families: Families, changes: Mapping[str, Any]) -> Plain:
 def choice_name(group: str, change: Any) -> str:
     """What a choice is called in a sweep's name: its file, or its class."""
     if change is None:
-        return str(_top()[1][group])
+        return defaults()[group]
     if isinstance(change, str):
         return change
     name = named(group, change)
     if name is not None:
         return name
-    return path_of("", change["_target_"]).rpartition(".")[2].lower() if "_target_" in change else _top()[1][group]
+    return path_of("", change["_target_"]).rpartition(".")[2].lower() if "_target_" in change else defaults()[group]
 
 
 # --- files ------------------------------------------------------------------------------------------
@@ -73,11 +74,28 @@ def _read(path: Path) -> Plain:
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
 
 
-def _top() -> tuple[Plain, dict[str, str]]:
-    """The keys of config.yaml itself, and the default choice of each group."""
-    read = _read(folder() / "config.yaml")
-    chosen = {key: value for entry in read["defaults"] if isinstance(entry, dict) for key, value in entry.items()}
-    return {key: value for key, value in read.items() if key not in NEITHER}, chosen
+def groups() -> list[str]:
+    """Return the config groups: the folders of conf/."""
+    return sorted(path.name for path in folder().iterdir() if any(path.glob("*.yaml")))
+
+
+def keys() -> list[str]:
+    """Return the top-level keys that a configuration may have, those of the groups after those of config.yaml."""
+    own = [key for key in _read(folder() / "config.yaml") if key not in HYDRAS]
+    return list(dict.fromkeys([*own, *(group for group in groups() if group not in OF_COMMANDS)]))
+
+
+def defaults() -> dict[str, str]:
+    """Return the groups that a call may choose from, with the default choice of each."""
+    read = _read(folder() / "config.yaml")["defaults"]
+    chosen = {group: choice for entry in read if isinstance(entry, dict) for group, choice in entry.items()}
+    others = ("schedule", *OBJECTS, *OF_COMMANDS)
+    return {group: str(choice) for group, choice in chosen.items() if group in groups() and group not in others}
+
+
+def _top() -> Plain:
+    """The keys of config.yaml itself, but those of Hydra and of the objects."""
+    return {key: value for key, value in _read(folder() / "config.yaml").items() if key not in (*HYDRAS, *OBJECTS)}
 
 
 def _file(group: str, name: str) -> Plain:

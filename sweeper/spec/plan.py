@@ -33,6 +33,7 @@ Plain = Mapping[str, Any]
 UPDATE = {"clip": None, "accumulate": 1, "ema": None}  # keys of train that change an update, and what changes none
 UNITS = ("step", "epoch")
 TRIED = 64  # examples, to see what a task reports
+AS_WRITTEN = ("optimizer", "train", "objective", "search", "pruner", "schedule_unit")  # what `planned` takes of conf/
 FOR_SCHEDULES = ("peak_lr", "default_lr")  # keys of the optimizer's node that the families read, not the optimizer
 
 

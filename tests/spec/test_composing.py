@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from sweeper import conf
 from sweeper.schedules import decays, family
 from sweeper.spec import overrides
-from sweeper.spec.composing import GROUPS, choice_name, composed, path_of
+from sweeper.spec.composing import choice_name, composed, defaults, groups, keys, path_of
 from sweeper.types import Choice, InputError, Range
 
 CONF = Path(conf.__path__[0])
@@ -48,7 +48,18 @@ def test_all_is_what_the_command_line_means():
     assert sorted(composed("all", {})["schedule"]) == overrides.families([CONF])
 
 
-CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+def test_the_groups_are_the_folders_and_every_default_is_in_one():
+    assert groups() == sorted(
+        ["data", "experiment", "model", "optimizer", "pruner", "schedule", "search", "tracking", "trainer"]
+    )
+    assert defaults() == {
+        "optimizer": "sgd", "search": "tpe", "pruner": "median", "trainer": "auto", "tracking": "mlflow"
+    }  # fmt: skip
+    assert set(keys()) == {*hydra(), "data", "model", "task"}
+    assert len(keys()) == len(set(keys()))
+
+
+CHOICES = [(group, path.stem) for group in defaults() for path in sorted((CONF / group).glob("*.yaml"))]
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
