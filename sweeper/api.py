@@ -151,7 +151,7 @@ def _with(group: str, change: Any, **numbers: Any) -> Any:
 def _planned(task: Task, config: Mapping[str, Any], model: Mapping[str, Any], optimizer: str) -> Any:
     """The checked sweep."""
     from sweeper.spec.describing import asked_of
-    from sweeper.spec.plan import planned
+    from sweeper.spec.plan import AS_WRITTEN, planned
 
     question, label, numbers = asked_of(task, model)
     return planned(

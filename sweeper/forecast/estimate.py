@@ -22,12 +22,11 @@ from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import BASELINES, DEFAULT, TUNED
 from sweeper.spec.plan import Plan, example
 from sweeper.spec.question import seeds_and_folds, settle
-from sweeper.types import Job, Trainer
+from sweeper.types import Job, Record, Trainer
 
 if TYPE_CHECKING:
     from sweeper.run.trainers import Chosen
     from sweeper.search.family import FamilyStudy
-    from sweeper.search.records import Record
 
 TIMED_BATCHES = 4  # of trainings, out of the sweep's first ones
 USUAL_METRICS = 2  # of a report, where none was seen

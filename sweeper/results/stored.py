@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from sweeper.search.records import Reading, Record
+    from sweeper.search.records import Reading
     from sweeper.tracking.facts import Facts
-    from sweeper.types import TrialId
+    from sweeper.types import Record, TrialId
 
 Which = Any  # a trial: "cosine:17", (study, 17), or a row of .trials; or study, 17 as two arguments
 ROOT = Path("sweeps")

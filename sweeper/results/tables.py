@@ -9,11 +9,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sweeper.text.columns import clean
 from sweeper.tracking.facts import Facts, to_target
-from sweeper.types import AT, At, Direction, State, TrialId, Value
+from sweeper.types import AT, At, Direction, Record, State, TrialId, Value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,51 +53,6 @@ class Asked:
             return "one seed"
         named = [f"{count} {word}" for count, word in ((self.seeds, "seeds"), (self.folds, "folds")) if count > 1]
         return f"the median of {' x '.join(named)}"
-
-
-class Record(Protocol):
-    """One trial as the journal remembers it.
-
-    value: the objective, None where there is none. intermediate: (step, value) of each report. steps_done:
-    updates finished. diverged_step: the first update that diverged, None in other states. seconds: of training;
-    clock: those until each report. measures: as in types.Ending. truncated: complete, but its schedule was cut off.
-    origin, prior_of, trained_as: as in search.records.Record, of trials before a space was made wider.
-    """
-
-    @property
-    def study(self) -> str: ...
-    @property
-    def family(self) -> str: ...
-    @property
-    def number(self) -> int: ...
-    @property
-    def state(self) -> State: ...
-    @property
-    def params(self) -> Mapping[str, Value]: ...
-    @property
-    def value(self) -> float | None: ...
-    @property
-    def intermediate(self) -> Sequence[tuple[int, float]]: ...
-    @property
-    def steps_done(self) -> int: ...
-    @property
-    def diverged_step(self) -> int | None: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def clock(self) -> Sequence[float]: ...
-    @property
-    def measures(self) -> Mapping[str, float]: ...
-    @property
-    def truncated(self) -> bool: ...
-    @property
-    def origin(self) -> TrialId | None: ...
-    @property
-    def prior_of(self) -> str: ...
-    @property
-    def trained_as(self) -> TrialId: ...
 
 
 # --- one row a trial --------------------------------------------------------------------------------

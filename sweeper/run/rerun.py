@@ -16,12 +16,11 @@ from sweeper.results.stored import StoredSweep, Which
 from sweeper.run import machine
 from sweeper.spec import composing
 from sweeper.spec.question import differences
-from sweeper.types import InputError, Job, JobId, Report, Task, Trainer, TrialId
+from sweeper.types import InputError, Job, JobId, Record, Report, Task, Trainer, TrialId
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sweeper.search.records import Record
     from sweeper.spec.plan import Plan
 
 Columns = Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]

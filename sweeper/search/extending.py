@@ -15,9 +15,9 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper.search.records import Record, record_of
+from sweeper.search.records import record_of
 from sweeper.search.space import Axes, Scalar, point
-from sweeper.types import InputError
+from sweeper.types import InputError, Record
 
 SAME = ("family", "formula", "report_steps", "epoch")  # of the plan in the journal: what makes two trials comparable
 OF_THE_STUDY = ("queued", "retry_of", "retries")  # attributes that mean something in the trial's own study alone

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,48 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.search.importance import importances
 from sweeper.search.journal import MARK, Journal
-from sweeper.types import State, TrialId, Value
-
-
-@dataclass(frozen=True)
-class Record:
-    """One trial as of the last committed round.
-
-    params: all its numbers, searched and fixed; searched: the names of the former. value: its objective, None
-    unless it is complete. intermediate: (updates, objective) at each report. steps_done: updates finished; of a
-    diverged trial the one that diverged, like diverged_step, which is None in other states. seconds: of all members
-    together; clock: those until each report, the last one of a diverged or failed trial too. seeds: one a member.
-    retry_of: the failed trial whose numbers these are. measures: as in types.Ending.
-    truncated: complete, though it ended before its schedule did (`search.early_stopping`). origin: of a trial that a
-    wider study took over, as what it was trained. prior_of: the wider study in whose space it does not lie, or "".
-    """
-
-    study: str
-    family: str
-    number: int
-    state: State
-    params: Mapping[str, Value]
-    searched: tuple[str, ...]
-    value: float | None
-    intermediate: tuple[tuple[int, float], ...]
-    steps_done: int
-    diverged_step: int | None
-    reason: str
-    seconds: float
-    clock: tuple[float, ...]
-    seeds: tuple[int, ...]
-    retry_of: int | None
-    started: datetime | None
-    ended: datetime | None
-    measures: Mapping[str, float] = field(default_factory=dict)
-    truncated: bool = False
-    origin: TrialId | None = None
-    prior_of: str = ""
-
-    @property
-    def trained_as(self) -> TrialId:
-        """What its traces, its weights and its run in MLflow are filed under."""
-        return self.origin or TrialId(self.study, self.number)
+from sweeper.types import Record, State, TrialId, Value
 
 
 class Reading:

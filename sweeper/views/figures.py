@@ -20,14 +20,13 @@ import numpy as np
 
 from sweeper.text.colors import KIN, kin_of
 from sweeper.text.columns import clean, value_text
-from sweeper.types import Floats, InputError
+from sweeper.types import Floats, InputError, Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from sweeper.results.stored import StoredSweep
-    from sweeper.search.records import Record
 
 WIDTH, HEIGHT = 9.0, 4.6  # inches; 900 px at 100 dots an inch
 DPI = 150

@@ -15,10 +15,10 @@ import numpy as np
 
 from sweeper.spec.question import Home, is_running
 from sweeper.terminal import Tally
-from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Report, TrialId
+from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Record, Report, TrialId
 
 if TYPE_CHECKING:
-    from sweeper.search.records import Reading, Record
+    from sweeper.search.records import Reading
 
 NO_LR: Floats = np.empty(0)
 

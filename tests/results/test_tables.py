@@ -4,65 +4,44 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import pandas as pd
 import pytest
 
 from sweeper.results import tables
 from sweeper.text import columns
-from sweeper.types import TrialId
+from sweeper.types import Record, TrialId
 from sweeper.views import end_table
 from sweeper.views.small_print import small_print
 
 WIDTHS = (20, 40, 80, 120, 200)
 
 
-@dataclass(frozen=True)
-class Trial:
-    family: str
-    number: int
-    state: str = "complete"
-    value: float | None = None
-    params: Mapping[str, object] = field(default_factory=dict)
-    study: str = ""
-    intermediate: tuple[tuple[int, float], ...] = ()
-    steps_done: int = 200
-    diverged_step: int | None = None
-    reason: str = ""
-    seconds: float = 1.5
-    clock: tuple[float, ...] = ()
-    measures: Mapping[str, float] = field(default_factory=dict)
-    truncated: bool = False
-    origin: TrialId | None = None
-    prior_of: str = ""
-
-    @property
-    def trained_as(self):
-        return self.origin or TrialId(self.study, self.number)
-
-    def __post_init__(self):
-        object.__setattr__(self, "study", self.study or self.family)
+def trial(family: str, number: int, state="complete", value: float | None = None, **others) -> Record:
+    usual = {
+        "study": family, "params": {}, "searched": (), "intermediate": (), "steps_done": 200, "diverged_step": None,
+        "reason": "", "seconds": 1.5, "clock": (), "seeds": (0,), "retry_of": None, "started": None, "ended": None,
+    }  # fmt: skip
+    return Record(**{**usual, "family": family, "number": number, "state": state, "value": value, **others})
 
 
-def trials() -> list[Trial]:
+def trials() -> list[Record]:
     """Four families and the two baselines; step diverged in all its trials."""
     return [
-        Trial("cosine", 0, value=1.9, params={"peak_lr": 0.3, "warmup": 0.05, "decay": 0.01}),
-        Trial("cosine", 1, value=1.8, params={"peak_lr": 0.0341, "warmup": 0.1, "decay": 0.001}),
-        Trial("cosine", 2, "pruned", 0.1, params={"peak_lr": 0.5, "warmup": 0.0, "decay": 0.1}, steps_done=80),
-        Trial("cosine", 3, "diverged", params={"peak_lr": 0.9, "warmup": 0.0, "decay": 0.1}, diverged_step=12),
-        Trial("cosine", 4, "diverged", params={"peak_lr": 0.7, "warmup": 0.0, "decay": 0.1}, diverged_step=99),
-        Trial("wsd", 0, value=1.95, params={"peak_lr": 0.1, "warmup": 0.0, "decay": 0, "cooldown": 0.25, "end": "x"}),
-        Trial("wsd", 1, value=2.5, params={"peak_lr": 0.2, "warmup": 0.0, "decay": 0, "cooldown": 0.5, "end": "x"}),
-        Trial("sgdr", 0, value=1.7, params={"peak_lr": 3.2e-5, "warmup": 0.02, "decay": 1.0, "cycle": 0.125}),
-        Trial("sgdr", 1, "failed", reason="out of memory"),
-        Trial("step", 0, "diverged", math.inf, params={"peak_lr": 1.0}, diverged_step=3),
-        Trial("step", 1, "diverged", params={"peak_lr": 2.0}, diverged_step=1),
-        Trial("constant", 0, value=1.9, params={"peak_lr": 0.05, "warmup": 0.0}),
-        Trial("constant", 1, "running", params={"peak_lr": 0.06, "warmup": 0.0}),
-        Trial("default_lr", 0, value=3.0, params={"peak_lr": 0.001, "warmup": 0}),
+        trial("cosine", 0, value=1.9, params={"peak_lr": 0.3, "warmup": 0.05, "decay": 0.01}),
+        trial("cosine", 1, value=1.8, params={"peak_lr": 0.0341, "warmup": 0.1, "decay": 0.001}),
+        trial("cosine", 2, "pruned", 0.1, params={"peak_lr": 0.5, "warmup": 0.0, "decay": 0.1}, steps_done=80),
+        trial("cosine", 3, "diverged", params={"peak_lr": 0.9, "warmup": 0.0, "decay": 0.1}, diverged_step=12),
+        trial("cosine", 4, "diverged", params={"peak_lr": 0.7, "warmup": 0.0, "decay": 0.1}, diverged_step=99),
+        trial("wsd", 0, value=1.95, params={"peak_lr": 0.1, "warmup": 0.0, "decay": 0, "cooldown": 0.25, "end": "x"}),
+        trial("wsd", 1, value=2.5, params={"peak_lr": 0.2, "warmup": 0.0, "decay": 0, "cooldown": 0.5, "end": "x"}),
+        trial("sgdr", 0, value=1.7, params={"peak_lr": 3.2e-5, "warmup": 0.02, "decay": 1.0, "cycle": 0.125}),
+        trial("sgdr", 1, "failed", reason="out of memory"),
+        trial("step", 0, "diverged", math.inf, params={"peak_lr": 1.0}, diverged_step=3),
+        trial("step", 1, "diverged", params={"peak_lr": 2.0}, diverged_step=1),
+        trial("constant", 0, value=1.9, params={"peak_lr": 0.05, "warmup": 0.0}),
+        trial("constant", 1, "running", params={"peak_lr": 0.06, "warmup": 0.0}),
+        trial("default_lr", 0, value=3.0, params={"peak_lr": 0.001, "warmup": 0}),
     ]
 
 
@@ -100,7 +79,7 @@ def test_one_row_a_trial_with_every_number():
 
 
 def test_a_number_named_like_a_column_keeps_both():
-    table = tables.trials_table([Trial("a", 0, params={"steps": 7, "optimizer.momentum": 0.9})])
+    table = tables.trials_table([trial("a", 0, params={"steps": 7, "optimizer.momentum": 0.9})])
     assert (table.loc[0, "steps"], table.loc[0, "params.steps"], table.loc[0, "optimizer.momentum"]) == (200, 7, 0.9)
 
 
@@ -142,10 +121,10 @@ def test_others_are_the_searched_numbers_beside_the_four():
 
 def test_maximise_turns_best_and_gain_round():
     records = [
-        Trial("a", 0, value=0.7),
-        Trial("a", 1, value=0.9),
-        Trial("b", 0, value=0.8),
-        Trial("constant", 0, value=0.85),
+        trial("a", 0, value=0.7),
+        trial("a", 1, value=0.9),
+        trial("b", 0, value=0.8),
+        trial("constant", 0, value=0.85),
     ]
     table = families(records, direction="maximize")
     assert list(table.family) == ["a", "b", "constant"]
@@ -154,7 +133,7 @@ def test_maximise_turns_best_and_gain_round():
 
 
 def test_equal_values_share_a_rank_and_the_first_trial_is_named():
-    records = [Trial("b", 1, value=1.0), Trial("b", 0, value=1.0), Trial("a", 5, value=1.0), Trial("c", 0, value=2.0)]
+    records = [trial("b", 1, value=1.0), trial("b", 0, value=1.0), trial("a", 5, value=1.0), trial("c", 0, value=2.0)]
     table = families(records)
     assert list(zip(table.family, table["rank"], table.best_trial, strict=True)) == [
         ("a", 1, 5),
@@ -189,9 +168,9 @@ def test_trials_that_end_high_are_marked(ends_high):
 
 def test_studies_of_one_family_are_told_apart():
     records = [
-        Trial("cosine", 0, value=2.0, study="cosine-a1"),
-        Trial("cosine", 0, value=1.0, study="cosine-b2"),
-        Trial("step", 0, value=3.0),
+        trial("cosine", 0, value=2.0, study="cosine-a1"),
+        trial("cosine", 0, value=1.0, study="cosine-b2"),
+        trial("step", 0, value=3.0),
     ]
     table = families(records)
     assert list(table.study) == ["cosine-b2", "cosine-a1", "step"]
@@ -206,7 +185,7 @@ def test_studies_of_one_family_are_told_apart():
 
 @pytest.mark.parametrize("unicode", [True, False])
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("records", [trials(), trials()[:1], [Trial("a_family_with_a_long_name_indeed", 0, "running")]])
+@pytest.mark.parametrize("records", [trials(), trials()[:1], [trial("a_family_with_a_long_name_indeed", 0, "running")]])
 def test_no_line_is_longer_than_the_width(records, width, unicode):
     lines = text(families(records, ends_high=lambda *_: True), width, unicode=unicode, notes=["a note " * 30])
     assert max(map(columns.width_of, lines)) <= width
@@ -254,7 +233,7 @@ def test_the_answer_says_what_won_by_how_much_and_that_it_is_not_checked():
 
 
 def test_when_the_tuned_constant_wins_it_is_said():
-    shown = " ".join(text(families([Trial("constant", 0, value=1.0), Trial("cosine", 0, value=2.0)]), seeds=3))
+    shown = " ".join(text(families([trial("constant", 0, value=1.0), trial("cosine", 0, value=2.0)]), seeds=3))
     assert (
         "Best: constant, trial 0, valid/loss 1.0000. No other schedule in this sweep beats the tuned constant." in shown
     )
@@ -263,19 +242,19 @@ def test_when_the_tuned_constant_wins_it_is_said():
 
 
 def test_a_missing_baseline_names_the_command_that_adds_it():
-    shown = " ".join(text(families([Trial("cosine", 0, value=2.0), Trial("constant", 0, value=2.5)])))
+    shown = " ".join(text(families([trial("cosine", 0, value=2.0), trial("constant", 0, value=2.5)])))
     assert "The default LR is not in this sweep: add with 'schedule=[constant,cosine,default_lr]'" in shown
-    shown = " ".join(text(families([Trial("cosine", 0, value=2.0)])))
+    shown = " ".join(text(families([trial("cosine", 0, value=2.0)])))
     assert "no gain can be shown" in shown
     assert "'schedule=[constant,cosine,default_lr]'" in shown
-    shown = " ".join(text(families([Trial("cosine", 0, value=2.0)]), baselines=("flat", "torch")))
+    shown = " ".join(text(families([trial("cosine", 0, value=2.0)]), baselines=("flat", "torch")))
     assert "'schedule=[cosine,flat,torch]'" in shown
     assert "not in this sweep" not in " ".join(text(families()))
 
 
 @pytest.mark.parametrize("state", ["running", "diverged", "pruned", "failed"])
 def test_without_a_complete_trial_there_is_no_best(state):
-    table = families([Trial("cosine", 0, state, 1.0, {"peak_lr": 0.1}), Trial("constant", 0, state)])
+    table = families([trial("cosine", 0, state, 1.0, params={"peak_lr": 0.1}), trial("constant", 0, state)])
     assert table["rank"].isna().all()
     assert table.gain.isna().all()
     shown = text(table)
@@ -302,10 +281,10 @@ def by_every_rule(last, best, mean, ema, **more):
 def judged(*extra):
     """By the last value cosine, wsd, sgdr; sgdr's best was better than all, the means put wsd before cosine's equal."""
     return [
-        Trial("cosine", 0, **by_every_rule(1.0, 1.0, 1.2, 1.0)),
-        Trial("cosine", 1, **by_every_rule(1.1, 0.9, 1.0, 1.1)),
-        Trial("wsd", 0, **by_every_rule(1.2, 1.2, 1.3, 1.4)),
-        Trial("sgdr", 0, **by_every_rule(1.3, 0.5, 1.35, 1.3)),
+        trial("cosine", 0, **by_every_rule(1.0, 1.0, 1.2, 1.0)),
+        trial("cosine", 1, **by_every_rule(1.1, 0.9, 1.0, 1.1)),
+        trial("wsd", 0, **by_every_rule(1.2, 1.2, 1.3, 1.4)),
+        trial("sgdr", 0, **by_every_rule(1.3, 0.5, 1.35, 1.3)),
         *extra,
     ]
 
@@ -333,7 +312,7 @@ def test_it_is_said_what_another_choice_of_the_value_would_change():
 
 
 def test_where_nothing_would_change_that_is_said_too():
-    calm = [Trial(name, 0, **by_every_rule(*[value] * 4)) for name, value in (("cosine", 0.9), ("wsd", 0.8))]
+    calm = [trial(name, 0, **by_every_rule(*[value] * 4)) for name, value in (("cosine", 0.9), ("wsd", 0.8))]
     for direction, winner in (("minimize", "wsd"), ("maximize", "cosine")):
         table = families(calm, direction=direction)
         assert table.family[0] == winner
@@ -342,19 +321,19 @@ def test_where_nothing_would_change_that_is_said_too():
         ]
 
 
-@pytest.mark.parametrize("extra", [Trial("old", 0, value=2.0), Trial("cosine", 2, value=2.0)])
+@pytest.mark.parametrize("extra", [trial("old", 0, value=2.0), trial("cosine", 2, value=2.0)])
 def test_trials_that_do_not_say_their_value_by_other_rules_leave_it_open(extra):
     assert about_the_rule(families(judged(extra))) == []
     assert json_of(families(judged(extra)))["other_rules"] == {}
 
 
 def test_pruned_trials_do_not_compete_by_any_rule():
-    pruned = Trial("wsd", 1, "pruned", **by_every_rule(0.1, 0.1, 0.1, 0.1))
+    pruned = trial("wsd", 1, "pruned", **by_every_rule(0.1, 0.1, 0.1, 0.1))
     assert list(families(judged(pruned))["objective/best"]) == [0.9, 1.2, 0.5]
 
 
 def test_the_spread_over_members_stands_beside_the_median():
-    table = families([Trial("cosine", 0, **by_every_rule(*[1.0] * 4, **{"objective/spread": 0.25})), *judged()[2:]])
+    table = families([trial("cosine", 0, **by_every_rule(*[1.0] * 4, **{"objective/spread": 0.25})), *judged()[2:]])
     shown = text(table, seeds=3, folds=5)
     assert any(line.split()[:4] == ["1", "cosine", "1.0000", "0.2500"] for line in shown)
     assert "the median of 3 seeds x 5 folds" in " ".join(shown)
@@ -365,12 +344,12 @@ def test_the_spread_over_members_stands_beside_the_median():
 
 def test_what_a_wider_space_took_over_counts_and_what_lies_outside_does_not():
     records = [
-        Trial("cosine", 0, value=2.0, study="cosine-2", origin=TrialId("cosine-1", 3)),
-        Trial("cosine", 1, value=1.5, study="cosine-2"),
-        Trial("cosine", 4, value=0.1, study="cosine-1", prior_of="cosine-2"),
-        Trial("cosine", 5, "running", study="cosine-1", prior_of="cosine-2"),
-        Trial("constant", 0, value=1.9),
-        Trial("constant", 0, value=0.2, study="constant-0", prior_of="constant"),
+        trial("cosine", 0, value=2.0, study="cosine-2", origin=TrialId("cosine-1", 3)),
+        trial("cosine", 1, value=1.5, study="cosine-2"),
+        trial("cosine", 4, value=0.1, study="cosine-1", prior_of="cosine-2"),
+        trial("cosine", 5, "running", study="cosine-1", prior_of="cosine-2"),
+        trial("constant", 0, value=1.9),
+        trial("constant", 0, value=0.2, study="constant-0", prior_of="constant"),
     ]
     asked = []
     table = families(records, facts=lambda ids: asked.extend(ids) or {})
@@ -391,7 +370,7 @@ def test_what_a_wider_space_took_over_counts_and_what_lies_outside_does_not():
 
 
 def test_trials_that_ended_early_are_marked():
-    cut = Trial("wsd", 2, value=1.0, steps_done=120, truncated=True, reason="ended early")
+    cut = trial("wsd", 2, value=1.0, steps_done=120, truncated=True, reason="ended early")
     table = families([*trials(), cut])
     shown = text(table)
     assert any("wsd+" in line for line in shown)
@@ -400,7 +379,7 @@ def test_trials_that_ended_early_are_marked():
     assert "+ marks a family whose best trial did." in said
     row = next(row for row in json_of(table)["families"] if row["family"] == "wsd")
     assert (row["truncated"], row["best"]["truncated"], row["best"]["steps"]) == (1, True, 120)
-    behind = families([*trials(), Trial("wsd", 2, value=9.0, truncated=True)])
+    behind = families([*trials(), trial("wsd", 2, value=9.0, truncated=True)])
     assert "+ marks" not in " ".join(small_print(behind, tables.Asked("valid/loss")))
     assert tables.trials_table([cut]).truncated.tolist() == [True]
     assert not any("truncated" in line for line in text(families()))
@@ -426,14 +405,14 @@ def curve(*values):
     return tuple(zip(range(50, 50 * len(values) + 1, 50), values, strict=True))
 
 
-def timed() -> list[Trial]:
+def timed() -> list[Record]:
     return [
-        Trial("cosine", 0, value=1.5, intermediate=curve(3.0, 1.9, 1.8, 1.5), clock=(1.0, 2.0, 3.0, 4.0)),
-        Trial("cosine", 1, "pruned", intermediate=curve(3.0, 2.5), steps_done=100, clock=(1.0, 2.5)),
-        Trial("wsd", 0, value=2.2, intermediate=curve(3.0, 2.9, 2.4, 2.2)),
-        Trial("step", 0, "diverged", diverged_step=3),
-        Trial("constant", 0, value=2.0, intermediate=curve(3.0, 2.2, 2.1, 2.0), clock=(1.5, 3.0, 4.5, 6.0)),
-        Trial("default_lr", 0, value=3.5, intermediate=curve(3.9, 3.8, 3.7, 3.5)),
+        trial("cosine", 0, value=1.5, intermediate=curve(3.0, 1.9, 1.8, 1.5), clock=(1.0, 2.0, 3.0, 4.0)),
+        trial("cosine", 1, "pruned", intermediate=curve(3.0, 2.5), steps_done=100, clock=(1.0, 2.5)),
+        trial("wsd", 0, value=2.2, intermediate=curve(3.0, 2.9, 2.4, 2.2)),
+        trial("step", 0, "diverged", diverged_step=3),
+        trial("constant", 0, value=2.0, intermediate=curve(3.0, 2.2, 2.1, 2.0), clock=(1.5, 3.0, 4.5, 6.0)),
+        trial("default_lr", 0, value=3.5, intermediate=curve(3.9, 3.8, 3.7, 3.5)),
     ]
 
 
@@ -442,7 +421,7 @@ def test_the_target_is_what_the_tuned_constant_reached():
     assert tables.target_of([trial for trial in timed() if trial.family != "constant"], "minimize") == 2.2
     assert tables.target_of([trial for trial in timed() if trial.family == "default_lr"], "minimize") == 3.5
     assert tables.target_of([], "minimize") is None
-    twice = [Trial("constant", 0, value=0.5), Trial("constant", 1, value=0.7), Trial("wsd", 0, value=0.9)]
+    twice = [trial("constant", 0, value=0.5), trial("constant", 1, value=0.7), trial("wsd", 0, value=0.9)]
     assert tables.target_of(twice, "maximize") == 0.7
     assert tables.target_of(twice[2:], "maximize") == 0.9
 
@@ -524,7 +503,7 @@ def test_json_goes_round_and_holds_the_table():
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_nothing_that_is_not_finite_gets_into_json(value):
     params = {"peak_lr": value, "knots": (1.0, value), "deep": {"x": value}, "none": None, "flag": True}
-    made = json_of(families([Trial("a", 0, value=1.0, params=params), Trial("b", 0, value=value)]))
+    made = json_of(families([trial("a", 0, value=1.0, params=params), trial("b", 0, value=value)]))
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     best = made["families"][0]["best"]["params"]
     assert best == {"peak_lr": None, "knots": [1.0, None], "deep": {"x": None}, "none": None, "flag": True}

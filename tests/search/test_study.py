@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from sweeper.run import loop
 from sweeper.search.journal import Journal
-from sweeper.search.records import Reading, Record, read, read_round
+from sweeper.search.records import Reading, read, read_round
 from sweeper.search.stopping import EarlyStopping
 from sweeper.search.study import AllTrialsFailedError, Studies, StudyPlan
-from sweeper.types import Choice, Family, InputError, JobId, Range, Report, TrialId, seed_of
+from sweeper.types import Choice, Family, InputError, JobId, Range, Record, Report, TrialId, seed_of
 
 REPORT_STEPS = (3, 6, 9, 12)
 TPE = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 4, "multivariate": True}

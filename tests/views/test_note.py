@@ -4,39 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from sweeper.results import tables
-from sweeper.types import TrialId
+from sweeper.types import Record
 from sweeper.views import note
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a table reads of a trial."""
-
-    study: str
-    family: str
-    number: int
-    state: str
-    params: dict[str, Any]
-    value: float | None
-    intermediate: list[tuple[int, float]]
-    steps_done: int
-    diverged_step: int | None
-    reason: str
-    seconds: float
-    clock: tuple[float, ...] = ()
-    measures: dict[str, float] = field(default_factory=dict)
-    truncated: bool = False
-    origin: TrialId | None = None
-    prior_of: str = ""
-
-    @property
-    def trained_as(self):
-        return self.origin or TrialId(self.study, self.number)
 
 
 def record(study, number, value, state="complete", **params):
@@ -46,12 +19,18 @@ def record(study, number, value, state="complete", **params):
         number=number,
         state=state,
         params={"peak_lr": 0.1 * (number + 1), "warmup": 0.05, **params},
+        searched=("peak_lr",),
         value=value,
-        intermediate=[],
+        intermediate=(),
         steps_done=100,
         diverged_step=47 if state == "diverged" else None,
         reason="",
         seconds=1.0,
+        clock=(),
+        seeds=(0,),
+        retry_of=None,
+        started=None,
+        ended=None,
     )
 
 

@@ -15,12 +15,11 @@ from datetime import datetime
 import pytest
 
 from sweeper.schedules import family, lr_trace
-from sweeper.search.records import Record
 from sweeper.search.study import Studies, StudyPlan
 from sweeper.spec import question
 from sweeper.spec.question import Home, is_running, locked
 from sweeper.text.columns import plain_text
-from sweeper.types import InputError, Report
+from sweeper.types import InputError, Record, Report
 from sweeper.views import following, watch
 
 STEPS = (25, 50, 75, 100)
