@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
-from typing import Self
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .examples import InMemory, fingerprint_of_bytes
 from .splits import Parts, folded
 
 
-class Digits:
+class Digits(InMemory):
     """Inputs float32 [B, 64], rows of 8 x 8 pixels, targets int64 [B]; split by class, at random by `split_seed`.
 
     valid, test: fractions of the 1,797 images. The pixels are standardised, each with the mean and standard
@@ -34,21 +31,7 @@ class Digits:
         splits = folded(_split(label, split_seed, valid, test), folds, split_seed, label)
         self._parts_K = [_scaled_parts(pixels, label, split) for split in splits]
         self.partitions = len(splits)
-        self.fingerprint = _fingerprint(self._parts_K)
-
-    def to(self, device: torch.device) -> Self:
-        placed = copy.copy(self)
-        placed._parts_K = [
-            {part: (x.to(device), y.to(device)) for part, (x, y) in parts.items()} for parts in self._parts_K
-        ]
-        return placed
-
-    def size(self, part: str, partition: int) -> int:
-        return len(self._parts_K[partition][part][1])
-
-    def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        pixels, label = self._parts_K[partition][part]
-        return pixels[index_B], label[index_B]
+        self.fingerprint = fingerprint_of_bytes(self._parts_K)
 
 
 def _images() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -85,12 +68,3 @@ def _standardised(pixels: NDArray[np.float64], train: NDArray[np.int64]) -> NDAr
     # gives 0 and one that is set in a handful of images gives no outliers.
     scaled: NDArray[np.float32] = ((pixels - mean) / np.maximum(deviation, 1.0)).astype(np.float32)
     return scaled
-
-
-def _fingerprint(parts_K: list[dict[str, tuple[Tensor, Tensor]]]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for parts in parts_K:
-        for pixels, label in parts.values():
-            digest.update(pixels.numpy().tobytes())
-            digest.update(label.numpy().tobytes())
-    return digest.hexdigest()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
-from typing import Self
-
 import numpy as np
 import torch
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from torch import Tensor
 
+from .examples import InMemory, fingerprint_of_bytes
 from .splits import folded, held_out
 
 Floats = NDArray[np.float64]
@@ -36,7 +32,7 @@ TEMPLATES = (
 )
 
 
-class Mnist1D:
+class Mnist1D(InMemory):
     """Inputs float32 [B, 40], targets int64 [B]; the published 4,000 signals, cut in two, and 1,000 for the test.
 
     valid: the fraction of the 4,000 that is held out for validation, drawn by `split_seed`; the test part is always
@@ -56,21 +52,7 @@ class Mnist1D:
             for own in (split.items() for split in folded(places, folds, split_seed, label))
         ]
         self.partitions = len(self._parts_K)
-        self.fingerprint = _fingerprint(self._parts_K)
-
-    def to(self, device: torch.device) -> Self:
-        placed = copy.copy(self)
-        placed._parts_K = [
-            {part: (x.to(device), y.to(device)) for part, (x, y) in parts.items()} for parts in self._parts_K
-        ]
-        return placed
-
-    def size(self, part: str, partition: int) -> int:
-        return len(self._parts_K[partition][part][1])
-
-    def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        signal, label = self._parts_K[partition][part]
-        return signal[index_B], label[index_B]
+        self.fingerprint = fingerprint_of_bytes(self._parts_K)
 
 
 def signals(seed: int) -> tuple[Floats, NDArray[np.int64]]:
@@ -116,12 +98,3 @@ def _correlated_noise(draw: RandomState) -> Floats:
 
 def _resampled(x: Floats, length: int) -> Floats:
     return np.interp(np.linspace(0, 1, length), np.linspace(0, 1, len(x)), x)
-
-
-def _fingerprint(parts_K: list[dict[str, tuple[Tensor, Tensor]]]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for parts in parts_K:
-        for signal, label in parts.values():
-            digest.update(signal.numpy().tobytes())
-            digest.update(label.numpy().tobytes())
-    return digest.hexdigest()

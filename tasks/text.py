@@ -29,7 +29,24 @@ HIDDEN = (".*",)
 HELD = 0.1  # of a text, for validation, and again for the test
 
 
-class NextByte:
+class Windowed:
+    """Data that hold the windows of each part, by partition, in `_parts_K`."""
+
+    _parts_K: list[dict[str, Windows]]
+
+    def to(self, device: torch.device) -> Self:
+        placed = copy.copy(self)
+        placed._parts_K = [{part: own.to(device) for part, own in parts.items()} for parts in self._parts_K]
+        return placed
+
+    def size(self, part: str, partition: int) -> int:
+        return len(self._parts_K[partition][part])
+
+    def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        return self._parts_K[partition][part].fetch(index_B)
+
+
+class NextByte(Windowed):
     """Inputs int64 [B, context], the bytes before each target; targets int64 [B]; 256 classes.
 
     path: a folder, of which the files whose names match `pattern` are read (hidden ones are not) and split *by
@@ -73,17 +90,6 @@ class NextByte:
             for part, size in {"valid": valid_size, "test": test_size}.items():
                 parts[part] = scored(parts[part], part, size, split_seed, path, unit)
         self.fingerprint = _fingerprint(self._parts_K)
-
-    def to(self, device: torch.device) -> Self:
-        placed = copy.copy(self)
-        placed._parts_K = [{part: own.to(device) for part, own in parts.items()} for parts in self._parts_K]
-        return placed
-
-    def size(self, part: str, partition: int) -> int:
-        return len(self._parts_K[partition][part])
-
-    def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        return self._parts_K[partition][part].fetch(index_B)
 
 
 def scored(whole_part: Windows, part: str, size: int, seed: int, path: str | Path | None, unit: str) -> Windows:

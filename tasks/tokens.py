@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -10,7 +9,7 @@ import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 from .counts import whole
 from .metrics import Measures
 from .problems import Problem, cross_entropy, log_classes
-from .text import Windows, read_texts, scored
+from .text import Windowed, Windows, read_texts, scored
 from .vocabulary import Vocabulary, identified, vocabulary
 
 FORMAT = 1
@@ -28,7 +27,7 @@ NARROW = 2**15  # symbols that fit int16
 PARTS = ("train", "valid", "test")
 
 
-class Tokens:
+class Tokens(Windowed):
     """Inputs int64 [B, context], targets int64 [B, context], the symbol after each of the inputs.
 
     path, pattern, split_seed, folds: as in sweeper.tasks.text.NextByte. The files of a part stand in a row, each ended
@@ -70,17 +69,6 @@ class Tokens:
         self._sizes, self._seed, self._path = {"valid": valid_size, "test": test_size}, split_seed, path
         self._open()
 
-    def to(self, device: torch.device) -> Self:
-        placed = copy.copy(self)
-        placed._parts_K = [{part: own.to(device) for part, own in parts.items()} for parts in self._parts_K]
-        return placed
-
-    def size(self, part: str, partition: int) -> int:
-        return len(self._parts_K[partition][part])
-
-    def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        return self._parts_K[partition][part].fetch(index_B)
-
     def __getstate__(self) -> dict[str, Any]:
         """Without the symbols: another process maps the same files."""
         return {key: value for key, value in vars(self).items() if key != "_parts_K"}
@@ -99,7 +87,7 @@ class Tokens:
             cross_entropy, Measures(("accuracy", "bits_per_byte"), bytes_V=self.bytes_V), log_classes
         )
         dtype = torch.int16 if self.outputs <= NARROW else torch.int32
-        self._parts_K: list[dict[str, Windows]] = []
+        self._parts_K = []
         for counts in about["parts"]:
             parts = {}
             for part, (file, count) in counts.items():
