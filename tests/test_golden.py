@@ -8,7 +8,7 @@ differ by rounding (`golden/observed.py`); names, states, decisions and identiti
 - `folders/`: never. A new format gets a folder beside those that are there.
 - `sweep`, `journal`, `status`, `files`, `process` and what the folders give: with a change that is meant to change
   numbers, columns, files or the format, and that CHANGELOG.md tells.
-- `imports`: when they become fewer.
+- `imports`: when they become fewer; `own`, the package's own modules, also when light ones are imported at the top.
 """
 
 import importlib.util

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from sweeper.tracking.mlflow.thinning import MOST_POINTS, by_shape, strided
 from sweeper.types import Job
 
 # Measured on sweeps of 19 and 161 trials, MLflow 3.17 on SQLite, Optuna 5.0; benchmarks/RESULTS.md.
@@ -70,8 +71,6 @@ def disk(
 
 def points_of_a_trial(jobs: Sequence[Job], *, members: int, metrics: int, norms: bool) -> float:
     """Points of its metrics in MLflow, after thinning."""
-    from sweeper.tracking.mlflow.thinning import MOST_POINTS, by_shape, strided
-
     steps, report_steps = jobs[0].steps, jobs[0].report_steps
     lr = fmean(len(by_shape(job.lr_S)) for job in jobs)
     momentum = fmean(0 if job.momentum_S is None else 2 * len(report_steps) for job in jobs)

@@ -20,6 +20,7 @@ from sweeper.forecast.disk import Disk, disk, points_of_a_trial
 from sweeper.results.power import smallest_gap
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import BASELINES, DEFAULT, TUNED
+from sweeper.run import sweeping, trainers
 from sweeper.spec.plan import Plan, example
 from sweeper.spec.question import seeds_and_folds, settle
 from sweeper.types import Job, Record, Trainer
@@ -101,7 +102,6 @@ def estimated(
     spread: of one training's objective over seeds; None: as a stored sweep with several seeds shows it, if one does.
     Raises InputError as the sweep itself would.
     """
-    from sweeper.run import sweeping, trainers
     from sweeper.search.study import checked
 
     home = settle(root, name or plan.name, plan.question, fresh=fresh)
@@ -220,8 +220,6 @@ def _pace(
     plan: Plan, chosen: Chosen, device: str, processes: int, jobs: Sequence[Job], most: int, seconds: float
 ) -> timing.Pace:
     """As fast as the sweep itself will go, once all its processes have started: they slow each other down."""
-    from sweeper.run import trainers
-
     alone = replace(chosen, node={**chosen.node, "workers": 1}) if processes > 1 else chosen
     with closing(trainers.make(plan, alone, device)) as trainer:
         together = max(1, min(_lanes(trainer, jobs[0]) * processes, most, len(jobs)))

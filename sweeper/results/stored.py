@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sweeper.results import tables
+from sweeper.schedules import ENDS_HIGH, family, height_at_end, height_of, lr_trace
 from sweeper.spec.question import Home, find, homes, seeds_and_folds
 from sweeper.text.columns import value_text
+from sweeper.tracking.facts import Facts, read_facts
+from sweeper.tracking.mlflow.destination import resolve
+from sweeper.tracking.traces import read_trace
+from sweeper.training.kept import read_weights
 from sweeper.types import Family, Floats, InputError, Value
 
 if TYPE_CHECKING:
@@ -20,7 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sweeper.search.records import Reading
-    from sweeper.tracking.facts import Facts
     from sweeper.types import Record, TrialId
 
 Which = Any  # a trial: "cosine:17", (study, 17), or a row of .trials; or study, 17 as two arguments
@@ -140,8 +144,6 @@ class StoredSweep:
 
     def trace(self, trial: Which, number: int | None = None, member: int = 0) -> pd.DataFrame:
         """Everything logged of one training: one row an update; columns step, "lr/group0", "train/loss", ..."""
-        from sweeper.tracking.traces import read_trace
-
         study, of_study = self.record(trial, number).trained_as
         return read_trace(self.home.path, study, of_study, member)
 
@@ -151,8 +153,6 @@ class StoredSweep:
         steps: of a run of another length, its fractions kept; None: of the sweep's. Of a reactive schedule, which plans
         nothing, it is the LR of the updates that were trained.
         """
-        from sweeper.schedules import lr_trace
-
         record = self.record(trial, number)
         own_steps, epoch = self._horizon
         if self._family(record).controller is not None:
@@ -177,11 +177,9 @@ class StoredSweep:
 
     def weights(self, trial: Which, number: int | None = None, member: int = 0) -> dict[str, Tensor]:
         """The final state of its model, where it was kept (`keep.best`). Raises InputError where it was not."""
-        from sweeper.training.kept import read
-
         record = self.record(trial, number)
         try:
-            return read(self.home.weights, *record.trained_as, member)
+            return read_weights(self.home.weights, *record.trained_as, member)
         except FileNotFoundError:
             name = f"{record.family}:{record.number}"
             remedy = f"Train it again: python -m sweeper rerun {self.name} --trial {name} --weights FILE"
@@ -215,18 +213,12 @@ class StoredSweep:
         return question["train"]["steps"], question.get("epoch_steps")
 
     def _family(self, record: Record) -> Family:
-        from sweeper.schedules import family
-
         return family(record.family, self.config["studies"][record.study]["schedule"])
 
     def _facts(self, only: Collection[TrialId] | None = None) -> Mapping[TrialId, Facts]:
-        from sweeper.tracking.facts import read
-
-        return read(self.home.spool, only)
+        return read_facts(self.home.spool, only)
 
     def _ends_high(self, study: str, trial: int) -> bool | None:
-        from sweeper.schedules import ENDS_HIGH, height_at_end, height_of
-
         record, (steps, epoch) = self.record(study, trial), self._horizon
         try:
             family = self._family(record)
@@ -285,8 +277,6 @@ def locate(name: str | Path | None = None, root: Path = ROOT) -> Home:
 
 def _of_run(run: str, root: Path) -> Home:
     """The folder of the sweep that an MLflow run belongs to: in `root`, or beside MLflow's database."""
-    from sweeper.tracking.mlflow.destination import resolve
-
     shown, destination = f"runs:/{run}", resolve(None, experiment="", sweep_id="")
     assert destination is not None  # uri "none" was not asked for
     database = destination.database

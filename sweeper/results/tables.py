@@ -74,7 +74,7 @@ def trials_table(
     ended early), reason, origin ("cosine-1a2b3c:4", where a wider study took it over from), prior_of (the wider study
     in whose space it does not lie). Missing numbers are NaN, missing steps <NA>.
 
-    target: of the objective's metric, None for none. facts: by trial, as `sweeper.tracking.facts.read` gives them.
+    target: of the objective's metric, None for none. facts: by trial, see `sweeper.tracking.facts.read_facts`.
     """
     import pandas as pd
 

@@ -14,8 +14,12 @@ import numpy as np
 
 from sweeper.results.stored import StoredSweep, Which
 from sweeper.run import machine
+from sweeper.run.sweeping import terms
+from sweeper.run.trainers import Chosen, make
 from sweeper.spec import composing
+from sweeper.spec.plan import planned
 from sweeper.spec.question import differences
+from sweeper.training.kept import write_weights
 from sweeper.types import InputError, Job, JobId, Record, Report, Task, Trainer, TrialId
 
 if TYPE_CHECKING:
@@ -112,8 +116,6 @@ def _plan(
     sweep: StoredSweep, record: Record, task: Task, described: Mapping[str, Any], numbers: Mapping[str, Any]
 ) -> Plan:
     """The sweep's question, asked again for one study."""
-    from sweeper.spec.plan import planned
-
     question, study = sweep.config["question"], sweep.config["studies"][record.study]
     default = composing.composed({}, {})
     traced = sweep.trace(record.study, record.number).columns
@@ -142,7 +144,6 @@ def _plan(
 
 def _jobs(sweep: StoredSweep, plan: Plan, record: Record) -> tuple[Job, ...]:
     """The trial's jobs, out of a copy of the journal: whoever opens one for trials writes to it."""
-    from sweeper.run.sweeping import terms
     from sweeper.search.study import Studies
 
     with tempfile.TemporaryDirectory() as folder:
@@ -154,8 +155,6 @@ def _jobs(sweep: StoredSweep, plan: Plan, record: Record) -> tuple[Job, ...]:
 @contextmanager
 def _trainer(sweep: StoredSweep, plan: Plan) -> Iterator[Trainer]:
     """The one that the sweep was trained with, in this process alone."""
-    from sweeper.run.trainers import Chosen, make
-
     kept = sweep.config["trainer"]
     node = {key: value for key, value in kept.items() if key not in ("device", "why")}
     with closing(make(plan, Chosen({**node, "workers": 1}, kept), kept["device"])) as trainer:
@@ -175,10 +174,10 @@ def _train(trainer: Trainer, jobs: Sequence[Job], until: int) -> dict[JobId, lis
 
 
 def _write_weights(trainer: Trainer, jobs: Sequence[Job], path: Path) -> None:
-    from sweeper.training.kept import write
-
     for job in jobs:
-        write(path if len(jobs) == 1 else path.with_name(f"{path.name}.{job.id.member}.pt"), trainer.weights(job.id))
+        write_weights(
+            path if len(jobs) == 1 else path.with_name(f"{path.name}.{job.id.member}.pt"), trainer.weights(job.id)
+        )
 
 
 # --- what differs -----------------------------------------------------------------------------------

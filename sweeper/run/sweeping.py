@@ -16,11 +16,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from sweeper import __version__
-from sweeper.run import machine
+from sweeper import __version__, terminal
+from sweeper.run import loop, machine
 from sweeper.run.trainers import choose, make
 from sweeper.spec.plan import Plan, truncation
 from sweeper.spec.question import Home, locked, settle
+from sweeper.tracking.spool import Spool
+from sweeper.tracking.traces import write_parquet
+from sweeper.training.kept import Kept
 from sweeper.types import AtEnd, Tracker, Trainer
 
 if TYPE_CHECKING:
@@ -74,8 +77,6 @@ def sweep(
     another trainer, or is being run by another process.
     """
     from sweeper.search.study import Studies, checked
-    from sweeper.tracking.spool import Spool
-    from sweeper.training.kept import Kept
 
     home = settle(root, name or plan.name, plan.question, fresh=fresh)
     kept = Kept(home.weights, direction=plan.objective["direction"], **keep)
@@ -115,9 +116,6 @@ def _train(
     kept: AtEnd,
 ) -> bool:
     """Rounds until all is done, or until it should end. why: the trainer was chosen, for a person."""
-    from sweeper import terminal
-    from sweeper.run import loop
-
     shown = terminal.view(
         search.progress(),
         title=home.name,
@@ -182,8 +180,6 @@ def terms(plan: Plan) -> dict[str, Any]:
 
 def _finish(home: Home, round: int, spool: Spool, patience: float, conclude: Conclude | None) -> int:
     """Traces, tables and what the summary runs say; then wait a while for the sending. How much is unsent."""
-    from sweeper.tracking.traces import write_parquet
-
     for study, path in write_parquet(home.spool, home.traces).items():
         spool.artifact(study, path)
     if conclude is not None:

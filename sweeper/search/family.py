@@ -12,6 +12,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from sweeper.schedules import controller_of, lr_trace, momentum_trace
 from sweeper.search import extending, pruning
 from sweeper.search.objective import together
 from sweeper.search.plan import StudyPlan, Terms, start_points
@@ -328,8 +329,6 @@ class FamilyStudy:
 
     def jobs(self, number: int) -> tuple[Job, ...]:
         """The jobs of a trial, from what the journal holds of it, so that they are the same after a restart."""
-        from sweeper.schedules import controller_of, lr_trace, momentum_trace
-
         plan, terms = self.plan, self.terms
         stored = self.study.get_trials(deepcopy=False)[number]
         values = self.axes.values(stored.params)

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sweeper import conf
 from sweeper.schedules import space
 from sweeper.spec import overrides
 from sweeper.types import Choice, Family, InputError, Range, did_you_mean
@@ -63,8 +64,6 @@ def choice_name(group: str, change: Any) -> str:
 @cache
 def folder() -> Path:
     """conf/, wherever it is installed."""
-    from sweeper import conf
-
     return Path(conf.__path__[0])
 
 

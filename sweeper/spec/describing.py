@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sweeper.schedules import dimension
 from sweeper.spec import source
 from sweeper.spec.composing import plain
 from sweeper.spec.question import digest
@@ -187,8 +188,6 @@ def _hash(tensors: Mapping[str, Tensor]) -> str:
 
 def asked_of(task: Task, model: Mapping[str, Any]) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """What a sweep's question says of the task, "<data>-<model>", and the model's searched numbers by path."""
-    from sweeper.schedules import dimension
-
     numbers = {f"model.{key}": plain(f"model.{key}", value) for key, value in model.items()}
     tried = {key.removeprefix("model."): first_of(dimension(key, node)) for key, node in numbers.items()}
     return *described(task, tried), numbers

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings
 
+from sweeper.schedules import controller_of, dimension, family, lr_trace, momentum_trace, plain
 from sweeper.spec import source
 from sweeper.spec.question import digest
 from sweeper.types import (
@@ -100,7 +101,6 @@ def planned(
     task is made of, plain data, part of the identity. optimizer: as in conf/optimizer, with `_target_`, `peak_lr`,
     `default_lr`. numbers: further searched numbers by path, {"model.dropout": {low, high}}. The rest as in conf.
     """
-    from sweeper.schedules import dimension
     from sweeper.training.optimizers.groups import searched, stated, with_numbers
     from sweeper.training.optimizers.optim import check_look, check_optimizer
 
@@ -159,8 +159,6 @@ def planned(
 
 def chosen(schedules: Mapping[str, Plain]) -> list[Family]:
     """The families, in alphabetical order. Raises InputError for one that is impossible, and for none at all."""
-    from sweeper.schedules import family
-
     if not schedules:
         raise InputError(
             "schedule", "[]", "no family is chosen", "Choose some: 'schedule=[cosine,wsd]', or schedule=all"
@@ -180,8 +178,6 @@ def horizon(train: Plain, schedule_unit: object, size: Callable[[], int]) -> tup
 
 def example(plan: Plan) -> Job:
     """A trial of the first family, with the first of each number's values, to time or to try a training with."""
-    from sweeper.schedules import controller_of, lr_trace, momentum_trace
-
     study = plan.studies[0]
     params = {name: first_of(dimension) for name, dimension in study.family.space.items()}
     return Job(
@@ -354,8 +350,6 @@ def _studies(
 def _identity(
     family: Family, hparams: Mapping[str, Dimension | Value], sampler: Plain, pruner: Plain | None
 ) -> dict[str, Any]:
-    from sweeper.schedules import plain
-
     return {
         **_formula(family),
         "space": {key: plain(value) for key, value in {**family.space, **hparams}.items()},

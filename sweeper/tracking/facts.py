@@ -143,7 +143,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 # --- of a stored sweep ------------------------------------------------------------------------------
 
 
-def read(spool: Path, only: Collection[TrialId] | None = None) -> dict[TrialId, Facts]:
+def read_facts(spool: Path, only: Collection[TrialId] | None = None) -> dict[TrialId, Facts]:
     """The facts of every trial that has ended, or of those of `only`, as of the last committed round.
 
     Goes through the whole spool; of few trials it parses their lines alone.

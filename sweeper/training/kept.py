@@ -100,7 +100,7 @@ def entries(folder: Path) -> list[Entry]:
     return sorted(found, key=lambda entry: (entry.study, entry.trial))
 
 
-def read(folder: Path, study: str, trial: int, member: int = 0) -> dict[str, Tensor]:
+def read_weights(folder: Path, study: str, trial: int, member: int = 0) -> dict[str, Tensor]:
     """The state of a kept model, on the CPU. Raises FileNotFoundError where it is not kept."""
     import torch
 
@@ -109,7 +109,7 @@ def read(folder: Path, study: str, trial: int, member: int = 0) -> dict[str, Ten
     return state
 
 
-def write(path: Path, weights: dict[str, Tensor]) -> None:
+def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """A model's state in one file, whole or not at all."""
     import torch
 
@@ -122,7 +122,7 @@ def _write(folder: Path, entry: Entry, jobs: Iterable[Job], weights: Iterable[di
     mark = _mark(folder, entry.study, entry.trial)
     mark.parent.mkdir(parents=True, exist_ok=True)
     for job, state in zip(jobs, weights, strict=True):
-        write(_file(folder, entry.study, entry.trial, job.id.member), state)
+        write_weights(_file(folder, entry.study, entry.trial, job.id.member), state)
     partial = mark.with_suffix(".partial")
     partial.write_text(json.dumps({"value": entry.value, "bytes": entry.size}), encoding="utf-8")
     partial.replace(mark)

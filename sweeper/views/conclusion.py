@@ -12,7 +12,7 @@ from sweeper.results.stored import StoredSweep
 from sweeper.spec.question import Home
 from sweeper.tracking.mlflow import view
 from sweeper.types import Tracker
-from sweeper.views import end_table, note
+from sweeper.views import end_table, figures, note
 
 if TYPE_CHECKING:
     from sweeper.run.sweeping import Outcome
@@ -82,8 +82,6 @@ def _tables(sweep: StoredSweep, folder: Path) -> list[Path]:
 
 def _pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Path]]:
     """The pictures' files, of the whole sweep (None) and of the best studies. A sweep ends well without them."""
-    from sweeper.views import figures
-
     best = sweep.families["study"].tolist()[:MOST_DRAWN]
     drawn: dict[str | None, list[Path]] = {}
     try:

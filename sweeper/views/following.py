@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from sweeper.schedules import family, lr_trace
 from sweeper.spec.question import Home, is_running
 from sweeper.terminal import Tally
+from sweeper.tracking.traces import read_trace
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Record, Report, TrialId
 
 if TYPE_CHECKING:
@@ -123,9 +125,6 @@ class Following:
 
     def _lr(self, record: Record, plan: Mapping[str, Any]) -> Floats:
         """The LR of each update of a trial; none if its family is no longer there. What reacts is asked what it did."""
-        from sweeper.schedules import family, lr_trace
-        from sweeper.tracking.traces import read_trace
-
         own = {name: value for name, value in record.params.items() if "." not in name}
         try:
             built = family(record.family, self.config["studies"][record.study]["schedule"])

@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from sweeper.text.columns import Column
-from sweeper.views import end_table
+from sweeper.views import end_table, figures
 from sweeper.views.small_print import small_print
 
 if TYPE_CHECKING:
@@ -66,8 +66,6 @@ class Figures(Mapping[str, "Figure"]):
     """
 
     def __init__(self, sweep: StoredSweep, study: str | None = None) -> None:
-        from sweeper.views import figures
-
         self._pictures = figures.of_sweep(sweep, study)
         for figure in self._pictures.values():  # a notebook knows how to show a Figure of pyplot alone
             vars(figure)["_repr_png_"] = partial(figures.image, figure)
@@ -94,7 +92,5 @@ class Figures(Mapping[str, "Figure"]):
 
 
 def _image(name: str, figure: Figure) -> str:
-    from sweeper.views import figures
-
     encoded = b64encode(figures.image(figure)).decode()
     return f'<p><img alt="{escape(name)}" {ENTRY} src="data:image/png;base64,{encoded}"></p>'

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sweeper.tracking.events import EVENTS, rounds
-from sweeper.tracking.facts import Seen, late_loss_spread, read, to_target
+from sweeper.tracking.facts import Seen, late_loss_spread, read_facts, to_target
 from sweeper.tracking.mlflow.rows import RunKey, Translation
 from sweeper.tracking.spool import Spool
 from sweeper.types import Ending, Job, JobId, Report, TrialId
@@ -128,14 +128,14 @@ def test_a_stored_sweep_and_mlflow_have_the_same_facts(tmp_path, played, members
     tracker = Spool(tmp_path, 0)
     list(played(tracker, members=members))
     tracker.finish(0)
-    runs, facts = stored(tmp_path), read(tmp_path)
+    runs, facts = stored(tmp_path), read_facts(tmp_path)
     assert len(facts) == 12
     for id, of_trial in facts.items():
         run = runs[RunKey(*id)]
         assert of_trial == {name: run[name] for name in NAMES if name in run}
     assert set(facts[TrialId("cosine", 0)]) == set(NAMES)
     some = [TrialId("wsd", 1), TrialId("cosine", 5)]
-    assert read(tmp_path, some) == {id: facts[id] for id in some}
+    assert read_facts(tmp_path, some) == {id: facts[id] for id in some}
 
 
 def test_what_the_weight_decay_took_is_stored_and_told(tmp_path, a_job):
@@ -148,7 +148,7 @@ def test_what_the_weight_decay_took_is_stored_and_told(tmp_path, a_job):
     tracker.commit(1)
     tracker.finish(0)
     run = stored(tmp_path)[RunKey("cosine", 0)]
-    assert run["lr_wd_sum"] == read(tmp_path)[job.id.of]["lr_wd_sum"] == 0.75
+    assert run["lr_wd_sum"] == read_facts(tmp_path)[job.id.of]["lr_wd_sum"] == 0.75
     assert "lr_wd" not in run
 
 
@@ -158,7 +158,7 @@ def test_an_open_trial_has_no_facts_yet(tmp_path, a_job, a_report):
     tracker.append([a_report(a_job("cosine", 0), 0, 20, "running")])
     tracker.commit(1)
     tracker.finish(0)
-    assert read(tmp_path) == {}
+    assert read_facts(tmp_path) == {}
 
 
 def judged(tracker, trial, values, direction="minimize"):

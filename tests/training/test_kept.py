@@ -49,9 +49,9 @@ def test_the_best_are_kept_in_whatever_order_they_end(tmp_path, order, direction
 def test_they_are_the_weights_of_every_member(tmp_path):
     ended(Kept(tmp_path, best=1, quota_gb=1, direction="minimize"), "cosine", [2.0, 1.0], members=2)
     for member in (0, 1):
-        assert kept.read(tmp_path, "cosine", 1, member)["w"].eq(1).all()
+        assert kept.read_weights(tmp_path, "cosine", 1, member)["w"].eq(1).all()
     with pytest.raises(FileNotFoundError):
-        kept.read(tmp_path, "cosine", 0)
+        kept.read_weights(tmp_path, "cosine", 0)
 
 
 def test_the_quota_takes_the_last_of_each_study_first(tmp_path):

@@ -17,7 +17,7 @@ from mlflow.entities import Experiment, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeper.tracking.mlflow.destination import Destination, hidden
+from sweeper.tracking.mlflow.destination import ARTIFACTS, Destination, hidden
 from sweeper.tracking.mlflow.rows import Rows, RunKey
 from sweeper.types import InputError
 
@@ -241,8 +241,6 @@ def make_database(path: Path) -> None:
 
 def _migrate(new: Path, folder: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    from sweeper.tracking.mlflow.destination import ARTIFACTS
 
     SqlAlchemyStore(f"sqlite:///{new}", str(folder / ARTIFACTS)).engine.dispose()
     with sqlite3.connect(new) as database:
