@@ -27,12 +27,12 @@ from typing import Any
 
 import numpy as np
 
-from sweeper.tracking import events
+from sweeper.tracking import events, trackers
 from sweeper.tracking.mlflow import sender, view
 from sweeper.tracking.mlflow.destination import Destination
 from sweeper.tracking.mlflow.rows import Metric, Rows, RunKey, Translation
-from sweeper.tracking.spool import Spool
-from sweeper.types import Ending, Floats, Job, JobId, Report, TrialId
+from sweeper.tracking.mlflow.tracker import MLflow
+from sweeper.types import Ending, Floats, Job, JobId, Report, TrackedSweep, Tracker, TrialId
 
 POINTS = 320
 PEER_POINTS = 100  # a turn
@@ -207,10 +207,10 @@ class Timed:
         return sum(sum(self.seconds[kind]) for kind in kinds)
 
 
-def sweep(tracker: Spool, groups: int, timed: Timed, step_seconds: float = 0.0) -> int:
+def sweep(tracker: Tracker, folder: Path, groups: int, timed: Timed, step_seconds: float = 0.0) -> int:
     """A sweep that trains nothing, OPEN_TRIALS trials side by side; how many points were noted."""
     round = points = 0
-    bare = os.open(tracker.folder / "bare", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    bare = os.open(folder / "bare", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for group in range(groups):
         jobs = [job_of(group * OPEN_TRIALS + k, 1000, 20) for k in range(OPEN_TRIALS)]
         for job in jobs:
@@ -237,15 +237,15 @@ def _write_and_sync(file: int) -> None:
 
 def in_the_loop(folder: Path, address: str, process: subprocess.Popen[bytes], away: float) -> None:
     """Every call of the loop while the server is stopped for `away` seconds in mid-sweep."""
-    timed, tracker = Timed(), Spool(folder, 0)
-    tracker.send(uri=address, experiment="away", sweep_id=uuid.uuid4().hex)
+    timed, tracked = Timed(), TrackedSweep(folder, "away", uuid.uuid4().hex, 0)
+    tracker = trackers.start(tracked, MLflow(address, flush_seconds=120))
     stop = threading.Timer(5.0, os.killpg, (process.pid, signal.SIGSTOP))
     go_on = threading.Timer(5.0 + away, os.killpg, (process.pid, signal.SIGCONT))
     stop.start()
     go_on.start()
-    points = sweep(tracker, int((away + 6) / 0.8), timed, step_seconds=0.0001)
+    points = sweep(tracker, folder, int((away + 6) / 0.8), timed, step_seconds=0.0001)
     go_on.join()
-    left = tracker.finish(120)
+    left = tracker.finish()
     print(
         f"loop            {1e6 * timed.total('note') / points:.2f} us a point; server away {away:.0f} s, {left} unsent"
     )
@@ -264,10 +264,10 @@ def cpu_of_a_step(folder: Path, uri: str) -> None:
     used, groups = [], (1, 6)
     for count in groups:
         before, timed = spent(), Timed()
-        tracker = Spool(folder / str(count), 0)
-        tracker.send(uri=uri, experiment=f"cpu {count}", sweep_id=uuid.uuid4().hex)
-        sweep(tracker, count, timed)
-        tracker.finish(120)
+        tracked = TrackedSweep(folder / str(count), f"cpu {count}", uuid.uuid4().hex, 0)
+        tracker = trackers.start(tracked, MLflow(uri, flush_seconds=120))
+        sweep(tracker, tracked.folder, count, timed)
+        tracker.finish()
         used.append(spent() - before + timed.total("note", "commit"))
     steps = (groups[1] - groups[0]) * OPEN_TRIALS * 1000
     share = (used[1] - used[0]) / (steps * STEP_SECONDS)

@@ -35,9 +35,10 @@ from sweeper import conf
 from sweeper.run import loop
 from sweeper.schedules import family
 from sweeper.search.study import Studies, StudyPlan
+from sweeper.tracking import trackers
 from sweeper.tracking.events import EVENTS
-from sweeper.tracking.spool import Spool
-from sweeper.types import Ending, Job, JobId, Report
+from sweeper.tracking.mlflow.tracker import MLflow
+from sweeper.types import Ending, Job, JobId, Report, TrackedStudy, TrackedSweep
 
 CONF = Path(conf.__path__[0])
 REPORTS = 20
@@ -142,9 +143,9 @@ class Watching:
 class Sender(threading.Thread):
     """Looks once a second how far the sending process is, and what it took: (bytes of the spool, processor seconds)."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Path, mlflow: MLflow) -> None:
         super().__init__(daemon=True)
-        self.folder, self.process = spool.folder, psutil.Process(spool._sender._process.pid)
+        self.folder, self.process = spool, psutil.Process(mlflow._sender._process.pid)
         self.seen = [(0, 0.0)]
         self.start()
 
@@ -222,16 +223,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, began = Path(name), time.perf_counter()
         search = Metered(studies(folder / "journal.log", given.trials, given.updates, given.search, given.pruner))
-        trainer, spool = MadeUp(), Spool(folder / "spool", 0)
-        spool.send(uri=f"sqlite:///{folder / 'mlflow.db'}", experiment="trials", sweep_id="trials")
-        spool.introduce("cosine", "cosine", metric="valid/loss", direction="minimize", searched=("peak_lr", "decay"))
-        sender, view = Sender(spool), Watching(search, trainer, {end for span in spans for end in span})
-        rooms = loop.Rooms(search, trainer, spool, view)
+        trainer, mlflow = MadeUp(), MLflow(f"sqlite:///{folder / 'mlflow.db'}", flush_seconds=3600)
+        tracked = TrackedSweep(folder, "trials", "trials", 0)
+        tracker = trackers.start(tracked, mlflow)
+        tracker.introduce(TrackedStudy("cosine", "cosine", "valid/loss", "minimize", ("peak_lr", "decay")))
+        sender, view = Sender(tracked.spool, mlflow), Watching(search, trainer, {end for span in spans for end in span})
+        rooms = loop.Rooms(search, trainer, tracker, view)
         loop.run(rooms, checkpoint=folder / "checkpoint", stop=lambda: False, due=lambda: False)
         looped = time.perf_counter() - began
-        left = spool.finish(3600)
+        left = tracker.finish()
         print(f"{looped:.0f} s in the loop, {time.perf_counter() - began:.0f} s until MLflow had it; unsent: {left}")
-        ends = [0, *ends_of_trials(folder / "spool" / EVENTS)]
+        ends = [0, *ends_of_trials(tracked.spool / EVENTS)]
         show(spans, search.asks, view.snapshots, dict(zip(range(len(ends)), sender.at(ends), strict=True)))
 
 

@@ -98,6 +98,7 @@ def sweep(
     written, for what cannot be used; search.study.AllTrialsFailedError when every first trial fails.
     """
     from sweeper.run import sweeping
+    from sweeper.tracking.mlflow import view
     from sweeper.views import conclusion
 
     changes = {
@@ -130,7 +131,7 @@ def sweep(
     if outcome.stopped is not None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same call goes on.", flush=True)
     if outcome.unsent:
-        print(f"Not in MLflow yet: {outcome.unsent} events; `python -m sweeper sync {outcome.home.name}` sends them.")
+        print(view.unsent_text(outcome.home.spool, outcome.home.name, outcome.unsent))
     return Sweep(outcome.home)
 
 

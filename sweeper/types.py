@@ -458,38 +458,99 @@ class View(Protocol):
     def commit(self, round: int) -> None: ...
 
 
+@dataclass(frozen=True)
+class TrackedSweep:
+    """The sweep that a tracker remembers.
+
+    folder: the sweep's own. id: unique, and the same in every command. round: the last committed one. A command that
+    was killed may have noted down later rounds; they are trained again, so a tracker drops what it has of them.
+    """
+
+    folder: Path
+    name: str
+    id: str
+    round: int
+
+    @property
+    def spool(self) -> Path:
+        """The folder of the spool, which a tracker may read instead of being told."""
+        return self.folder / "spool"
+
+
+@dataclass(frozen=True)
+class TrackedStudy:
+    """A study as a tracker shows it: which metric ranks its trials, and which parameters are searched."""
+
+    name: str
+    family: str
+    metric: str
+    direction: Direction
+    searched: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is to be said of a study; later summaries add to it and overwrite. note: markdown."""
+
+    params: Mapping[str, Value] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
 class Tracker(Protocol):
-    """Remembers. open, append, close only note down; commit makes them durable; publish lets them leave."""
+    """Remembers a sweep. The other calls only note down; commit makes them durable, publish lets them leave.
 
-    def open(self, jobs: Sequence[Job]) -> None: ...
+    Order of calls: introduce every study (each command does so again); open, append and close as trials train, then
+    commit and publish once a round; at the end describe, artifact, commit and publish once more, then finish. Trials
+    that were running when the previous command stopped are not opened again. A killed command calls nothing more.
+    """
 
-    def append(self, reports: Sequence[Report]) -> None: ...
+    def introduce(self, study: TrackedStudy) -> None: ...
+
+    def open(self, jobs: Sequence[Job]) -> None:
+        """A trial begins: all its members."""
+        ...
+
+    def append(self, reports: Sequence[Report]) -> None:
+        """What the jobs did in this round. Copy the arrays: trainers use their memory again."""
+        ...
 
     def close(self, ending: Ending) -> None: ...
+
+    def tag(self, trial: TrialId, tags: Mapping[str, str]) -> None: ...
+
+    def describe(self, study: str, summary: Summary) -> None: ...
+
+    def artifact(self, study: str, path: Path, *, table: bool = False) -> None:
+        """A file or folder that belongs to the study; it may be given again, changed.
+
+        table: JSON, {"columns": [name, ...], "data": [[cell, ...], ...]}.
+        """
+        ...
 
     def commit(self, round: int) -> None:
         """May be called again for the same round (what is noted after the last round, when a sweep ends)."""
         ...
 
-    def tag(self, trial: TrialId, tags: Mapping[str, str]) -> None: ...
-
-    def artifact(self, study: str, path: Path) -> None:
-        """A file for the study's summary run."""
-        ...
-
-    def describe(
-        self,
-        study: str,
-        *,
-        params: Mapping[str, Value] | None = None,
-        tags: Mapping[str, str] | None = None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> None:
-        """What the study's summary run says; later calls add and overwrite."""
-        ...
-
     def publish(self, round: int) -> None:
         """Rounds up to this one are in the journal: they may be sent."""
+        ...
+
+    def finish(self) -> int:
+        """Release everything; the number of events that have not arrived where they are sent."""
+        return 0
+
+
+class ConfiguredTracker(Tracker, Protocol):
+    """A tracker that `tracking._target_` names; the constructor takes the other keys of `tracking`.
+
+    The constructor checks them (InputError) and writes nothing. A class that inherits from this protocol does nothing
+    in the calls that it leaves out.
+    """
+
+    def start(self, sweep: TrackedSweep) -> None:
+        """Called once, before every other call. The spool is open."""
         ...
 
 

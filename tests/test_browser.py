@@ -19,9 +19,10 @@ import yaml
 
 from sweeper import conf
 from sweeper.schedules import family, lr_trace
+from sweeper.tracking import trackers
 from sweeper.tracking.mlflow import sender, view
-from sweeper.tracking.spool import Spool
-from sweeper.types import Choice, Ending, Job, JobId, Range, Report, TrialId
+from sweeper.tracking.mlflow.tracker import MLflow
+from sweeper.types import Choice, Ending, Job, JobId, Range, Report, TrackedStudy, TrackedSweep, TrialId
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("default")]
 
@@ -231,24 +232,25 @@ def play(spool, name, number, built, steps):
 
 def spooled(folder, names, trials, steps):
     """The spool of a sweep of that many trials in all, sent to MLflow; and the seconds that the sending took."""
-    spool = Spool(folder / "sweeps" / "text-ngram-sgd-1a2b3c4d" / "spool", 0)
+    name = "text-ngram-sgd-1a2b3c4d"
+    sweep = TrackedSweep(folder / "sweeps" / name, name, "ab" * 16, 0)
     begun = time.monotonic()
-    spool.send(uri=f"sqlite:///{folder / 'mlflow.db'}", experiment="text-ngram-sgd-1a2b3c4d", sweep_id="ab" * 16)
+    tracker = trackers.start(sweep, MLflow(f"sqlite:///{folder / 'mlflow.db'}", flush_seconds=300))
     families = {name: family(name, node(name)) for name in names}
     for name, built in families.items():
         searched = sorted(key for key, dimension in built.space.items() if isinstance(dimension, Range | Choice))
-        spool.introduce(f"{name}-000000", name, metric="valid/loss", direction="minimize", searched=searched)
+        tracker.introduce(TrackedStudy(f"{name}-000000", name, "valid/loss", "minimize", tuple(searched)))
     played = number = 0
     while played < trials:
         for name, built in families.items():
             if played < trials and not (name == "default_lr" and number > 0):
-                play(spool, name, number, built, steps)
+                play(tracker, name, number, built, steps)
                 played += 1
         number += 1
-        spool.commit(number)
-        spool.publish(number)
-    assert spool.finish(300) == 0, (spool.folder / "sender.log").read_text()
-    return spool.folder, time.monotonic() - begun
+        tracker.commit(number)
+        tracker.publish(number)
+    assert tracker.finish() == 0, (sweep.spool / "sender.log").read_text()
+    return sweep.spool, time.monotonic() - begun
 
 
 @pytest.fixture(scope="module")

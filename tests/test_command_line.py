@@ -63,6 +63,14 @@ WRONG = {
     "start point": (["schedule=cosine", "search.start={cosine: [{peak: 1}]}"], "search.start.cosine[0].peak"),
     "start of no family": (["schedule=cosine", "search.start={wsd: []}"], "search.start.wsd"),
     "name": (["name=a/b"], "name=a/b: not a folder name"),
+    "tracking key": (["tracking=mlflow", "tracking.url=x"], "tracking.url=x: no such key of sweeper.tracking.mlflow."),
+    "tracking key of nothing": (["tracking.uri=x"], "tracking.uri=x: tracking._target_ is null"),
+    "tracking key of another": (
+        ["tracking=mlflow", "tracking._target_=fractions.Fraction"],
+        "tracking.uri=null: no such key of fractions.Fraction",
+    ),
+    "tracker": (["tracking._target_=mine.Tracker"], "tracking._target_=mine.Tracker: cannot be imported (Module"),
+    "tracking address": (["tracking=mlflow", "tracking.uri=mlruns"], "tracking.uri=mlruns: MLflow has no such store"),
     "not an override": (["schedule=cosine", "a b=3"], "not understood: a b=3"),
     "no sweep": (["status"], "there is no sweep"),
 }

@@ -46,9 +46,7 @@ def swept(tmp_path):
             **{key: config[key] for key in asked},
         )
         root = tmp_path / str(len(list(tmp_path.iterdir())))
-        outcome = sweeping.sweep(
-            plan, trainer=config["trainer"], tracking={"uri": "none", "flush_seconds": 0}, root=root
-        )
+        outcome = sweeping.sweep(plan, trainer=config["trainer"], tracking={"_target_": None}, root=root)
         assert outcome.stopped is None
         stored = Sweep(outcome.home)
         traces = [

@@ -103,7 +103,10 @@ def estimated(
     Raises InputError as the sweep itself would.
     """
     from sweeper.search.study import checked
+    from sweeper.tracking import trackers
+    from sweeper.tracking.mlflow.tracker import MLflow
 
+    tracker = trackers.build(tracking)
     home = settle(root, name or plan.name, plan.question, fresh=fresh)
     stored = StoredSweep(home) if home.config.exists() else None
     studies = checked(plan.studies, **sweeping.terms(plan))
@@ -115,7 +118,7 @@ def estimated(
     choosing = time.monotonic() - began if stored is None else 0.0  # which a new sweep does once more
     processes = _processes(chosen, device)
     pace = _pace(plan, chosen, device, processes, jobs, max(counts), seconds) if counts else None
-    left, sent = sum(len(row.reports) for row in rows), tracking["uri"] != "none"
+    left, sent = sum(len(row.reports) for row in rows), isinstance(tracker, MLflow) and tracker.is_on
     like = _like(plan, jobs, pace)
     families = {study.family.name for study in plan.studies}
     known = _paired_spread(stored) if spread is None else math.sqrt(2) * spread

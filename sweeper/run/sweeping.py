@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
-import sys
 import threading
 import time
 import uuid
@@ -21,14 +20,13 @@ from sweeper.run import loop, machine
 from sweeper.run.trainers import choose, make
 from sweeper.spec.plan import Plan, truncation
 from sweeper.spec.question import Home, locked, settle
-from sweeper.tracking.spool import Spool
+from sweeper.tracking import trackers
 from sweeper.tracking.traces import write_parquet
 from sweeper.training.kept import Kept
-from sweeper.types import AtEnd, Tracker, Trainer
+from sweeper.types import AtEnd, Summary, TrackedStudy, TrackedSweep, Tracker, Trainer
 
 if TYPE_CHECKING:
     from sweeper.search.study import Studies
-    from sweeper.tracking.spool import Spool
 
 log = logging.getLogger("sweeper")
 
@@ -37,7 +35,6 @@ Conclude = Callable[[Home, Tracker], None]
 Say = Callable[[str], None]
 
 CHECKPOINT_SECONDS = 60.0
-LONG_SECONDS = 2.0  # of waiting without a word
 KEEP_NOTHING: Plain = {"best": 0, "quota_gb": 1}
 FORMAT = 1  # of the sweep's folder
 
@@ -47,7 +44,7 @@ class Outcome:
     """How a command ended.
 
     stopped: None when nothing is left to train, else why it stopped before. signal: the one that stopped it.
-    unsent: events that have not reached MLflow yet.
+    unsent: events that have not reached the tracker's destination yet.
     """
 
     home: Home
@@ -78,6 +75,7 @@ def sweep(
     """
     from sweeper.search.study import Studies, checked
 
+    beside_spool = trackers.build(tracking)
     home = settle(root, name or plan.name, plan.question, fresh=fresh)
     kept = Kept(home.weights, direction=plan.objective["direction"], **keep)
     checked(plan.studies, **terms(plan))
@@ -86,21 +84,18 @@ def sweep(
     with locked(home), _logged(home):
         search = Studies(home.journal, plan.studies, **terms(plan))
         _store(home, plan, search, chosen.kept)
-        spool = Spool(home.spool, search.round)
-        named = tracking.get("experiment")
-        spool.send(
-            uri=tracking["uri"], experiment=named or home.name, sweep_id=home.read()["id"], named=named is not None
-        )
-        _introduce(plan, spool)
-        _link(search, spool)
+        tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
+        tracker = trackers.start(tracked, beside_spool)
+        _introduce(plan, tracker)
+        _link(search, tracker)
         ends = _Ends(plan.search["timeout"])
         with closing(built):
-            finished = _train(plan, home, search, built, spool, ends, plain, chosen.why, kept)
+            finished = _train(plan, home, search, built, tracker, ends, plain, chosen.why, kept)
         if search.is_pending:  # nothing was trained, and yet a study took over trials, or has ended
-            _commit(search, spool)
+            _commit(search, tracker)
         if finished:  # nothing is open that a checkpoint could restore
             shutil.rmtree(home.checkpoint, ignore_errors=True)
-        unsent = _finish(home, search.round, spool, tracking["flush_seconds"], conclude)
+        unsent = _finish(home, search.round, tracker, conclude)
     return Outcome(home, None if finished else ends.why, ends.signal, unsent)
 
 
@@ -109,7 +104,7 @@ def _train(
     home: Home,
     search: Studies,
     trainer: Trainer,
-    spool: Spool,
+    tracker: Tracker,
     ends: _Ends,
     plain: bool | None,
     why: str,
@@ -129,7 +124,7 @@ def _train(
         if why:
             view.note(f"Training {why}.")
         return loop.run(
-            loop.Rooms(search, trainer, spool, view),
+            loop.Rooms(search, trainer, tracker, view),
             checkpoint=home.checkpoint,
             stop=ends.stop,
             due=_every(CHECKPOINT_SECONDS),
@@ -137,31 +132,31 @@ def _train(
         )
 
 
-def _introduce(plan: Plan, spool: Spool) -> None:
+def _introduce(plan: Plan, tracker: Tracker) -> None:
     """What is asked of each study, for the tracking."""
     metric, direction = plan.objective["metric"], plan.objective["direction"]
     for study in plan.studies:
-        spool.introduce(
-            study.name, study.family.name, metric=metric, direction=direction, searched=tuple(study.axes.searched)
-        )
+        searched = tuple(study.axes.searched)
+        tracker.introduce(TrackedStudy(study.name, study.family.name, metric, direction, searched))
         if plan.target is not None:
-            spool.describe(study.name, metrics={"target": plan.target})
+            tracker.describe(study.name, Summary(metrics={"target": plan.target}))
 
 
-def _link(search: Studies, spool: Spool) -> None:
-    """Trials that a wider study took over stay where they are in MLflow: their runs and its summary name each other."""
+def _link(search: Studies, tracker: Tracker) -> None:
+    """Trials that a wider study took over stay tracked where they are: they and its summary name each other."""
     for study, origins in search.taken_over.items():
-        spool.describe(study, tags={"sweep.extends": ", ".join(sorted({origin.study for origin in origins}))})
+        extended = ", ".join(sorted({origin.study for origin in origins}))
+        tracker.describe(study, Summary(tags={"sweep.extends": extended}))
         for origin in origins:
-            spool.tag(origin, {"sweep.extended_by": study})
+            tracker.tag(origin, {"sweep.extended_by": study})
 
 
-def _commit(search: Studies, spool: Spool) -> None:
+def _commit(search: Studies, tracker: Tracker) -> None:
     """A round of its own, in the order that the loop keeps."""
     round = search.round + 1
-    spool.commit(round)
+    tracker.commit(round)
     search.commit(round)
-    spool.publish(round)
+    tracker.publish(round)
 
 
 def terms(plan: Plan) -> dict[str, Any]:
@@ -178,27 +173,15 @@ def terms(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _finish(home: Home, round: int, spool: Spool, patience: float, conclude: Conclude | None) -> int:
-    """Traces, tables and what the summary runs say; then wait a while for the sending. How much is unsent."""
+def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None) -> int:
+    """Traces, tables and summaries; then wait a while for the sending. Returns how many events are unsent."""
     for study, path in write_parquet(home.spool, home.traces).items():
-        spool.artifact(study, path)
+        tracker.artifact(study, path)
     if conclude is not None:
-        conclude(home, spool)
-    spool.commit(round)
-    spool.publish(round)
-    with _said_if_long(f"Sending the rest to MLflow. Ctrl-C leaves it to `python -m sweeper sync {home.name}`."):
-        return spool.finish(patience)
-
-
-@contextmanager
-def _said_if_long(text: str) -> Iterator[None]:
-    """Tell a person what is waited for, once the block takes a while."""
-    timer = threading.Timer(LONG_SECONDS, print, (text,), {"file": sys.stderr, "flush": True})
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+        conclude(home, tracker)
+    tracker.commit(round)
+    tracker.publish(round)
+    return tracker.finish()
 
 
 # --- what is stored ---------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sweeper.types import InputError, did_you_mean
 
-CHECKED_LATER = re.compile(r"(schedule\.\w+|optimizer(\.groups(\.\w+)?)?|model|data|pruner|trainer)\.\w+")
+CHECKED_LATER = re.compile(r"(schedule\.\w+|optimizer(\.groups(\.\w+)?)?|model|data|pruner|trainer|tracking)\.\w+")
 NOT_IN_ALL = ("range_test", "knots", "wall_time")  # a measurement, a free form, and one that needs a person's budget
 
 

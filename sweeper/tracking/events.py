@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeper.types import Ending, Floats, Job, Report, TrialId, Value
+from sweeper.types import Ending, Floats, Job, Report, Summary, TrialId
 
 Event = dict[str, Any]
 
@@ -139,19 +139,25 @@ def tagged(trial: TrialId, tags: Mapping[str, str], t: int) -> bytes:
     return _line({"e": "tag", "study": trial.study, "trial": trial.trial, "t": t, "tags": dict(tags)})
 
 
-def described(
-    study: str, params: Mapping[str, Value], tags: Mapping[str, str], metrics: Mapping[str, float], t: int
-) -> bytes:
-    """What a study's summary run says."""
-    numbers = {name: float(value) for name, value in metrics.items()}
+def described(study: str, summary: Summary, t: int) -> bytes:
+    """What is said of a study."""
     return _line(
-        {"e": "describe", "study": study, "t": t, "params": dict(params), "tags": dict(tags), "metrics": numbers}
+        {
+            "e": "describe",
+            "study": study,
+            "t": t,
+            "params": dict(summary.params),
+            "tags": dict(summary.tags),
+            "metrics": {name: float(value) for name, value in summary.metrics.items()},
+            **({"note": summary.note} if summary.note else {}),
+        }
     )
 
 
-def attached(study: str, path: str, digest: str, t: int) -> bytes:
-    """A file of the summary run; the digest of its content tells whether it is to be sent again."""
-    return _line({"e": "artifact", "study": study, "t": t, "path": path, "digest": digest})
+def attached(study: str, path: str, digest: str, t: int, *, table: bool = False) -> bytes:
+    """A file of a study; the digest of its content tells whether it is to be sent again."""
+    of_table = {"table": True} if table else {}
+    return _line({"e": "artifact", "study": study, "t": t, "path": path, "digest": digest, **of_table})
 
 
 def marked(round: int, t: int) -> bytes:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from sweeper.tracking import events
 from sweeper.tracking.events import EVENTS
-from sweeper.tracking.mlflow import sender
-from sweeper.tracking.mlflow.destination import Destination, resolve
-from sweeper.types import Direction, Ending, Job, Report, TrialId, Value
+from sweeper.tracking.small_files import read_object, replace_object
+from sweeper.types import Ending, Job, Report, Summary, TrackedStudy, TrialId
+
+PUBLISHED = "published.json"
 
 
 class Spool:
-    """The Tracker of a sweep: notes down, commits to `folder`/events.jsonl, and has a sender send what is published.
+    """The Tracker that every sweep has: notes down, commits to `folder`/events.jsonl, and says what is published.
 
     Order, which the loop keeps: commit(round) here, then the journal, then publish(round). On open everything after
     the last mark of a round <= last_round is cut: a torn line, or a round that the journal does not know. Noting
@@ -35,22 +36,18 @@ class Spool:
         os.fsync(self._file)
         _sync_folder(self.folder)
         self._noted: list[bytes] = []
-        self._sender: sender.Sender | None = None
-        self._destination: Destination | None = None
-        sender.publish(self.folder, self._round, self._end)
-
-    def send(self, *, uri: str | None, experiment: str, sweep_id: str, named: bool = False) -> None:
-        """Start sending what is published to the MLflow at `uri` ("none": nowhere, null: see `resolve`).
-
-        experiment: the sweep's own name, or, when `named`, an experiment that a person chose and that may hold
-        other runs too. Raises InputError if the address or the name cannot be used.
-        """
-        self._destination = resolve(uri, experiment=experiment, sweep_id=sweep_id, named=named)
-        sender.remember(self.folder, self._destination)
-        if self._destination is not None:
-            self._sender = sender.Sender(self.folder, self._destination)
+        self._publish()
 
     # --- noting down ------------------------------------------------------------------------------------
+
+    def introduce(self, study: TrackedStudy) -> None:
+        said = {
+            "schedule.family": study.family,
+            events.METRIC: study.metric,
+            events.DIRECTION: study.direction,
+            events.SEARCHED: " ".join(study.searched),
+        }
+        self.describe(study.name, Summary(tags=said))
 
     def open(self, jobs: Sequence[Job]) -> None:
         self._noted.append(events.opened(jobs, _now()))
@@ -65,27 +62,15 @@ class Spool:
     def tag(self, trial: TrialId, tags: Mapping[str, str]) -> None:
         self._noted.append(events.tagged(trial, tags, _now()))
 
-    def artifact(self, study: str, path: Path) -> None:
-        """A file or a folder for the study's summary run; it is read when it is sent, and again when it changed."""
+    def describe(self, study: str, summary: Summary) -> None:
+        self._noted.append(events.described(study, summary, _now()))
+
+    def artifact(self, study: str, path: Path, *, table: bool = False) -> None:
+        """A file or a folder of the study; it is read when it is sent, and again when it changed."""
         resolved = path.resolve()
         home = self.folder.parent
         known = str(resolved.relative_to(home)) if resolved.is_relative_to(home) else str(resolved)
-        self._noted.append(events.attached(study, known, _digest(resolved), _now()))
-
-    def introduce(self, study: str, family: str, *, metric: str, direction: Direction, searched: Sequence[str]) -> None:
-        """What is asked of a study: with it, trials are ranked and drawn. Every command says it again."""
-        said = {events.METRIC: metric, events.DIRECTION: direction, events.SEARCHED: " ".join(searched)}
-        self.describe(study, tags={"schedule.family": family, **said})
-
-    def describe(
-        self,
-        study: str,
-        *,
-        params: Mapping[str, Value] | None = None,
-        tags: Mapping[str, str] | None = None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> None:
-        self._noted.append(events.described(study, params or {}, tags or {}, metrics or {}, _now()))
+        self._noted.append(events.attached(study, known, _digest(resolved), _now(), table=table))
 
     # --- making it last ---------------------------------------------------------------------------------
 
@@ -104,19 +89,22 @@ class Spool:
 
     def publish(self, round: int) -> None:
         """The journal has all rounds up to this one: they may leave."""
-        if round < self._round:
-            return  # the spool is ahead of the journal until the journal's commit
-        sender.publish(self.folder, self._round, self._end)
-        if self._sender is not None:
-            self._sender.revive()
+        if round >= self._round:  # the spool is ahead of the journal until the journal's commit
+            self._publish()
 
-    def finish(self, timeout: float) -> int:
-        """Wait at most `timeout` seconds until everything is sent; the number of events that are not."""
+    def finish(self) -> int:
+        """Close the file. Nothing is on its way: 0."""
         os.close(self._file)
-        if self._sender is None or self._destination is None:
-            return 0
-        self._sender.finish(timeout)
-        return sender.unsent(self.folder, self._destination)
+        return 0
+
+    def _publish(self) -> None:
+        """Bytes [0, end) may be sent. Not fsynced: opening the spool again publishes again."""
+        replace_object(self.folder / PUBLISHED, {"round": self._round, "end": self._end})
+
+
+def published(folder: Path) -> int:
+    """How many bytes of the events of the spool in `folder` may be sent."""
+    return int(read_object(folder / PUBLISHED).get("end", 0))
 
 
 def _now() -> int:

@@ -1,4 +1,4 @@
-"""What a sweep came to: tables and pictures on the disk and in MLflow, the table on the screen."""
+"""What a sweep came to: tables and pictures on the disk and for the tracker, the table on the screen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweeper.results import tables
 from sweeper.results.stored import StoredSweep
 from sweeper.spec.question import Home
 from sweeper.tracking.mlflow import view
-from sweeper.types import Tracker
+from sweeper.types import Summary, Tracker
 from sweeper.views import end_table, figures, note
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ MOST_DRAWN = 9  # studies with a picture of their own: each takes 0.2 s
 def conclude(home: Home, tracker: Tracker) -> None:
     """Write tables and pictures, and give each study's summary run its row, both, and a note.
 
-    Files: tables/trials.csv, families.csv and families.json (which MLflow shows as a table); figures/*.png, those of
-    the whole sweep for every study and one of its own for each of the MOST_DRAWN best.
+    Files: tables/trials.csv, families.csv and families.json (the table on the screen, for trackers); figures/*.png,
+    those of the whole sweep for every study and one of its own for each of the MOST_DRAWN best.
     """
     sweep = StoredSweep(home)
     files = _tables(sweep, home.tables)
@@ -43,27 +43,26 @@ def conclude(home: Home, tracker: Tracker) -> None:
             "target": sweep.target if sweep.finished else None,
             **{name: best.get(name) for name in ("steps_to_target", *tables.FACTS)},
         }
-        tracker.describe(
-            study,
+        summary = Summary(
             params={f"best.{name}": value for name, value in best["params"].items()},
             tags={
                 "sweep.finished": str(sweep.finished).lower(),
                 "sweep.trained": note.trained(sweep.config),
-                "mlflow.note.content": note.of_study(sweep, study),
-                "mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}]),
             },
             metrics={
                 **{name: float(value) for name, value in figures.items() if value is not None},
                 **{f"importance/{name}": share for name, share in (row["importance"] or {}).items()},
                 **{f"trials/{state}": float(count) for state, count in row["trials"].items()},
             },
+            note=note.of_study(sweep, study),
         )
+        tracker.describe(study, summary)
         for path in [*files, *pictures.get(None, []), *pictures.get(study, [])]:
-            tracker.artifact(study, path)
+            tracker.artifact(study, path, table=path.name == TABLE)
 
 
 def _tables(sweep: StoredSweep, folder: Path) -> list[Path]:
-    """The tables' files: every trial, every family, and the table of families as MLflow shows it."""
+    """The tables' files: every trial, every family, and the table of families as `Tracker.artifact` takes it."""
     folder.mkdir(exist_ok=True)
     columns = end_table.columns(sweep.families)
     shown = {
@@ -101,10 +100,12 @@ def show(outcome: Outcome) -> None:
     """Print the table of a sweep that this command trained, and where everything is."""
     home = outcome.home
     print_table(StoredSweep(home))
-    print(f"\nTraces in MLflow:  {view.where(home.spool, home.name)}")
+    print()
+    if view.is_sent(home.spool):
+        print(f"Traces in MLflow:  {view.where(home.spool, home.name)}")
     print(f"Files:             {home.path}/   (this table again: python -m sweeper status {home.name})")
     if outcome.unsent:
-        print(f"Not in MLflow yet: {outcome.unsent} events; send them with python -m sweeper sync {home.name}")
+        print(view.unsent_text(home.spool, home.name, outcome.unsent))
     if outcome.stopped is not None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same command goes on.", flush=True)
 

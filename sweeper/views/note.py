@@ -1,4 +1,4 @@
-"""The note on a study's page in MLflow, in markdown: what was asked, what came out, the table, and how to go on."""
+"""The note on a study that trackers show, in markdown: what was asked, what came out, the table, how to go on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweeper.views.small_print import small_print
 if TYPE_CHECKING:
     from sweeper.results.stored import StoredSweep
 
-LONGEST = 8000  # characters that a tag of a run holds
+LONGEST = 8000  # characters that trackers show
 NUMBER_COLUMNS = (
     "rank",
     "family",

@@ -1,7 +1,6 @@
 """Whole small sweeps: several seeds, epochs, a time limit, a trainer that is kept, data that changed."""
 
 import json
-import threading
 
 import pytest
 
@@ -180,17 +179,3 @@ def test_a_wider_space_takes_the_trials_along_and_links_their_runs(sweeper):
     assert (row["complete"], row["taken_over"]) == (6, 6)
     assert load().finished
     assert len((sweep.home.spool / "events.jsonl").read_text().split('"e":"open"')) == 7, "nothing was trained"
-
-
-def test_a_long_wait_is_explained_and_a_short_one_is_not(monkeypatch, capsys):
-    from sweeper.run import sweeping
-
-    with sweeping._said_if_long("Sending"):
-        pass
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(sweeping, "LONG_SECONDS", 0)
-    with sweeping._said_if_long("Sending"):
-        for timer in threading.enumerate():
-            if isinstance(timer, threading.Timer):
-                timer.join()
-    assert capsys.readouterr().err == "Sending\n"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from sweeper.types import Ending, Floats, Job, JobId, Report, State, Tracker, TrialId
+from sweeper.types import Ending, Floats, Job, JobId, Report, State, Summary, Tracker, TrialId
 
 STEPS = 200
 REPORT_STEPS = tuple(range(20, STEPS + 1, 20))
@@ -58,7 +58,7 @@ def play(tracker: Tracker, trials: int = 6, first_round: int = 1, members: int =
     round = first_round
     for study in ("cosine", "wsd"):
         asked = {"objective.metric": "valid/loss", "objective.direction": "minimize", "study.searched": "decay peak_lr"}
-        tracker.describe(study, tags={"schedule.family": study, **asked})
+        tracker.describe(study, Summary(tags={"schedule.family": study, **asked}))
     for trial in range(trials):
         studies = {study: [job(study, trial, member) for member in range(members)] for study in ("cosine", "wsd")}
         for jobs in studies.values():

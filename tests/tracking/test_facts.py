@@ -15,7 +15,7 @@ from sweeper.tracking.events import EVENTS, rounds
 from sweeper.tracking.facts import Seen, late_loss_spread, read_facts, to_target
 from sweeper.tracking.mlflow.rows import RunKey, Translation
 from sweeper.tracking.spool import Spool
-from sweeper.types import Ending, Job, JobId, Report, TrialId
+from sweeper.types import Ending, Job, JobId, Report, Summary, TrackedStudy, TrialId
 
 NAMES = ("lr_max", "lr_auc", "lr_end_over_peak", "late_loss_spread", "train_valid_gap")
 RNG = np.random.default_rng(5)
@@ -127,7 +127,7 @@ def stored(folder):
 def test_a_stored_sweep_and_mlflow_have_the_same_facts(tmp_path, played, members):
     tracker = Spool(tmp_path, 0)
     list(played(tracker, members=members))
-    tracker.finish(0)
+    tracker.finish()
     runs, facts = stored(tmp_path), read_facts(tmp_path)
     assert len(facts) == 12
     for id, of_trial in facts.items():
@@ -146,7 +146,7 @@ def test_what_the_weight_decay_took_is_stored_and_told(tmp_path, a_job):
         tracker.append([Report(job.id, step, {"train/loss": losses}, {}, 0.1, sums={"lr_wd": taken})])
     tracker.close(Ending(job.id.of, "complete", job.steps, 1.0))
     tracker.commit(1)
-    tracker.finish(0)
+    tracker.finish()
     run = stored(tmp_path)[RunKey("cosine", 0)]
     assert run["lr_wd_sum"] == read_facts(tmp_path)[job.id.of]["lr_wd_sum"] == 0.75
     assert "lr_wd" not in run
@@ -157,7 +157,7 @@ def test_an_open_trial_has_no_facts_yet(tmp_path, a_job, a_report):
     tracker.open([a_job("cosine", 0)])
     tracker.append([a_report(a_job("cosine", 0), 0, 20, "running")])
     tracker.commit(1)
-    tracker.finish(0)
+    tracker.finish()
     assert read_facts(tmp_path) == {}
 
 
@@ -165,7 +165,7 @@ def judged(tracker, trial, values, direction="minimize"):
     """A trial of one family whose metric at each report is told; each interval takes a quarter of a second."""
     steps = 10 * len(values)
     job = Job(JobId("cosine", trial, 0), "cosine", {}, 0, np.full(steps, 0.1), tuple(range(10, steps + 1, 10)))
-    tracker.introduce("cosine", "cosine", metric="valid/accuracy", direction=direction, searched=())
+    tracker.introduce(TrackedStudy("cosine", "cosine", "valid/accuracy", direction, ()))
     tracker.open([job])
     for place, value in enumerate(values, 1):
         tracker.append([Report(job.id, 10 * place, {"train/loss": np.ones(10)}, {"valid/accuracy": value}, 0.25)])
@@ -174,12 +174,12 @@ def judged(tracker, trial, values, direction="minimize"):
 
 def test_a_target_known_from_the_beginning_is_told_with_the_end_of_a_trial(tmp_path):
     tracker = Spool(tmp_path, 0)
-    tracker.introduce("cosine", "cosine", metric="valid/accuracy", direction="maximize", searched=())
-    tracker.describe("cosine", metrics={"target": 0.8})
+    tracker.introduce(TrackedStudy("cosine", "cosine", "valid/accuracy", "maximize", ()))
+    tracker.describe("cosine", Summary(metrics={"target": 0.8}))
     for trial, values in enumerate(([0.1, 0.8, 0.7, 0.9], [0.1, 0.2, 0.3, 0.4])):
         judged(tracker, trial, values, "maximize")
         tracker.commit(trial + 1)
-    tracker.finish(0)
+    tracker.finish()
     runs = stored(tmp_path)
     told = {name: value for name, value in runs[RunKey("cosine", 0)].items() if "target" in name}
     assert told == {"steps_to_target": 20.0, "seconds_to_target": 0.5}
@@ -191,7 +191,7 @@ def test_a_target_known_at_the_end_is_told_to_all_and_a_harder_one_takes_it_back
     judged(tracker, 0, [3.0, 2.0, 1.0])
     judged(tracker, 1, [3.0, 2.5, 2.4])
     for round, target in enumerate((2.4, 2.4, 1.5), 1):
-        tracker.describe("cosine", metrics={"target": target})
+        tracker.describe("cosine", Summary(metrics={"target": target}))
         tracker.commit(round)
         first, second = (stored(tmp_path)[RunKey("cosine", trial)] for trial in (0, 1))
         if target == 2.4:
@@ -200,7 +200,7 @@ def test_a_target_known_at_the_end_is_told_to_all_and_a_harder_one_takes_it_back
             assert first["steps_to_target"] == 30.0
             assert math.isnan(second["steps_to_target"])
             assert math.isnan(second["seconds_to_target"])
-    tracker.finish(0)
+    tracker.finish()
     translation, told = Translation(), []
     for events, _ in rounds(tmp_path / EVENTS):
         translation.take(events)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import math
 import os
 import signal
@@ -18,9 +17,8 @@ from hypothesis import strategies as st
 
 from sweeper.tracking import spool
 from sweeper.tracking.events import EVENTS, decode, encode, last_mark, rounds
-from sweeper.tracking.mlflow import sender
-from sweeper.tracking.spool import Spool
-from sweeper.types import TrialId
+from sweeper.tracking.spool import Spool, published
+from sweeper.types import Summary, TrialId
 
 
 def events_of(folder, end=None):
@@ -48,7 +46,7 @@ def test_nothing_is_in_the_file_before_its_commit(tmp_path, a_job):
     assert (tmp_path / EVENTS).read_bytes() == b""
     tracker.commit(1)
     assert [event["e"] for event in events_of(tmp_path)] == ["open"]
-    tracker.finish(0)
+    tracker.finish()
 
 
 def test_an_array_that_changes_later_is_kept_as_it_was(tmp_path, a_job, a_report):
@@ -61,7 +59,7 @@ def test_an_array_that_changes_later_is_kept_as_it_was(tmp_path, a_job, a_report
     loss[:] = 7
     tracker.commit(1)
     assert decode(events_of(tmp_path)[1]["traces"]["train/loss"]).tolist() == [1.0] * 20
-    tracker.finish(0)
+    tracker.finish()
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 30])
@@ -70,17 +68,17 @@ def test_opening_cuts_what_the_journal_does_not_know(tmp_path, played, kept):
     ends = {0: 0}
     for round in played(tracker):
         ends[round] = (tmp_path / EVENTS).stat().st_size
-    tracker.finish(0)
+    tracker.finish()
     whole = (tmp_path / EVENTS).read_bytes()
     again = Spool(tmp_path, kept)
     assert (tmp_path / EVENTS).read_bytes() == whole[: ends[kept]]
-    again.finish(0)
+    again.finish()
 
 
 def test_any_torn_tail_is_cut(tmp_path, played):
     tracker = Spool(tmp_path, 0)
     ends = {round: (tmp_path / EVENTS).stat().st_size for round in played(tracker, trials=2)}
-    tracker.finish(0)
+    tracker.finish()
     whole = (tmp_path / EVENTS).read_bytes()
     first, second = ends[5], ends[6]
     rng = np.random.default_rng(0)
@@ -88,32 +86,32 @@ def test_any_torn_tail_is_cut(tmp_path, played):
         (tmp_path / EVENTS).write_bytes(whole[:size])
         again = Spool(tmp_path, 6)
         assert (tmp_path / EVENTS).read_bytes() == whole[:first]
-        again.finish(0)
+        again.finish()
 
 
 def test_what_is_noted_after_the_last_round_is_kept(tmp_path, played):
     tracker = Spool(tmp_path, 0)
     last = list(played(tracker, trials=1))[-1]
-    tracker.describe("cosine", metrics={"best": 0.5})
+    tracker.describe("cosine", Summary(metrics={"best": 0.5}))
     tracker.commit(last)
     tracker.publish(last)
-    tracker.finish(0)
+    tracker.finish()
     again = Spool(tmp_path, last)
     assert events_of(tmp_path)[-1]["metrics"] == {"best": 0.5}
-    assert sender._published(tmp_path) == (tmp_path / EVENTS).stat().st_size
-    again.finish(0)
+    assert published(tmp_path) == (tmp_path / EVENTS).stat().st_size
+    again.finish()
 
 
 def test_a_round_that_the_journal_has_not_is_not_published(tmp_path, a_job):
     tracker = Spool(tmp_path, 0)
     tracker.open([a_job("cosine", 0)])
     tracker.commit(1)
-    assert sender._published(tmp_path) == 0
+    assert published(tmp_path) == 0
     tracker.publish(0)
-    assert sender._published(tmp_path) == 0
+    assert published(tmp_path) == 0
     tracker.publish(1)
-    assert sender._published(tmp_path) == (tmp_path / EVENTS).stat().st_size
-    tracker.finish(0)
+    assert published(tmp_path) == (tmp_path / EVENTS).stat().st_size
+    tracker.finish()
 
 
 def test_the_last_mark_is_found_behind_long_lines(tmp_path, a_job):
@@ -121,9 +119,9 @@ def test_the_last_mark_is_found_behind_long_lines(tmp_path, a_job):
     tracker.open([a_job("cosine", 0)])
     tracker.commit(1)
     end = (tmp_path / EVENTS).stat().st_size
-    tracker.describe("cosine", tags={"mlflow.note.content": "x" * 900_000})
+    tracker.describe("cosine", Summary(tags={"mlflow.note.content": "x" * 900_000}))
     tracker.commit(2)
-    tracker.finish(0)
+    tracker.finish()
     assert last_mark(tmp_path / EVENTS, 1) == (1, end)
 
 
@@ -147,7 +145,7 @@ def test_a_full_disk_loses_nothing(tmp_path, a_job, monkeypatch):
     assert (tmp_path / EVENTS).read_bytes() == before
     tracker.commit(2)
     assert [event["e"] for event in events_of(tmp_path)] == ["open", "tag"]
-    tracker.finish(0)
+    tracker.finish()
 
 
 def test_a_kill_at_any_moment_leaves_whole_rounds(tmp_path):
@@ -175,7 +173,7 @@ def test_a_kill_at_any_moment_leaves_whole_rounds(tmp_path):
     tracker = Spool(tmp_path, done)
     events = events_of(tmp_path)
     assert [event["tags"]["round"] for event in events] == [str(r) for r in range(1, done + 1) for _ in range(5)]
-    tracker.finish(0)
+    tracker.finish()
 
 
 def test_an_artifact_is_remembered_by_its_content_and_place(tmp_path):
@@ -194,13 +192,4 @@ def test_an_artifact_is_remembered_by_its_content_and_place(tmp_path):
     assert folder["path"] == "traces"
     with pytest.raises(FileNotFoundError):
         tracker.artifact("cosine", home / "nothing")
-    tracker.finish(0)
-
-
-def test_uri_none_starts_no_sender_and_leaves_nothing_unsent(tmp_path, played):
-    tracker = Spool(tmp_path, 0)
-    tracker.send(uri="none", experiment="x", sweep_id="0" * 32)
-    list(played(tracker, trials=1))
-    assert tracker.finish(10) == 0
-    assert not (tmp_path / "sender.log").exists()
-    assert json.loads((tmp_path / "destination.json").read_text()) is None
+    tracker.finish()

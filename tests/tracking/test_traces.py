@@ -15,7 +15,7 @@ from sweeper.types import Ending, Report
 def home(tmp_path, played):
     tracker = Spool(tmp_path / "spool", 0)
     list(played(tracker, trials=4, members=2))
-    tracker.finish(0)
+    tracker.finish()
     return tmp_path
 
 
@@ -71,7 +71,7 @@ def test_a_trial_that_went_on_is_read_from_the_spool(tmp_path, a_job, a_report):
     assert len(read_trace(tmp_path, "cosine", 0)) == 40
     tracker.append([a_report(job, 40, 60, "running")])
     assert len(read_trace(tmp_path, "cosine", 0)) == 40
-    tracker.finish(0)
+    tracker.finish()
 
 
 @pytest.mark.parametrize("parquet", [False, True])
@@ -83,7 +83,7 @@ def test_what_is_measured_at_some_updates_only_comes_back_with_its_gaps(tmp_path
     tracker.append([Report(job.id, 20, {"train/loss": np.ones(20), "grad_norm": norms}, {}, 0.1)])
     tracker.close(Ending(job.id.of, "pruned", 20))
     tracker.commit(1)
-    tracker.finish(0)
+    tracker.finish()
     if parquet:
         write_parquet(tmp_path / "spool", tmp_path / "traces")
         (tmp_path / "spool" / "events.jsonl").unlink()
@@ -96,5 +96,5 @@ def test_an_unknown_trial_is_a_key_error(home):
 
 
 def test_a_sweep_without_trials_writes_nothing(tmp_path):
-    Spool(tmp_path / "spool", 0).finish(0)
+    Spool(tmp_path / "spool", 0).finish()
     assert write_parquet(tmp_path / "spool", tmp_path / "traces") == {}

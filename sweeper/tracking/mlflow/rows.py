@@ -10,10 +10,12 @@ the members' own training traces are in the Parquet file.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +31,7 @@ from sweeper.types import Direction, Floats
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 MEASURED = ("grad_norm", "update_to_weight")  # traces that are NaN at the updates where they were not measured
+NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"  # tags by which MLflow shows a note, and tables
 TARGET = "target"  # a metric that describes a study: with it, its trials are told how long they took to reach it
 LR_RTOL = 1e-5  # an LR as used that differs by no more is the planned one in float32
 
@@ -102,6 +105,7 @@ class _Study:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, None] = field(default_factory=dict)  # their names among the artifacts
     to_target: dict[int, facts.Facts] = field(default_factory=dict)  # of its ended trials, as told
 
     @property
@@ -292,7 +296,8 @@ class Translation:
                 known.params[name] = rows.params[name] = value
             elif value != known.params[name] or name in known.tags:
                 event["tags"].setdefault(name, value)
-        for name, value in _texts(event["tags"]).items():
+        of_note = {NOTE: event["note"]} if event.get("note") else {}
+        for name, value in _texts({**event["tags"], **of_note}).items():
             if known.tags.get(name) != value:
                 known.tags[name] = rows.tags[name] = value
         for name, value in event["metrics"].items():
@@ -309,11 +314,16 @@ class Translation:
 
     def _artifact(self, event: Event) -> None:
         rows = self._summary(event["study"], event["t"])
-        known = self._studies[event["study"]].artifacts
-        if known.get(event["path"]) != event["digest"]:
-            known[event["path"]] = event["digest"]
+        known = self._studies[event["study"]]
+        if known.artifacts.get(event["path"]) != event["digest"]:
+            known.artifacts[event["path"]] = event["digest"]
             if event["path"] not in rows.artifacts:
                 rows.artifacts.append(event["path"])
+        if event.get("table"):
+            known.tables[PurePath(event["path"]).name] = None
+            shown = json.dumps([{"path": name, "type": "table"} for name in known.tables])
+            if known.tags.get(TABLES) != shown:
+                known.tags[TABLES] = rows.tags[TABLES] = shown
 
     # --- pieces -----------------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ hold the interpreter's lock while the loop trains. It is started with the sweep,
 on its standard input, and looks at `published.json` about once a second. The end of its standard input, also when the
 sweep was killed, means: send what is published, and go, at the latest when nothing has moved for a while.
 
-Files of the spool folder: published.json, what may be sent; sent.json, how far it is with each destination;
-destination.json, the last one; sender.lock, one sender at a time; sender.log.
+Files of the spool folder: published.json, what may be sent, which the spool writes; sent.json, how far it is with each
+destination; destination.json, the last one; sender.lock, one sender at a time; sender.log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ from sweeper.tracking.events import EVENTS, MARK, lines, rounds
 from sweeper.tracking.mlflow import saved_view
 from sweeper.tracking.mlflow.destination import Destination, hidden
 from sweeper.tracking.mlflow.rows import Rows, Translation
+from sweeper.tracking.small_files import read_object, replace_object
+from sweeper.tracking.spool import published
 from sweeper.types import InputError
 
 if TYPE_CHECKING:
@@ -129,17 +131,12 @@ def sync(folder: Path, *, uri: str | None = None) -> int:
 def remember(folder: Path, destination: Destination | None) -> None:
     """Where the sweep is sent to, without a password."""
     known = None if destination is None else {**asdict(destination), "uri": destination.shown}
-    _replace(folder / "destination.json", known)
-
-
-def publish(folder: Path, round: int, end: int) -> None:
-    """Bytes [0, end) of the spool may be sent. Not fsynced: opening the spool again publishes again."""
-    _replace(folder / "published.json", {"round": round, "end": end})
+    replace_object(folder / "destination.json", known)
 
 
 def unsent(folder: Path, destination: Destination) -> int:
     """Published events that are not known to have reached the destination."""
-    start, end = int(_progress(folder, destination).get("offset", 0)), _published(folder)
+    start, end = int(_progress(folder, destination).get("offset", 0)), published(folder)
     return sum(not line.startswith(MARK) for line in lines(folder / EVENTS, start, end))
 
 
@@ -150,25 +147,25 @@ def problem(folder: Path, destination: Destination) -> str:
 
 def experiment_id(folder: Path) -> str | None:
     """Id of the experiment at the last destination; None before the first row was sent."""
-    known = _read(folder / "destination.json")
-    found = _read(folder / "sent.json").get(known.get("uri", ""), {}).get("experiment_id")
+    known = read_object(folder / "destination.json")
+    found = read_object(folder / "sent.json").get(known.get("uri", ""), {}).get("experiment_id")
     return None if found is None else str(found)
 
 
 def views(folder: Path) -> dict[str, str]:
     """The keys of the saved views "best" and "all" at the last destination; empty where there are none."""
-    known = _read(folder / "destination.json")
-    return dict(_read(folder / "sent.json").get(known.get("uri", ""), {}).get("views", {}))
+    known = read_object(folder / "destination.json")
+    return dict(read_object(folder / "sent.json").get(known.get("uri", ""), {}).get("views", {}))
 
 
 def address(folder: Path) -> str:
     """The MLflow of the last command, without a password; "" where there is none."""
-    return str(_read(folder / "destination.json").get("uri", ""))
+    return str(read_object(folder / "destination.json").get("uri", ""))
 
 
 def remembered(folder: Path, uri: str | None = None) -> Destination | None:
     """The destination of the last command; its password, which no file holds, from MLFLOW_TRACKING_URI."""
-    known = _read(folder / "destination.json")
+    known = read_object(folder / "destination.json")
     if not known:
         return None
     from_outside = os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -335,7 +332,7 @@ class Sending:
         """Go through what was sent before, so that the translation stands where it stood."""
         known = _progress(self.folder, self.destination)
         offset = int(known.get("offset", 0))
-        if known.get("experiment_id") != store.experiment_id or offset > _published(self.folder):
+        if known.get("experiment_id") != store.experiment_id or offset > published(self.folder):
             return
         for events, end in rounds(self.folder / EVENTS, 0, offset):
             self.translation.take(events)
@@ -345,7 +342,7 @@ class Sending:
     def _take(self) -> bool:
         """Translate the next published rounds, at most some thousand points of them."""
         points, begin = 0, self.read
-        for events, end in rounds(self.folder / EVENTS, self.read, _published(self.folder)):
+        for events, end in rounds(self.folder / EVENTS, self.read, published(self.folder)):
             points = self.translation.take(events)
             self.read = end
             if points > POINTS_A_TURN:
@@ -360,36 +357,13 @@ class Sending:
 
     def _note(self, **more: str | dict[str, str]) -> None:
         """Keep how far it is, in the file that the sweep and the next sender read."""
-        whole = _read(self.folder / "sent.json")
+        whole = read_object(self.folder / "sent.json")
         mine = {**whole.get(self.destination.shown, {}), "problem": "", "offset": self.offset, **more}
-        _replace(self.folder / "sent.json", {**whole, self.destination.shown: mine})
-
-
-# --- small files ------------------------------------------------------------------------------------
-
-
-def _published(folder: Path) -> int:
-    return int(_read(folder / "published.json").get("end", 0))
+        replace_object(self.folder / "sent.json", {**whole, self.destination.shown: mine})
 
 
 def _progress(folder: Path, destination: Destination) -> dict[str, Any]:
-    return dict(_read(folder / "sent.json").get(destination.shown, {}))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """An object in a file; empty where there is none, or a crash of the machine left it broken."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _replace(path: Path, content: Mapping[str, Any] | None) -> None:
-    """Whole or not at all."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    new.write_text(json.dumps(content), encoding="utf-8")
-    new.replace(path)
+    return dict(read_object(folder / "sent.json").get(destination.shown, {}))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,18 @@ def addresses(spool: Path, base: str, experiment_id: str) -> str:
     return f"{best}\nAll trials: {every}\nMeans of families: {means}"
 
 
+def is_sent(spool: Path) -> bool:
+    """Whether a command sent the sweep to an MLflow."""
+    return bool(sender.address(spool))
+
+
+def unsent_text(spool: Path, name: str, count: int) -> str:
+    """A sentence about events that have not arrived, with the way out where it is ours to know."""
+    if not is_sent(spool):
+        return f"Not tracked yet: {count} events."
+    return f"Not in MLflow yet: {count} events; send them with python -m sweeper sync {name}"
+
+
 def where(spool: Path, name: str) -> str:
     """Where a sweep's traces are to be seen: a page of a server, or the command that starts one."""
     address, experiment = sender.address(spool), sender.experiment_id(spool)

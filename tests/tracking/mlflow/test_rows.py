@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sweeper.tracking.events import EVENTS, opened, reported, rounds
 from sweeper.tracking.mlflow.rows import RunKey, Translation, key_text
 from sweeper.tracking.spool import Spool
-from sweeper.types import Ending, Job, JobId, Report, TrialId
+from sweeper.types import Ending, Job, JobId, Report, Summary, TrialId
 
 
 def all_rounds(folder):
@@ -27,7 +27,7 @@ def all_rounds(folder):
 def spooled(folder, played, **options):
     tracker = Spool(folder, 0)
     list(played(tracker, **options))
-    tracker.finish(0)
+    tracker.finish()
     return all_rounds(folder)
 
 
@@ -241,7 +241,7 @@ def test_many_reports_are_thinned_with_the_last_kept(tmp_path):
         tracker.commit(step)
     tracker.close(Ending(TrialId("cosine", 0), "pruned", 777))
     tracker.commit(778)
-    tracker.finish(0)
+    tracker.finish()
     run = stored(all_rounds(tmp_path))[RunKey("cosine", 0)]
     valid = points(run, "valid/loss")
     assert len(valid) <= 320
@@ -254,12 +254,13 @@ def test_descriptions_add_and_overwrite_and_repeat_nothing(tmp_path):
     tracker = Spool(tmp_path, 0)
     (tmp_path / "a").write_text("a")
     for round in (1, 2):
-        tracker.describe("cosine", params={"n_trials": 20}, tags={"note": "x"}, metrics={"best": 0.5})
+        tracker.describe("cosine", Summary(params={"n_trials": 20}, tags={"note": "x"}, metrics={"best": 0.5}))
         tracker.artifact("cosine", tmp_path / "a")
         tracker.commit(round)
-    tracker.describe("cosine", params={"n_trials": 40}, tags={"note": "y"}, metrics={"best": 0.4, "gap": math.nan})
+    later = Summary(params={"n_trials": 40}, tags={"note": "y"}, metrics={"best": 0.4, "gap": math.nan})
+    tracker.describe("cosine", later)
     tracker.commit(3)
-    tracker.finish(0)
+    tracker.finish()
     translation, given = Translation(), []
     for events in all_rounds(tmp_path):
         translation.take(events)
@@ -277,12 +278,34 @@ def test_descriptions_add_and_overwrite_and_repeat_nothing(tmp_path):
     assert [(metric.key, metric.value) for metric in third.metrics] == [("best", 0.4)]
 
 
+def test_a_note_and_a_table_are_shown_as_those_of_older_spools_were(tmp_path):
+    """They were tags in MLflow's words then; a sweep that is continued overwrites them."""
+    shown = {"mlflow.note.content": "# Answer", "mlflow.loggedArtifacts": '[{"path": "a.json", "type": "table"}]'}
+    (tmp_path / "a.json").write_text("{}")
+    older, newer, continued = (Spool(tmp_path / name, 0) for name in ("older", "newer", "continued"))
+    for tracker in (older, continued):
+        tracker.describe("cosine", Summary(tags=shown))
+        tracker.artifact("cosine", tmp_path / "a.json")
+        tracker.commit(1)
+    for tracker, note in ((newer, "# Answer"), (continued, "# Another")):
+        tracker.describe("cosine", Summary(note=note))
+        tracker.artifact("cosine", tmp_path / "a.json", table=True)
+        tracker.commit(2)
+    tags = {}
+    for tracker in (older, newer, continued):
+        tracker.finish()
+        tags[tracker.folder.name] = stored(all_rounds(tracker.folder), cuts=(0,))[RunKey("cosine", None)]["tags"]
+    assert tags["older"] == tags["newer"] == {**tags["continued"], "mlflow.note.content": "# Answer"}
+    assert tags["older"].items() >= shown.items()
+    assert tags["continued"]["mlflow.note.content"] == "# Another"
+
+
 def test_tags_of_a_trial_overwrite(tmp_path, a_job):
     tracker = Spool(tmp_path, 0)
     tracker.open([a_job("cosine", 0)])
     tracker.tag(TrialId("cosine", 0), {"sweep.role": "replicate"})
     tracker.commit(1)
-    tracker.finish(0)
+    tracker.finish()
     run = stored(all_rounds(tmp_path))[RunKey("cosine", 0)]
     assert run["tags"]["sweep.role"] == "replicate"
 

@@ -16,12 +16,16 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.tracking import trackers
 from sweeper.tracking.events import EVENTS, last_mark, rounds
 from sweeper.tracking.mlflow import sender, view
 from sweeper.tracking.mlflow.destination import Destination
 from sweeper.tracking.mlflow.rows import Translation
 from sweeper.tracking.mlflow.sender import Sender, Sending
+from sweeper.tracking.mlflow.tracker import MLflow
+from sweeper.tracking.small_files import read_object
 from sweeper.tracking.spool import Spool
+from sweeper.types import Summary, TrackedSweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
@@ -51,11 +55,11 @@ def spool(tmp_path, played):
     tracker = Spool(tmp_path / "sweep" / "spool", 0)
     last = list(played(tracker))[-1]
     (tmp_path / "sweep" / "table.txt").write_text("a table")
-    tracker.describe("cosine", params={"n_trials": 6}, tags={"mlflow.note.content": "# Note"}, metrics={"best": 0.5})
+    tracker.describe("cosine", Summary(params={"n_trials": 6}, metrics={"best": 0.5}, note="# Note"))
     tracker.artifact("cosine", tmp_path / "sweep" / "table.txt")
     tracker.commit(last)
     tracker.publish(last)
-    tracker.finish(0)
+    tracker.finish()
     return tracker.folder
 
 
@@ -159,10 +163,10 @@ def test_a_summary_that_changes_shows_the_newer(spool, database):
     send(spool, to(database))
     last, _ = last_mark(spool / EVENTS)
     tracker = Spool(spool, last)
-    tracker.describe("cosine", params={"n_trials": 12}, metrics={"best": 0.4})
+    tracker.describe("cosine", Summary(params={"n_trials": 12}, metrics={"best": 0.4}))
     tracker.commit(last)
     tracker.publish(last)
-    tracker.finish(0)
+    tracker.finish()
     assert send(spool, to(database))
     run = stored(database)["cosine", None]
     assert run["params"] == {"n_trials": "6"}
@@ -224,7 +228,7 @@ def test_a_view_that_could_not_be_written_is_written_later(spool, database, monk
 def test_a_sender_killed_again_and_again_leaves_equal_rows(tmp_path, played, database):
     tracker = Spool(tmp_path / "sweep" / "spool", 0)
     list(played(tracker, trials=60))
-    tracker.finish(0)
+    tracker.finish()
     all_points = sum(len(run["metrics"]) for run in meant(tracker.folder).values())
     for share in (0.0, 0.15, 0.4, 0.75):
         process = Sender(tracker.folder, to(database))
@@ -246,12 +250,14 @@ def test_a_sender_killed_again_and_again_leaves_equal_rows(tmp_path, played, dat
 SWEEP = textwrap.dedent("""
     import importlib.util, os, signal, sys
     from pathlib import Path
-    from sweeper.tracking.spool import Spool
+    from sweeper.tracking import trackers
+    from sweeper.tracking.mlflow.tracker import MLflow
+    from sweeper.types import TrackedSweep
     spec = importlib.util.spec_from_file_location("played", sys.argv[1])
     played = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(played)
-    tracker = Spool(Path(sys.argv[2]), 0)
-    tracker.send(uri=sys.argv[3], experiment="digits-mlp", sweep_id=sys.argv[4])
+    sweep = TrackedSweep(Path(sys.argv[2]), "digits-mlp", sys.argv[4], 0)
+    tracker = trackers.start(sweep, MLflow(sys.argv[3]))
     for round in played.play(tracker, trials=6):
         if round == 30:
             tracker.tag(played.TrialId("cosine", 0), {"not": "committed"})
@@ -264,7 +270,7 @@ def test_a_killed_sweep_is_sent_as_far_as_it_was_published(tmp_path, database):
 
     folder = tmp_path / "sweep" / "spool"
     conftest = Path(__file__).parents[1] / "conftest.py"
-    command = [sys.executable, "-c", SWEEP, str(conftest), str(folder), f"sqlite:///{database}", ID]
+    command = [sys.executable, "-c", SWEEP, str(conftest), str(folder.parent), f"sqlite:///{database}", ID]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     destination = to(database)
     deadline = time.monotonic() + 60
@@ -327,8 +333,8 @@ def crash(server, seconds):
 @pytest.mark.parametrize("trouble", [pause, crash])
 def test_a_server_that_is_away_in_mid_sweep_loses_and_doubles_nothing(tmp_path, played, server, trouble):
     destination = Destination(server.address, "digits-mlp", ID)
-    tracker = Spool(tmp_path / "sweep" / "spool", 0)
-    tracker.send(uri=server.address, experiment="digits-mlp", sweep_id=ID)
+    sweep = TrackedSweep(tmp_path / "sweep", "digits-mlp", ID, 0)
+    tracker = trackers.start(sweep, MLflow(server.address, flush_seconds=120))
     away = threading.Thread(target=trouble, args=(server, 14))  # longer than a call's patience
     for round in played(tracker, trials=40):
         if query(server.database, "SELECT count(*) FROM metrics")[0][0] and away.ident is None:
@@ -337,35 +343,35 @@ def test_a_server_that_is_away_in_mid_sweep_loses_and_doubles_nothing(tmp_path, 
         last = round
     assert away.ident is not None
     away.join()
-    tracker.describe("cosine", metrics={"best": 0.5})
+    tracker.describe("cosine", Summary(metrics={"best": 0.5}))
     tracker.commit(last)
     tracker.publish(last)
-    assert tracker.finish(120) == 0, (tracker.folder / "sender.log").read_text()
-    assert stored(server.database) == meant(tracker.folder)
+    assert tracker.finish() == 0, (sweep.spool / "sender.log").read_text()
+    assert stored(server.database) == meant(sweep.spool)
     rows = counts(server.database)
-    (tracker.folder / "sent.json").unlink()
-    assert sender.sync(tracker.folder) == 0
+    (sweep.spool / "sent.json").unlink()
+    assert sender.sync(sweep.spool) == 0
     assert counts(server.database) == rows
-    assert sender.unsent(tracker.folder, destination) == 0
+    assert sender.unsent(sweep.spool, destination) == 0
 
 
 def test_a_server_that_is_not_there_is_named_and_delays_the_end_no_longer_than_asked(tmp_path, played, database):
     port = view.free_port(5700)
-    tracker = Spool(tmp_path / "sweep" / "spool", 0)
-    tracker.send(uri=f"http://127.0.0.1:{port}", experiment="digits-mlp", sweep_id=ID)
+    sweep = TrackedSweep(tmp_path / "sweep", "digits-mlp", ID, 0)
+    tracker = trackers.start(sweep, MLflow(f"http://127.0.0.1:{port}", flush_seconds=3))
     list(played(tracker, trials=1))
     destination = Destination(f"http://127.0.0.1:{port}", "digits-mlp", ID)
     deadline = time.monotonic() + 60
-    while not sender.problem(tracker.folder, destination):
+    while not sender.problem(sweep.spool, destination):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     began = time.monotonic()
-    left = tracker.finish(3)
+    left = tracker.finish()
     assert time.monotonic() - began < 20
-    assert left == sum(len(events) for events, _ in rounds(tracker.folder / EVENTS))
-    assert str(port) in sender.problem(tracker.folder, destination)
-    assert send(tracker.folder, to(database))  # another destination gets everything
-    assert stored(database) == meant(tracker.folder)
+    assert left == sum(len(events) for events, _ in rounds(sweep.spool / EVENTS))
+    assert str(port) in sender.problem(sweep.spool, destination)
+    assert send(sweep.spool, to(database))  # another destination gets everything
+    assert stored(database) == meant(sweep.spool)
 
 
 # --- what a person does -----------------------------------------------------------------------------
@@ -452,7 +458,7 @@ def test_an_empty_twin_is_deleted(spool, database):
     once = stored(database)
     (run,) = query(database, "SELECT run_uuid FROM runs WHERE name LIKE 'wsd-000%'")[0]
     tags = dict(query(database, "SELECT key, value FROM tags WHERE run_uuid = ?", run))
-    experiment = sender._read(spool / "sent.json")[to(database).shown]["experiment_id"]
+    experiment = read_object(spool / "sent.json")[to(database).shown]["experiment_id"]
     identity = {k: tags[k] for k in ("sweep.id", "sweep.role", "sweep.study", "trial.number", "sweep.study_run")}
     client(database).create_run(experiment, tags=identity)
     sending = Sending(spool, to(database))

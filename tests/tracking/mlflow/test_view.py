@@ -13,10 +13,12 @@ import urllib.request
 
 import pytest
 
+from sweeper.tracking import trackers
 from sweeper.tracking.mlflow import sender, view
 from sweeper.tracking.mlflow.destination import Destination
-from sweeper.tracking.spool import Spool
-from sweeper.types import InputError
+from sweeper.tracking.mlflow.tracker import MLflow
+from sweeper.tracking.small_files import replace_object
+from sweeper.types import InputError, TrackedSweep
 
 ID = "abcdef0123456789abcdef0123456789"
 
@@ -31,7 +33,7 @@ def test_the_saved_views_are_named_the_best_trials_first(tmp_path, capsys):
     destination = Destination("http://far:5000", "x", ID, named=True)
     sender.remember(tmp_path, destination)
     known = {"experiment_id": "7", "views": {"best": "best-abcdef", "all": "all-abcdef", "means": "means-abcdef"}}
-    sender._replace(tmp_path / "sent.json", {destination.shown: known})
+    replace_object(tmp_path / "sent.json", {destination.shown: known})
     assert view.ui(tmp_path) == 0
     best, every, means = capsys.readouterr().out.splitlines()
     assert best == view.charts("http://far:5000", "7", "best-abcdef")
@@ -60,7 +62,7 @@ def test_a_database_that_is_not_there_is_named(tmp_path):
 def test_a_sweep_on_a_server_needs_none_of_its_own(tmp_path, capsys):
     destination = Destination("http://far:5000", "x", ID)
     sender.remember(tmp_path, destination)
-    sender._replace(tmp_path / "sent.json", {destination.shown: {"experiment_id": "7"}})
+    replace_object(tmp_path / "sent.json", {destination.shown: {"experiment_id": "7"}})
     assert view.ui(tmp_path) == 0
     assert capsys.readouterr().out.strip() == view.charts("http://far:5000", "7")
 
@@ -88,14 +90,14 @@ def working_folder(tmp_path_factory, played):
     before = os.getcwd()  # noqa: PTH109
     os.chdir(folder)
     try:
-        tracker = Spool(folder / "sweeps" / "x" / "spool", 0)
-        tracker.send(uri=f"sqlite:///{folder / 'mlflow.db'}", experiment="x", sweep_id=ID)
+        sweep = TrackedSweep(folder / "sweeps" / "x", "x", ID, 0)
+        tracker = trackers.start(sweep, MLflow(f"sqlite:///{folder / 'mlflow.db'}", flush_seconds=120))
         last = list(played(tracker, trials=2))[-1]
         (folder / "sweeps" / "x" / "table.txt").write_text("a table")
         tracker.artifact("wsd", folder / "sweeps" / "x" / "table.txt")
         tracker.commit(last)
         tracker.publish(last)
-        assert tracker.finish(120) == 0, (tracker.folder / "sender.log").read_text()
+        assert tracker.finish() == 0, (sweep.spool / "sender.log").read_text()
     finally:
         os.chdir(before)
     return folder
@@ -142,24 +144,24 @@ def test_readers_do_not_disturb_the_sending(working_folder, played, tmp_path):
     uri = f"sqlite:///{working_folder / 'mlflow.db'}"
     reading, seen = threading.Event(), []
     with view.serving(uri, 5900) as base:
-        tracker = Spool(tmp_path / "y" / "spool", 0)
-        tracker.send(uri=uri, experiment="y", sweep_id="1" * 32)
+        sweep = TrackedSweep(tmp_path / "y", "y", "1" * 32, 0)
+        tracker = trackers.start(sweep, MLflow(uri, flush_seconds=120))
 
         def read():
             while not reading.is_set():
-                experiment = sender.experiment_id(tracker.folder)
+                experiment = sender.experiment_id(sweep.spool)
                 seen.append(0 if experiment is None else len(runs(base, experiment)))
 
         readers = [threading.Thread(target=read) for _ in range(2)]
         for reader in readers:
             reader.start()
         list(played(tracker, trials=10))
-        left = tracker.finish(120)
+        left = tracker.finish()
         reading.set()
         for reader in readers:
             reader.join()
-        assert left == 0, (tracker.folder / "sender.log").read_text()
-        assert len(runs(base, sender.experiment_id(tracker.folder))) == 22
+        assert left == 0, (sweep.spool / "sender.log").read_text()
+        assert len(runs(base, sender.experiment_id(sweep.spool))) == 22
     assert max(seen) > 0
 
 
@@ -167,7 +169,7 @@ def test_readers_do_not_disturb_the_sending(working_folder, played, tmp_path):
 @pytest.mark.filterwarnings("default")
 def test_ctrl_c_ends_the_ui_and_its_server(working_folder):
     spool = working_folder / "sweeps" / "x" / "spool"
-    script = "import sys, pathlib; from sweeper.tracking import view; view.ui(pathlib.Path(sys.argv[1]), 5950)"
+    script = "import sys, pathlib; from sweeper.tracking.mlflow import view; view.ui(pathlib.Path(sys.argv[1]), 5950)"
     with subprocess.Popen([sys.executable, "-c", script, str(spool)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()

@@ -1,0 +1,81 @@
+"""The tracker of conf/tracking/mlflow.yaml: has a process of its own send what the spool published to an MLflow."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sweeper.tracking.mlflow import sender
+from sweeper.tracking.mlflow.destination import Destination, resolve
+from sweeper.types import ConfiguredTracker, InputError, TrackedSweep
+
+LONG_SECONDS = 2.0  # of waiting without a word
+
+
+class MLflow(ConfiguredTracker):
+    """Sends a sweep to MLflow. The sender reads the spool, so only publish and finish do anything.
+
+    Args:
+        uri: of the MLflow; "none": nowhere; null: see `destination.resolve`.
+        experiment: one that the user chose, which may hold other runs too; null: one named after the sweep.
+        flush_seconds: how long `finish` waits for what is not sent yet; null: until everything is.
+
+    Raises:
+        InputError: if the address or the experiment cannot be used.
+    """
+
+    def __init__(
+        self, uri: str | None = None, experiment: str | None = None, flush_seconds: float | None = 60.0
+    ) -> None:
+        self._uri, self._experiment, self._flush_seconds = uri, experiment, flush_seconds
+        self._sender: sender.Sender | None = None
+        self._resolve("", "")
+        _check_seconds(flush_seconds)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is sent."""
+        return self._uri != "none"
+
+    def start(self, sweep: TrackedSweep) -> None:
+        self._sweep = sweep
+        self._destination = self._resolve(sweep.name, sweep.id)
+        sender.remember(sweep.spool, self._destination)
+        if self._destination is not None:
+            self._sender = sender.Sender(sweep.spool.resolve(), self._destination)
+
+    def publish(self, round: int) -> None:
+        if self._sender is not None:
+            self._sender.revive()
+
+    def finish(self) -> int:
+        """Wait until everything is sent, `flush_seconds` at most."""
+        if self._sender is None or self._destination is None:
+            return 0
+        name = self._sweep.name
+        with _explained_if_long(f"Sending the rest to MLflow. Ctrl-C leaves it to `python -m sweeper sync {name}`."):
+            self._sender.finish(self._flush_seconds)
+        return sender.unsent(self._sweep.spool, self._destination)
+
+    def _resolve(self, name: str, id: str) -> Destination | None:
+        named = self._experiment is not None
+        return resolve(self._uri, experiment=self._experiment or name, sweep_id=id, named=named)
+
+
+def _check_seconds(seconds: float | None) -> None:
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (is_number and seconds >= 0):
+        raise InputError("tracking.flush_seconds", seconds, "not a number of seconds", "Use for example 60")
+
+
+@contextmanager
+def _explained_if_long(text: str) -> Iterator[None]:
+    """Say what is waited for once the block takes a while."""
+    timer = threading.Timer(LONG_SECONDS, print, (text,), {"file": sys.stderr, "flush": True})
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

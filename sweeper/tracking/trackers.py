@@ -1,0 +1,152 @@
+"""The trackers of a sweep: its spool, and beside it the one that `tracking._target_` names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from sweeper.tracking.spool import Spool
+from sweeper.types import (
+    ConfiguredTracker,
+    Ending,
+    InputError,
+    Job,
+    Report,
+    Summary,
+    TrackedStudy,
+    TrackedSweep,
+    Tracker,
+    TrialId,
+)
+
+TARGET = "tracking._target_"
+CALLS = tuple(name for name in dir(ConfiguredTracker) if not name.startswith("_"))
+
+
+def build(node: Mapping[str, Any]) -> ConfiguredTracker | None:
+    """Build the tracker of a node of conf/tracking; None where `_target_` is null. Writes nothing.
+
+    Raises:
+        InputError: if the class cannot be imported, does not take the node's keys, or is no tracker.
+    """
+    if not isinstance(node, Mapping):
+        raise InputError("tracking", node, "not a mapping of keys", "Choose tracking=mlflow or tracking=none")
+    keys = {str(key): value for key, value in node.items() if key != "_target_"}
+    target = node.get("_target_")
+    if target is None:
+        for key, value in keys.items():
+            remedy = "Name the class of a tracker with tracking._target_, or choose tracking=mlflow"
+            raise InputError(f"tracking.{key}", value, "tracking._target_ is null, so nothing uses this key", remedy)
+        return None
+    factory = _load(target)
+    _check_keys(factory, target, keys)
+    tracker = _make(factory, target, keys)
+    missing = [name for name in CALLS if not callable(getattr(tracker, name, None))]
+    if missing:
+        remedy = "Add them, or inherit from sweeper.types.ConfiguredTracker, where they do nothing"
+        raise InputError(TARGET, target, f"not a tracker: it has no {', '.join(missing)}", remedy)
+    return tracker
+
+
+def start(sweep: TrackedSweep, beside: ConfiguredTracker | None) -> Tracker:
+    """Open the spool of a sweep, then start the tracker beside it."""
+    spool = Spool(sweep.spool, sweep.round)
+    if beside is None:
+        return spool
+    beside.start(sweep)
+    return Trackers(spool, beside)
+
+
+class Trackers:
+    """Several trackers as one. Each call goes to all of them in order, to the durable one first."""
+
+    def __init__(self, *trackers: Tracker) -> None:
+        self._trackers = trackers
+
+    def introduce(self, study: TrackedStudy) -> None:
+        for tracker in self._trackers:
+            tracker.introduce(study)
+
+    def open(self, jobs: Sequence[Job]) -> None:
+        for tracker in self._trackers:
+            tracker.open(jobs)
+
+    def append(self, reports: Sequence[Report]) -> None:
+        for tracker in self._trackers:
+            tracker.append(reports)
+
+    def close(self, ending: Ending) -> None:
+        for tracker in self._trackers:
+            tracker.close(ending)
+
+    def tag(self, trial: TrialId, tags: Mapping[str, str]) -> None:
+        for tracker in self._trackers:
+            tracker.tag(trial, tags)
+
+    def describe(self, study: str, summary: Summary) -> None:
+        for tracker in self._trackers:
+            tracker.describe(study, summary)
+
+    def artifact(self, study: str, path: Path, *, table: bool = False) -> None:
+        for tracker in self._trackers:
+            tracker.artifact(study, path, table=table)
+
+    def commit(self, round: int) -> None:
+        for tracker in self._trackers:
+            tracker.commit(round)
+
+    def publish(self, round: int) -> None:
+        for tracker in self._trackers:
+            tracker.publish(round)
+
+    def finish(self) -> int:
+        return sum(tracker.finish() for tracker in self._trackers)
+
+
+# --- what `tracking._target_` names -----------------------------------------------------------------
+
+
+def _load(target: object) -> Callable[..., ConfiguredTracker]:
+    module, _, name = str(target).rpartition(".")
+    try:
+        factory: Callable[..., ConfiguredTracker] = getattr(importlib.import_module(module), name)
+    except Exception as error:  # a module of the user's may raise anything
+        remedy = "Write package.module.Class, its folder in PYTHONPATH, or choose tracking=mlflow or tracking=none"
+        raise InputError(TARGET, target, f"cannot be imported ({_told(error)})", remedy) from error
+    if not callable(factory):
+        raise InputError(TARGET, target, "not a class", "Name the class of a tracker")
+    return factory
+
+
+def _check_keys(factory: Callable[..., Any], target: object, keys: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(factory).parameters.values()
+    named = {one.name: one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    for key, value in keys.items():
+        if key not in named and not takes_any:
+            near = get_close_matches(key, named, n=1)
+            there = f"There are: {', '.join(named) or 'none'}. tracking=none has none of another tracker"
+            shown = "null" if value is None else value
+            remedy = f"Did you mean {near[0]}?" if near else there
+            raise InputError(f"tracking.{key}", shown, f"no such key of {target}", remedy)
+    for name, one in named.items():
+        if name not in keys and one.default is one.empty:
+            raise InputError(f"tracking.{name}", None, f"missing, and {target} needs it", f"Set tracking.{name}=...")
+
+
+def _make(factory: Callable[..., ConfiguredTracker], target: object, keys: Mapping[str, Any]) -> ConfiguredTracker:
+    try:
+        return factory(**keys)
+    except InputError:
+        raise
+    except Exception as error:
+        remedy = "Change the other keys of tracking"
+        raise InputError(TARGET, target, f"cannot be built ({_told(error)})", remedy) from error
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
