@@ -153,6 +153,16 @@ BREAKAGES = [  # contract, file, line added to it
         "from mlflow import MlflowClient",
     ),
     ("MLflow where it is sent to, shown and asked, alone", "sweeper/tracking/spool.py", "import mlflow"),
+    (
+        "A sweep and its spool know no destination by name",
+        "sweeper/tracking/spool.py",
+        "from sweeper.tracking.mlflow import sender",
+    ),
+    (
+        "A sweep and its spool know no destination by name",
+        "sweeper/run/sweeping.py",
+        "from sweeper.tracking.mlflow.tracker import MLflow",
+    ),
     ("Schedules and the loop are NumPy and protocols: no torch", "sweeper/schedules/trace.py", "import torch"),
 ]
 
