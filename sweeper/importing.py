@@ -34,7 +34,8 @@ def import_object(key: str, path: object, example: str = "package.module.Name") 
         install = distribution and f"Install it: pip install {distribution}"
         if missing and f"{name}.".startswith(f"{missing}."):
             raise InputError(key, path, f"not found: no module {missing}", install or "Is it installed?") from error
-        problem = f"its module raised {type(error).__name__} ({error})"
+        first_line, *_ = f"{error}".splitlines() or [""]
+        problem = f"its module raised {type(error).__name__} ({first_line})"
         raise InputError(key, path, problem, install or f"Fix {name}, or install what it needs") from error
     try:
         return getattr(module, attribute)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.results.stored import load
+from sweeper.api import load
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"

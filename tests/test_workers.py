@@ -30,7 +30,7 @@ SWEEP = [
 # The others are waited for: a sweep as short as this one would never have them.
 AT_ONCE = """
 import sys
-from sweeper.training import processes
+from sweeper.training.workers import processes
 from sweeper.__main__ import main
 processes.HEAD_START = 0
 sys.exit(main())

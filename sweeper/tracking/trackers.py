@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from sweeper.importing import import_object
 from sweeper.tracking.spool import Spool
 from sweeper.types import (
     ConfiguredTracker,
@@ -21,6 +20,7 @@ from sweeper.types import (
     TrackedSweep,
     Tracker,
     TrialId,
+    did_you_mean,
 )
 
 TARGET = "tracking._target_"
@@ -111,12 +111,7 @@ class Trackers:
 
 
 def _load(target: object) -> Callable[..., ConfiguredTracker]:
-    module, _, name = str(target).rpartition(".")
-    try:
-        factory: Callable[..., ConfiguredTracker] = getattr(importlib.import_module(module), name)
-    except Exception as error:  # a module of the user's may raise anything
-        remedy = "Write package.module.Class, its folder in PYTHONPATH, or choose tracking=mlflow or tracking=none"
-        raise InputError(TARGET, target, f"cannot be imported ({_told(error)})", remedy) from error
+    factory: Callable[..., ConfiguredTracker] = import_object(TARGET, target, "my_module.MyTracker")
     if not callable(factory):
         raise InputError(TARGET, target, "not a class", "Name the class of a tracker")
     return factory
@@ -128,11 +123,8 @@ def _check_keys(factory: Callable[..., Any], target: object, keys: Mapping[str, 
     takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
     for key, value in keys.items():
         if key not in named and not takes_any:
-            near = get_close_matches(key, named, n=1)
-            there = f"There are: {', '.join(named) or 'none'}. tracking=none has none of another tracker"
             shown = "null" if value is None else value
-            remedy = f"Did you mean {near[0]}?" if near else there
-            raise InputError(f"tracking.{key}", shown, f"no such key of {target}", remedy)
+            raise InputError(f"tracking.{key}", shown, f"no such key of {target}", did_you_mean(key, named))
     for name, one in named.items():
         if name not in keys and one.default is one.empty:
             raise InputError(f"tracking.{name}", None, f"missing, and {target} needs it", f"Set tracking.{name}=...")
