@@ -69,7 +69,7 @@ WRONG = {
         ["tracking=mlflow", "tracking._target_=fractions.Fraction"],
         "tracking.uri=null: no such key of fractions.Fraction",
     ),
-    "tracker": (["tracking._target_=mine.Tracker"], "tracking._target_=mine.Tracker: cannot be imported (Module"),
+    "tracker": (["tracking._target_=mine.Tracker"], "tracking._target_=mine.Tracker: not found: no module mine"),
     "tracking address": (["tracking=mlflow", "tracking.uri=mlruns"], "tracking.uri=mlruns: MLflow has no such store"),
     "not an override": (["schedule=cosine", "a b=3"], "not understood: a b=3"),
     "no sweep": (["status"], "there is no sweep"),

@@ -298,7 +298,7 @@ def _first_line(error: Exception) -> str:
 @contextlib.contextmanager
 def _unlogged() -> Iterator[None]:
     """What fails in the probe is no news: the trainers do not log it within, in this thread."""
-    loggers = [logging.getLogger(f"sweeper.training.{name}") for name in ("sequential", "lanes")]
+    loggers = [logging.getLogger(f"sweeper.training.{name}") for name in ("sequential", "lanes.trainer")]
     mine = threading.get_ident()
 
     def others(record: logging.LogRecord) -> bool:

@@ -354,7 +354,7 @@ def test_models_of_the_examples_take_the_faster_way(name: str, p: float) -> None
 
 
 def everything_global() -> list[Any]:
-    loggers = [logging.getLogger(f"sweeper.training.{name}") for name in ("sequential", "lanes", "probe")]
+    loggers = [logging.getLogger(f"sweeper.training.{name}") for name in ("sequential", "lanes.trainer", "lanes.probe")]
     return [
         torch.get_rng_state().tolist(),
         np.random.get_state(legacy=False)["state"]["key"].tolist(),
