@@ -37,9 +37,9 @@ def executed(page):
 
 
 def outputs(page, line):
-    """The outputs of the one cell that has this line."""
+    """What the one cell that has this line shows, without what it prints (a slow machine says what it waits for)."""
     (cell,) = [cell for cell in page.cells if line in cell.source.splitlines()]
-    return cell.outputs
+    return [output for output in cell.outputs if output.output_type != "stream"]
 
 
 # --- the examples -------------------------------------------------------------------------------------
