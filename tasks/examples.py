@@ -39,8 +39,8 @@ class InMemory:
 class Examples(InMemory):
     """The three parts of each partition, as sweeper.tasks.problems.Data asks.
 
-    parts_K: of each partition the inputs and targets of "train", "valid" and "test". told: what models may be given
-    beside `inputs` and `outputs`, and what metrics are told; attributes of that name.
+    parts_K: of each partition the inputs and targets of "train", "valid" and "test". told: what models may take
+    beside `inputs` and `outputs`, and what metrics receive; attributes of that name.
     """
 
     def __init__(

@@ -91,7 +91,7 @@ def restore_jobs(
         try:
             reopen(job, state)
         except Exception as error:  # another model under the same numbers
-            _log.warning("%s cannot be taken up (%s): it is trained again", job.id, error)
+            _log.warning("%s cannot be restored (%s), so it is trained again from its start", job.id, error)
         else:
             stands[job.id] = state["step"]
     return stands

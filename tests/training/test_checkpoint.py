@@ -111,4 +111,4 @@ def test_jobs_are_reopened_where_the_checkpoint_has_them_as_they_are(
     assert restored(0) == {}
     assert restored(1) == {jobs[0].id: 5}
     assert checked == [jobs[0], jobs[2]]
-    assert "cannot be taken up (another model): it is trained again" in caplog.text
+    assert "cannot be restored (another model), so it is trained again from its start" in caplog.text

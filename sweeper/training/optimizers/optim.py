@@ -171,7 +171,7 @@ def _target(config: Config) -> Callable[..., Optimizer]:
     found = import_object("optimizer._target_", path, "torch.optim.SGD")
     if not callable(found):
         raise InputError("optimizer._target_", path, "cannot be called", "Name a class such as torch.optim.SGD.")
-    return found  # type: ignore[no-any-return] # a person's class; _try_run calls it
+    return found  # type: ignore[no-any-return] # the user's class, which _try_run calls
 
 
 def _own_options(config: Config) -> dict[str, Any]:
