@@ -42,6 +42,7 @@ from sweeper.training.device import intra_op_threads
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.program import Form
 from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Task, Trainer
 
@@ -130,7 +131,7 @@ def ways(name: str, steps: int, compile: bool, device: str) -> dict[str, Way]:
     case = CASES[name]
     task, optimizer, batch = case.task(), case.optimizer, case.batch_size
     lr_S = np.full(steps, 0.01)
-    alone = SequentialTrainer(task, optimizer, batch_size=batch, device=device, threads=1, norms=False)
+    alone = SequentialTrainer(task, Recipe(optimizer, batch, norms=False), device=device, threads=1)
     found = {
         "user": Way(partial(User(task, optimizer, batch).run, lr_S), steps),
         "tuned": Way(partial(Tuned(task, optimizer, batch, device).run, lr_S), steps),
@@ -155,12 +156,12 @@ def lanes_way(name: str, width: int, compiled: bool, steps: int, device: str) ->
 def lanes(case: Case, width: int, compiled: bool, device: str) -> Trainer:
     form = probed(case, device)
     assert form is not None
-    settings: dict[str, Any] = {"batch_size": case.batch_size, "device": device, "norms": False}
-    return LaneTrainer(case.task(), case.optimizer, form=form, width=width, compiled=compiled, **settings)
+    recipe = Recipe(case.optimizer, case.batch_size, norms=False)
+    return LaneTrainer(case.task(), recipe, form=form, width=width, device=device, compiled=compiled)
 
 
 def probed(case: Case, device: str) -> Form | None:
-    return probe(case.task(), case.optimizer, jobs(1, 50, 50)[0], batch_size=case.batch_size, device=device).form
+    return probe(case.task(), Recipe(case.optimizer, case.batch_size), jobs(1, 50, 50)[0], device=device).form
 
 
 def compile_seconds(name: str, width: int, device: str) -> float:
@@ -186,9 +187,12 @@ def compare(name: str, given: argparse.Namespace) -> float:
     case = CASES[name]
     example = jobs(1, given.steps, given.steps // 20)[0]
     choice = auto.choose(
-        case.task(), case.optimizer, example, batch_size=case.batch_size, device=given.device, precision="float32",
-        norms=True, jobs=given.trials, jobs_at_once=given.open, pruned=False,
-    )  # fmt: skip
+        case.task(),
+        Recipe(case.optimizer, case.batch_size),
+        example,
+        auto.Load(given.trials, given.open, pruned=False),
+        device=given.device,
+    )
     found = ways(name, given.block, not given.no_compile, given.device)
     width, compiled = choice.trainer.get("width", 1), choice.trainer.get("compiled", False)
     chosen = _label(width, compiled) if "width" in choice.trainer else "sequential"

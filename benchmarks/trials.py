@@ -34,6 +34,8 @@ import yaml
 from sweeper import conf
 from sweeper.run import loop
 from sweeper.schedules import family
+from sweeper.search.objective import Objective
+from sweeper.search.plan import Terms
 from sweeper.search.study import Studies, StudyPlan
 from sweeper.tracking import trackers
 from sweeper.tracking.events import EVENTS
@@ -182,15 +184,8 @@ def studies(journal: Path, trials: int, updates: int, search: str, pruner: str) 
     plan = StudyPlan(
         "cosine", family("cosine", space), node("search", search)["sampler"], node("pruner", pruner), trials
     )
-    return Studies(
-        journal,
-        [plan],
-        seed=0,
-        report_steps=[round(updates * (i + 1) / REPORTS) for i in range(REPORTS)],
-        concurrent=8,
-        objective={"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3},
-        untrained_loss=UNTRAINED,
-    )
+    report_steps = tuple(round(updates * (i + 1) / REPORTS) for i in range(REPORTS))
+    return Studies(journal, [plan], Terms(0, report_steps, 8, Objective(), UNTRAINED))
 
 
 def ends_of_trials(events: Path) -> list[int]:

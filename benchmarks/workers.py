@@ -30,6 +30,7 @@ from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.text import NextByte
 from sweeper.training.lanes.probe import ProbedTrainer
+from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.training.workers.cores import cores
 from sweeper.training.workers.processes import Processes
@@ -51,7 +52,7 @@ CASES: dict[str, tuple[Any, Any, int]] = {  # task, trainer, updates of a turn
 
 def opened(task: Any, trainer: Any, workers: int, jobs: int, turns: int, updates: int) -> tuple[Processes, list[JobId]]:
     built = Processes(
-        task, SGD, trainer=trainer, devices=("cpu",) * workers, head_start=0, batch_size=32, precision="float32"
+        task, Recipe(SGD, 32, precision="float32"), trainer=trainer, devices=("cpu",) * workers, head_start=0
     )
     return built, started(built, jobs, turns, updates)
 

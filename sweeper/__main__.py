@@ -8,9 +8,12 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.types import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from sweeper.spec.sweep import Subject, SweepSpec
 
 HELP = """\
 Which learning-rate schedule, with which settings, is best for my model and my data?
@@ -179,19 +182,9 @@ def _sweep(config: Any) -> int:
     from sweeper.search.study import AllTrialsFailedError
     from sweeper.views import conclusion
 
-    plain = _plain(config)
+    spec = _spec(config)
     try:
-        outcome = sweeping.sweep(
-            _planned(plain),
-            trainer=plain["trainer"],
-            tracking=plain["tracking"],
-            device=plain["device"],
-            keep=plain["keep"],
-            name=plain["name"],
-            fresh=plain["fresh"],
-            root=SWEEPS,
-            conclude=conclusion.conclude,
-        )
+        outcome = sweeping.sweep(spec, root=SWEEPS, conclude=conclusion.conclude)
     except AllTrialsFailedError as error:
         print(f"sweeper: {error}", file=sys.stderr)
         return 1
@@ -205,11 +198,12 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
 
     from sweeper.forecast import gallery
     from sweeper.forecast.preview import previewed
-    from sweeper.spec.plan import chosen, horizon
+    from sweeper.spec.families import parse_families
+    from sweeper.spec.horizon import horizon
 
     plain = _plain(config)
-    families = chosen(_schedules(plain))
-    size = cache(lambda: _task(plain)[0].size("train", 0))
+    families = parse_families(_schedules(plain))
+    size = cache(lambda: _subject(plain).task.size("train", 0))
     steps, epoch = horizon(plain["train"], plain["schedule_unit"], size)
     previews = [previewed(family, steps, epoch=epoch, seed=plain["search"]["seed"]) for family in families]
     gallery.show(previews, paths, for_programs=for_programs)
@@ -220,19 +214,9 @@ def _plan(config: Any, given: Any) -> int:
     """Check the configuration, train a little, print what a sweep of it comes to."""
     from sweeper.forecast import estimate, outlook
 
-    plain = _plain(config)
-    metric = plain["objective"]["metric"]
-    found = estimate.estimated(
-        _planned(plain),
-        trainer=plain["trainer"],
-        tracking=plain["tracking"],
-        device=plain["device"],
-        name=plain["name"],
-        fresh=plain["fresh"],
-        root=SWEEPS,
-        seeds=given.seeds,
-        spread=given.spread,
-    )
+    spec = _spec(config)
+    metric = spec.objective.metric
+    found = estimate.estimate(spec, estimate.Comparison(given.seeds, given.spread), root=SWEEPS)
     if given.json:
         print(json.dumps(outlook.as_json(found, metric), indent=2, allow_nan=False))
     else:
@@ -259,23 +243,12 @@ def _plain(config: Any) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _planned(plain: dict[str, Any]) -> Any:
+def _spec(config: Any) -> SweepSpec:
     """The checked sweep of a configuration."""
-    from hydra.core.hydra_config import HydraConfig
+    from sweeper.spec.parse import parse
 
-    from sweeper.spec.plan import AS_WRITTEN, planned
-
-    hydra = HydraConfig.get()
-    schedules = _schedules(plain)
-    task, numbers = _task(plain)
-    return planned(
-        task,
-        schedules,
-        label="-".join(hydra.runtime.choices[group] for group in ("data", "model", "optimizer")),
-        described={"data": _asked(plain["data"]), "model": plain["model"], "task": _set(plain["task"])},
-        numbers=numbers,
-        **{key: plain[key] for key in AS_WRITTEN},
-    )
+    plain = _plain(config)
+    return parse({**plain, "schedule": _schedules(plain)}, _subject(plain))
 
 
 def _asked(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,10 +281,12 @@ def _schedules(plain: dict[str, Any]) -> dict[str, Any]:
     return schedules
 
 
-def _task(plain: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The task, and the numbers of its model that are searched, by path."""
+def _subject(plain: dict[str, Any]) -> Subject:
+    """What the nodes of data, model and task make, and the model's hyperparameters that are searched."""
+    from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
 
+    from sweeper.spec.sweep import Subject
     from sweeper.training.finetuned import KEYS, finetuned
 
     own = {key: value for key, value in plain["model"].items() if key not in KEYS}
@@ -319,7 +294,11 @@ def _task(plain: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     fixed = {key: value for key, value in own.items() if f"model.{key}" not in numbers}
     data = _made("data", instantiate, plain["data"])
     model = _made("model", instantiate, {**fixed, "_partial_": True})
-    return finetuned(_made("task", instantiate, plain["task"], data=data, model=model), plain["model"]), numbers
+    task = finetuned(_made("task", instantiate, plain["task"], data=data, model=model), plain["model"])
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    label = "-".join(choices.get(group, "") for group in ("data", "model", "optimizer"))
+    described = {"data": _asked(plain["data"]), "model": plain["model"], "task": _set(plain["task"])}
+    return Subject(task, label, described, numbers)
 
 
 def _made(key: str, instantiate: Any, node: Any, **given: Any) -> Any:
@@ -376,9 +355,7 @@ def rerun(words: Sequence[str]) -> int:
     )
     sweep = StoredSweep(_home(asked.name))
     sweep.record(asked.trial)  # before the data are loaded
-    described = rerun.made_of(sweep)
-    task, numbers = _task(described)
-    found = rerun.again(sweep, asked.trial, task, described, numbers, asked.weights)
+    found = rerun.again(sweep, asked.trial, _subject(rerun.made_of(sweep)), asked.weights)
     print("\n".join(rerun.text(found)))
     return 0 if found.same else 1
 

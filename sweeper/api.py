@@ -34,10 +34,9 @@ class Sweep(StoredSweep):
         task, model: what the sweep was begun with. weights: a file for the final weights. Raises InputError.
         """
         from sweeper.run.rerun import again
-        from sweeper.spec.describing import asked_of
+        from sweeper.spec.describing import subject_of
 
-        described, _, numbers = asked_of(task, model or {})
-        return again(self, trial, task, described, numbers, None if weights is None else Path(weights))
+        return again(self, trial, subject_of(task, model or {}), None if weights is None else Path(weights))
 
     def _repr_html_(self) -> str:
         from sweeper.views.notebook import html_table
@@ -98,6 +97,8 @@ def sweep(
     written, for what cannot be used; search.study.AllTrialsFailedError when every first trial fails.
     """
     from sweeper.run import sweeping
+    from sweeper.spec.describing import subject_of
+    from sweeper.spec.parse import parse
     from sweeper.tracking.mlflow import view
     from sweeper.views import conclusion
 
@@ -117,17 +118,8 @@ def sweep(
         "fresh": fresh,
     }
     config = composing.composed(families, changes)
-    outcome = sweeping.sweep(
-        _planned(task, config, model or {}, composing.choice_name("optimizer", optimizer)),
-        trainer=config["trainer"],
-        tracking=config["tracking"],
-        device=config["device"],
-        keep=config["keep"],
-        name=config["name"],
-        fresh=config["fresh"],
-        root=Path(root),
-        conclude=conclusion.conclude,
-    )
+    subject = subject_of(task, model or {}, composing.choice_name("optimizer", optimizer))
+    outcome = sweeping.sweep(parse(config, subject), root=Path(root), conclude=conclusion.conclude)
     if outcome.stopped is not None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same call goes on.", flush=True)
     if outcome.unsent:
@@ -147,19 +139,3 @@ def _with(group: str, change: Any, **numbers: Any) -> Any:
         return {inner: {**(change[inner] or {}), **given}}
     whole = {**(change or {}), **given}
     return {"steps": None, **whole} if whole.get("epochs") is not None else whole
-
-
-def _planned(task: Task, config: Mapping[str, Any], model: Mapping[str, Any], optimizer: str) -> Any:
-    """The checked sweep."""
-    from sweeper.spec.describing import asked_of
-    from sweeper.spec.plan import AS_WRITTEN, planned
-
-    question, label, numbers = asked_of(task, model)
-    return planned(
-        task,
-        config["schedule"],
-        label=f"{label}-{optimizer}",
-        described=question,
-        numbers=numbers,
-        **{key: config[key] for key in AS_WRITTEN if key in config},
-    )

@@ -20,7 +20,8 @@ from sweeper import conf
 from sweeper.run import sweeping
 from sweeper.search.records import read
 from sweeper.spec import composing
-from sweeper.spec.plan import planned
+from sweeper.spec.parse import parse
+from sweeper.spec.sweep import Subject
 from sweeper.types import InputError
 
 pytestmark = pytest.mark.slow
@@ -130,20 +131,13 @@ def test_short_sweeps_of_every_kind_end_well(optimizer, task, tmp_path):
                 "pruner": {pruner: NEEDED.get(pruner, {})},
             },
         )
-        asked = {key: config[key] for key in ("optimizer", "train", "objective", "search", "pruner")}
-        plan_it = functools.partial(planned, task(data, model), config["schedule"], label="x", described={}, numbers={})
+        config |= {"trainer": _node("trainer", trainer) | {"workers": 1}, "tracking": _node("tracking", "none")}
+        parse_it = functools.partial(parse, config, Subject(task(data, model), "x", {}))
         if (optimizer, model) in REFUSED:
             with pytest.raises(InputError, match=REFUSED[optimizer, model]):
-                plan_it(**asked)
+                parse_it()
             continue
-        plan = plan_it(**asked)
-        home = sweeping.sweep(
-            plan,
-            trainer=_node("trainer", trainer) | {"workers": 1},
-            tracking=_node("tracking", "none"),
-            root=tmp_path / str(place),
-            plain=True,
-        ).home
+        home = sweeping.sweep(parse_it(), root=tmp_path / str(place), plain=True).home
         trials = read(home.journal)
         assert trials, row
         for trial in trials:

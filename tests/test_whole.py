@@ -9,7 +9,8 @@ import pytest
 from sweeper.api import Sweep
 from sweeper.run import sweeping
 from sweeper.spec import composing
-from sweeper.spec.plan import planned
+from sweeper.spec.parse import parse
+from sweeper.spec.sweep import Subject
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import Supervised
@@ -36,17 +37,9 @@ def swept(tmp_path):
             "trainer": trainer,
         }
         config = composing.composed("cosine", changes)
-        asked = ("optimizer", "train", "objective", "search", "pruner", "schedule_unit")
-        plan = planned(
-            TASK,
-            config["schedule"],
-            label="digits-mlp-sgd",
-            described={},
-            numbers={},
-            **{key: config[key] for key in asked},
-        )
+        config["tracking"] = {"_target_": None}
         root = tmp_path / str(len(list(tmp_path.iterdir())))
-        outcome = sweeping.sweep(plan, trainer=config["trainer"], tracking={"_target_": None}, root=root)
+        outcome = sweeping.sweep(parse(config, Subject(TASK, "digits-mlp-sgd", {})), root=root)
         assert outcome.stopped is None
         stored = Sweep(outcome.home)
         traces = [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -20,13 +20,12 @@ from sweeper.forecast.disk import Disk, disk, points_of_a_trial
 from sweeper.results.power import smallest_gap
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import BASELINES, DEFAULT, TUNED
-from sweeper.run import sweeping, trainers
-from sweeper.spec.plan import Plan, example
+from sweeper.run import trainers
 from sweeper.spec.question import seeds_and_folds, settle
+from sweeper.spec.sweep import SweepSpec, TrainerSpec, example
 from sweeper.types import Job, Record, Trainer
 
 if TYPE_CHECKING:
-    from sweeper.run.trainers import Chosen
     from sweeper.search.family import FamilyStudy
 
 TIMED_BATCHES = 4  # of trainings, out of the sweep's first ones
@@ -84,63 +83,63 @@ class Estimate:
     spread: float | None
 
 
-def estimated(
-    plan: Plan,
+@dataclass(frozen=True)
+class Comparison:
+    """Of the winners on fresh seeds.
+
+    seeds: how many. spread: standard deviation of one training's objective over seeds; None: as a stored sweep with
+    several seeds shows it, if one does.
+    """
+
+    seeds: int = 5
+    spread: float | None = None
+
+
+def estimate(
+    spec: SweepSpec,
+    comparison: Comparison = Comparison(),
     *,
-    trainer: Mapping[str, Any],
-    tracking: Mapping[str, Any],
-    device: str = "auto",
-    name: str | None = None,
-    fresh: bool = False,
     root: Path = Path("sweeps"),
-    seeds: int = 5,
-    spread: float | None = None,
     seconds: float = timing.SECONDS,
 ) -> Estimate:
-    """Look at the plan, and train for some seconds. seeds: fresh ones, of the comparison.
-
-    spread: of one training's objective over seeds; None: as a stored sweep with several seeds shows it, if one does.
-    Raises InputError as the sweep itself would.
-    """
+    """Look at what is asked, and train for some seconds. Raises InputError as the sweep itself would."""
     from sweeper.search.study import checked
-    from sweeper.tracking import trackers
     from sweeper.tracking.mlflow.tracker import MLflow
 
-    tracker = trackers.build(tracking)
-    home = settle(root, name or plan.name, plan.question, fresh=fresh)
+    home = settle(root, spec.name, spec.question, fresh=spec.fresh)
     stored = StoredSweep(home) if home.config.exists() else None
-    studies = checked(plan.studies, **sweeping.terms(plan))
+    studies = checked(spec.studies, spec.terms)
     jobs = first_jobs(studies)
-    rows = tuple(_row(study, plan, stored.records if stored else []) for study in studies)
-    counts = open_jobs(rows, plan.search["concurrent_trials"], len(plan.partitions))
+    rows = tuple(_row(study, spec, stored.records if stored else []) for study in studies)
+    counts = open_jobs(rows, spec.search.concurrent_trials, len(spec.partitions))
     began = time.monotonic()
-    chosen = trainers.choose(plan, trainer, device, home.read().get("trainer"))
+    chosen = trainers.choose(spec, home.read().get("trainer"))
     choosing = time.monotonic() - began if stored is None else 0.0  # which a new sweep does once more
-    processes = _processes(chosen, device)
-    pace = _pace(plan, chosen, device, processes, jobs, max(counts), seconds) if counts else None
-    left, sent = sum(len(row.reports) for row in rows), isinstance(tracker, MLflow) and tracker.is_on
-    like = _like(plan, jobs, pace)
-    families = {study.family.name for study in plan.studies}
-    known = _paired_spread(stored) if spread is None else math.sqrt(2) * spread
+    processes = _processes(chosen.trainer, spec.device)
+    pace = _pace(spec, chosen.trainer, jobs, max(counts), seconds) if counts else None
+    left, sent = sum(len(row.reports) for row in rows), isinstance(spec.tracker, MLflow) and spec.tracker.is_on
+    like = _like(spec, jobs, pace)
+    families = {study.family.name for study in spec.studies}
+    known = _paired_spread(stored) if comparison.spread is None else math.sqrt(2) * comparison.spread
     return Estimate(
         name=home.name,
         exists=stored is not None,
         rows=rows,
-        steps=plan.steps,
-        members=len(plan.partitions),
-        trainer=chosen.why or str(chosen.node["_target_"]).rpartition(".")[2],
+        steps=spec.train.steps,
+        members=len(spec.partitions),
+        trainer=chosen.why or chosen.trainer.target.rpartition(".")[2],
         processes=processes,
         pace=pace,
         training=_training(pace, counts),
         beside=choosing
         + (_beside(left, len(counts), processes, points_of_a_trial(**like) if sent else 0) if left else 0.0),
-        share=_share(rows, stored.records, plan.steps) if stored else None,
+        share=_share(rows, stored.records, spec.train.steps) if stored else None,
         disk=disk(**like, trials=sum(row.trials for row in rows), studies=len(rows), sent=sent),
         disk_now=sum(path.stat().st_size for path in home.path.rglob("*") if path.is_file()) if stored else 0,
-        memory=max(counts, default=0) * _bytes_of_a_model(plan),
+        memory=max(counts, default=0) * _bytes_of_a_model(spec),
         comparisons=len(families - set(BASELINES)) if BASELINES[0] in families else len(families - {BASELINES[1]}) - 1,
         tuned=BASELINES[0] in families,
-        seeds=seeds,
+        seeds=comparison.seeds,
         spread=known,
     )
 
@@ -188,16 +187,16 @@ def open_jobs(rows: Sequence[Row], concurrent: int, members: int) -> list[int]:
 # --- pieces -----------------------------------------------------------------------------------------
 
 
-def _row(study: FamilyStudy, plan: Plan, records: Sequence[Record]) -> Row:
+def _row(study: FamilyStudy, spec: SweepSpec, records: Sequence[Record]) -> Row:
     """What there is of a study and what is to come; a failed trial is tried again once, and then counts."""
     own = [record for record in records if record.study == study.plan.name]
     counted = [record for record in own if record.state != "failed" or record.retry_of is not None]
-    reports = len(plan.report_steps)
+    reports = len(spec.train.report_steps)
     running = [reports - len(record.intermediate) for record in own if record.state == "running"]
     fresh = max(0, study.limit - len(counted))
     left = (*running, *[reports] * fresh)
-    members = len(plan.partitions)
-    done = [plan.report_steps[reports - left - 1] if left < reports else 0 for left in running]
+    members = len(spec.partitions)
+    done = [spec.train.report_steps[reports - left - 1] if left < reports else 0 for left in running]
     return Row(
         family=study.plan.family.name,
         study=study.plan.name,
@@ -205,32 +204,29 @@ def _row(study: FamilyStudy, plan: Plan, records: Sequence[Record]) -> Row:
         done=len(counted) - len(running),
         open=len(running),
         reports=left,
-        updates=members * (len(left) * plan.steps - sum(done)),
+        updates=members * (len(left) * spec.train.steps - sum(done)),
     )
 
 
-def _processes(chosen: Chosen, device: str) -> int:
+def _processes(trainer: TrainerSpec, device: str) -> int:
     """How many train."""
-    workers = chosen.node.get("workers", 1)
-    if workers == 1:
+    if trainer.workers == 1:
         return 1
     from sweeper.training.workers.cores import places
 
-    return len(places(workers, device))
+    return len(places(trainer.workers, device))
 
 
-def _pace(
-    plan: Plan, chosen: Chosen, device: str, processes: int, jobs: Sequence[Job], most: int, seconds: float
-) -> timing.Pace:
+def _pace(spec: SweepSpec, trainer: TrainerSpec, jobs: Sequence[Job], most: int, seconds: float) -> timing.Pace:
     """As fast as the sweep itself will go, once all its processes have started: they slow each other down."""
-    alone = replace(chosen, node={**chosen.node, "workers": 1}) if processes > 1 else chosen
-    with closing(trainers.make(plan, alone, device)) as trainer:
-        together = max(1, min(_lanes(trainer, jobs[0]) * processes, most, len(jobs)))
+    processes = _processes(trainer, spec.device)
+    with closing(trainers.make(spec, replace(trainer, workers=1))) as alone:
+        together = max(1, min(_lanes(alone, jobs[0]) * processes, most, len(jobs)))
         some = jobs[: together * TIMED_BATCHES]
         if processes == 1:
-            return timing.pace(trainer, some, at_once=together, seconds=seconds)
-    with closing(trainers.make(plan, chosen, device, head_start=0)) as trainer:
-        return timing.pace(trainer, some, at_once=together, seconds=seconds)
+            return timing.pace(alone, some, at_once=together, seconds=seconds)
+    with closing(trainers.make(spec, trainer, head_start=0)) as in_processes:
+        return timing.pace(in_processes, some, at_once=together, seconds=seconds)
 
 
 def _lanes(trainer: Trainer, job: Job) -> int:
@@ -262,27 +258,27 @@ def _share(rows: Sequence[Row], records: Sequence[Record], steps: int) -> float 
     return fmean(ended) / steps if len(ended) >= ENOUGH else None
 
 
-def _like(plan: Plan, jobs: Sequence[Job], pace: timing.Pace | None) -> dict[str, Any]:
+def _like(spec: SweepSpec, jobs: Sequence[Job], pace: timing.Pace | None) -> dict[str, Any]:
     """What the trials are like, for what is kept of them."""
     return {
         "jobs": [job for job in jobs if job.id.member == 0],
-        "members": len(plan.partitions),
+        "members": len(spec.partitions),
         "metrics": len(pace.metrics) if pace else USUAL_METRICS,
-        "norms": plan.norms,
+        "norms": spec.train.recipe.norms,
     }
 
 
-def _bytes_of_a_model(plan: Plan) -> int:
+def _bytes_of_a_model(spec: SweepSpec) -> int:
     """Weights, gradients, buffers and the optimizer's state of one training."""
     import torch
 
     from sweeper.training.optimizers.optim import make_optimizer, options_of
 
-    hparams = example(plan).hparams
-    model = plan.task.build(0, **options_of(hparams, "model"))
-    if plan.precision == "float64":
+    hparams = example(spec).hparams
+    model = spec.task.build(0, **options_of(hparams, "model"))
+    if spec.train.recipe.precision == "float64":
         model.double()
-    optimizer = make_optimizer(plan.optimizer, hparams, model)
+    optimizer = make_optimizer(spec.train.recipe.optimizer, hparams, model)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)

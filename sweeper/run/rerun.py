@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,18 +14,16 @@ import numpy as np
 
 from sweeper.results.stored import StoredSweep, Which
 from sweeper.run import machine
-from sweeper.run.sweeping import terms
-from sweeper.run.trainers import Chosen, make
+from sweeper.run.trainers import make, stored_trainer
 from sweeper.spec import composing
-from sweeper.spec.plan import planned
+from sweeper.spec.parse import parse
 from sweeper.spec.question import differences
+from sweeper.spec.sweep import Subject, SweepSpec
 from sweeper.training.kept import write_weights
-from sweeper.types import InputError, Job, JobId, Record, Report, Task, Trainer, TrialId
+from sweeper.types import InputError, Job, JobId, Record, Report, Trainer, TrialId
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from sweeper.spec.plan import Plan
 
 Columns = Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
 MADE_OF = ("data", "model", "task")  # of a stored question: what the command line makes a task of
@@ -52,27 +50,19 @@ class Rerun:
         return not self.parted
 
 
-def again(
-    sweep: StoredSweep,
-    trial: Which,
-    task: Task,
-    described: Mapping[str, Any],
-    numbers: Mapping[str, Any],
-    weights: Path | None,
-) -> Rerun:
+def again(sweep: StoredSweep, trial: Which, subject: Subject, weights: Path | None) -> Rerun:
     """Train a trial of the sweep again, as far as it came, and compare all that was logged of it.
 
-    task, described, numbers: as `plan.planned` takes them. weights: a file for the final weights, of several members
-    FILE.0.pt, FILE.1.pt, ... Raises InputError, before anything is trained, where data, model or code are no longer
-    those of the sweep.
+    weights: a file for the final weights, of several members FILE.0.pt, FILE.1.pt, ... Raises InputError, before
+    anything is trained, where data, model or code are no longer those of the sweep.
     """
     record = sweep.record(trial)
     if record.state in ("failed", "running"):
         told = f"{record.family}:{record.number}"
         raise InputError("--trial", told, f"is {record.state}: there is no end to reach again", "Choose another trial")
-    plan = _plan(sweep, record, task, described, numbers)
-    jobs = _jobs(sweep, plan, record)
-    with _trainer(sweep, plan) as trainer:
+    spec = _spec(sweep, record, subject)
+    jobs = _jobs(sweep, spec, record)
+    with closing(make(spec, stored_trainer(sweep.config["trainer"]))) as trainer:
         found = _train(trainer, jobs, record.steps_done)
         if weights is not None:
             _write_weights(trainer, jobs, weights)
@@ -112,53 +102,44 @@ def text(rerun: Rerun) -> list[str]:
 # --- as it was --------------------------------------------------------------------------------------
 
 
-def _plan(
-    sweep: StoredSweep, record: Record, task: Task, described: Mapping[str, Any], numbers: Mapping[str, Any]
-) -> Plan:
+def _spec(sweep: StoredSweep, record: Record, subject: Subject) -> SweepSpec:
     """The sweep's question, asked again for one study."""
     question, study = sweep.config["question"], sweep.config["studies"][record.study]
     default = composing.composed({}, {})
     traced = sweep.trace(record.study, record.number).columns
-    plan = planned(
-        task,
-        {record.family: study["schedule"]},
-        label="",
-        described=described,
-        numbers=numbers,
-        optimizer=question["optimizer"],
-        train={**default["train"], **question["train"], "epochs": None, "norms": "grad_norm" in traced},
-        objective={**default["objective"], **question["objective"]},
-        search={**default["search"], **question["search"], "sampler": study["sampler"], "n_trials": study["trials"]},
-        pruner=study["pruner"],
-        schedule_unit=question.get("schedule_unit", default["schedule_unit"]),
-    )
-    other = differences(question, plan.question)
+    config = {
+        **default,
+        "schedule": {record.family: study["schedule"]},
+        "optimizer": question["optimizer"],
+        "train": {**default["train"], **question["train"], "epochs": None, "norms": "grad_norm" in traced},
+        "objective": {**default["objective"], **question["objective"]},
+        "search": {
+            **default["search"], **question["search"], "sampler": study["sampler"], "n_trials": study["trials"]
+        },
+        "pruner": study["pruner"],
+        "schedule_unit": question.get("schedule_unit", default["schedule_unit"]),
+        "tracking": {"_target_": None},
+        "device": sweep.config["trainer"]["device"],
+    }  # fmt: skip
+    spec = parse(config, subject)
+    other = differences(question, spec.question)
     if other:
         told = f"the sweep asked about something else than what is here now ({'; '.join(other)})"
         raise InputError("sweep", sweep.name, told, "Bring it back as it was")
-    if plan.studies[0].name != record.study:
+    if spec.studies[0].name != record.study:
         told = "what defines this family, or its own code, is not as it was"
         raise InputError(f"schedule.{record.family}", None, told, "Bring it back as it was")
-    return plan
+    return spec
 
 
-def _jobs(sweep: StoredSweep, plan: Plan, record: Record) -> tuple[Job, ...]:
+def _jobs(sweep: StoredSweep, spec: SweepSpec, record: Record) -> tuple[Job, ...]:
     """The trial's jobs, out of a copy of the journal: whoever opens one for trials writes to it."""
     from sweeper.search.study import Studies
 
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / sweep.home.journal.name
         shutil.copyfile(sweep.home.journal, copy)
-        return Studies(copy, plan.studies, **terms(plan)).jobs(TrialId(record.study, record.number))
-
-
-@contextmanager
-def _trainer(sweep: StoredSweep, plan: Plan) -> Iterator[Trainer]:
-    """The one that the sweep was trained with, in this process alone."""
-    kept = sweep.config["trainer"]
-    node = {key: value for key, value in kept.items() if key not in ("device", "why")}
-    with closing(make(plan, Chosen({**node, "workers": 1}, kept), kept["device"])) as trainer:
-        yield trainer
+        return Studies(copy, spec.studies, spec.terms).jobs(TrialId(record.study, record.number))
 
 
 def _train(trainer: Trainer, jobs: Sequence[Job], until: int) -> dict[JobId, list[Report]]:

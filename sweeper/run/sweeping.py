@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,24 +18,22 @@ from typing import TYPE_CHECKING, Any
 from sweeper import __version__, terminal
 from sweeper.run import loop, machine
 from sweeper.run.trainers import choose, make
-from sweeper.spec.plan import Plan, truncation
 from sweeper.spec.question import Home, locked, settle
+from sweeper.spec.sweep import SweepSpec
 from sweeper.tracking import trackers
 from sweeper.tracking.traces import write_parquet
 from sweeper.training.kept import Kept
-from sweeper.types import AtEnd, Summary, TrackedStudy, TrackedSweep, Tracker, Trainer
+from sweeper.types import Summary, TrackedStudy, TrackedSweep, Tracker
 
 if TYPE_CHECKING:
     from sweeper.search.study import Studies
 
 log = logging.getLogger("sweeper")
 
-Plain = Mapping[str, Any]
 Conclude = Callable[[Home, Tracker], None]
 Say = Callable[[str], None]
 
 CHECKPOINT_SECONDS = 60.0
-KEEP_NOTHING: Plain = {"best": 0, "quota_gb": 1}
 FORMAT = 1  # of the sweep's folder
 
 
@@ -54,43 +52,48 @@ class Outcome:
 
 
 def sweep(
-    plan: Plan,
+    spec: SweepSpec,
     *,
-    trainer: Plain,
-    tracking: Plain,
-    device: str = "auto",
-    keep: Plain = KEEP_NOTHING,
-    name: str | None = None,
-    fresh: bool = False,
     root: Path = Path("sweeps"),
     conclude: Conclude | None = None,
     plain: bool | None = None,
 ) -> Outcome:
-    """Train what is planned and not yet done; the same call again goes on where this one ended, however it ended.
+    """Train what is asked and not yet done; the same call again resumes where this one ended, however it ended.
 
-    trainer, tracking, keep: as in conf. name: the sweep's, by default `plan.name`. conclude: called at the end,
-    finished or not, to write tables and attach them. plain: lines instead of a live view; None: by the terminal.
-    Raises InputError before anything is written if the sweep of that name asks another question, was begun with
-    another trainer, or is being run by another process.
+    Args:
+        spec: What is asked.
+        root: The folder of the sweeps.
+        conclude: Called at the end, finished or not, to write tables and attach them.
+        plain: Print lines instead of a live view; None: as the terminal allows.
+
+    Raises:
+        InputError: before anything is written, if the sweep of that name asks another question, was begun with another
+            trainer, or is being run by another process.
     """
     from sweeper.search.study import Studies, checked
 
-    beside_spool = trackers.build(tracking)
-    home = settle(root, name or plan.name, plan.question, fresh=fresh)
-    kept = Kept(home.weights, direction=plan.objective["direction"], **keep)
-    checked(plan.studies, **terms(plan))
-    chosen = choose(plan, trainer, device, home.read().get("trainer"))
-    built = make(plan, chosen, device)
+    home = settle(root, spec.name, spec.question, fresh=spec.fresh)
+    checked(spec.studies, spec.terms)
+    chosen = choose(spec, home.read().get("trainer"))
+    trainer = make(spec, chosen.trainer)
     with locked(home), _logged(home):
-        search = Studies(home.journal, plan.studies, **terms(plan))
-        _store(home, plan, search, chosen.kept)
+        search = Studies(home.journal, spec.studies, spec.terms)
+        _store(home, spec, search, chosen.stored)
         tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
-        tracker = trackers.start(tracked, beside_spool)
-        _introduce(plan, tracker)
+        tracker = trackers.start(tracked, spec.tracker)
+        _introduce(spec, tracker)
         _link(search, tracker)
-        ends = _Ends(plan.search["timeout"])
-        with closing(built):
-            finished = _train(plan, home, search, built, tracker, ends, plain, chosen.why, kept)
+        ends = _Ends(spec.search.timeout)
+        with closing(trainer), _shown(spec, home, search, plain) as view, ends.caught(view.note):
+            if chosen.why:
+                view.note(f"Training {chosen.why}.")
+            finished = loop.run(
+                loop.Rooms(search, trainer, tracker, view),
+                checkpoint=home.checkpoint,
+                stop=ends.stop,
+                due=_every(CHECKPOINT_SECONDS),
+                at_end=Kept(home.weights, spec.keep.best, spec.keep.quota_gb, spec.objective.direction),
+            )
         if search.is_pending:  # nothing was trained, and yet a study took over trials, or has ended
             _commit(search, tracker)
         if finished:  # nothing is open that a checkpoint could restore
@@ -99,47 +102,29 @@ def sweep(
     return Outcome(home, None if finished else ends.why, ends.signal, unsent)
 
 
-def _train(
-    plan: Plan,
-    home: Home,
-    search: Studies,
-    trainer: Trainer,
-    tracker: Tracker,
-    ends: _Ends,
-    plain: bool | None,
-    why: str,
-    kept: AtEnd,
-) -> bool:
-    """Rounds until all is done, or until it should end. why: the trainer was chosen, for a person."""
-    shown = terminal.view(
+def _shown(
+    spec: SweepSpec, home: Home, search: Studies, plain: bool | None
+) -> AbstractContextManager[terminal.TerminalView]:
+    """The live view of the studies as they are."""
+    return terminal.view(
         search.progress(),
         title=home.name,
-        reports=len(plan.report_steps),
-        direction=plan.objective["direction"],
-        metric=plan.objective["metric"],
+        reports=len(spec.train.report_steps),
+        direction=spec.objective.direction,
+        metric=spec.objective.metric,
         past={study: terminal.Past(*before) for study, before in search.past().items()},
         plain=plain,
     )
-    with shown as view, ends.caught(view.note):
-        if why:
-            view.note(f"Training {why}.")
-        return loop.run(
-            loop.Rooms(search, trainer, tracker, view),
-            checkpoint=home.checkpoint,
-            stop=ends.stop,
-            due=_every(CHECKPOINT_SECONDS),
-            at_end=kept,
-        )
 
 
-def _introduce(plan: Plan, tracker: Tracker) -> None:
+def _introduce(spec: SweepSpec, tracker: Tracker) -> None:
     """What is asked of each study, for the tracking."""
-    metric, direction = plan.objective["metric"], plan.objective["direction"]
-    for study in plan.studies:
+    metric, direction = spec.objective.metric, spec.objective.direction
+    for study in spec.studies:
         searched = tuple(study.axes.searched)
         tracker.introduce(TrackedStudy(study.name, study.family.name, metric, direction, searched))
-        if plan.target is not None:
-            tracker.describe(study.name, Summary(metrics={"target": plan.target}))
+        if spec.target is not None:
+            tracker.describe(study.name, Summary(metrics={"target": spec.target}))
 
 
 def _link(search: Studies, tracker: Tracker) -> None:
@@ -159,20 +144,6 @@ def _commit(search: Studies, tracker: Tracker) -> None:
     tracker.publish(round)
 
 
-def terms(plan: Plan) -> dict[str, Any]:
-    """What all trials of the sweep have in common, for the studies."""
-    return {
-        "seed": plan.search["seed"],
-        "partitions": plan.partitions,
-        "report_steps": plan.report_steps,
-        "epoch": plan.epoch,
-        "concurrent": plan.search["concurrent_trials"],
-        "objective": plan.objective,
-        "untrained_loss": plan.task.untrained_loss,
-        "early_stopping": truncation(plan.search),
-    }
-
-
 def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None) -> int:
     """Traces, tables and summaries; then wait a while for the sending. Returns how many events are unsent."""
     for study, path in write_parquet(home.spool, home.traces).items():
@@ -187,7 +158,7 @@ def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None)
 # --- what is stored ---------------------------------------------------------------------------------
 
 
-def _store(home: Home, plan: Plan, search: Studies, trainer: Plain) -> None:
+def _store(home: Home, spec: SweepSpec, search: Studies, trainer: Mapping[str, Any]) -> None:
     """The configuration: what was stored before, with this command's families and limits."""
     before = home.read()
     trials = {progress.study: progress.trials for progress in search.progress()}
@@ -195,11 +166,11 @@ def _store(home: Home, plan: Plan, search: Studies, trainer: Plain) -> None:
         study.name: {
             "family": study.family.name,
             "trials": trials[study.name],
-            "schedule": dict(plan.schedules[study.family.name]),
+            "schedule": dict(spec.schedules[study.family.name]),
             "sampler": dict(study.sampler),
             "pruner": None if study.pruner is None else dict(study.pruner),
         }
-        for study in plan.studies
+        for study in spec.studies
     }
     home.write(
         {
@@ -207,8 +178,8 @@ def _store(home: Home, plan: Plan, search: Studies, trainer: Plain) -> None:
             "name": home.name,
             "id": before.get("id") or uuid.uuid4().hex,
             "version": __version__,
-            "question": dict(plan.question),
-            "target": plan.target,
+            "question": dict(spec.question),
+            "target": spec.target,
             "trainer": trainer,
             "machines": _machines(before.get("machines", []), str(trainer["device"])),
             "studies": {**before.get("studies", {}), **studies},

@@ -80,9 +80,9 @@ class Terms:
     concurrent: int
     objective: Objective
     untrained_loss: float
-    partitions: tuple[int, ...]
-    parts: tuple[str, ...]
-    max_retries: int
+    partitions: tuple[int, ...] = (0,)
+    parts: tuple[str, ...] = ("train", "valid")
+    max_retries: int = 1
     epoch: float | None = None
     early_stopping: EarlyStopping | None = None
 

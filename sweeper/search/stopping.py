@@ -29,7 +29,7 @@ class EarlyStopping:
         return gained <= self.min_delta
 
 
-def early_stopping(node: object, *, allowed: bool) -> EarlyStopping | None:
+def parse_early_stopping(node: object, *, allowed: bool) -> EarlyStopping | None:
     """`search.early_stopping` as it was typed; None where it is off.
 
     Raises InputError where it cannot be used, and where nobody said that trials may be truncated.
@@ -88,7 +88,7 @@ class Standing:
         return self.objective.better([value, self.best[0]]) == value
 
 
-def stop_after(value: Any) -> int | None:
+def parse_stop(value: Any) -> int | None:
     """`search.stop` as it was typed. Raises InputError."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise InputError("search.stop", value, "not a number of trials", "Write one, such as 20, or null")

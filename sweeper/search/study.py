@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,7 @@ from optuna.storages import JournalStorage
 
 from sweeper.search.family import FamilyStudy
 from sweeper.search.journal import MARK, Journal
-from sweeper.search.objective import Objective
 from sweeper.search.plan import StudyPlan, Terms
-from sweeper.search.stopping import EarlyStopping
 from sweeper.search.storage import Storage
 from sweeper.types import Ending, Floats, Job, Progress, Report, State, TrialId
 
@@ -27,39 +25,11 @@ class AllTrialsFailedError(RuntimeError):
     """The first trials of a sweep failed, all of them: something is wrong with all there are to come."""
 
 
-def checked(
-    plans: Sequence[StudyPlan],
-    *,
-    seed: int,
-    report_steps: Sequence[int],
-    concurrent: int,
-    objective: Mapping[str, Any],
-    untrained_loss: float,
-    members: int = 1,
-    partitions: Sequence[int] | None = None,
-    parts: Sequence[str] = ("train", "valid"),
-    max_retries: int = 1,
-    epoch: float | None = None,
-    early_stopping: EarlyStopping | None = None,
-) -> list[FamilyStudy]:
-    """The studies in the order in which they ask, none of them begun. Writes nothing.
+def checked(plans: Sequence[StudyPlan], terms: Terms) -> list[FamilyStudy]:
+    """Return the studies in the order in which they ask, none of them begun. Writes nothing.
 
-    objective: metric, direction, at, k. partitions: the split or fold of each member; by default `members` times 0.
-    epoch, early_stopping: as in Terms. Raises InputError for a space, sampler, pruner or start point that cannot be
-    used.
+    Raises InputError for a space, sampler, pruner or start point that cannot be used.
     """
-    terms = Terms(
-        seed=seed,
-        report_steps=tuple(report_steps),
-        concurrent=concurrent,
-        objective=Objective(**objective),
-        untrained_loss=untrained_loss,
-        partitions=(0,) * members if partitions is None else tuple(partitions),
-        parts=tuple(parts),
-        max_retries=max_retries,
-        epoch=epoch,
-        early_stopping=early_stopping,
-    )
     ordered = sorted(plans, key=lambda plan: (plan.family.name, plan.name))
     names = {plan.name for plan in ordered}
     if len(names) < len(ordered) or ROUNDS in names:
@@ -70,15 +40,15 @@ def checked(
 class Studies:
     """The protocol Search, for one study a family. The only writer of the journal."""
 
-    def __init__(self, journal: Path, plans: Sequence[StudyPlan], **terms: Any) -> None:
+    def __init__(self, journal: Path, plans: Sequence[StudyPlan], terms: Terms) -> None:
         """Begin a sweep's studies, or take them up as of the last committed round.
 
-        journal: the file; it may hold other studies, which stay as they are. terms: as `checked` takes them.
+        journal: the file; it may hold other studies, which stay as they are.
         Raises InputError before anything is written, as `checked` does, and for a study that was begun with another
         space, sampler or pruner.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._studies = {study.plan.name: study for study in checked(plans, **terms)}
+        self._studies = {study.plan.name: study for study in checked(plans, terms)}
         self._journal = Journal(journal)
         storage = Storage(self._journal)
         self._rounds = _rounds(storage)

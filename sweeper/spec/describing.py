@@ -18,6 +18,7 @@ from sweeper.schedules import dimension
 from sweeper.spec import source
 from sweeper.spec.composing import plain
 from sweeper.spec.question import digest
+from sweeper.spec.sweep import Subject
 from sweeper.types import InputError, Task, Value, first_of
 
 if TYPE_CHECKING:
@@ -186,8 +187,15 @@ def _hash(tensors: Mapping[str, Tensor]) -> str:
     return whole.hexdigest()
 
 
-def asked_of(task: Task, model: Mapping[str, Any]) -> tuple[dict[str, Any], str, dict[str, Any]]:
-    """What a sweep's question says of the task, "<data>-<model>", and the model's searched numbers by path."""
+def subject_of(task: Task, model: Mapping[str, Any], optimizer: str = "") -> Subject:
+    """Return a task of Python as a sweep's question describes it.
+
+    Args:
+        task: The task.
+        model: Hyperparameters of the model's constructor that are searched, by name.
+        optimizer: What the optimizer is called, for the sweep's name.
+    """
     numbers = {f"model.{key}": plain(f"model.{key}", value) for key, value in model.items()}
     tried = {key.removeprefix("model."): first_of(dimension(key, node)) for key, node in numbers.items()}
-    return *described(task, tried), numbers
+    question, label = described(task, tried)
+    return Subject(task, f"{label}-{optimizer}", question, numbers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.trainer import LaneTrainer
 from sweeper.training.norms import OF_A_RUN
 from sweeper.training.optimizers.optim import options_of
+from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Task, Trainer
 
@@ -39,7 +40,6 @@ PRUNED = 0.6  # of the updates planned, as many are trained when a pruner stops 
 SEQUENTIAL = "sweeper.training.sequential.SequentialTrainer"
 LANES = "sweeper.training.lanes.probe.ProbedTrainer"
 
-Plain = Mapping[str, Any]
 
 # What torch.compile saves is, first, what Python and torch spend around the operations of an update of a stack: as much
 # for two lanes as for two hundred, and so many times the small pass of `_pass` for each parameter. Some arithmetic is
@@ -80,49 +80,42 @@ class Timed(NamedTuple):
     stacks: float  # for each job: 1 / width where no lane is empty
 
 
-def choose(
-    task: Task,
-    optimizer: Plain,
-    example: Job,
-    *,
-    batch_size: int,
-    device: str,
-    precision: str,
-    norms: bool,
-    jobs: int,
-    jobs_at_once: int,
-    pruned: bool,
-    **update: Any,
-) -> Choice:
-    """The trainer of a sweep of `jobs` trainings like `example`, `jobs_at_once` of them open in one process.
+class Load(NamedTuple):
+    """How much a sweep trains in one process: jobs in all, jobs open at once, and whether a pruner stops some."""
 
-    pruned: whether a pruner stops some. update: clip, accumulate, ema of sweeper.training.recipe. Trains copies of the
-    example for a few seconds at most; changes nothing.
+    jobs: int
+    at_once: int
+    pruned: bool
+
+
+def choose(task: Task, recipe: Recipe, example: Job, load: Load, *, device: str) -> Choice:
+    """Return the fastest trainer of a sweep of trainings like `example`.
+
+    Trains copies of the example for a few seconds at most; changes nothing.
     """
-    asked: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
     # A run of few updates measures each of them, the runs timed here too; a longer one every so often.
-    common = {**asked, "norms": norms and example.steps < 2 * OF_A_RUN, **update}
-    sequential = partial(SequentialTrainer, task, optimizer, **common)
+    timed_recipe = replace(recipe, norms=recipe.norms and example.steps < 2 * OF_A_RUN)
+    sequential = partial(SequentialTrainer, task, timed_recipe, device=device)
     clock = time.thread_time if resolve_device(device).type == "cpu" else time.perf_counter
     alone = Timed(1, _seconds(sequential(), example, 1, clock), 1.0)
     if not math.isfinite(alone.update):
         return Choice({"_target_": SEQUENTIAL}, "")  # its first trial will say why
-    updates = jobs * example.steps * (PRUNED if pruned else 1.0)
+    updates = load.jobs * example.steps * (PRUNED if load.pruned else 1.0)
     if alone.update * updates < SHORT:
         return Choice({"_target_": SEQUENTIAL}, "one trial at a time: the sweep is short")
-    verdict = probe(task, optimizer, example, **asked)
+    verdict = probe(task, recipe, example, device=device)
     if verdict.form is None:
         return Choice({"_target_": SEQUENTIAL}, verdict.why)
-    lanes = partial(LaneTrainer, task, optimizer, form=verdict.form, **common)
+    lanes = partial(LaneTrainer, task, timed_recipe, form=verdict.form, device=device)
 
     def update_of(width: int, *, compiled: bool = False) -> float:
         """Of one look."""
         if width == 1:
             return _seconds(sequential(), example, 1, clock)
         trainer = lanes(width=width, compiled=compiled)
-        return width * _stacks(width, jobs_at_once) * _seconds(trainer, example, width, clock)
+        return width * _stacks(width, load.at_once) * _seconds(trainer, example, width, clock)
 
-    alone, *stacked = _looked_again([alone, *_stacked(update_of, jobs_at_once)], update_of, updates)
+    alone, *stacked = _looked_again([alone, *_stacked(update_of, load.at_once)], update_of, updates)
     gain = _gain(task, example, device, _pass(clock))
     began = time.perf_counter()
     compiled = _compiled(lambda width: update_of(width, compiled=True), stacked, gain, updates)

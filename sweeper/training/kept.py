@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.types import Direction, Ending, InputError, Job, Trainer
+from sweeper.types import Direction, Ending, Job, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,14 +39,10 @@ class Kept:
     """Called with each trial that completes, before its trainer lets it go (sweeper.types.AtEnd).
 
     best: trials of each study. quota_gb: of the whole sweep; beyond it the last in their studies go first. Nothing is
-    written before the first trial that is kept. Raises InputError.
+    written before the first trial that is kept.
     """
 
-    def __init__(self, folder: Path, *, best: int, quota_gb: float, direction: Direction) -> None:
-        if isinstance(best, bool) or not isinstance(best, int) or best < 0:
-            raise InputError("keep.best", best, "not a number of trials", "Write 0, to keep none, or more")
-        if isinstance(quota_gb, bool) or not isinstance(quota_gb, int | float) or not quota_gb > 0:
-            raise InputError("keep.quota_gb", quota_gb, "not a positive number of gigabytes", "Write one, such as 2")
+    def __init__(self, folder: Path, best: int, quota_gb: float, direction: Direction) -> None:
         self._folder, self._best, self._quota = folder, best, quota_gb * GIGABYTE
         self._sign = 1 if direction == "minimize" else -1
 

@@ -1,12 +1,12 @@
-"""What an update is beside its optimizer: its precision, its clipping, its micro-batches, the average of the weights.
+"""How every trial of a sweep is trained: its optimizer, batches, precision, clipping, and the average of its weights.
 
-Both trainers do what is said here, so that a trial gets the same numbers from either.
+Every trainer does what is said here, so that a trial gets the same numbers from each.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,17 +23,57 @@ HALF = {"bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Recipe:
-    """precision: float32 or float64; bfloat16: weights and optimizer in float32, forward passes under torch.autocast.
+    """How every trial of a sweep is trained; the LR comes with the job.
 
-    clip: the largest L2 norm of an update's gradients, which are scaled down to it as by
-    torch.nn.utils.clip_grad_norm_; None: as they are. accumulate: micro-batches of an update, whose gradients are
-    summed. ema: the decay of the average of the weights; None: no average.
+    Args:
+        optimizer: {"_target_": import path, option: value, ...} without lr, with the keys of parameter groups (see
+            sweeper.training.optimizers.groups). A trial's "optimizer.<option>" replaces an option.
+        batch_size: Examples of an update.
+        precision: float32 or float64; bfloat16: weights and optimizer in float32, forward passes under torch.autocast.
+        clip: The largest L2 norm of an update's gradients, which are scaled down to it as by
+            torch.nn.utils.clip_grad_norm_. None: no clipping.
+        accumulate: Micro-batches of an update, whose gradients are summed.
+        ema: The decay of the average of the weights. None: no average.
+        norms: Whether reports have the traces of sweeper.training.norms.
+
+    Raises:
+        InputError: for what no trainer can do. The optimizer is checked by `check_optimizer`.
     """
 
+    optimizer: Mapping[str, Any]
+    batch_size: int
     precision: str = "float32"
     clip: float | None = None
     accumulate: int = 1
     ema: float | None = None
+    norms: bool = True
+
+    def __post_init__(self) -> None:
+        check_precision(self.precision)
+        batch_size, clip, accumulate, ema = self.batch_size, self.clip, self.accumulate, self.ema
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(
+                "train.batch_size", batch_size, "not a whole number of at least 1", "Write one, such as 20"
+            )
+        if clip is not None and not (_is_number(clip) and 0 < clip < float("inf")):
+            raise InputError(
+                "train.clip", clip, "no norm that gradients could have", "Write one, such as 1.0, or null."
+            )
+        if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+            told = "no number of micro-batches"
+            raise InputError("train.accumulate", accumulate, told, "Write one, such as 4; 1: none.")
+        if batch_size % accumulate:
+            problem = f"train.batch_size={batch_size} cannot be cut into so many equal parts"
+            raise InputError("train.accumulate", accumulate, problem, "Use a divisor of the batch size.")
+        if ema is not None and not (_is_number(ema) and 0 < ema < 1):
+            raise InputError("train.ema", ema, "no decay between 0 and 1", "Write one, such as 0.999, or null.")
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """What changes a training's numbers, as the digests of stored checkpoints have it."""
+        keys = ("precision", "clip", "accumulate", "ema")
+        update = ", ".join(f"{key}={getattr(self, key)!r}" for key in keys)
+        return self.batch_size, _Written(f"Recipe({update})"), sorted(self.optimizer.items())
 
     @property
     def weights(self) -> torch.dtype:
@@ -41,21 +81,6 @@ class Recipe:
 
     def half(self, device: torch.device) -> Half | None:
         return Half(device.type, HALF[self.precision]) if self.precision in HALF else None
-
-
-def recipe_of(*, batch_size: int, precision: str, clip: Any, accumulate: Any, ema: Any) -> Recipe:
-    """Raises InputError for what no trainer can do."""
-    check_precision(precision)
-    if clip is not None and not (_is_number(clip) and 0 < clip < float("inf")):
-        raise InputError("train.clip", clip, "no norm that gradients could have", "Write one, such as 1.0, or null.")
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise InputError("train.accumulate", accumulate, "no number of micro-batches", "Write one, such as 4; 1: none.")
-    if batch_size % accumulate:
-        problem = f"train.batch_size={batch_size} cannot be cut into so many equal parts"
-        raise InputError("train.accumulate", accumulate, problem, "Use a divisor of the batch size.")
-    if ema is not None and not (_is_number(ema) and 0 < ema < 1):
-        raise InputError("train.ema", ema, "no decay between 0 and 1", "Write one, such as 0.999, or null.")
-    return Recipe(precision, clip, accumulate, ema)
 
 
 def check_precision(precision: object) -> None:
@@ -102,6 +127,13 @@ def shown(weights: Sequence[nn.Parameter], average: Sequence[Tensor]) -> Iterato
     finally:
         for weight, value in zip(weights, held, strict=True):
             weight.data = value
+
+
+class _Written(str):
+    """A text that is its own repr."""
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def _is_number(value: Any) -> bool:

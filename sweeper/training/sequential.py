@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ from sweeper.training.norms import after_update, before_update, measured_flags
 from sweeper.training.optimizers.groups import Grouping, with_lrs
 from sweeper.training.optimizers.looking import Forward, evaluated_weights
 from sweeper.training.optimizers.optim import (
-    check_optimizer,
     grouping_of,
     make_optimizer,
     options_of,
@@ -58,7 +57,7 @@ from sweeper.training.randomness import (
     generators_seeded,
     key_of,
 )
-from sweeper.training.recipe import follow, newest_share, recipe_of, shown
+from sweeper.training.recipe import Recipe, follow, newest_share, shown
 from sweeper.training.reports import check_job, failed, first_bad, next_report, trained, with_multipliers
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
@@ -101,43 +100,39 @@ class _Open:
 class SequentialTrainer:
     """Trains jobs one at a time, as fast as a tuned plain PyTorch loop; see sweeper.types.Trainer.
 
-    optimizer: {"_target_": import path, option: value, ...} without lr; a trial's "optimizer.<option>" goes before.
-    precision, clip, accumulate, ema: see sweeper.training.recipe.
-    device: auto, cpu, cuda, cuda:1, mps. threads: of one operation on the CPU; "auto" is one.
-    norms: whether reports have the traces of sweeper.training.norms. now: the clock of what a report says it took.
     float32 sums may differ in their last bits with the number of threads; a machine repeats itself bit for bit.
-    Raises InputError for anything of these that cannot be used.
+
+    Args:
+        task: What is trained.
+        recipe: How.
+        device: auto, cpu, cuda, cuda:1, mps.
+        threads: Of one operation on the CPU; "auto" is one.
+        now: The clock of the seconds in reports.
+
+    Raises:
+        InputError: for a device or a combination that cannot be used.
     """
 
     def __init__(
         self,
         task: Task,
-        optimizer: Mapping[str, Any],
+        recipe: Recipe,
         *,
-        batch_size: int,
         device: str = "auto",
-        precision: str = "float32",
-        clip: float | None = None,
-        accumulate: int = 1,
-        ema: float | None = None,
         threads: Threads = "auto",
-        norms: bool = True,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
-        check_optimizer(optimizer)
-        _check_numbers(batch_size, threads)
-        self._recipe = recipe_of(batch_size=batch_size, precision=precision, clip=clip, accumulate=accumulate, ema=ema)
+        _check_threads(threads)
+        self._recipe = recipe
         self._device = resolve_device(device)
-        if precision == "float64" and self._device.type == "mps":
-            raise InputError("train.precision", precision, "mps has no float64", "Use float32, or device=cpu.")
+        if recipe.precision == "float64" and self._device.type == "mps":
+            raise InputError("train.precision", recipe.precision, "mps has no float64", "Use float32, or device=cpu.")
         self._task = task.to(self._device)
-        self._optimizer = dict(optimizer)
-        if self._recipe.accumulate > 1 and wants_look(optimizer):
-            problem = f"{optimizer['_target_']} looks at whole batches"
-            raise InputError("train.accumulate", accumulate, problem, "Use train.accumulate=1.")
-        self._half = self._recipe.half(self._device)
-        self._batch_size, self._threads, self._norms = batch_size, threads, norms
-        self._now = now
+        if recipe.accumulate > 1 and wants_look(recipe.optimizer):
+            problem = f"{recipe.optimizer['_target_']} looks at whole batches"
+            raise InputError("train.accumulate", recipe.accumulate, problem, "Use train.accumulate=1.")
+        self._half = recipe.half(self._device)
+        self._threads, self._now = threads, now
         self._open: dict[JobId, _Open] = {}
         self._spare: list[Tensor] = []  # of one model's weights, for the norms
 
@@ -227,11 +222,11 @@ class SequentialTrainer:
         """
         job, first, task = run.course.job, run.step, self._task
         part = job.parts[0]
-        index_SB = batches(job.seed, first, until, self._batch_size, task.size(part, job.partition))
+        index_SB = batches(job.seed, first, until, self._recipe.batch_size, task.size(part, job.partition))
         lr_S = job.lr_S[first:until].tolist()
         momentum_S = [None] * len(lr_S) if job.momentum_S is None else job.momentum_S[first:until].tolist()
         newest_S = newest_share(self._recipe.ema or 0.0, first, len(lr_S)).tolist()
-        measured_S = measured_flags(job.steps, job.report_steps, first, until) & self._norms
+        measured_S = measured_flags(job.steps, job.report_steps, first, until) & self._recipe.norms
         optimizer, weights, decay = model.optimizer, model.weights, model.grouping.decay
         multiplier = getattr(optimizer, "multiplier", None)
         for batch, lr, momentum, newest, measured in zip(
@@ -275,7 +270,7 @@ class SequentialTrainer:
             if look is not None:
                 key = key_of(model.clock.seed, LOOK, model.clock.step)
                 look(Forward(self._task, model.module, inputs_B, target_B, output_B, loss_B, key))
-            share_B = torch.full_like(loss_B, 1 / self._batch_size)
+            share_B = torch.full_like(loss_B, 1 / self._recipe.batch_size)
             loss_B.backward(share_B)  # type: ignore[no-untyped-call] # torch leaves it unannotated
             losses.append(loss_B.detach())
         return losses[0] if len(losses) == 1 else torch.cat(losses)
@@ -291,10 +286,10 @@ class SequentialTrainer:
                 return trained(run.course.job, first, loss_S, self._norms_of(run), bound, lambda part: {})
             return failed(run.course.job, first, loss_S, self._norms_of(run), error)
         except Exception:  # the device itself failed
-            return failed(run.job, first, np.zeros(0), [] if self._norms else None, error)
+            return failed(run.job, first, np.zeros(0), [] if self._recipe.norms else None, error)
 
     def _norms_of(self, run: _Open) -> list[Tensor] | None:
-        return run.norms if self._norms else None
+        return run.norms if self._recipe.norms else None
 
     def _metrics(self, run: _Open, model: _Model, part: str) -> dict[str, float]:
         seeded = generators_seeded(key_of(run.job.seed, EVALUATION, run.step), self._device)
@@ -325,15 +320,14 @@ class SequentialTrainer:
         module = count_dropout(self._task.build(job.seed, **options_of(job.hparams, "model")), clock).to(self._device)
         if self._recipe.weights == torch.float64:
             module.double()
-        optimizer = make_optimizer(self._optimizer, job.hparams, module)
-        grouping = grouping_of(self._optimizer, job, module)
+        optimizer = make_optimizer(self._recipe.optimizer, job.hparams, module)
+        grouping = grouping_of(self._recipe.optimizer, job, module)
         return _Model(module, optimizer, grouping, clock, list(module.parameters()), dtype_of(module))
 
     # --- checkpoints --------------------------------------------------------------------------------
 
     def _digest(self, job: Job) -> str:
-        settings = sorted(self._optimizer.items())
-        return job_digest(job, self._task.fingerprint, self._batch_size, self._recipe, settings)
+        return job_digest(job, self._task.fingerprint, *self._recipe.settings)
 
     def _state(self, run: _Open) -> Saved:
         """What the next update depends on: also buffers that a state_dict leaves out."""
@@ -363,7 +357,7 @@ class SequentialTrainer:
     def _check(self, job: Job) -> None:
         if job.id in self._open:
             raise RuntimeError(f"{job.id} is open already")
-        check_job(job, self._task, self._optimizer)
+        check_job(job, self._task, self._recipe.optimizer)
 
 
 def _read(losses: Sequence[Tensor]) -> Floats:
@@ -374,9 +368,7 @@ def _read(losses: Sequence[Tensor]) -> Floats:
     return loss_S
 
 
-def _check_numbers(batch_size: object, threads: object) -> None:
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError("train.batch_size", batch_size, "is no number of examples", "Use a whole number from 1 on.")
+def _check_threads(threads: object) -> None:
     if threads != "auto" and (not isinstance(threads, int) or threads < 1):
         raise InputError(
             "trainer.threads", threads, "is no number of threads", "Use auto, or a whole number from 1 on."

@@ -1,15 +1,17 @@
 """What a sweep is trained with: named, chosen and stored before its first round, kept ever after."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import yaml
 from torch import nn
 
-from sweeper.run import loop
-from sweeper.run.trainers import AUTO, choose, make
-from sweeper.spec.plan import planned
+from sweeper.run import loop, trainers
+from sweeper.run.trainers import AUTO, make
+from sweeper.spec.parse import parse
+from sweeper.spec.sweep import Subject, parse_trainer
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import Supervised
@@ -44,38 +46,34 @@ def plan_of(model):
     from sweeper.spec import composing
 
     config = composing.composed("cosine", {"train": {"steps": 8}, "search": {"reports": 4, "n_trials": 2}})
-    keys = ("optimizer", "train", "objective", "search", "pruner", "schedule_unit")
-    return planned(
-        Supervised(Digits(), model),
-        config["schedule"],
-        label="digits-mlp-sgd",
-        described={"data": "digits"},
-        numbers={},
-        **{key: config[key] for key in keys},
-    )
+    return parse(config, Subject(Supervised(Digits(), model), "digits-mlp-sgd", {"data": "digits"}))
+
+
+def choose(spec, asked, device, stored):
+    return trainers.choose(replace(spec, trainer=parse_trainer(asked), device=device), stored)
 
 
 def test_a_new_sweep_is_trained_as_asked(plan):
     chosen = choose(plan, ONE, "cpu", None)
-    assert (chosen.node, chosen.why) == (ONE, "")
-    assert chosen.kept == {"_target_": ONE["_target_"], "threads": "auto", "device": "cpu"}
+    assert (chosen.trainer, chosen.why) == (parse_trainer(ONE), "")
+    assert chosen.stored == {"_target_": ONE["_target_"], "threads": "auto", "device": "cpu"}
 
 
 def test_lanes_say_whether_this_model_can_be_stacked(plan):
     stacked = choose(plan, LANES, "cpu", None)
     assert stacked.why == "in lanes: stacked trials give the same numbers as one at a time"
-    assert stacked.kept["why"] == stacked.why
+    assert stacked.stored["why"] == stacked.why
     alone = choose(plan_of(Attentive), LANES, "cpu", None)
     assert alone.why.startswith("one trial at a time: the model's forward pass needs the value of a tensor")
-    assert choose(plan, LANES, "cpu", stacked.kept).why == stacked.why
+    assert choose(plan, LANES, "cpu", stacked.stored).why == stacked.why
 
 
 @pytest.mark.parametrize("asked", [LANES, {"_target_": AUTO, "workers": 1}])
 def test_a_sweep_goes_on_with_what_it_was_begun_with(plan, asked):
     kept = {"_target_": LANES["_target_"], "width": 4, "compiled": False, "device": "cpu", "why": "4 trials at once"}
     chosen = choose(plan, {**asked, "workers": 3}, "cpu", kept)
-    assert chosen.node == {**LANES, "workers": 3}
-    assert (chosen.kept, chosen.why) == (kept, "4 trials at once")
+    assert chosen.trainer == parse_trainer({**LANES, "workers": 3})
+    assert (chosen.stored, chosen.why) == (kept, "4 trials at once")
 
 
 OTHERWISE = {
@@ -88,7 +86,7 @@ OTHERWISE = {
 @pytest.mark.parametrize("asked", OTHERWISE)
 def test_another_trainer_is_refused_and_the_difference_shown(plan, asked):
     node, said = OTHERWISE[asked]
-    kept = choose(plan, LANES, "cpu", None).kept
+    kept = choose(plan, LANES, "cpu", None).stored
     with pytest.raises(InputError, match="fresh=true") as raised:
         choose(plan, node, "cpu", kept)
     assert raised.value.key == "trainer"
@@ -96,7 +94,7 @@ def test_another_trainer_is_refused_and_the_difference_shown(plan, asked):
 
 
 def test_another_kind_of_device_is_refused(plan):
-    kept = {**choose(plan, LANES, "cpu", None).kept, "device": "cuda"}
+    kept = {**choose(plan, LANES, "cpu", None).stored, "device": "cuda"}
     for asked in (LANES, {"_target_": AUTO}):
         with pytest.raises(InputError, match="device: this sweep was begun otherwise"):
             choose(plan, asked, "cpu", kept)
@@ -108,7 +106,7 @@ def test_another_kind_of_device_is_refused(plan):
 )
 def test_a_trainer_that_there_is_not_is_refused(plan, node, key):
     with pytest.raises(InputError) as raised:
-        make(plan, choose(plan, node, "cpu", None), "cpu")
+        make(plan, choose(plan, node, "cpu", None).trainer)
     assert raised.value.key == key
 
 

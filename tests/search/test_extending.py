@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -10,6 +11,8 @@ import yaml
 
 from sweeper.schedules import family
 from sweeper.search.journal import Journal
+from sweeper.search.objective import Objective
+from sweeper.search.plan import Terms
 from sweeper.search.records import Reading
 from sweeper.search.study import Studies, StudyPlan
 from sweeper.types import Report, TrialId
@@ -20,13 +23,7 @@ NARROW = {"low": 0.01, "high": 0.1, "log": True}
 WIDE = {"low": 0.001, "high": 1.0, "log": True}
 SHIFTED = {"low": 0.03, "high": 1.0, "log": True}
 SAMPLERS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "grid")
-TERMS = {
-    "seed": 0,
-    "report_steps": STEPS,
-    "concurrent": 3,
-    "objective": {"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3},
-    "untrained_loss": 5.0,
-}
+TERMS = Terms(seed=0, report_steps=STEPS, concurrent=3, objective=Objective(), untrained_loss=5.0)
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +54,7 @@ def end(study, jobs):
 
 def train(path, *plans, trials=math.inf, **changed):
     """Ask for and end so many trials, a round each."""
-    study = Studies(path, plans, **{**TERMS, **changed})
+    study = Studies(path, plans, replace(TERMS, **changed))
     for jobs, _ in study.resume():
         end(study, jobs)
     while trials > 0 and (jobs := study.ask()):
@@ -177,10 +174,10 @@ def test_the_narrow_space_taken_up_again_is_a_study_of_its_own(tmp_path):
 
 def test_a_running_trial_is_trained_in_the_new_study_with_its_numbers(tmp_path):
     path = tmp_path / "j"
-    study = Studies(path, [plan("narrow")], **TERMS)
+    study = Studies(path, [plan("narrow")], TERMS)
     jobs = study.ask()
     study.commit(1)
-    wider = Studies(path, [plan("wide", WIDE, extends=True)], **TERMS)
+    wider = Studies(path, [plan("wide", WIDE, extends=True)], TERMS)
     again = wider.ask()
     assert again[0].params == jobs[0].params
     assert [job.seed for job in again] == [job.seed for job in jobs]
@@ -223,7 +220,7 @@ def test_a_grid_made_finer_goes_through_its_new_points_alone(tmp_path, sampler):
 def test_a_family_with_enough_trials_takes_them_over_and_trains_nothing(tmp_path):
     path = tmp_path / "j"
     train(path, plan("narrow"))
-    study = Studies(path, [plan("wide", WIDE, extends=True)], **TERMS)
+    study = Studies(path, [plan("wide", WIDE, extends=True)], TERMS)
     assert study.ask() is None
     assert study.is_pending
     study.commit(study.round + 1)

@@ -8,23 +8,19 @@ import pytest
 
 from sweeper.schedules import family, lr_trace
 from sweeper.search import records
+from sweeper.search.objective import Objective
+from sweeper.search.plan import Terms
 from sweeper.search.study import Studies, StudyPlan
 from sweeper.types import Report
 
 STEPS = (5, 10)
 NODE = {"factor": "cosine", "peak_lr": {"low": 1e-3, "high": 1.0, "log": True}, "decay": 0.1}
-TERMS = {
-    "seed": 0,
-    "report_steps": STEPS,
-    "concurrent": 2,
-    "objective": {"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3},
-    "untrained_loss": 5.0,
-}
+TERMS = Terms(seed=0, report_steps=STEPS, concurrent=2, objective=Objective(), untrained_loss=5.0)
 
 
 def begun(journal, trials=4):
     sampler = {"_target_": "optuna.samplers.RandomSampler"}
-    return Studies(journal, [StudyPlan("cosine-1", family("cosine", NODE), sampler, None, trials)], **TERMS)
+    return Studies(journal, [StudyPlan("cosine-1", family("cosine", NODE), sampler, None, trials)], TERMS)
 
 
 def trial(studies, state="complete", value=1.0):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.search.objective import Objective
-from sweeper.search.stopping import EarlyStopping, Standing, early_stopping, stop_after
+from sweeper.search.stopping import EarlyStopping, Standing, parse_early_stopping, parse_stop
 from sweeper.types import InputError
 
 LEAST, MOST = Objective(), Objective(direction="maximize")
@@ -34,10 +34,10 @@ def test_a_trial_ends_once_so_many_reports_brought_nothing_better(values, patien
 
 
 def test_early_stopping_is_off_and_says_why():
-    assert early_stopping(None, allowed=False) is None
+    assert parse_early_stopping(None, allowed=False) is None
     with pytest.raises(InputError, match=r"search\.early_stopping=.*a truncated decay is another schedule\. .*=true"):
-        early_stopping({"patience": 5}, allowed=False)
-    assert early_stopping({"patience": 5}, allowed=True) == EarlyStopping(5)
+        parse_early_stopping({"patience": 5}, allowed=False)
+    assert parse_early_stopping({"patience": 5}, allowed=True) == EarlyStopping(5)
 
 
 @pytest.mark.parametrize(
@@ -45,14 +45,14 @@ def test_early_stopping_is_off_and_says_why():
 )
 def test_what_is_no_rule_is_refused(node):
     with pytest.raises(InputError, match=r"search\.early_stopping"):
-        early_stopping(node, allowed=True)
+        parse_early_stopping(node, allowed=True)
 
 
 @pytest.mark.parametrize("value", [0, True, 2.5, "many"])
 def test_what_is_no_number_of_trials_is_refused(value):
-    assert (stop_after(None), stop_after(3)) == (None, 3)
+    assert (parse_stop(None), parse_stop(3)) == (None, 3)
     with pytest.raises(InputError, match=r"search\.stop="):
-        stop_after(value)
+        parse_stop(value)
 
 
 trials = st.lists(st.none() | st.integers(0, 4).map(float), min_size=1, max_size=12)

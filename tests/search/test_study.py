@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from sweeper.run import loop
 from sweeper.search.journal import Journal
+from sweeper.search.objective import Objective
+from sweeper.search.plan import Terms
 from sweeper.search.records import Reading, read, read_round
 from sweeper.search.stopping import EarlyStopping
 from sweeper.search.study import AllTrialsFailedError, Studies, StudyPlan
@@ -60,9 +62,13 @@ def plan(name="fall", *, space=LOOSE, sampler=TPE, pruner=MEDIAN, n_trials=12, *
 
 
 def studies(path, plans, **changed):
-    objective = {"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3}
-    terms = {"seed": 7, "report_steps": REPORT_STEPS, "concurrent": 3, "untrained_loss": 2.3, "objective": objective}
-    return Studies(path, plans, **{**terms, **changed})
+    terms = Terms(seed=7, report_steps=REPORT_STEPS, concurrent=3, objective=Objective(), untrained_loss=2.3)
+    members = changed.pop("members", None)
+    if members is not None:
+        changed["partitions"] = (0,) * members
+    if isinstance(changed.get("objective"), dict):
+        changed["objective"] = Objective(**changed["objective"])
+    return Studies(path, plans, replace(terms, **changed))
 
 
 def loss(job, step):

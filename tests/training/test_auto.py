@@ -13,6 +13,7 @@ from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import Supervised
 from sweeper.training import auto
+from sweeper.training.recipe import Recipe
 from sweeper.types import Job, JobId
 
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}
@@ -42,15 +43,10 @@ def job(steps=1000, lr=0.1, **more):
 def choose(task=TASK, jobs=LONG, jobs_at_once=32, example=None, device="cpu"):
     return auto.choose(
         task,
-        SGD,
+        Recipe(SGD, 16),
         example or job(),
-        batch_size=16,
+        auto.Load(jobs, jobs_at_once, pruned=True),
         device=device,
-        precision="float32",
-        norms=True,
-        jobs=jobs,
-        jobs_at_once=jobs_at_once,
-        pruned=True,
     )
 
 

@@ -19,6 +19,7 @@ from sweeper.training.batch import training_batches
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.trainer import LaneTrainer
 from sweeper.training.randomness import AUGMENT, Draws, batches, key_of
+from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Report, Trainer
 
@@ -66,13 +67,13 @@ def trained(trainer: Trainer, jobs: list[Job]) -> list[tuple[np.ndarray, Report,
 
 
 def alone(of: Supervised, jobs: list[Job], precision: Any = "float64") -> Any:
-    return trained(SequentialTrainer(of, SGD, batch_size=BATCH, device="cpu", precision=precision), jobs)
+    return trained(SequentialTrainer(of, Recipe(SGD, BATCH, precision=precision), device="cpu"), jobs)
 
 
 def stacked(of: Supervised, jobs: list[Job], precision: Any = "float64") -> Any:
-    form = probe(of, SGD, jobs[0], batch_size=BATCH, device="cpu").form
+    form = probe(of, Recipe(SGD, BATCH), jobs[0], device="cpu").form
     assert form is not None
-    return trained(LaneTrainer(of, SGD, form=form, batch_size=BATCH, width=4, device="cpu", precision=precision), jobs)
+    return trained(LaneTrainer(of, Recipe(SGD, BATCH, precision=precision), form=form, width=4, device="cpu"), jobs)
 
 
 # --- counted numbers --------------------------------------------------------------------------------
@@ -183,7 +184,7 @@ class Drawing(Supervised):
 
 def test_augmentation_that_draws_from_a_global_generator_is_not_stacked() -> None:
     of = Drawing(task().data, functools.partial(CNN, width=4))
-    verdict = probe(of, SGD, job(), batch_size=BATCH, device="cpu")
+    verdict = probe(of, Recipe(SGD, BATCH), job(), device="cpu")
     assert verdict.form is None
     assert "draws random numbers of its own" in verdict.why
 
@@ -204,7 +205,7 @@ def test_streamed_data_train_to_the_same_bits(stream: bool | int) -> None:
 
 
 def test_streamed_data_are_not_stacked_and_the_verdict_says_why() -> None:
-    verdict = probe(task(stream=True), SGD, job(), batch_size=BATCH, device="cpu")
+    verdict = probe(task(stream=True), Recipe(SGD, BATCH), job(), device="cpu")
     assert verdict.form is None
     assert verdict.why == (
         "one trial at a time: the data stay on the host and stream to one model, batch by batch (data.stream)"

@@ -18,6 +18,7 @@ import torch
 
 from sweeper.training.lanes import probe
 from sweeper.training.lanes.probe import ProbedTrainer
+from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.training.workers.processes import Processes
 from sweeper.types import ENDED, InputError, Job, JobId, Report, Trainer
@@ -41,11 +42,11 @@ def probed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a student can be stacked is found once, not for each trainer; the probe has tests of its own."""
     real = probe.probe
 
-    def remembered(task: Any, optimizer: Any, example: Job, **settings: Any) -> probe.Verdict:
+    def remembered(task: Any, recipe: Recipe, example: Job, **settings: Any) -> probe.Verdict:
         moves = example.momentum_S is not None
-        key = repr((task.kind, optimizer, sorted(example.hparams.items()), moves, sorted(settings.items())))
+        key = repr((task.kind, recipe, sorted(example.hparams.items()), moves, sorted(settings.items())))
         if key not in VERDICTS:
-            VERDICTS[key] = real(task, optimizer, example, **settings)
+            VERDICTS[key] = real(task, recipe, example, **settings)
         return VERDICTS[key]
 
     monkeypatch.setattr(probe, "probe", remembered)
@@ -59,10 +60,9 @@ def make(request: pytest.FixtureRequest, teacher: Any) -> Iterator[Make]:
 
     def build(kind: str = "plain", optimizer: dict[str, Any] = SGD, **settings: Any) -> Trainer:
         task = settings.pop("task", None) or teacher(kind)
-        keywords = {"batch_size": BATCH, "precision": "float32"} | settings
-        if request.param != "processes":
-            keywords["device"] = "cpu"
-        trainer: Trainer = TRAINERS[request.param](task, optimizer, **keywords)
+        recipe = Recipe(optimizer, **{"batch_size": BATCH} | settings)
+        place = {} if request.param == "processes" else {"device": "cpu"}
+        trainer: Trainer = TRAINERS[request.param](task, recipe, **place)
         built.append(trainer)
         return trainer
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sweeper.training.finetuned import FineTuned, finetuned
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.training.workers.processes import Processes
 from sweeper.types import InputError, Job, JobId, Report
@@ -49,8 +50,8 @@ def trained(trainer: Any, jobs: list[Job]) -> list[tuple[list[Report], dict[str,
     return found
 
 
-def settings(precision: str = "float64") -> dict[str, Any]:
-    return {"batch_size": BATCH, "device": "cpu", "precision": precision}
+def alone(task: Any, optimizer: dict[str, Any], precision: str = "float64") -> SequentialTrainer:
+    return SequentialTrainer(task, Recipe(optimizer, BATCH, precision), device="cpu")
 
 
 def test_every_model_starts_from_the_file_buffers_too(path: Path, teacher: Any) -> None:
@@ -98,7 +99,7 @@ def test_it_is_pickled_with_the_weights_and_needs_the_file_no_more(path: Path, t
 
 def test_frozen_parts_do_not_move_and_do_not_count(path: Path, teacher: Any) -> None:
     task = FineTuned(teacher("batchnorm"), path, freeze=["0", "norm"])
-    ((reports, weights),) = trained(SequentialTrainer(task, ADAMW, **settings()), [job()])
+    ((reports, weights),) = trained(alone(task, ADAMW), [job()])
     stored = {name: value.double() for name, value in torch.load(path).items()}
     for name, value in weights.items():
         moved = not torch.equal(value.double(), stored[name])
@@ -113,7 +114,7 @@ def _first_ratio(task: Any, of: Job) -> float:
     """||change|| / ||weights|| of the last layer in the first update of AdamW."""
     first = Job(of.id, of.family, {}, seed=of.seed, lr_S=of.lr_S[:1], report_steps=(1,))
     before = {name: value.double() for name, value in task.build(of.seed).state_dict().items()}
-    ((_, after),) = trained(SequentialTrainer(task, ADAMW, **settings()), [first])
+    ((_, after),) = trained(alone(task, ADAMW), [first])
     names = ("3.weight", "3.bias")
     change = sum(((after[name] - before[name]) ** 2).sum() for name in names) ** 0.5
     return float(change / sum((before[name] ** 2).sum() for name in names) ** 0.5)
@@ -123,11 +124,11 @@ def _first_ratio(task: Any, of: Job) -> float:
 def test_lanes_fine_tune_as_one_at_a_time_does(path: Path, teacher: Any, freeze: list[str]) -> None:
     task, jobs = FineTuned(teacher("batchnorm"), path, freeze=freeze), [job(0), job(1), job(2)]
     sgd = {"_target_": "torch.optim.SGD", "momentum": 0.9, "weight_decay": 0.01, "layer_decay": 0.5}
-    verdict = probe(task, sgd, jobs[0], batch_size=BATCH, device="cpu")
+    verdict = probe(task, Recipe(sgd, BATCH), jobs[0], device="cpu")
     assert verdict.form is not None, verdict.why
-    alone = trained(SequentialTrainer(task, sgd, **settings()), jobs)
-    stacked = trained(LaneTrainer(task, sgd, form=verdict.form, width=4, **settings()), jobs)
-    for (expected, weights), (found, others) in zip(alone, stacked, strict=True):
+    one_by_one = trained(alone(task, sgd), jobs)
+    stacked = trained(LaneTrainer(task, Recipe(sgd, BATCH, "float64"), form=verdict.form, width=4, device="cpu"), jobs)
+    for (expected, weights), (found, others) in zip(one_by_one, stacked, strict=True):
         for one, other in zip(expected, found, strict=True):
             for name, values in one.traces.items():
                 np.testing.assert_allclose(other.traces[name], values, rtol=1e-9, atol=1e-12, err_msg=name)
@@ -139,10 +140,8 @@ def test_lanes_fine_tune_as_one_at_a_time_does(path: Path, teacher: Any, freeze:
 @pytest.mark.slow
 def test_processes_fine_tune_too(path: Path, teacher: Any) -> None:
     task, jobs = FineTuned(teacher("batchnorm"), path, freeze=["0"]), [job(0), job(1)]
-    processes = Processes(
-        task, ADAMW, trainer=SequentialTrainer, devices=("cpu", "cpu"), head_start=0, batch_size=BATCH
-    )
-    expected = trained(SequentialTrainer(task, ADAMW, **settings("float32")), jobs)
+    processes = Processes(task, Recipe(ADAMW, BATCH), trainer=SequentialTrainer, devices=("cpu", "cpu"), head_start=0)
+    expected = trained(alone(task, ADAMW, "float32"), jobs)
     for (reports, weights), (found, others) in zip(expected, trained(processes, jobs), strict=True):
         for one, other in zip(reports, found, strict=True):
             np.testing.assert_array_equal(other.traces["train/loss"], one.traces["train/loss"])

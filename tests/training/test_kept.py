@@ -7,7 +7,7 @@ import torch
 
 from sweeper.training import kept
 from sweeper.training.kept import Entry, Kept
-from sweeper.types import Ending, InputError, Job, JobId, TrialId
+from sweeper.types import Ending, Job, JobId, TrialId
 
 NUMBERS = 1000
 SIZE = 8 * NUMBERS + kept.OVERHEAD + kept.A_TENSOR  # of a trial of one member
@@ -98,11 +98,3 @@ def test_a_full_disk_does_not_stop_the_sweep(tmp_path, caplog):
     (tmp_path / "cosine").write_text("in the way")
     ended(Kept(tmp_path, best=1, quota_gb=1, direction="minimize"), "cosine", [1.0])
     assert "could not be written" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("best", "quota", "told"), [(-1, 1, "keep.best=-1"), (1.5, 1, "keep.best=1.5"), (1, 0, "keep.quota_gb=0")]
-)
-def test_wrong_numbers_are_told(tmp_path, best, quota, told):
-    with pytest.raises(InputError, match=told):
-        Kept(tmp_path, best=best, quota_gb=quota, direction="minimize")

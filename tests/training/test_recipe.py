@@ -17,7 +17,7 @@ from sweeper.training.lanes.probe import ProbedTrainer, probe
 from sweeper.training.lanes.program import Form
 from sweeper.training.lanes.trainer import LaneTrainer
 from sweeper.training.randomness import batches
-from sweeper.training.recipe import Recipe, newest_share, recipe_of
+from sweeper.training.recipe import Recipe, newest_share
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import InputError, Job, JobId, Report, Trainer
 
@@ -38,20 +38,24 @@ def job(trial: int = 0, **changes: Any) -> Job:
     return dataclasses.replace(Job(JobId("s", trial, 0), "cosine", {}, 10 + trial, lr_S, reports), **changes)
 
 
-def settings(**changes: Any) -> dict[str, Any]:
-    return {"batch_size": BATCH, "device": "cpu", "precision": "float64"} | changes
+def recipe(optimizer: dict[str, Any], **changes: Any) -> Recipe:
+    return Recipe(optimizer, **{"batch_size": BATCH, "precision": "float64"} | changes)
+
+
+def alone(task: Any, optimizer: dict[str, Any], **changes: Any) -> SequentialTrainer:
+    return SequentialTrainer(task, recipe(optimizer, **changes), device="cpu")
 
 
 @functools.cache
 def form_of(kind: str, make: Any) -> Form:
-    form = probe(make(kind), SGD, job(), batch_size=BATCH, device="cpu").form
+    form = probe(make(kind), Recipe(SGD, BATCH), job(), device="cpu").form
     assert form is not None
     return form
 
 
 def lanes(task: Any, optimizer: Mapping[str, Any], **changes: Any) -> LaneTrainer:
     form = form_of(task.kind, type(task))
-    return LaneTrainer(task, optimizer, form=form, **{"width": 3, **settings(**changes)})
+    return LaneTrainer(task, recipe(optimizer, **changes), form=form, width=3, device="cpu")
 
 
 def trained(trainer: Trainer, jobs: Sequence[Job]) -> list[tuple[list[Report], dict[str, Tensor]]]:
@@ -95,22 +99,22 @@ def assert_close(one: Mapping[str, Tensor], other: Mapping[str, Tensor], toleran
 
 def test_clipping_is_that_of_torch(teacher: Any) -> None:
     task, of = teacher(), job()
-    (_, weights), *_ = trained(SequentialTrainer(task, SGD, **settings(clip=0.3)), [of])
+    (_, weights), *_ = trained(alone(task, SGD, clip=0.3), [of])
     assert_close(weights, by_hand(task, of, 0.3)[-1])
     with pytest.raises(AssertionError):
         assert_close(weights, by_hand(task, of)[-1])
 
 
 def test_gradients_are_measured_before_they_are_clipped(teacher: Any) -> None:
-    (clipped, _), *_ = trained(SequentialTrainer(teacher(), SGD, **settings(clip=0.01)), [job()])
-    (plain, _), *_ = trained(SequentialTrainer(teacher(), SGD, **settings()), [job()])
+    (clipped, _), *_ = trained(alone(teacher(), SGD, clip=0.01), [job()])
+    (plain, _), *_ = trained(alone(teacher(), SGD), [job()])
     assert clipped[0].traces["grad_norm"][0] == plain[0].traces["grad_norm"][0] > 0.01
 
 
 def test_micro_batches_are_one_update(teacher: Any) -> None:
     task, of = teacher(), job()
-    (reports, weights), *_ = trained(SequentialTrainer(task, SGD, **settings(accumulate=4)), [of])
-    (whole, same), *_ = trained(SequentialTrainer(task, SGD, **settings()), [of])
+    (reports, weights), *_ = trained(alone(task, SGD, accumulate=4), [of])
+    (whole, same), *_ = trained(alone(task, SGD), [of])
     assert_close(weights, same)
     np.testing.assert_allclose(losses(reports), losses(whole), rtol=1e-11)
 
@@ -120,15 +124,15 @@ def test_each_micro_batch_drops_other_units(teacher: Any) -> None:
     task = teacher("dropout")
     x, y = task.parts["train"]
     task.parts["train"] = (x[:1].expand(50, -1), y[:1].expand(50))
-    (reports, _), *_ = trained(SequentialTrainer(task, SGD, **settings(accumulate=BATCH)), [job(lr_S=np.zeros(STEPS))])
-    (once, _), *_ = trained(SequentialTrainer(task, SGD, **settings(batch_size=1)), [job(lr_S=np.zeros(STEPS))])
+    (reports, _), *_ = trained(alone(task, SGD, accumulate=BATCH), [job(lr_S=np.zeros(STEPS))])
+    (once, _), *_ = trained(alone(task, SGD, batch_size=1), [job(lr_S=np.zeros(STEPS))])
     assert (np.abs(losses(reports) - losses(once)) > 1e-3).sum() > STEPS / 2
 
 
 def test_the_average_is_as_its_formula_says(teacher: Any) -> None:
     task, ema = teacher(), 0.7
     of = job(report_steps=tuple(range(1, STEPS + 1)))
-    trainer = SequentialTrainer(task, SGD, **settings(ema=ema))
+    trainer = alone(task, SGD, ema=ema)
     trainer.start([of])
     average: dict[str, Tensor] = {}
     for step, weights in enumerate(by_hand(task, of), 1):
@@ -151,8 +155,8 @@ def test_the_average_starts_at_the_first_weights_and_ends_at_its_decay() -> None
 
 
 def test_training_itself_knows_no_average(teacher: Any) -> None:
-    (reports, _), *_ = trained(SequentialTrainer(teacher(), ADAMW, **settings(ema=0.9)), [job()])
-    (plain, _), *_ = trained(SequentialTrainer(teacher(), ADAMW, **settings()), [job()])
+    (reports, _), *_ = trained(alone(teacher(), ADAMW, ema=0.9), [job()])
+    (plain, _), *_ = trained(alone(teacher(), ADAMW), [job()])
     np.testing.assert_array_equal(losses(reports), losses(plain))
     assert reports[0].metrics != plain[0].metrics
 
@@ -164,7 +168,7 @@ def test_training_itself_knows_no_average(teacher: Any) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_lanes_train_as_alone(name: str, kind: str, optimizer: dict[str, Any], teacher: Any) -> None:
     task, jobs = teacher(kind), [job(trial) for trial in range(4)]
-    expected = trained(SequentialTrainer(task, optimizer, **settings(**RECIPES[name])), jobs)
+    expected = trained(alone(task, optimizer, **RECIPES[name]), jobs)
     found = trained(lanes(task, optimizer, **RECIPES[name]), jobs)
     for (reports, weights), (same, others) in zip(found, expected, strict=True):
         for report, other in zip(reports, same, strict=True):
@@ -190,7 +194,7 @@ def test_compiled_lanes_train_as_lanes(name: str, teacher: Any) -> None:
 
 def makers(task: Any, **changes: Any) -> dict[str, Any]:
     return {
-        "sequential": lambda **more: SequentialTrainer(task, ADAMW, **settings(**changes, **more)),
+        "sequential": lambda **more: alone(task, ADAMW, **changes, **more),
         "lanes": lambda **more: lanes(task, ADAMW, **changes, **more),
     }
 
@@ -243,12 +247,12 @@ def convolutional(teacher: Any) -> Any:
 def test_mixed_precision_in_lanes_is_that_alone(model: str, teacher: Any) -> None:
     task = convolutional(teacher) if model == "convolutional" else teacher("dropout")
     jobs = [job(trial) for trial in range(3)]
-    verdict = probe(task, SGD, jobs[0], batch_size=BATCH, device="cpu", precision="bfloat16")
+    verdict = probe(task, Recipe(SGD, BATCH, precision="bfloat16"), jobs[0], device="cpu")
     assert verdict.form is not None, verdict.why
-    mixed = settings(precision="bfloat16")
-    expected = trained(SequentialTrainer(task, SGD, **mixed), jobs)
-    found = trained(LaneTrainer(task, SGD, form=verdict.form, width=3, **mixed), jobs)
-    exact = trained(SequentialTrainer(task, SGD, **settings(precision="float32")), jobs)
+    mixed = recipe(SGD, precision="bfloat16")
+    expected = trained(SequentialTrainer(task, mixed, device="cpu"), jobs)
+    found = trained(LaneTrainer(task, mixed, form=verdict.form, width=3, device="cpu"), jobs)
+    exact = trained(alone(task, SGD, precision="float32"), jobs)
     for (reports, weights), (same, _), (right, _) in zip(found, expected, exact, strict=True):
         rounding = np.abs(losses(same) - losses(right)).max()
         assert 1e-5 < rounding < 0.1  # mixed it is
@@ -261,7 +265,7 @@ def test_validation_is_in_the_same_precision(teacher: Any) -> None:
     task, of = teacher(), job(lr_S=np.zeros(STEPS))
     found = {}
     for precision in ("float32", "bfloat16"):
-        (reports, _), *_ = trained(SequentialTrainer(task, SGD, **settings(precision=precision)), [of])
+        (reports, _), *_ = trained(alone(task, SGD, precision=precision), [of])
         found[precision] = reports[0].metrics["valid/loss"]
     model = task.build(of.seed)
     x, y = task.parts["valid"]
@@ -284,9 +288,9 @@ def test_what_cannot_be_stacked_in_mixed_precision_is_not(teacher: Any) -> None:
     task.build, task.to = lambda seed: NoHalf(6, 3), lambda device: task
     torch.manual_seed(0)
     for precision, stacked in (("float32", True), ("bfloat16", False)):
-        verdict = probe(task, SGD, job(), batch_size=BATCH, device="cpu", precision=precision)
+        verdict = probe(task, Recipe(SGD, BATCH, precision=precision), job(), device="cpu")
         assert (verdict.form is not None) == stacked
-    trainer = ProbedTrainer(task, SGD, **settings(precision="bfloat16"))
+    trainer = ProbedTrainer(task, recipe(SGD, precision="bfloat16"), device="cpu")
     trainer.start([job()])
     assert str(trainer.why).startswith("one trial at a time: the model's forward pass needs the value of a tensor")
 
@@ -312,7 +316,6 @@ def test_what_cannot_be_stacked_in_mixed_precision_is_not(teacher: Any) -> None:
     ],
 )
 def test_bad_values_are_named(given: dict[str, Any], told: str) -> None:
-    plain = {"batch_size": BATCH, "precision": "float32", "clip": None, "accumulate": 1, "ema": None}
-    assert recipe_of(**plain) == Recipe()  # type: ignore[arg-type]
+    Recipe(SGD, BATCH)
     with pytest.raises(InputError, match=told):
-        recipe_of(**{**plain, **given})
+        Recipe(SGD, BATCH, **given)

@@ -12,6 +12,7 @@ from torch import nn
 
 from sweeper.training.optimizers.optim import make_optimizer
 from sweeper.training.randomness import batches
+from sweeper.training.recipe import Recipe
 from sweeper.training.reports import first_bad
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import InputError, Job, JobId, Report
@@ -34,7 +35,7 @@ def job(lr_S: Any = COSINE, **changes: Any) -> Job:
 
 
 def trained(task: Any, optimizer: dict[str, Any], of: Job) -> tuple[list[Report], dict[str, torch.Tensor]]:
-    trainer = SequentialTrainer(task, optimizer, batch_size=BATCH, device="cpu", precision="float64")
+    trainer = SequentialTrainer(task, Recipe(optimizer, BATCH, precision="float64"), device="cpu")
     trainer.start([of])
     reports = [report for _ in of.report_steps for report in trainer.advance([of.id])]
     return reports, trainer.weights(of.id)
@@ -148,7 +149,7 @@ def test_an_exception_in_mid_interval_is_the_jobs_failure_alone(
         return model  # type: ignore[no-any-return]
 
     monkeypatch.setattr(type(task), "build", lambda self, seed, **numbers: build_broken(seed, **numbers))
-    trainer = SequentialTrainer(task, {"_target_": "torch.optim.SGD"}, batch_size=BATCH, device="cpu")
+    trainer = SequentialTrainer(task, Recipe({"_target_": "torch.optim.SGD"}, BATCH), device="cpu")
     bad = Job(JobId("s", 1, 0), "cosine", {}, 3, COSINE, (30, STEPS), hparams={"model.breaks": 1})
     trainer.start([bad])
     trainer.start([job()])
@@ -172,7 +173,7 @@ def test_an_interrupt_passes_and_a_turn_broken_off_is_in_no_checkpoint(
     teacher: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = teacher()
-    trainer = SequentialTrainer(task, {"_target_": "torch.optim.SGD"}, batch_size=BATCH, device="cpu")
+    trainer = SequentialTrainer(task, Recipe({"_target_": "torch.optim.SGD"}, BATCH), device="cpu")
     trainer.start([job()])
     list(trainer.advance([job().id]))
 
@@ -183,7 +184,7 @@ def test_an_interrupt_passes_and_a_turn_broken_off_is_in_no_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         list(trainer.advance([job().id]))
     trainer.save(tmp_path, 1)
-    again = SequentialTrainer(task, {"_target_": "torch.optim.SGD"}, batch_size=BATCH, device="cpu")
+    again = SequentialTrainer(task, Recipe({"_target_": "torch.optim.SGD"}, BATCH), device="cpu")
     assert again.restore(tmp_path, [job()], 1) == {}
 
 
@@ -200,9 +201,15 @@ def test_an_interrupt_passes_and_a_turn_broken_off_is_in_no_checkpoint(
     ],
 )
 def test_settings_that_cannot_be_used_are_named(arguments: dict[str, Any], words: str, teacher: Any) -> None:
-    keywords: dict[str, Any] = {"batch_size": BATCH, "device": "cpu"} | arguments
+    of_recipe = {key: arguments[key] for key in ("precision", "batch_size") if key in arguments}
+    of_trainer = {"device": "cpu"} | {key: value for key, value in arguments.items() if key not in of_recipe}
+
+    def build() -> SequentialTrainer:
+        recipe = Recipe({"_target_": "torch.optim.SGD"}, **{"batch_size": BATCH} | of_recipe)
+        return SequentialTrainer(teacher(), recipe, **of_trainer)
+
     with pytest.raises(InputError, match=words):
-        SequentialTrainer(teacher(), {"_target_": "torch.optim.SGD"}, **keywords)
+        build()
 
 
 @pytest.mark.parametrize(
@@ -217,10 +224,10 @@ def test_settings_that_cannot_be_used_are_named(arguments: dict[str, Any], words
 def test_jobs_that_cannot_be_trained_are_refused_before_anything_is(
     changes: dict[str, Any], words: str, teacher: Any
 ) -> None:
-    trainer = SequentialTrainer(teacher(), {"_target_": "torch.optim.Adagrad"}, batch_size=BATCH, device="cpu")
+    trainer = SequentialTrainer(teacher(), Recipe({"_target_": "torch.optim.Adagrad"}, BATCH), device="cpu")
     other = {"_target_": "torch.optim.SGD"}
     if "momentum_S" not in changes:
-        trainer = SequentialTrainer(teacher(), other, batch_size=BATCH, device="cpu")
+        trainer = SequentialTrainer(teacher(), Recipe(other, BATCH), device="cpu")
     with pytest.raises(InputError, match=words):
         trainer.start([job(**changes)])
 
@@ -229,7 +236,7 @@ def test_the_number_of_threads_leaves_small_models_alone(teacher: Any) -> None:
     losses = []
     for threads in (1, 2):
         trainer = SequentialTrainer(
-            teacher(), {"_target_": "torch.optim.SGD"}, batch_size=BATCH, device="cpu", threads=threads
+            teacher(), Recipe({"_target_": "torch.optim.SGD"}, BATCH), device="cpu", threads=threads
         )
         trainer.start([job()])
         losses.append(next(iter(trainer.advance([job().id]))).traces["train/loss"])
@@ -248,7 +255,7 @@ def test_models_that_wait_in_host_memory_train_the_same(teacher: Any, monkeypatc
     of, losses = job(), []
     for share in (0.0, 1.0):
         monkeypatch.setattr("sweeper.training.device.WAIT_SHARE", share)
-        trainer = SequentialTrainer(teacher("dropout"), {"_target_": "torch.optim.AdamW"}, batch_size=BATCH)
+        trainer = SequentialTrainer(teacher("dropout"), Recipe({"_target_": "torch.optim.AdamW"}, BATCH))
         trainer.start([of])
         losses.append([next(iter(trainer.advance([of.id]))).traces["train/loss"] for _ in of.report_steps])
     for one, other in zip(*losses, strict=True):

@@ -15,6 +15,8 @@ from datetime import datetime
 import pytest
 
 from sweeper.schedules import family, lr_trace
+from sweeper.search.objective import Objective
+from sweeper.search.plan import Terms
 from sweeper.search.study import Studies, StudyPlan
 from sweeper.spec import question
 from sweeper.spec.question import Home, is_running, locked
@@ -42,10 +44,8 @@ class Sweep:
             for name in families
         ]
         objective = {"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3}
-        self.studies = Studies(
-            home.journal, plans, seed=0, members=2, report_steps=STEPS, concurrent=concurrent, objective=objective,
-            untrained_loss=5.0,
-        )  # fmt: skip
+        terms = Terms(0, STEPS, concurrent, Objective(**objective), untrained_loss=5.0, partitions=(0, 0))
+        self.studies = Studies(home.journal, plans, terms)
         home.write(
             {
                 "question": {"objective": objective, "search": {"reports": 4}, "train": {"steps": 100}},

@@ -32,7 +32,7 @@ from sweeper.training.lanes.structure import described, structure
 from sweeper.training.lanes.trainer import LaneTrainer
 from sweeper.training.optimizers.optim import options_of
 from sweeper.training.randomness import PROBE, generators_seeded, key_of
-from sweeper.training.recipe import HALF
+from sweeper.training.recipe import HALF, Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Report, Task, Trainer, Value
 
@@ -72,23 +72,15 @@ class Verdict:
     seconds: float = 0.0
 
 
-def probe(
-    task: Task,
-    optimizer: Mapping[str, Any],
-    example: Job,
-    *,
-    batch_size: int,
-    device: str = "auto",
-    precision: str = "float32",
-) -> Verdict:
+def probe(task: Task, recipe: Recipe, example: Job, *, device: str = "auto") -> Verdict:
     """Whether, and how, jobs like `example` can be stacked. The example itself is not trained.
 
-    precision: that of the sweep, tried too where it is mixed, as operations may have no rule for it.
+    The precision of the recipe is tried too where it is mixed, as operations may have no rule for it.
     """
     began = time.perf_counter()
     try:
         with _unlogged():
-            verdict = Verdict(_form(task, optimizer, example, batch_size, device, precision), STACKED)
+            verdict = Verdict(_form(task, recipe, example, device), STACKED)
     except _UnfitError as reason:
         verdict = Verdict(None, f"one trial at a time: {reason}")
     except Exception as error:  # it cannot be trained at all: the trial itself will say so
@@ -96,24 +88,24 @@ def probe(
     return replace(verdict, seconds=time.perf_counter() - began)
 
 
-def _form(task: Task, optimizer: Mapping[str, Any], example: Job, batch_size: int, device: str, precision: str) -> Form:
-    reason = why_not(optimizer, example.hparams, example.momentum_S)
+def _form(task: Task, recipe: Recipe, example: Job, device: str) -> Form:
+    reason = why_not(recipe.optimizer, example.hparams, example.momentum_S)
     if reason is not None:
         raise _UnfitError(reason.rstrip("."))
     if streams(task):
         raise _UnfitError("the data stay on the host and stream to one model, batch by batch (data.stream)")
     if resolve_device(device).type == "mps":
         raise _UnfitError("mps has no float64, in which stacked trials are compared")
-    forms = _forms(task, example, batch_size, resolve_device(device))
-    settings: dict[str, Any] = {"batch_size": batch_size, "device": device}
-    jobs = _jobs(example)
-    tried = {"float64": RTOL} | ({precision: HALF_RTOL} if precision in HALF else {})
-    expected = {each: _results(SequentialTrainer(task, SGD, precision=each, **settings), jobs) for each in tried}
+    forms = _forms(task, example, recipe.batch_size, resolve_device(device))
+    jobs, plain = _jobs(example), Recipe(SGD, recipe.batch_size)
+    tried = {"float64": RTOL} | ({recipe.precision: HALF_RTOL} if recipe.precision in HALF else {})
+    recipes = {precision: replace(plain, precision=precision) for precision in tried}
+    expected = {each: _results(SequentialTrainer(task, recipes[each], device=device), jobs) for each in tried}
     for form in forms:
         try:
             reason = None
             for each, rtol in tried.items():
-                trainer = LaneTrainer(task, SGD, form=form, width=2, precision=each, **settings)
+                trainer = LaneTrainer(task, recipes[each], form=form, width=2, device=device)
                 reason = reason or _difference(expected[each], _results(trainer, jobs), rtol)
         except Exception as error:
             reason = _plain_words(error)
@@ -326,25 +318,15 @@ class ProbedTrainer:
     def __init__(
         self,
         task: Task,
-        optimizer: Mapping[str, Any],
+        recipe: Recipe,
         *,
-        batch_size: int,
         width: int = 16,
         device: str = "auto",
-        precision: str = "float32",
-        clip: float | None = None,
-        accumulate: int = 1,
-        ema: float | None = None,
         compiled: bool = False,
-        norms: bool = True,
     ) -> None:
-        self._task, self._optimizer = task, optimizer
-        self._common: dict[str, Any] = {
-            "batch_size": batch_size, "device": device, "precision": precision, "norms": norms,
-            "clip": clip, "accumulate": accumulate, "ema": ema,
-        }  # fmt: skip
-        self._stacked: dict[str, Any] = {"width": width, "compiled": compiled}
-        self._alone = SequentialTrainer(task, optimizer, **self._common)
+        self._task, self._recipe = task, recipe
+        self._device, self._width, self._compiled = device, width, compiled
+        self._alone = SequentialTrainer(task, recipe, device=device)
         self._by: dict[str, Trainer] = {}  # by the structure of their models
         self._structures: dict[frozenset[tuple[str, Value]], str] = {}  # by the numbers that a trial gives its model
         self._of: dict[JobId, Trainer] = {}
@@ -398,7 +380,7 @@ class ProbedTrainer:
         return {"alone": self._alone, **stacked}
 
     def _for(self, job: Job) -> Trainer:
-        if why_not(self._optimizer, job.hparams, job.momentum_S) is not None:
+        if why_not(self._recipe.optimizer, job.hparams, job.momentum_S) is not None:
             return self._alone
         try:
             name = self._structure(job)
@@ -419,10 +401,11 @@ class ProbedTrainer:
         return self._structures[key]
 
     def _probed(self, job: Job) -> Trainer:
-        asked = {key: self._common[key] for key in ("batch_size", "device", "precision")}
-        verdict = probe(self._task, self._optimizer, job, **asked)
+        verdict = probe(self._task, self._recipe, job, device=self._device)
         _log.info("%s (%.2f s)", verdict.why, verdict.seconds)
         self.why = self.why or verdict.why
         if verdict.form is None:
             return self._alone
-        return LaneTrainer(self._task, self._optimizer, form=verdict.form, **self._common, **self._stacked)
+        return LaneTrainer(
+            self._task, self._recipe, form=verdict.form, width=self._width, device=self._device, compiled=self._compiled
+        )

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ from sweeper.training.lanes.stacked import Rule, why_not
 from sweeper.training.lanes.structure import structure
 from sweeper.training.norms import measured_flags
 from sweeper.training.optimizers.groups import Grouping, with_lrs
-from sweeper.training.optimizers.optim import check_optimizer, grouping_of, options_of
+from sweeper.training.optimizers.optim import grouping_of, options_of
 from sweeper.training.randomness import (
     DROPOUT,
     EVALUATION,
@@ -49,7 +49,7 @@ from sweeper.training.randomness import (
     key_of,
     of_micro_batch,
 )
-from sweeper.training.recipe import recipe_of
+from sweeper.training.recipe import Recipe
 from sweeper.training.reports import check_job, failed, next_report, trained
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
@@ -96,36 +96,32 @@ class _Block(NamedTuple):
 class LaneTrainer:
     """Trains jobs `width` at a time; see sweeper.types.Trainer and sweeper.training.lanes.probe.
 
-    optimizer, device, norms, now: as in SequentialTrainer; the optimizer must be one of sweeper.training.lanes.stacked.
-    precision, clip, accumulate, ema: see sweeper.training.recipe.
-    compiled: by torch.compile, worth it in a long sweep.
+    Args:
+        task: What is trained.
+        recipe: How; the optimizer must be one of sweeper.training.lanes.stacked.
+        form: How the model is stacked, as the probe found it.
+        width: Lanes of a stack.
+        device: auto, cpu, cuda, cuda:1, mps.
+        compiled: Whether by torch.compile, worth it in a long sweep.
+        now: The clock of the seconds in reports.
     """
 
     def __init__(
         self,
         task: Task,
-        optimizer: Mapping[str, Any],
+        recipe: Recipe,
         *,
         form: Form,
-        batch_size: int,
         width: int,
         device: str = "auto",
-        precision: str = "float32",
-        clip: float | None = None,
-        accumulate: int = 1,
-        ema: float | None = None,
         compiled: bool = False,
-        norms: bool = True,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
-        check_optimizer(optimizer)
         self._device = resolve_device(device)
         self._task = task.to(self._device)
-        self._optimizer, self._form = dict(optimizer), form
-        self._recipe = recipe_of(batch_size=batch_size, precision=precision, clip=clip, accumulate=accumulate, ema=ema)
-        self._half = self._recipe.half(self._device)
-        self._batch_size, self._width = batch_size, width
-        self._compiled, self._norms, self._now = compiled, norms, now
+        self._recipe, self._form = recipe, form
+        self._half = recipe.half(self._device)
+        self._width, self._compiled, self._now = width, compiled, now
         self._programs: dict[str, Program] = {}
         self._updates: dict[tuple[str, tuple[Segment, ...]], Callable[..., Any]] = {}  # by structure
         self._silent: dict[str, frozenset[int]] = {}  # by structure
@@ -286,7 +282,7 @@ class LaneTrainer:
             inputs_LB, target_LB = self._fetch(kind, index_LB, block.augment_N[n])
             loss_LB, moving, gradient_L, before_LP = update(
                 weight_LP, kept, moving, fixed, inputs_LB, target_LB, block.counts_N[n], block.coefficients_NC[n],
-                measured or (self._compiled and self._norms),
+                measured or (self._compiled and self._recipe.norms),
             )  # fmt: skip
             losses.append(loss_LB)
             if measured:
@@ -352,7 +348,7 @@ class LaneTrainer:
         size = self._task.size(lanes[0].job.parts[0], lanes[0].job.partition)
         return _Block(
             until_L,
-            _batches(seed_L, step_L, count, self._batch_size, size, self._device),
+            _batches(seed_L, step_L, count, self._recipe.batch_size, size, self._device),
             self._coefficients(order, count),
             self._counts(order, seed_L, step_L, count) if drops else [{}] * count,
             augment_keys(self._task, seed_L, step_L, count, self._device),
@@ -404,7 +400,7 @@ class LaneTrainer:
     def _measured(self, block: _Block) -> NDArray[np.bool_]:
         """Whether an update is measured: where it is one that any lane measures."""
         measured_N = np.zeros(len(block.counts_N), dtype=np.bool_)
-        for flags in block.flags_L if self._norms else ():
+        for flags in block.flags_L if self._recipe.norms else ():
             measured_N[: len(flags)] |= flags
         return measured_N
 
@@ -412,7 +408,7 @@ class LaneTrainer:
         self, lanes: list[_Lane], block: _Block, measured_N: NDArray[np.bool_], norms: list[Tensor]
     ) -> list[list[Tensor]] | None:
         """Of each lane the norms [3] of its own measured updates."""
-        if not self._norms:
+        if not self._recipe.norms:
             return None
         at_N = np.flatnonzero(measured_N).tolist()
         found = torch.stack(norms).cpu() if norms else torch.zeros(0, 3, self._width)
@@ -433,13 +429,13 @@ class LaneTrainer:
             with generators_seeded(key_of(job.seed, TURN, 0), self._device):
                 model = built(self._task, job.seed, numbers, self._recipe.weights, self._device)
             name = structure(model)
-            lane.grouping = grouping_of(self._optimizer, job, model)
+            lane.grouping = grouping_of(self._recipe.optimizer, job, model)
             if name not in self._programs:
                 form = replace(self._form, trained=ordered(self._form.trained, lane.grouping))
-                self._programs[name] = Program(self._task, model, form, self._batch_size, self._half)
+                self._programs[name] = Program(self._task, model, form, self._recipe.batch_size, self._half)
             program = self._programs[name]
             lane.rows, lane.drops = program.rows(model), tuple(dropouts(model))
-            segments, lane.numbers = segments_of(self._optimizer, job, lane.grouping, program.layout)
+            segments, lane.numbers = segments_of(self._recipe.optimizer, job, lane.grouping, program.layout)
             lane.rule = self._rule_of(segments)
             lane.kept = tuple(torch.full_like(lane.rows.weight_P, start) for start in lane.rule.starts(lane.numbers))
             lane.kind = _Kind(name, job.partition, job.parts[0], segments)
@@ -471,21 +467,20 @@ class LaneTrainer:
     def _failed(self, lane: _Lane, error: Exception) -> Report:
         _log.exception("%s failed after update %d", lane.job.id, lane.step, exc_info=error)
         lane.state = "failed"
-        return failed(lane.job, lane.step, np.zeros(0), [] if self._norms else None, error)
+        return failed(lane.job, lane.step, np.zeros(0), [] if self._recipe.norms else None, error)
 
     def _check(self, job: Job) -> None:
         if job.id in self._open:
             raise RuntimeError(f"{job.id} is open already")
-        check_job(job, self._task, self._optimizer)
-        reason = why_not(self._optimizer, job.hparams, job.momentum_S)
+        check_job(job, self._task, self._recipe.optimizer)
+        reason = why_not(self._recipe.optimizer, job.hparams, job.momentum_S)
         if reason is not None:
             raise InputError("trainer", "lanes", reason.rstrip("."), "Use trainer=sequential.")
 
     # --- checkpoints --------------------------------------------------------------------------------
 
     def _digest(self, job: Job) -> str:
-        settings = sorted(self._optimizer.items())
-        return job_digest(job, self._task.fingerprint, self._batch_size, self._recipe, settings, "lanes")
+        return job_digest(job, self._task.fingerprint, *self._recipe.settings, "lanes")
 
     def _state(self, lane: _Lane) -> Saved:
         state: Saved = {"digest": self._digest(lane.job), "step": lane.step, **saved(lane.course)}

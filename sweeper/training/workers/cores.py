@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from sweeper.training.device import resolve_device
 from sweeper.types import InputError
 
-Workers = Literal["auto"] | int
-
 _SYSTEM = Path("/sys")
 
 
-def places(workers: Workers, device: str) -> tuple[str, ...]:
+def places(workers: int | str, device: str) -> tuple[str, ...]:
     """The device of each process; one alone means that no other process is needed.
 
     auto: every GPU of the first one's kind, since another kind gives other last bits, where `device` names no card;
@@ -26,12 +23,13 @@ def places(workers: Workers, device: str) -> tuple[str, ...]:
     """
     if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise InputError("trainer.workers", workers, "is no number of processes", "Use auto, or a whole number from 1.")
+    asked = None if workers == "auto" else int(workers)
     chosen = resolve_device(device)
     if chosen.type == "cuda":
         cards = [str(chosen)] if ":" in device else alike(chosen.index or 0)
-        count = len(cards) if workers == "auto" else workers
+        count = len(cards) if asked is None else asked
         return tuple(cards[place % len(cards)] for place in range(count))
-    count = (cores() if chosen.type == "cpu" else 1) if workers == "auto" else workers
+    count = (cores() if chosen.type == "cpu" else 1) if asked is None else asked
     return (str(chosen),) * count
 
 

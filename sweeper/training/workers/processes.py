@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import torch
 
 from sweeper.training.checkpoint import part_of, remove_others, restored
+from sweeper.training.recipe import Recipe
 from sweeper.training.workers.worker import PERIOD_SECONDS, DiedError, Payload, Worker
 from sweeper.types import Job, JobId, Report, State, Task, Trainer
 
@@ -61,7 +62,7 @@ class _Said(NamedTuple):
 
 
 class Processes:
-    """`trainer(task, optimizer, device=..., **options)` in a process for each of `devices`; see sweeper.types.Trainer.
+    """`trainer(task, recipe, device=..., **options)` in a process for each of `devices`; see sweeper.types.Trainer.
 
     One device: all in this process. head_start: seconds of training in this process before the others are started, by
     default HEAD_START; 0: they are waited for before the first job. Raises what the trainer raises. Where no process
@@ -71,14 +72,14 @@ class Processes:
     def __init__(
         self,
         task: Task,
-        optimizer: Mapping[str, Any],
+        recipe: Recipe,
         *,
         trainer: Callable[..., Trainer],
         devices: Sequence[str],
         head_start: float | None = None,
         **options: Any,
     ) -> None:
-        self._payload = Payload(trainer, task, optimizer, options)
+        self._payload = Payload(trainer, task, recipe, options)
         self._devices, self._head_start = tuple(devices), HEAD_START if head_start is None else head_start
         self._here: Trainer | None = self._payload.built(devices[0])
         self._lanes = self._here.capacity()

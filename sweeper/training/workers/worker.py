@@ -35,6 +35,7 @@ from typing import Any
 import torch
 
 from sweeper.training.checkpoint import restored
+from sweeper.training.recipe import Recipe
 from sweeper.types import InputError, Job, Report, State, Task, Trainer
 
 _log = logging.getLogger(__name__)
@@ -50,21 +51,21 @@ class DiedError(Exception):
 
 @dataclass(frozen=True)
 class Payload:
-    """What every worker builds its trainer from: `trainer(task, optimizer, device=..., **options)`."""
+    """What every worker builds its trainer from: `trainer(task, recipe, device=..., **options)`."""
 
     trainer: Callable[..., Trainer]
     task: Task
-    optimizer: Mapping[str, Any]
+    recipe: Recipe
     options: Mapping[str, Any]
 
     def built(self, device: str) -> Trainer:
-        return self.trainer(self.task, self.optimizer, device=device, **self.options)
+        return self.trainer(self.task, self.recipe, device=device, **self.options)
 
     def write(self, folder: Path) -> None:
         """For the workers, classes of a script or notebook by value. Raises whatever pickling raises."""
         import cloudpickle  # type: ignore[import-untyped, unused-ignore] # it has no annotations
 
-        content = (self.trainer, self.task, dict(self.optimizer), dict(self.options), _flags())
+        content = (self.trainer, self.task, self.recipe, dict(self.options), _flags())
         torch.save(content, folder / PAYLOAD, pickle_module=cloudpickle, pickle_protocol=pickle.HIGHEST_PROTOCOL)
 
 
@@ -237,10 +238,10 @@ def _built(line: _Line, folder: Path, device: str, level: int) -> Trainer:
 
 def _unpacked(folder: Path) -> Payload:
     """What `Payload.write` wrote; its tensors stay in the file, of which all workers see the same pages."""
-    trainer, task, optimizer, options, flags = torch.load(folder / PAYLOAD, mmap=True, weights_only=False)
+    trainer, task, recipe, options, flags = torch.load(folder / PAYLOAD, mmap=True, weights_only=False)
     for name, value in flags.items():
         getattr(torch, name)(value)
-    return Payload(trainer, task, optimizer, options)
+    return Payload(trainer, task, recipe, options)
 
 
 def _advance(line: _Line, trainer: Trainer, ids: Sequence[Any]) -> None:

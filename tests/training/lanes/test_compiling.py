@@ -20,6 +20,7 @@ from sweeper.tasks.problems import Supervised
 from sweeper.training.lanes.compiling import Compiled, compiling, has_compiled
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.recipe import Recipe
 from sweeper.types import Job, JobId, Report
 
 pytestmark = pytest.mark.slow
@@ -74,13 +75,12 @@ def job(lane: int, dropout: float = 0.3, **changes: Any) -> Job:
     return dataclasses.replace(Job(JobId("s", lane, 0), "f", {}, 5 + lane, lr_S, REPORTS, hparams=hparams), **changes)
 
 
-def lanes(task: Supervised, config: dict[str, Any], **settings: Any) -> LaneTrainer:
+def lanes(task: Supervised, config: dict[str, Any], precision: str = "float32", compiled: bool = True) -> LaneTrainer:
     example = dataclasses.replace(job(0), hparams={})
-    form = probe(task, config, example, batch_size=BATCH, device="cpu").form
+    form = probe(task, Recipe(config, BATCH), example, device="cpu").form
     assert form is not None
-    return LaneTrainer(
-        task, config, form=form, **{"batch_size": BATCH, "width": 3, "device": "cpu", "compiled": True, **settings}
-    )
+    recipe = Recipe(config, BATCH, precision)
+    return LaneTrainer(task, recipe, form=form, width=3, device="cpu", compiled=compiled)
 
 
 def loud(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -25,6 +25,7 @@ from sweeper.tasks.transformer import Transformer
 from sweeper.training.lanes.probe import STACKED, ProbedTrainer, Verdict, probe
 from sweeper.training.lanes.program import Form, Mode, built
 from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Report
 
@@ -230,7 +231,7 @@ def job(lane: int = 0, **changes: Any) -> Job:
 
 
 def probed(task: Any, **changes: Any) -> Verdict:
-    return probe(task, SGD, job(**changes), batch_size=BATCH, device="cpu")
+    return probe(task, Recipe(SGD, BATCH), job(**changes), device="cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -275,11 +276,11 @@ def trained(trainer: Any, jobs: list[Job]) -> list[Report]:
 
 
 def goes_wrong(task: Supervised, form: Form, jobs: list[Job]) -> bool:
-    settings: dict[str, Any] = {"batch_size": BATCH, "device": "cpu", "precision": "float64"}
-    alone = trained(SequentialTrainer(task, SGD, **settings), jobs)
+    recipe = Recipe(SGD, BATCH, "float64")
+    alone = trained(SequentialTrainer(task, recipe, device="cpu"), jobs)
     logging.getLogger("sweeper.training.lanes.trainer").disabled = True
     try:
-        stacked = trained(LaneTrainer(task, SGD, form=form, width=2, **settings), jobs)
+        stacked = trained(LaneTrainer(task, recipe, form=form, width=2, device="cpu"), jobs)
     finally:
         logging.getLogger("sweeper.training.lanes.trainer").disabled = False
     return any(
@@ -317,7 +318,7 @@ def test_with_its_form_it_goes_right(name: str) -> None:
 
 
 def test_an_optimizer_without_rows_is_named() -> None:
-    verdict = probe(task_of("dropout"), {"_target_": "torch.optim.Adafactor"}, job(), batch_size=BATCH, device="cpu")
+    verdict = probe(task_of("dropout"), Recipe({"_target_": "torch.optim.Adafactor"}, BATCH), job(), device="cpu")
     assert verdict.form is None
     assert verdict.why.startswith(f"{ALONE}torch.optim.Adafactor has no rule for stacked rows")
 
@@ -380,7 +381,7 @@ def test_vmaps_warnings_are_no_noise(name: str) -> None:
         warnings.simplefilter("always")
         form = probed(task).form
         assert form is not None
-        trained(LaneTrainer(task, SGD, form=form, width=2, batch_size=BATCH, device="cpu"), [job(0), job(1)])
+        trained(LaneTrainer(task, Recipe(SGD, BATCH), form=form, width=2, device="cpu"), [job(0), job(1)])
         assert noise == []
         weight = torch.ones(2, 3, 3)
         torch.vmap(lambda w: torch._weight_norm(w, w[:, :1]))(weight)  # elsewhere it warns as before
@@ -399,11 +400,11 @@ def test_each_structure_is_probed_for_itself() -> None:
     """A trial may choose its activation: the first one says nothing about the others."""
     task = Supervised(data_of(False), chosen)
     jobs = [job(lane, hparams={"model.middle": ("tanh", "relu", "branch")[lane % 3]}) for lane in range(6)]
-    settings: dict[str, Any] = {"batch_size": BATCH, "device": "cpu", "precision": "float64"}
-    trainer = ProbedTrainer(task, SGD, width=2, **settings)
+    recipe = Recipe(SGD, BATCH, "float64")
+    trainer = ProbedTrainer(task, recipe, width=2, device="cpu")
     found = trained(trainer, jobs)
     assert trainer.why == STACKED
-    for report, other in zip(found, trained(SequentialTrainer(task, SGD, **settings), jobs), strict=True):
+    for report, other in zip(found, trained(SequentialTrainer(task, recipe, device="cpu"), jobs), strict=True):
         assert report.state == other.state == "complete"
         np.testing.assert_allclose(report.traces["train/loss"], other.traces["train/loss"], rtol=1e-9)
     assert trainer.capacity() == 2
@@ -415,7 +416,7 @@ def test_a_job_is_restored_by_its_structure(tmp_path: Any) -> None:
         job(lane, hparams={"model.middle": ("branch", "relu", "tanh")[lane]}, report_steps=(2, STEPS))
         for lane in range(3)
     ]
-    trainers = [ProbedTrainer(task, SGD, width=2, batch_size=BATCH, device="cpu") for _ in range(2)]
+    trainers = [ProbedTrainer(task, Recipe(SGD, BATCH), width=2, device="cpu") for _ in range(2)]
     trained(trainers[0], jobs)
     trainers[0].save(tmp_path, 1)
     stands = trainers[1].restore(tmp_path, jobs[::-1], 1)  # whichever comes first
@@ -426,7 +427,7 @@ def test_a_job_is_restored_by_its_structure(tmp_path: Any) -> None:
 
 
 def test_a_model_that_cannot_be_built_fails_alone() -> None:
-    trainer = ProbedTrainer(Supervised(data_of(False), chosen), SGD, batch_size=BATCH, device="cpu")
+    trainer = ProbedTrainer(Supervised(data_of(False), chosen), Recipe(SGD, BATCH), device="cpu")
     logging.getLogger("sweeper.training.sequential").disabled = True
     try:
         bad, good = trained(trainer, [job(0, hparams={"model.middle": "sine"}), job(1)])

@@ -19,6 +19,7 @@ from sweeper.training.lanes.trainer import LaneTrainer
 from sweeper.training.optimizers.groups import check_grouping, groups_of, kinds_of, searched, with_numbers
 from sweeper.training.optimizers.optim import check_optimizer, make_optimizer
 from sweeper.training.randomness import batches
+from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import InputError, Job, JobId, Report
 
@@ -68,8 +69,8 @@ def trained(trainer: Any, jobs: list[Job]) -> list[tuple[list[Report], dict[str,
 
 
 def alone(optimizer: dict[str, Any], jobs: list[Job], **settings: Any) -> list[tuple[list[Report], dict[str, Tensor]]]:
-    given = {"batch_size": BATCH, "device": "cpu", "precision": "float64", **settings}
-    return trained(SequentialTrainer(task(), optimizer, **given), jobs)
+    recipe = Recipe(optimizer, **{"batch_size": BATCH, "precision": "float64", **settings})
+    return trained(SequentialTrainer(task(), recipe, device="cpu"), jobs)
 
 
 def trace(reports: list[Report], name: str) -> Any:
@@ -305,7 +306,7 @@ STACKED: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {  # and the n
 
 @functools.cache
 def form() -> Any:
-    verdict = probe(task(), ADAMW, job(), batch_size=BATCH, device="cpu")
+    verdict = probe(task(), Recipe(ADAMW, BATCH), job(), device="cpu")
     assert verdict.form is not None, verdict.why
     return verdict.form
 
@@ -313,8 +314,9 @@ def form() -> Any:
 def stacked(
     optimizer: dict[str, Any], jobs: list[Job], **settings: Any
 ) -> list[tuple[list[Report], dict[str, Tensor]]]:
-    given = {"batch_size": BATCH, "width": 4, "device": "cpu", "precision": "float64", **settings}
-    return trained(LaneTrainer(task(), optimizer, form=form(), **given), jobs)
+    compiled = settings.pop("compiled", False)
+    recipe = Recipe(optimizer, **{"batch_size": BATCH, "precision": "float64", **settings})
+    return trained(LaneTrainer(task(), recipe, form=form(), width=4, device="cpu", compiled=compiled), jobs)
 
 
 def check_lanes(config: dict[str, Any], numbers: list[dict[str, Any]], compiled: bool = False, **recipe: Any) -> None:
@@ -368,8 +370,8 @@ def test_one_group_is_the_rule_itself() -> None:
 def test_a_checkpoint_takes_groups_up(tmp_path: Any) -> None:
     config = {**ADAMW, "layer_decay": 0.5, "wd_mode": "independent", "weight_decay": 1e-3}
     trainers = [
-        lambda: SequentialTrainer(task(), config, batch_size=BATCH, device="cpu"),
-        lambda: LaneTrainer(task(), config, form=form(), batch_size=BATCH, width=2, device="cpu"),
+        lambda: SequentialTrainer(task(), Recipe(config, BATCH), device="cpu"),
+        lambda: LaneTrainer(task(), Recipe(config, BATCH), form=form(), width=2, device="cpu"),
     ]
     for at, make in enumerate(trainers):
         first, second = make(), make()

@@ -25,6 +25,7 @@ import pytest
 import torch
 from torch import nn
 
+from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.training.workers.processes import Processes
 from sweeper.types import InputError, Job, JobId, Report, Trainer
@@ -47,9 +48,10 @@ JOBS = [job(trial) for trial in range(5)]
 def processes(teacher: Any, warm_workers: Any) -> Iterator[Any]:
     built = []
 
-    def build(task: Any = None, workers: int = 2, **settings: Any) -> Processes:
-        keywords = {"trainer": SequentialTrainer, "devices": ("cpu",) * workers, "head_start": 0, "batch_size": 8}
-        trainer = Processes(task or teacher("dropout"), SGD, **(keywords | settings))  # type: ignore[arg-type]
+    def build(task: Any = None, workers: int = 2, batch_size: int = 8, **settings: Any) -> Processes:
+        keywords = {"trainer": SequentialTrainer, "devices": ("cpu",) * workers, "head_start": 0}
+        recipe = Recipe(SGD, batch_size)
+        trainer = Processes(task or teacher("dropout"), recipe, **(keywords | settings))  # type: ignore[arg-type]
         built.append(trainer)
         return trainer
 
@@ -81,7 +83,7 @@ def start(trainer: Trainer, jobs: Sequence[Job]) -> None:
 
 @pytest.fixture
 def expected(teacher: Any) -> Trained:
-    trainer = SequentialTrainer(teacher("dropout"), SGD, batch_size=8, device="cpu")
+    trainer = SequentialTrainer(teacher("dropout"), Recipe(SGD, 8), device="cpu")
     start(trainer, JOBS)
     return through(trainer, JOBS)
 
@@ -137,9 +139,9 @@ def test_a_job_goes_to_the_process_with_the_fewest_jobs_then_updates(processes: 
 def test_each_process_has_its_device(teacher: Any, processes: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Devices that only their names tell apart; what a process logs is in the parent's log."""
 
-    def on(task: Any, optimizer: Any, *, device: str, **options: Any) -> Trainer:
+    def on(task: Any, recipe: Recipe, *, device: str) -> Trainer:
         logging.getLogger("sweeper.fake").warning("trains on %s", device)
-        return SequentialTrainer(task, optimizer, device="cpu", **options)
+        return SequentialTrainer(task, recipe, device="cpu")
 
     caplog.set_level(logging.INFO, "sweeper")
     fakes = tuple(f"cpu:{index}" for index in range(2))
@@ -247,7 +249,7 @@ def test_processes_killed_at_random_moments_change_nothing(
     steps = 900
     lr_S = np.linspace(0.1, 0.01, steps)
     jobs = [job(trial, lr_S=lr_S, report_steps=tuple(range(300, steps + 1, 300))) for trial in range(4)]
-    alone = SequentialTrainer(teacher("dropout"), SGD, batch_size=8, device="cpu")
+    alone = SequentialTrainer(teacher("dropout"), Recipe(SGD, 8), device="cpu")
     start(alone, jobs)
     expected = through(alone, jobs)
     trainer = processes()
@@ -372,12 +374,13 @@ PARENT = """
     from sweeper.tasks.models import MLP
     from sweeper.tasks.problems import Supervised
     from sweeper.training.workers.processes import Processes
+    from sweeper.training.recipe import Recipe
     from sweeper.training.sequential import SequentialTrainer
     from sweeper.types import Job, JobId
     task = Supervised(Digits(), functools.partial(MLP, width=256))
     steps = 10**6
-    trainer = Processes(task, {"_target_": "torch.optim.SGD"}, trainer=SequentialTrainer, devices=("cpu", "cpu"),
-                        head_start=0, batch_size=32)
+    trainer = Processes(task, Recipe({"_target_": "torch.optim.SGD"}, 32), trainer=SequentialTrainer,
+                        devices=("cpu", "cpu"), head_start=0)
     jobs = [Job(JobId("s", t, 0), "s", {}, t, np.full(steps, 1e-6), (steps,)) for t in range(2)]
     for job in jobs:
         trainer.start([job])

@@ -1,5 +1,6 @@
 """A sweep laid out: when a trial reports, what identifies a sweep and a study."""
 
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.spec.plan import planned
+from sweeper.spec.parse import parse
 from sweeper.spec.question import seeds_and_folds
+from sweeper.spec.sweep import Subject
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import Supervised
@@ -23,12 +25,10 @@ OBJECTIVE = {"metric": "valid/loss", "direction": "minimize", "at": "last", "k":
 TASK = Supervised(Digits(), partial(MLP, width=4, depth=1))
 
 
-def plan(task=TASK, schedules=None, train=(), search=(), **changed):
-    given = {
-        "label": "digits-mlp-sgd",
-        "described": {"data": "digits"},
+def plan(task=TASK, schedules=None, train=(), search=(), *, described=None, numbers=None, **changed):
+    config = {
+        "schedule": schedules or {"cosine": COSINE},
         "optimizer": SGD,
-        "numbers": {},
         "train": {"steps": 40, "epochs": None, "batch_size": 8, "precision": "float32", "norms": True, **dict(train)},
         "objective": OBJECTIVE,
         "search": {
@@ -45,7 +45,8 @@ def plan(task=TASK, schedules=None, train=(), search=(), **changed):
         "pruner": None,
         **changed,
     }
-    return planned(task, schedules or {"cosine": COSINE}, **given)
+    described = {"data": "digits"} if described is None else described
+    return parse(config, Subject(task, "digits-mlp-sgd", described, numbers or {}))
 
 
 @given(steps=st.integers(4, 5000), quarter=st.integers(1, 25))
@@ -55,7 +56,7 @@ def test_reports_are_spread_evenly_and_end_with_the_run(steps, quarter):
         with pytest.raises(InputError, match="more than the"):
             plan(train={"steps": steps}, search={"reports": reports})
         return
-    report_steps = plan(train={"steps": steps}, search={"reports": reports}).report_steps
+    report_steps = plan(train={"steps": steps}, search={"reports": reports}).train.report_steps
     assert len(report_steps) == reports
     assert report_steps[-1] == steps
     assert all(np.diff((0, *report_steps)) >= 1)
@@ -153,30 +154,30 @@ def test_a_study_is_its_space_its_sampler_and_its_pruner():
 
 def test_a_searched_number_of_the_optimizer_is_no_argument_of_it():
     searched = plan(optimizer={**SGD, "momentum": {"low": 0.5, "high": 0.99}})
-    assert searched.optimizer == {"_target_": "torch.optim.SGD"}
+    assert searched.train.recipe.optimizer == {"_target_": "torch.optim.SGD"}
     assert list(searched.studies[0].hparams) == ["optimizer.momentum"]
 
 
 def test_a_target_is_a_number_beside_the_objective():
     assert plan().target is None
     aimed = plan(objective={**OBJECTIVE, "target": 0.5})
-    assert (aimed.target, aimed.objective) == (0.5, OBJECTIVE)
+    assert (aimed.target, asdict(aimed.objective)) == (0.5, OBJECTIVE)
     for wrong in ("low", True, float("nan")):
         with pytest.raises(InputError, match=r"objective\.target=.*: not a number"):
             plan(objective={**OBJECTIVE, "target": wrong})
 
 
 def test_an_epochs_updates_are_its_examples_over_the_batch():
-    assert plan().epoch is None
+    assert plan().train.epoch is None
     assert plan(schedule_unit="step").name == plan().name
     by_epochs = plan(train={"steps": None, "epochs": 10}, schedule_unit="epoch")
-    assert by_epochs.epoch == TASK.size("train", 0) / 8
-    assert by_epochs.question["epoch_steps"] == by_epochs.epoch
+    assert by_epochs.train.epoch == TASK.size("train", 0) / 8
+    assert by_epochs.question["epoch_steps"] == by_epochs.train.epoch
     assert by_epochs.name != plan(train={"steps": None, "epochs": 10}).name
 
 
 def test_a_run_of_one_epoch_has_no_schedule_by_epochs():
-    assert plan(train={"steps": None, "epochs": 2}, schedule_unit="epoch").epoch
+    assert plan(train={"steps": None, "epochs": 2}, schedule_unit="epoch").train.epoch
     with pytest.raises(
         InputError, match=r"schedule_unit=epoch: a trial of 40 updates is 0\.3 epochs long .* train\.epoc"
     ):
@@ -199,7 +200,7 @@ GROUPS = {"last": {"match": "layers.3", "lr": {"low": 1, "high": 10}}}
 
 def test_a_searched_number_of_a_group_is_a_number_of_the_trial():
     found = plan(optimizer={**SGD, "groups": GROUPS, "layer_decay": {"choice": [0.5, 0.9]}})
-    assert found.optimizer == {
+    assert found.train.recipe.optimizer == {
         "_target_": SGD["_target_"],
         "momentum": 0.9,
         "groups": {"last": {"match": "layers.3"}},
@@ -227,3 +228,26 @@ def test_weights_to_start_from_are_part_of_the_question_and_must_fit(tmp_path):
     torch.save({"head.weight": torch.zeros(2)}, tmp_path / "weights.pt")
     with pytest.raises(InputError, match=r"model\.init_from=.*the model has, and the file has not, layers\.0\.weight"):
         plan(FineTuned(TASK, tmp_path / "weights.pt"))
+
+
+@pytest.mark.parametrize(
+    ("keep", "told"),
+    [
+        ({"best": -1}, "keep.best=-1: not a number of trials"),
+        ({"best": 1.5}, "keep.best=1.5: not a number of trials"),
+        ({"quota_gb": 0}, "keep.quota_gb=0: not a positive number of gigabytes"),
+        ({"bset": 1}, "keep.bset=1: no such key. Did you mean best?"),
+    ],
+)
+def test_wrong_keys_and_values_of_keep_are_named(keep, told):
+    with pytest.raises(InputError) as raised:
+        plan(keep=keep)
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("section", ["train", "objective", "search", "keep"])
+def test_a_key_that_nothing_reads_and_a_section_that_is_none_are_refused(section):
+    whole = {"objective": OBJECTIVE}.get(section, {})
+    given = {section: {**whole, "bogus": 1}}
+    with pytest.raises(InputError, match=rf"{section}\.bogus=1: no such key"):
+        plan(**given)

@@ -1,0 +1,71 @@
+"""The studies of a sweep, one a family: their spaces, limits and names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweeper.schedules import plain
+from sweeper.search.plan import StudyPlan
+from sweeper.search.stopping import parse_stop
+from sweeper.spec import source
+from sweeper.spec.question import digest
+from sweeper.spec.sweep import Node
+from sweeper.spec.values import parse_switch, parse_whole
+from sweeper.types import Dimension, Family, InputError, Value
+
+Space = Mapping[str, Dimension | Value]
+
+
+def parse_studies(config: Node, families: Sequence[Family], hparams: Space) -> tuple[StudyPlan, ...]:
+    """Return one study a family. hparams: hyperparameters of optimizer and model by their config path.
+
+    A study's name carries a hash of all that makes its trials what they are, its own code too.
+    """
+    search, pruner = config["search"], config["pruner"]
+    start = _start_points(search["start"], families)
+    return tuple(
+        StudyPlan(
+            name=f"{family.name}-{digest(_identity(family, hparams, search['sampler'], pruner), 6)}",
+            family=family,
+            hparams=hparams,
+            sampler=search["sampler"],
+            pruner=pruner,
+            n_trials=parse_whole("search.n_trials", search["n_trials"]),
+            start=tuple(start.get(family.name, ())),
+            stop=parse_stop(search.get("stop")),
+            formula=digest(_formula(family), 12),
+            extends=parse_switch("search.extend", search.get("extend", False)),
+        )
+        for family in families
+    )
+
+
+def _start_points(start: object, families: Sequence[Family]) -> Mapping[str, Any]:
+    if not isinstance(start, Mapping):
+        raise InputError("search.start", start, "not points by family", "Write {cosine: [{peak_lr: 0.1}]}")
+    unknown = sorted(start.keys() - {family.name for family in families})
+    if unknown:
+        remedy = f"Add it: schedule={unknown[0]}"
+        raise InputError(f"search.start.{unknown[0]}", None, "this family is not chosen", remedy)
+    return start
+
+
+def _identity(family: Family, hparams: Space, sampler: Node, pruner: Node | None) -> dict[str, Any]:
+    return {
+        **_formula(family),
+        "space": {key: plain(value) for key, value in {**family.space, **hparams}.items()},
+        "sampler": dict(sampler),
+        "pruner": None if pruner is None else dict(pruner),
+    }
+
+
+def _formula(family: Family) -> dict[str, Any]:
+    """What makes the LRs of its trials: names, and the code of functions that are the user's own."""
+    functions = [family.factor, *([family.momentum] if family.momentum else [])]
+    own = [source.text(function) for function in functions if source.is_own(function)]
+    return {
+        "factor": [f"{function.__module__}.{function.__qualname__}" for function in functions],  # type: ignore[attr-defined]  # a Factor is a function
+        **({"code": own} if own else {}),
+        **({} if family.controller is None else {"controller": family.controller}),
+    }
