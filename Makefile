@@ -47,11 +47,12 @@ ui: ## Show the sweeps in the MLflow UI
 	@$(RUN) -m sweeper ui $(ARGS)
 
 lint: NEEDS := dev
-lint: ## Check style (ruff), types (mypy) and who imports whom (import-linter)
+lint: ## Check style (ruff), types (mypy), signatures and who imports whom (import-linter)
 	@$(MADE)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check --quiet .
 	@$(RUN) -m mypy
+	@$(RUN) scripts/signatures.py
 	@$(RUN) -c 'import sys; from importlinter.cli import lint_imports_command as main; sys.argv[0] = "lint-imports"; main()'
 
 bench: NEEDS := dev
