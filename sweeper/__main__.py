@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.types import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from sweeper.spec.sweep import Subject, SweepSpec
+    from sweeper.spec.composing import Composed
+    from sweeper.spec.sweep import SweepSpec
 
 HELP = """\
 Which learning-rate schedule, with which settings, is best for my model and my data?
@@ -50,7 +50,7 @@ WRONG_INPUT = 2
 def main() -> int:
     """The exit code: 0, 1 for a failure of ours, 2 for wrong input, 128 + n when signal n stopped a sweep."""
     words = sys.argv[1:]
-    verb = words.pop(0) if words and not words[0].startswith("-") and "=" not in words[0] else "sweep"
+    verb = words.pop(0) if words and not words[0].startswith(("-", "~")) and "=" not in words[0] else "sweep"
     try:
         if verb not in VERBS:
             raise InputError("verb", verb, "no such verb", did_you_mean(verb, VERBS))
@@ -130,9 +130,9 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException, OverrideParseException
 
-    from sweeper.spec import composing, overrides
+    from sweeper.spec import composing, config_files, overrides
 
-    every = overrides.families([composing.folder(), *overrides.config_folders(words)])
+    every = config_files.families([config_files.folder(), *overrides.config_folders(words)])
     ConfigStore.instance().store(group="schedule", name="all", node={"defaults": every})
     codes: list[int] = []
 
@@ -141,7 +141,7 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
         if codes[-1] > 128:
             raise SystemExit(codes[-1])
 
-    sys.argv = [sys.argv[0], *overrides.rewritten(words, composing.groups())]
+    sys.argv = [sys.argv[0], *overrides.to_hydra(words, config_files.groups())]
     try:
         hydra.main(version_base="1.3", config_path="pkg://sweeper.conf", config_name="config")(job)()
     except SystemExit as exit:
@@ -149,22 +149,8 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
     except OverrideParseException as error:
         raise overrides.not_understood(words, str(error)) from error
     except HydraException as error:
-        raise _explained(error) from error
+        raise composing.explain(error) from error
     return max(codes, default=0)
-
-
-def _explained(error: Exception) -> InputError:
-    """Hydra's error in our words: the key, and the way out."""
-    from omegaconf.errors import OmegaConfBaseException
-
-    from sweeper.spec import overrides
-
-    cause = error.__cause__
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key and "not in struct" in str(cause):
-        siblings = [str(key) for key in cause.parent_node] if isinstance(cause.parent_node, Mapping) else []
-        return overrides.unknown_key(cause.full_key, siblings)
-    told = InputError("configuration", None, " ".join(str(error).split()), "See python -m sweeper --help")
-    return overrides.unknown_choice(str(error)) or told
 
 
 def _reported(config: Any, verb: Callable[[Any], int]) -> int:
@@ -198,14 +184,16 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
 
     from sweeper.forecast import gallery
     from sweeper.forecast.preview import previewed
+    from sweeper.spec.composing import build_subject
     from sweeper.spec.families import parse_families
     from sweeper.spec.horizon import horizon
 
-    plain = _plain(config)
-    families = parse_families(_schedules(plain))
-    size = cache(lambda: _subject(plain).task.size("train", 0))
-    steps, epoch = horizon(plain["train"], plain["schedule_unit"], size)
-    previews = [previewed(family, steps, epoch=epoch, seed=plain["search"]["seed"]) for family in families]
+    composed = _composed(config)
+    nodes = composed.nodes
+    families = parse_families(nodes["schedule"])
+    size = cache(lambda: build_subject(composed.nodes).task.size("train", 0))
+    steps, epoch = horizon(nodes["train"], nodes["schedule_unit"], size)
+    previews = [previewed(family, steps, epoch=epoch, seed=nodes["search"]["seed"]) for family in families]
     gallery.show(previews, paths, for_programs=for_programs)
     return 0
 
@@ -224,93 +212,23 @@ def _plan(config: Any, given: Any) -> int:
     return 0
 
 
-def _plain(config: Any) -> dict[str, Any]:
-    """The configuration as plain data, every interpolation resolved; unknown top-level keys refused."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+def _composed(config: Any) -> Composed:
+    """What Hydra composed for this command, checked and resolved."""
+    from hydra.core.hydra_config import HydraConfig
 
-    from sweeper.spec import composing, overrides
+    from sweeper.spec.composing import finish
 
-    try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise InputError(str(error.full_key), None, str(error).splitlines()[0], "Give it a value") from error
-    assert isinstance(plain, dict)
-    known = composing.keys()
-    for key in plain:
-        if key not in known:
-            raise overrides.unknown_key(str(key), known)
-    return {str(key): value for key, value in plain.items()}
+    command = HydraConfig.get()
+    return finish(config, command.runtime.choices, command.overrides.task)
 
 
 def _spec(config: Any) -> SweepSpec:
     """The checked sweep of a configuration."""
+    from sweeper.spec.composing import build_subject
     from sweeper.spec.parse import parse
 
-    plain = _plain(config)
-    return parse({**plain, "schedule": _schedules(plain)}, _subject(plain))
-
-
-def _asked(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The data as they identify a sweep, without what changes no number.
-
-    How many processes gather what streams from the host; where symbols of a text are kept.
-    """
-    stream = data.get("stream")
-    asked = {**data, "stream": bool(stream)} if isinstance(stream, int) else dict(data)
-    return {key: value for key, value in asked.items() if key != "cache"}
-
-
-def _set(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the keys at null: a new one leaves the sweeps that there are as they were."""
-    return {key: value for key, value in node.items() if value is not None}
-
-
-def _schedules(plain: dict[str, Any]) -> dict[str, Any]:
-    """The chosen families, each as its file says; what is set for others is an error, or in a file, ignored."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from sweeper.spec import overrides
-
-    schedules = dict(plain.get("schedule") or {})  # `schedule=[]` leaves no node
-    for orphan in overrides.orphans(schedules):
-        del schedules[orphan]
-        if any(word.lstrip("+").startswith(f"schedule.{orphan}.") for word in HydraConfig.get().overrides.task):
-            raise overrides.not_chosen(orphan, list(schedules))
-        print(f"sweeper: schedule.{orphan} is set, but this family is not chosen: ignored", file=sys.stderr)
-    return schedules
-
-
-def _subject(plain: dict[str, Any]) -> Subject:
-    """What the nodes of data, model and task make, and the model's hyperparameters that are searched."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.utils import instantiate
-
-    from sweeper.spec.sweep import Subject
-    from sweeper.training.finetuned import KEYS, finetuned
-
-    own = {key: value for key, value in plain["model"].items() if key not in KEYS}
-    numbers = {f"model.{key}": value for key, value in own.items() if isinstance(value, Mapping)}
-    fixed = {key: value for key, value in own.items() if f"model.{key}" not in numbers}
-    data = _made("data", instantiate, plain["data"])
-    model = _made("model", instantiate, {**fixed, "_partial_": True})
-    task = finetuned(_made("task", instantiate, plain["task"], data=data, model=model), plain["model"])
-    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-    label = "-".join(choices.get(group, "") for group in ("data", "model", "optimizer"))
-    described = {"data": _asked(plain["data"]), "model": plain["model"], "task": _set(plain["task"])}
-    return Subject(task, label, described, numbers)
-
-
-def _made(key: str, instantiate: Any, node: Any, **given: Any) -> Any:
-    """What `_target_` of the node names; the constructor's own complaint as our error."""
-    try:
-        return instantiate(node, **given)
-    except Exception as error:  # Hydra wraps whatever the constructor raises
-        said = str(error.__cause__ or error).splitlines()[0].rstrip(".")
-        if re.match(r"(data|model|task)\.\w+", said):  # it names the key, the value and the way out itself
-            where, _, rest = said.partition(": ")
-            raise InputError(where, None, *(rest.rsplit(". ", 1) if ". " in rest else (rest, "Change it"))) from error
-        raise InputError(key, None, said, f"See conf/{key}/ for what there is") from error
+    composed = _composed(config)
+    return parse(composed.nodes, build_subject(composed.nodes, composed.label))
 
 
 # --- the other verbs ---------------------------------------------------------------------------------
@@ -342,6 +260,7 @@ def rerun(words: Sequence[str]) -> int:
     """Train a stored trial again, and say whether every number is the same; 1 where one is not."""
     from sweeper.results.stored import StoredSweep
     from sweeper.run import rerun
+    from sweeper.spec.composing import build_subject
 
     asked = _parsed(
         "rerun",
@@ -355,7 +274,7 @@ def rerun(words: Sequence[str]) -> int:
     )
     sweep = StoredSweep(_home(asked.name))
     sweep.record(asked.trial)  # before the data are loaded
-    found = rerun.again(sweep, asked.trial, _subject(rerun.made_of(sweep)), asked.weights)
+    found = rerun.again(sweep, asked.trial, build_subject(rerun.made_of(sweep)), asked.weights)
     print("\n".join(rerun.text(found)))
     return 0 if found.same else 1
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.results.stored import ROOT, StoredSweep, Which, locate
-from sweeper.spec import composing
-from sweeper.types import InputError, Task
+from sweeper.spec import requests
+from sweeper.types import Task
 
 if TYPE_CHECKING:
     from sweeper.run.rerun import Rerun
@@ -55,7 +55,7 @@ def load(name: str | Path | None = None, root: str | Path = ROOT) -> Sweep:
 
 def sweep(
     task: Task,
-    families: composing.Families = "core",
+    families: requests.Families = "core",
     *,
     steps: int | None = None,
     epochs: float | None = None,
@@ -75,6 +75,8 @@ def sweep(
     keep: Mapping[str, Any] | None = None,
     name: str | None = None,
     fresh: bool | None = None,
+    experiment: str | None = None,
+    config_dir: str | Path | None = None,
     root: str | Path = "sweeps",
 ) -> Sweep:
     """Sweep the learning-rate schedules for a task; the same call again goes on, or returns what is finished.
@@ -90,25 +92,28 @@ def sweep(
     steps, epochs, batch_size: of `train`. n_trials: of `search`, in all, for each family. optimizer, search, pruner,
     trainer, tracking: a name ("adamw", "random", "none", ...), {name: {number: value}}, numbers changed of the default
     choice, or a mapping with a _target_. model: numbers of the model's constructor that are searched. keep:
-    weights, {"best": 3}. name, fresh: of the sweep. root: the folder of the sweeps.
+    weights, {"best": 3}. name, fresh: of the sweep. experiment: a file of conf/experiment, for all but data, model and
+    task. config_dir: a folder with your own schedule/, optimizer/, experiment/ ... files, as --config-dir. root: the
+    folder of the sweeps.
 
     Ctrl-C (a notebook's stop button) finishes the round and returns what there is, `.finished` being False; once more
     raises KeyboardInterrupt, and what was committed can be loaded. Raises InputError, before anything is trained or
     written, for what cannot be used; search.study.AllTrialsFailedError when every first trial fails.
     """
     from sweeper.run import sweeping
+    from sweeper.spec.composing import compose
     from sweeper.spec.describing import subject_of
     from sweeper.spec.parse import parse
     from sweeper.tracking.mlflow import view
     from sweeper.views import conclusion
 
     changes = {
-        "train": _with("train", train, steps=steps, epochs=epochs, batch_size=batch_size),
-        "search": _with("search", search, n_trials=n_trials),
         "optimizer": optimizer,
         "warmup": warmup,
         "schedule_unit": schedule_unit,
+        "train": train,
         "objective": objective,
+        "search": search,
         "pruner": pruner,
         "trainer": trainer,
         "tracking": tracking,
@@ -117,25 +122,18 @@ def sweep(
         "name": name,
         "fresh": fresh,
     }
-    config = composing.composed(families, changes)
-    subject = subject_of(task, model or {}, composing.choice_name("optimizer", optimizer))
-    outcome = sweeping.sweep(parse(config, subject), root=Path(root), conclude=conclusion.conclude)
+    values = {
+        ("train", "steps"): steps,
+        ("train", "epochs"): epochs,
+        ("train", "batch_size"): batch_size,
+        ("search", "n_trials"): n_trials,
+    }
+    asked = requests.request(families, changes, values=values, experiment=experiment, config_dir=config_dir)
+    config = compose(asked)
+    subject = subject_of(task, model or {}, config.choice("optimizer"))
+    outcome = sweeping.sweep(parse(config.nodes, subject), root=Path(root), conclude=conclusion.conclude)
     if outcome.stopped is not None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same call goes on.", flush=True)
     if outcome.unsent:
         print(view.unsent_text(outcome.home.spool, outcome.home.name, outcome.unsent))
     return Sweep(outcome.home)
-
-
-def _with(group: str, change: Any, **numbers: Any) -> Any:
-    """The change of a group with the numbers that have arguments of their own."""
-    given = {key: value for key, value in numbers.items() if value is not None}
-    if isinstance(change, str):
-        return {change: given}
-    if change is not None and not isinstance(change, Mapping):
-        raise InputError(group, change, "neither a name nor a mapping", 'Write a mapping, such as {"n_trials": 20}')
-    inner = composing.named(group, change or {})
-    if change and inner is not None:
-        return {inner: {**(change[inner] or {}), **given}}
-    whole = {**(change or {}), **given}
-    return {"steps": None, **whole} if whole.get("epochs") is not None else whole

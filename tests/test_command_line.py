@@ -49,7 +49,11 @@ WRONG = {
     "more reports than steps": (["train.steps=4", "search.reports=8"], "search.reports=8: more than"),
     "optimizer option": (["optimizer.momentun=0.9"], "optimizer.momentun"),
     "optimizer range": (["optimizer.momentum={low: -0.5, high: 0.9}"], "momentum=-0.5"),
-    "optimizer": (["optimizer._target_=torch.optim.SDG"], "optimizer._target_=torch.optim.SDG"),
+    "optimizer": (
+        ["optimizer={_target_: torch.optim.SDG, peak_lr: 1, default_lr: 1}"],
+        "optimizer._target_=torch.optim.SDG",
+    ),
+    "optimizer without its peak LRs": (["optimizer._target_=torch.optim.Adam"], "optimizer.peak_lr: missing"),
     "data": (["data._target_=sweeper.tasks.digits.Digit"], "data"),
     "data path": (["data=text", "model=ngram", "data.path=nowhere"], "data.path=nowhere"),
     "model option": (["model.widht=3"], "model"),
@@ -66,11 +70,25 @@ WRONG = {
     "tracking key": (["tracking=mlflow", "tracking.url=x"], "tracking.url=x: no such key of sweeper.tracking.mlflow."),
     "tracking key of nothing": (["tracking.uri=x"], "tracking.uri=x: tracking._target_ is null"),
     "tracking key of another": (
-        ["tracking=mlflow", "tracking._target_=fractions.Fraction"],
+        ["tracking.uri=null", "tracking._target_=fractions.Fraction"],
         "tracking.uri=null: no such key of fractions.Fraction",
     ),
     "tracker": (["tracking._target_=mine.Tracker"], "tracking._target_=mine.Tracker: not found: no module mine"),
     "tracking address": (["tracking=mlflow", "tracking.uri=mlruns"], "tracking.uri=mlruns: MLflow has no such store"),
+    "key added to search": (["+search.n_trails=5"], "search.n_trails=5: no such key. Did you mean n_trials?"),
+    "key added to train": (["+train.bogus=1"], "train.bogus=1: no such key"),
+    "key added to tracking": (["tracking=mlflow", "+tracking.foo=1"], "tracking.foo=1: no such key of"),
+    "key added to keep": (["+keep.foo=1"], "keep.foo=1: no such key"),
+    "key added to objective": (["+objective.foo=1"], "objective.foo=1: no such key"),
+    "key added to a sampler": (["search.sampler.foo=1"], "search.sampler.foo=1"),
+    "key added to a pruner": (["+pruner.foo=1"], "pruner.foo=1"),
+    "key added to a trainer": (["trainer=sequential", "+trainer.foo=1"], "'foo'"),
+    "key added to the choice of a trainer": (["trainer=auto", "+trainer.foo=1"], "trainer.foo=1: no such key"),
+    "key added to the task": (["task.foo=1"], "foo"),
+    "key added at the top": (["+foo=1"], "foo: no such key"),
+    "key taken away": (["~train.steps"], "train.steps: missing. Leave out ~train.steps"),
+    "group taken away": (["~pruner"], "pruner: missing. Leave out ~pruner"),
+    "group at null": (["pruner=null"], "pruner=null: not a choice"),
     "not an override": (["schedule=cosine", "a b=3"], "not understood: a b=3"),
     "no sweep": (["status"], "there is no sweep"),
 }
@@ -79,7 +97,7 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_input_is_one_line_and_writes_nothing(sweeper, tmp_path, wrong):
     words, says = WRONG[wrong]
-    verb_first = words if words[0] in ("swep", "status") else [*SMALL, *words]
+    verb_first = words if words[0] in ("swep", "status", "~pruner") else [*SMALL, *words]
     code, out, err = sweeper(*verb_first)
     assert (code, out) == (2, ""), (out, err)
     assert len(err.strip().splitlines()) == 1, err

@@ -19,8 +19,9 @@ from hydra.utils import instantiate
 from sweeper import conf
 from sweeper.run import sweeping
 from sweeper.search.records import read
-from sweeper.spec import composing
+from sweeper.spec.composing import compose
 from sweeper.spec.parse import parse
+from sweeper.spec.requests import request
 from sweeper.spec.sweep import Subject
 from sweeper.types import InputError
 
@@ -120,17 +121,16 @@ def test_short_sweeps_of_every_kind_end_well(optimizer, task, tmp_path):
     for place, row in enumerate(row for row in rows() if row[0] == optimizer):
         _, (data, model), sampler, pruner, schedule, trainer = row
         family = {schedule: NEEDED.get(schedule, {})}
-        config = composing.composed(
-            {schedule: _choices(composing.composed(family, {"optimizer": optimizer})["schedule"][schedule])}
-            if sampler == "grid"
-            else family,
-            {
-                "optimizer": optimizer,
-                "train": {"steps": STEPS, "batch_size": 8},
-                "search": {sampler: {"n_trials": 3, "reports": 4, "concurrent_trials": 2}},
-                "pruner": {pruner: NEEDED.get(pruner, {})},
-            },
-        )
+        changes = {
+            "optimizer": optimizer,
+            "train": {"steps": STEPS, "batch_size": 8},
+            "search": {sampler: {"n_trials": 3, "reports": 4, "concurrent_trials": 2}},
+            "pruner": {pruner: NEEDED.get(pruner, {})},
+        }
+        if sampler == "grid":
+            node = compose(request(family, {"optimizer": optimizer})).nodes["schedule"][schedule]
+            family = {schedule: _choices(node)}
+        config = dict(compose(request(family, changes)).nodes)
         config |= {"trainer": _node("trainer", trainer) | {"workers": 1}, "tracking": _node("tracking", "none")}
         parse_it = functools.partial(parse, config, Subject(task(data, model), "x", {}))
         if (optimizer, model) in REFUSED:

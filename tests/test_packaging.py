@@ -131,7 +131,7 @@ def test_nothing_names(what, tracked):
 DOWNWARDS = "Downwards only; rooms on one line do not know each other"
 CIRCLES = "No circles, between rooms or within one"
 TRACES = "Training and tracking see traces, not families"
-HYDRA = "Hydra in __main__ alone"
+HYDRA = "Hydra in __main__ and the composer alone"
 MLFLOW = "MLflow where it is sent to, shown and asked, alone"
 BREAKAGES = [  # contract, file, line added to it
     (DOWNWARDS, "sweeper/results/tables.py", "import sweeper.views.note"),

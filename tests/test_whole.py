@@ -8,8 +8,9 @@ import pytest
 
 from sweeper.api import Sweep
 from sweeper.run import sweeping
-from sweeper.spec import composing
+from sweeper.spec.composing import compose
 from sweeper.spec.parse import parse
+from sweeper.spec.requests import request
 from sweeper.spec.sweep import Subject
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
@@ -36,7 +37,7 @@ def swept(tmp_path):
             "pruner": {"n_startup_trials": 2},
             "trainer": trainer,
         }
-        config = composing.composed("cosine", changes)
+        config = dict(compose(request("cosine", changes)).nodes)
         config["tracking"] = {"_target_": None}
         root = tmp_path / str(len(list(tmp_path.iterdir())))
         outcome = sweeping.sweep(parse(config, Subject(TASK, "digits-mlp-sgd", {})), root=root)

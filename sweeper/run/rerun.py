@@ -15,9 +15,10 @@ import numpy as np
 from sweeper.results.stored import StoredSweep, Which
 from sweeper.run import machine
 from sweeper.run.trainers import make, stored_trainer
-from sweeper.spec import composing
+from sweeper.spec.composing import compose
 from sweeper.spec.parse import parse
 from sweeper.spec.question import differences
+from sweeper.spec.requests import Request
 from sweeper.spec.sweep import Subject, SweepSpec
 from sweeper.training.kept import write_weights
 from sweeper.types import InputError, Job, JobId, Record, Report, Trainer, TrialId
@@ -105,7 +106,7 @@ def text(rerun: Rerun) -> list[str]:
 def _spec(sweep: StoredSweep, record: Record, subject: Subject) -> SweepSpec:
     """The sweep's question, asked again for one study."""
     question, study = sweep.config["question"], sweep.config["studies"][record.study]
-    default = composing.composed({}, {})
+    default = compose(Request()).nodes
     traced = sweep.trace(record.study, record.number).columns
     config = {
         **default,

@@ -8,10 +8,9 @@ from typing import Any
 
 from sweeper.importing import import_object
 from sweeper.spec.question import differences
-from sweeper.spec.sweep import Node, SweepSpec, TrainerSpec, example, parse_trainer
+from sweeper.spec.sweep import AUTO, Node, SweepSpec, TrainerSpec, example, parse_trainer
 from sweeper.types import InputError, Trainer
 
-AUTO = "sweeper.training.auto.choose"
 LANES = "sweeper.training.lanes.probe.ProbedTrainer"
 
 

@@ -1,272 +1,207 @@
-"""The configuration of a sweep that is begun in Python: conf/ with changes, as plain data, without Hydra.
+"""Compose a configuration through Hydra, for the command line and for Python, and build what its nodes name.
 
-conf/ is the one place where defaults and spaces are written; this reads the same files in the same way, for the groups
-that a call may choose from. A change is written alike for all of them: a name (`optimizer="adamw"`), a name with
-numbers changed (`optimizer={"adamw": {"weight_decay": 0.1}}`), numbers of the default choice
-(`optimizer={"momentum": 0.8}`), or a whole node with a `_target_`.
+Beside the command line (`__main__`, which `hydra.main` calls with a configuration), the only file that imports Hydra.
 """
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from sweeper import conf
-from sweeper.schedules import space
-from sweeper.spec import overrides
-from sweeper.types import Choice, Family, InputError, Range, did_you_mean
+from sweeper.spec import config_files, overrides
+from sweeper.spec.requests import Request
+from sweeper.spec.sweep import Node, Subject
+from sweeper.types import InputError
 
-Plain = dict[str, Any]
-Asked = str | Family | Callable[..., Any]
-Families = Asked | Sequence[Asked] | Mapping[str, Any]
-
-OPEN = ("optimizer", "pruner", "trainer")  # their other keys are arguments of a constructor, which checks them
-HYDRAS = ("defaults", "hydra")  # keys of config.yaml
-OBJECTS = ("data", "model", "task")  # given to a call as one object
-OF_COMMANDS = ("experiment",)  # the group whose files change other keys, and which is none itself
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
-def composed(families: Families, changes: Mapping[str, Any]) -> Plain:
-    """Every key of conf/config.yaml but data, model and task, with the changes; the families under `schedule`.
+@dataclass(frozen=True)
+class Composed:
+    """A composed configuration.
 
-    changes: by key or group; a key inside of one, as in {"train": {"steps": 100}}; None changes nothing. Raises
-    InputError.
+    Attributes:
+        nodes: The keys of config.yaml and of the groups as plain data, every interpolation resolved.
+        choices: The file chosen for each group, as far as one is.
     """
-    top, chosen = _top(), defaults()
-    for key, change in changes.items():
-        if change is not None and key not in top and key not in chosen:
-            raise overrides.unknown_key(key, [*top, *chosen])
-    config = {key: _changed(key, value, changes.get(key)) for key, value in top.items() if key not in chosen}
-    for group in chosen:
-        config[group] = _choice(group, chosen[group], changes.get(group), top.get(group, {}))
-    return {**config, "schedule": {name: _resolved(node, config) for name, node in _families(families).items()}}
+
+    nodes: Node
+    choices: Mapping[str, str]
+
+    def choice(self, group: str) -> str:
+        """Return what a group's choice is called in a sweep's name: its file, or the class of its `_target_`."""
+        target = str(self.nodes[group].get("_target_", ""))
+        return self.choices.get(group) or target.rpartition(".")[2].lower()
+
+    @property
+    def label(self) -> str:
+        return "-".join(self.choice(group) for group in ("data", "model", "optimizer"))
 
 
-def choice_name(group: str, change: Any) -> str:
-    """What a choice is called in a sweep's name: its file, or its class."""
-    if change is None:
-        return defaults()[group]
-    if isinstance(change, str):
-        return change
-    name = named(group, change)
-    if name is not None:
-        return name
-    return path_of("", change["_target_"]).rpartition(".")[2].lower() if "_target_" in change else defaults()[group]
+def compose(request: Request) -> Composed:
+    """Compose what a call in Python asks for. Hydra's global state stays as it was.
+
+    Raises:
+        InputError: for a choice or key that does not exist.
+    """
+    from hydra import compose
+    from hydra.errors import HydraException
+
+    with _own_hydra():
+        try:
+            config = compose("config", overrides=list(request.words), return_hydra_config=True)
+        except HydraException as error:
+            raise explain(error) from error
+    choices = config.hydra.runtime.choices
+    _apply(config, request.changes)
+    return finish(config, choices)
 
 
-# --- files ------------------------------------------------------------------------------------------
+def finish(config: DictConfig, choices: Mapping[str, str | None], typed: Sequence[str] = ()) -> Composed:
+    """Resolve a configuration that Hydra composed, and check its top-level keys and families.
+
+    Args:
+        config: With or without Hydra's own node.
+        choices: The file chosen for each group.
+        typed: The overrides of the command line. What they set for a family that is not chosen is an error; what a
+            file sets for one is ignored, with a line on stderr.
+
+    Raises:
+        InputError: for an unknown key, or one that has no value.
+    """
+    nodes = _resolve(config)
+    known = config_files.keys()
+    for key in nodes:
+        if key not in known:
+            raise overrides.unknown_key(key, known)
+    for key in (*known, *config_files.section_keys()):
+        if not _has(nodes, key) and key != "schedule":  # `schedule=[]` leaves no node
+            raise InputError(key, None, "missing", f"Leave out ~{key}")
+    schedules = overrides.chosen_families(nodes.get("schedule") or {}, typed)
+    return Composed({**nodes, "schedule": schedules}, {group: name for group, name in choices.items() if name})
 
 
-@cache
-def folder() -> Path:
-    """conf/, wherever it is installed."""
-    return Path(conf.__path__[0])
+def build_subject(nodes: Node, label: str = "") -> Subject:
+    """Build what the nodes of data, model and task name. label: "<data>-<model>-<optimizer>", for the sweep's name.
+
+    Raises:
+        InputError: if a constructor refuses its arguments.
+    """
+    from hydra.utils import instantiate
+
+    from sweeper.training.finetuned import KEYS, finetuned
+
+    own = {key: value for key, value in nodes["model"].items() if key not in KEYS}
+    numbers = {f"model.{key}": value for key, value in own.items() if isinstance(value, Mapping)}
+    fixed = {key: value for key, value in own.items() if f"model.{key}" not in numbers}
+    data = _build("data", instantiate, nodes["data"])
+    model = _build("model", instantiate, {**fixed, "_partial_": True})
+    task = finetuned(_build("task", instantiate, nodes["task"], data=data, model=model), nodes["model"])
+    described = {"data": _identity(nodes["data"]), "model": nodes["model"], "task": _without_nulls(nodes["task"])}
+    return Subject(task, label, described, numbers)
 
 
-def _read(path: Path) -> Plain:
-    import yaml
+def explain(error: Exception) -> InputError:
+    """Return a HydraException in our words: the key, and the way out."""
+    from omegaconf.errors import OmegaConfBaseException
 
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-
-
-def groups() -> list[str]:
-    """Return the config groups: the folders of conf/."""
-    return sorted(path.name for path in folder().iterdir() if any(path.glob("*.yaml")))
-
-
-def keys() -> list[str]:
-    """Return the top-level keys that a configuration may have, those of the groups after those of config.yaml."""
-    own = [key for key in _read(folder() / "config.yaml") if key not in HYDRAS]
-    return list(dict.fromkeys([*own, *(group for group in groups() if group not in OF_COMMANDS)]))
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key and "not in struct" in str(cause):
+        siblings = [str(key) for key in cause.parent_node] if isinstance(cause.parent_node, Mapping) else []
+        return overrides.unknown_key(cause.full_key, siblings)
+    whole = InputError("configuration", None, " ".join(str(error).split()), "See python -m sweeper --help")
+    return overrides.unknown_choice(str(error)) or whole
 
 
-def defaults() -> dict[str, str]:
-    """Return the groups that a call may choose from, with the default choice of each."""
-    read = _read(folder() / "config.yaml")["defaults"]
-    chosen = {group: choice for entry in read if isinstance(entry, dict) for group, choice in entry.items()}
-    others = ("schedule", *OBJECTS, *OF_COMMANDS)
-    return {group: str(choice) for group, choice in chosen.items() if group in groups() and group not in others}
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Let Hydra compose from conf/. The caller may be a Hydra application itself: its singletons are put back."""
+    from hydra import initialize_config_module, version
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.utils import JobRuntime
+
+    theirs, base, job = GlobalHydra.instance().hydra, version.getbase(), JobRuntime.instance().get("name")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("sweeper.conf", job_name="sweeper", version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = theirs
+        version.VersionBase.instance().version_base = base
+        JobRuntime.instance().set("name", job)
 
 
-def _top() -> Plain:
-    """The keys of config.yaml itself, but those of Hydra and of the objects."""
-    return {key: value for key, value in _read(folder() / "config.yaml").items() if key not in (*HYDRAS, *OBJECTS)}
+def _apply(config: DictConfig, changes: Sequence[tuple[tuple[str, ...], Any]]) -> None:
+    """Set what a call changes, before interpolations are resolved. Each value replaces the one there."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    OmegaConf.set_struct(config, False)
+    for path, value in changes:
+        node = config
+        for key in path[:-1]:
+            if node.get(key) is None:
+                node[key] = {}
+            node = node[key]
+        try:
+            node[path[-1]] = value
+        except OmegaConfBaseException as error:
+            remedy = "Write a number, a text, a list or a mapping"
+            raise InputError(".".join(path), value, "not what a config file can hold", remedy) from error
 
 
-def _file(group: str, name: str) -> Plain:
-    path = folder() / group / f"{name}.yaml"
-    if not re.fullmatch(r"[\w.-]+", name) or not path.exists():
-        options = sorted(path.stem for path in (folder() / group).glob("*.yaml"))
-        options += ["all"] if group == "schedule" else []
-        raise InputError(group, name, "no such choice", did_you_mean(name, options))
-    return _read(path)
+def _resolve(config: DictConfig) -> dict[str, Any]:
+    """Return it as plain data without Hydra's own node, every interpolation resolved."""
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+
+    with open_dict(config):
+        config.pop("hydra", None)
+    try:
+        nodes = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except InterpolationKeyError as error:
+        missing = re.search(r"Interpolation key '([^']+)'", str(error))
+        key = missing[1] if missing else str(error.full_key)
+        remedy = "Write its range, such as {low: 1e-3, high: 1, log: true}, or a value"
+        raise InputError(key, None, f"missing, and {error.full_key} needs it", remedy) from error
+    except OmegaConfBaseException as error:
+        raise InputError(str(error.full_key), None, str(error).splitlines()[0], "Give it a value") from error
+    assert isinstance(nodes, dict)
+    return {str(key): value for key, value in nodes.items()}
 
 
-# --- keys and groups --------------------------------------------------------------------------------
+def _has(nodes: Node, key: str) -> bool:
+    """Whether a key such as `train` or `train.steps` is there. A section that is no mapping is refused elsewhere."""
+    section, _, inner = key.partition(".")
+    return section in nodes and (not inner or not isinstance(nodes[section], Mapping) or inner in nodes[section])
 
 
-def _changed(key: str, default: Any, change: Any) -> Any:
-    """The default, or what takes its place; of a mapping of keys, those that are given."""
-    if change is None:
-        return default
-    if not isinstance(default, Mapping) or not default or _is_searched(default):
-        return plain(key, change)
-    if not isinstance(change, Mapping):
-        raise InputError(key, change, "not a mapping of keys", f"Write {{key: value}}, of {', '.join(default)}")
-    for inner in change:
-        if inner not in default:
-            raise overrides.unknown_key(f"{key}.{inner}", list(default))
-    return {inner: plain(f"{key}.{inner}", change.get(inner, value)) for inner, value in default.items()}
+def _build(key: str, instantiate: Callable[..., Any], node: Node, **given: Any) -> Any:
+    """Return what `_target_` of a node makes; a constructor's own complaint becomes an InputError."""
+    try:
+        return instantiate(node, **given)
+    except Exception as error:  # Hydra wraps whatever the constructor raises
+        cause = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+        if re.match(r"(data|model|task)\.\w+", cause):  # it names the key, the value and the way out itself
+            where, _, rest = cause.partition(": ")
+            raise InputError(where, None, *(rest.rsplit(". ", 1) if ". " in rest else (rest, "Change it"))) from error
+        raise InputError(key, None, cause, f"See conf/{key}/ for what there is") from error
 
 
-def _is_searched(value: object) -> bool:
-    return isinstance(value, Mapping) and bool({"low", "high", "choice"} & value.keys())
+def _identity(data: Node) -> dict[str, Any]:
+    """Return the data as they identify a sweep, without what changes no number.
+
+    That is how many processes gather what streams from the host, and where symbols of a text are kept.
+    """
+    stream = data.get("stream")
+    node = {**data, "stream": bool(stream)} if isinstance(stream, int) else dict(data)
+    return {key: value for key, value in node.items() if key != "cache"}
 
 
-def _choice(group: str, default: str, change: Any, beside: Plain) -> Plain:
-    """A group's node. beside: keys that config.yaml itself has under the group's name (`search`)."""
-    if isinstance(change, str):
-        return {**_file(group, change), **beside}
-    if change is not None and not isinstance(change, Mapping):
-        raise InputError(group, change, "neither a name nor a mapping", f"Write a name, such as {group}={default!r}")
-    if change and "_target_" in change:
-        return {str(key): plain(f"{group}.{key}", value) for key, value in change.items()}
-    given: Mapping[str, Any] = change or {}
-    name = named(group, given)
-    node = {**_file(group, name or default), **beside}
-    changes = dict((given if name is None else given[name]) or {})
-    if group in OPEN:
-        return {**node, **{str(key): plain(f"{group}.{key}", value) for key, value in changes.items()}}
-    replaced = {key: changes.pop(key) for key in ("sampler",) if group == "search" and key in changes}
-    return {**_changed(group, node, changes), **{key: plain(f"{group}.{key}", v) for key, v in replaced.items()}}
-
-
-def named(group: str, change: Mapping[str, Any]) -> str | None:
-    """The file that {name: {number: value}} names; None for a mapping of the group's own keys."""
-    if len(change) != 1:
-        return None
-    ((name, inner),) = change.items()
-    is_name = inner is None or (isinstance(inner, Mapping) and not _is_searched(inner))
-    return str(name) if is_name and (folder() / group / f"{name}.yaml").exists() else None
-
-
-def plain(key: str, value: Any) -> Any:
-    """As YAML has it: classes and functions by their path, tuples as lists, NumPy's numbers as Python's."""
-    if isinstance(value, Range | Choice):
-        value = {word: given for word, given in space.plain(value).items() if given is not None}
-    if isinstance(value, Mapping):
-        return {str(inner): plain(f"{key}.{inner}", one) for inner, one in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(key, one) for one in value]
-    if callable(value):
-        return path_of(key, value)
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
-
-
-def path_of(key: str, thing: Any) -> str:
-    """package.module.name of a function or class, by which the sweep finds it again."""
-    if isinstance(thing, str):
-        return thing
-    name = str(getattr(thing, "__qualname__", ""))
-    if not name or "<" in name:
-        raise InputError(
-            key,
-            name or repr(thing),
-            "cannot be found again by its name",
-            "Define it at the top of a module or notebook",
-        )
-    return f"{thing.__module__}.{name}"
-
-
-# --- families ---------------------------------------------------------------------------------------
-
-
-def _families(asked: Families) -> Plain:
-    """The nodes of the families, by name, their interpolations as they are written."""
-    if isinstance(asked, Mapping):
-        nodes = [_node(str(name), change) for name, change in asked.items()]
-    else:
-        several = asked if isinstance(asked, Sequence) and not isinstance(asked, str) else [asked]
-        nodes = [node for one in several for node in _asked(one)]
-    return dict(nodes)
-
-
-def _asked(one: object) -> list[tuple[str, Plain]]:
-    if isinstance(one, str):
-        return [(name, _file("schedule", name)[name]) for name in _expanded(one)]
-    if isinstance(one, Family):
-        return [_node(one.name, one)]
-    if callable(one):
-        return [_node(str(getattr(one, "__name__", one)), one)]
-    told = "neither a name, nor a Family, nor a factor"
-    raise InputError("schedule", one, told, 'Write names, ["cosine", "wsd"], or {"cosine": {"decay": 0.1}}')
-
-
-def _expanded(name: str) -> list[str]:
-    """The families that a name stands for: `all`, a list such as `core`, or one family."""
-    if name == "all":
-        return overrides.families([folder()])
-    read = _file("schedule", name)
-    return list(read["defaults"]) if "defaults" in read else [name]
-
-
-def _node(name: str, change: object) -> tuple[str, Plain]:
-    """One family: numbers changed of the file of that name, or one of the person's own."""
-    if isinstance(change, Family):
-        return name, _of_family(change)
-    if callable(change):
-        change = {"factor": change}
-    if change is not None and not isinstance(change, Mapping):
-        raise InputError(
-            f"schedule.{name}", change, "not a mapping of numbers", f'Write {{"{name}": {{"decay": 0.1}}}}'
-        )
-    key, changes = f"schedule.{name}", dict(change or {})
-    given = {str(number): plain(f"{key}.{number}", value) for number, value in changes.items()}
-    if "factor" not in changes or (folder() / "schedule" / f"{name}.yaml").exists():
-        return name, {**_one_family(name), **given}
-    return name, {**_common(changes["factor"]), **given}
-
-
-def _one_family(name: str) -> Plain:
-    read = _file("schedule", name)
-    if name not in read:
-        raise InputError("schedule", name, "a list of families, which has no numbers of its own", "Name one family")
-    return dict(read[name])
-
-
-def _common(factor: object) -> Plain:
-    """What an own family has in common with the others: the range of peak LRs, and the warmup, if it has none."""
-    own_warmup = callable(factor) and "warmup" in inspect.signature(factor).parameters
-    return {"peak_lr": "${optimizer.peak_lr}", **({} if own_warmup else {"warmup": "${warmup}"})}
-
-
-def _of_family(family: Family) -> Plain:
-    key = f"schedule.{family.name}"
-    node: Plain = {"factor": path_of(f"{key}.factor", family.factor)}
-    if family.controller is not None:
-        node["controller"] = family.controller
-    if family.momentum is not None:
-        node["momentum"] = path_of(f"{key}.momentum", family.momentum)
-    return {**node, **{name: plain(f"{key}.{name}", value) for name, value in family.space.items()}}
-
-
-def _resolved(node: Any, config: Plain) -> Any:
-    """`${optimizer.peak_lr}` is what stands there in the configuration."""
-    if isinstance(node, Mapping):
-        return {key: _resolved(value, config) for key, value in node.items()}
-    found = re.fullmatch(r"\$\{([\w.]+)\}", node) if isinstance(node, str) else None
-    return _at(found[1].split("."), config) if found else node
-
-
-def _at(path: Iterable[str], config: Plain) -> Any:
-    value: Any = config
-    for word in path:
-        if not isinstance(value, Mapping) or word not in value:
-            remedy = "Write its range, such as {low: 1e-3, high: 1, log: true}, or a value"
-            raise InputError(".".join(path), None, "missing, and a chosen family needs it", remedy)
-        value = value[word]
-    return value
+def _without_nulls(node: Node) -> dict[str, Any]:
+    """Return it without the keys at null: a key that is new leaves the sweeps that exist as they were."""
+    return {key: value for key, value in node.items() if value is not None}

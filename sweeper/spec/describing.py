@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.schedules import dimension
 from sweeper.spec import source
-from sweeper.spec.composing import plain
 from sweeper.spec.question import digest
+from sweeper.spec.requests import plain
 from sweeper.spec.sweep import Subject
 from sweeper.types import InputError, Task, Value, first_of
 

@@ -1,48 +1,67 @@
-"""What a person types, made into what Hydra understands; and Hydra's errors made into ours. Imports no Hydra.
+"""What the user types, made into what Hydra understands; and Hydra's errors made into ours. Imports no Hydra.
 
 Hydra merges: `k={choice: [1]}` onto `k={low: 0, high: 1}` gives both, and a list onto a mapping is refused. Here an
-override replaces: `k=null` goes before it. And Hydra refuses keys that the files do not name: numbers of a family
-or arguments of an optimizer that are left at their defaults are let through, to be checked by those who know them.
+override replaces: `k=null` goes before it. A `_target_` replaces the default's options, which another class does not
+take: `~pruner` goes before `pruner._target_=my.Pruner`; without a `_target_`, a mapping changes options. And Hydra
+refuses keys that the files do not name: hyperparameters of a family or arguments of an optimizer that are left at their
+defaults are let through, to be checked by those who know them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sweeper.types import InputError, did_you_mean
 
-CHECKED_LATER = re.compile(r"(schedule\.\w+|optimizer(\.groups(\.\w+)?)?|model|data|pruner|trainer|tracking)\.\w+")
-NOT_IN_ALL = ("range_test", "knots", "wall_time")  # a measurement, a free form, and one that needs a person's budget
+CONSTRUCTED = ("data", "model", "task", "optimizer", "pruner", "trainer", "tracking", "search.sampler")  # by _target_
+CHECKED_LATER = re.compile(
+    r"(schedule\.\w+|optimizer\.groups(\.\w+)?|" + "|".join(map(re.escape, CONSTRUCTED)) + r")\.\w+"
+)
 
 
-def rewritten(words: Sequence[str], groups: Collection[str]) -> list[str]:
-    """What Hydra is given: flags first (its parser wants the overrides together), then the overrides in order."""
+def to_hydra(words: Sequence[str], groups: Collection[str]) -> list[str]:
+    """Return the words for Hydra: flags first (its parser wants the overrides together), then overrides in order."""
     typed = [word for word in words if ("=" in word and not word.startswith("-")) or word.startswith("~")]
     flags = [word for word in words if word not in typed]
-    return [*flags, *(given for word in typed for given in _override(word, groups))]
+    replaced = [node for node in CONSTRUCTED if any(_replaces(word, node) for word in typed)]
+    kept = [word for word in typed if word.lstrip("+").partition("=")[0] not in replaced or _is_mapping(word)]
+    return [
+        *flags,
+        *(f"~{node}" for node in replaced),
+        *(given for word in kept for given in _override(word, groups)),
+    ]
+
+
+def _replaces(word: str, node: str) -> bool:
+    """Whether an override names another class for a node, so that the options of the default's class mean nothing."""
+    key, _, value = word.lstrip("+").partition("=")
+    return key == f"{node}._target_" or (key == node and _is_mapping(word) and "_target_" in value)
+
+
+def _is_mapping(word: str) -> bool:
+    return word.partition("=")[2].startswith("{")
 
 
 def _override(word: str, groups: Collection[str]) -> list[str]:
-    """One override, preceded by `k=null` where its value is a mapping or a list; config groups are left alone."""
+    """Return one override for Hydra, after `key=null` where its value replaces a mapping or a list.
+
+    What is built by `_target_` is merged instead: its options are changed, or `to_hydra` has emptied it.
+    """
     key, _, value = word.partition("=")
     bare = key.lstrip("+")
-    if key.startswith("~") or bare in groups or bare.startswith("hydra"):
+    if bare in groups and value in ("", "null"):
+        raise InputError(bare, value, "not a choice", f"Name a file of conf/{bare}, or leave {bare}= out")
+    if key.startswith("~") or bare.startswith("hydra") or (bare in groups and not _is_mapping(word)):
         return [word]
+    if bare in CONSTRUCTED:
+        return [f"++{bare}={value}"]
     forced = f"++{bare}" if CHECKED_LATER.fullmatch(bare) else key
     cleared = [f"{forced}=null"] if value.startswith(("{", "[")) else []
     return [*cleared, f"{forced}={value}"]
-
-
-def families(folders: Iterable[Path]) -> list[str]:
-    """Names of the families in those `schedule/` folders: files whose one key is their own name."""
-    names = set()
-    for folder in folders:
-        for path in folder.glob("schedule/*.yaml"):
-            if re.search(rf"^{re.escape(path.stem)}:", path.read_text(encoding="utf-8"), re.MULTILINE):
-                names.add(path.stem)
-    return sorted(names - set(NOT_IN_ALL))
 
 
 def config_folders(words: Sequence[str]) -> list[Path]:
@@ -103,6 +122,17 @@ def not_understood(words: Sequence[str], message: str) -> InputError:
     )
 
 
-def orphans(schedules: Mapping[str, object]) -> list[str]:
-    """Families for which something is set though they do not take part: nodes without a factor."""
-    return [name for name, node in schedules.items() if not isinstance(node, Mapping) or "factor" not in node]
+def chosen_families(schedules: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
+    """Return the nodes of the families that take part: those with a factor.
+
+    Args:
+        schedules: The node of all, by family.
+        typed: The overrides that the user typed. Setting something for a family that is not chosen is an error there;
+            what a file sets for one is ignored, with a line on stderr.
+    """
+    chosen = {name: node for name, node in schedules.items() if isinstance(node, Mapping) and "factor" in node}
+    for name in schedules.keys() - chosen.keys():
+        if any(word.lstrip("+").startswith(f"schedule.{name}.") for word in typed):
+            raise not_chosen(name, list(chosen))
+        print(f"sweeper: schedule.{name} is set, but this family is not chosen: ignored", file=sys.stderr)
+    return chosen

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.schedules import controller_of, lr_trace, momentum_trace
 from sweeper.spec.question import digest
+from sweeper.spec.values import check_keys
 from sweeper.types import ConfiguredTracker, Job, JobId, Task, first_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sweeper.training.recipe import Recipe
 
 Node = Mapping[str, Any]
+AUTO = "sweeper.training.auto.choose"  # of conf/trainer/auto.yaml: the fastest trainer on this machine
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,9 @@ class SweepSpec:
 
 
 def parse_trainer(node: Node) -> TrainerSpec:
-    """Return what a node of conf/trainer names. Its options are checked where it is built."""
+    """Return what a node of conf/trainer names. Its options are checked where it is built; `auto` has none."""
+    if node.get("_target_") == AUTO:
+        check_keys("trainer", node, ("_target_", "workers"))
     options = {str(key): value for key, value in node.items() if key not in ("_target_", "workers")}
     return TrainerSpec(str(node.get("_target_")), options, node.get("workers", 1))
 

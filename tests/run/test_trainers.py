@@ -43,9 +43,10 @@ def plan():
 
 
 def plan_of(model):
-    from sweeper.spec import composing
+    from sweeper.spec.composing import compose
+    from sweeper.spec.requests import request
 
-    config = composing.composed("cosine", {"train": {"steps": 8}, "search": {"reports": 4, "n_trials": 2}})
+    config = compose(request("cosine", {"train": {"steps": 8}, "search": {"reports": 4, "n_trials": 2}})).nodes
     return parse(config, Subject(Supervised(Digits(), model), "digits-mlp-sgd", {"data": "digits"}))
 
 

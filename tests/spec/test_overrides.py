@@ -1,10 +1,11 @@
-"""What a person types, made ready for Hydra, and its errors in our words."""
+"""What the user types, made ready for Hydra, and its errors in our words."""
 
 from pathlib import Path
 
 import pytest
 
 from sweeper.spec import overrides
+from sweeper.types import InputError
 
 GROUPS = ("schedule", "model", "search")
 
@@ -24,20 +25,22 @@ GROUPS = ("schedule", "model", "search")
         (["hydra.verbose=true", "~tracking"], ["hydra.verbose=true", "~tracking"]),
         (["optimizer.momentum=0.5"], ["++optimizer.momentum=0.5"]),
         (["optimizer.groups.head.lr=5"], ["++optimizer.groups.head.lr=5"]),
+        (["pruner={percentile: 5}"], ["++pruner={percentile: 5}"]),
+        (
+            ["pruner=median", "pruner._target_=my.Pruner", "pruner.a=1"],
+            ["~pruner", "++pruner._target_=my.Pruner", "++pruner.a=1"],
+        ),
+        (["pruner={_target_: my.Pruner, a: 1}"], ["~pruner", "++pruner={_target_: my.Pruner, a: 1}"]),
+        (["task._target_=my.Task"], ["~task", "++task._target_=my.Task"]),
+        (
+            ["search=random", "search.sampler._target_=my.Sampler"],
+            ["~search.sampler", "search=random", "++search.sampler._target_=my.Sampler"],
+        ),
         (["optimizer.groups.head={lr: 5}"], ["++optimizer.groups.head=null", "++optimizer.groups.head={lr: 5}"]),
     ],
 )
 def test_overrides_replace(typed, given):
-    assert overrides.rewritten(typed, GROUPS) == given
-
-
-def test_families_are_files_with_their_own_key(tmp_path):
-    schedule = tmp_path / "schedule"
-    schedule.mkdir()
-    (schedule / "mine.yaml").write_text("# mine\nmine:\n  factor: cosine\n")
-    (schedule / "list.yaml").write_text("defaults: [mine]\n")
-    (schedule / "range_test.yaml").write_text("range_test:\n  factor: range_test\n")
-    assert overrides.families([tmp_path]) == ["mine"]
+    assert overrides.to_hydra(typed, GROUPS) == given
 
 
 def test_config_folders():
@@ -59,5 +62,9 @@ def test_errors_name_the_way_out():
     assert overrides.unknown_choice("something else") is None
 
 
-def test_orphans_are_nodes_without_a_factor():
-    assert overrides.orphans({"a": {"factor": "cosine"}, "b": {"decay": 1}, "c": 3}) == ["b", "c"]
+def test_a_family_without_a_factor_is_not_chosen(capsys):
+    nodes = {"a": {"factor": "cosine"}, "b": {"decay": 1}, "c": 3}
+    assert overrides.chosen_families(nodes, ["schedule.a.decay=1"]) == {"a": {"factor": "cosine"}}
+    assert "schedule.b is set, but this family is not chosen: ignored" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"schedule\.b: this family is not chosen\. Choose it: 'schedule=\[a,b\]'"):
+        overrides.chosen_families(nodes, ["+schedule.b.decay=1"])
