@@ -1,7 +1,7 @@
 """A tracker of your own: each training is a run with log(values, step) and a summary, as in W&B; here, JSON lines.
 
     PYTHONPATH=examples python -m sweeper \\
-        tracking=none tracking._target_=jsonl_tracker.JsonLines tracking.path=runs.jsonl
+        tracking._target_=jsonl_tracker.JsonLines tracking.path=runs.jsonl
 
 Replace `_log` by the calls of your tracker. The same command resumes a sweep that was killed. Rounds that were not
 committed are then trained again, so `start` drops what it has of them.
