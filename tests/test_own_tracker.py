@@ -18,7 +18,7 @@ SWEEP = [
     *("train.steps=16", "search.reports=4", "search.n_trials=3", "search.concurrent_trials=2"),
 ]
 PAGE = (ROOT / "docs" / "guide" / "tracking.md").read_text()
-TRACKED = re.findall(r"^ +(tracking=none .*)$", PAGE, re.MULTILINE)[0].split()
+TRACKED = re.findall(r"^ +(tracking\._target_=.*)$", PAGE, re.MULTILINE)[0].split()
 DYING = """
 import os
 from jsonl_tracker import JsonLines
@@ -38,12 +38,12 @@ def lines(home):
 
 def interrupt(sweeper, folder):
     (folder / "dying.py").write_text(DYING.format(how="raise KeyboardInterrupt"))
-    assert sweeper(*SWEEP, "tracking=none", "tracking._target_=dying.Dying")[0] == 130
+    assert sweeper(*SWEEP, "tracking._target_=dying.Dying")[0] == 130
 
 
 def kill(sweeper, folder):
     (folder / "dying.py").write_text(DYING.format(how="os._exit(9)"))
-    command = [sys.executable, "-m", "sweeper", *SWEEP, "tracking=none", "tracking._target_=dying.Dying"]
+    command = [sys.executable, "-m", "sweeper", *SWEEP, "tracking._target_=dying.Dying"]
     path = os.pathsep.join([str(ROOT), str(EXAMPLES), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
     assert subprocess.run(command, cwd=folder, env=environment, check=False, timeout=120).returncode == 9

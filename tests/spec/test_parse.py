@@ -154,7 +154,7 @@ def test_a_study_is_its_space_its_sampler_and_its_pruner():
 
 def test_a_searched_number_of_the_optimizer_is_no_argument_of_it():
     searched = plan(optimizer={**SGD, "nesterov": True, "momentum": {"low": 0.5, "high": 0.99}})
-    assert searched.train.recipe.optimizer == {"_target_": "torch.optim.SGD"}
+    assert searched.train.recipe.optimizer == {"_target_": "torch.optim.SGD", "nesterov": True}
     assert list(searched.studies[0].hparams) == ["optimizer.momentum"]
 
 
