@@ -32,6 +32,7 @@ def blocks(page, language):
 
 # --- commands -----------------------------------------------------------------------------------------
 
+CLONE = "git clone <this repository> sweeper && cd sweeper"
 COMMANDS = [line for block in blocks(README, "sh") for line in block.splitlines()]
 SHORT = "search.n_trials=2 search.concurrent_trials=2 search.reports=4 train.steps=16 train.epochs=null"
 
@@ -57,6 +58,8 @@ def test_the_readme_gives_the_commands():
 def test_the_readmes_commands_run_one_after_the_other(tmp_path, copy_checkout):
     """In a copy of the checkout, with this Python in place of .venv."""
     copy = copy_checkout(tmp_path / "sweeper")
+    rows = "\n".join(f"{rooms},{'stone' if rooms % 3 else 'wood'},{100_000.5 + 20_000 * rooms}" for rooms in range(60))
+    (copy / "houses.csv").write_text(f"rooms,walls,price\n{rows}\n")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "PYTEST", "MAKE"))}
     environment = kept | {
         "VENV": "0",
@@ -64,7 +67,7 @@ def test_the_readmes_commands_run_one_after_the_other(tmp_path, copy_checkout):
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     for command in COMMANDS:
-        if command == ". .venv/bin/activate":
+        if command in (CLONE, ". .venv/bin/activate"):
             continue
         said = subprocess.run(
             ["bash", "-c", shortened(command)],
@@ -83,16 +86,24 @@ def test_the_readmes_commands_run_one_after_the_other(tmp_path, copy_checkout):
 
 @pytest.mark.slow
 def test_the_readmes_python_runs(tmp_path, monkeypatch):
-    from torch import nn
+    import torch
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (code,) = blocks(README, "python")
+    own_model, own_loop = blocks(README, "python")
     X = np.random.default_rng(0).normal(size=(300, 4))
-    names = {"X": X, "y": X[:, 0] > 0, "Net": lambda inputs, outputs: nn.Linear(inputs, outputs)}
-    exec(code, names)
+    names = {"X": X, "y": X[:, 0] > 0, "torch": torch}
+    names["optimizer"] = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1)
+    exec(own_model, names)
     assert names["sweep"].finished
+    exec(own_loop, names)
     assert (names["lr"].shape, names["lr"].dtype) == ((500,), np.float64)
+    used = []
+    for _ in range(500):
+        used.append(names["scheduler"].get_last_lr()[0])
+        names["optimizer"].step()
+        names["scheduler"].step()
+    assert used == names["lr"].tolist()
 
 
 # --- what the pages name ------------------------------------------------------------------------------
@@ -104,8 +115,8 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
-def test_the_tree_in_the_readme_is_the_tree():
-    (tree,) = [block for block in blocks(README, "") if block.startswith("conf/ ")]
+def test_the_tree_in_contributing_is_the_tree():
+    (tree,) = [block for block in blocks(CONTRIBUTING, "") if block.startswith("conf/ ")]
     named, folder = set(), Path()
     for line in tree.splitlines():
         names = re.split(r"\s{2,}", line.strip())[0].split(", ")
@@ -117,7 +128,7 @@ def test_the_tree_in_the_readme_is_the_tree():
 
 
 def keys():
-    """Every key of the configuration a person can set, by its dotted path."""
+    """Every key of the configuration that a user can set, by its dotted path."""
     top = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text())
     groups = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
     trees = [{key: value for key, value in top.items() if key not in ("defaults", "hydra")}]

@@ -53,9 +53,9 @@ def form_of(kind: str, make: Any) -> Form:
     return form
 
 
-def lanes(task: Any, optimizer: Mapping[str, Any], **changes: Any) -> LaneTrainer:
+def lanes(task: Any, optimizer: Mapping[str, Any], *, compiled: bool = False, **changes: Any) -> LaneTrainer:
     form = form_of(task.kind, type(task))
-    return LaneTrainer(task, recipe(optimizer, **changes), form=form, width=3, device="cpu")
+    return LaneTrainer(task, recipe(optimizer, **changes), form=form, width=3, device="cpu", compiled=compiled)
 
 
 def trained(trainer: Trainer, jobs: Sequence[Job]) -> list[tuple[list[Report], dict[str, Tensor]]]:
