@@ -1,9 +1,9 @@
 """Which learning-rate schedule, with which settings, is best for my model and my data, and can I trust the answer?
 
-sweep(task, families, ...): train a sweep, or go on with it; a Sweep, with .trials, .families (pandas), .best, .figures.
-load(name | folder | "runs:/<id>"): a stored Sweep.
-lr_trace(family, params, steps): the LR of every update, float64 [steps].
-InputError: what cannot be used, said in one sentence with the way out.
+sweep(task, families, ...)         train a sweep, or resume it; returns a Sweep
+load(name)                         open a stored Sweep
+lr_trace(family, params, steps)    the LR of every update, float64 [steps]
+InputError                         something the user gave cannot be used
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The door for Python: `sweep` trains a task's sweep, `load` opens a stored one; both return a `Sweep`."""
+"""The Python API: `sweep` trains a sweep, `load` opens a stored one. Both return a `Sweep`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 
 class Sweep(StoredSweep):
-    """A stored sweep with its pictures, as a notebook shows it, and whose trials can be trained again."""
+    """A sweep: its trials, tables, traces and figures. A notebook shows it as a table.
+
+    `sweep` and `load` return it.
+    """
 
     @cached_property
     def figures(self) -> Figures:
-        """Pictures by name, as matplotlib figures: schedules, losses, peak_lr, best_so_far. A notebook shows them."""
+        """Matplotlib figures by name: schedules, losses, peak_lr, best_so_far. A notebook shows them all."""
         from sweeper.views.notebook import Figures
 
         return Figures(self)
@@ -29,9 +32,16 @@ class Sweep(StoredSweep):
     def rerun(
         self, trial: Which, task: Task, *, model: Mapping[str, Any] | None = None, weights: str | Path | None = None
     ) -> Rerun:
-        """Train a trial again and compare (`sweeper.run.rerun`).
+        """Train a stored trial again and compare every value, bit for bit.
 
-        task, model: what the sweep was begun with. weights: a file for the final weights. Raises InputError.
+        Args:
+            trial: A row of `trials`, or `"cosine:17"`.
+            task: The task that the sweep was started with.
+            model: The searched hyperparameters of the model that the sweep was started with.
+            weights: A file to write the final weights to.
+
+        Raises:
+            InputError: If there is no such trial, or task or model are not those of the sweep.
         """
         from sweeper.run.rerun import again
         from sweeper.spec.describing import subject_of
@@ -45,10 +55,15 @@ class Sweep(StoredSweep):
 
 
 def load(name: str | Path | None = None, root: str | Path = ROOT) -> Sweep:
-    """The sweep of that name, in that folder, or of an MLflow run of it ("runs:/<id>"); without a name the last one.
+    """Load a stored sweep, finished or not.
 
-    root: the folder of the sweeps. A run is looked up in MLFLOW_TRACKING_URI, or in mlflow.db in the working folder.
-    Raises InputError where there is none, or its folder is not on this machine.
+    Args:
+        name: Its name, its folder, or `"runs:/<id>"` of one of its MLflow runs (looked up in `MLFLOW_TRACKING_URI`, or
+            in `mlflow.db` in the working folder). None for the sweep used last.
+        root: The folder of the sweeps.
+
+    Raises:
+        InputError: If there is no such sweep, or its folder is not on this machine.
     """
     return Sweep(locate(name, Path(root)))
 
@@ -79,26 +94,54 @@ def sweep(
     config_dir: str | Path | None = None,
     root: str | Path = "sweeps",
 ) -> Sweep:
-    """Sweep the learning-rate schedules for a task; the same call again goes on, or returns what is finished.
+    """Train a sweep: one Optuna study for each schedule family, all on equal budgets.
 
-        task = Supervised(Arrays(X, y), Net)  # from sweeper.tasks; or any object with the members of types.Task
-        sweeper.sweep(task, ["cosine", "wsd", "constant"], optimizer="adamw", steps=1000, n_trials=20)
+    Calling it again resumes the sweep, or returns the finished one. Ctrl-C (a notebook's stop button) finishes the
+    round and returns the partial result, whose `.finished` is False; a second Ctrl-C raises KeyboardInterrupt, and
+    what was committed can be loaded.
 
-    families: names of conf/schedule, or "core" or "all"; {"cosine": {"decay": 0.1}, "wsd": {}} to change numbers; a
-    `types.Family`; a factor of your own, with the common peak LRs and warmups, or {"mine": {"factor": f, ...}}.
-    Everything else is as in conf/config.yaml and its groups where it is None. A number is fixed by a value and searched
-    by {"low": ..., "high": ..., "log": True} or {"choice": [...]}.
+    Arguments that are None have the defaults of `conf/config.yaml` and its groups. A plain value is fixed;
+    `{"low": ..., "high": ..., "log": True}` or `{"choice": [...]}` is searched.
 
-    steps, epochs, batch_size: of `train`. n_trials: of `search`, in all, for each family. optimizer, search, pruner,
-    trainer, tracking: a name ("adamw", "random", "none", ...), {name: {number: value}}, numbers changed of the default
-    choice, or a mapping with a _target_. model: numbers of the model's constructor that are searched. keep:
-    weights, {"best": 3}. name, fresh: of the sweep. experiment: a file of conf/experiment, for all but data, model and
-    task. config_dir: a folder with your own schedule/, optimizer/, experiment/ ... files, as --config-dir. root: the
-    folder of the sweeps.
+    Example:
+        ```python
+        task = Supervised(Arrays(X, y), Net)
+        sweep = sweeper.sweep(task, ["cosine", "wsd", "constant"], optimizer="adamw", steps=1000, n_trials=20)
+        ```
 
-    Ctrl-C (a notebook's stop button) finishes the round and returns what there is, `.finished` being False; once more
-    raises KeyboardInterrupt, and what was committed can be loaded. Raises InputError, before anything is trained or
-    written, for what cannot be used; search.study.AllTrialsFailedError when every first trial fails.
+    Args:
+        task: What is trained: `sweeper.tasks.Supervised`, or any object with the members of `sweeper.types.Task`.
+        families: Names of `conf/schedule`, `"core"` or `"all"`; `{"cosine": {"decay": 0.1}}` to change
+            hyperparameters; a `sweeper.types.Family`; or a factor of your own, `{"mine": {"factor": f, ...}}`.
+        steps: Updates of a trial (`train.steps`).
+        epochs: Length of a trial in epochs, instead of `steps` (`train.epochs`).
+        batch_size: Examples of an update (`train.batch_size`).
+        n_trials: Trials of each family, in all (`search.n_trials`).
+        optimizer: A name (`"adamw"`), a name with values (`{"adamw": {"weight_decay": 0.1}}`), values of the default
+            choice (`{"momentum": 0.8}`), or a mapping with a `_target_`.
+        model: Hyperparameters of the model's constructor that are searched.
+        warmup: Warmup length, as a fraction of the updates.
+        schedule_unit: `"step"`, or `"epoch"` to hold each LR through an epoch.
+        train: Other keys of `train`, such as `{"precision": "bfloat16"}`.
+        objective: Keys of `objective`, such as `{"metric": "valid/accuracy", "direction": "maximize"}`.
+        search: A sampler's name (`"random"`), or keys of `search`. Written like `optimizer`.
+        pruner: Written like `optimizer`.
+        trainer: Written like `optimizer`.
+        tracking: Written like `optimizer`; `"none"` tracks nothing.
+        device: `"auto"`, `"cpu"`, `"cuda:1"`, `"mps"`.
+        keep: Which weights to keep, such as `{"best": 3}`.
+        name: The sweep's name. By default it is made of data, model, optimizer and a hash of the question.
+        fresh: Whether to start over; the old sweep is kept beside the new one.
+        experiment: A file of `conf/experiment`, for everything but data, model and task.
+        config_dir: A folder with your own `schedule/`, `optimizer/`, `experiment/` ... files.
+        root: The folder of the sweeps.
+
+    Returns:
+        The sweep, with its trials, tables, traces and pictures.
+
+    Raises:
+        InputError: If something cannot be used. Raised before anything is trained or written.
+        AllTrialsFailedError: If every first trial fails (`sweeper.search.study`).
     """
     from sweeper.run import sweeping
     from sweeper.spec.composing import compose

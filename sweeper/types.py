@@ -3,9 +3,9 @@
 Shape suffixes, one legend for the repository:
     L lanes (trials side by side)   S steps (updates)   B batch   P parameters   M members   K parts of anything else
 
-Words of ours: a *family* is a schedule with its search space; a *trial* is one row of numbers of a family;
-a trial has one or more *members* (seeds or folds), each trained by one *job*; a *round* is one turn of
-the loop: every open trial advances to its next report, then everything is committed.
+Terms: a *family* is a schedule with its search space. A *trial* is one set of hyperparameters of a family. A trial has
+one or more *members* (seeds or folds), and one *job* trains each. In a *round* of the loop, every open trial advances to
+its next report, then everything is committed.
 """
 
 from __future__ import annotations
@@ -36,9 +36,15 @@ ENDED: tuple[State, ...] = ("complete", "pruned", "diverged", "failed")
 
 
 class InputError(ValueError):
-    """Something a person typed cannot be used: one sentence naming the key, the value and the way out.
+    """Something the user gave cannot be used: `key=value: problem. Remedy`.
 
-    Every room raises it before anything is trained or written; the command line prints it and exits with 2.
+    It is raised before anything is trained or written. The command line prints it and exits with code 2.
+
+    Attributes:
+        key: What the user set, by its path in the configuration.
+        value: What it was set to; None if the message shows no value.
+        problem: What is wrong with it.
+        remedy: What to do instead.
     """
 
     def __init__(self, key: str, value: object, problem: str, remedy: str) -> None:
@@ -48,13 +54,13 @@ class InputError(ValueError):
 
 
 def closest(word: object, options: Iterable[object], similarity: float = 0.6) -> str | None:
-    """Return the option most like `word`, or None where none is at least that similar (0 to 1)."""
+    """Return the option most similar to `word`, or None if none reaches `similarity` (0 to 1)."""
     near = get_close_matches(str(word), _as_typed(options), n=1, cutoff=similarity)
     return near[0] if near else None
 
 
 def did_you_mean(word: object, options: Iterable[object]) -> str:
-    """Return the remedy for a word that is not one of `options`: the closest of them, else all of them."""
+    """Return the remedy for a word that is not one of `options`: the closest option, or all of them."""
     options = _as_typed(options)
     near = closest(word, options)
     if near:
@@ -63,14 +69,14 @@ def did_you_mean(word: object, options: Iterable[object]) -> str:
 
 
 def _as_typed(options: Iterable[object]) -> list[str]:
-    """YAML writes False as false."""
+    """Return options as the user would type them: YAML writes False as false."""
     return [str(option).lower() if isinstance(option, bool) else str(option) for option in options]
 
 
 def seed_of(*parts: object) -> int:
-    """A seed in [0, 2^32) that depends on `parts` alone: equal in every process, machine and Python.
+    """Return a seed in [0, 2^32) that depends on `parts` alone, in every process, on every machine.
 
-    BLAKE2b of the parts' text; Python's own hash() is salted per process and cannot be used.
+    It is BLAKE2b of the parts' text. Python's own hash() is salted per process.
     """
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
@@ -81,9 +87,13 @@ def seed_of(*parts: object) -> int:
 
 @dataclass(frozen=True)
 class Range:
-    """A searched number, `low` and `high` included; `log`: uniform in its logarithm; `step`: on a grid from low.
+    """A searched hyperparameter. It stays int if `low`, `high` and `step` all are.
 
-    Whole numbers (`low`, `high` and `step` all int) stay int.
+    Attributes:
+        low: Smallest value, included.
+        high: Largest value, included.
+        log: Whether it is uniform in its logarithm.
+        step: Distance of the values from `low` on; None for any value.
     """
 
     low: Number
@@ -97,12 +107,12 @@ class Range:
 
     @property
     def spacing(self) -> Number | None:
-        """Between neighboring values: `step`, else 1 for whole numbers; None without a grid."""
+        """Distance between neighboring values: `step`, or 1 for whole numbers; None without a grid."""
         return self.step or (1 if self.is_whole and not self.log else None)
 
     @property
     def middle(self) -> Number:
-        """The value halfway, in the logarithm if `log`; of a grid the nearest point."""
+        """The value halfway, in the logarithm if `log`; on a grid, the nearest point."""
         value = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
         if self.spacing is not None:
             value = self.low + self.spacing * round((value - self.low) / self.spacing)
@@ -111,7 +121,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """A searched value out of a list, which has no order."""
+    """A searched value from a list without an order."""
 
     options: tuple[Value, ...]
 
@@ -121,23 +131,30 @@ Space = Mapping[str, Dimension | Value]  # a Dimension is searched, anything els
 
 
 def values_of(dimension: Dimension | Value) -> tuple[Value, ...]:
-    """Return the values that stand for all: both ends of a range, every option of a choice, a fixed value itself."""
+    """Return the values to check: both ends of a range, every option of a choice, or the fixed value."""
     if isinstance(dimension, Range):
         return dimension.low, dimension.high
     return dimension.options if isinstance(dimension, Choice) else (dimension,)
 
 
 def first_of(dimension: Dimension | Value) -> Value:
-    """Return the first value that a trial could have."""
+    """Return the first possible value."""
     return values_of(dimension)[0]
 
 
 class Factor(Protocol):
-    """g of one family: `factor(tau_LS, decay_steps_L, **numbers) -> g_LS`, the LR being `peak_lr * g`.
+    """The formula of a family: `factor(tau_LS, decay_steps_L, **hyperparameters) -> g_LS`; the LR is `peak_lr * g`.
 
-    tau_LS: int64 updates since the end of the warmup, 0 .. decay_steps - 1 (a factor with a `warmup` parameter
-    of its own sees all updates of the run: decay_steps = steps); decay_steps_L: int64 [L, 1], broadcastable
-    against tau_LS; every number arrives as a float64 array [L, 1]. Pure, vectorised, float64 out.
+    It is a pure function and vectorized over trials.
+
+    Args:
+        tau_LS: Updates since the end of the warmup, 0 to decay_steps - 1, int64. A factor with its own `warmup` parameter
+            sees all updates of the run, and decay_steps is their number.
+        decay_steps_L: Updates after the warmup, int64 [L, 1].
+        numbers: Hyperparameters, each a float64 array [L, 1].
+
+    Returns:
+        The LR of every update relative to the peak, float64 [L, S].
     """
 
     def __call__(self, tau_LS: NDArray[np.int64], decay_steps_L: NDArray[np.int64], /, **numbers: Any) -> Floats: ...
@@ -145,13 +162,17 @@ class Factor(Protocol):
 
 @dataclass(frozen=True)
 class Family:
-    """A schedule family: its factor and its space (`peak_lr`, `warmup`, `decay`, `cycle`, ... searched or fixed).
+    """A schedule family: a factor and the space of its hyperparameters.
 
-    warmup: "prefix", a ramp before the factor, `warmup` being the fraction of the run it takes; "builtin", the
-    factor has a parameter `warmup` itself; "none", the family has no number `warmup` at all.
-    momentum: a factor whose values are the momentum of each update itself, None where it stays constant.
-    controller: name of what changes the LR by what it sees while training (sweeper.training.controllers), its numbers
-    being in the space too; None for closed forms.
+    Attributes:
+        name: As in `schedule=<name>`.
+        factor: The formula.
+        warmup: "prefix": a ramp before the factor, over the fraction `warmup` of the run. "builtin": the factor has its
+            own parameter `warmup`. "none": the family has no hyperparameter `warmup`.
+        space: Searched (a Range or Choice) and fixed hyperparameters: peak_lr, warmup, decay, cycle, ...
+        momentum: A factor that returns the momentum of every update; None if momentum is constant.
+        controller: Of a reactive family, the name of the rule that changes the LR while training
+            (`sweeper.training.controllers`); its hyperparameters are in the space. None for a closed form.
     """
 
     name: str
@@ -166,7 +187,7 @@ class Family:
 
 
 class TrialId(NamedTuple):
-    """A trial: the study's name and the trial's number in it."""
+    """A trial: the name of its study and its number there."""
 
     study: str
     trial: int
@@ -186,15 +207,21 @@ class JobId(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """One training, its numbers known beforehand; with Report all that crosses the training boundary.
+    """One training, fully specified. Jobs and reports are all that trainers exchange with the rest.
 
-    lr_S: float64 [S], the LR of each update; momentum_S likewise, or None for the optimizer's constant one.
-    params: the schedule's numbers by name (for tracking; the trainer reads lr_S and controller alone).
-    controller: of a reactive schedule, {"name": ..., number: ...}: what it sees at a report multiplies lr_S from there
-    on (sweeper.training.controllers). The LR as used is in the reports; it may be given as lr_S of another job.
-    hparams: this trial's other numbers by their config path: "optimizer.<name>" (a constructor argument of the
-    optimizer), "model.<name>" (of the model). parts: ("train", "valid"): trained on the first, evaluated on
-    the others. partition: which split or fold of the data. report_steps: increasing, the last one is S.
+    Attributes:
+        id: Study, trial and member.
+        family: Name of the schedule family.
+        params: Hyperparameters of the schedule, for tracking. A trainer reads `lr_S` and `controller` alone.
+        seed: Of the initial weights, the batch order, dropout and augmentation.
+        lr_S: LR of each update, float64 [S].
+        report_steps: Updates after which the job reports, increasing; the last one is S.
+        momentum_S: Momentum of each update, float64 [S]; None for the optimizer's constant one.
+        hparams: Other hyperparameters of the trial by config path: "optimizer.<argument>", "model.<argument>".
+        partition: Split or fold of the data.
+        parts: Parts of the data: the job trains on the first and evaluates the others.
+        controller: Of a reactive schedule, {"name": ..., hyperparameter: ...}: what it sees at a report multiplies the
+            rest of `lr_S`. The reports hold the LR that was used, which another job may take as its `lr_S`.
     """
 
     id: JobId
@@ -216,15 +243,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Report:
-    """What one job did since its last report.
+    """What one job did since its previous report.
 
-    step: updates finished in all. traces: by tracking name ("train/loss", "lr/group0", ...), one float64 value
-    for each update since the last report, the last one being update step - 1; "grad_norm" and "update_to_weight" are
-    measured at some updates only and NaN at the others. metrics: of the evaluated parts
-    at this step ("valid/loss", "valid/accuracy", ...). seconds: spent on it. state: "running" before the last
-    report, then "complete"; "diverged" and "failed" end the job at once, with the reason; a diverged report's
-    `step` is the first update whose loss was not finite or beyond the bound, counted from 1. sums: what adds up over
-    the updates since the last report, by name ("lr_wd": see sweeper.training.optimizers.groups).
+    Attributes:
+        id: The job.
+        step: Updates finished in all. Of a diverged job, the first update whose loss was not finite or above the bound,
+            counted from 1.
+        traces: Values of the updates since the previous report by tracking name ("train/loss", "lr/group0"), float64.
+            "grad_norm" and "update_to_weight" are NaN at updates that are not measured.
+        metrics: Of the evaluated parts at this step ("valid/loss", "valid/accuracy").
+        seconds: Training and evaluation time since the previous report.
+        state: "running", then "complete" at the last report; "diverged" and "failed" end the job at once.
+        reason: Why it diverged or failed.
+        sums: Totals over the updates since the previous report by name ("lr_wd": `sweeper.training.optimizers.groups`).
     """
 
     id: JobId
@@ -239,12 +270,17 @@ class Report:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a trial ended: `value` is its objective (None where there is none), `step` the updates it finished.
+    """How a trial ended.
 
-    A diverged trial's step is the update that diverged, counted from 1. measures: of a complete trial, by their
-    tracking names: the objective by every rule of AT ("objective/last", "objective/best", ...) and, of several
-    members, the standard deviation of theirs by the rule that counts ("objective/spread"). given_up: of a failed
-    trial, that it is not tried again.
+    Attributes:
+        trial: The trial.
+        state: One of ENDED.
+        step: Updates finished; of a diverged trial, the update that diverged, counted from 1.
+        value: The objective; None if it has none.
+        reason: Why it diverged or failed.
+        measures: Of a complete trial by tracking name: the objective by every rule of AT ("objective/last",
+            "objective/best", ...), and with several members the standard deviation over them ("objective/spread").
+        given_up: Whether a failed trial is not retried.
     """
 
     trial: TrialId
@@ -260,13 +296,28 @@ class Ending:
 class Record:
     """One trial as of the last committed round.
 
-    params: all its numbers, searched and fixed; searched: the names of the former. value: its objective, None
-    unless it is complete. intermediate: (updates, objective) at each report. steps_done: updates finished; of a
-    diverged trial the one that diverged, like diverged_step, which is None in other states. seconds: of all members
-    together; clock: those until each report, the last one of a diverged or failed trial too. seeds: one a member.
-    retry_of: the failed trial whose numbers these are. measures: as in Ending.
-    truncated: complete, though it ended before its schedule did (`search.early_stopping`). origin: of a trial that a
-    wider study took over, as what it was trained. prior_of: the wider study in whose space it does not lie, or "".
+    Attributes:
+        study: Name of its study.
+        family: Name of its family.
+        number: Its number in the study.
+        state: How it ended, or "running".
+        params: All hyperparameters, searched and fixed.
+        searched: Names of the searched ones.
+        value: The objective; None unless it is complete.
+        intermediate: (updates, objective) of each report.
+        steps_done: Updates finished; of a diverged trial, the update that diverged.
+        diverged_step: The update that diverged, counted from 1; None in other states.
+        reason: Why it diverged or failed.
+        seconds: Time of all members together.
+        clock: Time until each report in seconds, the last one of a diverged or failed trial included.
+        seeds: Of the members.
+        retry_of: The failed trial that this one repeats.
+        started: When it started.
+        ended: When it ended.
+        measures: As in Ending.
+        truncated: Whether it counts as complete although its schedule did not end (`search.early_stopping`).
+        origin: Of a trial that a wider study took over, the trial that was trained.
+        prior_of: The wider study whose space does not contain it, or "".
     """
 
     study: str
@@ -293,15 +344,22 @@ class Record:
 
     @property
     def trained_as(self) -> TrialId:
-        """What its traces, its weights and its run in MLflow are filed under."""
+        """The trial under which its traces, weights and MLflow run are stored."""
         return self.origin or TrialId(self.study, self.number)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a study is: `trials` asked for in all, and the counts of those that ended, by state.
+    """Progress of a study.
 
-    given_up: failed trials that are not tried again, and so count towards `trials`.
+    Attributes:
+        study: Its name.
+        family: Its family.
+        trials: Trials wanted in all.
+        counts: Trials that ended, by state.
+        best: The best objective so far.
+        best_trial: Its trial.
+        given_up: Failed trials that are not retried and so count towards `trials`.
     """
 
     study: str
@@ -314,16 +372,21 @@ class Progress:
 
 
 class Task(Protocol):
-    """What is trained: one model, one data set, one loss. Knows no lanes, no LR and no optimizer.
+    """What is trained: one model, one data set, one loss. It knows neither LR nor optimizer.
 
-    Picklable before `to`. fingerprint: changes when the data do. untrained_loss: of a model that knows nothing
-    (log of the number of classes, ...); loss_bound: a loss beyond it has diverged.
+    It must be picklable before `to`. `sweeper.tasks.Supervised` is one.
 
-    Two more members are optional, absent or None where there is no such thing
-    (docs/decisions/0005-training-batches.md): augment(inputs_LB, target_LB, draw) -> (inputs_LB, target_LB), what
-    training alone does to the batches [L, B, ...] of L lanes, draw(number, count) being counted uniform numbers,
-    float32 [L, B, count]; stream(part, partition, index_SB) -> iterator of batches on the device, for data that stay
-    on the host: index_SB is int64 on the host.
+    Two more members are optional, absent or None (docs/decisions/0005-training-batches.md):
+
+    - `augment(inputs_LB, target_LB, draw) -> (inputs_LB, target_LB)` changes training batches [L, B, ...];
+      `draw(number, count)` returns counted uniform numbers, float32 [L, B, count].
+    - `stream(part, partition, index_SB)` iterates over batches on the device, for data that stay on the host;
+      index_SB is int64 on the host.
+
+    Attributes:
+        fingerprint: Changes when the data change.
+        untrained_loss: Loss of a model that knows nothing, such as the log of the number of classes.
+        loss_bound: A larger loss counts as divergence.
     """
 
     fingerprint: str
@@ -331,35 +394,41 @@ class Task(Protocol):
     loss_bound: float
 
     def to(self, device: torch.device) -> Task:
-        """The same task with its data on `device`."""
+        """Return the same task with its data on `device`."""
         ...
 
     def size(self, part: str, partition: int) -> int:
-        """Number of examples of "train", "valid" or "test" in that split or fold."""
+        """Return the number of examples of "train", "valid" or "test" in that split or fold."""
         ...
 
     def fetch(self, part: str, partition: int, index_B: torch.Tensor) -> tuple[Any, torch.Tensor]:
-        """Inputs and targets [B, ...] of those examples, on the device of index_B (int64), without a host read."""
+        """Return inputs and targets [B, ...] of the examples index_B (int64), on its device, without a host read."""
         ...
 
     def build(self, seed: int, **numbers: Value) -> torch.nn.Module:
-        """A fresh model on the CPU, float32, a function of the arguments alone; touches no global generator.
+        """Return a fresh float32 model on the CPU. It depends on the arguments alone, and no global generator changes.
 
-        numbers: the model's searched numbers, by constructor argument (a dropout rate, never a shape).
+        Args:
+            seed: Of the initial weights.
+            numbers: Searched hyperparameters of the model by constructor argument (a dropout rate, never a shape).
         """
         ...
 
     def forward(self, model: torch.nn.Module, inputs_B: Any) -> Any: ...
 
     def loss(self, output_B: Any, target_B: torch.Tensor) -> torch.Tensor:
-        """Loss of each example, [B]."""
+        """Return the loss of each example, [B]."""
         ...
 
     def metrics(self, output: Any, target: torch.Tensor) -> dict[str, float]:
-        """Metrics of a whole part beside its mean loss (an AUROC is no mean of batches): {"accuracy": ...}.
+        """Return metrics of a whole part beside its mean loss, such as {"accuracy": 0.9}.
 
-        output: of all batches together. A task whose outputs are too large for that may have a further method
-        kept(output_B, target_B): what it gives of each batch is put together in place of the outputs.
+        A task whose outputs are too large to keep may have a method `kept(output_B, target_B)`. What it returns for each
+        batch is joined and passed here instead of the outputs.
+
+        Args:
+            output: Outputs of all batches, joined.
+            target: Targets of all batches, joined.
         """
         ...
 
@@ -368,87 +437,87 @@ class Task(Protocol):
 
 
 class Trainer(Protocol):
-    """Trains jobs. A job's numbers depend on the job alone: not on its neighbours, its place or when it started.
+    """Trains jobs. Results depend on the job alone: not on other jobs, its place or when it started.
 
-    Order of calls for a job: start, advance until its report's state is not "running", evaluate/weights, stop.
+    Order of calls for a job: start, advance until its report's state is not "running", evaluate or weights, stop.
     """
 
     def start(self, jobs: Sequence[Job]) -> None:
-        """Accept all members of one trial. Every open job is accepted: what does not fit waits in host memory."""
+        """Accept all members of one trial. A job that does not fit waits in host memory."""
         ...
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
-        """Each of those jobs to its next report, yielded as they arrive, in any order, exactly one for each."""
+        """Train each job to its next report. Yields one report for each, in any order, as they arrive."""
         ...
 
     def stop(self, id: JobId) -> None:
-        """Release the job, ended or not."""
+        """Release a job, whether it ended or not."""
         ...
 
     def evaluate(self, id: JobId, part: str) -> dict[str, float]:
-        """Metrics of a part ("test/loss", ...) with the weights the job has now."""
+        """Return metrics of a part ("test/loss", ...) with the job's current weights."""
         ...
 
     def weights(self, id: JobId) -> dict[str, torch.Tensor]:
-        """A copy of the job's model state, on the CPU."""
+        """Return a copy of the job's model state, on the CPU."""
         ...
 
     def save(self, folder: Path, round: int) -> None:
-        """Write the state of every open job, whole or not at all; the last complete one is what restore sees."""
+        """Write a checkpoint of every open job, atomically. `restore` reads the newest complete one."""
         ...
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
-        """Take up those of `jobs` that a checkpoint of a round <= last_round holds; the step each then stands at.
+        """Restore jobs from the newest checkpoint of a round <= last_round, and return the step of each.
 
-        The others are not started. An unreadable or missing checkpoint restores nothing.
+        Jobs that are not in it are not started. An unreadable or missing checkpoint restores nothing.
         """
         ...
 
     def capacity(self) -> int:
-        """How many jobs train at once without waiting."""
+        """Return how many jobs can train at once."""
         ...
 
     def close(self) -> None: ...
 
 
 class Search(Protocol):
-    """The studies of one sweep: which trial next, which to stop. The only writer of the journal."""
+    """The studies of one sweep: proposes trials and prunes them. The only writer of the journal."""
 
     @property
     def round(self) -> int:
-        """The last committed one, 0 before the first."""
+        """The last committed round; 0 before the first."""
         ...
 
     def resume(self) -> list[tuple[tuple[Job, ...], int]]:
-        """Trials that were running at the last commit, in family order, with the step of their last report (or 0)."""
+        """Return the trials running at the last commit, in family order, with the step of their last report (or 0)."""
         ...
 
     def ask(self) -> tuple[Job, ...] | None:
-        """The jobs of the next trial; None when every family has its open trials or has asked for its last."""
+        """Return the jobs of the next trial; None if every family has its open trials, or all its trials."""
         ...
 
     def report(self, reports: Sequence[Report]) -> set[TrialId]:
-        """Take in reports, all members of a trial together, and say which running trials to stop (prune)."""
+        """Record reports, all members of a trial together, and return the running trials to prune."""
         ...
 
     def tell(self, trial: TrialId, state: State, reason: str = "") -> Ending:
-        """End a trial. The Ending's state may differ: a trial whose objective is not finite has diverged."""
+        """End a trial. The state may become "diverged" if its objective is not finite."""
         ...
 
     def commit(self, round: int) -> None:
-        """Make all that happened durable: one write, one fsync."""
+        """Make everything since the last commit durable, with one write and one fsync."""
         ...
 
     def progress(self) -> list[Progress]: ...
 
 
 class View(Protocol):
-    """Shows a person what happens: what the tracker sees, and each report as it arrives within a round."""
+    """Shows progress to the user: what the tracker sees, and each report as it arrives within a round."""
 
     def open(self, jobs: Sequence[Job]) -> None: ...
 
     def arrived(self, report: Report) -> None:
-        """A job reached its next report; the round is not over."""
+        """Show a report as soon as its job reached it, before the round ends."""
         ...
 
     def append(self, reports: Sequence[Report]) -> None: ...
@@ -460,10 +529,14 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class TrackedSweep:
-    """The sweep that a tracker remembers.
+    """The sweep that a tracker records.
 
-    folder: the sweep's own. id: unique, and the same in every command. round: the last committed one. A command that
-    was killed may have noted down later rounds; they are trained again, so a tracker drops what it has of them.
+    Attributes:
+        folder: The sweep's folder.
+        name: The sweep's name.
+        id: Unique, and the same in every command that resumes the sweep.
+        round: The last committed round. A command that was killed may have recorded later rounds. They are trained
+            again, so a tracker drops what it has of them.
     """
 
     folder: Path
@@ -473,13 +546,13 @@ class TrackedSweep:
 
     @property
     def spool(self) -> Path:
-        """The folder of the spool, which a tracker may read instead of being told."""
+        """Folder of the spool, which a tracker may read instead of implementing the calls."""
         return self.folder / "spool"
 
 
 @dataclass(frozen=True)
 class TrackedStudy:
-    """A study as a tracker shows it: which metric ranks its trials, and which parameters are searched."""
+    """A study as a tracker shows it: the metric that ranks its trials, and the searched hyperparameters."""
 
     name: str
     family: str
@@ -490,7 +563,7 @@ class TrackedStudy:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is to be said of a study; later summaries add to it and overwrite. note: markdown."""
+    """What a tracker shows of a study. Later summaries are merged into it. The note is Markdown."""
 
     params: Mapping[str, Value] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -499,21 +572,21 @@ class Summary:
 
 
 class Tracker(Protocol):
-    """Remembers a sweep. The other calls only note down; commit makes them durable, publish lets them leave.
+    """Records a sweep. `commit` makes the calls before it durable, and `publish` allows them to be sent.
 
-    Order of calls: introduce every study (each command does so again); open, append and close as trials train, then
-    commit and publish once a round; at the end describe, artifact, commit and publish once more, then finish. Trials
-    that were running when the previous command stopped are not opened again. A killed command calls nothing more.
+    Order of calls: `introduce` every study (in each command); `open`, `append` and `close` as trials train, then `commit`
+    and `publish` once a round; at the end `describe`, `artifact`, `commit` and `publish` once more, then `finish`. A
+    trial that was running when the previous command stopped is not opened again. A killed command makes no more calls.
     """
 
     def introduce(self, study: TrackedStudy) -> None: ...
 
     def open(self, jobs: Sequence[Job]) -> None:
-        """A trial begins: all its members."""
+        """Record that a trial starts, with all its members."""
         ...
 
     def append(self, reports: Sequence[Report]) -> None:
-        """What the jobs did in this round. Copy the arrays: trainers use their memory again."""
+        """Record what jobs did in this round. Copy the arrays: trainers reuse their memory."""
         ...
 
     def close(self, ending: Ending) -> None: ...
@@ -523,34 +596,37 @@ class Tracker(Protocol):
     def describe(self, study: str, summary: Summary) -> None: ...
 
     def artifact(self, study: str, path: Path, *, table: bool = False) -> None:
-        """A file or folder that belongs to the study; it may be given again, changed.
+        """Record a file or folder of a study. It may change and be recorded again.
 
-        table: JSON, {"columns": [name, ...], "data": [[cell, ...], ...]}.
+        Args:
+            study: Name of the study.
+            path: The file or folder.
+            table: Whether it is a table in JSON, {"columns": [name, ...], "data": [[cell, ...], ...]}.
         """
         ...
 
     def commit(self, round: int) -> None:
-        """May be called again for the same round (what is noted after the last round, when a sweep ends)."""
+        """Make what was recorded durable. May be called again for the same round, when a sweep ends."""
         ...
 
     def publish(self, round: int) -> None:
-        """Rounds up to this one are in the journal: they may be sent."""
+        """Allow rounds up to this one to be sent: they are in the journal."""
         ...
 
     def finish(self) -> int:
-        """Release everything; the number of events that have not arrived where they are sent."""
+        """Release everything. Returns the number of events that were not delivered."""
         return 0
 
 
 class ConfiguredTracker(Tracker, Protocol):
-    """A tracker that `tracking._target_` names; the constructor takes the other keys of `tracking`.
+    """A tracker that `tracking._target_` names.
 
-    The constructor checks them (InputError) and writes nothing. A class that inherits from this protocol does nothing
-    in the calls that it leaves out.
+    The constructor takes the other keys of `tracking`, raises InputError if one cannot be used, and writes nothing. Calls
+    that a subclass does not define do nothing.
     """
 
     def start(self, sweep: TrackedSweep) -> None:
-        """Called once, before every other call. The spool is open."""
+        """Start recording. Called once, before every other call, with the spool open."""
         ...
 
 
