@@ -4,8 +4,8 @@ Shape suffixes, one legend for the repository:
     L lanes (trials side by side)   S steps (updates)   B batch   P parameters   M members   K parts of anything else
 
 Terms: a *family* is a schedule with its search space. A *trial* is one set of hyperparameters of a family. A trial has
-one or more *members* (seeds or folds), and one *job* trains each. In a *round* of the loop, every open trial advances to
-its next report, then everything is committed.
+one or more *members* (seeds or folds), and one *job* trains each. In a *round* of the loop, every open trial advances
+to its next report, then everything is committed.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ class Factor(Protocol):
     It is a pure function and vectorized over trials.
 
     Args:
-        tau_LS: Updates since the end of the warmup, 0 to decay_steps - 1, int64. A factor with its own `warmup` parameter
-            sees all updates of the run, and decay_steps is their number.
+        tau_LS: Updates since the end of the warmup, 0 to decay_steps - 1, int64. A factor with its own parameter
+            `warmup` sees all updates of the run, and decay_steps is their number.
         decay_steps_L: Updates after the warmup, int64 [L, 1].
         numbers: Hyperparameters, each a float64 array [L, 1].
 
@@ -423,8 +423,8 @@ class Task(Protocol):
     def metrics(self, output: Any, target: torch.Tensor) -> dict[str, float]:
         """Return metrics of a whole part beside its mean loss, such as {"accuracy": 0.9}.
 
-        A task whose outputs are too large to keep may have a method `kept(output_B, target_B)`. What it returns for each
-        batch is joined and passed here instead of the outputs.
+        A task whose outputs are too large to keep may have a method `kept(output_B, target_B)`. What it returns for
+        each batch is joined and passed here instead of the outputs.
 
         Args:
             output: Outputs of all batches, joined.
@@ -574,9 +574,10 @@ class Summary:
 class Tracker(Protocol):
     """Records a sweep. `commit` makes the calls before it durable, and `publish` allows them to be sent.
 
-    Order of calls: `introduce` every study (in each command); `open`, `append` and `close` as trials train, then `commit`
-    and `publish` once a round; at the end `describe`, `artifact`, `commit` and `publish` once more, then `finish`. A
-    trial that was running when the previous command stopped is not opened again. A killed command makes no more calls.
+    Order of calls: `introduce` every study (in each command); `open`, `append` and `close` as trials train, then
+    `commit` and `publish` once a round; at the end `describe`, `artifact`, `commit` and `publish` once more, then
+    `finish`. A trial that was running when the previous command stopped is not opened again. A killed command makes no
+    more calls.
     """
 
     def introduce(self, study: TrackedStudy) -> None: ...
@@ -621,8 +622,8 @@ class Tracker(Protocol):
 class ConfiguredTracker(Tracker, Protocol):
     """A tracker that `tracking._target_` names.
 
-    The constructor takes the other keys of `tracking`, raises InputError if one cannot be used, and writes nothing. Calls
-    that a subclass does not define do nothing.
+    The constructor takes the other keys of `tracking`, raises InputError if one cannot be used, and writes nothing.
+    Calls that a subclass does not define do nothing.
     """
 
     def start(self, sweep: TrackedSweep) -> None:
