@@ -180,7 +180,14 @@ def test_the_guide_names_no_key_that_is_not_there():
     assert dotted - there == set()
 
 
-# --- the recipe for a family --------------------------------------------------------------------------
+# --- the recipes ----------------------------------------------------------------------------------------
+
+
+def recipe(heading):
+    """The function or class of a recipe in CONTRIBUTING, and its file of conf."""
+    (section,) = re.findall(rf"^### {heading}\n(.*?)(?=^##|\Z)", CONTRIBUTING, re.MULTILINE | re.DOTALL)
+    (code,), (text,) = blocks(section, "python"), blocks(section, "yaml")
+    return code, text
 
 
 def test_the_recipe_for_a_family_works(tmp_path, monkeypatch):
@@ -188,7 +195,7 @@ def test_the_recipe_for_a_family_works(tmp_path, monkeypatch):
     from sweeper import lr_trace
     from sweeper.schedules import family
 
-    (code,), (text,) = blocks(CONTRIBUTING, "python"), blocks(CONTRIBUTING, "yaml")
+    code, text = recipe("A family")
     decays = (ROOT / "sweeper" / "schedules" / "decays.py").read_text()
     (tmp_path / "own_factors.py").write_text(f"{decays}\n\n{code}")
     monkeypatch.syspath_prepend(tmp_path)
@@ -204,3 +211,27 @@ def test_the_recipe_for_a_family_works(tmp_path, monkeypatch):
     told = importlib.import_module("catalogue").entry(name, made.factor)
     assert told.fields["Formula"] == "A((1-u)^2)"
     assert set(told.meanings) == {"decay"}
+
+
+@pytest.mark.parametrize(
+    ("heading", "module", "file", "words"),
+    [
+        ("An optimizer", "sweeper.training.optimizers.sign_sgd", "optimizer/sign_sgd", ["data=digits", "model=mlp"]),
+        ("A data set or model", "sweeper.tasks.parity", "data/parity", ["model=mlp"]),
+    ],
+)
+def test_the_recipe_for_a_class_works(heading, module, file, words, sweeper, tmp_path, monkeypatch):
+    """The class as it is printed, under the path that its file names, is swept from the command line."""
+    code, text = recipe(heading)
+    assert f"_target_: {module}." in text
+    own = tmp_path / "conf" / f"{file}.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(text.replace(module, "own_classes"))
+    (tmp_path / "own_classes.py").write_text(f"import copy\n\nimport torch\n\n\n{code}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_classes", raising=False)
+    choice = file.replace("/", "=")
+    code, out, err = sweeper("--config-dir", str(tmp_path / "conf"), choice, *words, "schedule=cosine", *SHORT.split(),
+                             "trainer.workers=1", "tracking=none")  # fmt: skip
+    assert code == 0, err
+    assert "Best: cosine" in out
