@@ -167,8 +167,8 @@ def _store(home: Home, spec: SweepSpec, search: Studies, trainer: Mapping[str, A
             "family": study.family.name,
             "trials": trials[study.name],
             "schedule": dict(spec.schedules[study.family.name]),
-            "sampler": dict(study.sampler),
-            "pruner": None if study.pruner is None else dict(study.pruner),
+            "sampler": study.sampler.node,
+            "pruner": None if study.pruner is None else study.pruner.node,
         }
         for study in spec.studies
     }

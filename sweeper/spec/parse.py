@@ -76,7 +76,7 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
             **({} if folds == 1 else {"folds": folds}),
         },
         schedules=config["schedule"],
-        studies=parse_studies(config, families, hparams),
+        studies=parse_studies(config["search"], config["pruner"], families, hparams),
         train=train,
         objective=objective,
         target=target,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from sweeper.tracking.traces import read_trace
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Record, Report, TrialId
 
 if TYPE_CHECKING:
+    from sweeper.search.plan import StoredPlan
     from sweeper.search.records import Reading
 
 NO_LR: Floats = np.empty(0)
@@ -123,7 +124,7 @@ class Following:
         asked, is_open = self.config["studies"], any(record.state == "running" for record in records)
         self.finished = not is_open and all(begun.get(name, 0) >= study["trials"] for name, study in asked.items())
 
-    def _lr(self, record: Record, plan: Mapping[str, Any]) -> Floats:
+    def _lr(self, record: Record, plan: StoredPlan) -> Floats:
         """The LR of each update of a trial; none if its family is no longer there. What reacts is asked what it did."""
         own = {name: value for name, value in record.params.items() if "." not in name}
         try:
