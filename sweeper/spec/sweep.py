@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sweeper.importing import parse_target
 from sweeper.schedules import controller_of, lr_trace, momentum_trace
 from sweeper.spec.question import digest
 from sweeper.types import ConfiguredTracker, Job, JobId, Task, first_of
@@ -157,10 +158,11 @@ class SweepSpec:
         )
 
 
-def parse_trainer(node: Node) -> TrainerSpec:
+def parse_trainer(node: Mapping[str, object]) -> TrainerSpec:
     """Return what a node of conf/trainer names. Its options are checked where it is built."""
-    options = {str(key): value for key, value in node.items() if key not in ("_target_", "workers")}
-    return TrainerSpec(str(node.get("_target_")), options, node.get("workers", 1))
+    target = parse_target(node)
+    options = {key: value for key, value in target.options.items() if key != "workers"}
+    return TrainerSpec(str(target.path), options, target.options.get("workers", 1))
 
 
 def example(spec: SweepSpec) -> Job:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from sweeper.schedules import family, lr_trace
-from sweeper.spec.question import Home, is_running
+from sweeper.spec.question import Home, StoredConfig, is_running
 from sweeper.terminal import Tally
 from sweeper.tracking.traces import read_trace
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Record, Report, TrialId
@@ -50,7 +50,7 @@ class Following:
     def __init__(self, home: Home, now: Callable[[], float] = time.time) -> None:
         self.home, self.now = home, now
         self.lock = threading.Lock()
-        self.config: dict[str, Any] = {}
+        self.config: StoredConfig = {}
         self.running = self.finished = False
         self.began = self.at = 0.0
         self._stamp: object = None
