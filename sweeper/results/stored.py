@@ -97,10 +97,8 @@ class StoredSweep:
         return tables.families_table(
             self.records,
             direction=self.objective["direction"],
-            ends_high=self._ends_high,
             target=self.target,
-            facts=self._facts,
-            importances=self.importances,
+            details=tables.Details(self._ends_high, self._facts, self.importances),
         )
 
     @cached_property
