@@ -32,6 +32,7 @@ import psutil
 import yaml
 
 from sweeper import conf
+from sweeper.importing import parse_target
 from sweeper.run import loop
 from sweeper.schedules import family
 from sweeper.search.objective import Objective
@@ -181,9 +182,8 @@ def studies(journal: Path, trials: int, updates: int, search: str, pruner: str) 
         "warmup": {"choice": [0, 0.02, 0.05, 0.1, 0.2]},
         "decay": {"low": 1e-3, "high": 0.3, "log": True},
     }
-    plan = StudyPlan(
-        "cosine", family("cosine", space), node("search", search)["sampler"], node("pruner", pruner), trials
-    )
+    sampler, pruned_by = parse_target(node("search", search)["sampler"]), parse_target(node("pruner", pruner))
+    plan = StudyPlan("cosine", family("cosine", space), sampler, pruned_by, trials)
     report_steps = tuple(round(updates * (i + 1) / REPORTS) for i in range(REPORTS))
     return Studies(journal, [plan], Terms(0, report_steps, 8, Objective(), UNTRAINED))
 

@@ -1,7 +1,9 @@
-"""Import what a configuration names by a dotted path, such as `torch.optim.SGD`."""
+"""What a configuration names by a dotted path, such as `torch.optim.SGD`: import it, with its options beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -9,6 +11,29 @@ from sweeper.types import InputError, closest
 
 DISTRIBUTIONS = {"pytorch_optimizer": "pytorch-optimizer", "curvlinops": "curvlinops-for-pytorch"}  # by module
 LISTED = 12  # names of a module in an error
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a node with `_target_` names.
+
+    Attributes:
+        path: An import path. `import_object` checks it.
+        options: The arguments of the object at that path.
+    """
+
+    path: object
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def node(self) -> dict[str, Any]:
+        """The node as a configuration holds it."""
+        return {"_target_": self.path, **self.options}
+
+
+def parse_target(node: Mapping[str, object]) -> Target:
+    """Return what a node names. Its path and options are checked where it is built."""
+    return Target(node.get("_target_"), {str(key): value for key, value in node.items() if key != "_target_"})
 
 
 def import_object(key: str, path: object, example: str = "package.module.Name") -> Any:

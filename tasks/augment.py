@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -23,6 +23,15 @@ class Draw(Protocol):
     def __call__(self, number: int, count: int) -> Tensor:
         """float32 [L, B, count], uniform in [0, 1). number: one's own for each use."""
         ...
+
+
+class Options(TypedDict, total=False):
+    """What `data.augment` may ask for; see Augment."""
+
+    crop: int
+    flip: bool
+    cutout: int
+    mixup: float
 
 
 @dataclass(frozen=True)
@@ -90,17 +99,17 @@ class Augment:
 
 
 def augmentation(
-    options: Mapping[str, Any] | None, label_smoothing: float, classes: int, height: int, width: int
+    options: Options | None, label_smoothing: float, classes: int, height: int, width: int
 ) -> Augment | None:
     """What `data.augment` and `data.label_smoothing` ask for; None where nothing is. Raises ValueError."""
-    known = [field.name for field in fields(Augment)][1:5]
+    known = list(Options.__annotations__)
     options = {} if options is None else options
     if not isinstance(options, Mapping):
         raise ValueError(f"data.augment={options}: this is no mapping. Write {{crop: 4, flip: true}}, or null.")
-    for name in options:
+    for name, value in options.items():
         if name not in known:
             raise ValueError(
-                f"data.augment.{name}={options[name]}: there is no such augmentation. There are: {', '.join(known)}."
+                f"data.augment.{name}={value}: there is no such augmentation. There are: {', '.join(known)}."
             )
     augment = Augment(classes, **options, label_smoothing=label_smoothing)
     _check(augment, min(height, width))

@@ -13,7 +13,7 @@ from torch import Tensor
 from .counts import whole
 from .examples import Examples
 from .problems import CLASSIFICATION
-from .splits import Index, drawn, folded
+from .splits import Index, Shares, draw_parts, folded
 from .tabular import PARQUET, read_table
 from .text import read_files
 
@@ -66,7 +66,7 @@ def hashed_text(
         raise ValueError(f"data.path={path}: all text is of one class ({', '.join(known) or 'none'}). Name another.")
     words = _words(pieces, features, ngrams, longest)
     label_N = label_N.astype(np.int64)
-    parts = drawn(len(label_N), valid=valid, test=test, seed=split_seed, label_N=label_N)
+    parts = draw_parts(len(label_N), Shares(valid, test, split_seed), label_N=label_N)
     return Examples(
         [
             {part: (_taken(words, index), torch.from_numpy(label_N[index])) for part, index in split.items()}

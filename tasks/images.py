@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .augment import Augment, augmentation
+from .augment import Augment, Options, augmentation
 from .places import Host, Resident, Rows
 from .splits import Parts, folded, held_out
 
@@ -48,7 +48,7 @@ class Images:
         valid: float = 0.1,
         split_seed: int = 0,
         folds: int | None = None,
-        augment: Mapping[str, Any] | None = None,
+        augment: Options | None = None,
         label_smoothing: float = 0.0,
         stream: bool | int = False,
     ) -> None:

@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 import torch
@@ -224,7 +224,7 @@ class Supervised:
             count, name = self.data.partitions, type(self.data).__name__
             raise ValueError(f"partition={partition}: {name} has {count} of them. Choose one below {count}.")
 
-    def _arguments(self, numbers: dict[str, Any]) -> dict[str, Any]:
+    def _arguments(self, numbers: dict[str, object]) -> dict[str, Any]:
         """What the model is called with beside the factory's own numbers: the trial's, and those of the data."""
         factory, own = getattr(self.model, "func", self.model), getattr(self.model, "keywords", {})
         taken = list(inspect.signature(factory).parameters.values())[len(getattr(self.model, "args", ())) :]
@@ -263,7 +263,7 @@ def _mean_of_each(loss: Callable[[Any, Tensor], Tensor], output_B: Any, target_B
     return loss(output_B, target_B).reshape(len(target_B), -1).mean(1)
 
 
-def _refuse_unknown(model: str, taken: Sequence[inspect.Parameter], given: dict[str, Any]) -> None:
+def _refuse_unknown(model: str, taken: Sequence[inspect.Parameter], given: Mapping[str, object]) -> None:
     names = [parameter.name for parameter in taken]
     unknown = [name for name in given if name not in names]
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
@@ -273,7 +273,7 @@ def _refuse_unknown(model: str, taken: Sequence[inspect.Parameter], given: dict[
         )
 
 
-def _refuse_missing(model: str, taken: Sequence[inspect.Parameter], given: dict[str, Any]) -> None:
+def _refuse_missing(model: str, taken: Sequence[inspect.Parameter], given: Collection[str]) -> None:
     for parameter in taken:
         required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
         if required and parameter.name not in given:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,23 @@ Index = NDArray[np.int64]
 Parts = dict[str, Index]
 
 
-def drawn(
-    count: int,
-    *,
-    valid: float,
-    test: float,
-    seed: int,
-    label_N: Index | None = None,
-    group_N: NDArray[Any] | None = None,
-) -> Parts:
-    """The places of `count` examples in "train", "valid" and "test", each in increasing order.
+@dataclass(frozen=True)
+class Shares:
+    """How large the parts are that a seed draws: `valid` and `test` are fractions of all examples, or groups."""
 
-    valid, test: fractions of all. label_N: each class is split alike. group_N: examples of one group stay together;
-    the fractions are then of groups. Raises ValueError.
+    valid: float
+    test: float
+    seed: int
+
+
+def draw_parts(
+    count: int, shares: Shares, *, label_N: Index | None = None, group_N: NDArray[Any] | None = None
+) -> Parts:
+    """Return the places of `count` examples in "train", "valid" and "test", each in increasing order.
+
+    label_N: each class is split alike. group_N: examples of one group stay together. Raises ValueError.
     """
+    valid, test, seed = shares.valid, shares.test, shares.seed
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
         raise ValueError(
             f"data.valid={valid}: with data.test={test} it leaves an empty part. "
@@ -64,7 +68,7 @@ def folded(
 ) -> list[Parts]:
     """[parts] without folds; else K of them with the same test part, each fold of all the rest validating once.
 
-    label_N, group_N: of all examples, as in `drawn`. Raises ValueError.
+    label_N, group_N: of all examples, as in `draw_parts`. Raises ValueError.
     """
     if not is_folded(folds):
         return [parts]

@@ -15,7 +15,7 @@ from torch import Tensor
 from .examples import Examples, Pair
 from .metrics import Measures
 from .problems import CLASSIFICATION, Problem, log_classes, mean_square, squared_error, weighted
-from .splits import Index, Parts, drawn, folded
+from .splits import Index, Parts, Shares, draw_parts, folded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,7 @@ def table(
         raise ValueError(f"data.split=stratified: data.target={target} has no classes. Choose random.")
     features = frame.drop(columns=[str(target), *leave_out, *([split_by] if split_by else [])])
     columns = _columns(features, categorical)
-    parts_K = _parts(frame, split_by, label_N, valid=valid, test=test, seed=split_seed, folds=folds)
+    parts_K = _parts(frame, split_by, label_N, Shares(valid, test, split_seed), folds)
     trained = np.unique(np.concatenate([parts["train"] for parts in parts_K]))
     gaps = np.flatnonzero(features[columns.numbers].iloc[trained].isna().any().to_numpy(bool)).tolist()
     values_N, unit = _targets(goal, trained)
@@ -222,17 +222,11 @@ def _class_weights(weights: str | Mapping[Any, float], goal: _Goal, trained: Ind
 
 
 def _parts(
-    frame: pd.DataFrame,
-    split_by: str | None,
-    label_N: Index | None,
-    *,
-    valid: float,
-    test: float,
-    seed: int,
-    folds: int | None,
+    frame: pd.DataFrame, split_by: str | None, label_N: Index | None, shares: Shares, folds: int | None
 ) -> list[Parts]:
+    seed = shares.seed
     if split_by is None:
-        parts = drawn(len(frame), valid=valid, test=test, seed=seed, label_N=label_N)
+        parts = draw_parts(len(frame), shares, label_N=label_N)
         return folded(parts, folds, seed, label_N)
     column = frame[split_by]
     if column.isna().any():
@@ -245,7 +239,7 @@ def _parts(
             f"data.split_by={split_by}: its values are {', '.join(sorted(set(names))[:5])}. "
             "Use train, valid and test, all three, or names of groups."
         )
-    parts = drawn(len(frame), valid=valid, test=test, seed=seed, group_N=names)
+    parts = draw_parts(len(frame), shares, group_N=names)
     return folded(parts, folds, seed, group_N=names)
 
 

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import os
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -81,25 +81,27 @@ class NextByte(Windowed):
         if not isinstance(every, bool):
             raise ValueError(f"data.every={every}: this is neither true nor false. Choose one of them.")
         self.context, self.every = context, every
-        self._parts_K = [
-            {part: windows(texts_F, context, every) for part, texts_F in texts.items()} for texts in texts_K
-        ]
+        whole_K = [{part: windows(texts_F, context, every) for part, texts_F in texts.items()} for texts in texts_K]
+        sizes, unit = {"valid": valid_size, "test": test_size}, "sequences" if every else "bytes"
+        self._parts_K = [sample_parts(parts, sizes, split_seed, path, unit) for parts in whole_K]
         self.partitions = len(self._parts_K)
-        unit = "sequences" if every else "bytes"
-        for parts in self._parts_K:
-            for part, size in {"valid": valid_size, "test": test_size}.items():
-                parts[part] = scored(parts[part], part, size, split_seed, path, unit)
         self.fingerprint = _fingerprint(self._parts_K)
 
 
-def scored(whole_part: Windows, part: str, size: int, seed: int, path: str | Path | None, unit: str) -> Windows:
-    """The examples that are measured, `size` of a part drawn once. Raises ValueError where it has fewer."""
-    if len(whole_part) < size:
-        raise ValueError(
-            f"data.path={_shown(path)}: too short, its {part} part has {len(whole_part)} {unit}, fewer than "
-            f"data.{part}_size={size}. Take a longer text, or a smaller data.{part}_size."
-        )
-    return whole_part.sample(size, seed)
+def sample_parts(
+    parts: Mapping[str, Windows], sizes: Mapping[str, int], seed: int, path: str | Path | None, unit: str
+) -> dict[str, Windows]:
+    """Return the parts, of those in `sizes` so many examples, drawn once: they are measured alone.
+
+    path, unit: the text, and what examples of it are called, for the error. Raises ValueError where a part has fewer.
+    """
+    for part, size in sizes.items():
+        if len(parts[part]) < size:
+            raise ValueError(
+                f"data.path={_shown(path)}: too short, its {part} part has {len(parts[part])} {unit}, fewer than "
+                f"data.{part}_size={size}. Take a longer text, or a smaller data.{part}_size."
+            )
+    return {**parts, **{part: parts[part].sample(size, seed) for part, size in sizes.items()}}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from .counts import whole
 from .metrics import Measures
 from .problems import Problem, cross_entropy, log_classes
-from .text import Windowed, Windows, read_texts, scored
+from .text import Windowed, Windows, read_texts, sample_parts
 from .vocabulary import Vocabulary, identified, vocabulary
 
 FORMAT = 1
@@ -73,7 +73,7 @@ class Tokens(Windowed):
         """Without the symbols: another process maps the same files."""
         return {key: value for key, value in vars(self).items() if key != "_parts_K"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, object]) -> None:
         vars(self).update(state)
         self._open()
 
@@ -93,9 +93,7 @@ class Tokens(Windowed):
             for part, (file, count) in counts.items():
                 mapped = torch.from_file(str(self._folder / file), shared=False, size=count, dtype=dtype)
                 parts[part] = _windows(mapped, self.context, part, self._path)
-            for part, size in self._sizes.items():
-                parts[part] = scored(parts[part], part, size, self._seed, self._path, "sequences")
-            self._parts_K.append(parts)
+            self._parts_K.append(sample_parts(parts, self._sizes, self._seed, self._path, "sequences"))
         chosen = [parts[part].place_K for parts in self._parts_K for part in self._sizes]
         drawn = hashlib.blake2b(b"".join(place_K.numpy().tobytes() for place_K in chosen if place_K is not None))
         self.fingerprint = f"{about['fingerprint']}-{self.context}-{drawn.hexdigest()[:16]}"

@@ -40,23 +40,36 @@ class Disk:
         return self.spool + self.journal + self.traces + self.mlflow + self.files
 
 
-def disk(
-    jobs: Sequence[Job], *, trials: int, studies: int, members: int, metrics: int, norms: bool, sent: bool
-) -> Disk:
-    """Of a whole sweep. jobs: some of its own, first members. metrics: what a report evaluates, how many.
+@dataclass(frozen=True)
+class Tracked:
+    """What is tracked of each trial of a sweep.
 
-    sent: to MLflow.
+    Attributes:
+        jobs: Some of the sweep's own, first members.
+        members: Of a trial.
+        metrics: How many a report evaluates.
+        norms: Whether reports have the traces of sweeper.training.norms.
     """
+
+    jobs: Sequence[Job]
+    members: int
+    metrics: int
+    norms: bool
+
+
+def disk(tracked: Tracked, *, trials: int, studies: int, sent: bool) -> Disk:
+    """Return how much a whole sweep takes. sent: to MLflow."""
+    jobs, members = tracked.jobs, tracked.members
     steps, report_steps = jobs[0].steps, jobs[0].report_steps
     reports = len(report_steps)
     dense = fmean(2 if job.momentum_S is None else 3 for job in jobs) * steps
-    gaps = _measured(jobs[0]) if norms else 0
+    gaps = _measured(jobs[0]) if tracked.norms else 0
     spool_trial = SPOOL_TRIAL + SPOOL_VALUE * steps
     spool_trial += members * (reports * SPOOL_REPORT + dense * SPOOL_VALUE + gaps * SPOOL_MEASURED)
     journal_trial = JOURNAL_TRIAL + reports * (JOURNAL_REPORT + JOURNAL_CLOCK * reports)
     traces = trials * members * PARQUET_VALUE * (dense + gaps) + studies * PARQUET_FILE
     table = trials * TABLE_ROW
-    points = trials * points_of_a_trial(jobs, members=members, metrics=metrics, norms=norms)
+    points = trials * points_of_a_trial(tracked)
     own = min(studies, MOST_PICTURES) * PICTURE
     return Disk(
         spool=round(trials * spool_trial),
@@ -69,13 +82,14 @@ def disk(
     )
 
 
-def points_of_a_trial(jobs: Sequence[Job], *, members: int, metrics: int, norms: bool) -> float:
-    """Points of its metrics in MLflow, after thinning."""
+def points_of_a_trial(tracked: Tracked) -> float:
+    """Return how many points of its metrics MLflow has, after thinning."""
+    jobs, members = tracked.jobs, tracked.members
     steps, report_steps = jobs[0].steps, jobs[0].report_steps
     lr = fmean(len(by_shape(job.lr_S)) for job in jobs)
     momentum = fmean(0 if job.momentum_S is None else 2 * len(report_steps) for job in jobs)
-    evaluated = min(MOST_POINTS, len(report_steps)) * metrics * (1 if members == 1 else members + 1)
-    gaps = _measured(jobs[0]) if norms else 0
+    evaluated = min(MOST_POINTS, len(report_steps)) * tracked.metrics * (1 if members == 1 else members + 1)
+    gaps = _measured(jobs[0]) if tracked.norms else 0
     return lr + momentum + len(strided(steps, report_steps)) + gaps + evaluated + END_POINTS
 
 

@@ -16,7 +16,7 @@ from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
 from sweeper.forecast import timing
-from sweeper.forecast.disk import Disk, disk, points_of_a_trial
+from sweeper.forecast.disk import Disk, Tracked, disk, points_of_a_trial
 from sweeper.results.power import smallest_gap
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import BASELINES, DEFAULT, TUNED
@@ -113,12 +113,12 @@ def estimate(
     rows = tuple(_row(study, spec, stored.records if stored else []) for study in studies)
     counts = open_jobs(rows, spec.search.concurrent_trials, len(spec.partitions))
     began = time.monotonic()
-    chosen = trainers.choose(spec, home.read().get("trainer"))
+    chosen = trainers.choose(spec, trainers.begun_with(home))
     choosing = time.monotonic() - began if stored is None else 0.0  # which a new sweep does once more
     processes = _processes(chosen.trainer, spec.device)
     pace = _pace(spec, chosen.trainer, jobs, max(counts), seconds) if counts else None
     left, sent = sum(len(row.reports) for row in rows), isinstance(spec.tracker, MLflow) and spec.tracker.is_on
-    like = _like(spec, jobs, pace)
+    tracked = _tracked(spec, jobs, pace)
     families = {study.family.name for study in spec.studies}
     known = _paired_spread(stored) if comparison.spread is None else math.sqrt(2) * comparison.spread
     return Estimate(
@@ -132,9 +132,9 @@ def estimate(
         pace=pace,
         training=_training(pace, counts),
         beside=choosing
-        + (_beside(left, len(counts), processes, points_of_a_trial(**like) if sent else 0) if left else 0.0),
+        + (_beside(left, len(counts), processes, points_of_a_trial(tracked) if sent else 0) if left else 0.0),
         share=_share(rows, stored.records, spec.train.steps) if stored else None,
-        disk=disk(**like, trials=sum(row.trials for row in rows), studies=len(rows), sent=sent),
+        disk=disk(tracked, trials=sum(row.trials for row in rows), studies=len(rows), sent=sent),
         disk_now=sum(path.stat().st_size for path in home.path.rglob("*") if path.is_file()) if stored else 0,
         memory=max(counts, default=0) * _bytes_of_a_model(spec),
         comparisons=len(families - set(BASELINES)) if BASELINES[0] in families else len(families - {BASELINES[1]}) - 1,
@@ -258,14 +258,13 @@ def _share(rows: Sequence[Row], records: Sequence[Record], steps: int) -> float 
     return fmean(ended) / steps if len(ended) >= ENOUGH else None
 
 
-def _like(spec: SweepSpec, jobs: Sequence[Job], pace: timing.Pace | None) -> dict[str, Any]:
-    """What the trials are like, for what is kept of them."""
-    return {
-        "jobs": [job for job in jobs if job.id.member == 0],
-        "members": len(spec.partitions),
-        "metrics": len(pace.metrics) if pace else USUAL_METRICS,
-        "norms": spec.train.recipe.norms,
-    }
+def _tracked(spec: SweepSpec, jobs: Sequence[Job], pace: timing.Pace | None) -> Tracked:
+    return Tracked(
+        jobs=[job for job in jobs if job.id.member == 0],
+        members=len(spec.partitions),
+        metrics=len(pace.metrics) if pace else USUAL_METRICS,
+        norms=spec.train.recipe.norms,
+    )
 
 
 def _bytes_of_a_model(spec: SweepSpec) -> int:

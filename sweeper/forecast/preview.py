@@ -81,14 +81,15 @@ class Preview:
 
 def previewed(family: Family, steps: int, *, epoch: float | None = None, seed: int = 0) -> Preview:
     """Draw candidates of the family and look at them. epoch: as in lr_trace. Raises InputError as a sweep would."""
-    clock = _clock(steps, epoch)
+    run = _shortened(steps, epoch)
     axes = _axes(family)
     drawn = candidates(axes, seed_of(seed, "preview", family.name), CANDIDATES)
-    lr_LS = lr_traces(family, drawn[:SHOWN], **clock)
-    heights = [height_at_end(family, params, **clock) for params in drawn]
-    cycles = [count for params in drawn if (count := cycles_run(family, params, **clock)) is not None]
-    extremes = _extremes(family, axes, clock)
-    largest = [lr_traces(family, drawn[start : start + SHOWN], **clock).max() for start in range(0, len(drawn), SHOWN)]
+    lr_LS = run.lr_traces(family, drawn[:SHOWN])
+    heights = [height_at_end(family, params, run.steps, epoch=run.epoch) for params in drawn]
+    counts = [cycles_run(family, params, run.steps, epoch=run.epoch) for params in drawn]
+    cycles = [count for count in counts if count is not None]
+    extremes = _extremes(family, axes, run)
+    largest = [run.lr_traces(family, drawn[start : start + SHOWN]).max() for start in range(0, len(drawn), SHOWN)]
     return Preview(
         family=family.name,
         searched=axes.searched,
@@ -103,12 +104,23 @@ def previewed(family: Family, steps: int, *, epoch: float | None = None, seed: i
     )
 
 
-def _clock(steps: int, epoch: float | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Run:
+    """How long a run is, and its epochs, as in lr_trace."""
+
+    steps: int
+    epoch: float | None
+
+    def lr_traces(self, family: Family, params: Sequence[Params]) -> Floats:
+        return lr_traces(family, params, self.steps, epoch=self.epoch)
+
+
+def _shortened(steps: int, epoch: float | None) -> _Run:
     """The run, a long one in fewer updates: its epochs with it, until they are shorter than one of these."""
     if steps <= FINEST:
-        return {"steps": steps, "epoch": epoch}
+        return _Run(steps, epoch)
     shorter = None if epoch is None else epoch * FINEST / steps
-    return {"steps": FINEST, "epoch": shorter if shorter is not None and shorter > 1 else None}
+    return _Run(FINEST, shorter if shorter is not None and shorter > 1 else None)
 
 
 def as_json(previews: Sequence[Preview]) -> list[dict[str, Any]]:
@@ -152,7 +164,7 @@ def _axes(family: Family) -> Axes:
     return axes(family.space, {name: f"schedule.{family.name}.{name}" for name in family.space})
 
 
-def _extremes(family: Family, axes: Axes, clock: Mapping[str, Any]) -> list[Extreme]:
+def _extremes(family: Family, axes: Axes, run: _Run) -> list[Extreme]:
     middle = {**axes.fixed, **{name: _middle(dimension) for name, dimension in axes.searched.items()}}
     ends = [
         (name, end, _in_order(dimension)[place])
@@ -160,7 +172,7 @@ def _extremes(family: Family, axes: Axes, clock: Mapping[str, Any]) -> list[Extr
         for end, place in (("low", 0), ("high", -1))
     ] or [("", "", None)]
     params = [{**middle, name: value} if name else middle for name, _, value in ends]
-    lr_LS = lr_traces(family, params, **clock)
+    lr_LS = run.lr_traces(family, params)
     return [Extreme(*end, lr_S) for end, lr_S in zip(ends, lr_LS, strict=True)]
 
 

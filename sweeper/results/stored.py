@@ -12,7 +12,7 @@ import numpy as np
 
 from sweeper.results import tables
 from sweeper.schedules import ENDS_HIGH, family, height_at_end, height_of, lr_trace
-from sweeper.spec.question import Home, find, homes, seeds_and_folds
+from sweeper.spec.question import Home, ObjectiveQuestion, StoredConfig, find, homes, seeds_and_folds
 from sweeper.text.columns import value_text
 from sweeper.tracking.facts import Facts, read_facts
 from sweeper.tracking.mlflow.destination import resolve
@@ -46,22 +46,21 @@ class StoredSweep:
         return self.home.name
 
     @cached_property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> StoredConfig:
         """What is stored of it: the question, its studies, the trainer."""
         return self.home.read()
 
     @property
-    def objective(self) -> Mapping[str, Any]:
+    def objective(self) -> ObjectiveQuestion:
         """metric, direction, at, k."""
-        objective: Mapping[str, Any] = self.config["question"]["objective"]
-        return objective
+        return self.config["question"]["objective"]
 
     @property
     def asked(self) -> tables.Asked:
         """What is asked, for the words about the table."""
         seeds, folds = seeds_and_folds(self.config["question"])
-        metric, direction, at = (self.objective[key] for key in ("metric", "direction", "at"))
-        return tables.Asked(metric, direction, at, seeds, folds)
+        objective = self.objective
+        return tables.Asked(objective["metric"], objective["direction"], objective["at"], seeds, folds)
 
     @property
     def records(self) -> list[Record]:
@@ -98,10 +97,8 @@ class StoredSweep:
         return tables.families_table(
             self.records,
             direction=self.objective["direction"],
-            ends_high=self._ends_high,
             target=self.target,
-            facts=self._facts,
-            importances=self.importances,
+            details=tables.Details(self._ends_high, self._facts, self.importances),
         )
 
     @cached_property

@@ -22,6 +22,7 @@ NAMES = ("peak_lr", "warmup", "decay", "cycle")  # the numbers of a schedule tha
 STATES: tuple[State, ...] = ("complete", "pruned", "diverged", "failed", "running")
 TUNED, DEFAULT = "tuned constant", "default LR"  # the roles of the two baselines
 BASELINES = ("constant", "default_lr")  # the families that play them
+ROLES = dict(zip(BASELINES, (TUNED, DEFAULT), strict=True))
 
 FACTS = ("lr_auc", "lr_end_over_peak", "lr_wd_sum", "late_loss_spread", "train_valid_gap")  # see tracking.facts
 TO_TARGET = ("steps_to_target", "seconds_to_target")
@@ -125,7 +126,7 @@ def trials_table(
     return table.astype({**dict.fromkeys(floats, "float64"), **whole})
 
 
-def target_of(records: Iterable[Record], direction: Direction, baselines: tuple[str, str] = BASELINES) -> float | None:
+def target_of(records: Iterable[Record], direction: Direction) -> float | None:
     """The value that others are timed against: the best of the tuned constant, without one that of the worst family.
 
     None while no trial is complete. The untuned default LR is no target unless there is nothing else.
@@ -135,7 +136,7 @@ def target_of(records: Iterable[Record], direction: Direction, baselines: tuple[
         signed = _signed(record.value, direction)
         if record.state == "complete" and signed > -math.inf:
             best[record.family] = max(signed, best.get(record.family, -math.inf))
-    tuned, default = baselines
+    tuned, default = BASELINES
     others = [value for family, value in best.items() if family != default] or list(best.values())
     chosen = best.get(tuned, min(others, default=None))
     return None if chosen is None else _signed(chosen, direction)
@@ -144,15 +145,23 @@ def target_of(records: Iterable[Record], direction: Direction, baselines: tuple[
 # --- one row a study --------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Details:
+    """What the table of families says of trials beside their records; None: not known.
+
+    Attributes:
+        ends_high: (study, trial) -> bool, as a call or a mapping.
+        facts: Of the trials asked for.
+        importances: By study, of `Sweep.importances`.
+    """
+
+    ends_high: EndsHigh | None = None
+    facts: FactsOf | None = None
+    importances: Mapping[str, Mapping[str, float]] | None = None
+
+
 def families_table(
-    records: Iterable[Record],
-    *,
-    direction: Direction,
-    baselines: tuple[str, str] = BASELINES,
-    ends_high: EndsHigh | None = None,
-    target: float | None = None,
-    facts: FactsOf | None = None,
-    importances: Mapping[str, Mapping[str, float]] | None = None,
+    records: Iterable[Record], *, direction: Direction, target: float | None = None, details: Details = Details()
 ) -> pd.DataFrame:
     """One row a study, the best first, then the two baselines: the tuned constant and the optimizer's default LR.
 
@@ -167,29 +176,28 @@ def families_table(
     run), steps_to_target, seconds_to_target and the facts of `trials_table`; importance (a mapping, as in
     `importances`), target (the same in all rows). Missing: NaN, <NA>.
 
-    baselines: the families that play the two roles. ends_high: (study, trial) -> bool, as a call or a mapping.
-    target: of the objective's metric; None: `target_of` the records. facts: of the trials asked for. importances: by
-    study, of `Sweep.importances`.
+    target: of the objective's metric; None: `target_of` the records.
     """
     import pandas as pd
 
     records = list(records)
-    aim = target_of(records, direction, baselines) if target is None else target
+    aim = target_of(records, direction) if target is None else target
     outside = Counter(record.prior_of for record in records)
     studies: dict[tuple[str, str], list[Record]] = {}
     for record in (record for record in records if not record.prior_of):
         studies.setdefault((record.family, record.study), []).append(record)
-    rows = [_study_row(of_study, direction, baselines, ends_high, aim) for _, of_study in sorted(studies.items())]
-    if facts is not None:
-        found = facts([row["trained_as"] for row in rows if row["trained_as"] is not None])
+    rows = [_study_row(of_study, direction, details.ends_high, aim) for _, of_study in sorted(studies.items())]
+    if details.facts is not None:
+        found = details.facts([row["trained_as"] for row in rows if row["trained_as"] is not None])
         for row in rows:
             row.update(found.get(row["trained_as"], {}))
     values = sorted((_signed(row["best_value"], direction) for row in rows), reverse=True)
     constant = max((_signed(row["best_value"], direction) for row in rows if row["role"] == TUNED), default=-math.inf)
+    shares = details.importances
     for row in rows:
         row["target"] = aim
         row["prior"] = outside[row["study"]]
-        row["importance"] = None if importances is None else dict(importances.get(row["study"], {}))
+        row["importance"] = None if shares is None else dict(shares.get(row["study"], {}))
         signed = _signed(row["best_value"], direction)
         row["rank"] = None if signed == -math.inf else values.index(signed) + 1
         row["gain"] = signed - constant if math.isfinite(signed) and math.isfinite(constant) else None
@@ -206,11 +214,7 @@ def families_table(
 
 
 def _study_row(
-    records: Sequence[Record],
-    direction: Direction,
-    baselines: tuple[str, str],
-    ends_high: EndsHigh | None,
-    target: float | None,
+    records: Sequence[Record], direction: Direction, ends_high: EndsHigh | None, target: float | None
 ) -> dict[str, Any]:
     study, family = records[0].study, records[0].family
     counts = Counter(record.state for record in records)
@@ -223,7 +227,7 @@ def _study_row(
     return {
         "study": study,
         "family": family,
-        "role": {baselines[0]: TUNED, baselines[1]: DEFAULT}.get(family, ""),
+        "role": ROLES.get(family, ""),
         "best_value": best.value if best else None,
         "best_trial": best.number if best else None,
         "trained_as": best.trained_as if best else None,
@@ -287,9 +291,60 @@ def _number(value: Value) -> float | None:
 # --- for whoever shows it ----------------------------------------------------------------------------
 
 
-def rows_of(families: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows with None for what is missing."""
-    return [{str(name): _plain(value) for name, value in row.items()} for row in families.to_dict("records")]
+@dataclass(frozen=True)
+class StudyRow:
+    """A row of `families_table`, which explains the columns. None for what is missing.
+
+    Attributes:
+        by_rule: The columns of RULES.
+        numbers: The columns of NAMES.
+        counts: One count a state.
+        facts: The columns of FACTS.
+    """
+
+    study: str
+    family: str
+    role: str
+    rank: int | None
+    best_value: float | None
+    best_trial: int | None
+    spread: float | None
+    by_rule: Mapping[At, float | None]
+    gain: float | None
+    ends_high: bool | None
+    numbers: Mapping[str, float | None]
+    params: Mapping[str, Value]
+    others: Mapping[str, Value]
+    counts: Mapping[State, int]
+    truncated: int
+    taken_over: int
+    prior: int
+    best_truncated: bool
+    stable_lr: float | None
+    diverged_lr: float | None
+    steps: int | None
+    steps_to_target: int | None
+    seconds_to_target: float | None
+    facts: Mapping[str, float | None]
+    importance: Mapping[str, float] | None
+    target: float | None
+
+
+def rows_of(families: pd.DataFrame) -> list[StudyRow]:
+    """Return the rows of `families_table`."""
+    plain = ({str(name): _plain(value) for name, value in row.items()} for row in families.to_dict("records"))
+    nested = {SPREAD, *RULES.values(), *NAMES, *STATES, *FACTS}  # columns that are not fields under their own names
+    return [
+        StudyRow(
+            spread=row[SPREAD],
+            by_rule={at: row[column] for at, column in RULES.items()},
+            numbers={name: row[name] for name in NAMES},
+            counts={state: row[state] for state in STATES},
+            facts={name: row[name] for name in FACTS},
+            **{name: value for name, value in row.items() if name not in nested},
+        )
+        for row in plain
+    ]
 
 
 def _plain(value: Any) -> Any:
@@ -309,18 +364,18 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
-def names_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def names_of(rows: Sequence[StudyRow]) -> list[str]:
     """What to call each row: its family, or its study where the family has several."""
-    studies = Counter(row["family"] for row in rows)
-    return [clean(str(row["family"] if studies[row["family"]] == 1 else row["study"])) for row in rows]
+    studies = Counter(row.family for row in rows)
+    return [clean(str(row.family if studies[row.family] == 1 else row.study)) for row in rows]
 
 
-def other_ranks(rows: Sequence[Mapping[str, Any]], direction: Direction, at: At) -> dict[At, dict[str, int]]:
+def other_ranks(rows: Sequence[StudyRow], direction: Direction, at: At) -> dict[At, dict[str, int]]:
     """By each rule of the objective but `at`, where all trials say their value by it: the rank of each study."""
-    ranked = [row for row in rows if row["rank"] is not None]
+    ranked = [row for row in rows if row.rank is not None]
     found: dict[At, dict[str, int]] = {}
-    for rule, column in RULES.items():
-        values = {row["study"]: _signed(row[column], direction) for row in ranked}
+    for rule in RULES:
+        values = {row.study: _signed(row.by_rule[rule], direction) for row in ranked}
         if rule == at or not values or -math.inf in values.values():
             continue
         in_order = sorted(values.values(), reverse=True)
@@ -328,9 +383,9 @@ def other_ranks(rows: Sequence[Mapping[str, Any]], direction: Direction, at: At)
     return found
 
 
-def change(rows: Sequence[Mapping[str, Any]], ranks: Mapping[str, int]) -> str | None:
+def change(rows: Sequence[StudyRow], ranks: Mapping[str, int]) -> str | None:
     """What other ranks would change of the verdict: "winner", "order", or None for nothing."""
-    before = {row["study"]: row["rank"] for row in rows if row["rank"] is not None}
+    before = {row.study: row.rank for row in rows if row.rank is not None}
     if {study for study, rank in before.items() if rank == 1} != {study for study, rank in ranks.items() if rank == 1}:
         return "winner"
     return None if before == ranks else "order"
@@ -360,7 +415,7 @@ def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool)
     """
     rows = rows_of(families)
     keys = {TUNED: "tuned_constant", DEFAULT: "default_lr"}
-    best_of = {role: next((row for row in rows if row["role"] == role), None) for role in keys}
+    best_of = {role: next((row for row in rows if row.role == role), None) for role in keys}
     return {
         "sweep": sweep,
         "finished": finished,
@@ -369,40 +424,45 @@ def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool)
         "at": asked.at,
         "seeds": asked.seeds,
         "folds": asked.folds,
-        "target": next((row["target"] for row in rows), None),
+        "target": next((row.target for row in rows), None),
         "other_rules": {
             rule: {"ranks": ranks, "changes": change(rows, ranks)}
             for rule, ranks in other_ranks(rows, asked.direction, asked.at).items()
         },
         "families": [_json_row(row, keys) for row in rows],
         "baselines": {
-            key: row and {"study": row["study"], "value": row["best_value"], "trial": row["best_trial"]}
+            key: row and {"study": row.study, "value": row.best_value, "trial": row.best_trial}
             for key, row in ((keys[role], row) for role, row in best_of.items())
         },
-        "trials": {state: sum(row[state] for row in rows) for state in STATES},
+        "trials": {state: sum(row.counts[state] for row in rows) for state in STATES},
     }
 
 
-def _json_row(row: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+def _json_row(row: StudyRow, keys: Mapping[str, str]) -> dict[str, Any]:
     best = {
-        "value": row["best_value"],
-        "spread": row[SPREAD],
-        "trial": row["best_trial"],
-        "params": row["params"],
-        "ends_high": row["ends_high"],
-        "truncated": row["best_truncated"],
-        **{name: row[name] for name in ("steps", *TO_TARGET, *FACTS)},
+        "value": row.best_value,
+        "spread": row.spread,
+        "trial": row.best_trial,
+        "params": row.params,
+        "ends_high": row.ends_high,
+        "truncated": row.best_truncated,
+        "steps": row.steps,
+        "steps_to_target": row.steps_to_target,
+        "seconds_to_target": row.seconds_to_target,
+        **row.facts,
     }
     return {
-        "study": row["study"],
-        "family": row["family"],
-        "role": keys.get(row["role"]),
-        "rank": row["rank"],
-        "best": None if row["rank"] is None else best,
-        "gain": row["gain"],
-        "importance": row["importance"],
-        "trials": {state: row[state] for state in STATES},
-        **{name: row[name] for name in ("truncated", "taken_over", "prior")},
-        "stable_lr": row["stable_lr"],
-        "diverged_lr": row["diverged_lr"],
+        "study": row.study,
+        "family": row.family,
+        "role": keys.get(row.role),
+        "rank": row.rank,
+        "best": None if row.rank is None else best,
+        "gain": row.gain,
+        "importance": row.importance,
+        "trials": row.counts,
+        "truncated": row.truncated,
+        "taken_over": row.taken_over,
+        "prior": row.prior,
+        "stable_lr": row.stable_lr,
+        "diverged_lr": row.diverged_lr,
     }

@@ -14,7 +14,7 @@ import numpy as np
 
 from sweeper.results.stored import StoredSweep, Which
 from sweeper.run import machine
-from sweeper.run.trainers import make, stored_trainer
+from sweeper.run.trainers import make, parse_chosen
 from sweeper.spec.composing import compose
 from sweeper.spec.parse import parse
 from sweeper.spec.question import differences
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Columns = Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
-MADE_OF = ("data", "model", "task")  # of a stored question: what the command line makes a task of
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def again(sweep: StoredSweep, trial: Which, subject: Subject, weights: Path | No
         raise InputError("--trial", told, f"is {record.state}: there is no end to reach again", "Choose another trial")
     spec = _spec(sweep, record, subject)
     jobs = _jobs(sweep, spec, record)
-    with closing(make(spec, stored_trainer(sweep.config["trainer"]))) as trainer:
+    with closing(make(spec, parse_chosen(sweep.config["trainer"]).trainer)) as trainer:
         found = _train(trainer, jobs, record.steps_done)
         if weights is not None:
             _write_weights(trainer, jobs, weights)
@@ -79,12 +78,15 @@ def again(sweep: StoredSweep, trial: Which, subject: Subject, weights: Path | No
 
 
 def made_of(sweep: StoredSweep) -> dict[str, Any]:
-    """The nodes of data, model and task. Raises InputError for a sweep whose task was an object of Python."""
+    """Return the nodes of data, model and task, of which the command line makes a task.
+
+    Raises InputError for a sweep whose task was an object of Python.
+    """
     question = sweep.config["question"]
     if "data" not in question:
         remedy = f'Give it: sweeper.load("{sweep.name}").rerun("cosine:17", task)'
         raise InputError("sweep", sweep.name, "was begun in Python, and its task is stored nowhere", remedy)
-    return {key: question[key] for key in MADE_OF}
+    return {"data": question["data"], "model": question["model"], "task": question["task"]}
 
 
 def text(rerun: Rerun) -> list[str]:

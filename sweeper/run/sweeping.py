@@ -8,16 +8,16 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sweeper import __version__, terminal
 from sweeper.run import loop, machine
-from sweeper.run.trainers import choose, make
+from sweeper.run.trainers import Chosen, begun_with, choose, make
 from sweeper.spec.question import Home, locked, settle
 from sweeper.spec.sweep import SweepSpec
 from sweeper.tracking import trackers
@@ -74,11 +74,11 @@ def sweep(
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
     checked(spec.studies, spec.terms)
-    chosen = choose(spec, home.read().get("trainer"))
+    chosen = choose(spec, begun_with(home))
     trainer = make(spec, chosen.trainer)
     with locked(home), _logged(home):
         search = Studies(home.journal, spec.studies, spec.terms)
-        _store(home, spec, search, chosen.stored)
+        _store(home, spec, search, chosen)
         tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
         tracker = trackers.start(tracked, spec.tracker)
         _introduce(spec, tracker)
@@ -106,15 +106,14 @@ def _shown(
     spec: SweepSpec, home: Home, search: Studies, plain: bool | None
 ) -> AbstractContextManager[terminal.TerminalView]:
     """The live view of the studies as they are."""
-    return terminal.view(
+    objective = spec.objective
+    tally = terminal.Tally(
         search.progress(),
-        title=home.name,
         reports=len(spec.train.report_steps),
-        direction=spec.objective.direction,
-        metric=spec.objective.metric,
+        direction=objective.direction,
         past={study: terminal.Past(*before) for study, before in search.past().items()},
-        plain=plain,
     )
+    return terminal.view(tally, terminal.Heading(home.name, objective.metric, objective.direction), plain=plain)
 
 
 def _introduce(spec: SweepSpec, tracker: Tracker) -> None:
@@ -158,7 +157,7 @@ def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None)
 # --- what is stored ---------------------------------------------------------------------------------
 
 
-def _store(home: Home, spec: SweepSpec, search: Studies, trainer: Mapping[str, Any]) -> None:
+def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen) -> None:
     """The configuration: what was stored before, with this command's families and limits."""
     before = home.read()
     trials = {progress.study: progress.trials for progress in search.progress()}
@@ -167,8 +166,8 @@ def _store(home: Home, spec: SweepSpec, search: Studies, trainer: Mapping[str, A
             "family": study.family.name,
             "trials": trials[study.name],
             "schedule": dict(spec.schedules[study.family.name]),
-            "sampler": dict(study.sampler),
-            "pruner": None if study.pruner is None else dict(study.pruner),
+            "sampler": study.sampler.node,
+            "pruner": None if study.pruner is None else study.pruner.node,
         }
         for study in spec.studies
     }
@@ -180,8 +179,8 @@ def _store(home: Home, spec: SweepSpec, search: Studies, trainer: Mapping[str, A
             "version": __version__,
             "question": dict(spec.question),
             "target": spec.target,
-            "trainer": trainer,
-            "machines": _machines(before.get("machines", []), str(trainer["device"])),
+            "trainer": chosen.node,
+            "machines": _machines(before.get("machines", []), chosen.device),
             "studies": {**before.get("studies", {}), **studies},
         }
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeper.importing import import_object
-from sweeper.spec.question import differences
-from sweeper.spec.sweep import AUTO, Node, SweepSpec, TrainerSpec, example, parse_trainer
+from sweeper.spec.question import Home, differences
+from sweeper.spec.sweep import AUTO, SweepSpec, TrainerSpec, example, parse_trainer
 from sweeper.types import InputError, Trainer
 
 LANES = "sweeper.training.lanes.probe.ProbedTrainer"
@@ -16,15 +17,44 @@ LANES = "sweeper.training.lanes.probe.ProbedTrainer"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A sweep's trainer, as it is stored with the sweep, and why it was chosen: one line, or ""."""
+    """The trainer of a sweep.
+
+    Attributes:
+        trainer: What trains.
+        device: The kind of device it trains on: cpu, cuda, ...
+        why: Why it was chosen, in one line; "" where the user chose it.
+    """
 
     trainer: TrainerSpec
-    stored: dict[str, Any]
+    device: str
     why: str = ""
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same for as long as the sweep is trained."""
+        return {"_target_": self.trainer.target, **self.trainer.options, "device": self.device}
 
-def choose(spec: SweepSpec, stored: Node | None) -> Chosen:
-    """Choose the trainer of a sweep. stored: what the sweep was begun with, None for a new one.
+    @property
+    def node(self) -> dict[str, Any]:
+        """The node that is stored with the sweep; `parse_chosen` reads it."""
+        return {**self.identity, **({"why": self.why} if self.why else {})}
+
+
+def parse_chosen(node: Mapping[str, object]) -> Chosen:
+    """Return the trainer that a sweep was begun with, in this process alone."""
+    stored = parse_trainer(node).options
+    options = {key: value for key, value in stored.items() if key not in ("device", "why")}
+    return Chosen(TrainerSpec(str(node["_target_"]), options), stored["device"], stored.get("why", ""))
+
+
+def begun_with(home: Home) -> Chosen | None:
+    """Return the trainer that the sweep in this folder was begun with; None before its first run."""
+    stored = home.read().get("trainer")
+    return None if stored is None else parse_chosen(stored)
+
+
+def choose(spec: SweepSpec, begun: Chosen | None) -> Chosen:
+    """Choose the trainer of a sweep. begun: what the sweep was begun with, None for a new one.
 
     Lanes and sequential training, CPU and GPU agree in float32 only up to rounding, so a sweep keeps the trainer it
     was begun with; the number of workers may change. Raises InputError where another one is asked for.
@@ -32,22 +62,16 @@ def choose(spec: SweepSpec, stored: Node | None) -> Chosen:
     from sweeper.training.device import resolve_device
 
     asked, why = spec.trainer, ""
-    if asked.target == AUTO and stored is None:
+    if asked.target == AUTO and begun is None:
         asked, why = _fastest(spec)
-    elif stored is not None and asked.target == AUTO:
-        asked = replace(parse_trainer(_trainer_of(stored)), workers=asked.workers)
-    elif asked.target == LANES and stored is None:
+    elif begun is not None and asked.target == AUTO:
+        asked = replace(begun.trainer, workers=asked.workers)
+    elif asked.target == LANES and begun is None:
         why = _stacked(spec)
-    begun = {"_target_": asked.target, **asked.options, "device": resolve_device(spec.device).type}
-    if stored is not None:
-        why = stored.get("why", "")
-        _refuse_another({key: value for key, value in stored.items() if key != "why"}, begun)
-    return Chosen(asked, begun | ({"why": why} if why else {}), why)
-
-
-def stored_trainer(stored: Node) -> TrainerSpec:
-    """Return the trainer that a sweep was begun with, in this process alone."""
-    return replace(parse_trainer(_trainer_of(stored)), workers=1)
+    chosen = Chosen(asked, resolve_device(spec.device).type, why if begun is None else begun.why)
+    if begun is not None:
+        _refuse_another(begun, chosen)
+    return chosen
 
 
 def make(spec: SweepSpec, trainer: TrainerSpec, *, head_start: float | None = None) -> Trainer:
@@ -71,10 +95,6 @@ def make(spec: SweepSpec, trainer: TrainerSpec, *, head_start: float | None = No
         )
     except TypeError as error:
         raise InputError("trainer", None, str(error), "See conf/trainer/ for the options there are") from error
-
-
-def _trainer_of(stored: Node) -> dict[str, Any]:
-    return {key: value for key, value in stored.items() if key not in ("device", "why")}
 
 
 def _fastest(spec: SweepSpec) -> tuple[TrainerSpec, str]:
@@ -102,8 +122,8 @@ def _stacked(spec: SweepSpec) -> str:
     return verdict.why if verdict.form is None else f"in {verdict.why}"
 
 
-def _refuse_another(stored: Node, asked: Node) -> None:
-    other = differences(stored, asked)
+def _refuse_another(begun: Chosen, asked: Chosen) -> None:
+    other = differences(begun.identity, asked.identity)
     if other:
         raise InputError(
             "device" if other[0].startswith("device") else "trainer",

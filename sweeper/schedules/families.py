@@ -18,6 +18,8 @@ from sweeper.schedules.reactive import CONTROLLERS, check_together, numbers_besi
 from sweeper.schedules.space import dimension
 from sweeper.types import Dimension, Factor, Family, InputError, Value, did_you_mean
 
+STRUCTURE = ("factor", "momentum", "controller")  # keys of a family's node that name code; the others are its numbers
+
 _PEAK_LR = Parameter("peak_lr", "number", required=True, bounds=PEAK_LR)
 _WARMUP = Parameter("warmup", "number", 0.0, bounds=WARMUP)
 _WARMUP_SHAPE = Parameter("warmup_shape", "word", "linear", options=tuple(warmups.SHAPES))
@@ -38,7 +40,7 @@ FACTORS = _public(decays, cycles)
 MOMENTA = _public(momentum)
 
 
-def family(name: str, node: Mapping[str, Any]) -> Family:
+def family(name: str, node: Mapping[str, object]) -> Family:
     """The family that `node`, the plain resolved mapping of one file of `schedule`, describes.
 
     `factor`: a name of FACTORS, or `package.module.function` of one's own. A mapping {low, high, log, step} or
@@ -57,8 +59,9 @@ def family(name: str, node: Mapping[str, Any]) -> Family:
     kind: Literal["prefix", "builtin", "none"] = "builtin" if "warmup" in own else "none"
     if "warmup" in node and kind == "none":
         kind = "prefix"
-    bare = Family(name, factor, kind, {}, _momentum(name, node), _controller(name, node))
-    return replace(bare, space=_space(bare, node))
+    cycled = _momentum(name, node.get("momentum", "constant"), node["factor"])
+    bare = Family(name, factor, kind, {}, cycled, _controller(name, node.get("controller")))
+    return replace(bare, space=_space(bare, {key: value for key, value in node.items() if key not in STRUCTURE}))
 
 
 def named(name: str) -> Family:
@@ -89,27 +92,26 @@ def unknown(family: Family, number: str) -> InputError:
     return InputError(key_of(family, number), None, "no such number", did_you_mean(number, numbers_of(family)))
 
 
-def _momentum(name: str, node: Mapping[str, Any]) -> Factor | None:
-    word = node.get("momentum", "constant")
+def _momentum(name: str, word: object, factor: object) -> Factor | None:
     if word == "constant":
         return None
     key = f"schedule.{name}.momentum"
     if word != "cycled":
         return _find(key, word, {"constant": None, "cycled": None})
-    if node["factor"] not in MOMENTA:
-        raise InputError(key, word, f"{node['factor']} does not cycle it", "Write momentum: constant")
-    return MOMENTA[node["factor"]]
+    if factor not in MOMENTA:
+        raise InputError(key, word, f"{factor} does not cycle it", "Write momentum: constant")
+    return MOMENTA[str(factor)]
 
 
-def _controller(name: str, node: Mapping[str, Any]) -> str | None:
-    word = node.get("controller")
-    if word is not None and word not in CONTROLLERS:
+def _controller(name: str, word: object) -> str | None:
+    if word is None:
+        return None
+    if word not in CONTROLLERS:
         raise InputError(f"schedule.{name}.controller", word, "no such name", did_you_mean(word, CONTROLLERS))
-    return word
+    return str(word)
 
 
-def _space(bare: Family, node: Mapping[str, Any]) -> dict[str, Dimension | Value]:
-    given = {key: value for key, value in node.items() if key not in ("factor", "momentum", "controller")}
+def _space(bare: Family, given: Mapping[str, object]) -> dict[str, Dimension | Value]:
     known = numbers_of(bare)
     for key in given:
         if key not in known:

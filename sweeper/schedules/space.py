@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeper.schedules.numbers import finite
-from sweeper.types import Choice, Dimension, InputError, Range, Value, did_you_mean
+from sweeper.types import Choice, Dimension, InputError, Number, Range, Value, did_you_mean
 
 _WORDS = ("low", "high", "log", "step", "choice")
 
@@ -27,9 +27,11 @@ def dimension(key: str, node: Any) -> Dimension | Value:
         raise InputError(
             f"{key}.{unknown[0]}", None, "no such key of a searched value", did_you_mean(unknown[0], _WORDS)
         )
-    if "choice" in node:
-        return _choice(key, node)
-    return _range(key, node)
+    if "choice" not in node:
+        return _range(key, node.get("low"), node.get("high"), node.get("log", False), node.get("step"))
+    if len(node) > 1:
+        raise InputError(key, None, "a choice and a range in one", "Keep either choice, or low and high")
+    return _choice(f"{key}.choice", node["choice"])
 
 
 def plain(dimension: Dimension | Value) -> Any:
@@ -69,22 +71,18 @@ def _value(key: str, value: Any) -> Value:
     return whole
 
 
-def _choice(key: str, node: Mapping[str, Any]) -> Choice:
-    if len(node) > 1:
-        raise InputError(key, None, "a choice and a range in one", "Keep either choice, or low and high")
-    options = node["choice"]
+def _choice(key: str, options: object) -> Choice:
     if isinstance(options, str) or not isinstance(options, Sequence) or not options:
-        raise InputError(f"{key}.choice", options, "no list of options", "Write one value or more: {choice: [0, 0.1]}")
-    return Choice(tuple(_value(f"{key}.choice", option) for option in options))
+        raise InputError(key, options, "no list of options", "Write one value or more: {choice: [0, 0.1]}")
+    return Choice(tuple(_value(key, option) for option in options))
 
 
-def _range(key: str, node: Mapping[str, Any]) -> Range:
-    for end in ("low", "high"):
-        if node.get(end) is None:
-            raise InputError(f"{key}.{end}", None, "missing", "A range is {low: ..., high: ...}")
-    log = node.get("log", False)
+def _range(key: str, low: Number | None, high: Number | None, log: object, step: Number | None) -> Range:
+    if low is None or high is None:
+        end = "low" if low is None else "high"
+        raise InputError(f"{key}.{end}", None, "missing", "A range is {low: ..., high: ...}")
     if not isinstance(log, bool):
         raise InputError(f"{key}.log", log, "neither true nor false", "Write log: true or log: false")
-    written = Range(node["low"], node["high"], log, node.get("step"))
+    written = Range(low, high, log, step)
     check_range(key, written)
     return written

@@ -62,8 +62,7 @@ def momentum_trace(family: Family | str, params: Params, steps: int, *, epoch: f
         return None
     ((_, trials),) = _alike(family, [params])
     count, held_S = _clock(steps, epoch)
-    tau_LS, decay_steps_L, _ = _clocks(family, trials, count)
-    momentum_S: Floats = _call(family, family.momentum, trials, tau_LS, decay_steps_L, count)[0]
+    momentum_S: Floats = _call(family, family.momentum, trials, _clocks(family, trials, count))[0]
     return momentum_S if held_S is None else momentum_S[held_S]
 
 
@@ -79,7 +78,7 @@ def complete(family: Family, params: Params) -> dict[str, Value]:
 def decay_steps(family: Family, params: Params, steps: int, *, epoch: float | None = None) -> int:
     """What the factor runs over: the updates (with `epoch`: the epochs) after a prefix warmup."""
     ((_, trials),) = _alike(family, [params])
-    return int(_clocks(family, trials, _clock(steps, epoch)[0])[1][0, 0])
+    return int(_clocks(family, trials, _clock(steps, epoch)[0]).decay_steps_L[0, 0])
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,20 @@ class _Trials:
 
     numbers: Mapping[str, Floats]
     shared: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class _Clocks:
+    """What time is to the factor of L trials of so many `steps`.
+
+    tau_LS: its clock, int64 [L, S], 0 through a prefix warmup. decay_steps_L: its length, int64 [L, 1].
+    warmup_steps_L: updates of a prefix warmup, int64 [L, 1].
+    """
+
+    steps: int
+    tau_LS: NDArray[np.int64]
+    decay_steps_L: NDArray[np.int64]
+    warmup_steps_L: NDArray[np.int64]
 
 
 def _value(family: Family, parameter: Parameter, params: Params) -> Value:
@@ -128,43 +141,34 @@ def _alike(family: Family, params: Sequence[Params]) -> Iterator[tuple[list[int]
         yield places, _Trials(numbers, shared)
 
 
-def _clocks(
-    family: Family, trials: _Trials, steps: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The factor's clock tau [L, S] (0 through a prefix warmup) and its length [L, 1]; updates of warmup [L, 1]."""
+def _clocks(family: Family, trials: _Trials, steps: int) -> _Clocks:
     peak_L = trials.numbers["peak_lr"]
     warmup_L = trials.numbers["warmup"] if family.warmup == "prefix" else np.zeros_like(peak_L)
     warmup_steps_L = np.minimum(whole_updates(warmup_L, steps), steps - 1)
     before_L = warmup_steps_L if trials.shared.get("warmup_join") == "prefix" else np.zeros_like(warmup_steps_L)
-    return np.maximum(np.arange(steps) - before_L, 0), steps - before_L, warmup_steps_L
+    return _Clocks(steps, np.maximum(np.arange(steps) - before_L, 0), steps - before_L, warmup_steps_L)
 
 
 def _lr(family: Family, trials: _Trials, steps: int) -> Floats:
-    tau_LS, decay_steps_L, warmup_steps_L = _clocks(family, trials, steps)
-    g_LS = _call(family, family.factor, trials, tau_LS, decay_steps_L, steps)
+    clocks = _clocks(family, trials, steps)
+    g_LS = _call(family, family.factor, trials, clocks)
     if family.warmup == "prefix":
-        t_LS = np.broadcast_to(np.arange(steps), tau_LS.shape)
-        ramp_LS = warmups.SHAPES[str(trials.shared["warmup_shape"])](t_LS, warmup_steps_L)
+        t_LS = np.broadcast_to(np.arange(steps), clocks.tau_LS.shape)
+        ramp_LS = warmups.SHAPES[str(trials.shared["warmup_shape"])](t_LS, clocks.warmup_steps_L)
         under_LS = g_LS if trials.shared["warmup_join"] == "product" else 1.0
-        g_LS = np.where(t_LS < warmup_steps_L, ramp_LS * under_LS, g_LS)
+        g_LS = np.where(t_LS < clocks.warmup_steps_L, ramp_LS * under_LS, g_LS)
     lr_LS: Floats = trials.numbers["peak_lr"] * g_LS
     return lr_LS
 
 
-def _call(
-    family: Family,
-    factor: Factor,
-    trials: _Trials,
-    tau_LS: NDArray[np.int64],
-    decay_steps_L: NDArray[np.int64],
-    steps: int,
-) -> Floats:
+def _call(family: Family, factor: Factor, trials: _Trials, clocks: _Clocks) -> Floats:
     """The factor's values [L, S], with the numbers that it names, in its units."""
+    tau_LS, decay_steps_L = clocks.tau_LS, clocks.decay_steps_L
     given: dict[str, Any] = {}
     for name, parameter in parameters(factor).items():
         given[name] = trials.shared[name] if parameter.kind != "number" else trials.numbers[name]
         if parameter.bounds.run:
-            given[name] = np.minimum(whole_updates(given[name], steps), decay_steps_L) / decay_steps_L
+            given[name] = np.minimum(whole_updates(given[name], clocks.steps), decay_steps_L) / decay_steps_L
     g_LS: Floats = np.asarray(factor(tau_LS, decay_steps_L, **given), dtype=np.float64)
     if g_LS.shape != tau_LS.shape or not np.isfinite(g_LS).all() or (g_LS < 0).any():
         problem = f"its factor gave {_fault(g_LS, tau_LS.shape)} at {dict(trials.shared)}"

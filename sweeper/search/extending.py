@@ -9,15 +9,16 @@ their own space alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper.search.plan import StoredPlan
 from sweeper.search.records import record_of
 from sweeper.search.space import Axes, Scalar, point
-from sweeper.types import InputError, Record
+from sweeper.types import InputError, Record, Value
 
 SAME = ("family", "formula", "report_steps", "epoch")  # of the plan in the journal: what makes two trials comparable
 OF_THE_STUDY = ("queued", "retry_of", "retries")  # attributes that mean something in the trial's own study alone
@@ -27,11 +28,11 @@ class Earlier(NamedTuple):
     """A study of before. plan: what it was begun with."""
 
     name: str
-    plan: Mapping[str, Any]
+    plan: StoredPlan
     trials: list[FrozenTrial]
 
 
-def earlier(storage: BaseStorage, name: str, plan: Mapping[str, Any]) -> list[Earlier]:
+def earlier(storage: BaseStorage, name: str, plan: StoredPlan) -> list[Earlier]:
     """The other studies of that family that trained the same formula as long, the oldest first."""
     studies = sorted(storage.get_all_studies(), key=lambda study: study._study_id)
     return [
@@ -79,7 +80,7 @@ def copied(
     )
 
 
-def _stored(axes: Axes, params: Mapping[str, Any]) -> dict[str, Scalar] | None:
+def _stored(axes: Axes, params: Mapping[str, Value]) -> dict[str, Scalar] | None:
     """The point of these numbers in that space; None where it has none."""
     if params.keys() != {*axes.searched, *axes.fixed}:
         return None

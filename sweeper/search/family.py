@@ -17,6 +17,7 @@ from sweeper.search import extending, pruning
 from sweeper.search.objective import together
 from sweeper.search.plan import StudyPlan, Terms, start_points
 from sweeper.search.sampling import Sampling
+from sweeper.search.space import Scalar
 from sweeper.search.stopping import KEY, Standing
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Report, State, TrialId, seed_of
 
@@ -49,7 +50,7 @@ class FamilyStudy:
         self.axes = plan.axes
         self.sampling = Sampling(plan.sampler, self.axes, terms.seed, plan.family.name)
         self.sampling.check()
-        self.pruner = pruning.pruner(plan.pruner, len(terms.report_steps))
+        self.pruner = pruning.build_pruner(plan.pruner, len(terms.report_steps))
         self.start = start_points(plan, self.axes, whole=self.sampling.needs_whole_points)
         self.open: dict[int, Open] = {}
         self.taken_over: list[TrialId] = []  # from this family's earlier studies, by this process
@@ -316,7 +317,7 @@ class FamilyStudy:
         if len(wanted) > len(known):
             self.study.set_user_attr("start", wanted)
 
-    def _enqueue(self, stored: Mapping[str, Any], attrs: Mapping[str, Any]) -> None:
+    def _enqueue(self, stored: Mapping[str, Scalar], attrs: Mapping[str, int]) -> None:
         self.study.enqueue_trial(dict(stored), {"queued": True, **attrs})
         self.waiting.append(self.study.get_trials(deepcopy=False)[-1].number)
 

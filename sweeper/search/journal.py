@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from optuna.storages.journal import BaseJournalBackend
 
@@ -19,6 +19,13 @@ from sweeper.types import InputError
 
 MARK = "round"  # a study's user attribute of this name ends a round
 SET_STUDY_USER_ATTR = 2  # Optuna's code of that operation, part of its file format
+
+
+class Log(TypedDict):
+    """One line of the file, an operation of Optuna's, as far as it is read here."""
+
+    op_code: int
+    user_attr: NotRequired[dict[str, object]]
 
 
 class Journal(BaseJournalBackend):
@@ -102,15 +109,15 @@ def marked_size(data: bytes, path: Path) -> int:
     return size
 
 
-def _decoded(line: bytes) -> dict[str, Any] | None:
+def _decoded(line: bytes) -> Log | None:
     try:
-        log = json.loads(line)
+        log: Log = json.loads(line)
     except ValueError:
         return None
     return log if isinstance(log, dict) and "op_code" in log else None
 
 
-def _is_mark(log: dict[str, Any]) -> bool:
+def _is_mark(log: Log) -> bool:
     return log["op_code"] == SET_STUDY_USER_ATTR and MARK in log.get("user_attr", ())
 
 

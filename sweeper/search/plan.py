@@ -5,12 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from sweeper.importing import Target
 from sweeper.search.objective import Objective
-from sweeper.search.space import Axes, axes, fingerprint, point
+from sweeper.search.space import Axes, Scalar, axes, fingerprint, point
 from sweeper.search.stopping import EarlyStopping
 from sweeper.types import Family, InputError, Space, Value
+
+
+class StoredPlan(TypedDict):
+    """What a study was begun with, as its journal holds it. A list of values is a tuple of the plan.
+
+    sampler, pruner: their nodes as JSON text. fixed: by name. lists: of each choice between lists, the option by its
+    label.
+    """
+
+    family: str
+    formula: NotRequired[str]
+    space: str
+    sampler: str
+    pruner: str
+    report_steps: list[int]
+    epoch: NotRequired[float | None]
+    fixed: dict[str, Any]
+    lists: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -27,8 +46,8 @@ class StudyPlan:
 
     name: str
     family: Family
-    sampler: Mapping[str, Any]
-    pruner: Mapping[str, Any] | None
+    sampler: Target
+    pruner: Target | None
     n_trials: int
     hparams: Space = field(default_factory=dict)
     start: Sequence[Mapping[str, Value]] = ()
@@ -38,7 +57,7 @@ class StudyPlan:
     extends: bool = False
 
     @property
-    def space(self) -> dict[str, Any]:
+    def space(self) -> Space:
         """The family's numbers and the others."""
         return {**self.family.space, **self.hparams}
 
@@ -48,20 +67,20 @@ class StudyPlan:
         of_family = {name: f"schedule.{self.family.name}.{name}" for name in self.family.space}
         return axes(self.space, {**of_family, **{name: name for name in self.hparams}})
 
-    def described(self, terms: Terms, axes: Axes) -> dict[str, Any]:
+    def described(self, terms: Terms, axes: Axes) -> StoredPlan:
         """What makes the trials of this study what they are, and what reading them takes, as JSON holds it."""
         described = {
             "family": self.family.name,
             "formula": self.formula,
             "space": fingerprint(self.space),
-            "sampler": json.dumps(self.sampler, sort_keys=True, default=_named),
-            "pruner": json.dumps(self.pruner, sort_keys=True, default=_named),
+            "sampler": json.dumps(self.sampler.node, sort_keys=True, default=_named),
+            "pruner": json.dumps(None if self.pruner is None else self.pruner.node, sort_keys=True, default=_named),
             "report_steps": terms.report_steps,
             "epoch": terms.epoch,
             "fixed": axes.fixed,
             "lists": axes.lists,
         }
-        as_stored: dict[str, Any] = json.loads(json.dumps(described))
+        as_stored: StoredPlan = json.loads(json.dumps(described))
         return as_stored
 
 
@@ -95,7 +114,7 @@ class Terms:
         return self.report_steps[reports - 1] if reports else 0
 
 
-def start_points(plan: StudyPlan, axes: Axes, *, whole: bool) -> list[dict[str, Any]]:
+def start_points(plan: StudyPlan, axes: Axes, *, whole: bool) -> list[dict[str, Scalar]]:
     """The start points as Optuna stores them. whole: each must give every searched number.
 
     Raises InputError for the first that cannot be tried.

@@ -18,20 +18,22 @@ from optuna.pruners import (
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
-from sweeper.search import target
+from sweeper.importing import Target
 from sweeper.search.percentile import Percentile
+from sweeper.search.target import build
 from sweeper.types import InputError
 
 KEY = "pruner"
 
 
-def pruner(node: Mapping[str, Any] | None, reports: int) -> BasePruner:
-    """The pruner of `{_target_: optuna.pruners.MedianPruner, **options}`; None never prunes.
+def build_pruner(target: Target | None, reports: int) -> BasePruner:
+    """Build the pruner that a study names; None never prunes.
 
     reports: of a trial. Raises InputError for one that cannot be made or used.
     """
 
-    def complete(key: str, kind: type, options: target.Options) -> target.Options:
+    def complete(key: str, kind: type, named: Target) -> Mapping[str, Any]:
+        options = named.options
         if issubclass(kind, WilcoxonPruner):
             raise InputError(
                 key, kind.__name__, "compares instances of a problem, and reports are none", "Choose another pruner"
@@ -54,10 +56,10 @@ def pruner(node: Mapping[str, Any] | None, reports: int) -> BasePruner:
             return {**options, "max_resource": reports}
         return options
 
-    if node is None:
+    if target is None:
         return NopPruner()
-    made: BasePruner = target.built(KEY, node, BasePruner, complete)
-    return Percentile(made) if type(made) is MedianPruner or type(made) is PercentilePruner else made
+    pruner: BasePruner = build(KEY, target, BasePruner, complete)
+    return Percentile(pruner) if type(pruner) is MedianPruner or type(pruner) is PercentilePruner else pruner
 
 
 def settle(study: Study) -> None:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.search.importance import importances
 from sweeper.search.journal import MARK, Journal
+from sweeper.search.plan import StoredPlan
 from sweeper.types import Record, State, TrialId, Value
 
 
@@ -28,7 +29,7 @@ class Reading:
         """Take in the rounds committed since; whether there were any. OSError if the file is another one now."""
         return self._journal.refresh()
 
-    def plans(self) -> dict[str, dict[str, Any]]:
+    def plans(self) -> dict[str, StoredPlan]:
         """What each study was begun with: family, report_steps, ..."""
         return {study.study_name: study.user_attrs["plan"] for study in self._studies()}
 
@@ -104,7 +105,7 @@ def _begun(trials: Sequence[FrozenTrial]) -> int:
     return sum(trial.state != TrialState.WAITING for trial in trials) - retries
 
 
-def record_of(study: str, plan: Mapping[str, Any], trial: FrozenTrial) -> Record:
+def record_of(study: str, plan: StoredPlan, trial: FrozenTrial) -> Record:
     """A trial that was begun, from what the journal holds of it. plan: what its study was begun with."""
     attrs = trial.user_attrs
     state: State = attrs.get("state", "running")
@@ -137,7 +138,7 @@ def record_of(study: str, plan: Mapping[str, Any], trial: FrozenTrial) -> Record
     )
 
 
-def _params(plan: Mapping[str, Any], trial: FrozenTrial) -> dict[str, Value]:
+def _params(plan: StoredPlan, trial: FrozenTrial) -> dict[str, Value]:
     lists = plan["lists"]
     searched = {name: lists[name].get(value, value) if name in lists else value for name, value in trial.params.items()}
     return {name: _with_tuples(value) for name, value in {**plan["fixed"], **searched}.items()}

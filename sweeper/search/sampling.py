@@ -25,8 +25,9 @@ from optuna.samplers import (
 )
 from optuna.search_space import IntersectionSearchSpace
 
-from sweeper.search import target
+from sweeper.importing import Target
 from sweeper.search.space import Axes, grid
+from sweeper.search.target import build, import_class, takes
 from sweeper.types import InputError, seed_of
 
 KEY = "search.sampler"
@@ -35,12 +36,13 @@ LARGEST_GRID = 100_000  # points; the sampler lists them all at each ask
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the points of one study are proposed. node: `{_target_: optuna.samplers.TPESampler, **options}`.
+    """How the points of one study are proposed.
 
-    run_seed and family determine all seeds, so a family's points are the same beside others and alone.
+    sampler: the class and its options. run_seed and family determine all seeds, so a family's points are the same
+    beside others and alone.
     """
 
-    node: Mapping[str, Any]
+    sampler: Target
     axes: Axes
     run_seed: int
     family: str
@@ -95,7 +97,7 @@ class Sampling:
         Optuna's grid numbers its points by the study's trials, so it would; brute force knows them by their values.
         """
         grid = issubclass(self._kind, GridSampler)
-        return replace(self, node={"_target_": "optuna.samplers.BruteForceSampler"}) if grid else self
+        return replace(self, sampler=Target("optuna.samplers.BruteForceSampler")) if grid else self
 
     @cached_property
     def points(self) -> int | None:
@@ -104,10 +106,10 @@ class Sampling:
 
     @cached_property
     def _kind(self) -> type:
-        return target.found(KEY, self.node, BaseSampler)
+        return import_class(KEY, self.sampler, BaseSampler)
 
     def _made(self, *turn: object) -> BaseSampler:
-        sampler: BaseSampler = target.built(KEY, self.node, BaseSampler, lambda *given: self._complete(turn, *given))
+        sampler: BaseSampler = build(KEY, self.sampler, BaseSampler, lambda *given: self._complete(turn, *given))
         if isinstance(sampler, TPESampler):  # it would go through all trials anew, and find what the last one found
             sampler._search_space = self._seen
         return sampler
@@ -117,8 +119,9 @@ class Sampling:
         """What all trials of the study were searched in; it looks at new ones alone."""
         return IntersectionSearchSpace(include_pruned=True)
 
-    def _complete(self, turn: tuple[object, ...], key: str, kind: type, options: target.Options) -> target.Options:
+    def _complete(self, turn: tuple[object, ...], key: str, kind: type, named: Target) -> Mapping[str, Any]:
         """The options of a sampler, with seed and grid."""
+        options = named.options
         for name, source in (("seed", "search.seed"), ("search_space", "the family's numbers")):
             if name in options:
                 raise InputError(f"{key}.{name}", options[name], f"follows from {source}", "Drop it")
@@ -127,4 +130,4 @@ class Sampling:
             return {**options, "search_space": grid(self.axes), "seed": constant}
         if issubclass(kind, QMCSampler):  # its first points are independent draws: with a constant seed all the same
             return {"independent_sampler": RandomSampler(seed=fresh), **options, "seed": constant}
-        return {**options, "seed": fresh} if target.takes(kind, "seed") else options
+        return {**options, "seed": fresh} if takes(kind, "seed") else options

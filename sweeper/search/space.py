@@ -31,7 +31,7 @@ class Axes:
     keys: Mapping[str, str]
     distributions: Mapping[str, BaseDistribution]
 
-    def values(self, stored: Mapping[str, Any]) -> dict[str, Value]:
+    def values(self, stored: Mapping[str, Scalar]) -> dict[str, Value]:
         """All numbers of a trial, searched and fixed, from the values Optuna has of the searched ones."""
         return {**self.fixed, **{name: _from_optuna(self.searched[name], value) for name, value in stored.items()}}
 
@@ -58,7 +58,7 @@ def axes(space: Space, keys: Mapping[str, str]) -> Axes:
     return Axes(searched, fixed, keys, distributions)
 
 
-def point(axes: Axes, given: Mapping[str, Any], where: str) -> dict[str, Scalar]:
+def point(axes: Axes, given: Mapping[str, Value], where: str) -> dict[str, Scalar]:
     """A point as Optuna stores it. Numbers left out are sampled.
 
     where: the key of the point. Raises InputError for a name that is not searched and a value outside the space;
@@ -160,14 +160,13 @@ def _label(option: Value) -> Scalar:
     return json.dumps(option) if isinstance(option, tuple | list) else option
 
 
-def _from_optuna(dimension: Dimension, stored: Any) -> Value:
+def _from_optuna(dimension: Dimension, stored: Scalar) -> Value:
     if isinstance(dimension, Choice):
         return next(option for option in dimension.options if _label(option) == stored)
-    number: Number = stored
-    return number
+    return stored
 
 
-def _to_optuna(key: str, dimension: Dimension, value: Any) -> Scalar:
+def _to_optuna(key: str, dimension: Dimension, value: Value) -> Scalar:
     if isinstance(dimension, Choice):
         label = _label(_plain(value))
         for option in dimension.options:

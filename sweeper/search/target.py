@@ -1,4 +1,4 @@
-"""An object of Optuna's, or of one's own, named in the configuration: `{_target_: import.path, option: value}`."""
+"""Build a sampler or pruner, Optuna's or the user's own, that the configuration names by its `_target_`."""
 
 from __future__ import annotations
 
@@ -6,61 +6,67 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 
-from sweeper.importing import import_object
+from sweeper.importing import Target, import_object, parse_target
 from sweeper.types import InputError, did_you_mean
 
-Options = dict[str, Any]
-Complete = Callable[[str, type, Options], Options]  # key, class, options as typed -> all arguments
+Complete = Callable[[str, type, Target], Mapping[str, Any]]  # key, class, target -> all arguments of the class
 
 
-def found(key: str, node: Mapping[str, Any], kind: type) -> type:
-    """The class that `node` names, a subclass of `kind`. Raises InputError, naming `key`."""
-    path = node.get("_target_")
-    target = import_object(f"{key}._target_", path)
-    if not (isinstance(target, type) and issubclass(target, kind)):
-        raise InputError(f"{key}._target_", path, f"not a {kind.__name__}", "Give the import path of one")
-    return target
+def import_class(key: str, target: Target, base: type) -> type:
+    """Return the class that `target` names, a subclass of `base`. Raises InputError, naming `key`."""
+    kind = import_object(f"{key}._target_", target.path)
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise InputError(f"{key}._target_", target.path, f"not a {base.__name__}", "Give the import path of one")
+    return kind
 
 
-def built(key: str, node: Mapping[str, Any], kind: type, complete: Complete) -> Any:
-    """The object that `node` describes, those inside it too. Raises InputError for what its class does not take.
+def build(key: str, target: Target, base: type, complete: Complete) -> Any:
+    """Build the object that `target` names, after those that its options name.
 
-    complete: adds the arguments that are the sweep's own to set.
+    Args:
+        key: The config key of the target; errors name it.
+        target: The class and its options.
+        base: What the class must inherit from.
+        complete: Adds the arguments that the sweep sets itself.
+
+    Raises:
+        InputError: for what the class does not take.
     """
-    target = found(key, node, kind)
+    kind = import_class(key, target, base)
     options = {
-        name: built(f"{key}.{name}", value, object, complete)
+        name: build(f"{key}.{name}", parse_target(value), object, complete)
         if isinstance(value, Mapping) and "_target_" in value
         else value
-        for name, value in node.items()
-        if name != "_target_"
+        for name, value in target.options.items()
     }
-    _check_names(key, target, options)
+    target = replace(target, options=options)
+    _check_names(key, kind, target)
     try:
         with _experiments_allowed():
-            return target(**complete(key, target, options))
+            return kind(**complete(key, kind, target))
     except InputError:
         raise
     except (TypeError, ValueError) as error:
-        raise InputError(key, target.__name__, str(error).rstrip("."), "Correct that option") from error
+        raise InputError(key, kind.__name__, str(error).rstrip("."), "Correct that option") from error
 
 
-def takes(target: type, name: str) -> bool:
+def takes(kind: type, name: str) -> bool:
     """Whether the constructor has an argument of that name."""
-    return name in inspect.signature(target).parameters
+    return name in inspect.signature(kind).parameters
 
 
-def _check_names(key: str, target: type, options: Options) -> None:
-    parameters = inspect.signature(target).parameters
+def _check_names(key: str, kind: type, target: Target) -> None:
+    parameters = inspect.signature(kind).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
-    for name, value in options.items():
+    for name, value in target.options.items():
         if name not in parameters:
-            problem = f"no such option of {target.__name__}"
+            problem = f"no such option of {kind.__name__}"
             raise InputError(f"{key}.{name}", value, problem, did_you_mean(name, parameters))
 
 

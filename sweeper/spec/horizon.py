@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypedDict
 
-from sweeper.spec.sweep import Node
 from sweeper.spec.values import parse_positive, parse_whole
 from sweeper.types import InputError
 
 UNITS = ("step", "epoch")
 
 
-def horizon(train: Node, schedule_unit: object, size: Callable[[], int]) -> tuple[int, float | None]:
+class HorizonNode(TypedDict):
+    """Keys of `train` that say how long a trial is."""
+
+    steps: int | None
+    epochs: float | None
+    batch_size: int
+
+
+def horizon(train: HorizonNode, schedule_unit: object, size: Callable[[], int]) -> tuple[int, float | None]:
     """Updates of a trial, and of an epoch where the schedules hold each LR through one.
 
     size: how many examples there are to train on; asked only where epochs are counted. Raises InputError.
@@ -21,7 +29,7 @@ def horizon(train: Node, schedule_unit: object, size: Callable[[], int]) -> tupl
     return steps, _epoch(schedule_unit, steps, size, batch_size)
 
 
-def _steps(train: Node, size: Callable[[], int], batch_size: int) -> int:
+def _steps(train: HorizonNode, size: Callable[[], int], batch_size: int) -> int:
     """Updates of a trial: `train.steps`, or as many as `train.epochs` take."""
     steps, epochs = train["steps"], train["epochs"]
     remedy = "Write train.steps=null train.epochs=10, in Python epochs=10 alone"

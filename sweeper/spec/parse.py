@@ -54,11 +54,17 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
     fixed = with_numbers(optimizer, {})
     hparams = _hyperparameters(optimizer, subject)
     _check_ends(optimizer, hparams)
-    train = parse_train(config, fixed, lambda: subject.task.size("train", 0))
+    train = parse_train(
+        config["train"],
+        fixed,
+        lambda: subject.task.size("train", 0),
+        schedule_unit=config.get("schedule_unit", "step"),
+        reports=config["search"]["reports"],
+    )
     objective, target = parse_objective(config["objective"])
     search = parse_search(config["search"])
     folds = folds_of(subject)
-    try_out(subject, hparams, fixed)
+    try_out(subject, hparams, train.recipe)
     first = {key: first_of(dimension) for key, dimension in hparams.items()}
     check_look(fixed, first, subject.task, train.recipe.batch_size)
     check_metric(subject, hparams, objective.metric)
@@ -66,7 +72,7 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
         task=subject.task,
         label=subject.label,
         question={
-            **without_one_fold(subject.described),
+            **without_one_fold(subject),
             "fingerprint": subject.task.fingerprint,
             "optimizer": optimizer,
             "train": question_of(train),
@@ -76,7 +82,7 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
             **({} if folds == 1 else {"folds": folds}),
         },
         schedules=config["schedule"],
-        studies=parse_studies(config, families, hparams),
+        studies=parse_studies(config["search"], config["pruner"], families, hparams),
         train=train,
         objective=objective,
         target=target,

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from sweeper.spec.moved import with_current_paths
-from sweeper.types import InputError
+from sweeper.types import At, Direction, InputError
 
 SHOWN_DIFFERENCES = 4
 MOMENT = 0.5  # seconds that a sweep tries to get its lock: who looks whether it is taken has it for microseconds
@@ -26,6 +26,75 @@ def digest(plain: object, length: int = 8) -> str:
     """A short hash of plain data (mappings, lists, numbers, text), whatever the order of its keys."""
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode()).hexdigest()[:length]
+
+
+class TrainQuestion(TypedDict):
+    """How trials train. clip, accumulate, ema: only where they change an update."""
+
+    steps: int
+    batch_size: int
+    precision: str
+    clip: NotRequired[float]
+    accumulate: NotRequired[int]
+    ema: NotRequired[float]
+
+
+class ObjectiveQuestion(TypedDict):
+    """What trials are judged by."""
+
+    metric: str
+    direction: Direction
+    at: At
+    k: int
+
+
+class SearchQuestion(TypedDict):
+    """What all trials of a sweep share."""
+
+    concurrent_trials: int
+    reports: int
+    seed: int
+    seeds: int
+
+
+class Question(TypedDict):
+    """What a sweep asks, as it is stored. Nodes of optimizer, data, model and task are as the user wrote them."""
+
+    fingerprint: str
+    optimizer: dict[str, Any]
+    train: TrainQuestion
+    objective: ObjectiveQuestion
+    search: SearchQuestion
+    data: NotRequired[dict[str, Any]]
+    model: NotRequired[dict[str, Any]]
+    task: NotRequired[dict[str, Any] | None]
+    schedule_unit: NotRequired[str]
+    epoch_steps: NotRequired[float]
+    folds: NotRequired[int]
+
+
+class StoredStudy(TypedDict):
+    """A study of a sweep, as it is stored: its limit, and its nodes as the user wrote them."""
+
+    family: str
+    trials: int
+    schedule: dict[str, Any]
+    sampler: dict[str, Any]
+    pruner: dict[str, Any] | None
+
+
+class StoredConfig(TypedDict, total=False):
+    """The stored configuration of a sweep; empty before its first run."""
+
+    format: int
+    name: str
+    id: str
+    version: str
+    question: Question
+    target: float | None
+    trainer: dict[str, Any]
+    machines: list[dict[str, str]]
+    studies: dict[str, StoredStudy]
 
 
 @dataclass(frozen=True)
@@ -74,16 +143,16 @@ class Home:
     def log(self) -> Path:
         return self.path / "log.txt"
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> StoredConfig:
         """The stored configuration; {} before the first run."""
         import yaml
 
         if not self.config.exists():
             return {}
-        stored = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        return dict(with_current_paths(stored))
+        stored: StoredConfig = with_current_paths(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+        return stored
 
-    def write(self, config: Mapping[str, Any]) -> None:
+    def write(self, config: Mapping[str, object]) -> None:
         """Store the configuration, whole or not at all."""
         import yaml
 
@@ -117,7 +186,7 @@ def find(root: Path, name: str | None) -> Home:
     raise InputError("sweep", name, f"no such sweep in {root}/", f"There are: {names}")
 
 
-def settle(root: Path, name: str, question: Mapping[str, Any], *, fresh: bool) -> Home:
+def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool) -> Home:
     """Where this question is asked: the sweep that is continued, or the folder of a new one. Writes nothing.
 
     Fresh starts lie beside the first one, as name.2, name.3, ...; the newest is continued.
@@ -157,7 +226,7 @@ def _stem(name: str) -> tuple[str, int]:
     return (match[1], int(match[2])) if match else (name, 1)
 
 
-def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+def differences(stored: Mapping[str, object], asked: Mapping[str, object]) -> list[str]:
     """What differs, as "train.steps: 1000 there, 500 here"."""
     left, right = dict(_leaves(_plain(stored))), dict(_leaves(_plain(asked)))
     return [
@@ -167,12 +236,12 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     ]
 
 
-def seeds_and_folds(question: Mapping[str, Any]) -> tuple[int, int]:
+def seeds_and_folds(question: Question) -> tuple[int, int]:
     """How many seeds and folds each trial is trained with; its members are as many as both multiplied."""
     return question["search"]["seeds"], question.get("folds", 1)
 
 
-def _plain(tree: Mapping[str, Any]) -> Any:
+def _plain(tree: object) -> Any:
     """As it comes back from the disk: tuples are lists, keys are text."""
     return json.loads(json.dumps(tree))
 

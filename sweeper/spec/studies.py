@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from sweeper.importing import Target, parse_target
 from sweeper.schedules import plain
 from sweeper.search.plan import StudyPlan
 from sweeper.search.stopping import parse_stop
 from sweeper.spec import source
 from sweeper.spec.question import digest
-from sweeper.spec.sweep import Node
 from sweeper.spec.values import parse_switch, parse_whole
 from sweeper.types import Dimension, Family, InputError, Value
 
 Space = Mapping[str, Dimension | Value]
 
 
-def parse_studies(config: Node, families: Sequence[Family], hparams: Space) -> tuple[StudyPlan, ...]:
+class SearchNode(TypedDict):
+    """`search` of the configuration, as far as each study has it of its own."""
+
+    sampler: Mapping[str, object]
+    start: object
+    n_trials: object
+    stop: NotRequired[object]
+    extend: NotRequired[object]
+
+
+def parse_studies(
+    search: SearchNode, pruner: Mapping[str, object] | None, families: Sequence[Family], hparams: Space
+) -> tuple[StudyPlan, ...]:
     """Return one study a family. hparams: hyperparameters of optimizer and model by their config path.
 
     A study's name carries a hash of all that makes its trials what they are, its own code too.
     """
-    search, pruner = config["search"], config["pruner"]
+    searched_by = parse_target(search["sampler"])
+    pruned_by = None if pruner is None else parse_target(pruner)
     start = _start_points(search["start"], families)
     return tuple(
         StudyPlan(
-            name=f"{family.name}-{digest(_identity(family, hparams, search['sampler'], pruner), 6)}",
+            name=f"{family.name}-{digest(_identity(family, hparams, searched_by, pruned_by), 6)}",
             family=family,
             hparams=hparams,
-            sampler=search["sampler"],
-            pruner=pruner,
+            sampler=searched_by,
+            pruner=pruned_by,
             n_trials=parse_whole("search.n_trials", search["n_trials"]),
             start=tuple(start.get(family.name, ())),
             stop=parse_stop(search.get("stop")),
@@ -51,12 +64,12 @@ def _start_points(start: object, families: Sequence[Family]) -> Mapping[str, Any
     return start
 
 
-def _identity(family: Family, hparams: Space, sampler: Node, pruner: Node | None) -> dict[str, Any]:
+def _identity(family: Family, hparams: Space, sampler: Target, pruner: Target | None) -> dict[str, Any]:
     return {
         **_formula(family),
         "space": {key: plain(value) for key, value in {**family.space, **hparams}.items()},
-        "sampler": dict(sampler),
-        "pruner": None if pruner is None else dict(pruner),
+        "sampler": sampler.node,
+        "pruner": None if pruner is None else pruner.node,
     }
 
 

@@ -8,8 +8,9 @@ from warnings import catch_warnings
 
 import torch
 
-from sweeper.spec.sweep import Node, Subject
+from sweeper.spec.sweep import Subject
 from sweeper.training.optimizers.groups import groups_of
+from sweeper.training.recipe import Recipe
 from sweeper.types import Dimension, InputError, Value, first_of
 
 TRIED = 64  # examples, to see what a task reports
@@ -31,15 +32,15 @@ def folds_of(subject: Subject) -> int:
     return folds
 
 
-def without_one_fold(described: Node) -> dict[str, Any]:
-    """Return the description without `data.folds` where it says what holds without it too."""
-    node = described.get("data")
+def without_one_fold(subject: Subject) -> dict[str, Any]:
+    """Return the subject's description without `data.folds` where it says what holds without it too."""
+    node = subject.described.get("data")
     if not isinstance(node, Mapping) or node.get("folds", 0) not in (None, 1):
-        return dict(described)
-    return {**described, "data": {key: value for key, value in node.items() if key != "folds"}}
+        return dict(subject.described)
+    return {**subject.described, "data": {key: value for key, value in node.items() if key != "folds"}}
 
 
-def try_out(subject: Subject, space: Space, optimizer: Node) -> None:
+def try_out(subject: Subject, space: Space, recipe: Recipe) -> None:
     """Pass an example or two through a fresh model, as an update does. Raises InputError."""
     task = subject.task
     count = min(2, task.size("train", 0))
@@ -56,7 +57,7 @@ def try_out(subject: Subject, space: Space, optimizer: Node) -> None:
     if loss_B.shape != (count,):
         told = f"the loss of {count} examples has the shape {tuple(loss_B.shape)}"
         raise InputError("model", None, told, "Return one loss for each")
-    groups_of(model, optimizer, None)  # each has parameters
+    groups_of(model, recipe.optimizer, None)  # each has parameters
 
 
 def check_metric(subject: Subject, space: Space, metric: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sweeper.importing import parse_target
 from sweeper.schedules import controller_of, lr_trace, momentum_trace
 from sweeper.spec.question import digest
 from sweeper.spec.values import check_keys
@@ -159,12 +160,13 @@ class SweepSpec:
         )
 
 
-def parse_trainer(node: Node) -> TrainerSpec:
+def parse_trainer(node: Mapping[str, object]) -> TrainerSpec:
     """Return what a node of conf/trainer names. Its options are checked where it is built; `auto` has none."""
-    if node.get("_target_") == AUTO:
+    target = parse_target(node)
+    if target.path == AUTO:
         check_keys("trainer", node, ("_target_", "workers"))
-    options = {str(key): value for key, value in node.items() if key not in ("_target_", "workers")}
-    return TrainerSpec(str(node.get("_target_")), options, node.get("workers", 1))
+    options = {key: value for key, value in target.options.items() if key != "workers"}
+    return TrainerSpec(str(target.path), options, target.options.get("workers", 1))
 
 
 def example(spec: SweepSpec) -> Job:

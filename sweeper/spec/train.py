@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NotRequired
 
-from sweeper.spec.horizon import horizon
+from sweeper.spec.horizon import HorizonNode, horizon
 from sweeper.spec.sweep import Node, TrainSpec
 from sweeper.spec.values import parse_switch, parse_whole
 from sweeper.training.recipe import Recipe
@@ -14,15 +14,43 @@ from sweeper.types import InputError
 UPDATE = {"clip": None, "accumulate": 1, "ema": None}  # keys of train that change an update, and what changes none
 
 
-def parse_train(config: Node, optimizer: Node, size: Callable[[], int]) -> TrainSpec:
-    """Return how trials train. optimizer: its fixed options. size: examples to train on, asked where epochs count."""
-    train = config["train"]
-    update = {key: train.get(key, default) for key, default in UPDATE.items()}
-    norms = parse_switch("train.norms", train["norms"])
-    recipe = Recipe(optimizer, train["batch_size"], train["precision"], norms=norms, **update)
-    steps, epoch = horizon(train, config.get("schedule_unit", "step"), size)
-    reports = _reports(config["search"]["reports"], steps)
-    report_steps = tuple((2 * i * steps + reports) // (2 * reports) for i in range(1, reports + 1))
+class TrainNode(HorizonNode):
+    """`train` of the configuration."""
+
+    precision: str
+    norms: bool
+    clip: NotRequired[float | None]
+    accumulate: NotRequired[int]
+    ema: NotRequired[float | None]
+
+
+def parse_train(
+    train: TrainNode, optimizer: Node, size: Callable[[], int], *, schedule_unit: object, reports: object
+) -> TrainSpec:
+    """Return how trials train.
+
+    Args:
+        train: `train` of the configuration.
+        optimizer: Its fixed options.
+        size: Examples to train on, asked where epochs count.
+        schedule_unit: `schedule_unit` of the configuration.
+        reports: `search.reports`.
+
+    Raises:
+        InputError: for what cannot be trained.
+    """
+    recipe = Recipe(
+        optimizer,
+        train["batch_size"],
+        train["precision"],
+        clip=train.get("clip"),
+        accumulate=train.get("accumulate", 1),
+        ema=train.get("ema"),
+        norms=parse_switch("train.norms", train["norms"]),
+    )
+    steps, epoch = horizon(train, schedule_unit, size)
+    count = _reports(reports, steps)
+    report_steps = tuple((2 * i * steps + count) // (2 * count) for i in range(1, count + 1))
     return TrainSpec(recipe, report_steps, epoch)
 
 

@@ -1,8 +1,8 @@
 """What a person sees while a sweep runs."""
 
-from sweeper.terminal.frame import frame
+from sweeper.terminal.frame import Heading, Window, frame
 from sweeper.terminal.live import TerminalView, view
 from sweeper.terminal.screen import on_screen
 from sweeper.terminal.tally import Past, Tally
 
-__all__ = ["Past", "Tally", "TerminalView", "frame", "on_screen", "view"]
+__all__ = ["Heading", "Past", "Tally", "TerminalView", "Window", "frame", "on_screen", "view"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sweeper.terminal.tally import Row
 from sweeper.text.columns import (
@@ -25,26 +26,38 @@ BEST = 3  # so many families are shown before all others where the window is not
 TITLE = 12  # cells that are left of a title before anything else of its line goes
 
 
-def frame(
-    rows: Sequence[Row],
-    *,
-    title: str,
-    metric: str,
-    direction: Direction,
-    elapsed: float,
-    width: int,
-    height: int | None = None,
-    unicode: bool = True,
-    standing: str = "",
-) -> list[Line]:
-    """The picture within width and height; the last of `rows` is the row of all.
+@dataclass(frozen=True)
+class Heading:
+    """What is shown: the title of a sweep, the metric that its trials are judged by, and which value is better."""
+
+    title: str
+    metric: str
+    direction: Direction
+
+    @property
+    def sense(self) -> str:
+        return "lower is better" if self.direction == "minimize" else "higher is better"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where it is shown: cells of a line, lines (None: as many as it takes), and whether more than ASCII is there."""
+
+    width: int
+    height: int | None = None
+    unicode: bool = True
+
+
+def frame(rows: Sequence[Row], heading: Heading, window: Window, *, elapsed: float, standing: str = "") -> list[Line]:
+    """The picture within the window; the last of `rows` is the row of all.
 
     standing: said in place of the time, where the sweep is not running. Where not all lines fit, the best families
     and the active ones are shown, and how many are not. Columns go, the least important first: the bar, trials a
     minute, peak LR, number of the best trial, running, pruned, diverged, LR, best so far, time left.
     """
     *studies, everything = rows
-    shown = _fitting(studies, math.inf if height is None else max(1, height - 4), direction)
+    width, height, unicode = window.width, window.height, window.unicode
+    shown = _fitting(studies, math.inf if height is None else max(1, height - 4), heading.direction)
     columns = _columns([*shown, everything], width, unicode)
     room = width - total_width(columns) - 2
     if room >= BAR[0]:
@@ -54,7 +67,7 @@ def frame(
     lines = lay_out(columns, width, styles=styles, unicode=unicode)
     if hidden := [row for row in studies if row not in shown]:
         lines.insert(-1, [(shortened(_hidden(hidden), width, unicode), "dim")])
-    head = _head(title, standing or _time(everything, elapsed), metric, direction, width, unicode)
+    head = _head(heading, standing or _time(everything, elapsed), window)
     return [[(head, "bold")], *lines]
 
 
@@ -69,15 +82,14 @@ def bar(fraction: float, width: int, unicode: bool = True) -> str:
 # --- the title --------------------------------------------------------------------------------------
 
 
-def _head(title: str, time: str, metric: str, direction: Direction, width: int, unicode: bool) -> str:
+def _head(heading: Heading, time: str, window: Window) -> str:
     """Title, time, what is judged; where there is no room the last goes first, and the time stays."""
-    title, metric = clean(title), clean(metric)
-    sense = "lower" if direction == "minimize" else "higher"
-    for text in (f"{title}  {time}  {metric}, {sense} is better", f"{title}  {time}  {metric}", f"{title}  {time}"):
+    title, metric, width = clean(heading.title), clean(heading.metric), window.width
+    for text in (f"{title}  {time}  {metric}, {heading.sense}", f"{title}  {time}  {metric}", f"{title}  {time}"):
         if width_of(text) <= width:
             return text
     room = max(TITLE, width - width_of(time) - 2)
-    return shortened(f"{shortened(title, room, unicode)}  {time}", width, unicode)
+    return shortened(f"{shortened(title, room, window.unicode)}  {time}", width, window.unicode)
 
 
 def _time(everything: Row, elapsed: float) -> str:

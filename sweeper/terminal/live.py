@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
 from sweeper.terminal import notebook
-from sweeper.terminal.frame import frame
+from sweeper.terminal.frame import Heading, Window, frame
 from sweeper.terminal.lines import Lines
-from sweeper.terminal.pace import Clock
 from sweeper.terminal.screen import on_screen
-from sweeper.terminal.tally import Past, Tally
+from sweeper.terminal.tally import Tally
 from sweeper.text.columns import Line, has_unicode, is_plain, put_line
-from sweeper.types import Direction, Ending, Job, Progress, Report
+from sweeper.types import Ending, Job, Report
 
 Said = Callable[[str], None]
 
@@ -55,43 +53,23 @@ class TerminalView:
 
 @contextmanager
 def view(
-    progress: Sequence[Progress],
-    *,
-    title: str,
-    reports: int,
-    direction: Direction,
-    metric: str,
-    past: Mapping[str, Past] | None = None,
-    out: TextIO | None = None,
-    plain: bool | None = None,
-    clock: Clock = time.monotonic,
+    tally: Tally, heading: Heading, *, out: TextIO | None = None, plain: bool | None = None
 ) -> Iterator[TerminalView]:
     """Show a sweep on `out` (default: stderr) until the block is left; what is shown last stays.
 
-    progress: what was done before, so that a continued sweep begins at 12/20; past: how it came about. reports: of
-    a whole trial. plain: lines without control characters; by default wherever the stream is no terminal or TERM is
-    dumb, but in a notebook's kernel, where no stream was given, one output that is updated.
-    NO_COLOR is respected, the window may be resized, messages go through `note`.
+    tally: of what was done before, so that a continued sweep begins at 12/20. plain: lines without control characters;
+    by default wherever the stream is no terminal or TERM is dumb, but in a notebook's kernel, where no stream was
+    given, one output that is updated. NO_COLOR is respected, the window may be resized, messages go through `note`.
     """
-    tally = Tally(progress, reports=reports, direction=direction, past=past, clock=clock)
     lock = threading.Lock()
 
-    def draw(width: int, height: int | None, unicode: bool) -> list[Line]:
+    def draw(window: Window) -> list[Line]:
         with lock:
             rows, elapsed = tally.rows(), tally.elapsed()
-        return frame(
-            rows,
-            title=title,
-            metric=metric,
-            direction=direction,
-            elapsed=elapsed,
-            width=width,
-            height=height,
-            unicode=unicode,
-        )
+        return frame(rows, heading, window, elapsed=elapsed)
 
     if out is None and plain is None and notebook.in_kernel():
-        shown = notebook.Output(lambda: draw(notebook.WIDTH, None, True), clock)
+        shown = notebook.Output(lambda: draw(Window(notebook.WIDTH)), tally.clock)
         try:
             yield TerminalView(tally, lock, shown.moved, shown.note)
         finally:
@@ -99,11 +77,14 @@ def view(
         return
     stream = sys.stderr if out is None else out
     if is_plain(stream) if plain is None else plain:
-        with _in_lines(tally, stream, f"{title}: {metric}, {_sense(direction)}") as (moved, note):
+        with _in_lines(tally, stream, f"{heading.title}: {heading.metric}, {heading.sense}") as (
+            moved,
+            note,
+        ):
             yield TerminalView(tally, lock, moved, note)
         return
     unicode = has_unicode(stream)
-    with on_screen(lambda width, height: draw(width, height, unicode), stream) as screen:
+    with on_screen(lambda width, height: draw(Window(width, height, unicode)), stream) as screen:
         yield TerminalView(tally, lock, lambda: None, screen.note)
 
 
@@ -118,7 +99,3 @@ def _in_lines(tally: Tally, out: TextIO, title: str) -> Iterator[tuple[Callable[
         yield lines.moved, say
     finally:
         lines.end()
-
-
-def _sense(direction: Direction) -> str:
-    return "lower is better" if direction == "minimize" else "higher is better"

@@ -15,18 +15,121 @@ import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
-from sweeper.types import Ending, Floats, Job, Report, Summary, TrialId
-
-Event = dict[str, Any]
+from sweeper.types import Ending, Floats, Job, Report, State, Summary, TrialId, Value
 
 EVENTS = "events.jsonl"
 METRIC, DIRECTION, SEARCHED = "objective.metric", "objective.direction", "study.searched"  # tags that describe a study
 MARK = b'{"e":"mark",'
 TAIL_BYTES = 1 << 16
+
+
+# --- what each line holds ---------------------------------------------------------------------------
+
+
+class MemberEvent(TypedDict):
+    """A member of an opened trial. lr: its planned LR, encoded; None where it is the first member's."""
+
+    member: int
+    seed: int
+    partition: int
+    lr: str | None
+
+
+class OpenEvent(TypedDict):
+    """A trial begins, with all its members."""
+
+    e: Literal["open"]
+    study: str
+    trial: int
+    t: int
+    family: str
+    steps: int
+    report_steps: list[int]
+    params: dict[str, Value]
+    hparams: dict[str, Value]
+    members: list[MemberEvent]
+
+
+class ReportEvent(TypedDict):
+    """What a job did since its last report. traces: encoded, by name."""
+
+    e: Literal["report"]
+    study: str
+    trial: int
+    member: int
+    t: int
+    step: int
+    state: State
+    seconds: float
+    traces: dict[str, str]
+    metrics: dict[str, float]
+    sums: NotRequired[dict[str, float]]
+
+
+class CloseEvent(TypedDict):
+    """The end of a trial."""
+
+    e: Literal["close"]
+    study: str
+    trial: int
+    t: int
+    state: State
+    step: int
+    value: float | None
+    reason: str
+    measures: NotRequired[dict[str, float]]
+
+
+class TagEvent(TypedDict):
+    """Tags of a trial's run."""
+
+    e: Literal["tag"]
+    study: str
+    trial: int
+    t: int
+    tags: dict[str, str]
+
+
+class DescribeEvent(TypedDict):
+    """A summary of a study."""
+
+    e: Literal["describe"]
+    study: str
+    t: int
+    params: dict[str, Value]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    note: NotRequired[str]
+
+
+class ArtifactEvent(TypedDict):
+    """A file of a study. digest: of its content, which tells whether to send it again."""
+
+    e: Literal["artifact"]
+    study: str
+    t: int
+    path: str
+    digest: str
+    table: NotRequired[bool]
+
+
+class MarkEvent(TypedDict):
+    """Everything above belongs to this round or to one before."""
+
+    e: Literal["mark"]
+    round: int
+    t: int
+
+
+TrainingEvent = OpenEvent | ReportEvent | CloseEvent
+Event = TrainingEvent | TagEvent | DescribeEvent | ArtifactEvent
+
+
+# --- arrays as text ---------------------------------------------------------------------------------
 
 
 def encode(values: Floats) -> str:
@@ -53,6 +156,14 @@ def decode(text: str) -> Floats:
     return values
 
 
+def planned_lr(event: OpenEvent) -> Floats:
+    """Return the planned LR of a trial's first member, float64 [S]."""
+    text = event["members"][0]["lr"]
+    if text is None:
+        raise ValueError(f"trial {event['trial']} of {event['study']} was opened without an LR")
+    return decode(text)
+
+
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
@@ -63,7 +174,7 @@ def _base64(data: bytes) -> str:
 def opened(jobs: Sequence[Job], t: int) -> bytes:
     """All members of one trial; an LR trace that members share is written once (null: as the first member's)."""
     first = jobs[0]
-    members = [
+    members: list[MemberEvent] = [
         {
             "member": job.id.member,
             "seed": job.seed,
@@ -72,20 +183,19 @@ def opened(jobs: Sequence[Job], t: int) -> bytes:
         }
         for job in jobs
     ]
-    return _line(
-        {
-            "e": "open",
-            "study": first.id.study,
-            "trial": first.id.trial,
-            "t": t,
-            "family": first.family,
-            "steps": first.steps,
-            "report_steps": list(first.report_steps),
-            "params": dict(first.params),
-            "hparams": dict(first.hparams),
-            "members": members,
-        }
-    )
+    event: OpenEvent = {
+        "e": "open",
+        "study": first.id.study,
+        "trial": first.id.trial,
+        "t": t,
+        "family": first.family,
+        "steps": first.steps,
+        "report_steps": list(first.report_steps),
+        "params": dict(first.params),
+        "hparams": dict(first.hparams),
+        "members": members,
+    }
+    return _line(event)
 
 
 def report_start(study: str, trial: int, member: int) -> bytes:
@@ -100,72 +210,76 @@ def trial_start(kind: str, study: str, trial: int) -> bytes:
 
 def reported(report: Report, t: int) -> bytes:
     """What one job did since its last report."""
-    return _line(
-        {
-            "e": "report",
-            "study": report.id.study,
-            "trial": report.id.trial,
-            "member": report.id.member,
-            "t": t,
-            "step": report.step,
-            "state": report.state,
-            "seconds": float(report.seconds),
-            "traces": {name: encode(values) for name, values in report.traces.items()},
-            "metrics": {name: float(value) for name, value in report.metrics.items()},
-            **({"sums": dict(report.sums)} if report.sums else {}),
-        }
-    )
+    event: ReportEvent = {
+        "e": "report",
+        "study": report.id.study,
+        "trial": report.id.trial,
+        "member": report.id.member,
+        "t": t,
+        "step": report.step,
+        "state": report.state,
+        "seconds": float(report.seconds),
+        "traces": {name: encode(values) for name, values in report.traces.items()},
+        "metrics": {name: float(value) for name, value in report.metrics.items()},
+    }
+    if report.sums:
+        event["sums"] = dict(report.sums)
+    return _line(event)
 
 
 def closed(ending: Ending, t: int) -> bytes:
     """The end of a trial."""
-    return _line(
-        {
-            "e": "close",
-            "study": ending.trial.study,
-            "trial": ending.trial.trial,
-            "t": t,
-            "state": ending.state,
-            "step": ending.step,
-            "value": None if ending.value is None else float(ending.value),
-            "reason": ending.reason,
-            **({"measures": dict(ending.measures)} if ending.measures else {}),
-        }
-    )
+    event: CloseEvent = {
+        "e": "close",
+        "study": ending.trial.study,
+        "trial": ending.trial.trial,
+        "t": t,
+        "state": ending.state,
+        "step": ending.step,
+        "value": None if ending.value is None else float(ending.value),
+        "reason": ending.reason,
+    }
+    if ending.measures:
+        event["measures"] = dict(ending.measures)
+    return _line(event)
 
 
 def tagged(trial: TrialId, tags: Mapping[str, str], t: int) -> bytes:
     """Tags of a trial's run."""
-    return _line({"e": "tag", "study": trial.study, "trial": trial.trial, "t": t, "tags": dict(tags)})
+    event: TagEvent = {"e": "tag", "study": trial.study, "trial": trial.trial, "t": t, "tags": dict(tags)}
+    return _line(event)
 
 
 def described(study: str, summary: Summary, t: int) -> bytes:
     """What is said of a study."""
-    return _line(
-        {
-            "e": "describe",
-            "study": study,
-            "t": t,
-            "params": dict(summary.params),
-            "tags": dict(summary.tags),
-            "metrics": {name: float(value) for name, value in summary.metrics.items()},
-            **({"note": summary.note} if summary.note else {}),
-        }
-    )
+    event: DescribeEvent = {
+        "e": "describe",
+        "study": study,
+        "t": t,
+        "params": dict(summary.params),
+        "tags": dict(summary.tags),
+        "metrics": {name: float(value) for name, value in summary.metrics.items()},
+    }
+    if summary.note:
+        event["note"] = summary.note
+    return _line(event)
 
 
 def attached(study: str, path: str, digest: str, t: int, *, table: bool = False) -> bytes:
     """A file of a study; the digest of its content tells whether it is to be sent again."""
-    of_table = {"table": True} if table else {}
-    return _line({"e": "artifact", "study": study, "t": t, "path": path, "digest": digest, **of_table})
+    event: ArtifactEvent = {"e": "artifact", "study": study, "t": t, "path": path, "digest": digest}
+    if table:
+        event["table"] = True
+    return _line(event)
 
 
 def marked(round: int, t: int) -> bytes:
     """Everything above is of this round or before."""
-    return _line({"e": "mark", "round": round, "t": t})
+    event: MarkEvent = {"e": "mark", "round": round, "t": t}
+    return _line(event)
 
 
-def _line(event: Event) -> bytes:
+def _line(event: Mapping[str, object]) -> bytes:
     return json.dumps(event, separators=(",", ":"), default=_plain).encode() + b"\n"
 
 

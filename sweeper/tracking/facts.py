@@ -28,7 +28,7 @@ from statistics import median
 
 import numpy as np
 
-from sweeper.tracking.events import EVENTS, Event, decode, last_mark, lines, trial_start
+from sweeper.tracking.events import EVENTS, TrainingEvent, decode, last_mark, lines, planned_lr, trial_start
 from sweeper.types import Direction, Floats, State, TrialId
 
 LR, TRAIN, VALID = "lr/group0", "train/loss", "valid/loss"
@@ -153,7 +153,7 @@ def read_facts(spool: Path, only: Collection[TrialId] | None = None) -> dict[Tri
     for event in _events(spool / EVENTS, only):
         id = TrialId(event["study"], event["trial"])
         if event["e"] == "open":
-            seen[id] = Seen(decode(event["members"][0]["lr"]))
+            seen[id] = Seen(planned_lr(event))
         elif event["e"] == "close":
             found[id] = seen.pop(id).at_end(event["state"])
         else:
@@ -162,7 +162,7 @@ def read_facts(spool: Path, only: Collection[TrialId] | None = None) -> dict[Tri
     return found
 
 
-def _events(path: Path, only: Collection[TrialId] | None) -> Iterator[Event]:
+def _events(path: Path, only: Collection[TrialId] | None) -> Iterator[TrainingEvent]:
     kinds = ("open", "report", "close")
     if only is None:
         starts = tuple(b'{"e":"%s",' % kind.encode() for kind in kinds)

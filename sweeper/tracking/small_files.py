@@ -18,7 +18,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def replace_object(path: Path, content: Mapping[str, Any] | None) -> None:
+def replace_object(path: Path, content: Mapping[str, object] | None) -> None:
     """Write the file, whole or not at all."""
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     new.write_text(json.dumps(content), encoding="utf-8")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeper.tracking.events import EVENTS, Event, decode, last_mark, lines, report_start, rounds
+from sweeper.tracking.events import EVENTS, ReportEvent, decode, last_mark, lines, report_start, rounds
 from sweeper.types import Floats
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _from_spool(spool: Path, study: str, trial: int, member: int) -> Traces:
     return _joined(parts, list(dict.fromkeys(name for part in parts for name in part)))
 
 
-def _rows(report: Event) -> Traces:
+def _rows(report: ReportEvent) -> Traces:
     """One report as columns: an update a row; a report without traces is one row."""
     traces = {name: decode(text) for name, text in report["traces"].items()}
     count = max((len(values) for values in traces.values()), default=1)

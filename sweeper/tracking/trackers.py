@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeper.importing import import_object
+from sweeper.importing import Target, import_object, parse_target
 from sweeper.tracking.spool import Spool
 from sweeper.types import (
     ConfiguredTracker,
@@ -27,7 +27,7 @@ TARGET = "tracking._target_"
 CALLS = tuple(name for name in dir(ConfiguredTracker) if not name.startswith("_"))
 
 
-def build(node: Mapping[str, Any]) -> ConfiguredTracker | None:
+def build(node: object) -> ConfiguredTracker | None:
     """Build the tracker of a node of conf/tracking; None where `_target_` is null. Writes nothing.
 
     Raises:
@@ -35,20 +35,19 @@ def build(node: Mapping[str, Any]) -> ConfiguredTracker | None:
     """
     if not isinstance(node, Mapping):
         raise InputError("tracking", node, "not a mapping of keys", "Choose tracking=mlflow or tracking=none")
-    keys = {str(key): value for key, value in node.items() if key != "_target_"}
-    target = node.get("_target_")
-    if target is None:
-        for key, value in keys.items():
+    target = parse_target(node)
+    if target.path is None:
+        for key, value in target.options.items():
             remedy = "Name the class of a tracker with tracking._target_, or choose tracking=mlflow"
             raise InputError(f"tracking.{key}", value, "tracking._target_ is null, so nothing uses this key", remedy)
         return None
-    factory = _load(target)
-    _check_keys(factory, target, keys)
-    tracker = _make(factory, target, keys)
+    factory = _load(target.path)
+    _check_keys(factory, target)
+    tracker = _make(factory, target)
     missing = [name for name in CALLS if not callable(getattr(tracker, name, None))]
     if missing:
         remedy = "Add them, or inherit from sweeper.types.ConfiguredTracker, where they do nothing"
-        raise InputError(TARGET, target, f"not a tracker: it has no {', '.join(missing)}", remedy)
+        raise InputError(TARGET, target.path, f"not a tracker: it has no {', '.join(missing)}", remedy)
     return tracker
 
 
@@ -110,34 +109,35 @@ class Trackers:
 # --- what `tracking._target_` names -----------------------------------------------------------------
 
 
-def _load(target: object) -> Callable[..., ConfiguredTracker]:
-    factory: Callable[..., ConfiguredTracker] = import_object(TARGET, target, "my_module.MyTracker")
+def _load(path: object) -> Callable[..., ConfiguredTracker]:
+    factory: Callable[..., ConfiguredTracker] = import_object(TARGET, path, "my_module.MyTracker")
     if not callable(factory):
-        raise InputError(TARGET, target, "not a class", "Name the class of a tracker")
+        raise InputError(TARGET, path, "not a class", "Name the class of a tracker")
     return factory
 
 
-def _check_keys(factory: Callable[..., Any], target: object, keys: Mapping[str, Any]) -> None:
+def _check_keys(factory: Callable[..., Any], target: Target) -> None:
     parameters = inspect.signature(factory).parameters.values()
     named = {one.name: one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
     takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
-    for key, value in keys.items():
+    for key, value in target.options.items():
         if key not in named and not takes_any:
             shown = "null" if value is None else value
-            raise InputError(f"tracking.{key}", shown, f"no such key of {target}", did_you_mean(key, named))
+            raise InputError(f"tracking.{key}", shown, f"no such key of {target.path}", did_you_mean(key, named))
     for name, one in named.items():
-        if name not in keys and one.default is one.empty:
-            raise InputError(f"tracking.{name}", None, f"missing, and {target} needs it", f"Set tracking.{name}=...")
+        if name not in target.options and one.default is one.empty:
+            problem = f"missing, and {target.path} needs it"
+            raise InputError(f"tracking.{name}", None, problem, f"Set tracking.{name}=...")
 
 
-def _make(factory: Callable[..., ConfiguredTracker], target: object, keys: Mapping[str, Any]) -> ConfiguredTracker:
+def _make(factory: Callable[..., ConfiguredTracker], target: Target) -> ConfiguredTracker:
     try:
-        return factory(**keys)
+        return factory(**target.options)
     except InputError:
         raise
     except Exception as error:
         remedy = "Change the other keys of tracking"
-        raise InputError(TARGET, target, f"cannot be built ({_told(error)})", remedy) from error
+        raise InputError(TARGET, target.path, f"cannot be built ({_told(error)})", remedy) from error
 
 
 def _told(error: Exception) -> str:

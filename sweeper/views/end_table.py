@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
 
-from sweeper.results.tables import BASELINES, DEFAULT, SPREAD, STATES, TUNED, Asked, names_of, rows_of
+from sweeper.results.tables import DEFAULT, STATES, TUNED, Asked, StudyRow, names_of, rows_of
 from sweeper.text.columns import Column, Line, clean, fitting, lay_out, value_text, wrapped, write
 from sweeper.text.numbers import gain_text, lr_text, param_text, share_text
 from sweeper.types import State
@@ -15,18 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def show(
-    families: pd.DataFrame,
-    asked: Asked,
-    *,
-    baselines: tuple[str, str] = BASELINES,
-    notes: Sequence[str] = (),
-    out: TextIO | None = None,
-) -> None:
+def show(families: pd.DataFrame, asked: Asked, *, notes: Sequence[str] = (), out: TextIO | None = None) -> None:
     """Print the table: in colour and at the width of a terminal, else plain and with every column."""
 
     def draw(width: int | None, unicode: bool) -> list[Line]:
-        return render(families, asked, width=width, unicode=unicode, baselines=baselines, notes=notes)
+        return render(families, asked, width=width, unicode=unicode, notes=notes)
 
     write(draw, out)
 
@@ -37,7 +30,6 @@ def render(
     *,
     width: int | None = None,
     unicode: bool = True,
-    baselines: tuple[str, str] = BASELINES,
     notes: Sequence[str] = (),
 ) -> list[Line]:
     """The families and the small print as lines no longer than `width`; None: as wide as the columns are.
@@ -48,11 +40,11 @@ def render(
     if not rows:
         return wrapped("No trials yet.", width)
     columns = _columns(rows, narrow=width is not None and width < 110)
-    first_baseline = next((number for number, row in enumerate(rows) if row["role"]), len(rows))
-    winners = {number: "bold green" for number, row in enumerate(rows) if row["rank"] == 1}
+    first_baseline = next((number for number, row in enumerate(rows) if row.role), len(rows))
+    winners = {number: "bold green" for number, row in enumerate(rows) if row.rank == 1}
     lines = lay_out(columns, width, styles=winners, unicode=unicode)
     if first_baseline < len(rows):
-        roles = {row["role"]: row["family"] for row in rows if row["role"]}
+        roles = {row.role: row.family for row in rows if row.role}
         meaning = {TUNED: "LR tuned", DEFAULT: "the optimizer's own LR, untuned"}
         said = ", ".join(f"{clean(family)} ({meaning[role]})" for role, family in roles.items())
         lines[1 + first_baseline : 1 + first_baseline] = wrapped(f"baselines: {said}", width, "dim")
@@ -60,7 +52,7 @@ def render(
     kept = fitting(columns, width)
     long_names = [column.head for column in _columns(rows, narrow=False)]
     away = [name for name, column in zip(long_names, columns, strict=True) if column not in kept]
-    paragraphs = small_print(families, asked, baselines=baselines, notes=notes)
+    paragraphs = small_print(families, asked, notes=notes)
     if away:
         paragraphs.append(f"Not shown at this width: {', '.join(away)}.")
     answer, *rest = paragraphs
@@ -68,41 +60,43 @@ def render(
     return [*head, *lines, [("", "")], *wrapped(answer, width, "bold"), *text_lines]
 
 
-def _columns(rows: Sequence[Mapping[str, Any]], narrow: bool) -> list[Column]:
+def _columns(rows: Sequence[StudyRow], narrow: bool) -> list[Column]:
     names = [name + _mark(row) for name, row in zip(names_of(rows), rows, strict=True)]
-    others = [", ".join(f"{name} {param_text(name, value)}" for name, value in row["others"].items()) for row in rows]
+    others = [", ".join(f"{name} {param_text(name, value)}" for name, value in row.others.items()) for row in rows]
     spread = []
-    if any(row[SPREAD] is not None for row in rows):
-        spread = [Column("spread", [value_text(row[SPREAD]) for row in rows], 56)]
+    if any(row.spread is not None for row in rows):
+        spread = [Column("spread", [value_text(row.spread) for row in rows], 56)]
     columns = [
-        Column("rank", [_whole(row["rank"]) for row in rows], 35),
+        Column("rank", [_whole(row.rank) for row in rows], 35),
         Column("family", names, 100, right=False, least=10),
-        Column("best", [value_text(row["best_value"]) for row in rows], 95),
+        Column("best", [value_text(row.best_value) for row in rows], 95),
         *spread,
-        Column("gain", [gain_text(row["gain"]) for row in rows], 90),
-        Column("trial", [_whole(row["best_trial"]) for row in rows], 52),
-        Column("peak LR", [lr_text(row["peak_lr"]) for row in rows], 80),
-        Column("warmup", [share_text(row["warmup"]) for row in rows], 60),
-        Column("decay", [lr_text(row["decay"]) for row in rows], 62),
-        Column("cycle", [share_text(row["cycle"]) for row in rows], 58),
+        Column("gain", [gain_text(row.gain) for row in rows], 90),
+        Column("trial", [_whole(row.best_trial) for row in rows], 52),
+        Column("peak LR", [lr_text(row.numbers["peak_lr"]) for row in rows], 80),
+        Column("warmup", [share_text(row.numbers["warmup"]) for row in rows], 60),
+        Column("decay", [lr_text(row.numbers["decay"]) for row in rows], 62),
+        Column("cycle", [share_text(row.numbers["cycle"]) for row in rows], 58),
     ]
     if any(others):
         columns.append(Column("others", others, 20, right=False, least=14))
     keep: dict[State, int] = {"complete": 40, "pruned": 42, "diverged": 45, "failed": 50, "running": 48}
     heads = {"complete": "full", "pruned": "prun", "diverged": "div", "failed": "fail", "running": "run"}
     for state in STATES:
-        if state in ("complete", "pruned", "diverged") or any(row[state] for row in rows):
-            columns.append(Column(heads[state] if narrow else state, [str(row[state]) for row in rows], keep[state]))
+        if state in ("complete", "pruned", "diverged") or any(row.counts[state] for row in rows):
+            columns.append(
+                Column(heads[state] if narrow else state, [str(row.counts[state]) for row in rows], keep[state])
+            )
     return [
         *columns,
-        Column("stable LR", [lr_text(row["stable_lr"]) for row in rows], 44),
-        Column("diverged LR", [lr_text(row["diverged_lr"]) for row in rows], 30),
+        Column("stable LR", [lr_text(row.stable_lr) for row in rows], 44),
+        Column("diverged LR", [lr_text(row.diverged_lr) for row in rows], 30),
         Column("to target", [_target_text(row) for row in rows], 46),
     ]
 
 
-def _mark(row: Mapping[str, Any]) -> str:
-    return ("*" if row["ends_high"] else "") + ("+" if row["best_truncated"] else "")
+def _mark(row: StudyRow) -> str:
+    return ("*" if row.ends_high else "") + ("+" if row.best_truncated else "")
 
 
 def columns(families: pd.DataFrame) -> list[Column]:
@@ -110,11 +104,11 @@ def columns(families: pd.DataFrame) -> list[Column]:
     return _columns(rows_of(families), narrow=False)
 
 
-def _target_text(row: Mapping[str, Any]) -> str:
+def _target_text(row: StudyRow) -> str:
     """The share of a run after which the best trial reached the target; never where it did not."""
-    if row["rank"] is None:
+    if row.rank is None or row.steps is None:
         return "-"
-    return "never" if row["steps_to_target"] is None else share_text(row["steps_to_target"] / row["steps"])
+    return "never" if row.steps_to_target is None else share_text(row.steps_to_target / row.steps)
 
 
 def _whole(value: int | None) -> str:

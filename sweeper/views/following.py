@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from sweeper.schedules import family, lr_trace
-from sweeper.spec.question import Home, is_running
+from sweeper.spec.question import Home, StoredConfig, is_running
 from sweeper.terminal import Tally
 from sweeper.tracking.traces import read_trace
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Record, Report, TrialId
 
 if TYPE_CHECKING:
+    from sweeper.search.plan import StoredPlan
     from sweeper.search.records import Reading
 
 NO_LR: Floats = np.empty(0)
@@ -49,7 +50,7 @@ class Following:
     def __init__(self, home: Home, now: Callable[[], float] = time.time) -> None:
         self.home, self.now = home, now
         self.lock = threading.Lock()
-        self.config: dict[str, Any] = {}
+        self.config: StoredConfig = {}
         self.running = self.finished = False
         self.began = self.at = 0.0
         self._stamp: object = None
@@ -123,7 +124,7 @@ class Following:
         asked, is_open = self.config["studies"], any(record.state == "running" for record in records)
         self.finished = not is_open and all(begun.get(name, 0) >= study["trials"] for name, study in asked.items())
 
-    def _lr(self, record: Record, plan: Mapping[str, Any]) -> Floats:
+    def _lr(self, record: Record, plan: StoredPlan) -> Floats:
         """The LR of each update of a trial; none if its family is no longer there. What reacts is asked what it did."""
         own = {name: value for name, value in record.params.items() if "." not in name}
         try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from sweeper.spec.question import seeds_and_folds
+from sweeper.spec.question import Question, StoredConfig, seeds_and_folds
 from sweeper.text.columns import Column, clean
 from sweeper.views import end_table
 from sweeper.views.small_print import small_print
@@ -67,10 +67,10 @@ def _paragraphs(sweep: StoredSweep, study: str, columns: Sequence[Column], kept:
     yield f"### How to go on\n\n{_commands(sweep)}"
 
 
-def asked(question: Mapping[str, Any]) -> str:
+def asked(question: Question) -> str:
     """The question of a sweep in a sentence: what is trained, how long, judged by what."""
     train, objective = question["train"], question["objective"]
-    nodes = (question.get(key) or {} for key in ("model", "data", "optimizer"))
+    nodes = (node or {} for node in (question.get("model"), question.get("data"), question["optimizer"]))
     model, data, optimizer = (str(node.get("_target_", "")).rpartition(".")[2] for node in nodes)
     what = f"{model or 'a model'} on {data or 'the data'}, {optimizer or 'the optimizer'}"
     counts = zip(seeds_and_folds(question), ("seed", "fold"), strict=True)
@@ -81,7 +81,7 @@ def asked(question: Mapping[str, Any]) -> str:
     )
 
 
-def trained(config: Mapping[str, Any]) -> str:
+def trained(config: StoredConfig) -> str:
     """How the trials of a sweep are trained, in a line; "" where nothing had to be found out."""
     why: str = config["trainer"].get("why", "")
     return why

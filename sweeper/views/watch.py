@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TextIO
 
 from sweeper.spec.question import Home
-from sweeper.terminal import frame, on_screen
+from sweeper.terminal import Heading, Window, frame, on_screen
 from sweeper.text.columns import Line, duration_text, has_unicode, is_plain, plain_text, put_line, shortened
 from sweeper.types import InputError
 from sweeper.views.following import Following
@@ -53,15 +53,12 @@ def picture(following: Following, width: int, height: int | None, unicode: bool)
     idle = not running and not finished
     if idle:  # nothing is to be waited for
         rows = [replace(row, per_minute=None, left=None) for row in rows]
+    objective = following.config["question"]["objective"]
     lines = frame(
         rows,
-        title=following.home.name,
-        metric=following.config["question"]["objective"]["metric"],
-        direction=following.config["question"]["objective"]["direction"],
+        Heading(following.home.name, objective["metric"], objective["direction"]),
+        Window(width, None if height is None else height - idle, unicode),
         elapsed=elapsed,
-        width=width,
-        height=None if height is None else height - idle,
-        unicode=unicode,
         standing=f"finished in {took}" if finished else f"stopped after {took}" if idle else "",
     )
     return [*lines, [(shortened(IDLE, width, unicode), "bold")]] if idle else lines

@@ -46,7 +46,10 @@ def trials() -> list[Record]:
 
 
 def families(records=None, **options) -> pd.DataFrame:
-    return tables.families_table(trials() if records is None else records, **({"direction": "minimize"} | options))
+    names = [name for name in ("ends_high", "facts", "importances") if name in options]
+    details = tables.Details(**{name: options.pop(name) for name in names})
+    given = {"direction": "minimize", "details": details} | options
+    return tables.families_table(trials() if records is None else records, **given)
 
 
 def text(table, width=None, **options) -> list[str]:
@@ -141,12 +144,6 @@ def test_equal_values_share_a_rank_and_the_first_trial_is_named():
         ("c", 3, 0),
     ]
     assert "Equal best: a, b, valid/loss 1.0000." in text(table)
-
-
-def test_baselines_may_be_other_families():
-    table = families(baselines=("wsd", "constant"))
-    assert list(table.family)[-2:] == ["wsd", "constant"]
-    assert table.set_index("family").gain["sgdr"] == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(
@@ -247,8 +244,6 @@ def test_a_missing_baseline_names_the_command_that_adds_it():
     shown = " ".join(text(families([trial("cosine", 0, value=2.0)])))
     assert "no gain can be shown" in shown
     assert "'schedule=[constant,cosine,default_lr]'" in shown
-    shown = " ".join(text(families([trial("cosine", 0, value=2.0)]), baselines=("flat", "torch")))
-    assert "'schedule=[cosine,flat,torch]'" in shown
     assert "not in this sweep" not in " ".join(text(families()))
 
 

@@ -50,31 +50,31 @@ def plan_of(model):
     return parse(config, Subject(Supervised(Digits(), model), "digits-mlp-sgd", {"data": "digits"}))
 
 
-def choose(spec, asked, device, stored):
-    return trainers.choose(replace(spec, trainer=parse_trainer(asked), device=device), stored)
+def choose(spec, asked, device, begun):
+    return trainers.choose(replace(spec, trainer=parse_trainer(asked), device=device), begun)
 
 
 def test_a_new_sweep_is_trained_as_asked(plan):
     chosen = choose(plan, ONE, "cpu", None)
     assert (chosen.trainer, chosen.why) == (parse_trainer(ONE), "")
-    assert chosen.stored == {"_target_": ONE["_target_"], "threads": "auto", "device": "cpu"}
+    assert chosen.node == {"_target_": ONE["_target_"], "threads": "auto", "device": "cpu"}
 
 
 def test_lanes_say_whether_this_model_can_be_stacked(plan):
     stacked = choose(plan, LANES, "cpu", None)
     assert stacked.why == "in lanes: stacked trials give the same numbers as one at a time"
-    assert stacked.stored["why"] == stacked.why
+    assert stacked.node["why"] == stacked.why
     alone = choose(plan_of(Attentive), LANES, "cpu", None)
     assert alone.why.startswith("one trial at a time: the model's forward pass needs the value of a tensor")
-    assert choose(plan, LANES, "cpu", stacked.stored).why == stacked.why
+    assert choose(plan, LANES, "cpu", stacked).why == stacked.why
 
 
 @pytest.mark.parametrize("asked", [LANES, {"_target_": AUTO, "workers": 1}])
 def test_a_sweep_goes_on_with_what_it_was_begun_with(plan, asked):
     kept = {"_target_": LANES["_target_"], "width": 4, "compiled": False, "device": "cpu", "why": "4 trials at once"}
-    chosen = choose(plan, {**asked, "workers": 3}, "cpu", kept)
+    chosen = choose(plan, {**asked, "workers": 3}, "cpu", trainers.parse_chosen(kept))
     assert chosen.trainer == parse_trainer({**LANES, "workers": 3})
-    assert (chosen.stored, chosen.why) == (kept, "4 trials at once")
+    assert (chosen.node, chosen.why) == (kept, "4 trials at once")
 
 
 OTHERWISE = {
@@ -87,7 +87,7 @@ OTHERWISE = {
 @pytest.mark.parametrize("asked", OTHERWISE)
 def test_another_trainer_is_refused_and_the_difference_shown(plan, asked):
     node, said = OTHERWISE[asked]
-    kept = choose(plan, LANES, "cpu", None).stored
+    kept = choose(plan, LANES, "cpu", None)
     with pytest.raises(InputError, match="fresh=true") as raised:
         choose(plan, node, "cpu", kept)
     assert raised.value.key == "trainer"
@@ -95,7 +95,7 @@ def test_another_trainer_is_refused_and_the_difference_shown(plan, asked):
 
 
 def test_another_kind_of_device_is_refused(plan):
-    kept = {**choose(plan, LANES, "cpu", None).stored, "device": "cuda"}
+    kept = replace(choose(plan, LANES, "cpu", None), device="cuda")
     for asked in (LANES, {"_target_": AUTO}):
         with pytest.raises(InputError, match="device: this sweep was begun otherwise"):
             choose(plan, asked, "cpu", kept)

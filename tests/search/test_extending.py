@@ -9,6 +9,7 @@ import optuna
 import pytest
 import yaml
 
+from sweeper.importing import Target, parse_target
 from sweeper.schedules import family
 from sweeper.search.journal import Journal
 from sweeper.search.objective import Objective
@@ -34,7 +35,7 @@ def _quiet():
 def plan(name, peak_lr=NARROW, *, warmup=None, n_trials=12, sampler="random", **more):
     node = {"factor": "cosine", "peak_lr": peak_lr, "warmup": warmup or {"choice": [0, 0.1]}, "decay": 0.1}
     sampler = yaml.safe_load((CONF / f"{sampler}.yaml").read_text())["sampler"]
-    return StudyPlan(name, family("cosine", node), sampler, None, n_trials, **{"formula": "f", **more})
+    return StudyPlan(name, family("cosine", node), parse_target(sampler), None, n_trials, **{"formula": "f", **more})
 
 
 def loss(job, step):
@@ -209,7 +210,7 @@ def test_a_grid_made_finer_goes_through_its_new_points_alone(tmp_path, sampler):
 
     def grid(name, choice, **more):
         made = plan(name, {"choice": choice}, n_trials=99, **more)
-        return StudyPlan(**{**vars(made), "sampler": {"_target_": f"optuna.samplers.{sampler}"}})
+        return StudyPlan(**{**vars(made), "sampler": Target(f"optuna.samplers.{sampler}")})
 
     train(path, grid("coarse", [0.01, 0.05]))
     train(path, grid("fine", [0.01, 0.02, 0.05], extends=True))

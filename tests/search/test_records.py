@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from sweeper.importing import Target
 from sweeper.schedules import family, lr_trace
 from sweeper.search import records
 from sweeper.search.objective import Objective
@@ -19,7 +20,7 @@ TERMS = Terms(seed=0, report_steps=STEPS, concurrent=2, objective=Objective(), u
 
 
 def begun(journal, trials=4):
-    sampler = {"_target_": "optuna.samplers.RandomSampler"}
+    sampler = Target("optuna.samplers.RandomSampler")
     return Studies(journal, [StudyPlan("cosine-1", family("cosine", NODE), sampler, None, trials)], TERMS)
 
 

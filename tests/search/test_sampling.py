@@ -10,6 +10,7 @@ import yaml
 from optuna import samplers
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSamplerTestCase
 
+from sweeper.importing import Target, parse_target
 from sweeper.search.sampling import LARGEST_GRID, Sampling
 from sweeper.search.space import axes
 from sweeper.types import Choice, InputError, Range
@@ -25,8 +26,8 @@ def _quiet():
 
 
 def sampling(name, space=LOOSE, seed=0, family="cosine", **options):
-    node = {"_target_": f"optuna.samplers.{name}", **options}
-    return Sampling(node, axes(space, {key: f"schedule.{family}.{key}" for key in space}), seed, family)
+    named = Target(f"optuna.samplers.{name}", options)
+    return Sampling(named, axes(space, {key: f"schedule.{family}.{key}" for key in space}), seed, family)
 
 
 def asked(sampling, *turn):
@@ -53,7 +54,7 @@ def test_an_ask_depends_on_run_seed_family_and_turn_alone(name):
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
 def test_every_configured_sampler_can_be_made(name):
     node = yaml.safe_load((CONF / f"{name}.yaml").read_text())["sampler"]
-    made = Sampling(node, axes(STEPPED, dict.fromkeys(STEPPED, "x")), 0, "cosine")
+    made = Sampling(parse_target(node), axes(STEPPED, dict.fromkeys(STEPPED, "x")), 0, "cosine")
     made.check()
     assert asked(made, 0).keys() == STEPPED.keys()
 
@@ -107,7 +108,7 @@ def test_a_sampler_within_a_sampler_is_seeded_too():
 )
 def test_what_cannot_be_a_sampler_is_named(node, said):
     with pytest.raises(InputError, match=said):
-        Sampling(node, axes(STEPPED, dict.fromkeys(STEPPED, "x")), 0, "cosine").check()
+        Sampling(parse_target(node), axes(STEPPED, dict.fromkeys(STEPPED, "x")), 0, "cosine").check()
 
 
 def test_a_grid_needs_points_everywhere_and_not_too_many():
@@ -161,7 +162,7 @@ def test_cma_es_without_its_package_is_said_before_anything_is_trained(monkeypat
 def as_configured(name, **changed):
     """Makes the sampler of one ask after another."""
     node = yaml.safe_load((CONF / f"{name}.yaml").read_text())["sampler"]
-    made = Sampling({**node, **changed}, axes(LOOSE, dict.fromkeys(LOOSE, "x")), 0, "cosine")
+    made = Sampling(parse_target({**node, **changed}), axes(LOOSE, dict.fromkeys(LOOSE, "x")), 0, "cosine")
     turns = itertools.count()
     return lambda: made.for_ask(next(turns))
 

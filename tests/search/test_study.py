@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeper.importing import parse_target
 from sweeper.run import loop
 from sweeper.search.journal import Journal
 from sweeper.search.objective import Objective
@@ -58,7 +59,8 @@ STEPPED = {"peak_lr": Choice((0.01, 0.1, 1.0, 2.0)), "decay": Range(0.0, 0.5, st
 
 
 def plan(name="fall", *, space=LOOSE, sampler=TPE, pruner=MEDIAN, n_trials=12, **more):
-    return StudyPlan(f"{name}-0", Family(name, fall, "prefix", space), sampler, pruner, n_trials, **more)
+    named = parse_target(sampler), None if pruner is None else parse_target(pruner)
+    return StudyPlan(f"{name}-0", Family(name, fall, "prefix", space), *named, n_trials, **more)
 
 
 def studies(path, plans, **changed):

@@ -5,24 +5,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.tasks.splits import drawn, folded
+from sweeper.tasks.splits import Shares, draw_parts, folded
 
 LABEL = np.repeat([0, 1, 2], [60, 30, 10])
 GROUP = np.arange(100) // 5
-SHARES = {"valid": 0.2, "test": 0.2, "seed": 0}
+SHARES = Shares(0.2, 0.2, 0)
 
 
 @settings(max_examples=30)
 @given(st.integers(30, 200), st.floats(0.1, 0.4), st.floats(0.1, 0.4), st.integers(0, 5))
 def test_each_example_is_in_one_part(count, valid, test, seed):
-    parts = drawn(count, valid=valid, test=test, seed=seed)
+    parts = draw_parts(count, Shares(valid, test, seed))
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(count))
     assert abs(len(parts["valid"]) - valid * count) < 2
     assert abs(len(parts["test"]) - test * count) < 2
 
 
 def test_classes_have_their_shares_of_every_part_and_fold():
-    parts = drawn(100, label_N=LABEL, **SHARES)
+    parts = draw_parts(100, SHARES, label_N=LABEL)
     for split in [parts, *folded(parts, 4, 0, LABEL)]:
         for index in split.values():
             share = np.bincount(LABEL[index], minlength=3) / len(index)
@@ -30,7 +30,7 @@ def test_classes_have_their_shares_of_every_part_and_fold():
 
 
 def test_groups_are_torn_apart_by_no_part_and_no_fold():
-    parts = drawn(100, group_N=GROUP, **SHARES)
+    parts = draw_parts(100, SHARES, group_N=GROUP)
     for split in [parts, *folded(parts, 3, 0, group_N=GROUP)]:
         groups = [set(GROUP[index]) for index in split.values()]
         assert sum(map(len, groups)) == len(set.union(*groups)) == 20
@@ -38,7 +38,7 @@ def test_groups_are_torn_apart_by_no_part_and_no_fold():
 
 @pytest.mark.parametrize("label_N", [None, LABEL])
 def test_each_fold_validates_once_and_the_test_part_stays(label_N):
-    parts = drawn(100, label_N=label_N, **SHARES)
+    parts = draw_parts(100, SHARES, label_N=label_N)
     folds = folded(parts, 5, 0, label_N)
     assert len(folds) == 5
     assert sorted(np.concatenate([fold["valid"] for fold in folds]).tolist()) == sorted(
@@ -51,7 +51,7 @@ def test_each_fold_validates_once_and_the_test_part_stays(label_N):
 
 @pytest.mark.parametrize("none", [None, 1])
 def test_without_folds_there_is_one_split(none):
-    parts = drawn(100, **SHARES)
+    parts = draw_parts(100, SHARES)
     assert folded(parts, none, 0) == [parts]
 
 
@@ -61,18 +61,18 @@ def test_without_folds_there_is_one_split(none):
 )
 def test_folds_that_cannot_be_are_refused(folds, told):
     with pytest.raises(ValueError, match=told):
-        folded(drawn(100, label_N=LABEL, **SHARES), folds, 0, LABEL)
+        folded(draw_parts(100, SHARES, label_N=LABEL), folds, 0, LABEL)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("shares", "given", "told"),
     [
-        ({"valid": 0.5, "test": 0.5}, r"data\.valid=0\.5: with data\.test=0\.5 it leaves an empty part"),
-        ({"label_N": np.array([0] * 99 + [1])}, r"data\.split_seed=0: 100 examples cannot be split so"),
-        ({"group_N": np.zeros(100)}, r"data\.split_seed=0: .* cannot be split so"),
-        ({"seed": -1}, r"data\.split_seed=-1: "),
+        (Shares(0.5, 0.5, 0), {}, r"data\.valid=0\.5: with data\.test=0\.5 it leaves an empty part"),
+        (SHARES, {"label_N": np.array([0] * 99 + [1])}, r"data\.split_seed=0: 100 examples cannot be split so"),
+        (SHARES, {"group_N": np.zeros(100)}, r"data\.split_seed=0: .* cannot be split so"),
+        (Shares(0.2, 0.2, -1), {}, r"data\.split_seed=-1: "),
     ],
 )
-def test_what_cannot_be_split_is_refused(given, told):
+def test_what_cannot_be_split_is_refused(shares, given, told):
     with pytest.raises(ValueError, match=told):
-        drawn(100, **{**SHARES, **given})
+        draw_parts(100, shares, **given)

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.terminal import frame as drawing
-from sweeper.terminal.frame import bar
+from sweeper.terminal.frame import Heading, Window, bar, frame
 from sweeper.terminal.tally import Row
 from sweeper.text import columns
 
@@ -35,7 +34,14 @@ FAILED = [*ROWS[:1], a_row("a_family_with_a_very_long_name_indeed", failed=2), *
 
 
 def texts(rows=ROWS, **options):
-    return [columns.plain_text(line) for line in drawing(rows, **(FRAME | options))]
+    return [columns.plain_text(line) for line in drawing(rows, **options)]
+
+
+def drawing(rows, **options):
+    given = FRAME | options
+    heading = Heading(*(given.pop(name) for name in ("title", "metric", "direction")))
+    window = Window(**{name: given.pop(name) for name in ("width", "height", "unicode") if name in given})
+    return frame(rows, heading, window, **given)
 
 
 @pytest.mark.parametrize("rows", [ROWS, FAILED])
@@ -80,7 +86,7 @@ def test_the_curves_at_80_columns():
 
 def test_the_best_family_is_green_and_what_is_done_is_dim():
     rows = [a_row("first", best=1.0), a_row("second", done=20, open=0), a_row("all", best=1.0)]
-    assert [line[0][1] for line in drawing(rows, **FRAME, width=79)] == ["bold", "dim", "green", "dim", "bold"]
+    assert [line[0][1] for line in drawing(rows, width=79)] == ["bold", "dim", "green", "dim", "bold"]
 
 
 @pytest.mark.parametrize(

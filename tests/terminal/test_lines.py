@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,11 +78,16 @@ class Sweep:
         self.view.close(Ending(trial, state, 0, value))
 
 
+HEADING = terminal.Heading("t", "valid/loss", "minimize")
+
+
+def tally(progress, clock=time.monotonic):
+    return terminal.Tally(progress, reports=10, direction="minimize", clock=clock)
+
+
 def plain_sweep(out, clock, rounds=10, seconds=1.0, **options):
     progress = [Progress("cosine", "cosine", 1, {}), Progress("step", "step", 3, {"complete": 2}, 0.5, 1)]
-    with terminal.view(
-        progress, title="t", reports=10, direction="minimize", metric="valid/loss", out=out, clock=clock, **options
-    ) as shown:
+    with terminal.view(tally(progress, clock), HEADING, out=out, **options) as shown:
         sweep = Sweep(shown, clock)
         sweep.start(jobs("cosine", 0))
         sweep.start(jobs("step", 2))
@@ -110,10 +116,7 @@ def test_plain_lines_say_each_study_in_turn_every_few_seconds_and_at_its_end():
 
 def test_plain_lines_come_within_a_long_round():
     clock, out = Clock(), Terminal()
-    with terminal.view(
-        [Progress("cosine", "cosine", 9, {})], title="t", reports=10, direction="minimize", metric="m", out=out,
-        clock=clock,
-    ) as shown:  # fmt: skip
+    with terminal.view(tally([Progress("cosine", "cosine", 9, {})], clock), HEADING, out=out) as shown:
         for number in range(3):
             shown.open(jobs("cosine", number))
         clock.now += 30
@@ -143,9 +146,7 @@ def test_an_encoding_without_our_characters_gets_ascii():
 
 def test_a_stream_that_is_gone_ends_no_sweep():
     out = Terminal()
-    with terminal.view(
-        [Progress("a", "a", 1, {})], title="t", reports=10, direction="minimize", metric="m", out=out, clock=Clock()
-    ) as shown:
+    with terminal.view(tally([Progress("a", "a", 1, {})], Clock()), HEADING, out=out) as shown:
         out.close()
         shown.note("nobody hears")
 
@@ -153,7 +154,7 @@ def test_a_stream_that_is_gone_ends_no_sweep():
 def test_an_error_inside_goes_through():
     with (
         pytest.raises(KeyboardInterrupt),
-        terminal.view([], title="t", reports=10, direction="minimize", metric="m", out=Terminal()),
+        terminal.view(tally([]), HEADING, out=Terminal()),
     ):
         raise KeyboardInterrupt
 

@@ -47,10 +47,8 @@ class Clock:
 
 def swept(clock, rounds=10, seconds=0.25):
     threads = threading.active_count()
-    with terminal.view(
-        [Progress("cosine<1>", "cosine<1>", 1, {})], title="mine", reports=10, direction="minimize",
-        metric="valid/loss", clock=clock,
-    ) as shown:  # fmt: skip
+    tally = terminal.Tally([Progress("cosine<1>", "cosine<1>", 1, {})], reports=10, direction="minimize", clock=clock)
+    with terminal.view(tally, terminal.Heading("mine", "valid/loss", "minimize")) as shown:
         assert threading.active_count() == threads
         id = JobId("cosine<1>", 0, 0)
         shown.open([Job(id, "cosine<1>", {}, 0, np.linspace(1, 0, 100), tuple(range(10, 101, 10)))])
@@ -95,7 +93,8 @@ def test_ipython_in_a_terminal_is_no_notebook(monkeypatch):
 
 
 def test_lines_or_a_stream_that_were_asked_for_are_given_in_a_notebook_too(sent, capsys):
-    with terminal.view([], title="t", reports=10, direction="minimize", metric="m", plain=True):
+    tally = terminal.Tally([], reports=10, direction="minimize")
+    with terminal.view(tally, terminal.Heading("t", "m", "minimize"), plain=True):
         pass
     assert capsys.readouterr().err.startswith("t: m, lower is better\n")
     assert sent == []
@@ -106,8 +105,8 @@ import numpy as np, time
 from sweeper import terminal
 from sweeper.types import Ending, Job, JobId, Progress, Report, TrialId
 
-with terminal.view([Progress("cosine", "cosine", 1, {})], title="mine", reports=10, direction="minimize",
-                   metric="valid/loss") as shown:
+tally = terminal.Tally([Progress("cosine", "cosine", 1, {})], reports=10, direction="minimize")
+with terminal.view(tally, terminal.Heading("mine", "valid/loss", "minimize")) as shown:
     id = JobId("cosine", 0, 0)
     shown.open([Job(id, "cosine", {}, 0, np.linspace(1, 0, 100), tuple(range(10, 101, 10)))])
     for step in range(10, 101, 10):

@@ -169,6 +169,11 @@ def begun(names, trials=3):
     return [Progress(name, name, trials, {}) for name in names]
 
 
+def viewed(names, title, out):
+    tally = terminal.Tally(begun(names), reports=10, direction="minimize")
+    return terminal.view(tally, terminal.Heading(title, "valid/loss", "minimize"), out=out)
+
+
 @contextlib.contextmanager
 def sweep(out, names, title="text-ngram-sgd-2dc20763"):
     """A view with one open trial of each family, and its screen."""
@@ -181,9 +186,7 @@ def sweep(out, names, title="text-ngram-sgd-2dc20763"):
 
     screen.Screen.__init__ = remembered
     try:
-        with terminal.view(
-            begun(names), title=title, reports=10, direction="minimize", metric="valid/loss", out=out
-        ) as shown:
+        with viewed(names, title, out) as shown:
             for name in names:
                 shown.open(jobs(name, 0))
             yield shown, made[0]
@@ -380,9 +383,7 @@ def test_a_dumb_terminal_gets_plain_lines(on, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     there = on(80, 24)
     with (
-        terminal.view(
-            begun(FAMILIES), title="t", reports=10, direction="minimize", metric="valid/loss", out=there.out
-        ) as shown,
+        viewed(FAMILIES, "t", there.out) as shown,
     ):
         for name in FAMILIES:
             shown.open(jobs(name, 0))

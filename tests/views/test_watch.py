@@ -14,6 +14,7 @@ from datetime import datetime
 
 import pytest
 
+from sweeper.importing import Target
 from sweeper.schedules import family, lr_trace
 from sweeper.search.objective import Objective
 from sweeper.search.plan import Terms
@@ -38,9 +39,7 @@ class Sweep:
         self.home, self.open = home, {}
         home.path.mkdir(parents=True, exist_ok=True)
         plans = [
-            StudyPlan(
-                f"{name}-1", family(name, NODES[name]), {"_target_": "optuna.samplers.RandomSampler"}, None, trials
-            )
+            StudyPlan(f"{name}-1", family(name, NODES[name]), Target("optuna.samplers.RandomSampler"), None, trials)
             for name in families
         ]
         objective = {"metric": "valid/loss", "direction": "minimize", "at": "last", "k": 3}

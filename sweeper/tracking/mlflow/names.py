@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sweeper.text.colors import kin_of
 from sweeper.types import Value
@@ -19,7 +18,7 @@ SHARES = ("warmup", "cycle")  # fractions of a run, shown in percent
 def run_name(
     family: str,
     number: int,
-    params: Mapping[str, Any],
+    params: Mapping[str, Value],
     hparams: Mapping[str, Value] | None = None,
     searched: Sequence[str] = (),
 ) -> str:

@@ -16,18 +16,31 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from sweeper.tracking import facts
-from sweeper.tracking.events import DIRECTION, METRIC, SEARCHED, Event, decode
+from sweeper.tracking.events import (
+    DIRECTION,
+    METRIC,
+    SEARCHED,
+    ArtifactEvent,
+    CloseEvent,
+    DescribeEvent,
+    Event,
+    OpenEvent,
+    ReportEvent,
+    TagEvent,
+    decode,
+    planned_lr,
+)
 from sweeper.tracking.facts import LR, Seen
 from sweeper.tracking.mlflow import ranks
 from sweeper.tracking.mlflow.names import colour, run_name
 from sweeper.tracking.mlflow.saved_view import Shown
 from sweeper.tracking.mlflow.thinning import MOST_POINTS, Indices, by_shape, evenly, strided
-from sweeper.types import Direction, Floats
+from sweeper.types import Direction, Floats, JobId, Value
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 MEASURED = ("grad_norm", "update_to_weight")  # traces that are NaN at the updates where they were not measured
@@ -133,16 +146,18 @@ class Translation:
 
     def take(self, events: Iterable[Event]) -> int:
         """Take in the events of whole rounds; the number of points waiting to be given out."""
-        reports: dict[tuple[str, int, int], Event] = {}  # a job's next report belongs to another turn
+        reports: dict[JobId, ReportEvent] = {}
         for event in events:
-            job = (event["study"], event.get("trial", -1), event.get("member", -1))
-            if event["e"] != "report" or job in reports:
+            if event["e"] != "report":
                 self._reports(reports.values())
                 reports = {}
-            if event["e"] == "report":
-                reports[job] = event
-            else:
-                getattr(self, f"_{event['e']}")(event)
+                self._take_other(event)
+                continue
+            job = JobId(event["study"], event["trial"], event["member"])
+            if job in reports:  # a job's next report belongs to another turn
+                self._reports(reports.values())
+                reports = {}
+            reports[job] = event
         self._reports(reports.values())
         return sum(len(rows.metrics) for rows in self._pending.values())
 
@@ -172,7 +187,20 @@ class Translation:
 
     # --- one method an event ----------------------------------------------------------------------------
 
-    def _open(self, event: Event) -> None:
+    def _take_other(self, event: OpenEvent | CloseEvent | TagEvent | DescribeEvent | ArtifactEvent) -> None:
+        """Take in an event that is no report."""
+        if event["e"] == "open":
+            self._open(event)
+        elif event["e"] == "close":
+            self._close(event)
+        elif event["e"] == "tag":
+            self._tag(event)
+        elif event["e"] == "describe":
+            self._describe(event)
+        else:
+            self._artifact(event)
+
+    def _open(self, event: OpenEvent) -> None:
         study, number, family, t = event["study"], event["trial"], event["family"], event["t"]
         summary = self._summary(study, t, family)
         summary.status, summary.end = "RUNNING", None
@@ -184,21 +212,21 @@ class Translation:
         rows = self._rows(key)
         rows.tags["trial.state"] = "running"
         rows.params.update(_params(event))
-        lr_S = decode(event["members"][0]["lr"])
+        lr_S = planned_lr(event)
         report_steps = tuple(event["report_steps"])
         self._trials[key] = _Trial(
             lr_S, report_steps, len(event["members"]), by_shape(lr_S), strided(len(lr_S), report_steps), Seen(lr_S)
         )
 
-    def _reports(self, events: Iterable[Event]) -> None:
+    def _reports(self, events: Iterable[ReportEvent]) -> None:
         """All reports of a turn, a trial's members together."""
-        of_trial: dict[RunKey, list[Event]] = {}
+        of_trial: dict[RunKey, list[ReportEvent]] = {}
         for event in events:
             of_trial.setdefault(RunKey(event["study"], event["trial"]), []).append(event)
         for key, members in of_trial.items():
             self._report(key, members)
 
-    def _report(self, key: RunKey, events: list[Event]) -> None:
+    def _report(self, key: RunKey, events: list[ReportEvent]) -> None:
         trial, t = self._trials[key], max(event["t"] for event in events)
         trial.seconds += sum(event["seconds"] for event in events)
         traces = [_traces(trial, event) for event in events]
@@ -215,12 +243,12 @@ class Translation:
         if len(events) == trial.members:
             self._evaluated_together(key, events, t)
 
-    def _evaluated(self, key: RunKey, event: Event, t: int, suffix: str) -> None:
+    def _evaluated(self, key: RunKey, event: ReportEvent, t: int, suffix: str) -> None:
         kept = _report_kept(self._trials[key], event["step"])
         for name, value in event["metrics"].items():
             self._point(key, Metric(name + suffix, value, t, event["step"]), kept=kept)
 
-    def _evaluated_together(self, key: RunKey, events: list[Event], t: int) -> None:
+    def _evaluated_together(self, key: RunKey, events: list[ReportEvent], t: int) -> None:
         """Medians over all members of a trial at one report, one of which is what the trial is judged by."""
         trial, judge = self._trials[key], self._studies[key.study].tags.get(METRIC)
         for name in events[0]["metrics"]:
@@ -231,7 +259,7 @@ class Translation:
                 trial.judged.append((trial.step, value))
                 trial.clock.append(trial.seconds)
 
-    def _close(self, event: Event) -> None:
+    def _close(self, event: CloseEvent) -> None:
         key = RunKey(event["study"], event["trial"])
         trial, rows, t, step = self._trials[key], self._rows(key), event["t"], event["step"]
         for last in trial.last.values():
@@ -284,10 +312,10 @@ class Translation:
             summary = self._rows(RunKey(study, None))
             summary.status, summary.end = "FINISHED", t
 
-    def _tag(self, event: Event) -> None:
+    def _tag(self, event: TagEvent) -> None:
         self._rows(RunKey(event["study"], event["trial"])).tags.update(_texts(event["tags"]))
 
-    def _describe(self, event: Event) -> None:
+    def _describe(self, event: DescribeEvent) -> None:
         """What is new of it. MLflow keeps the first value of a param, so a changed one becomes a tag."""
         rows = self._summary(event["study"], event["t"])
         known = self._studies[event["study"]]
@@ -300,10 +328,10 @@ class Translation:
         for name, value in _texts({**event["tags"], **of_note}).items():
             if known.tags.get(name) != value:
                 known.tags[name] = rows.tags[name] = value
-        for name, value in event["metrics"].items():
-            if known.metrics.get(name) != value and math.isfinite(value):
-                known.metrics[name] = value
-                rows.metrics.append(Metric(key_text(name), value, event["t"], 0))
+        for name, number in event["metrics"].items():
+            if known.metrics.get(name) != number and math.isfinite(number):
+                known.metrics[name] = number
+                rows.metrics.append(Metric(key_text(name), number, event["t"], 0))
                 if name == TARGET:
                     self._retarget(event["study"], event["t"])
 
@@ -312,7 +340,7 @@ class Translation:
             if key.study == study and trial.ended:
                 self._to_target(key, t)
 
-    def _artifact(self, event: Event) -> None:
+    def _artifact(self, event: ArtifactEvent) -> None:
         rows = self._summary(event["study"], event["t"])
         known = self._studies[event["study"]]
         if known.artifacts.get(event["path"]) != event["digest"]:
@@ -374,14 +402,14 @@ def _identity(key: RunKey, family: str | None) -> dict[str, str]:
     }
 
 
-def _params(event: Event) -> dict[str, str]:
+def _params(event: OpenEvent) -> dict[str, str]:
     seeds = ", ".join(str(member["seed"]) for member in event["members"])
     return _texts(
         {"family": event["family"], **event["params"], **event["hparams"], "steps": event["steps"], "seed": seeds}
     )
 
 
-def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+def _texts(values: Mapping[str, Value]) -> dict[str, str]:
     return {key_text(name): str(value) for name, value in values.items()}
 
 
@@ -395,7 +423,7 @@ def key_text(name: str) -> str:
 # --- which values -----------------------------------------------------------------------------------
 
 
-def _traces(trial: _Trial, event: Event) -> dict[str, Floats]:
+def _traces(trial: _Trial, event: ReportEvent) -> dict[str, Floats]:
     """Every trace of a report, from update trial.step on. A trainer that reports no LR used the planned one."""
     traces = {name: decode(text) for name, text in event["traces"].items()}
     traces.setdefault(LR, trial.lr_S[trial.step : event["step"]])

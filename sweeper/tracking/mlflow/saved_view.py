@@ -113,7 +113,7 @@ def key_of(which: str, sweep_id: str, *, named: bool) -> str:
     return f"{which}-{sweep_id[:6]}" if named else which
 
 
-def value(name: str, view: View, created: int, updated: int) -> str:
+def value(name: str, view: Mapping[str, object], created: int, updated: int) -> str:
     """The tag's value: name and times in milliseconds, and the state as base64 of zlib of JSON."""
     packed = base64.b64encode(zlib.compress(_json(view).encode(), 9)).decode("ascii")
     return _json({"name": name, "createdAt": created, "updatedAt": updated, "state": f"deflate;{packed}"})
