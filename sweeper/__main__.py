@@ -1,4 +1,4 @@
-"""The command line, `python -m sweeper [verb] ...`; alone in knowing Hydra. Heavy imports happen in the verbs."""
+"""The command line, `python -m sweeper [verb] ...`. Heavy imports happen in the verbs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 HELP = """\
 Which learning-rate schedule, with which settings, is best for my model and my data?
 
-usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or go on with it
-       python -m sweeper preview [key=value ...]     draws the LRs that it would try: in the terminal, PNG and SVG
-       python -m sweeper plan [key=value ...]        its time, disk, and the gap that it could find; writes nothing
-       python -m sweeper status [NAME] [--json]      the table of a sweep (default: the one used last)
-       python -m sweeper status [NAME] --watch       follow a running one from another terminal
-       python -m sweeper rerun [NAME] --trial cosine:17    train a trial again: are its numbers the same?
-       python -m sweeper ui [NAME] [--port N]        its LR and loss traces in the MLflow UI
+usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or resume it
+       python -m sweeper preview [key=value ...]     draw the LRs it would try: in the terminal, as PNG and SVG
+       python -m sweeper plan [key=value ...]        estimate time, disk and the smallest difference it can detect
+       python -m sweeper status [NAME] [--json]      print the table of a sweep (default: the one used last)
+       python -m sweeper status [NAME] --watch       follow a running sweep from another terminal
+       python -m sweeper rerun [NAME] --trial cosine:17    train a trial again and compare every value
+       python -m sweeper ui [NAME] [--port N]        show LR and loss traces in the MLflow UI
        python -m sweeper sync [NAME]                 send to MLflow what could not be sent before
 
 examples:
   python -m sweeper                                  eight families and a baseline on text, 20 trials each
-  python -m sweeper schedule=cosine                  one family; it joins the sweep that asks the same question
+  python -m sweeper schedule=cosine                  one family; it joins the sweep with the same settings
   python -m sweeper 'schedule=[cosine,wsd]' search.n_trials=50
   python -m sweeper data=digits model=mlp optimizer=adamw train.epochs=20 train.steps=null
-  python -m sweeper schedule.cosine.decay=0.1        fix a number of one family ...
+  python -m sweeper schedule.cosine.decay=0.1        fix a hyperparameter of one family ...
   python -m sweeper optimizer.peak_lr.high=1         ... or change a range for all
   python -m sweeper -m model.width=64,128            one sweep for each width
 
@@ -48,7 +48,7 @@ WRONG_INPUT = 2
 
 
 def main() -> int:
-    """The exit code: 0, 1 for a failure of ours, 2 for wrong input, 128 + n when signal n stopped a sweep."""
+    """Run a command. Returns the exit code: 0, 1 for a failure, 2 for wrong input, 128 + n if signal n stopped it."""
     words = sys.argv[1:]
     verb = words.pop(0) if words and not words[0].startswith(("-", "~")) and "=" not in words[0] else "sweep"
     try:
@@ -62,7 +62,7 @@ def main() -> int:
         print(f"sweeper: {error}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
-        print("sweeper: stopped at once. What was committed is kept: the same command goes on.", file=sys.stderr)
+        print("sweeper: stopped. What was committed is kept, and the same command resumes.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -73,12 +73,12 @@ def main() -> int:
 
 
 def sweep(words: Sequence[str]) -> int:
-    """Train the sweep that the configuration asks for, or with -m several."""
+    """Train a sweep, or with -m several."""
     return _each(words, _sweep)
 
 
 def preview(words: Sequence[str]) -> int:
-    """Draw the LRs that a sweep would try. Trains nothing, and writes nothing but the pictures."""
+    """Draw the LRs that a sweep would try. Trains nothing, and writes only the pictures."""
     import argparse
 
     from sweeper.forecast import gallery
@@ -86,9 +86,9 @@ def preview(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sweeper preview",
         usage="%(prog)s [key=value ...] [--out FOLDER|FILE] [--json]",
-        description="Each family's LR as a sweep would try it: candidates of a random sampler, and each searched "
-        "number at the ends of its range, the others in their middle; and what the candidates come to, in a table. "
-        "key=value: as for a sweep (all families: schedule=all). Trains nothing.",
+        description="Draw the LRs that a sweep would try: random candidates of each family, and each searched "
+        "hyperparameter at the ends of its range with the others in the middle of theirs. A table lists the "
+        "candidates. key=value as for a sweep (all families: schedule=all). Trains nothing.",
         allow_abbrev=False,
     )
     where = "a folder for preview.png and preview.svg (default: this one), or one file that ends with .png or .svg"
@@ -96,20 +96,21 @@ def preview(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the table for programs")
     given, rest = parser.parse_known_args(words)
     if {"-m", "--multirun"} & set(rest):
-        raise InputError("--multirun", None, "several sweeps have no one picture", "Preview them one by one")
+        raise InputError("--multirun", None, "one picture shows one sweep", "Preview them one by one")
     paths = gallery.pictures(given.out)
     return _each(rest, lambda config: _preview(config, paths, given.json))
 
 
 def plan(words: Sequence[str]) -> int:
-    """Say what a sweep would cost and could find. Trains for some seconds, writes nothing."""
+    """Estimate what a sweep costs and can detect. Trains for a few seconds, writes nothing."""
     import argparse
 
     parser = argparse.ArgumentParser(
         prog="python -m sweeper plan",
         usage="%(prog)s [key=value ...] [--seeds N] [--spread X] [--json]",
-        description="What a sweep would cost and could find: trials, updates, time (from some seconds of training), "
-        "disk, and the smallest gap that winners on fresh seeds would show. key=value: as for a sweep. Writes nothing.",
+        description="Estimate what a sweep costs and can detect: trials, updates, time (from a few seconds of "
+        "training), disk, and the smallest difference between winners on fresh seeds. "
+        "key=value as for a sweep. Writes nothing.",
         allow_abbrev=False,
     )
     parser.add_argument("--seeds", type=int, default=5, help="fresh seeds on which winners are compared (default: 5)")
@@ -124,8 +125,8 @@ def plan(words: Sequence[str]) -> int:
 
 
 def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
-    """Compose the configuration, or with -m several, and do the verb with each; the worst exit code."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us whole, and we say them in our words
+    """Compose the configuration, or with -m several, and run the verb with each. Returns the worst exit code."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra passes errors on instead of printing them
     import hydra
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException, OverrideParseException
@@ -137,7 +138,7 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
     codes: list[int] = []
 
     def job(config: Any) -> None:
-        codes.append(_reported(config, verb))
+        codes.append(_run_one(config, verb))
         if codes[-1] > 128:
             raise SystemExit(codes[-1])
 
@@ -153,8 +154,8 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
     return max(codes, default=0)
 
 
-def _reported(config: Any, verb: Callable[[Any], int]) -> int:
-    """One configuration; what is wrong is printed here, so that the others of a multirun go on."""
+def _run_one(config: Any, verb: Callable[[Any], int]) -> int:
+    """Run the verb with one configuration. Its error is printed here, so that a multirun continues."""
     try:
         return verb(config)
     except InputError as error:
@@ -163,7 +164,7 @@ def _reported(config: Any, verb: Callable[[Any], int]) -> int:
 
 
 def _sweep(config: Any) -> int:
-    """Check the configuration, train what is not done yet, print the table."""
+    """Train what is not trained yet, and print the table."""
     from sweeper.run import sweeping
     from sweeper.search.study import AllTrialsFailedError
     from sweeper.views import conclusion
@@ -179,7 +180,7 @@ def _sweep(config: Any) -> int:
 
 
 def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
-    """Draw candidates of each family and show them. Data are loaded only where epochs are counted."""
+    """Draw candidates of each family and show them. Data are loaded only if epochs count."""
     from functools import cache
 
     from sweeper.forecast import gallery
@@ -188,7 +189,7 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
     from sweeper.spec.families import parse_families
     from sweeper.spec.horizon import horizon
 
-    composed = _composed(config)
+    composed = _finish(config)
     nodes = composed.nodes
     families = parse_families(nodes["schedule"])
     size = cache(lambda: build_subject(composed.nodes).task.size("train", 0))
@@ -199,21 +200,21 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
 
 
 def _plan(config: Any, given: Any) -> int:
-    """Check the configuration, train a little, print what a sweep of it comes to."""
+    """Train a little, and print the estimate."""
     from sweeper.forecast import estimate, outlook
 
     spec = _spec(config)
     metric = spec.objective.metric
-    found = estimate.estimate(spec, estimate.Comparison(given.seeds, given.spread), root=SWEEPS)
+    result = estimate.estimate(spec, estimate.Comparison(given.seeds, given.spread), root=SWEEPS)
     if given.json:
-        print(json.dumps(outlook.as_json(found, metric), indent=2, allow_nan=False))
+        print(json.dumps(outlook.as_json(result, metric), indent=2, allow_nan=False))
     else:
-        outlook.show(found, metric)
+        outlook.show(result, metric)
     return 0
 
 
-def _composed(config: Any) -> Composed:
-    """What Hydra composed for this command, checked and resolved."""
+def _finish(config: Any) -> Composed:
+    """Resolve and check what Hydra composed for this command."""
     from hydra.core.hydra_config import HydraConfig
 
     from sweeper.spec.composing import finish
@@ -223,11 +224,11 @@ def _composed(config: Any) -> Composed:
 
 
 def _spec(config: Any) -> SweepSpec:
-    """The checked sweep of a configuration."""
+    """Return the checked sweep of a configuration."""
     from sweeper.spec.composing import build_subject
     from sweeper.spec.parse import parse
 
-    composed = _composed(config)
+    composed = _finish(config)
     return parse(composed.nodes, build_subject(composed.nodes, composed.label))
 
 
@@ -235,19 +236,19 @@ def _spec(config: Any) -> SweepSpec:
 
 
 def status(words: Sequence[str]) -> int:
-    """Print the table of a sweep, running or not, or watch it; reads only."""
+    """Print the table of a sweep, running or not, or follow it. Reads only."""
     from sweeper.results.stored import StoredSweep
     from sweeper.views import conclusion, watch
 
-    flags = {"--json": "the table for programs", "--watch": "follow it while it runs, until it is finished or Ctrl-C"}
-    asked = _parsed(
+    flags = {"--json": "the table for programs", "--watch": "follow it until it is finished, or Ctrl-C"}
+    asked = _parse(
         "status",
         "Print the table of a sweep.",
         words,
         *((flag, {"action": "store_true", "help": about}) for flag, about in flags.items()),
     )
     if asked.watch and asked.json:
-        raise InputError("--watch", None, "does not go with --json", "Leave one of them out")
+        raise InputError("--watch", None, "cannot be combined with --json", "Leave one of them out")
     if asked.watch:
         watch.watch(_home(asked.name))
         return 0
@@ -257,14 +258,14 @@ def status(words: Sequence[str]) -> int:
 
 
 def rerun(words: Sequence[str]) -> int:
-    """Train a stored trial again, and say whether every number is the same; 1 where one is not."""
+    """Train a stored trial again and compare every value. Returns 1 if one differs."""
     from sweeper.results.stored import StoredSweep
     from sweeper.run import rerun
     from sweeper.spec.composing import build_subject
 
-    asked = _parsed(
+    asked = _parse(
         "rerun",
-        "Train a trial again, on its own, and compare all that was logged of it: traces and metrics, bit for bit.",
+        "Train a trial again, on its own, and compare its traces and metrics, bit for bit.",
         words,
         ("--trial", {"required": True, "metavar": "cosine:17", "help": "family (or study) and number"}),
         (
@@ -273,17 +274,17 @@ def rerun(words: Sequence[str]) -> int:
         ),
     )
     sweep = StoredSweep(_home(asked.name))
-    sweep.record(asked.trial)  # before the data are loaded
-    found = rerun.again(sweep, asked.trial, build_subject(rerun.made_of(sweep)), asked.weights)
-    print("\n".join(rerun.text(found)))
-    return 0 if found.same else 1
+    sweep.record(asked.trial)  # refuses a wrong name before the data are loaded
+    result = rerun.rerun_trial(sweep, asked.trial, build_subject(rerun.subject_nodes(sweep)), asked.weights)
+    print("\n".join(rerun.report_lines(result)))
+    return 0 if result.same else 1
 
 
 def ui(words: Sequence[str]) -> int:
     """Serve the MLflow UI and print the address of the sweep's page."""
     from sweeper.tracking.mlflow import view
 
-    asked = _parsed("ui", "Open a sweep in the MLflow UI.", words, ("--port", {"type": int, "default": 5000}))
+    asked = _parse("ui", "Open a sweep in the MLflow UI.", words, ("--port", {"type": int, "default": 5000}))
     return view.ui(_home(asked.name).spool, asked.port)
 
 
@@ -291,11 +292,11 @@ def sync(words: Sequence[str]) -> int:
     """Send what MLflow does not have yet."""
     from sweeper.tracking.mlflow import sender
 
-    asked = _parsed("sync", "Send to MLflow what could not be sent before.", words)
+    asked = _parse("sync", "Send to MLflow what could not be sent before.", words)
     return sender.sync(_home(asked.name).spool)
 
 
-def _parsed(verb: str, about: str, words: Sequence[str], *flags: tuple[str, dict[str, Any]]) -> Any:
+def _parse(verb: str, about: str, words: Sequence[str], *flags: tuple[str, dict[str, Any]]) -> Any:
     import argparse
 
     parser = argparse.ArgumentParser(prog=f"python -m sweeper {verb}", description=about)

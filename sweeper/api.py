@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.results.stored import ROOT, StoredSweep, Which, locate
-from sweeper.spec import requests
 from sweeper.types import Task
 
 if TYPE_CHECKING:
     from sweeper.run.rerun import Rerun
+    from sweeper.spec.requests import Families
     from sweeper.views.notebook import Figures
 
 
@@ -43,10 +43,10 @@ class Sweep(StoredSweep):
         Raises:
             InputError: If there is no such trial, or task or model are not those of the sweep.
         """
-        from sweeper.run.rerun import again
+        from sweeper.run.rerun import rerun_trial
         from sweeper.spec.describing import subject_of
 
-        return again(self, trial, subject_of(task, model or {}), None if weights is None else Path(weights))
+        return rerun_trial(self, trial, subject_of(task, model or {}), None if weights is None else Path(weights))
 
     def _repr_html_(self) -> str:
         from sweeper.views.notebook import html_table
@@ -70,7 +70,7 @@ def load(name: str | Path | None = None, root: str | Path = ROOT) -> Sweep:
 
 def sweep(
     task: Task,
-    families: requests.Families = "core",
+    families: Families = "core",
     *,
     steps: int | None = None,
     epochs: float | None = None,
@@ -147,6 +147,7 @@ def sweep(
     from sweeper.spec.composing import compose
     from sweeper.spec.describing import subject_of
     from sweeper.spec.parse import parse
+    from sweeper.spec.requests import request
     from sweeper.tracking.mlflow import view
     from sweeper.views import conclusion
 
@@ -171,7 +172,7 @@ def sweep(
         ("train", "batch_size"): batch_size,
         ("search", "n_trials"): n_trials,
     }
-    asked = requests.request(families, changes, values=values, experiment=experiment, config_dir=config_dir)
+    asked = request(families, changes, values=values, experiment=experiment, config_dir=config_dir)
     config = compose(asked)
     subject = subject_of(task, model or {}, config.choice("optimizer"))
     outcome = sweeping.sweep(parse(config.nodes, subject), root=Path(root), conclude=conclusion.conclude)

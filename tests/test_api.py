@@ -108,7 +108,7 @@ def test_another_model_is_another_sweep(small):
 def test_a_name_given_to_one_model_is_refused_to_another(small):
     small(n_trials=1, name="mine")
     with pytest.raises(
-        InputError, match=r"name=mine: this sweep asks another question \(.*model\.code: \w+ there, \w+ here"
+        InputError, match=r"name=mine: the stored sweep has other settings \(.*model\.code: \w+ there, \w+ here"
     ):
         small(n_trials=1, name="mine", task=Supervised(Arrays(X, Y), Tanh))
     assert small(n_trials=1, name="mine", task=Supervised(Arrays(X, Y), Tanh), fresh=True).name == "mine.2"
@@ -162,7 +162,7 @@ WRONG = [
     ({"optimizer": "adanw"}, "optimizer=adanw: no such choice. Did you mean adamw"),
     ({"optimizer": {"sgd": {"moment": 1}}}, "optimizer.moment=1: no such option of"),
     ({"steps": 0}, "train.steps=0: not a whole number"),
-    ({"epochs": 2, "train": {"steps": 5}}, r"train\.epochs=2: the horizon is given already, by train\.steps=16"),
+    ({"epochs": 2, "train": {"steps": 5}}, r"train\.epochs=2: train\.steps=16 is set, too"),
     ({"n_trials": "many"}, "search.n_trials=many: not a whole number"),
     ({"objective": {"metric": "loss"}}, "objective.metric=loss"),
     ({"device": "gpu"}, "device=gpu"),

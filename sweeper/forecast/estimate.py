@@ -113,7 +113,7 @@ def estimate(
     rows = tuple(_row(study, spec, stored.records if stored else []) for study in studies)
     counts = open_jobs(rows, spec.search.concurrent_trials, len(spec.partitions))
     began = time.monotonic()
-    chosen = trainers.choose(spec, trainers.begun_with(home))
+    chosen = trainers.choose(spec, trainers.stored_trainer(home))
     choosing = time.monotonic() - began if stored is None else 0.0  # which a new sweep does once more
     processes = _processes(chosen.trainer, spec.device)
     pace = _pace(spec, chosen.trainer, jobs, max(counts), seconds) if counts else None

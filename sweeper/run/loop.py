@@ -1,13 +1,12 @@
-"""The round: every family asks until it has its open trials, all of them advance, everything is committed.
+"""The round: every family proposes trials up to its limit, all of them advance, everything is committed.
 
-Protocols alone: no Optuna, MLflow, Hydra or torch. What holds:
+It knows protocols alone: no Optuna, MLflow, Hydra or torch. Invariants:
 
 - The loop is the only caller of Search and Tracker, so there is one writer and no lock.
-- Within a round reports are handled in the order of (study, trial, member), whatever order they arrive in.
-- The spool is durable before the journal, the journal before the checkpoint. The journal's last round is the
-  truth: later spool lines are cut when it is opened, a later checkpoint cannot exist, and only what the
-  journal holds is published.
-- Nothing of a round is visible after a crash in it: it is asked, trained and told again, with equal numbers.
+- Within a round, reports are handled in the order of (study, trial, member), whatever order they arrive in.
+- The spool is durable before the journal, and the journal before the checkpoint. The journal's last round counts: later
+  spool lines are cut when it is opened, a later checkpoint cannot exist, and only what the journal holds is published.
+- After a crash nothing of the unfinished round is visible. It is repeated with the same results.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ OpenTrials = dict[TrialId, tuple[Job, ...]]
 
 
 class Rooms(NamedTuple):
-    """Who takes part in a round."""
+    """The rooms that take part in a round."""
 
     search: Search
     trainer: Trainer
@@ -49,13 +48,20 @@ def run(
     due: Callable[[], bool],
     at_end: AtEnd | None = None,
 ) -> bool:
-    """Run rounds until nothing is left to ask for (True), or `stop()` is true between two rounds (False).
+    """Run rounds until no trial is left to train.
 
-    due: asked after each round, whether to write a checkpoint now; one is written too when the loop is stopped.
-    at_end: called for each trial that completed, before its trainer lets its jobs go.
+    Args:
+        rooms: Search, trainer, tracker and view.
+        checkpoint: Folder of the checkpoint.
+        stop: Called between two rounds; True stops the loop.
+        due: Called after each round; True writes a checkpoint. One is also written when the loop is stopped.
+        at_end: Called for each complete trial, before its jobs are released.
+
+    Returns:
+        Whether everything is trained; False if `stop` ended the loop.
     """
     search, trainer, tracker, view = rooms
-    opened = _take_up(search, trainer, view, checkpoint)
+    opened = _resume(search, trainer, view, checkpoint)
     while not stop():
         while jobs := search.ask():
             trainer.start(jobs)
@@ -86,7 +92,7 @@ def run(
 
 
 def _advance(trainer: Trainer, view: View, opened: OpenTrials) -> list[Report]:
-    """Every open job to its next report, in the order in which reports are handled."""
+    """Advance every open job to its next report. Returns the reports in the order in which they are handled."""
     reports = []
     for report in trainer.advance([job.id for jobs in opened.values() for job in jobs]):
         view.arrived(report)
@@ -95,7 +101,7 @@ def _advance(trainer: Trainer, view: View, opened: OpenTrials) -> list[Report]:
 
 
 def _endings(reports: Iterable[Report], pruned: set[TrialId]) -> dict[TrialId, tuple[State, str]]:
-    """Trials that end with this round, with state and reason: one bad member ends the trial."""
+    """Return the trials that end with this round, with state and reason. One bad member ends the trial."""
     members: dict[TrialId, list[Report]] = {}
     for report in reports:
         members.setdefault(report.id.of, []).append(report)
@@ -113,7 +119,7 @@ def _endings(reports: Iterable[Report], pruned: set[TrialId]) -> dict[TrialId, t
 
 
 def _commit(rooms: Rooms) -> None:
-    """Spool, then journal; only then may it be sent."""
+    """Commit the round to the spool, then to the journal; only then may it be sent."""
     round = rooms.search.round + 1
     rooms.tracker.commit(round)
     rooms.search.commit(round)
@@ -121,34 +127,34 @@ def _commit(rooms: Rooms) -> None:
     rooms.view.commit(round)
 
 
-def _take_up(search: Search, trainer: Trainer, view: View, checkpoint: Path) -> OpenTrials:
-    """The trials that were running when the last command stopped, at their last committed report again.
+def _resume(search: Search, trainer: Trainer, view: View, checkpoint: Path) -> OpenTrials:
+    """Resume trials that were running when the previous command stopped, from their last committed report.
 
-    From the checkpoint where it holds all members of a trial, else trained again in silence: equal numbers,
-    so nothing of it is reported a second time.
+    A trial is restored from the checkpoint if that holds all its members. Otherwise it is trained again, with the same
+    results, and nothing of it is reported a second time.
     """
     trials = search.resume()
-    stands = trainer.restore(checkpoint, [job for jobs, _ in trials for job in jobs], search.round)
+    restored = trainer.restore(checkpoint, [job for jobs, _ in trials for job in jobs], search.round)
     opened: OpenTrials = {}
     behind: dict[JobId, int] = {}
     for jobs, last_step in trials:
         view.open(jobs)
         opened[jobs[0].id.of] = jobs
-        if not all(job.id in stands for job in jobs):
+        if not all(job.id in restored for job in jobs):
             for job in jobs:
-                if stands.pop(job.id, None) is not None:
+                if restored.pop(job.id, None) is not None:
                     trainer.stop(job.id)
             trainer.start(jobs)
-        behind.update({job.id: last_step for job in jobs if stands.get(job.id, 0) < last_step})
+        behind.update({job.id: last_step for job in jobs if restored.get(job.id, 0) < last_step})
     while behind:
         for report in list(trainer.advance(list(behind))):
             view.arrived(report)
             if report.state not in ("running", "complete") and report.step < behind[report.id]:
                 raise RuntimeError(
-                    f"{report.id.study} trial {report.id.trial} could not be trained again to update "
-                    f"{behind[report.id]}, where it stood: {report.state} at {report.step} ({report.reason}). "
-                    "Nothing is lost. Was the machine, the code or the data changed since? "
-                    "Go on where the sweep began, or start over with fresh=true."
+                    f"{report.id.study} trial {report.id.trial} could not be resumed: it reached update "
+                    f"{behind[report.id]} before, and now it is {report.state} at {report.step} ({report.reason}). "
+                    "Nothing is lost. Did the machine, the code or the data change? "
+                    "Resume on the first machine, or start over with fresh=true."
                 )
             if report.step >= behind[report.id]:
                 del behind[report.id]

@@ -1,4 +1,4 @@
-"""What a machine's arithmetic depends on: the same program on another one may round otherwise."""
+"""What a machine's rounding depends on: the same program may round differently on another machine."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import sweeper
 PACKAGES = ("torch", "numpy")
 
 
-def here(device: str) -> dict[str, str]:
-    """This machine in words: Python, packages, processor, and the GPU that `device` names."""
-    found = {"python": platform.python_version(), "sweeper": sweeper.__version__}
-    found |= {name: version(name) for name in PACKAGES} | {"processor": _processor()}
+def describe(device: str) -> dict[str, str]:
+    """Return Python, packages and processor of this machine, and the GPU that `device` names."""
+    facts = {"python": platform.python_version(), "sweeper": sweeper.__version__}
+    facts |= {name: version(name) for name in PACKAGES} | {"processor": _processor()}
     if device.startswith("cuda"):
         import torch
 
-        found["gpu"] = torch.cuda.get_device_name(torch.device(device))
-    return found
+        facts["gpu"] = torch.cuda.get_device_name(torch.device(device))
+    return facts
 
 
-def unlike(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """What differs between two machines: "torch: 2.13.0 there, 2.14.0 here"."""
+def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """Return what differs between two machines, such as "torch: 2.13.0 there, 2.14.0 here"."""
     names = dict.fromkeys([*there, *here])
     return [
         f"{name}: {there.get(name, 'none')} there, {here.get(name, 'none')} here"
@@ -34,7 +34,7 @@ def unlike(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
 
 
 def _processor() -> str:
-    """The model, as Linux names it; elsewhere what Python knows."""
+    """Return the processor's model as Linux names it, or what Python knows."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

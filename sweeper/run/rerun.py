@@ -1,4 +1,4 @@
-"""A stored trial trained again: the same numbers to the last bit, or where they part and what is not as it was."""
+"""Train a stored trial again and compare every value, bit for bit."""
 
 from __future__ import annotations
 
@@ -31,82 +31,97 @@ Columns = Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
 
 @dataclass(frozen=True)
 class Rerun:
-    """What came of it.
+    """The result of training a trial again.
 
-    updates: trained, of each member. values: compared, of all traces and metrics. parted: where the numbers differ,
-    the first update of each trace, in words; empty where every bit is the same. machine: what differs here from every
-    machine that the sweep was trained on; and that time is never the same, where the schedule goes by it.
+    Attributes:
+        trial: The trial.
+        family: Its family.
+        updates: Updates trained, of each member.
+        values: Values compared, of all traces and metrics.
+        differences: In words, the first update at which each trace differs; empty if every bit is the same.
+        machine: What differs from every machine that trained the sweep, and whether the schedule depends on time.
     """
 
     trial: TrialId
     family: str
     updates: int
     values: int
-    parted: tuple[str, ...]
+    differences: tuple[str, ...]
     machine: tuple[str, ...]
 
     @property
     def same(self) -> bool:
-        return not self.parted
+        return not self.differences
 
 
-def again(sweep: StoredSweep, trial: Which, subject: Subject, weights: Path | None) -> Rerun:
-    """Train a trial of the sweep again, as far as it came, and compare all that was logged of it.
+def rerun_trial(sweep: StoredSweep, trial: Which, subject: Subject, weights: Path | None) -> Rerun:
+    """Train a trial again, up to the update it reached, and compare everything that was logged.
 
-    weights: a file for the final weights, of several members FILE.0.pt, FILE.1.pt, ... Raises InputError, before
-    anything is trained, where data, model or code are no longer those of the sweep.
+    Args:
+        sweep: The stored sweep.
+        trial: A trial, as the methods of `StoredSweep` take it.
+        subject: Data, model and task of the sweep.
+        weights: A file for the final weights; with several members FILE.0.pt, FILE.1.pt, ...
+
+    Raises:
+        InputError: If data, model or code are no longer those of the sweep. Nothing was trained then.
     """
     record = sweep.record(trial)
     if record.state in ("failed", "running"):
-        told = f"{record.family}:{record.number}"
-        raise InputError("--trial", told, f"is {record.state}: there is no end to reach again", "Choose another trial")
+        name = f"{record.family}:{record.number}"
+        raise InputError("--trial", name, f"the trial is {record.state}, so it has no end", "Choose another trial")
     spec = _spec(sweep, record, subject)
     jobs = _jobs(sweep, spec, record)
     with closing(make(spec, parse_chosen(sweep.config["trainer"]).trainer)) as trainer:
-        found = _train(trainer, jobs, record.steps_done)
+        reports = _train(trainer, jobs, record.steps_done)
         if weights is not None:
             _write_weights(trainer, jobs, weights)
-    pairs = [(sweep.trace(record.study, record.number, job.id.member), _columns(found[job.id])) for job in jobs]
+    pairs = [(sweep.trace(record.study, record.number, job.id.member), _columns(reports[job.id])) for job in jobs]
     return Rerun(
         TrialId(record.study, record.number),
         record.family,
         record.steps_done,
         sum(len(values) for _, columns in pairs for values in columns.values()),
-        tuple(text for member, (before, now) in enumerate(pairs) for text in _parted(before, now, member, len(jobs))),
-        (*_by_the_clock(jobs), *_other_machine(sweep)),
+        tuple(
+            text
+            for member, (before, now) in enumerate(pairs)
+            for text in _first_differences(before, now, member, len(jobs))
+        ),
+        (*_timed_schedule(jobs), *_machine_differences(sweep)),
     )
 
 
-def made_of(sweep: StoredSweep) -> dict[str, Any]:
-    """Return the nodes of data, model and task, of which the command line makes a task.
+def subject_nodes(sweep: StoredSweep) -> dict[str, Any]:
+    """Return the nodes of data, model and task of a sweep that the command line started.
 
-    Raises InputError for a sweep whose task was an object of Python.
+    Raises:
+        InputError: If the sweep was started in Python, with a task that is stored nowhere.
     """
     question = sweep.config["question"]
     if "data" not in question:
-        remedy = f'Give it: sweeper.load("{sweep.name}").rerun("cosine:17", task)'
-        raise InputError("sweep", sweep.name, "was begun in Python, and its task is stored nowhere", remedy)
+        remedy = f'Pass the task: sweeper.load("{sweep.name}").rerun("cosine:17", task)'
+        raise InputError("sweep", sweep.name, "it was started in Python, and its task is not stored", remedy)
     return {"data": question["data"], "model": question["model"], "task": question["task"]}
 
 
-def text(rerun: Rerun) -> list[str]:
-    """What came of it, for a person."""
+def report_lines(rerun: Rerun) -> list[str]:
+    """Return the result for the terminal."""
     name = f"{rerun.family}:{rerun.trial.trial}"
     if rerun.same:
-        return [f"{name} trained again, {rerun.updates} updates: all {rerun.values} numbers are the same, bit for bit."]
-    cause = "; ".join(rerun.machine) or "the machine, as far as it is known, is the same"
+        return [f"{name} trained again, {rerun.updates} updates: all {rerun.values} values are the same, bit for bit."]
+    cause = "; ".join(rerun.machine) or "nothing that is known of the machine"
     return [
-        f"{name} trained again, {rerun.updates} updates: the numbers are not the same.",
-        *(f"  {line}" for line in rerun.parted),
-        f"What differs: {cause}.",
+        f"{name} trained again, {rerun.updates} updates: the values differ.",
+        *(f"  {line}" for line in rerun.differences),
+        f"What changed: {cause}.",
     ]
 
 
-# --- as it was --------------------------------------------------------------------------------------
+# --- the sweep's configuration --------------------------------------------------------------------------------------
 
 
 def _spec(sweep: StoredSweep, record: Record, subject: Subject) -> SweepSpec:
-    """The sweep's question, asked again for one study."""
+    """Return the sweep's configuration for one study."""
     question, study = sweep.config["question"], sweep.config["studies"][record.study]
     default = compose(Request()).nodes
     traced = sweep.trace(record.study, record.number).columns
@@ -127,16 +142,16 @@ def _spec(sweep: StoredSweep, record: Record, subject: Subject) -> SweepSpec:
     spec = parse(config, subject)
     other = differences(question, spec.question)
     if other:
-        told = f"the sweep asked about something else than what is here now ({'; '.join(other)})"
-        raise InputError("sweep", sweep.name, told, "Bring it back as it was")
+        problem = f"data, model or settings are not those of the sweep ({'; '.join(other)})"
+        raise InputError("sweep", sweep.name, problem, "Restore them")
     if spec.studies[0].name != record.study:
-        told = "what defines this family, or its own code, is not as it was"
-        raise InputError(f"schedule.{record.family}", None, told, "Bring it back as it was")
+        problem = "the definition or the code of this family has changed"
+        raise InputError(f"schedule.{record.family}", None, problem, "Restore it")
     return spec
 
 
 def _jobs(sweep: StoredSweep, spec: SweepSpec, record: Record) -> tuple[Job, ...]:
-    """The trial's jobs, out of a copy of the journal: whoever opens one for trials writes to it."""
+    """Return the trial's jobs, from a copy of the journal, because opening one for trials writes to it."""
     from sweeper.search.study import Studies
 
     with tempfile.TemporaryDirectory() as folder:
@@ -146,15 +161,15 @@ def _jobs(sweep: StoredSweep, spec: SweepSpec, record: Record) -> tuple[Job, ...
 
 
 def _train(trainer: Trainer, jobs: Sequence[Job], until: int) -> dict[JobId, list[Report]]:
-    """The reports of each job up to that update, or to its end before."""
-    found: dict[JobId, list[Report]] = {job.id: [] for job in jobs}
+    """Return the reports of each job up to that update, or up to its end."""
+    reports: dict[JobId, list[Report]] = {job.id: [] for job in jobs}
     trainer.start(jobs)
-    going = list(found)
-    while going:
-        for report in list(trainer.advance(going)):
-            found[report.id].append(report)
-        going = [id for id in going if found[id][-1].state == "running" and found[id][-1].step < until]
-    return found
+    running = list(reports)
+    while running:
+        for report in list(trainer.advance(running)):
+            reports[report.id].append(report)
+        running = [id for id in running if reports[id][-1].state == "running" and reports[id][-1].step < until]
+    return reports
 
 
 def _write_weights(trainer: Trainer, jobs: Sequence[Job], path: Path) -> None:
@@ -168,42 +183,42 @@ def _write_weights(trainer: Trainer, jobs: Sequence[Job], path: Path) -> None:
 
 
 def _columns(reports: Sequence[Report]) -> Columns:
-    """Traces by name, one value an update, and each metric at the reports, NaN between them."""
+    """Return traces by name, one value for each update, and metrics at the reports with NaN between them."""
     steps = reports[-1].step
-    found = {name: np.full(steps, np.nan) for report in reports for name in (*report.traces, *report.metrics)}
+    columns = {name: np.full(steps, np.nan) for report in reports for name in (*report.traces, *report.metrics)}
     for report in reports:
         for name, values in report.traces.items():
-            found[name][report.step - len(values) : report.step] = values
+            columns[name][report.step - len(values) : report.step] = values
         for name, value in report.metrics.items():
-            found[name][report.step - 1] = value
-    return found
+            columns[name][report.step - 1] = value
+    return columns
 
 
-def _parted(before: pd.DataFrame, now: Columns, member: int, members: int) -> Iterator[str]:
-    """For each trace that differs, its first different value."""
+def _first_differences(before: pd.DataFrame, now: Columns, member: int, members: int) -> Iterator[str]:
+    """Yield the first different value of each trace that differs."""
     of_member = f" of member {member}" if members > 1 else ""
     for name, values in now.items():
         if name not in before.columns:
             if not np.isnan(values).all():
-                yield f"{name}{of_member}: not logged then"
+                yield f"{name}{of_member}: not logged before"
             continue
         there = before[name].to_numpy()
         count = min(len(there), len(values))
         differs = (there[:count] != values[:count]) & ~(np.isnan(there[:count]) & np.isnan(values[:count]))
         if differs.any():
             at = int(differs.argmax())
-            yield f"{name}{of_member} parts at update {at + 1}: {there[at]!r} there, {values[at]!r} here"
+            yield f"{name}{of_member} differs from update {at + 1} on: {there[at]!r} there, {values[at]!r} here"
         elif len(there) != len(values):
             yield f"{name}{of_member}: {len(there)} updates there, {len(values)} here"
 
 
-def _by_the_clock(jobs: Sequence[Job]) -> tuple[str, ...]:
+def _timed_schedule(jobs: Sequence[Job]) -> tuple[str, ...]:
     by_time = any(job.controller is not None and job.controller["name"] == "wall_time" for job in jobs)
-    return ("the schedule goes by the time that training takes",) if by_time else ()
+    return ("the schedule depends on the time that training takes",) if by_time else ()
 
 
-def _other_machine(sweep: StoredSweep) -> tuple[str, ...]:
-    """What is otherwise here than on the most similar machine of the sweep."""
-    now = machine.here(sweep.config["trainer"]["device"])
-    unlike = [tuple(machine.unlike(there, now)) for there in sweep.config.get("machines", [])]
-    return min(unlike, key=len) if unlike else ("the sweep's machine was not written down",)
+def _machine_differences(sweep: StoredSweep) -> tuple[str, ...]:
+    """Return what differs from the most similar machine that trained the sweep."""
+    here = machine.describe(sweep.config["trainer"]["device"])
+    differences = [tuple(machine.differences(there, here)) for there in sweep.config.get("machines", [])]
+    return min(differences, key=len) if differences else ("the sweep's machine was not recorded",)

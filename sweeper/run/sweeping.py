@@ -1,4 +1,4 @@
-"""A checked sweep in, finished studies out: the only file that opens every room."""
+"""Train a sweep: the file that opens every room and puts them together."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from sweeper import __version__, terminal
 from sweeper.run import loop, machine
-from sweeper.run.trainers import Chosen, begun_with, choose, make
-from sweeper.spec.question import Home, locked, settle
+from sweeper.run.trainers import Chosen, choose, make, stored_trainer
+from sweeper.spec.question import Home, lock, settle
 from sweeper.spec.sweep import SweepSpec
 from sweeper.tracking import trackers
 from sweeper.tracking.traces import write_parquet
@@ -41,8 +41,11 @@ FORMAT = 1  # of the sweep's folder
 class Outcome:
     """How a command ended.
 
-    stopped: None when nothing is left to train, else why it stopped before. signal: the one that stopped it.
-    unsent: events that have not reached the tracker's destination yet.
+    Attributes:
+        home: The sweep's folder.
+        stopped: Why it stopped before everything was trained; None if it did not.
+        signal: The signal that stopped it, if one did.
+        unsent: Events that have not reached the tracker's destination yet.
     """
 
     home: Home
@@ -58,25 +61,25 @@ def sweep(
     conclude: Conclude | None = None,
     plain: bool | None = None,
 ) -> Outcome:
-    """Train what is asked and not yet done; the same call again resumes where this one ended, however it ended.
+    """Train what is not trained yet. Calling it again resumes the sweep, however the previous call ended.
 
     Args:
-        spec: What is asked.
+        spec: The sweep.
         root: The folder of the sweeps.
         conclude: Called at the end, finished or not, to write tables and attach them.
-        plain: Print lines instead of a live view; None: as the terminal allows.
+        plain: Whether to print lines instead of a live view; None for what the terminal allows.
 
     Raises:
-        InputError: before anything is written, if the sweep of that name asks another question, was begun with another
-            trainer, or is being run by another process.
+        InputError: If the sweep of that name has another configuration or another trainer, or another process is
+            running it. Raised before anything is written.
     """
     from sweeper.search.study import Studies, checked
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
     checked(spec.studies, spec.terms)
-    chosen = choose(spec, begun_with(home))
+    chosen = choose(spec, stored_trainer(home))
     trainer = make(spec, chosen.trainer)
-    with locked(home), _logged(home):
+    with lock(home), _log_to_file(home):
         search = Studies(home.journal, spec.studies, spec.terms)
         _store(home, spec, search, chosen)
         tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
@@ -84,7 +87,7 @@ def sweep(
         _introduce(spec, tracker)
         _link(search, tracker)
         ends = _Ends(spec.search.timeout)
-        with closing(trainer), _shown(spec, home, search, plain) as view, ends.caught(view.note):
+        with closing(trainer), _live_view(spec, home, search, plain) as view, ends.catch_signals(view.note):
             if chosen.why:
                 view.note(f"Training {chosen.why}.")
             finished = loop.run(
@@ -94,7 +97,7 @@ def sweep(
                 due=_every(CHECKPOINT_SECONDS),
                 at_end=Kept(home.weights, spec.keep.best, spec.keep.quota_gb, spec.objective.direction),
             )
-        if search.is_pending:  # nothing was trained, and yet a study took over trials, or has ended
+        if search.is_pending:  # nothing was trained, but a study took over trials or ended
             _commit(search, tracker)
         if finished:  # nothing is open that a checkpoint could restore
             shutil.rmtree(home.checkpoint, ignore_errors=True)
@@ -102,10 +105,10 @@ def sweep(
     return Outcome(home, None if finished else ends.why, ends.signal, unsent)
 
 
-def _shown(
+def _live_view(
     spec: SweepSpec, home: Home, search: Studies, plain: bool | None
 ) -> AbstractContextManager[terminal.TerminalView]:
-    """The live view of the studies as they are."""
+    """Return the live view, with the studies as they are now."""
     objective = spec.objective
     tally = terminal.Tally(
         search.progress(),
@@ -117,7 +120,7 @@ def _shown(
 
 
 def _introduce(spec: SweepSpec, tracker: Tracker) -> None:
-    """What is asked of each study, for the tracking."""
+    """Introduce each study to the tracker."""
     metric, direction = spec.objective.metric, spec.objective.direction
     for study in spec.studies:
         searched = tuple(study.axes.searched)
@@ -127,7 +130,7 @@ def _introduce(spec: SweepSpec, tracker: Tracker) -> None:
 
 
 def _link(search: Studies, tracker: Tracker) -> None:
-    """Trials that a wider study took over stay tracked where they are: they and its summary name each other."""
+    """Link trials that a wider study took over with that study. They stay tracked where they are."""
     for study, origins in search.taken_over.items():
         extended = ", ".join(sorted({origin.study for origin in origins}))
         tracker.describe(study, Summary(tags={"sweep.extends": extended}))
@@ -136,7 +139,7 @@ def _link(search: Studies, tracker: Tracker) -> None:
 
 
 def _commit(search: Studies, tracker: Tracker) -> None:
-    """A round of its own, in the order that the loop keeps."""
+    """Commit a round in which nothing was trained, in the loop's order."""
     round = search.round + 1
     tracker.commit(round)
     search.commit(round)
@@ -144,7 +147,7 @@ def _commit(search: Studies, tracker: Tracker) -> None:
 
 
 def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None) -> int:
-    """Traces, tables and summaries; then wait a while for the sending. Returns how many events are unsent."""
+    """Write traces, tables and summaries, and wait for the tracker to send them. Returns the unsent events."""
     for study, path in write_parquet(home.spool, home.traces).items():
         tracker.artifact(study, path)
     if conclude is not None:
@@ -158,7 +161,7 @@ def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None)
 
 
 def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen) -> None:
-    """The configuration: what was stored before, with this command's families and limits."""
+    """Store the configuration: what was stored before, with this command's families and limits."""
     before = home.read()
     trials = {progress.study: progress.trials for progress in search.progress()}
     studies = {
@@ -187,14 +190,14 @@ def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen) -> None
 
 
 def _machines(before: list[dict[str, str]], device: str) -> list[dict[str, str]]:
-    """Those that trained it, each once."""
-    now = machine.here(device)
-    return before if now in before else [*before, now]
+    """Return the machines that trained the sweep, this one included."""
+    this = machine.describe(device)
+    return before if this in before else [*before, this]
 
 
 @contextmanager
-def _logged(home: Home) -> Iterator[None]:
-    """Everything the package logs, into the sweep's log file."""
+def _log_to_file(home: Home) -> Iterator[None]:
+    """Write what the package logs to the sweep's log file."""
     file = logging.FileHandler(home.log, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     level = log.level
@@ -215,7 +218,7 @@ def _logged(home: Home) -> Iterator[None]:
 
 
 class _Ends:
-    """Why a sweep should end after this round: a signal, or its time is up."""
+    """Ends a sweep after the current round: on a signal, or when its time is over."""
 
     def __init__(self, timeout: float | None) -> None:
         self.signal: int | None = None
@@ -232,19 +235,19 @@ class _Ends:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
     @contextmanager
-    def caught(self, say: Say) -> Iterator[None]:
-        """The first SIGINT or SIGTERM ends the sweep after this round, the second at once."""
+    def catch_signals(self, say: Say) -> Iterator[None]:
+        """End the sweep after this round on the first SIGINT or SIGTERM, and at once on the second."""
 
-        def caught(number: int, frame: FrameType | None) -> None:
+        def handle(number: int, frame: FrameType | None) -> None:
             if self.signal is not None:
                 raise KeyboardInterrupt
             self.signal = number
-            say("Finishing this round, then saving. Once more (Ctrl-C) to stop now; the round is then trained again.")
+            say("Finishing this round, then saving. Press Ctrl-C again to stop now and repeat the round later.")
 
         if threading.current_thread() is not threading.main_thread():
-            yield  # signals reach the main thread alone
+            yield  # only the main thread gets signals
             return
-        before = {number: signal.signal(number, caught) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
@@ -253,7 +256,7 @@ class _Ends:
 
 
 def _every(seconds: float) -> Callable[[], bool]:
-    """True once in `seconds`."""
+    """Return a function that is True once in `seconds`."""
     last = time.monotonic()
 
     def due() -> bool:

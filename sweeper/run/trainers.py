@@ -1,4 +1,4 @@
-"""What a sweep is trained with: as asked, as it was begun with, or the fastest on this machine."""
+"""Choose and build the trainer of a sweep: the configured one, the stored one, or the fastest on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Chosen:
     Attributes:
         trainer: What trains.
         device: The kind of device it trains on: cpu, cuda, ...
-        why: Why it was chosen, in one line; "" where the user chose it.
+        why: Why it was chosen, in one line; "" if the user chose it.
     """
 
     trainer: TrainerSpec
@@ -31,53 +31,67 @@ class Chosen:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must stay the same for as long as the sweep is trained."""
+        """What must stay the same while the sweep is trained."""
         return {"_target_": self.trainer.target, **self.trainer.options, "device": self.device}
 
     @property
     def node(self) -> dict[str, Any]:
-        """The node that is stored with the sweep; `parse_chosen` reads it."""
+        """The node stored with the sweep, which `parse_chosen` reads."""
         return {**self.identity, **({"why": self.why} if self.why else {})}
 
 
 def parse_chosen(node: Mapping[str, object]) -> Chosen:
-    """Return the trainer that a sweep was begun with, in this process alone."""
+    """Return a stored trainer, in this process alone."""
     stored = parse_trainer(node).options
     options = {key: value for key, value in stored.items() if key not in ("device", "why")}
     return Chosen(TrainerSpec(str(node["_target_"]), options), stored["device"], stored.get("why", ""))
 
 
-def begun_with(home: Home) -> Chosen | None:
-    """Return the trainer that the sweep in this folder was begun with; None before its first run."""
-    stored = home.read().get("trainer")
-    return None if stored is None else parse_chosen(stored)
+def stored_trainer(home: Home) -> Chosen | None:
+    """Return the trainer that the sweep in this folder was started with; None before its first run."""
+    node = home.read().get("trainer")
+    return None if node is None else parse_chosen(node)
 
 
-def choose(spec: SweepSpec, begun: Chosen | None) -> Chosen:
-    """Choose the trainer of a sweep. begun: what the sweep was begun with, None for a new one.
+def choose(spec: SweepSpec, stored: Chosen | None) -> Chosen:
+    """Choose the trainer of a sweep.
 
-    Lanes and sequential training, CPU and GPU agree in float32 only up to rounding, so a sweep keeps the trainer it
-    was begun with; the number of workers may change. Raises InputError where another one is asked for.
+    Lanes and sequential training, CPU and GPU agree in float32 only up to rounding. So a sweep keeps the trainer it was
+    started with; only the number of workers may change.
+
+    Args:
+        spec: The sweep.
+        stored: The trainer it was started with; None for a new sweep.
+
+    Raises:
+        InputError: If the configuration names another trainer than the stored one.
     """
     from sweeper.training.device import resolve_device
 
     asked, why = spec.trainer, ""
-    if asked.target == AUTO and begun is None:
+    if asked.target == AUTO and stored is None:
         asked, why = _fastest(spec)
-    elif begun is not None and asked.target == AUTO:
-        asked = replace(begun.trainer, workers=asked.workers)
-    elif asked.target == LANES and begun is None:
-        why = _stacked(spec)
-    chosen = Chosen(asked, resolve_device(spec.device).type, why if begun is None else begun.why)
-    if begun is not None:
-        _refuse_another(begun, chosen)
+    elif stored is not None and asked.target == AUTO:
+        asked = replace(stored.trainer, workers=asked.workers)
+    elif asked.target == LANES and stored is None:
+        why = _stacking(spec)
+    chosen = Chosen(asked, resolve_device(spec.device).type, why if stored is None else stored.why)
+    if stored is not None:
+        _refuse_another(stored, chosen)
     return chosen
 
 
 def make(spec: SweepSpec, trainer: TrainerSpec, *, head_start: float | None = None) -> Trainer:
-    """Build a trainer in as many processes as its workers say.
+    """Build a trainer with its worker processes.
 
-    head_start: seconds of training in this process before the others are started; None: some; 0: they are waited for.
+    Args:
+        spec: The sweep.
+        trainer: The trainer, and how many workers it has.
+        head_start: Seconds of training in this process before workers are started; None for the default, 0 to wait for
+            the workers.
+
+    Raises:
+        InputError: If there is no such trainer, or it does not take these options.
     """
     from sweeper.training.workers.cores import places
     from sweeper.training.workers.processes import Processes
@@ -94,7 +108,7 @@ def make(spec: SweepSpec, trainer: TrainerSpec, *, head_start: float | None = No
             **trainer.options,
         )
     except TypeError as error:
-        raise InputError("trainer", None, str(error), "See conf/trainer/ for the options there are") from error
+        raise InputError("trainer", None, str(error), "See conf/trainer/ for the options") from error
 
 
 def _fastest(spec: SweepSpec) -> tuple[TrainerSpec, str]:
@@ -114,20 +128,20 @@ def _fastest(spec: SweepSpec) -> tuple[TrainerSpec, str]:
     return replace(parse_trainer(choice.trainer), workers=spec.trainer.workers), choice.why
 
 
-def _stacked(spec: SweepSpec) -> str:
-    """Whether the first model can be stacked, in a line."""
+def _stacking(spec: SweepSpec) -> str:
+    """Return in one line whether the model can be stacked."""
     from sweeper.training.lanes.probe import probe
 
     verdict = probe(spec.task, spec.train.recipe, example(spec), device=spec.device)
     return verdict.why if verdict.form is None else f"in {verdict.why}"
 
 
-def _refuse_another(begun: Chosen, asked: Chosen) -> None:
-    other = differences(begun.identity, asked.identity)
+def _refuse_another(stored: Chosen, chosen: Chosen) -> None:
+    other = differences(stored.identity, chosen.identity)
     if other:
         raise InputError(
             "device" if other[0].startswith("device") else "trainer",
             None,
-            f"this sweep was begun otherwise ({'; '.join(other)}), and float32 results would differ",
-            "Go on with what it was begun with, or start over with fresh=true",
+            f"the sweep was started with another one ({'; '.join(other)}), and float32 results would differ",
+            "Use the first one, or start over with fresh=true",
         )

@@ -1,9 +1,9 @@
-"""What identifies a task that was made in Python, where no configuration says it: so that no sweep goes on as another.
+"""The identity of a task that was made in Python, where no configuration describes it.
 
-Seen are the model's parameters by name and shape, the numbers of its modules, the code of those that are the
-person's own, with all that this code names (`sweeper.spec.source`), weights that do not depend on the seed (a
-pretrained model's), and the code of the task, its loss and its metrics. The data are known by their fingerprint. Not
-seen are installed packages' code and how random weights are drawn outside the modules' own code.
+It covers the model's parameters by name and shape, the hyperparameters of its modules, the user's code in them with
+everything that this code names (`sweeper.spec.source`), weights that do not depend on the seed (a pretrained model's),
+and the code of the task, its loss and its metrics. The data have a fingerprint. It does not cover the code of installed
+packages, nor weights drawn outside the modules' own code.
 """
 
 from __future__ import annotations
@@ -26,18 +26,22 @@ if TYPE_CHECKING:
 
 LETTERS = 12
 MEMBERS = ("fingerprint", "untrained_loss", "loss_bound", "to", "size", "fetch", "build", "forward", "loss", "metrics")
-FROM_DATA = ("fingerprint", "untrained_loss", "loss_bound")  # figures: their last bits may differ between machines
+FROM_DATA = ("fingerprint", "untrained_loss", "loss_bound")  # their last bits may differ between machines
 BUILT_IN = (bool, int, float, str)
 
 
-def described(task: Task, numbers: Mapping[str, Value]) -> tuple[dict[str, Any], str]:
-    """Plain data that differ where two tasks differ, and "<data>-<model>" to name their sweeps by.
+def describe(task: Task, numbers: Mapping[str, Value]) -> tuple[dict[str, Any], str]:
+    """Return plain data that differ if two tasks differ, and "<data>-<model>" for the names of their sweeps.
 
-    numbers: values of the model's searched numbers, to build it with. Raises InputError for what is no task, or a
-    model that cannot be built.
+    Args:
+        task: The task.
+        numbers: Values of the model's searched hyperparameters, to build it with.
+
+    Raises:
+        InputError: If it is no task, or its model cannot be built.
     """
     _check_members(task)
-    first, second = (_built(task, seed, numbers) for seed in (0, 1))
+    first, second = (_build(task, seed, numbers) for seed in (0, 1))
     model = type(first)
     question = {
         "task": {
@@ -65,17 +69,17 @@ def _check_members(task: object) -> None:
         raise InputError(
             "task",
             getattr(task, "__name__", type(task).__name__),
-            "a class, not a task" if isinstance(task, type) else f"no task: it has no {missing[0]}",
+            "a class, not a task" if isinstance(task, type) else f"not a task: it has no {missing[0]}",
             "Make one: Supervised(Arrays(X, y), Model), from sweeper.tasks",
         )
 
 
-def _built(task: Task, seed: int, numbers: Mapping[str, Value]) -> nn.Module:
+def _build(task: Task, seed: int, numbers: Mapping[str, Value]) -> nn.Module:
     try:
         return task.build(seed, **numbers)
     except Exception as error:
-        told = f"cannot be built ({type(error).__name__}: {error})"
-        raise InputError("model", None, told, "Check the model's class and its numbers") from error
+        problem = f"cannot be built ({type(error).__name__}: {error})"
+        raise InputError("model", None, problem, "Check the model's class and its arguments") from error
 
 
 def _folder_name(name: str) -> str:
@@ -86,9 +90,9 @@ def _folder_name(name: str) -> str:
 
 
 def _code_of(task: Task) -> dict[str, Any]:
-    """Its class, and what it holds beside data and model, which are described apart."""
+    """Return the task's class and attributes, without data and model."""
     held = {key: value for key, value in vars(task).items() if key not in ("data", "model", *FROM_DATA)}
-    inner = {key: _code_of(value) for key, value in held.items() if _is_task(value)}  # of one that wraps another
+    inner = {key: _code_of(value) for key, value in held.items() if _is_task(value)}  # a task may wrap another
     return {"class": type(task), "data": type(getattr(task, "data", None)), "held": _readable(held | inner)}
 
 
@@ -97,7 +101,7 @@ def _is_task(value: Any) -> bool:
 
 
 def _readable(thing: Any) -> Any:
-    """A torch module (a loss) as its classes and numbers, in whatever it is held by."""
+    """Return a value with every torch module (a loss) in it as its classes and hyperparameters."""
     from torch import Tensor, nn
 
     if isinstance(thing, nn.Module):
@@ -112,7 +116,7 @@ def _readable(thing: Any) -> Any:
 
 
 def _arguments(task: Task) -> dict[str, Any]:
-    """The plain numbers of a factory `partial(Net, width=64)`, to be read in the stored question."""
+    """Return the plain arguments of a factory `partial(Net, width=64)`, for readers of the stored question."""
     keywords = getattr(getattr(task, "model", None), "keywords", None) or {}
     plain = {key: value for key, value in keywords.items() if isinstance(value, BUILT_IN)}
     return {"arguments": plain} if plain else {}
@@ -122,7 +126,7 @@ def _arguments(task: Task) -> dict[str, Any]:
 
 
 def _tensors(module: nn.Module) -> list[tuple[str, list[int] | None, str, int]]:
-    """Name, shape, type and size of each parameter and buffer; a lazy one has no shape yet."""
+    """Return name, shape, type and size of each parameter and buffer; a lazy one has no shape yet."""
     from torch.nn.parameter import is_lazy
 
     every = [*module.named_parameters(), *module.named_buffers()]
@@ -133,12 +137,12 @@ def _tensors(module: nn.Module) -> list[tuple[str, list[int] | None, str, int]]:
 
 
 def _modules(module: nn.Module) -> list[tuple[str, str, Any]]:
-    """Name, class and numbers of each module."""
+    """Return name, class and hyperparameters of each module."""
     return [(name, type(part).__qualname__, _numbers(part)) for name, part in module.named_modules()]
 
 
 def _numbers(part: nn.Module) -> Any:
-    """What a module of torch prints of itself, which changes least from version to version, else plain attributes."""
+    """Return what a module of torch prints of itself, which changes least between versions, or its plain attributes."""
     if type(part).__module__.startswith("torch.") and part.extra_repr():
         return part.extra_repr()
     plain = {key: value for key, value in vars(part).items() if not key.startswith("_") and key != "training"}
@@ -152,13 +156,13 @@ def _is_plain(value: Any) -> bool:
 
 
 def _own_classes(module: nn.Module) -> list[type | Callable[..., Any]]:
-    """The classes that a person wrote among those of its modules, each once."""
+    """Return the user's own classes among those of the modules, each once."""
     classes = {type(part): None for part in module.modules()}
     return [kind for kind in classes if source.is_own(kind)]
 
 
 def _given_weights(first: nn.Module, second: nn.Module) -> str:
-    """A hash of the tensors that two seeds share: zeros and ones, and whatever was trained before."""
+    """Return a hash of the tensors that two seeds share: constants, and weights that were trained before."""
     other = dict(_values(second))
     return _hash({name: value for name, value in _values(first) if name in other and _equal(value, other[name])})
 
@@ -188,14 +192,14 @@ def _hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def subject_of(task: Task, model: Mapping[str, Any], optimizer: str = "") -> Subject:
-    """Return a task of Python as a sweep's question describes it.
+    """Return a task made in Python together with its identity.
 
     Args:
         task: The task.
         model: Hyperparameters of the model's constructor that are searched, by name.
-        optimizer: What the optimizer is called, for the sweep's name.
+        optimizer: Name of the optimizer, for the sweep's name.
     """
     numbers = {f"model.{key}": plain(f"model.{key}", value) for key, value in model.items()}
     tried = {key.removeprefix("model."): first_of(dimension(key, node)) for key, node in numbers.items()}
-    question, label = described(task, tried)
+    question, label = describe(task, tried)
     return Subject(task, f"{label}-{optimizer}", question, numbers)

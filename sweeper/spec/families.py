@@ -1,4 +1,4 @@
-"""The chosen families, from their nodes in the configuration."""
+"""Parse the chosen families."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from sweeper.types import Family, InputError
 
 
 def parse_families(schedules: Mapping[str, Node]) -> list[Family]:
-    """Return the families, in alphabetical order. Raises InputError for one that is impossible, and for none at all."""
+    """Return the families in alphabetical order.
+
+    Raises:
+        InputError: If a family is impossible, or none is chosen.
+    """
     if not schedules:
         raise InputError(
             "schedule", "[]", "no family is chosen", "Choose some: 'schedule=[cosine,wsd]', or schedule=all"

@@ -1,4 +1,4 @@
-"""How long a trial is: its updates, and those of an epoch through which an LR is held."""
+"""The length of a trial in updates, and the length of an epoch if schedules run by epochs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNITS = ("step", "epoch")
 
 
 class HorizonNode(TypedDict):
-    """Keys of `train` that say how long a trial is."""
+    """Keys of `train` that set the length of a trial."""
 
     steps: int | None
     epochs: float | None
@@ -20,9 +20,15 @@ class HorizonNode(TypedDict):
 
 
 def horizon(train: HorizonNode, schedule_unit: object, size: Callable[[], int]) -> tuple[int, float | None]:
-    """Updates of a trial, and of an epoch where the schedules hold each LR through one.
+    """Return the updates of a trial, and those of an epoch if schedules hold each LR through an epoch.
 
-    size: how many examples there are to train on; asked only where epochs are counted. Raises InputError.
+    Args:
+        train: The keys of `train`.
+        schedule_unit: `schedule_unit`, "step" or "epoch".
+        size: Returns the number of training examples; called only if epochs count.
+
+    Raises:
+        InputError: If there is no such length.
     """
     batch_size = parse_whole("train.batch_size", train["batch_size"])
     steps = _steps(train, size, batch_size)
@@ -30,27 +36,27 @@ def horizon(train: HorizonNode, schedule_unit: object, size: Callable[[], int]) 
 
 
 def _steps(train: HorizonNode, size: Callable[[], int], batch_size: int) -> int:
-    """Updates of a trial: `train.steps`, or as many as `train.epochs` take."""
+    """Return the updates of a trial: `train.steps`, or those of `train.epochs`."""
     steps, epochs = train["steps"], train["epochs"]
     remedy = "Write train.steps=null train.epochs=10, in Python epochs=10 alone"
     if steps is None and epochs is None:
-        raise InputError("train.steps", "null", "the horizon needs steps or epochs", remedy)
+        raise InputError("train.steps", "null", "neither steps nor epochs are set", remedy)
     if steps is not None and epochs is not None:
-        raise InputError("train.epochs", epochs, f"the horizon is given already, by train.steps={steps}", remedy)
+        raise InputError("train.epochs", epochs, f"train.steps={steps} is set, too", remedy)
     if steps is not None:
         return parse_whole("train.steps", steps)
     return max(1, round(parse_positive("train.epochs", epochs) * size() / batch_size))
 
 
 def _epoch(unit: object, steps: int, size: Callable[[], int], batch_size: int) -> float | None:
-    """Updates of an epoch, whole or not, where `schedule_unit` is epoch; a run of one epoch has nothing to schedule."""
+    """Return the updates of an epoch, whole or not, if `schedule_unit` is "epoch". A trial needs two epochs then."""
     if unit not in UNITS:
-        raise InputError("schedule_unit", unit, "not a unit of schedules", f"Choose {' or '.join(UNITS)}")
+        raise InputError("schedule_unit", unit, "no such unit", f"Choose {' or '.join(UNITS)}")
     if unit == "step":
         return None
     epoch = size() / batch_size
     if round(steps / epoch) < 2:
-        told = f"a trial of {steps} updates is {steps / epoch:.2g} epochs long ({epoch:.4g} updates each)"
+        length = f"a trial of {steps} updates is {steps / epoch:.2g} epochs long ({epoch:.4g} updates each)"
         remedy = "Write schedule_unit=step, or train two epochs or more: train.steps=null train.epochs=10"
-        raise InputError("schedule_unit", unit, f"{told}, so that the LR would hardly change", remedy)
+        raise InputError("schedule_unit", unit, f"{length}, so the LR would hardly change", remedy)
     return epoch

@@ -1,4 +1,4 @@
-"""Dotted paths that stored sweeps name and that are called otherwise today."""
+"""Import paths in stored sweeps that have changed since."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MOVED = {"sweeper.training.probe.ProbedTrainer": "sweeper.training.lanes.probe.P
 
 
 def with_current_paths(stored: Any) -> Any:
-    """The stored configuration with each `_target_` that has moved at the path it has today."""
+    """Return the stored configuration with the current path of each `_target_`."""
     if isinstance(stored, dict):
         return {
             key: MOVED.get(value, value) if key == "_target_" else with_current_paths(value)

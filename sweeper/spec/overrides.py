@@ -65,17 +65,17 @@ def _override(word: str, groups: Collection[str]) -> list[str]:
 
 
 def config_folders(words: Sequence[str]) -> list[Path]:
-    """The folders that `--config-dir DIR`, `--config-dir=DIR` or `-cd DIR` name."""
-    found = []
+    """Return the folders that `--config-dir DIR`, `--config-dir=DIR` or `-cd DIR` name."""
+    folders = []
     for word, following in zip(words, [*words[1:], ""], strict=False):
         flag, equals, value = word.partition("=")
         if flag in ("--config-dir", "-cd"):
-            found.append(Path(value if equals else following))
-    return found
+            folders.append(Path(value if equals else following))
+    return folders
 
 
 def unknown_key(key: str, siblings: Sequence[str]) -> InputError:
-    """`key` is not in the configuration; siblings: the keys there are beside it."""
+    """Return the error for a key that is not in the configuration. `siblings` are the keys next to it."""
     whole, _, last = key.rpartition(".")
     if whole == "schedule":
         return not_chosen(last, siblings)
@@ -84,14 +84,14 @@ def unknown_key(key: str, siblings: Sequence[str]) -> InputError:
         return InputError(
             key,
             None,
-            f"{whole} stands for {shared}, which all families share",
-            f"Change it for all, {shared}.{last}=...; or replace it whole, '{whole}={{low: 1e-3, high: 1, log: true}}'",
+            f"{whole} is {shared}, which all families share",
+            f"Change it for all, {shared}.{last}=..., or replace it, '{whole}={{low: 1e-3, high: 1, log: true}}'",
         )
     return InputError(key, None, "no such key", did_you_mean(last, [one for one in siblings if one != "hydra"]))
 
 
 def not_chosen(family: str, chosen: Sequence[str]) -> InputError:
-    """Something is set for a family that does not take part."""
+    """Return the error for a value of a family that is not chosen."""
     return InputError(
         f"schedule.{family}",
         None,
@@ -101,7 +101,7 @@ def not_chosen(family: str, chosen: Sequence[str]) -> InputError:
 
 
 def unknown_choice(message: str) -> InputError | None:
-    """Hydra's "Could not find 'schedule/cosin'", with the choices there are."""
+    """Return the error for Hydra's "Could not find 'schedule/cosin'", with the choices; None for other messages."""
     missing = re.search(r"Could not find '([^'/]+)/([^']+)'", message)
     if missing is None:
         return None
@@ -111,7 +111,7 @@ def unknown_choice(message: str) -> InputError | None:
 
 
 def not_understood(words: Sequence[str], message: str) -> InputError:
-    """An override that is no override."""
+    """Return the error for an override that Hydra cannot parse."""
     first = message.splitlines()[0] if message else ""
     word = next((word for word in words if word in message), " ".join(words))
     return InputError(
@@ -123,12 +123,12 @@ def not_understood(words: Sequence[str], message: str) -> InputError:
 
 
 def chosen_families(schedules: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
-    """Return the nodes of the families that take part: those with a factor.
+    """Return the nodes of the chosen families: those with a factor.
 
     Args:
-        schedules: The node of all, by family.
-        typed: The overrides that the user typed. Setting something for a family that is not chosen is an error there;
-            what a file sets for one is ignored, with a line on stderr.
+        schedules: All nodes, by family.
+        typed: The overrides that the user typed. One for a family that is not chosen is an error. What a config file
+            sets for such a family is ignored, with a line on stderr.
     """
     chosen = {name: node for name, node in schedules.items() if isinstance(node, Mapping) and "factor" in node}
     for name in schedules.keys() - chosen.keys():

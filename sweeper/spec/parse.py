@@ -1,7 +1,6 @@
-"""The one parser: a composed configuration and what is trained in, a typed and checked `SweepSpec` out.
+"""Parse a composed configuration into a `SweepSpec`, typed and checked.
 
-The command line, Python and a rerun all come through here, so what is wrong is found in one place, before anything is
-written.
+The command line, Python and a rerun share this parser, so errors are found in one place, before anything is written.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from sweeper.training.optimizers.groups import searched, stated, with_numbers
 from sweeper.training.optimizers.optim import check_look, check_optimizer
 from sweeper.types import AT, Dimension, InputError, Value, did_you_mean, first_of, values_of
 
-FOR_SCHEDULES = ("peak_lr", "default_lr")  # keys of the optimizer's node that the families read, not the optimizer
-KEYS = {  # of the sections that we read; those of optimizer, pruner, trainer, ... are a constructor's arguments
+FOR_SCHEDULES = ("peak_lr", "default_lr")  # keys of the optimizer's node that families read, not the optimizer
+KEYS = {  # of the sections we read; those of optimizer, pruner, trainer, ... are arguments of a constructor
     "train": ("steps", "epochs", "batch_size", "precision", "clip", "accumulate", "ema", "norms"),
     "objective": ("metric", "direction", "at", "k", "target"),
     "keep": ("best", "quota_gb"),
@@ -38,14 +37,15 @@ SEQUENTIAL = "sweeper.training.sequential.SequentialTrainer"
 
 
 def parse(config: Node, subject: Subject) -> SweepSpec:
-    """Check a configuration and return what it asks. Writes nothing.
+    """Check a configuration and return the sweep. Writes nothing.
 
     Args:
-        config: The keys of conf/config.yaml and its groups, every interpolation resolved; without data, model and task.
+        config: The keys of conf/config.yaml and its groups, with interpolations resolved. Data, model and task are not
+            read.
         subject: What they make.
 
     Raises:
-        InputError: for what cannot be trained.
+        InputError: If it cannot be trained.
     """
     for section, known in KEYS.items():
         check_keys(section, config.get(section, {}), known)
@@ -98,7 +98,7 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
 
 
 def parse_objective(node: Node) -> tuple[Objective, float | None]:
-    """Return what trials are judged by, and the target of its metric (None: the sweep finds one)."""
+    """Return how trials are judged, and the target of the metric (None if it is not set)."""
     for key, options in {"direction": ("minimize", "maximize"), "at": AT}.items():
         if node[key] not in options:
             raise InputError(f"objective.{key}", node[key], "no such choice", did_you_mean(node[key], options))
@@ -108,12 +108,12 @@ def parse_objective(node: Node) -> tuple[Objective, float | None]:
         raise InputError("objective.target", target, "not a number", "Write one, such as 2.3, or null")
     part, _, metric = str(node["metric"]).partition("/")
     if part != "valid" or not metric:
-        raise InputError("objective.metric", node["metric"], "not a metric of the validation part", "Write valid/loss")
+        raise InputError("objective.metric", node["metric"], "not a validation metric", "Write valid/loss")
     return Objective(node["metric"], node["direction"], node["at"], node["k"]), target
 
 
 def parse_search(node: Node) -> SearchSpec:
-    """Return what the studies share."""
+    """Return the settings that all studies share."""
     allowed = parse_switch("search.allow_truncation", node.get("allow_truncation", False))
     timeout = node.get("timeout")
     return SearchSpec(
@@ -133,7 +133,7 @@ def _keep(node: Node) -> KeepSpec:
 
 
 def _search_question(search: SearchSpec, reports: int) -> dict[str, Any]:
-    """What of it identifies a sweep."""
+    """Return the part that identifies a sweep."""
     stopping = search.early_stopping
     return {
         "concurrent_trials": search.concurrent_trials,
@@ -145,13 +145,13 @@ def _search_question(search: SearchSpec, reports: int) -> dict[str, Any]:
 
 
 def _hyperparameters(optimizer: Node, subject: Subject) -> dict[str, Dimension | Value]:
-    """The searched hyperparameters of optimizer and model, by their config path."""
-    opened = {f"optimizer.{path}": node for path, node in searched(optimizer).items()}
-    return {key: dimension(key, node) for key, node in {**opened, **subject.numbers}.items()}
+    """Return the searched hyperparameters of optimizer and model by config path."""
+    of_optimizer = {f"optimizer.{path}": node for path, node in searched(optimizer).items()}
+    return {key: dimension(key, node) for key, node in {**of_optimizer, **subject.numbers}.items()}
 
 
 def _check_ends(optimizer: Node, hparams: Mapping[str, Dimension | Value]) -> None:
-    """Build the optimizer at both ends of what is searched."""
+    """Build the optimizer at both ends of the searched ranges, to find values that it refuses."""
     for end in (0, -1):
         at_end = {path: values_of(hparams[f"optimizer.{path}"])[end] for path in searched(optimizer)}
         check_optimizer(with_numbers(optimizer, at_end))

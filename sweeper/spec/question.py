@@ -1,6 +1,6 @@
-"""What a sweep asks, and where it lives: its identity, its name, its folder, its stored configuration.
+"""The identity of a sweep (its question), and its folder with the stored configuration.
 
-The same question under the same name continues the sweep; another question under that name is refused.
+The same question under the same name resumes the sweep. Another question under that name is refused.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from sweeper.spec.moved import with_current_paths
 from sweeper.types import At, Direction, InputError
 
 SHOWN_DIFFERENCES = 4
-MOMENT = 0.5  # seconds that a sweep tries to get its lock: who looks whether it is taken has it for microseconds
+LOCK_TIMEOUT = 0.5  # seconds; `is_running` holds the lock only for microseconds
 
 
 def digest(plain: object, length: int = 8) -> str:
-    """A short hash of plain data (mappings, lists, numbers, text), whatever the order of its keys."""
+    """Return a short hash of plain data (mappings, lists, numbers, text). The order of keys does not matter."""
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode()).hexdigest()[:length]
 
 
 class TrainQuestion(TypedDict):
-    """How trials train. clip, accumulate, ema: only where they change an update."""
+    """How trials train. `clip`, `accumulate` and `ema` are stored only if they change an update."""
 
     steps: int
     batch_size: int
@@ -58,7 +58,7 @@ class SearchQuestion(TypedDict):
 
 
 class Question(TypedDict):
-    """What a sweep asks, as it is stored. Nodes of optimizer, data, model and task are as the user wrote them."""
+    """What identifies a sweep, as it is stored. Nodes of optimizer, data, model and task are as the user wrote them."""
 
     fingerprint: str
     optimizer: dict[str, Any]
@@ -74,7 +74,7 @@ class Question(TypedDict):
 
 
 class StoredStudy(TypedDict):
-    """A study of a sweep, as it is stored: its limit, and its nodes as the user wrote them."""
+    """A study as it is stored: its number of trials, and its nodes as the user wrote them."""
 
     family: str
     trials: int
@@ -144,7 +144,7 @@ class Home:
         return self.path / "log.txt"
 
     def read(self) -> StoredConfig:
-        """The stored configuration; {} before the first run."""
+        """Return the stored configuration; {} before the first run."""
         import yaml
 
         if not self.config.exists():
@@ -153,7 +153,7 @@ class Home:
         return stored
 
     def write(self, config: Mapping[str, object]) -> None:
-        """Store the configuration, whole or not at all."""
+        """Store the configuration, atomically."""
         import yaml
 
         partial = self.config.with_suffix(".partial")
@@ -165,13 +165,21 @@ class Home:
 
 
 def homes(root: Path) -> list[Home]:
-    """All sweeps below `root`, the one used last at the end."""
+    """Return all sweeps in `root`, the one used last at the end."""
     stored = [path.parent for path in root.glob("*/config.yaml")]
     return [Home(path) for path in sorted(stored, key=lambda path: ((path / "config.yaml").stat().st_mtime, path))]
 
 
 def find(root: Path, name: str | None) -> Home:
-    """The sweep of that name (its newest fresh start) or in that folder; without a name the one used last."""
+    """Find a stored sweep.
+
+    Args:
+        root: The folder of the sweeps.
+        name: Its name (the newest fresh start of it) or its folder; None for the one used last.
+
+    Raises:
+        InputError: If there is none.
+    """
     known = homes(root)
     if name is None:
         if not known:
@@ -187,14 +195,22 @@ def find(root: Path, name: str | None) -> Home:
 
 
 def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool) -> Home:
-    """Where this question is asked: the sweep that is continued, or the folder of a new one. Writes nothing.
+    """Return the folder of the sweep to resume, or of a new one. Writes nothing.
 
-    Fresh starts lie beside the first one, as name.2, name.3, ...; the newest is continued.
-    Raises InputError if the sweep of that name asks another question.
+    Fresh starts are called name.2, name.3, ... and the newest is resumed.
+
+    Args:
+        root: The folder of the sweeps.
+        name: The sweep's name.
+        question: Its identity.
+        fresh: Whether to start over.
+
+    Raises:
+        InputError: If the name cannot be a folder's, or the stored sweep has another identity.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]*", name):
         raise InputError(
-            "name", name, "not a folder name", "Use letters, digits and . _ - + =, beginning with a letter or digit"
+            "name", name, "not a folder name", "Use letters, digits and . _ - + =, starting with a letter or digit"
         )
     starts = _starts(root, name)
     if not starts:
@@ -208,27 +224,27 @@ def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool
         raise InputError(
             "name",
             name,
-            f"this sweep asks another question ({shown})",
+            f"the stored sweep has other settings ({shown})",
             "Choose another name, leave the name out, or start over with fresh=true",
         )
     return starts[-1]
 
 
 def _starts(root: Path, name: str) -> list[Home]:
-    """The stored sweeps called `name`, `name.2`, `name.3`, ..., in that order; just one if `name` is such a start."""
-    found = [home for home in homes(root) if home.name == name or _stem(home.name)[0] == name]
-    return sorted(found, key=lambda home: 1 if home.name == name else _stem(home.name)[1])
+    """Return the stored sweeps called `name`, `name.2`, `name.3`, ... in order; only one if `name` is such a start."""
+    starts = [home for home in homes(root) if home.name == name or _stem(home.name)[0] == name]
+    return sorted(starts, key=lambda home: 1 if home.name == name else _stem(home.name)[1])
 
 
 def _stem(name: str) -> tuple[str, int]:
-    """("digits", 3) for "digits.3", ("digits", 1) for "digits"."""
+    """Return ("digits", 3) for "digits.3", and ("digits", 1) for "digits"."""
     match = re.fullmatch(r"(.+)\.([1-9]\d*)", name)
     return (match[1], int(match[2])) if match else (name, 1)
 
 
-def differences(stored: Mapping[str, object], asked: Mapping[str, object]) -> list[str]:
-    """What differs, as "train.steps: 1000 there, 500 here"."""
-    left, right = dict(_leaves(_plain(stored))), dict(_leaves(_plain(asked)))
+def differences(stored: Mapping[str, object], current: Mapping[str, object]) -> list[str]:
+    """Return what differs, such as "train.steps: 1000 there, 500 here"."""
+    left, right = dict(_leaves(_plain(stored))), dict(_leaves(_plain(current)))
     return [
         f"{key}: {left.get(key, 'nothing')} there, {right.get(key, 'nothing')} here"
         for key in sorted(left.keys() | right.keys())
@@ -237,12 +253,12 @@ def differences(stored: Mapping[str, object], asked: Mapping[str, object]) -> li
 
 
 def seeds_and_folds(question: Question) -> tuple[int, int]:
-    """How many seeds and folds each trial is trained with; its members are as many as both multiplied."""
+    """Return the number of seeds and of folds of each trial. Their product is its number of members."""
     return question["search"]["seeds"], question.get("folds", 1)
 
 
 def _plain(tree: object) -> Any:
-    """As it comes back from the disk: tuples are lists, keys are text."""
+    """Return data as JSON returns them: tuples become lists, keys text."""
     return json.loads(json.dumps(tree))
 
 
@@ -255,32 +271,36 @@ def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def locked(home: Home) -> Iterator[None]:
-    """Be the only process that runs this sweep; the lock goes with the process, however it ends."""
+def lock(home: Home) -> Iterator[None]:
+    """Hold the sweep's lock. The operating system releases it when the process ends, however it ends.
+
+    Raises:
+        InputError: If another process is running the sweep.
+    """
     from filelock import FileLock, Timeout
 
     home.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home.lock)
+    file = FileLock(home.lock)
     try:
-        lock.acquire(timeout=MOMENT)
+        file.acquire(timeout=LOCK_TIMEOUT)
     except Timeout:
         raise InputError(
             "name",
             home.name,
-            "this sweep is being run by another process",
-            f"Look at it with `python -m sweeper status {home.name}`, or wait until it ends",
+            "another process is running this sweep",
+            f"Follow it with `python -m sweeper status {home.name} --watch`, or wait until it ends",
         ) from None
     try:
         yield
     finally:
-        lock.release()
+        file.release()
 
 
 def is_running(home: Home) -> bool:
-    """Whether a process runs this sweep now. Writes nothing, and does not keep another process from starting it.
+    """Whether a process is running this sweep. Writes nothing, and does not keep a process from starting it.
 
-    A shared lock is asked for and given back at once: it is refused while the sweep's own, exclusive one is held,
-    but never by others who look; and a sweep that starts in that instant tries again (`locked`).
+    It takes a shared lock and releases it at once. That fails only while a sweep holds its exclusive lock, and a sweep
+    that starts in that instant tries again (`lock`).
     """
     import fcntl
 
@@ -293,5 +313,5 @@ def is_running(home: Home) -> bool:
     except BlockingIOError:
         return True
     finally:
-        os.close(file)  # gives the lock back
+        os.close(file)  # releases the lock
     return False

@@ -1,9 +1,8 @@
-"""The code that a person wrote, as text that changes when what it does may change: part of a question's identity.
+"""The user's code as text that changes when its behavior may change: part of a sweep's identity.
 
-Comments, docstrings, layout and the file it stands in do not count, so that a notebook's function may move into a
-module. What is seen: the function or class, and whatever code and plain values of the person's own they name, however
-deep. What cannot be seen: values that are computed while it runs, files it reads, and installed packages, which are
-known by name alone.
+Comments, docstrings, layout and the file do not count, so a notebook's function may move into a module. The text covers
+the function or class, and all of the user's code and plain values that they name, however deep. It does not cover
+values computed at run time, files that the code reads, and the code of installed packages, which are known by name.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from typing import Any
 PLAIN = (bool, int, float, str, type(None))
 WRAPPED = (property, staticmethod, classmethod)
 INSTALLED = ("site-packages", "dist-packages")
-DEEPEST = 12  # containers and objects in each other
+MAX_DEPTH = 12  # of nested containers and objects
 
-Seen = dict[int, tuple[str, Any]]  # functions and classes met already, by id; kept, so that no id is used twice
+Seen = dict[int, tuple[str, Any]]  # functions and classes by id; held, so that no id is reused
 
 
 def is_own(thing: Any) -> bool:
-    """Whether a function or class is a person's: not of Python, not of us, not of an installed package."""
+    """Whether a function or class is the user's: not Python's, not ours, not an installed package's."""
     name = str(getattr(thing, "__module__", None))
     root = name.partition(".")[0]
     if root in ("sweeper", "torch"):
@@ -40,15 +39,15 @@ def is_own(thing: Any) -> bool:
 
 
 def text(thing: Any) -> str:
-    """What identifies a value: JSON of it, of the code of its functions and classes, and of what these name."""
+    """Return what identifies a value: JSON of it, of the code of its functions and classes, and of what these name."""
     return json.dumps(_plain(thing, {}, 0), sort_keys=True)
 
 
 def _plain(thing: Any, seen: Seen, depth: int) -> Any:
-    """The value as JSON has it."""
+    """Return a value as plain data."""
     if isinstance(thing, PLAIN):
         return thing
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         return "..."
     deeper = functools.partial(_plain, seen=seen, depth=depth + 1)
     if isinstance(thing, CodeType):
@@ -78,15 +77,15 @@ def _plain(thing: Any, seen: Seen, depth: int) -> Any:
 
 
 def _object(thing: Any, seen: Seen, depth: int) -> Any:
-    """Its class, and of one of the person's own also its attributes that are not private."""
+    """Return an object's class, and its public attributes if the class is the user's."""
     if not is_own(type(thing)):
         return {"object": type(thing).__qualname__}
-    own = {key: value for key, value in getattr(thing, "__dict__", {}).items() if not key.startswith("_")}
-    return {"object": _plain(type(thing), seen, depth + 1), "attributes": _plain(own, seen, depth + 1)}
+    public = {key: value for key, value in getattr(thing, "__dict__", {}).items() if not key.startswith("_")}
+    return {"object": _plain(type(thing), seen, depth + 1), "attributes": _plain(public, seen, depth + 1)}
 
 
 def _class(thing: type, seen: Seen, depth: int) -> Any:
-    """What it defines; of what Python adds to it, the functions alone."""
+    """Return what a class defines; of what Python adds to it, only functions."""
     kinds = (*PLAIN, *WRAPPED, tuple, list, dict, type)
     written = {
         name: value
@@ -102,22 +101,22 @@ def _function(thing: FunctionType, seen: Seen, depth: int) -> Any:
     return {
         "code": _plain(thing.__code__, seen, depth + 1) if source is None else source,
         "defaults": _plain([thing.__defaults__, thing.__kwdefaults__], seen, depth + 1),
-        "names": _plain(_named(thing), seen, depth + 1),
+        "names": _plain(_referenced_values(thing), seen, depth + 1),
     }
 
 
-def _named(function: FunctionType) -> dict[str, Any]:
-    """What the function's code names, out of its closure and its globals: the person's code, and plain values."""
-    found: dict[str, Any] = {}
+def _referenced_values(function: FunctionType) -> dict[str, Any]:
+    """Return what a function names in its closure and its globals: the user's code, and plain values."""
+    values: dict[str, Any] = {}
     for name in _names(function.__code__):
         if name in function.__globals__:
-            found[name] = function.__globals__[name]
+            values[name] = function.__globals__[name]
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
-            found[name] = cell.cell_contents
+            values[name] = cell.cell_contents
         except ValueError:  # it has no value yet
             continue
-    return {name: value for name, value in sorted(found.items()) if _may_differ(value)}
+    return {name: value for name, value in sorted(values.items()) if _may_differ(value)}
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -128,14 +127,14 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _may_differ(value: Any) -> bool:
-    """A module, and what is somebody else's, is what its name says."""
+    """Whether a value may change while its name stays; modules and code of packages are known by name."""
     if isinstance(value, (*PLAIN, tuple, list, dict, functools.partial)):
         return True
     return is_own(value) if isinstance(value, FunctionType | type) else is_own(type(value))
 
 
 def _source(function: FunctionType) -> str | None:
-    """Its source without comments, docstring and layout; None where there is none, or it has no name."""
+    """Return a function's source without comments, docstring and layout; None for a lambda or if it has no source."""
     if function.__name__ == "<lambda>":
         return None
     try:

@@ -1,4 +1,4 @@
-"""The studies of a sweep, one a family: their spaces, limits and names."""
+"""Parse the studies of a sweep, one for each family: their spaces, limits and names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Space = Mapping[str, Dimension | Value]
 
 
 class SearchNode(TypedDict):
-    """`search` of the configuration, as far as each study has it of its own."""
+    """Keys of `search` that each study has of its own."""
 
     sampler: Mapping[str, object]
     start: object
@@ -30,20 +30,27 @@ class SearchNode(TypedDict):
 def parse_studies(
     search: SearchNode, pruner: Mapping[str, object] | None, families: Sequence[Family], hparams: Space
 ) -> tuple[StudyPlan, ...]:
-    """Return one study a family. hparams: hyperparameters of optimizer and model by their config path.
+    """Return one study for each family. Its name has a hash of everything that defines its trials, own code included.
 
-    A study's name carries a hash of all that makes its trials what they are, its own code too.
+    Args:
+        search: `search` of the configuration.
+        pruner: `pruner` of the configuration; None for no pruning.
+        families: The chosen families.
+        hparams: Searched hyperparameters of optimizer and model by config path.
+
+    Raises:
+        InputError: If a value cannot be used.
     """
-    searched_by = parse_target(search["sampler"])
-    pruned_by = None if pruner is None else parse_target(pruner)
+    sampler = parse_target(search["sampler"])
+    pruning = None if pruner is None else parse_target(pruner)
     start = _start_points(search["start"], families)
     return tuple(
         StudyPlan(
-            name=f"{family.name}-{digest(_identity(family, hparams, searched_by, pruned_by), 6)}",
+            name=f"{family.name}-{digest(_identity(family, hparams, sampler, pruning), 6)}",
             family=family,
             hparams=hparams,
-            sampler=searched_by,
-            pruner=pruned_by,
+            sampler=sampler,
+            pruner=pruning,
             n_trials=parse_whole("search.n_trials", search["n_trials"]),
             start=tuple(start.get(family.name, ())),
             stop=parse_stop(search.get("stop")),
@@ -56,7 +63,9 @@ def parse_studies(
 
 def _start_points(start: object, families: Sequence[Family]) -> Mapping[str, Any]:
     if not isinstance(start, Mapping):
-        raise InputError("search.start", start, "not points by family", "Write {cosine: [{peak_lr: 0.1}]}")
+        raise InputError(
+            "search.start", start, "not a mapping of families to points", "Write {cosine: [{peak_lr: 0.1}]}"
+        )
     unknown = sorted(start.keys() - {family.name for family in families})
     if unknown:
         remedy = f"Add it: schedule={unknown[0]}"
@@ -74,7 +83,7 @@ def _identity(family: Family, hparams: Space, sampler: Target, pruner: Target | 
 
 
 def _formula(family: Family) -> dict[str, Any]:
-    """What makes the LRs of its trials: names, and the code of functions that are the user's own."""
+    """Return what defines the LRs of a family: names of functions, and the code of the user's own."""
     functions = [family.factor, *([family.momentum] if family.momentum else [])]
     own = [source.text(function) for function in functions if source.is_own(function)]
     return {

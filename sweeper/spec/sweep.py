@@ -1,4 +1,4 @@
-"""What is asked of a sweep, typed and checked: `spec.parse` makes it, everything that trains or shows reads it."""
+"""The typed, checked configuration of a sweep. `spec.parse` makes it; everything that trains or shows reads it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ AUTO = "sweeper.training.auto.choose"  # of conf/trainer/auto.yaml: the fastest 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is trained, and what a sweep's question says of it.
+    """What is trained, and how it identifies a sweep.
 
     Attributes:
         task: The data, the model and the loss.
-        label: "<data>-<model>-<optimizer>", with which a sweep's name begins.
-        described: What the task is made of, plain data, part of the sweep's identity.
-        numbers: The model's searched hyperparameters by path, {"model.dropout": {low, high}}.
+        label: "<data>-<model>-<optimizer>", the first part of a sweep's name.
+        described: Plain data that identify the task.
+        numbers: Searched hyperparameters of the model by path, {"model.dropout": {low, high}}.
     """
 
     task: Task
@@ -44,9 +44,9 @@ class TrainSpec:
     """How each trial trains, and when it reports.
 
     Attributes:
-        recipe: Its optimizer has the fixed options alone.
-        report_steps: Increasing; the last one is the length of a trial in updates.
-        epoch: Updates of an epoch through which the schedules hold each LR; None where every update has its own.
+        recipe: How an update is made; its optimizer has only the fixed options.
+        report_steps: Updates after which a trial reports, increasing; the last one is the length of a trial.
+        epoch: Updates of an epoch, if schedules hold each LR through an epoch; else None.
     """
 
     recipe: Recipe
@@ -60,14 +60,14 @@ class TrainSpec:
 
 @dataclass(frozen=True)
 class SearchSpec:
-    """What the studies of a sweep share; each `StudyPlan` has its own space, sampler, pruner and limits.
+    """Search settings that all studies share. Each `StudyPlan` has its own space, sampler, pruner and limits.
 
     Attributes:
-        concurrent_trials: Open at once, of each family.
-        seed: Of the search and of the first member of each trial.
-        seeds: Members of a trial, on each fold.
+        concurrent_trials: Open trials of each family.
+        seed: Of the search, and of the first member of each trial.
+        seeds: Seeds of a trial, on each fold.
         timeout: Seconds after which the sweep ends; None for never.
-        early_stopping: How single trials end early; None where they do not.
+        early_stopping: How single trials end early; None if they do not.
     """
 
     concurrent_trials: int
@@ -79,7 +79,7 @@ class SearchSpec:
 
 @dataclass(frozen=True)
 class TrainerSpec:
-    """What trains: `target` is an import path, `options` are its arguments, `workers` the processes ("auto": all)."""
+    """A trainer: its import path, its arguments, and its worker processes ("auto" for one per GPU or core)."""
 
     target: str
     options: Node = field(default_factory=dict)
@@ -88,7 +88,7 @@ class TrainerSpec:
 
 @dataclass(frozen=True)
 class KeepSpec:
-    """Of how many trials of each study the final weights are kept, and in how many gigabytes of the whole sweep."""
+    """Which final weights to keep: those of the `best` trials of each study, within `quota_gb` for the whole sweep."""
 
     best: int = 0
     quota_gb: float = 1
@@ -96,25 +96,25 @@ class KeepSpec:
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """A sweep that was checked and can be trained.
+    """A checked sweep, ready to be trained.
 
     Attributes:
         task: What is trained.
         question: What identifies the sweep, plain data.
         label: "<data>-<model>-<optimizer>".
-        schedules: The families' nodes as they were written, by name.
-        studies: One a family, in alphabetical order.
+        schedules: Nodes of the families as they were written, by name.
+        studies: One for each family, in alphabetical order.
         train: How trials train.
-        objective: What they are judged by.
-        target: Of the objective's metric; None where the sweep finds it by itself.
-        search: What the studies share.
-        folds: Of the data; 1 where they are split once.
+        objective: How trials are judged.
+        target: Target value of the metric; None to take what the tuned constant reached.
+        search: Settings that the studies share.
+        folds: Folds of the data; 1 if they are split once.
         trainer: What trains.
-        tracker: What is tracked to beside the spool; None for nothing.
-        keep: Which weights are kept.
+        tracker: Where the sweep is tracked, next to the spool; None for nowhere.
+        keep: Which weights to keep.
         device: auto, cpu, cuda:1, ...
-        given_name: The name that the user gave; None for the one made of label and question.
-        fresh: Whether a sweep that is there is kept and another one begun.
+        given_name: The user's name for it; None for one made of label and question.
+        fresh: Whether to start over, next to the stored sweep.
     """
 
     task: Task
@@ -140,12 +140,12 @@ class SweepSpec:
 
     @property
     def partitions(self) -> tuple[int, ...]:
-        """The split or fold of each member of a trial: all folds with the first seed, with the second, ..."""
+        """Fold of each member of a trial: all folds with the first seed, then all with the second, ..."""
         return tuple(range(self.folds)) * self.search.seeds
 
     @property
     def terms(self) -> Terms:
-        """What all trials have in common, for the studies."""
+        """What all trials share, for the studies."""
         from sweeper.search.plan import Terms
 
         return Terms(
@@ -161,7 +161,7 @@ class SweepSpec:
 
 
 def parse_trainer(node: Mapping[str, object]) -> TrainerSpec:
-    """Return what a node of conf/trainer names. Its options are checked where it is built; `auto` has none."""
+    """Return the trainer of a node of conf/trainer. Its options are checked when it is built; `auto` has none."""
     target = parse_target(node)
     if target.path == AUTO:
         check_keys("trainer", node, ("_target_", "workers"))
@@ -170,7 +170,7 @@ def parse_trainer(node: Mapping[str, object]) -> TrainerSpec:
 
 
 def example(spec: SweepSpec) -> Job:
-    """Return a trial of the first family, with the first of each hyperparameter's values, to time or to try."""
+    """Return a trial of the first family, with the first value of each hyperparameter, for timing and trying."""
     study, train = spec.studies[0], spec.train
     params = {name: first_of(dimension) for name, dimension in study.family.space.items()}
     return Job(

@@ -1,4 +1,4 @@
-"""`train` and `schedule_unit` of the configuration: how trials train, how long, and when they report."""
+"""Parse `train` and `schedule_unit`: how trials train, how long, and when they report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweeper.spec.values import parse_switch, parse_whole
 from sweeper.training.recipe import Recipe
 from sweeper.types import InputError
 
-UPDATE = {"clip": None, "accumulate": 1, "ema": None}  # keys of train that change an update, and what changes none
+UPDATE = {"clip": None, "accumulate": 1, "ema": None}  # keys of train that change an update, with neutral values
 
 
 class TrainNode(HorizonNode):
@@ -32,12 +32,12 @@ def parse_train(
     Args:
         train: `train` of the configuration.
         optimizer: Its fixed options.
-        size: Examples to train on, asked where epochs count.
+        size: Returns the number of training examples; called only if epochs count.
         schedule_unit: `schedule_unit` of the configuration.
         reports: `search.reports`.
 
     Raises:
-        InputError: for what cannot be trained.
+        InputError: If trials cannot be trained so.
     """
     recipe = Recipe(
         optimizer,
@@ -55,19 +55,19 @@ def parse_train(
 
 
 def question_of(train: TrainSpec) -> dict[str, Any]:
-    """What of it identifies a sweep, as its question has it."""
+    """Return what identifies a sweep, as its question stores it."""
     recipe = train.recipe
     changed = {key: value for key, default in UPDATE.items() if (value := getattr(recipe, key)) != default}
     return {"steps": train.steps, "batch_size": recipe.batch_size, "precision": recipe.precision, **changed}
 
 
-def _reports(asked: object, steps: int) -> int:
-    """How often a trial reports: `search.reports`, a multiple of 4 and at most the number of updates."""
-    reports = parse_whole("search.reports", asked, 4)
+def _reports(value: object, steps: int) -> int:
+    """Return how often a trial reports: `search.reports`, a multiple of 4 and at most the number of updates."""
+    reports = parse_whole("search.reports", value, 4)
     if reports % 4:
-        raise InputError("search.reports", asked, "not a multiple of 4", f"Write {4 * max(1, round(reports / 4))}")
+        raise InputError("search.reports", value, "not a multiple of 4", f"Write {4 * max(1, round(reports / 4))}")
     if reports > steps:
         raise InputError(
-            "search.reports", asked, f"more than the {steps} updates of a trial", "Lower it, or raise train.steps"
+            "search.reports", value, f"more than the {steps} updates of a trial", "Lower it, or raise train.steps"
         )
     return reports

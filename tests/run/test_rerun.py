@@ -47,7 +47,7 @@ def test_every_trial_is_the_same_bit_for_bit(sweep):
     states = set()
     for _, row in sweep.trials.iterrows():
         found = sweep.rerun(row, TASK, model=DROPOUT)
-        assert found.parted == ()
+        assert found.differences == ()
         assert found.machine == ()
         assert found.updates == row["steps"]
         assert found.values >= 2 * 3 * row["steps"]  # of each member: the LR, the loss, what the norms are, metrics
@@ -85,11 +85,11 @@ def test_numbers_that_part_are_named(sweep, tmp_path):
             return frame
 
     found = Changed(Home(sweep.home.path)).rerun(sweep.best, TASK, model=DROPOUT)
-    (line,) = found.parted
-    assert line.startswith("train/loss of member 1 parts at update 7: ")
-    said = rerun.text(found)
-    assert "the numbers are not the same" in said[0]
-    assert said[-1] == "What differs: the machine, as far as it is known, is the same."
+    (line,) = found.differences
+    assert line.startswith("train/loss of member 1 differs from update 7 on: ")
+    said = rerun.report_lines(found)
+    assert "the values differ" in said[0]
+    assert said[-1] == "What changed: nothing that is known of the machine."
 
 
 def test_another_machine_is_named(sweep):
@@ -106,9 +106,9 @@ def test_another_machine_is_named(sweep):
 
 
 @pytest.mark.parametrize(("task", "model", "told"), [
-    (Supervised(Arrays(X + 1, Y), MLP), DROPOUT, r"asked about something else .*fingerprint: \w+ there, \w+ here"),
+    (Supervised(Arrays(X + 1, Y), MLP), DROPOUT, r"not those of the sweep .*fingerprint: \w+ there, \w+ here"),
     (Supervised(Arrays(X, Y), lambda inputs, outputs, dropout: MLP(inputs, outputs, width=8)), DROPOUT, "model"),
-    (TASK, {}, r"schedule\.cosine: what defines this family"),
+    (TASK, {}, r"schedule\.cosine: the definition or the code of this family"),
 ], ids=["data", "model", "space"])  # fmt: skip
 def test_what_is_not_as_it_was_is_told(sweep, task, model, told):
     with pytest.raises(InputError, match=told):
@@ -116,5 +116,5 @@ def test_what_is_not_as_it_was_is_told(sweep, task, model, told):
 
 
 def test_a_sweep_from_python_has_no_task_for_the_command_line(sweep):
-    with pytest.raises(InputError, match="begun in Python, and its task is stored nowhere"):
-        rerun.made_of(sweep)
+    with pytest.raises(InputError, match="started in Python, and its task is not stored"):
+        rerun.subject_nodes(sweep)

@@ -121,7 +121,7 @@ def test_the_device_is_kept(sweeper, tmp_path):
     config.write_text(config.read_text().replace("device: cpu", "device: cuda"))
     code, _, err = sweeper(*SMALL)
     assert code == 2
-    assert "device: this sweep was begun otherwise (device: cuda there, cpu here)" in err
+    assert "device: the sweep was started with another one (device: cuda there, cpu here)" in err
 
 
 def test_a_model_that_always_fails_ends_the_sweep_with_its_reason(sweeper, tmp_path, monkeypatch):

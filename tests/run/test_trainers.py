@@ -70,7 +70,7 @@ def test_lanes_say_whether_this_model_can_be_stacked(plan):
 
 
 @pytest.mark.parametrize("asked", [LANES, {"_target_": AUTO, "workers": 1}])
-def test_a_sweep_goes_on_with_what_it_was_begun_with(plan, asked):
+def test_a_sweep_goes_on_with_what_it_was_stored_trainer(plan, asked):
     kept = {"_target_": LANES["_target_"], "width": 4, "compiled": False, "device": "cpu", "why": "4 trials at once"}
     chosen = choose(plan, {**asked, "workers": 3}, "cpu", trainers.parse_chosen(kept))
     assert chosen.trainer == parse_trainer({**LANES, "workers": 3})
@@ -97,7 +97,7 @@ def test_another_trainer_is_refused_and_the_difference_shown(plan, asked):
 def test_another_kind_of_device_is_refused(plan):
     kept = replace(choose(plan, LANES, "cpu", None), device="cuda")
     for asked in (LANES, {"_target_": AUTO}):
-        with pytest.raises(InputError, match="device: this sweep was begun otherwise"):
+        with pytest.raises(InputError, match="device: the sweep was started with another one"):
             choose(plan, asked, "cpu", kept)
 
 
@@ -134,4 +134,4 @@ def test_the_choice_is_stored_before_the_first_round_and_said_everywhere(sweeper
     assert f"Training {said}" in err
     code, _, err = sweeper(*SWEEP, "search.n_trials=3", "trainer=lanes")
     assert code == 2
-    assert "this sweep was begun otherwise" in err
+    assert "the sweep was started with another one" in err

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sweeper.spec.describing import described
+from sweeper.spec.describing import describe
 from sweeper.tasks import Arrays, Digits, Supervised
 from sweeper.tasks.models import MLP
 from sweeper.training.finetuned import FineTuned
@@ -91,8 +91,8 @@ TASKS = {
 
 
 def test_tasks_that_differ_are_told_apart_and_a_task_made_again_is_not():
-    first = {name: described(make(), {})[0] for name, make in TASKS.items()}
-    again = {name: described(make(), {})[0] for name, make in TASKS.items()}
+    first = {name: describe(make(), {})[0] for name, make in TASKS.items()}
+    again = {name: describe(make(), {})[0] for name, make in TASKS.items()}
     assert first == again
     texts = [str(question) for question in first.values()]
     assert len(set(texts)) == len(texts)
@@ -101,20 +101,20 @@ def test_tasks_that_differ_are_told_apart_and_a_task_made_again_is_not():
 def test_it_is_plain_data_to_read():
     import yaml
 
-    question, label = described(TASKS["wide"](), {})
+    question, label = describe(TASKS["wide"](), {})
     assert yaml.safe_load(yaml.safe_dump(question)) == question
     assert question["model"]["class"] == "Net"
     assert question["model"]["arguments"] == {"width": 9}
     assert question["model"]["parameters"] == 4 * 9 + 9 + 9 * 3 + 3
     assert label == "threekinds-net"
-    assert described(TASKS["little dropout"](), {})[1] == "threekinds-sequential"
-    assert described(TASKS["shipped"](), {})[1] == "digits-mlp"
+    assert describe(TASKS["little dropout"](), {})[1] == "threekinds-sequential"
+    assert describe(TASKS["shipped"](), {})[1] == "digits-mlp"
 
 
 def test_the_generators_are_left_alone():
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    described(TASKS["net"](), {})
+    describe(TASKS["net"](), {})
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -122,15 +122,15 @@ def test_a_model_is_built_with_the_searched_numbers():
     def make(inputs, outputs, p):
         return nn.Sequential(nn.Linear(inputs, outputs), nn.Dropout(p))
 
-    assert described(Supervised(DATA, make), {"p": 0.5})[1] == "threekinds-sequential"
+    assert describe(Supervised(DATA, make), {"p": 0.5})[1] == "threekinds-sequential"
     with pytest.raises(InputError, match=r"model: cannot be built \(ValueError: model=make: it needs `p`"):
-        described(Supervised(DATA, make), {})
+        describe(Supervised(DATA, make), {})
 
 
 @pytest.mark.parametrize("task", [Net, (X, Y), "digits", Supervised, functools.partial(Net, 4, 3)])
 def test_what_is_no_task_is_told_how_to_make_one(task):
     with pytest.raises(InputError, match=r"^task=.*Make one: Supervised\(Arrays\(X, y\), Model\)"):
-        described(task, {})
+        describe(task, {})
 
 
 def test_a_fine_tuned_task_is_its_inner_task_its_weights_and_what_is_frozen(tmp_path):
@@ -139,7 +139,7 @@ def test_a_fine_tuned_task_is_its_inner_task_its_weights_and_what_is_frozen(tmp_
         torch.save(Supervised(DATA, MLP).build(seed).state_dict(), path)
 
     def asked(path=paths[0], loss=None, **numbers):
-        return described(FineTuned(Supervised(DATA, MLP, loss), path, **numbers), {})
+        return describe(FineTuned(Supervised(DATA, MLP, loss), path, **numbers), {})
 
     question, name = asked()
     assert asked() == (question, name)

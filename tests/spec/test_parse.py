@@ -182,7 +182,7 @@ def test_a_run_of_one_epoch_has_no_schedule_by_epochs():
         InputError, match=r"schedule_unit=epoch: a trial of 40 updates is 0\.3 epochs long .* train\.epoc"
     ):
         plan(schedule_unit="epoch")
-    with pytest.raises(InputError, match="schedule_unit=epochs: not a unit of schedules"):
+    with pytest.raises(InputError, match="schedule_unit=epochs: no such unit"):
         plan(schedule_unit="epochs")
 
 

@@ -20,7 +20,7 @@ from sweeper.search.objective import Objective
 from sweeper.search.plan import Terms
 from sweeper.search.study import Studies, StudyPlan
 from sweeper.spec import question
-from sweeper.spec.question import Home, is_running, locked
+from sweeper.spec.question import Home, is_running, lock
 from sweeper.text.columns import plain_text
 from sweeper.types import InputError, Record, Report
 from sweeper.views import following, watch
@@ -112,7 +112,7 @@ def told(tally):
 
 
 def test_before_the_first_round_is_committed_all_is_to_come(home):
-    with locked(home):
+    with lock(home):
         Sweep(home)
         seen = looked(home)
         lines = shown(seen)
@@ -271,7 +271,7 @@ def test_the_time_left_is_that_of_the_rounds_of_this_command(home, monkeypatch):
     sweep.round()
     os.utime(home.journal, (began + 80, began + 80))
     monkeypatch.setattr("sweeper.search.records.Reading.records", lambda _: trials)
-    with locked(home):
+    with lock(home):
         seen = looked(home, now=lambda: began + 80)
     row = seen.tally.rows()[-1]
     assert (row.done, row.trials) == (4, 6)
@@ -289,7 +289,7 @@ def test_it_says_when_no_process_runs_the_sweep(home):
     assert "stopped after 0:0" in lines[0]
     assert lines[-1].startswith("No process is running this sweep.")
     assert lines[2].split()[-1] == "-", "no time left is said where none passes"
-    with locked(home):
+    with lock(home):
         seen = looked(home)
         assert "passed" in shown(seen)[0]
         assert shown(seen)[-1].startswith("all")
@@ -300,7 +300,7 @@ def test_it_says_when_no_process_runs_the_sweep(home):
 
 def test_looking_whether_it_runs_takes_the_lock_from_nobody(home):
     assert not is_running(home)
-    with locked(home):
+    with lock(home):
         assert is_running(home)
     assert home.lock.exists()
     assert not is_running(home)
@@ -308,8 +308,8 @@ def test_looking_whether_it_runs_takes_the_lock_from_nobody(home):
     looking = os.open(home.lock, os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
     assert not is_running(home), "others who look are no sweep"
-    threading.Timer(question.MOMENT / 5, os.close, [looking]).start()
-    with locked(home):
+    threading.Timer(question.LOCK_TIMEOUT / 5, os.close, [looking]).start()
+    with lock(home):
         assert is_running(home)
 
 
@@ -327,7 +327,7 @@ def test_sweeps_begin_while_others_look_all_the_time(home):
         for looker in lookers:
             assert looker.stdout.readline() == b"ready\n"
         for _ in range(100):
-            with locked(home):
+            with lock(home):
                 pass
     finally:
         for looker in lookers:
@@ -341,7 +341,7 @@ def test_sweeps_begin_while_others_look_all_the_time(home):
 def test_piped_it_prints_one_picture_and_writes_nothing(home, sweeper, tmp_path):
     sweep = Sweep(home)
     sweep.round()
-    with locked(home):
+    with lock(home):
         before = snapshot(tmp_path)
         code, out, err = sweeper("status", "--watch")
         assert (code, err) == (0, "")
@@ -356,7 +356,7 @@ def test_wrong_use_is_one_line(home, sweeper):
     assert (code, len(err.splitlines())) == (2, 1)
     Sweep(home)
     code, _, err = sweeper("status", "--watch", "--json", "mine")
-    assert (code, err) == (2, "sweeper: --watch: does not go with --json. Leave one of them out\n")
+    assert (code, err) == (2, "sweeper: --watch: cannot be combined with --json. Leave one of them out\n")
 
 
 def _hears_ctrl_c():
@@ -387,7 +387,7 @@ def until(master, text, seconds=20):
 
 def test_on_a_terminal_it_follows_until_the_sweep_is_finished(home, tmp_path):
     sweep = Sweep(home, trials=1, families=("cosine",))
-    with locked(home):
+    with lock(home):
         process, master = on_a_terminal(tmp_path, "status", "--watch", "mine")
         assert "0/1" in until(master, b"all")
         before = snapshot(home.path)
