@@ -10,6 +10,7 @@ import torch
 
 from sweeper.spec.sweep import Node, Subject
 from sweeper.training.optimizers.groups import groups_of
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.types import Dimension, InputError, Value, first_of
 
 TRIED = 64  # examples, to see what a task reports
@@ -39,7 +40,7 @@ def without_one_fold(described: Node) -> dict[str, Any]:
     return {**described, "data": {key: value for key, value in node.items() if key != "folds"}}
 
 
-def try_out(subject: Subject, space: Space, optimizer: Node) -> None:
+def try_out(subject: Subject, space: Space, optimizer: OptimizerSpec) -> None:
     """Pass an example or two through a fresh model, as an update does. Raises InputError."""
     task = subject.task
     count = min(2, task.size("train", 0))

@@ -8,14 +8,15 @@ from typing import Any
 from sweeper.spec.horizon import horizon
 from sweeper.spec.sweep import Node, TrainSpec
 from sweeper.spec.values import parse_switch, parse_whole
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.types import InputError
 
 UPDATE = {"clip": None, "accumulate": 1, "ema": None}  # keys of train that change an update, and what changes none
 
 
-def parse_train(config: Node, optimizer: Node, size: Callable[[], int]) -> TrainSpec:
-    """Return how trials train. optimizer: its fixed options. size: examples to train on, asked where epochs count."""
+def parse_train(config: Node, optimizer: OptimizerSpec, size: Callable[[], int]) -> TrainSpec:
+    """Return how trials train. size: examples to train on, asked where epochs count."""
     train = config["train"]
     update = {key: train.get(key, default) for key, default in UPDATE.items()}
     norms = parse_switch("train.norms", train["norms"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +12,13 @@ from torch import Tensor
 from sweeper.training.controllers import check_controller
 from sweeper.training.norms import measured_flags, norm_traces
 from sweeper.training.optimizers.optim import check_names, takes_momentum
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.types import Floats, InputError, Job, Report, State, Task
 
 Evaluated = Callable[[str], Mapping[str, float]]
 
 
-def check_job(job: Job, task: Task, optimizer: Mapping[str, Any]) -> None:
+def check_job(job: Job, task: Task, optimizer: OptimizerSpec) -> None:
     """Raises InputError for a job that no trainer of this task and optimizer can train."""
     for key, value in job.hparams.items():
         if not key.startswith(("optimizer.", "model.")):
@@ -26,7 +26,7 @@ def check_job(job: Job, task: Task, optimizer: Mapping[str, Any]) -> None:
     check_names(optimizer, job.hparams)
     if job.momentum_S is not None and not takes_momentum(optimizer):
         problem = f"{job.family} moves the momentum, which it has not"
-        raise InputError("optimizer._target_", optimizer["_target_"], problem, "Use torch.optim.SGD.")
+        raise InputError("optimizer._target_", optimizer.target, problem, "Use torch.optim.SGD.")
     check_controller(job)
     for part in job.parts:
         if task.size(part, job.partition) < 1:

@@ -129,7 +129,7 @@ class SequentialTrainer:
             raise InputError("train.precision", recipe.precision, "mps has no float64", "Use float32, or device=cpu.")
         self._task = task.to(self._device)
         if recipe.accumulate > 1 and wants_look(recipe.optimizer):
-            problem = f"{recipe.optimizer['_target_']} looks at whole batches"
+            problem = f"{recipe.optimizer.target} looks at whole batches"
             raise InputError("train.accumulate", recipe.accumulate, problem, "Use train.accumulate=1.")
         self._half = recipe.half(self._device)
         self._threads, self._now = threads, now

@@ -18,6 +18,7 @@ from sweeper.tasks.problems import Supervised
 from sweeper.training.batch import training_batches
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.randomness import AUGMENT, Draws, batches, key_of
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -26,7 +27,7 @@ from sweeper.types import Job, JobId, Report, Trainer
 # torch's DataLoader forks its processes, of which Python from 3.12 on warns where there are threads.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
-SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}
+SGD = OptimizerSpec("torch.optim.SGD", {"momentum": 0.9, "nesterov": True})
 BATCH, STEPS = 6, 12
 CPU = torch.device("cpu")
 ALL: dict[str, Any] = {

@@ -31,6 +31,7 @@ from sweeper.training.lanes.stacked import why_not
 from sweeper.training.lanes.structure import described, structure
 from sweeper.training.lanes.trainer import LaneTrainer
 from sweeper.training.optimizers.optim import options_of
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.randomness import PROBE, generators_seeded, key_of
 from sweeper.training.recipe import HALF, Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -42,7 +43,7 @@ UPDATES = 3
 LRS = (0.1, 0.03, 0.01)  # one for each job
 # Not the trial's optimizer: Adam turns a gradient that is 0 up to rounding (a bias before a BatchNorm) into a whole
 # step of either sign, so equal models would differ. The rules of the optimizers have tests of their own.
-SGD = {"_target_": "torch.optim.SGD", "weight_decay": 0.01}
+SGD = OptimizerSpec("torch.optim.SGD", {"weight_decay": 0.01})
 RTOL = 1e-9
 HALF_RTOL = 0.1  # of losses in mixed precision, whose digits are two or three
 

@@ -75,7 +75,7 @@ class _Lane:
     state: State = "running"
     kind: _Kind | None = None
     rows: Rows | None = None
-    rule: Rule | None = None
+    rule: Rule[Numbers] | None = None
     numbers: Numbers | None = None  # of its optimizer
     grouping: Grouping = field(default_factory=Grouping)
     kept: tuple[Tensor, ...] = ()  # the rule's, each [P]
@@ -295,7 +295,7 @@ class LaneTrainer:
         loss_NL: Floats = torch.stack(losses).cpu().double().mean(2).numpy()
         return after, loss_NL, self._norms_of(lanes, block, measured_N, norms)
 
-    def _update(self, kind: _Kind, program: Program, rule: Rule) -> Callable[..., Any]:
+    def _update(self, kind: _Kind, program: Program, rule: Rule[Numbers]) -> Callable[..., Any]:
         """One update of a whole stack, in place on the weights and on what the optimizer keeps.
 
         Compiled, it is always a measured one: two graphs might round otherwise, and which of them a lane goes through
@@ -452,7 +452,7 @@ class LaneTrainer:
             return _rows(lane)
         return _rows(lane)._replace(weight_P=lane.kept[-1])
 
-    def _rule_of(self, segments: tuple[Segment, ...]) -> Rule:
+    def _rule_of(self, segments: tuple[Segment, ...]) -> Rule[Numbers]:
         rule = segmented(segments)
         return rule if self._recipe.ema is None else averaged(rule, self._recipe.ema)
 
@@ -500,7 +500,7 @@ class LaneTrainer:
         self._open[job.id] = lane
 
 
-def _rule(lane: _Lane) -> Rule:
+def _rule(lane: _Lane) -> Rule[Numbers]:
     assert lane.rule is not None
     return lane.rule
 

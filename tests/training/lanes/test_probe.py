@@ -25,12 +25,13 @@ from sweeper.tasks.transformer import Transformer
 from sweeper.training.lanes.probe import STACKED, ProbedTrainer, Verdict, probe
 from sweeper.training.lanes.program import Form, Mode, built
 from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Report
 
 BATCH, STEPS = 8, 6
-SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9}
+SGD = OptimizerSpec("torch.optim.SGD", {"momentum": 0.9})
 CPU = torch.device("cpu")
 ALONE = "one trial at a time: "
 
@@ -318,7 +319,7 @@ def test_with_its_form_it_goes_right(name: str) -> None:
 
 
 def test_an_optimizer_without_rows_is_named() -> None:
-    verdict = probe(task_of("dropout"), Recipe({"_target_": "torch.optim.Adafactor"}, BATCH), job(), device="cpu")
+    verdict = probe(task_of("dropout"), Recipe(OptimizerSpec("torch.optim.Adafactor"), BATCH), job(), device="cpu")
     assert verdict.form is None
     assert verdict.why.startswith(f"{ALONE}torch.optim.Adafactor has no rule for stacked rows")
 
