@@ -36,6 +36,7 @@ from sweeper.training.device import (
     threads_for,
 )
 from sweeper.training.evaluation import cast, dtype_of, evaluate, output_of
+from sweeper.training.examples import Examples
 from sweeper.training.norms import after_update, before_update, measured_flags
 from sweeper.training.optimizers.groups import Grouping, with_lrs
 from sweeper.training.optimizers.looking import Forward, evaluated_weights
@@ -221,8 +222,8 @@ class SequentialTrainer:
         The mean loss is what is minimised: its gradient is each example's share, and its value is taken at the report.
         """
         job, first, task = run.course.job, run.step, self._task
-        part = job.parts[0]
-        index_SB = batches(job.seed, first, until, self._recipe.batch_size, task.size(part, job.partition))
+        examples = Examples(task, job.parts[0], job.partition)
+        index_SB = batches(job.seed, first, until, self._recipe.batch_size, examples.size)
         lr_S = job.lr_S[first:until].tolist()
         momentum_S = [None] * len(lr_S) if job.momentum_S is None else job.momentum_S[first:until].tolist()
         newest_S = newest_share(self._recipe.ema or 0.0, first, len(lr_S)).tolist()
@@ -230,7 +231,7 @@ class SequentialTrainer:
         optimizer, weights, decay = model.optimizer, model.weights, model.grouping.decay
         multiplier = getattr(optimizer, "multiplier", None)
         for batch, lr, momentum, newest, measured in zip(
-            training_batches(task, part, job.partition, index_SB, job.seed, first, self._device),
+            training_batches(examples, index_SB, job.seed, first, self._device),
             lr_S,
             momentum_S,
             newest_S,
@@ -294,7 +295,8 @@ class SequentialTrainer:
     def _metrics(self, run: _Open, model: _Model, part: str) -> dict[str, float]:
         seeded = generators_seeded(key_of(run.job.seed, EVALUATION, run.step), self._device)
         with seeded, evaluated_weights(model.optimizer, model.weights), shown(model.weights, model.average):
-            return evaluate(self._task, model.module, part, run.job.partition, self._device, self._half)
+            examples = Examples(self._task, part, run.job.partition)
+            return evaluate(examples, model.module, self._device, self._half)
 
     # --- what a turn runs in ------------------------------------------------------------------------
 

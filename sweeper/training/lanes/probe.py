@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sweeper.training.batch import streams, training_batches
 from sweeper.training.device import resolve_device
 from sweeper.training.evaluation import cast
+from sweeper.training.examples import Examples
 from sweeper.training.lanes.program import Form, Mode, built, dropouts
 from sweeper.training.lanes.stacked import why_not
 from sweeper.training.lanes.structure import described, structure
@@ -142,12 +143,12 @@ def _forms(task: Task, example: Job, batch_size: int, device: torch.device) -> l
     task, numbers = task.to(device), options_of(example.hparams, "model")
     model, other = (built(task, seed, numbers, torch.float64, device) for seed in (example.seed, example.seed + 1))
     _check_alike(model, other)
-    part, partition = example.parts[0], example.partition
-    index_B = np.arange(min(batch_size, task.size(part, partition)))
+    examples = Examples(task, example.parts[0], example.partition)
+    index_B = np.arange(min(batch_size, examples.size))
 
     def train() -> None:
         """One forward and backward pass, as all the updates of a training."""
-        (batch,) = training_batches(task, part, partition, index_B[None], example.seed, 0, device)
+        (batch,) = training_batches(examples, index_B[None], example.seed, 0, device)
         inputs_B, target_B = cast(batch, torch.float64)
         loss_B = task.loss(task.forward(model, inputs_B), target_B)
         loss_B.sum().backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated

@@ -31,6 +31,7 @@ from sweeper.training.checkpoint import Saved, job_digest, restore_jobs, write_c
 from sweeper.training.controllers import Course, begun, observed, saved, taken_up
 from sweeper.training.device import intra_op_threads, repeatable, resolve_device
 from sweeper.training.evaluation import cast, evaluate
+from sweeper.training.examples import Examples
 from sweeper.training.lanes.compiling import Compiled, compiling
 from sweeper.training.lanes.program import Form, Program, Rows, Tensors, built, dropouts, quiet_vmap
 from sweeper.training.lanes.recipe import averaged, clip_rows
@@ -444,7 +445,7 @@ class LaneTrainer:
     def _metrics(self, lane: _Lane, kind: _Kind, part: str) -> dict[str, float]:
         model = self._programs[kind.structure].hold(self._shown(lane))
         rows = self._batch_rows.setdefault(kind.structure, {})
-        return evaluate(self._task, model, part, lane.job.partition, self._device, self._half, rows)
+        return evaluate(Examples(self._task, part, lane.job.partition), model, self._device, self._half, rows)
 
     def _shown(self, lane: _Lane) -> Rows:
         """Its numbers as others see them: with the average of the weights, where there is one."""
