@@ -59,7 +59,7 @@ from sweeper.training.randomness import (
     key_of,
 )
 from sweeper.training.recipe import Recipe, follow, newest_share, shown
-from sweeper.training.reports import check_job, failed, first_bad, next_report, trained, with_multipliers
+from sweeper.training.reports import Turn, check_job, failure_of, first_bad, next_report, report_of, with_multipliers
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
 _log = logging.getLogger(__name__)
@@ -204,14 +204,8 @@ class SequentialTrainer:
         first, model = run.step, self._ready(run)
         with intra_op_threads(threads_for(self._threads)):
             self._train(run, model, next_report(run.job, first))
-            report = trained(
-                run.course.job,
-                first,
-                _read(run.losses),
-                self._norms_of(run),
-                self._task.loss_bound,
-                lambda part: self._metrics(run, model, part),
-            )
+            turn = Turn(run.course.job, first, _read(run.losses), self._norms_of(run))
+            report = report_of(turn, self._task.loss_bound, lambda part: self._metrics(run, model, part))
         if is_crowded(self._device):
             model.waiting = Waiting(model.module, model.optimizer, model.average)
         return report
@@ -282,12 +276,12 @@ class SequentialTrainer:
         What goes wrong after a loss that diverged goes wrong because of it: an eigenvalue of a matrix of NaN, ...
         """
         try:
-            loss_S, bound = _read(run.losses), self._task.loss_bound
-            if first_bad(loss_S, bound) is not None:
-                return trained(run.course.job, first, loss_S, self._norms_of(run), bound, lambda part: {})
-            return failed(run.course.job, first, loss_S, self._norms_of(run), error)
+            turn = Turn(run.course.job, first, _read(run.losses), self._norms_of(run))
+            if first_bad(turn.loss_S, self._task.loss_bound) is not None:
+                return report_of(turn, self._task.loss_bound, lambda part: {})
+            return failure_of(turn, error)
         except Exception:  # the device itself failed
-            return failed(run.job, first, np.zeros(0), [] if self._recipe.norms else None, error)
+            return failure_of(Turn(run.job, first, np.zeros(0), [] if self._recipe.norms else None), error)
 
     def _norms_of(self, run: _Open) -> list[Tensor] | None:
         return run.norms if self._recipe.norms else None

@@ -33,7 +33,7 @@ from sweeper.training.device import intra_op_threads, repeatable, resolve_device
 from sweeper.training.evaluation import cast, evaluate
 from sweeper.training.examples import Examples
 from sweeper.training.lanes.compiling import Compiled, compiling
-from sweeper.training.lanes.program import Form, Program, Rows, Tensors, built, dropouts, quiet_vmap
+from sweeper.training.lanes.program import Batch, Form, Program, Rows, Tensors, built, dropouts, quiet_vmap
 from sweeper.training.lanes.recipe import averaged, clip_rows
 from sweeper.training.lanes.segments import Numbers, Segment, ordered, segmented, segments_of
 from sweeper.training.lanes.stacked import Rule, why_not
@@ -51,7 +51,7 @@ from sweeper.training.randomness import (
     of_micro_batch,
 )
 from sweeper.training.recipe import Recipe
-from sweeper.training.reports import check_job, failed, next_report, trained
+from sweeper.training.reports import Turn, check_job, failure_of, next_report, report_of
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
 _log = logging.getLogger(__name__)
@@ -81,6 +81,15 @@ class _Lane:
     grouping: Grouping = field(default_factory=Grouping)
     kept: tuple[Tensor, ...] = ()  # the rule's, each [P]
     drops: tuple[float, ...] = ()  # the p of each dropout layer
+
+
+class _Stack(NamedTuple):
+    """What the lanes of a turn hold, side by side: weights, what the optimizer keeps, buffers and all else."""
+
+    weight_LP: Tensor
+    kept: list[Tensor]
+    moving: Tensors
+    fixed: Tensors
 
 
 class _Block(NamedTuple):
@@ -242,11 +251,9 @@ class LaneTrainer:
             began = self._now()
             first = lane.step
             lane.rows, lane.kept, lane.step = rows, kept, block.until_L[at]
-            report = trained(
-                lane.course.job,
-                first,
-                loss_NL[: lane.step - first, at],
-                None if norms is None else norms[at],
+            turn = Turn(lane.course.job, first, loss_NL[: lane.step - first, at], None if norms is None else norms[at])
+            report = report_of(
+                turn,
                 self._task.loss_bound,
                 lambda part, lane=lane: self._metrics(lane, kind, part),  # type: ignore[misc]
             )
@@ -265,11 +272,7 @@ class LaneTrainer:
         self, lanes: list[_Lane], kind: _Kind, program: Program, silent: frozenset[int], block: _Block
     ) -> tuple[list[tuple[Rows, tuple[Tensor, ...]]], Floats, list[list[Tensor]] | None]:
         """Each lane's numbers at its report, the losses [N, L], what was measured of each lane. One read at the end."""
-        order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
-        weight_LP = torch.stack([_rows(lane).weight_P for lane in order])
-        moving = {name: torch.stack([_rows(lane).moving[name] for lane in order]) for name in self._form.moving}
-        fixed = {name: torch.stack([_rows(lane).fixed[name] for lane in order]) for name in _rows(order[0]).fixed}
-        kept = [torch.stack(states) for states in zip(*(lane.kept for lane in order), strict=True)]
+        stack = self._stack(lanes)
         ends: dict[int, list[int]] = {}
         for at, lane in enumerate(lanes):
             ends.setdefault(block.until_L[at] - lane.step, []).append(at)
@@ -280,19 +283,20 @@ class LaneTrainer:
         losses: list[Tensor] = []
         norms: list[Tensor] = []
         for n, (index_LB, measured) in enumerate(zip(block.index_NLB.unbind(), measured_N.tolist(), strict=True)):
-            inputs_LB, target_LB = self._fetch(kind, index_LB, block.augment_N[n])
+            batch_LB = self._fetch(kind, index_LB, block.augment_N[n])
+            measures = measured or (self._compiled and self._recipe.norms)
             loss_LB, moving, gradient_L, before_LP = update(
-                weight_LP, kept, moving, fixed, inputs_LB, target_LB, block.counts_N[n], block.coefficients_NC[n],
-                measured or (self._compiled and self._recipe.norms),
-            )  # fmt: skip
+                stack, batch_LB, block.counts_N[n], block.coefficients_NC[n], measures
+            )
+            stack = stack._replace(moving=moving)
             losses.append(loss_LB)
             if measured:
-                weight_L = program.weight_norm(before_LP, fixed)
-                norms.append(torch.stack([gradient_L, weight_L, _norm(weight_LP - before_LP)]))
+                weight_L = program.weight_norm(before_LP, stack.fixed)
+                norms.append(torch.stack([gradient_L, weight_L, _norm(stack.weight_LP - before_LP)]))
             for at in ends.get(n + 1, ()):
                 moved = {name: value[at].clone() for name, value in moving.items()}
-                rows = Rows(weight_LP[at].clone(), moved, _rows(lanes[at]).fixed)
-                after[at] = (rows, tuple(state[at].clone() for state in kept))
+                rows = Rows(stack.weight_LP[at].clone(), moved, _rows(lanes[at]).fixed)
+                after[at] = (rows, tuple(state[at].clone() for state in stack.kept))
         loss_NL: Floats = torch.stack(losses).cpu().double().mean(2).numpy()
         return after, loss_NL, self._norms_of(lanes, block, measured_N, norms)
 
@@ -307,15 +311,15 @@ class LaneTrainer:
             update_rule, recipe = rule.update, self._recipe
 
             def update(
-                weight_LP: Tensor, kept: list[Tensor], moving: Tensors, fixed: Tensors, inputs_LB: Any,
-                target_LB: Tensor, counts: Tensors, coefficients_C: Sequence[Tensor], measured: bool,
-            ) -> tuple[Tensor, Tensors, Tensor | None, Tensor | None]:  # fmt: skip
-                first, *others = micro_batches((inputs_LB, target_LB), recipe.accumulate, dim=1)
-                loss_LB, gradient_LP, moving = program.gradients(weight_LP, moving, fixed, *first, counts)
+                stack: _Stack, batch_LB: Batch, counts: Tensors, coefficients_C: Sequence[Tensor], measured: bool
+            ) -> tuple[Tensor, Tensors, Tensor | None, Tensor | None]:
+                weight_LP, kept, moving, fixed = stack
+                first, *others = micro_batches(batch_LB, recipe.accumulate, dim=1)
+                loss_LB, gradient_LP, moving = program.gradients(weight_LP, moving, fixed, first, counts)
                 losses = [loss_LB]
                 for micro, batch in enumerate(others, 1):
                     counted = _of_micro_batch(counts, micro)
-                    loss_LB, more_LP, moving = program.gradients(weight_LP, moving, fixed, *batch, counted)
+                    loss_LB, more_LP, moving = program.gradients(weight_LP, moving, fixed, batch, counted)
                     losses.append(loss_LB)
                     gradient_LP.add_(more_LP)
                 with torch.no_grad():
@@ -330,7 +334,16 @@ class LaneTrainer:
             self._updates[key] = Compiled(update) if self._compiled else update
         return self._updates[key]
 
-    def _fetch(self, kind: _Kind, index_LB: Tensor, key_L: Tensor | None) -> tuple[Any, Tensor]:
+    def _stack(self, lanes: list[_Lane]) -> _Stack:
+        order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
+        return _Stack(
+            torch.stack([_rows(lane).weight_P for lane in order]),
+            [torch.stack(states) for states in zip(*(lane.kept for lane in order), strict=True)],
+            {name: torch.stack([_rows(lane).moving[name] for lane in order]) for name in self._form.moving},
+            {name: torch.stack([_rows(lane).fixed[name] for lane in order]) for name in _rows(order[0]).fixed},
+        )
+
+    def _fetch(self, kind: _Kind, index_LB: Tensor, key_L: Tensor | None) -> Batch:
         """Inputs and targets [L, B, ...] of one update."""
         fetched = self._task.fetch(kind.part, kind.partition, index_LB.flatten())
         batch = augmented(self._task, reshaped(fetched, 1, index_LB.shape), key_L)
@@ -347,9 +360,10 @@ class LaneTrainer:
         step_L = np.array([lane.step for lane in order], dtype=np.int64)
         seed_L = np.array([lane.job.seed for lane in order], dtype=np.int64)
         size = self._task.size(lanes[0].job.parts[0], lanes[0].job.partition)
+        index_NLB = _batches(seed_L, step_L, count, self._recipe.batch_size, size)
         return _Block(
             until_L,
-            _batches(seed_L, step_L, count, self._recipe.batch_size, size, self._device),
+            torch.from_numpy(index_NLB).to(self._device, non_blocking=True),
             self._coefficients(order, count),
             self._counts(order, seed_L, step_L, count) if drops else [{}] * count,
             augment_keys(self._task, seed_L, step_L, count, self._device),
@@ -468,7 +482,7 @@ class LaneTrainer:
     def _failed(self, lane: _Lane, error: Exception) -> Report:
         _log.exception("%s failed after update %d", lane.job.id, lane.step, exc_info=error)
         lane.state = "failed"
-        return failed(lane.job, lane.step, np.zeros(0), [] if self._recipe.norms else None, error)
+        return failure_of(Turn(lane.job, lane.step, np.zeros(0), [] if self._recipe.norms else None), error)
 
     def _check(self, job: Job) -> None:
         if job.id in self._open:
@@ -512,15 +526,15 @@ def _rows(lane: _Lane) -> Rows:
 
 
 def _batches(
-    seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int, batch_size: int, size: int, device: torch.device
-) -> Tensor:
+    seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int, batch_size: int, size: int
+) -> NDArray[np.int64]:
     """The examples of each lane's next `count` updates, [N, L, B]: what sweeper.training.randomness.batches gives."""
     # Trials of a sweep share their seeds, and many stand at the same update: what is the same is computed once.
     (seed_D, step_D), distinct_L = np.unique(np.stack([seed_L, step_L]), axis=1, return_inverse=True)
     place_DB = step_D[:, None] * batch_size + np.arange(count * batch_size)
     index_LB = example_index(seed_D[:, None], place_DB, size)[distinct_L.reshape(-1)]
     index_NLB = index_LB.reshape(len(seed_L), count, batch_size).transpose(1, 0, 2)
-    return torch.from_numpy(np.ascontiguousarray(index_NLB)).to(device, non_blocking=True)
+    return np.ascontiguousarray(index_NLB)
 
 
 def _of_micro_batch(counts: Tensors, micro: int) -> Tensors:
