@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.training.batch import micro_batches, training_batches
-from sweeper.training.checkpoint import Saved, job_digest, restore_jobs, write_checkpoint
-from sweeper.training.controllers import Course, begun, observed, saved, taken_up
+from sweeper.training.checkpoint import Saved, job_digest, read_checkpoint, reopen_jobs, write_checkpoint
+from sweeper.training.controllers import Course, observe, restore_course, save_course, start_course
 from sweeper.training.device import (
     Threads,
     Waiting,
@@ -98,6 +98,18 @@ class _Open:
     multipliers: list[Tensor] = field(default_factory=list)
 
 
+class _SavedModel(Saved, total=False):
+    """A job in a checkpoint, with its model from its first turn on.
+
+    buffers: Also those that a state_dict leaves out. average: Of the weights, empty without one.
+    """
+
+    model: dict[str, Any]
+    buffers: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    average: list[Tensor]
+
+
 class SequentialTrainer:
     """Trains jobs one at a time, as fast as a tuned plain PyTorch loop; see sweeper.types.Trainer.
 
@@ -141,7 +153,7 @@ class SequentialTrainer:
         for job in jobs:
             self._check(job)
         for job in jobs:
-            self._open[job.id] = _Open(job, begun(job))
+            self._open[job.id] = _Open(job, start_course(job))
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
         for id in ids:
@@ -170,7 +182,8 @@ class SequentialTrainer:
         write_checkpoint(folder, round, {run.job.id: self._state(run) for run in standing})
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
-        return restore_jobs(folder, jobs, last_round, digest=self._digest, check=self._check, reopen=self._reopen)
+        states = read_checkpoint(folder, last_round)
+        return reopen_jobs(states, jobs, digest=self._digest, check=self._check, reopen=self._reopen)
 
     def capacity(self) -> int:
         return 1
@@ -194,7 +207,7 @@ class SequentialTrainer:
             report = self._failed(run, first, error)
             run.model = None if report.state == "failed" else run.model
         report = with_multipliers(report, run.multipliers)
-        run.course, report = observed(run.course, replace(report, seconds=self._now() - began))
+        run.course, report = observe(run.course, replace(report, seconds=self._now() - began))
         if run.model is not None:
             report = with_lrs(report, run.model.grouping)
         run.whole, run.losses, run.norms, run.multipliers, run.state = True, [], [], [], report.state
@@ -326,26 +339,30 @@ class SequentialTrainer:
         return job_digest(job, self._task.fingerprint, *self._recipe.settings)
 
     def _state(self, run: _Open) -> Saved:
-        """What the next update depends on: also buffers that a state_dict leaves out."""
-        state: Saved = {"digest": self._digest(run.job), "step": run.step, **saved(run.course)}
-        if run.model is not None:
-            state["model"] = run.model.module.state_dict()
-            state["buffers"] = dict(run.model.module.named_buffers())
-            state["optimizer"] = run.model.optimizer.state_dict()
-            state["average"] = run.model.average
-        return state
+        """What the next update depends on."""
+        saved: Saved = {"digest": self._digest(run.job), "step": run.step, **save_course(run.course)}
+        if run.model is None:
+            return saved
+        whole: _SavedModel = {
+            **saved,
+            "model": run.model.module.state_dict(),
+            "buffers": dict(run.model.module.named_buffers()),
+            "optimizer": run.model.optimizer.state_dict(),
+            "average": run.model.average,
+        }
+        return whole
 
-    def _reopen(self, job: Job, state: Saved) -> None:
-        run = _Open(job, taken_up(job, state), state["step"])
-        if "model" in state:
+    def _reopen(self, job: Job, saved: _SavedModel) -> None:
+        run = _Open(job, restore_course(job, saved), saved["step"])
+        if "model" in saved:
             with self._alone(job, TURN, 0):
                 model = self._ready(run)
-            model.module.load_state_dict(state["model"])
+            model.module.load_state_dict(saved["model"])
             buffers = dict(model.module.named_buffers())
-            for name, value in state["buffers"].items():
+            for name, value in saved["buffers"].items():
                 buffers[name].copy_(value)
-            model.optimizer.load_state_dict(state["optimizer"])
-            model.average = [value.to(self._device) for value in state["average"]]
+            model.optimizer.load_state_dict(saved["optimizer"])
+            model.average = [value.to(self._device) for value in saved["average"]]
         self._open[job.id] = run
 
     # --- what cannot be used ------------------------------------------------------------------------

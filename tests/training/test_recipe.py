@@ -56,7 +56,8 @@ def form_of(kind: str, make: Any) -> Form:
 
 def lanes(task: Any, optimizer: Mapping[str, Any], **changes: Any) -> LaneTrainer:
     form = form_of(task.kind, type(task))
-    return LaneTrainer(task, recipe(optimizer, **changes), form=form, width=3, device="cpu")
+    compiled = changes.pop("compiled", False)
+    return LaneTrainer(task, recipe(optimizer, **changes), form=form, width=3, device="cpu", compiled=compiled)
 
 
 def trained(trainer: Trainer, jobs: Sequence[Job]) -> list[tuple[list[Report], dict[str, Tensor]]]:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweeper.training.batch import augment_keys, augmented, micro_batches, reshaped
-from sweeper.training.checkpoint import Saved, job_digest, restore_jobs, write_checkpoint
-from sweeper.training.controllers import Course, begun, observed, saved, taken_up
+from sweeper.training.checkpoint import Saved, job_digest, read_checkpoint, reopen_jobs, write_checkpoint
+from sweeper.training.controllers import Course, observe, restore_course, save_course, start_course
 from sweeper.training.device import intra_op_threads, repeatable, resolve_device
 from sweeper.training.evaluation import cast, evaluate
 from sweeper.training.examples import Examples
@@ -81,6 +81,18 @@ class _Lane:
     grouping: Grouping = field(default_factory=Grouping)
     kept: tuple[Tensor, ...] = ()  # the rule's, each [P]
     drops: tuple[float, ...] = ()  # the p of each dropout layer
+
+
+class _SavedLane(Saved, total=False):
+    """A job in a checkpoint, with its numbers from its first turn on.
+
+    structure: Of its model. weight: [P]. kept: By its rule, each [P]. moving: Buffers by name.
+    """
+
+    structure: str
+    weight: Tensor
+    kept: tuple[Tensor, ...]
+    moving: Tensors
 
 
 class _Stack(NamedTuple):
@@ -143,7 +155,7 @@ class LaneTrainer:
         for job in jobs:
             self._check(job)
         for job in jobs:
-            self._open[job.id] = _Lane(job, begun(job))
+            self._open[job.id] = _Lane(job, start_course(job))
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
         stacks: dict[_Kind, list[_Lane]] = {}
@@ -181,7 +193,8 @@ class LaneTrainer:
         write_checkpoint(folder, round, {lane.job.id: self._state(lane) for lane in standing})
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
-        return restore_jobs(folder, jobs, last_round, digest=self._digest, check=self._check, reopen=self._reopen)
+        states = read_checkpoint(folder, last_round)
+        return reopen_jobs(states, jobs, digest=self._digest, check=self._check, reopen=self._reopen)
 
     def capacity(self) -> int:
         return self._width
@@ -258,7 +271,7 @@ class LaneTrainer:
                 lambda part, lane=lane: self._metrics(lane, kind, part),  # type: ignore[misc]
             )
             took = share + self._now() - began
-            lane.course, report = observed(lane.course, replace(report, seconds=took))
+            lane.course, report = observe(lane.course, replace(report, seconds=took))
             report = with_lrs(report, lane.grouping)
             lane.state = report.state
             reports.append(report)
@@ -498,20 +511,26 @@ class LaneTrainer:
         return job_digest(job, self._task.fingerprint, *self._recipe.settings, "lanes")
 
     def _state(self, lane: _Lane) -> Saved:
-        state: Saved = {"digest": self._digest(lane.job), "step": lane.step, **saved(lane.course)}
-        if lane.kind is not None and lane.rows is not None:
-            state |= {"structure": lane.kind.structure, "weight": lane.rows.weight_P, "kept": lane.kept}
-            state |= {"moving": lane.rows.moving}
-        return state
+        saved: Saved = {"digest": self._digest(lane.job), "step": lane.step, **save_course(lane.course)}
+        if lane.kind is None or lane.rows is None:
+            return saved
+        whole: _SavedLane = {
+            **saved,
+            "structure": lane.kind.structure,
+            "weight": lane.rows.weight_P,
+            "kept": lane.kept,
+            "moving": lane.rows.moving,
+        }
+        return whole
 
-    def _reopen(self, job: Job, state: Saved) -> None:
-        lane = _Lane(job, taken_up(job, state), state["step"])
-        if "weight" in state:
-            if self._ready(lane).structure != state["structure"]:
+    def _reopen(self, job: Job, saved: _SavedLane) -> None:
+        lane = _Lane(job, restore_course(job, saved), saved["step"])
+        if "weight" in saved:
+            if self._ready(lane).structure != saved["structure"]:
                 raise ValueError("another model")
-            moving = {name: value.to(self._device) for name, value in state["moving"].items()}
-            lane.rows = Rows(state["weight"].to(self._device), moving, _rows(lane).fixed)
-            lane.kept = tuple(value.to(self._device) for value in state["kept"])
+            moving = {name: value.to(self._device) for name, value in saved["moving"].items()}
+            lane.rows = Rows(saved["weight"].to(self._device), moving, _rows(lane).fixed)
+            lane.kept = tuple(value.to(self._device) for value in saved["kept"])
         self._open[job.id] = lane
 
 
