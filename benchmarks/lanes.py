@@ -41,7 +41,7 @@ from sweeper.training import auto
 from sweeper.training.device import intra_op_threads
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.program import Form
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -158,7 +158,7 @@ def lanes(case: Case, width: int, compiled: bool, device: str) -> Trainer:
     form = probed(case, device)
     assert form is not None
     recipe = Recipe(case.optimizer, case.batch_size, norms=False)
-    return LaneTrainer(case.task(), recipe, form=form, width=width, device=device, compiled=compiled)
+    return LaneTrainer(case.task(), recipe, Stacking(form, width, compiled), device=device)
 
 
 def probed(case: Case, device: str) -> Form | None:

@@ -18,7 +18,7 @@ from sweeper.tasks.problems import Supervised
 from sweeper.training.batch import training_batches
 from sweeper.training.examples import Examples
 from sweeper.training.lanes.probe import probe
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.randomness import AUGMENT, Draws, batches, key_of
 from sweeper.training.recipe import Recipe
@@ -75,7 +75,9 @@ def alone(of: Supervised, jobs: list[Job], precision: Any = "float64") -> Any:
 def stacked(of: Supervised, jobs: list[Job], precision: Any = "float64") -> Any:
     form = probe(of, Recipe(SGD, BATCH), jobs[0], device="cpu").form
     assert form is not None
-    return trained(LaneTrainer(of, Recipe(SGD, BATCH, precision=precision), form=form, width=4, device="cpu"), jobs)
+    return trained(
+        LaneTrainer(of, Recipe(SGD, BATCH, precision=precision), Stacking(form, width=4), device="cpu"), jobs
+    )
 
 
 # --- counted numbers --------------------------------------------------------------------------------

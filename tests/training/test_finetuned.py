@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sweeper.training.finetuned import FineTuned, finetuned
 from sweeper.training.lanes.probe import probe
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import parse_optimizer
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -129,7 +129,9 @@ def test_lanes_fine_tune_as_one_at_a_time_does(path: Path, teacher: Any, freeze:
     assert verdict.form is not None, verdict.why
     one_by_one = trained(alone(task, sgd), jobs)
     stacked = trained(
-        LaneTrainer(task, Recipe(parse_optimizer(sgd), BATCH, "float64"), form=verdict.form, width=4, device="cpu"),
+        LaneTrainer(
+            task, Recipe(parse_optimizer(sgd), BATCH, "float64"), Stacking(verdict.form, width=4), device="cpu"
+        ),
         jobs,
     )
     for (expected, weights), (found, others) in zip(one_by_one, stacked, strict=True):

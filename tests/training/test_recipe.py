@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sweeper.training.lanes.probe import ProbedTrainer, probe
 from sweeper.training.lanes.program import Form
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import parse_optimizer
 from sweeper.training.randomness import batches
 from sweeper.training.recipe import Recipe, newest_share
@@ -57,7 +57,7 @@ def form_of(kind: str, make: Any) -> Form:
 def lanes(task: Any, optimizer: Mapping[str, Any], **changes: Any) -> LaneTrainer:
     form = form_of(task.kind, type(task))
     compiled = changes.pop("compiled", False)
-    return LaneTrainer(task, recipe(optimizer, **changes), form=form, width=3, device="cpu", compiled=compiled)
+    return LaneTrainer(task, recipe(optimizer, **changes), Stacking(form, width=3, compiled=compiled), device="cpu")
 
 
 def trained(trainer: Trainer, jobs: Sequence[Job]) -> list[tuple[list[Report], dict[str, Tensor]]]:
@@ -253,7 +253,7 @@ def test_mixed_precision_in_lanes_is_that_alone(model: str, teacher: Any) -> Non
     assert verdict.form is not None, verdict.why
     mixed = recipe(SGD, precision="bfloat16")
     expected = trained(SequentialTrainer(task, mixed, device="cpu"), jobs)
-    found = trained(LaneTrainer(task, mixed, form=verdict.form, width=3, device="cpu"), jobs)
+    found = trained(LaneTrainer(task, mixed, Stacking(verdict.form, width=3), device="cpu"), jobs)
     exact = trained(alone(task, SGD, precision="float32"), jobs)
     for (reports, weights), (same, _), (right, _) in zip(found, expected, exact, strict=True):
         rounding = np.abs(losses(same) - losses(right)).max()

@@ -30,7 +30,7 @@ from sweeper.training.examples import Examples
 from sweeper.training.lanes.program import Form, Mode, built, dropouts
 from sweeper.training.lanes.stacked import why_not
 from sweeper.training.lanes.structure import described, structure
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.optim import options_of
 from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.randomness import PROBE, generators_seeded, key_of
@@ -107,7 +107,7 @@ def _form(task: Task, recipe: Recipe, example: Job, device: str) -> Form:
         try:
             reason = None
             for each, rtol in tried.items():
-                trainer = LaneTrainer(task, recipes[each], form=form, width=2, device=device)
+                trainer = LaneTrainer(task, recipes[each], Stacking(form, width=2), device=device)
                 reason = reason or _difference(expected[each], _results(trainer, jobs), rtol)
         except Exception as error:
             reason = _plain_words(error)
@@ -408,6 +408,5 @@ class ProbedTrainer:
         self.why = self.why or verdict.why
         if verdict.form is None:
             return self._alone
-        return LaneTrainer(
-            self._task, self._recipe, form=verdict.form, width=self._width, device=self._device, compiled=self._compiled
-        )
+        stacking = Stacking(verdict.form, self._width, self._compiled)
+        return LaneTrainer(self._task, self._recipe, stacking, device=self._device)

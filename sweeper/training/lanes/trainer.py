@@ -57,6 +57,21 @@ from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Stacking:
+    """How jobs are stacked.
+
+    Attributes:
+        form: Of their model, as the probe found it.
+        width: Lanes of a stack.
+        compiled: Whether by torch.compile, worth it in a long sweep.
+    """
+
+    form: Form
+    width: int
+    compiled: bool = False
+
+
 class _Kind(NamedTuple):
     """What the lanes of one stack have in common."""
 
@@ -121,10 +136,8 @@ class LaneTrainer:
     Args:
         task: What is trained.
         recipe: How; the optimizer must be one of sweeper.training.lanes.stacked.
-        form: How the model is stacked, as the probe found it.
-        width: Lanes of a stack.
+        stacking: How jobs are stacked.
         device: auto, cpu, cuda, cuda:1, mps.
-        compiled: Whether by torch.compile, worth it in a long sweep.
         now: The clock of the seconds in reports.
     """
 
@@ -132,18 +145,16 @@ class LaneTrainer:
         self,
         task: Task,
         recipe: Recipe,
+        stacking: Stacking,
         *,
-        form: Form,
-        width: int,
         device: str = "auto",
-        compiled: bool = False,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._device = resolve_device(device)
         self._task = task.to(self._device)
-        self._recipe, self._form = recipe, form
+        self._recipe, self._form = recipe, stacking.form
         self._half = recipe.half(self._device)
-        self._width, self._compiled, self._now = width, compiled, now
+        self._width, self._compiled, self._now = stacking.width, stacking.compiled, now
         self._programs: dict[str, Program] = {}
         self._updates: dict[tuple[str, tuple[Segment, ...]], Callable[..., Any]] = {}  # by structure
         self._silent: dict[str, frozenset[int]] = {}  # by structure

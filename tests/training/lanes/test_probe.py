@@ -24,7 +24,7 @@ from sweeper.tasks.problems import Supervised
 from sweeper.tasks.transformer import Transformer
 from sweeper.training.lanes.probe import STACKED, ProbedTrainer, Verdict, probe
 from sweeper.training.lanes.program import Form, Mode, built
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -281,7 +281,7 @@ def goes_wrong(task: Supervised, form: Form, jobs: list[Job]) -> bool:
     alone = trained(SequentialTrainer(task, recipe, device="cpu"), jobs)
     logging.getLogger("sweeper.training.lanes.trainer").disabled = True
     try:
-        stacked = trained(LaneTrainer(task, recipe, form=form, width=2, device="cpu"), jobs)
+        stacked = trained(LaneTrainer(task, recipe, Stacking(form, width=2), device="cpu"), jobs)
     finally:
         logging.getLogger("sweeper.training.lanes.trainer").disabled = False
     return any(
@@ -382,7 +382,7 @@ def test_vmaps_warnings_are_no_noise(name: str) -> None:
         warnings.simplefilter("always")
         form = probed(task).form
         assert form is not None
-        trained(LaneTrainer(task, Recipe(SGD, BATCH), form=form, width=2, device="cpu"), [job(0), job(1)])
+        trained(LaneTrainer(task, Recipe(SGD, BATCH), Stacking(form, width=2), device="cpu"), [job(0), job(1)])
         assert noise == []
         weight = torch.ones(2, 3, 3)
         torch.vmap(lambda w: torch._weight_norm(w, w[:, :1]))(weight)  # elsewhere it warns as before

@@ -14,7 +14,7 @@ from torch.nn import functional
 from sweeper.tasks import Arrays, Supervised
 from sweeper.training.lanes.probe import Verdict, probe
 from sweeper.training.lanes.program import Layout, Program, built
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import parse_optimizer
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -71,7 +71,7 @@ def assert_same_as_alone(task: Supervised, config: dict[str, Any]) -> dict[str, 
     recipe = Recipe(parse_optimizer(config), BATCH, "float64")
     form = probed(task).form
     assert form is not None
-    found = trained(LaneTrainer(task, recipe, form=form, width=2, device="cpu"))
+    found = trained(LaneTrainer(task, recipe, Stacking(form, width=2), device="cpu"))
     for (reports, weights), (others, same) in zip(
         found, trained(SequentialTrainer(task, recipe, device="cpu")), strict=True
     ):
@@ -228,7 +228,7 @@ def test_models_of_other_structure_are_other_stacks() -> None:
     jobs = [
         Job(job(lane).id, "f", {}, 5, job().lr_S, REPORTS, hparams={"model.steep": bool(lane % 2)}) for lane in range(4)
     ]
-    trainer = LaneTrainer(task, Recipe(parse_optimizer(SGD), BATCH), form=form, width=4, device="cpu")
+    trainer = LaneTrainer(task, Recipe(parse_optimizer(SGD), BATCH), Stacking(form, width=4), device="cpu")
     trainer.start(jobs)
     losses = {report.id.trial: report.metrics["valid/loss"] for report in trainer.advance([each.id for each in jobs])}
     assert losses[0] == losses[2] != losses[1] == losses[3]

@@ -25,7 +25,7 @@ from sweeper.tasks.problems import Supervised
 from sweeper.tasks.transformer import Transformer
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.program import Form
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import OptimizerSpec, parse_optimizer
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -159,7 +159,7 @@ def lanes(
     task: Any, config: Mapping[str, Any], width: int = 3, precision: Precision = "float64", compiled: bool = False
 ) -> LaneTrainer:
     recipe = Recipe(parse_optimizer(config), BATCH, precision)
-    return LaneTrainer(task, recipe, form=form_of(task), width=width, device="cpu", compiled=compiled)
+    return LaneTrainer(task, recipe, Stacking(form_of(task), width, compiled), device="cpu")
 
 
 def assert_near(
@@ -538,7 +538,7 @@ class Memory:
 
 def lanes_of(task: Any, width: int = 4) -> LaneTrainer:
     form = form_of(task_of("mlp"))
-    return LaneTrainer(task, Recipe(parse_optimizer(NESTEROV[0]), BATCH), form=form, width=width, device="cpu")
+    return LaneTrainer(task, Recipe(parse_optimizer(NESTEROV[0]), BATCH), Stacking(form, width), device="cpu")
 
 
 def test_where_memory_runs_out_lanes_wait_in_host_memory(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,7 @@ from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.transformer import Transformer
 from sweeper.training.lanes.probe import probe
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.groups import groups_of, kinds_of
 from sweeper.training.optimizers.optim import check_optimizer, make_optimizer
 from sweeper.training.optimizers.spec import GroupSpec, OptimizerSpec, parse_optimizer
@@ -329,7 +329,7 @@ def stacked(
 ) -> list[tuple[list[Report], dict[str, Tensor]]]:
     compiled = settings.pop("compiled", False)
     recipe = Recipe(parse_optimizer(optimizer), **{"batch_size": BATCH, "precision": "float64", **settings})
-    return trained(LaneTrainer(task(), recipe, form=form(), width=4, device="cpu", compiled=compiled), jobs)
+    return trained(LaneTrainer(task(), recipe, Stacking(form(), width=4, compiled=compiled), device="cpu"), jobs)
 
 
 def check_lanes(config: dict[str, Any], numbers: list[dict[str, Any]], compiled: bool = False, **recipe: Any) -> None:
@@ -386,7 +386,7 @@ def test_a_checkpoint_takes_groups_up(tmp_path: Any) -> None:
     config = {**ADAMW, "layer_decay": 0.5, "wd_mode": "independent", "weight_decay": 1e-3}
     trainers = [
         lambda: SequentialTrainer(task(), Recipe(parse_optimizer(config), BATCH), device="cpu"),
-        lambda: LaneTrainer(task(), Recipe(parse_optimizer(config), BATCH), form=form(), width=2, device="cpu"),
+        lambda: LaneTrainer(task(), Recipe(parse_optimizer(config), BATCH), Stacking(form(), width=2), device="cpu"),
     ]
     for at, make in enumerate(trainers):
         first, second = make(), make()
