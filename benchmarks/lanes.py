@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -41,13 +41,14 @@ from sweeper.training import auto
 from sweeper.training.device import intra_op_threads
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.program import Form
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Task, Trainer
 
-SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}
-ADAMW = {"_target_": "torch.optim.AdamW", "weight_decay": 0.01}
+SGD = OptimizerSpec("torch.optim.SGD", {"momentum": 0.9, "nesterov": True})
+ADAMW = OptimizerSpec("torch.optim.AdamW", {"weight_decay": 0.01})
 LEAST_SHARE = 0.95
 EVERY = 50  # updates between two reports
 
@@ -56,7 +57,7 @@ EVERY = 50  # updates between two reports
 class Case:
     task: Callable[[], Task]
     batch_size: int
-    optimizer: dict[str, Any] = field(default_factory=lambda: SGD)
+    optimizer: OptimizerSpec = SGD
     widths: tuple[int, ...] = (4, 16, 64)
     compiled: tuple[int, ...] = (1, 16, 64)
 
@@ -157,7 +158,7 @@ def lanes(case: Case, width: int, compiled: bool, device: str) -> Trainer:
     form = probed(case, device)
     assert form is not None
     recipe = Recipe(case.optimizer, case.batch_size, norms=False)
-    return LaneTrainer(case.task(), recipe, form=form, width=width, device=device, compiled=compiled)
+    return LaneTrainer(case.task(), recipe, Stacking(form, width, compiled), device=device)
 
 
 def probed(case: Case, device: str) -> Form | None:

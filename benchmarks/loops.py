@@ -6,7 +6,6 @@ host read between reports. compiled: the tuned loop with model and loss through 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,19 +14,20 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from sweeper.training.device import intra_op_threads
 from sweeper.training.optimizers.optim import make_optimizer
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.types import Floats, Task
 
 
 class User:
     """Built once; `run(lr_S)` trains from where it stands, on one thread."""
 
-    def __init__(self, task: Task, optimizer: Mapping[str, Any], batch_size: int) -> None:
+    def __init__(self, task: Task, optimizer: OptimizerSpec, batch_size: int) -> None:
         self.task = task
         data = TensorDataset(*task.fetch("train", 0, torch.arange(task.size("train", 0))))
         self.loader = DataLoader(data, batch_size, shuffle=True, drop_last=True)
         self.batches = iter(self.loader)
         self.model = task.build(0)
-        self.kind, self.options = _kind(optimizer)
+        self.kind, self.options = getattr(torch.optim, optimizer.target.rpartition(".")[2]), optimizer.arguments
 
     def run(self, lr_S: Floats) -> None:
         stepping = self.kind(self.model.parameters(), lr=1.0, **self.options)
@@ -55,7 +55,7 @@ class Tuned:
     """Built once, so that compiling is not timed again: `run(lr_S)` trains from where it stands."""
 
     def __init__(
-        self, task: Task, optimizer: Mapping[str, Any], batch_size: int, device: str, *, compiled: bool = False
+        self, task: Task, optimizer: OptimizerSpec, batch_size: int, device: str, *, compiled: bool = False
     ) -> None:
         self.task, self.batch_size, self.device = task.to(torch.device(device)), batch_size, device
         self.model: nn.Module = task.build(0).to(device)
@@ -84,8 +84,3 @@ class Tuned:
 
     def _loss(self, x: Any, y: Tensor) -> Tensor:
         return self.task.loss(self.task.forward(self.model, x), y).mean()
-
-
-def _kind(optimizer: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    kind = getattr(torch.optim, str(optimizer["_target_"]).rpartition(".")[2])
-    return kind, {key: value for key, value in optimizer.items() if key != "_target_"}

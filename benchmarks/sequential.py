@@ -24,6 +24,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from sweeper.training.device import intra_op_threads, threads_for
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId
@@ -80,7 +81,7 @@ class Digits:
 
 def ours(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str, norms: bool = True) -> None:
     kind, options = OPTIMIZERS[name]
-    optimizer = {"_target_": f"torch.optim.{kind.__name__}", **options}
+    optimizer = OptimizerSpec(f"torch.optim.{kind.__name__}", options)
     trainer = SequentialTrainer(task, Recipe(optimizer, batch_size, norms=norms), device=device)
     reports = (*range(every, len(lr_S), every), len(lr_S))
     job = Job(JobId("s", 0, 0), "cosine", {}, 0, lr_S, reports, parts=("train",))

@@ -30,13 +30,14 @@ from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.text import NextByte
 from sweeper.training.lanes.probe import ProbedTrainer
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.training.workers.cores import cores
 from sweeper.training.workers.processes import Processes
 from sweeper.types import Job, JobId, Report
 
-SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}
+SGD = OptimizerSpec("torch.optim.SGD", {"momentum": 0.9, "nesterov": True})
 TURNS = 5  # timed at once
 CASES: dict[str, tuple[Any, Any, int]] = {  # task, trainer, updates of a turn
     "text, NGram 64": (lambda: Supervised(NextByte(), functools.partial(NGram, width=64)), SequentialTrainer, 50),
@@ -113,7 +114,7 @@ def _begin(name: str, jobs: int, turns: int) -> None:
     global _program
     make, trainer, updates = CASES[name]
     torch.set_num_threads(1)
-    built = trainer(make(), SGD, batch_size=32, device="cpu", precision="float32")
+    built = trainer(make(), Recipe(SGD, 32), device="cpu")
     _program = built, started(built, jobs, turns, updates)
 
 

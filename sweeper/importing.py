@@ -48,8 +48,7 @@ def import_object(key: str, path: object, example: str = "package.module.Name") 
         InputError: `path` is not a dotted path, its module does not exist, the module raises an error of its own, or
             the module has no such name.
     """
-    if not isinstance(path, str) or "." not in path or not all(part.isidentifier() for part in path.split(".")):
-        raise InputError(key, path, "not an import path", f"Write one, such as {example}")
+    path = parse_path(key, path, example)
     name, _, attribute = path.rpartition(".")
     try:
         module = import_module(name)
@@ -70,3 +69,10 @@ def import_object(key: str, path: object, example: str = "package.module.Name") 
         known = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
         remedy = f"Did you mean {name}.{near}?" if near else f"Choose one of {known}"
         raise InputError(key, path, f"not found: {name} has no {attribute}", remedy) from error
+
+
+def parse_path(key: str, path: object, example: str = "package.module.Name") -> str:
+    """Return `path` where it is a dotted path. Raises InputError; the arguments are those of `import_object`."""
+    if not isinstance(path, str) or "." not in path or not all(part.isidentifier() for part in path.split(".")):
+        raise InputError(key, path, "not an import path", f"Write one, such as {example}")
+    return path

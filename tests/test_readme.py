@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from sweeper.training import finetuned
-from sweeper.training.optimizers import groups
+from sweeper.training.optimizers import spec
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -171,7 +171,7 @@ def test_the_guide_names_every_number_of_every_family():
 
 
 def test_the_guide_names_no_key_that_is_not_there():
-    there = set(keys()) | {f"optimizer.{key}" for key in groups.KEYS} | {f"model.{key}" for key in finetuned.KEYS}
+    there = set(keys()) | {f"optimizer.{key}" for key in spec.KEYS} | {f"model.{key}" for key in finetuned.KEYS}
     named = re.findall(r"^\| `([a-z_.`, ]+)` \|", GUIDE + OPTIMIZERS, re.MULTILINE)
     folders = {path.name for path in (ROOT / "conf").iterdir()}
     dotted = {

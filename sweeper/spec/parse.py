@@ -19,8 +19,8 @@ from sweeper.spec.sweep import KeepSpec, Node, SearchSpec, Subject, SweepSpec, p
 from sweeper.spec.train import parse_train, question_of
 from sweeper.spec.values import check_keys, is_number, parse_positive, parse_switch, parse_whole
 from sweeper.tracking import trackers
-from sweeper.training.optimizers.groups import searched, stated, with_numbers
 from sweeper.training.optimizers.optim import check_look, check_optimizer
+from sweeper.training.optimizers.spec import OptimizerSpec, parse_optimizer, searched_numbers, without_idle_keys
 from sweeper.types import AT, Dimension, InputError, Value, did_you_mean, first_of, values_of
 
 FOR_SCHEDULES = ("peak_lr", "default_lr")  # keys of the optimizer's node that families read, not the optimizer
@@ -50,13 +50,14 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
     for section, known in KEYS.items():
         check_keys(section, config.get(section, {}), known)
     families = parse_families(config["schedule"])
-    optimizer = stated({key: value for key, value in config["optimizer"].items() if key not in FOR_SCHEDULES})
-    fixed = with_numbers(optimizer, {})
-    hparams = _hyperparameters(optimizer, subject)
-    _check_ends(optimizer, hparams)
+    node = without_idle_keys({key: value for key, value in config["optimizer"].items() if key not in FOR_SCHEDULES})
+    searched = searched_numbers(node)
+    hparams = _hyperparameters(searched, subject)
+    optimizer = parse_optimizer(node)
+    _check_ends(optimizer, {path: hparams[f"optimizer.{path}"] for path in searched})
     train = parse_train(
         config["train"],
-        fixed,
+        optimizer,
         lambda: subject.task.size("train", 0),
         schedule_unit=config.get("schedule_unit", "step"),
         reports=config["search"]["reports"],
@@ -64,9 +65,9 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
     objective, target = parse_objective(config["objective"])
     search = parse_search(config["search"])
     folds = folds_of(subject)
-    try_out(subject, hparams, train.recipe)
+    try_out(subject, hparams, optimizer)
     first = {key: first_of(dimension) for key, dimension in hparams.items()}
-    check_look(fixed, first, subject.task, train.recipe.batch_size)
+    check_look(optimizer, first, subject.task, train.recipe.batch_size)
     check_metric(subject, hparams, objective.metric)
     return SweepSpec(
         task=subject.task,
@@ -74,7 +75,7 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
         question={
             **without_one_fold(subject),
             "fingerprint": subject.task.fingerprint,
-            "optimizer": optimizer,
+            "optimizer": node,
             "train": question_of(train),
             "objective": asdict(objective),
             "search": _search_question(search, len(train.report_steps)),
@@ -144,14 +145,13 @@ def _search_question(search: SearchSpec, reports: int) -> dict[str, Any]:
     }
 
 
-def _hyperparameters(optimizer: Node, subject: Subject) -> dict[str, Dimension | Value]:
+def _hyperparameters(searched: Mapping[str, Node], subject: Subject) -> dict[str, Dimension | Value]:
     """Return the searched hyperparameters of optimizer and model by config path."""
-    of_optimizer = {f"optimizer.{path}": node for path, node in searched(optimizer).items()}
+    of_optimizer = {f"optimizer.{path}": node for path, node in searched.items()}
     return {key: dimension(key, node) for key, node in {**of_optimizer, **subject.numbers}.items()}
 
 
-def _check_ends(optimizer: Node, hparams: Mapping[str, Dimension | Value]) -> None:
+def _check_ends(optimizer: OptimizerSpec, searched: Mapping[str, Dimension | Value]) -> None:
     """Build the optimizer at both ends of the searched ranges, to find values that it refuses."""
     for end in (0, -1):
-        at_end = {path: values_of(hparams[f"optimizer.{path}"])[end] for path in searched(optimizer)}
-        check_optimizer(with_numbers(optimizer, at_end))
+        check_optimizer(optimizer.with_numbers({path: values_of(one)[end] for path, one in searched.items()}))

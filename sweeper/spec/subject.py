@@ -10,7 +10,7 @@ import torch
 
 from sweeper.spec.sweep import Subject
 from sweeper.training.optimizers.groups import groups_of
-from sweeper.training.recipe import Recipe
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.types import Dimension, InputError, Value, first_of
 
 EXAMPLES = 64  # to see which metrics a task reports
@@ -41,7 +41,7 @@ def without_one_fold(subject: Subject) -> dict[str, Any]:
     return {**subject.described, "data": {key: value for key, value in node.items() if key != "folds"}}
 
 
-def try_out(subject: Subject, space: Space, recipe: Recipe) -> None:
+def try_out(subject: Subject, space: Space, optimizer: OptimizerSpec) -> None:
     """Pass an example or two through a fresh model, as an update does.
 
     Raises:
@@ -62,7 +62,7 @@ def try_out(subject: Subject, space: Space, recipe: Recipe) -> None:
     if loss_B.shape != (count,):
         problem = f"the loss of {count} examples has the shape {tuple(loss_B.shape)}"
         raise InputError("model", None, problem, "Return one loss for each example")
-    groups_of(model, recipe.optimizer, None)  # every group has parameters
+    groups_of(model, optimizer, None)  # every group has parameters
 
 
 def check_metric(subject: Subject, space: Space, metric: str) -> None:

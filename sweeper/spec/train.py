@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, NotRequired
 
 from sweeper.spec.horizon import HorizonNode, horizon
-from sweeper.spec.sweep import Node, TrainSpec
+from sweeper.spec.sweep import TrainSpec
 from sweeper.spec.values import parse_switch, parse_whole
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.types import InputError
 
@@ -25,7 +26,7 @@ class TrainNode(HorizonNode):
 
 
 def parse_train(
-    train: TrainNode, optimizer: Node, size: Callable[[], int], *, schedule_unit: object, reports: object
+    train: TrainNode, optimizer: OptimizerSpec, size: Callable[[], int], *, schedule_unit: object, reports: object
 ) -> TrainSpec:
     """Return how trials train.
 

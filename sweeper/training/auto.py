@@ -20,7 +20,7 @@ from torch import nn
 from sweeper.training.device import resolve_device
 from sweeper.training.lanes.compiling import has_compiled
 from sweeper.training.lanes.probe import probe
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.norms import OF_A_RUN
 from sweeper.training.optimizers.optim import options_of
 from sweeper.training.recipe import Recipe
@@ -104,15 +104,15 @@ def choose(task: Task, recipe: Recipe, example: Job, load: Load, *, device: str)
     if alone.update * updates < SHORT:
         return Choice({"_target_": SEQUENTIAL}, "one trial at a time: the sweep is short")
     verdict = probe(task, recipe, example, device=device)
-    if verdict.form is None:
+    form = verdict.form
+    if form is None:
         return Choice({"_target_": SEQUENTIAL}, verdict.why)
-    lanes = partial(LaneTrainer, task, timed_recipe, form=verdict.form, device=device)
 
     def update_of(width: int, *, compiled: bool = False) -> float:
         """Of one look."""
         if width == 1:
             return _seconds(sequential(), example, 1, clock)
-        trainer = lanes(width=width, compiled=compiled)
+        trainer = LaneTrainer(task, timed_recipe, Stacking(form, width, compiled), device=device)
         return width * _stacks(width, load.at_once) * _seconds(trainer, example, width, clock)
 
     alone, *stacked = _looked_again([alone, *_stacked(update_of, load.at_once)], update_of, updates)

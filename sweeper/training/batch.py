@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sweeper.training.examples import Examples
 from sweeper.training.randomness import AUGMENT, Draws, key_of
 from sweeper.types import Task
 
@@ -20,10 +21,10 @@ def streams(task: Task) -> bool:
 
 
 def training_batches(
-    task: Task, part: str, partition: int, index_SB: NDArray[np.int64], seed: int, first: int, device: torch.device
+    examples: Examples, index_SB: NDArray[np.int64], seed: int, first: int, device: torch.device
 ) -> Iterator[tuple[Any, Tensor]]:
-    """Inputs and targets [B, ...] of one model's updates first, first + 1, ..., which train on index_SB."""
-    fetched = fetched_batches(task, part, partition, index_SB, device)
+    """Yield inputs and targets [B, ...] of one model's updates first, first + 1, ..., which train on index_SB."""
+    task, fetched = examples.task, fetch_batches(examples, index_SB, device)
     if getattr(task, "augment", None) is None:
         yield from fetched
         return
@@ -34,10 +35,11 @@ def training_batches(
         yield reshaped(inputs_LB, 2, lane[1:]), reshaped(target_LB, 2, lane[1:])
 
 
-def fetched_batches(
-    task: Task, part: str, partition: int, index_SB: NDArray[np.int64], device: torch.device
+def fetch_batches(
+    examples: Examples, index_SB: NDArray[np.int64], device: torch.device
 ) -> Iterator[tuple[Any, Tensor]]:
-    """Inputs and targets [B, ...] of the examples index_SB[0], index_SB[1], ..., as they are."""
+    """Return inputs and targets [B, ...] of the examples index_SB[0], index_SB[1], ..., as they are."""
+    task, part, partition = examples.task, examples.part, examples.partition
     if streams(task):
         return task.stream(part, partition, index_SB)  # type: ignore[attr-defined, no-any-return] # optional
     on_device = torch.from_numpy(index_SB).to(device, non_blocking=True)

@@ -9,19 +9,32 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from sweeper.training.controllers import SavedCourse
 from sweeper.types import Job, JobId, Trainer
 
-Saved = dict[str, Any]  # of a job: its "digest", the "step" it stands at, and what its trainer adds
-States = dict[tuple[str, int, int], Saved]  # by (study, trial, member)
+Key = tuple[str, int, int]  # study, trial, member: a JobId as plain data
 
 _FILE = "jobs.pt"
 _ROUND = re.compile(r"round-(\d{6,})")
 _log = logging.getLogger(__name__)
+
+
+class Saved(SavedCourse):
+    """A job in a checkpoint; each trainer adds what it holds of a model, once it is built.
+
+    digest: See job_digest. step: Updates finished.
+    """
+
+    digest: str
+    step: int
+
+
+AnySaved = TypeVar("AnySaved", bound=Saved)  # of one trainer
 
 
 def write_checkpoint(folder: Path, round: int, states: Mapping[JobId, Saved]) -> None:
@@ -50,38 +63,41 @@ def write_checkpoint(folder: Path, round: int, states: Mapping[JobId, Saved]) ->
             shutil.rmtree(other, ignore_errors=True)
 
 
-def read_checkpoint(folder: Path, last_round: int) -> States:
-    """The states of the newest readable round <= last_round, on the CPU; empty where there is none."""
+def read_checkpoint(folder: Path, last_round: int) -> dict[Key, Any]:
+    """Return the states of the newest readable round <= last_round, on the CPU; empty where there is none.
+
+    They are what some trainer wrote: only one whose digest is a job's own is known to be a Saved of this trainer.
+    """
     rounds = [(int(match[1]), path) for path in _entries(folder) if (match := _ROUND.fullmatch(path.name))]
     for round, path in sorted(rounds, reverse=True):
         if round > last_round:
             continue
         try:
             # Mapped: of a file with many jobs each process reads those it takes up.
-            states: States = torch.load(path / _FILE, map_location="cpu", weights_only=True, mmap=True)
+            states: dict[Key, Any] = torch.load(path / _FILE, map_location="cpu", weights_only=True, mmap=True)
             return states
         except Exception as error:  # torn, foreign or written by another version: torch.load raises many kinds
             _log.warning("checkpoint %s cannot be read (%s): its trials are trained again", path.name, error)
     return {}
 
 
-def restore_jobs(
-    folder: Path,
+def reopen_jobs(
+    states: Mapping[Key, AnySaved],
     jobs: Sequence[Job],
-    last_round: int,
     *,
     digest: Callable[[Job], str],
     check: Callable[[Job], None],
-    reopen: Callable[[Job, Saved], None],
+    reopen: Callable[[Job, AnySaved], None],
 ) -> dict[JobId, int]:
-    """Reopen the jobs that a checkpoint holds with the same digest, as `Trainer.restore` does.
+    """Reopen the jobs that a checkpoint holds with the same digest, and return the step of each.
 
     Args:
+        states: What `read_checkpoint` returned.
+        jobs: Those that may be reopened.
         digest: What a job's saved digest must equal.
         check: Raises for a job that the trainer cannot take.
         reopen: Opens a job from its state; raises, and opens nothing, where the state does not fit its model.
     """
-    states = read_checkpoint(folder, last_round)
     stands: dict[JobId, int] = {}
     for job in jobs:
         state = states.get(job.id)

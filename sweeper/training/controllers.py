@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -221,14 +221,14 @@ class Course(NamedTuple):
     state: State
 
 
-def begun(job: Job) -> Course:
-    """The course before the first update."""
+def start_course(job: Job) -> Course:
+    """Return the course before the first update."""
     start = STARTS[str(job.controller["name"])] if job.controller is not None else {}
     return Course(job, job.lr_S, {name: np.asarray(value) for name, value in start.items()})
 
 
-def observed(course: Course, report: Report) -> tuple[Course, Report]:
-    """The course after a report of its job, and the report, failed where it has not got what is to be watched."""
+def observe(course: Course, report: Report) -> tuple[Course, Report]:
+    """Return the course after a report of its job, and the report, failed where it lacks what is to be watched."""
     controller = course.job.controller
     if controller is None or report.state != "running":
         return course, report
@@ -252,8 +252,18 @@ def check_controller(job: Job) -> None:
         raise InputError(f"schedule.{job.family}.metric", job.controller["metric"], problem, "Write train/loss")
 
 
-def saved(course: Course) -> dict[str, Any]:
-    """What a checkpoint holds of it; {} without a controller."""
+class SavedCourse(TypedDict, total=False):
+    """What a checkpoint holds of a course; nothing without a controller.
+
+    controller: its state by name. lr: float64 [S], the LR as used and as planned.
+    """
+
+    controller: dict[str, float]
+    lr: torch.Tensor
+
+
+def save_course(course: Course) -> SavedCourse:
+    """Return what a checkpoint holds of a course."""
     if course.job.controller is None:
         return {}
     return {
@@ -262,13 +272,13 @@ def saved(course: Course) -> dict[str, Any]:
     }
 
 
-def taken_up(job: Job, state: Mapping[str, Any]) -> Course:
-    """The course of a job as it was saved."""
-    course = begun(job)
+def restore_course(job: Job, saved: SavedCourse) -> Course:
+    """Return the course of a job as it was saved."""
+    course = start_course(job)
     if job.controller is None:
         return course
-    fields = {name: np.asarray(value) for name, value in state["controller"].items()}
-    return course._replace(job=replace(job, lr_S=state["lr"].numpy().copy()), state=fields)
+    state = {name: np.asarray(value) for name, value in saved["controller"].items()}
+    return course._replace(job=replace(job, lr_S=saved["lr"].numpy().copy()), state=state)
 
 
 CONTROLLERS: Mapping[str, Any] = {one.__name__: one for one in (plateau, plateau_keras, greedy, wall_time)}

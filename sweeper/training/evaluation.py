@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sweeper.training.examples import Examples
 from sweeper.types import Task
 
 BATCH_BYTES = 2**26  # of a module's largest output; a function of the model alone, so that sums do not vary
@@ -22,33 +23,32 @@ class Half(NamedTuple):
 
 
 def evaluate(
-    task: Task,
+    examples: Examples,
     model: nn.Module,
-    part: str,
-    partition: int,
     device: torch.device,
     half: Half | None = None,
     rows: dict[tuple[str, int], int] | None = None,
 ) -> dict[str, float]:
-    """`<part>/loss`, the mean over its examples (summed in float64), and the task's metrics as `<part>/<name>`.
+    """Return `<part>/loss`, the mean over the examples (summed in float64), and the task's metrics as `<part>/<name>`.
 
     rows: those of batches, by part and partition, as earlier models of the same structure had them; is added to.
     A task with `kept(output_B, target_B)` says what its metrics need of a batch: outputs of a large vocabulary over a
     whole part would not fit into memory.
     """
+    task, part, size = examples.task, examples.part, examples.size
     kept = getattr(task, "kept", None)
-    size = task.size(part, partition)
     losses: list[Tensor] = []
     outputs: list[Any] = []
     targets: list[Tensor] = []
     with torch.no_grad(), evaluating(model):
         known = {} if rows is None else rows
-        if (part, partition) not in known:
-            known[part, partition] = rows_at_once(task, model, part, partition, device, half)
-        count = known[part, partition]
+        key = (part, examples.partition)
+        if key not in known:
+            known[key] = rows_at_once(examples, model, device, half)
+        count = known[key]
         for first in range(0, size, count):
             index_B = torch.arange(first, min(first + count, size), device=device)
-            output_B, target_B = forward(task, model, part, partition, index_B, half)
+            output_B, target_B = forward(examples, model, index_B, half)
             losses.append(task.loss(output_B, target_B))
             outputs.append(output_B if kept is None else kept(output_B, target_B))
             targets.append(target_B)
@@ -57,12 +57,10 @@ def evaluate(
     return {f"{part}/loss": loss} | {f"{part}/{name}": float(value) for name, value in metrics.items()}
 
 
-def forward(
-    task: Task, model: nn.Module, part: str, partition: int, index_B: Tensor, half: Half | None = None
-) -> tuple[Any, Tensor]:
-    """Output of the model and targets of these examples; floating inputs and targets in the model's precision."""
-    inputs_B, target_B = cast(task.fetch(part, partition, index_B), dtype_of(model))
-    return output_of(task, model, inputs_B, half), target_B
+def forward(examples: Examples, model: nn.Module, index_B: Tensor, half: Half | None = None) -> tuple[Any, Tensor]:
+    """Return the model's output for these examples, and their targets; floating ones in the model's precision."""
+    inputs_B, target_B = cast(examples.fetch(index_B), dtype_of(model))
+    return output_of(examples.task, model, inputs_B, half), target_B
 
 
 def output_of(task: Task, model: nn.Module, inputs_B: Any, half: Half | None) -> Any:
@@ -118,11 +116,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = was
 
 
-def rows_at_once(
-    task: Task, model: nn.Module, part: str, partition: int, device: torch.device, half: Half | None = None
-) -> int:
+def rows_at_once(examples: Examples, model: nn.Module, device: torch.device, half: Half | None = None) -> int:
     """Examples in one batch: as many as keep the largest output of any module below BATCH_BYTES, seen on one or two."""
-    probe = torch.arange(min(2, task.size(part, partition)), device=device)
+    probe = torch.arange(min(2, examples.size), device=device)
     largest = 1
 
     def look(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -132,7 +128,7 @@ def rows_at_once(
 
     hooks = [module.register_forward_hook(look) for module in model.modules()]
     try:
-        forward(task, model, part, partition, probe, half)
+        forward(examples, model, probe, half)
     finally:
         for hook in hooks:
             hook.remove()

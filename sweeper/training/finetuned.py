@@ -111,18 +111,23 @@ class FineTuned:
             raise InputError("model.freeze", self.frozen, "leaves nothing to train", "Freeze less of the model")
 
 
-def finetuned(task: Task, model: Mapping[str, Any]) -> Task:
+def finetuned(task: Task, model: Mapping[str, object]) -> Task:
     """The task as a model's node asks for it: wrapped where one of KEYS is set. Raises InputError."""
     asked = {key: model[key] for key in KEYS if model.get(key) is not None}
     for key, value in asked.items():
         if isinstance(value, Mapping):
             raise InputError(f"model.{key}", None, "cannot be searched", f"Write -m model.{key}=A,B: a sweep for each")
-    if not isinstance(asked.get("init_strict", True), bool):
-        raise InputError("model.init_strict", asked["init_strict"], "neither true nor false", "Write one of them")
-    for key in ("init_reset", "freeze"):
-        if not _are_names(asked.get(key, ())):
-            raise InputError(f"model.{key}", asked[key], "no names", "Write them in a list: [embedding, blocks.0]")
-    return FineTuned(task, asked.pop("init_from", None), **asked) if asked else task
+    path, strict = asked.get("init_from"), asked.get("init_strict", True)
+    if not isinstance(strict, bool):
+        raise InputError("model.init_strict", strict, "neither true nor false", "Write one of them")
+    reset, freeze = asked.get("init_reset", ()), asked.get("freeze", ())
+    for key, names in {"init_reset": reset, "freeze": freeze}.items():
+        if not _are_names(names):
+            raise InputError(f"model.{key}", names, "no names", "Write them in a list: [embedding, blocks.0]")
+    if not asked:
+        return task
+    source = None if path is None else str(path)
+    return FineTuned(task, source, init_strict=strict, init_reset=reset, freeze=freeze)
 
 
 def _are_names(value: Any) -> bool:

@@ -6,7 +6,7 @@ Every trainer does what is said here, so that a trial gets the same numbers from
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.training.evaluation import Half
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.types import Floats, InputError
 
 WEIGHTS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}  # by precision
@@ -26,8 +27,7 @@ class Recipe:
     """How every trial of a sweep is trained; the LR comes with the job.
 
     Args:
-        optimizer: {"_target_": import path, option: value, ...} without lr, with the keys of parameter groups (see
-            sweeper.training.optimizers.groups). A trial's "optimizer.<option>" replaces an option.
+        optimizer: Without what is searched. A trial's "optimizer.<option>" replaces an option.
         batch_size: Examples of an update.
         precision: float32 or float64; bfloat16: weights and optimizer in float32, forward passes under torch.autocast.
         clip: The largest L2 norm of an update's gradients, which are scaled down to it as by
@@ -40,7 +40,7 @@ class Recipe:
         InputError: for what no trainer can do. The optimizer is checked by `check_optimizer`.
     """
 
-    optimizer: Mapping[str, Any]
+    optimizer: OptimizerSpec
     batch_size: int
     precision: str = "float32"
     clip: float | None = None
@@ -73,7 +73,7 @@ class Recipe:
         """What changes a training's numbers, as the digests of stored checkpoints have it."""
         keys = ("precision", "clip", "accumulate", "ema")
         update = ", ".join(f"{key}={getattr(self, key)!r}" for key in keys)
-        return self.batch_size, _Written(f"Recipe({update})"), sorted(self.optimizer.items())
+        return self.batch_size, _Written(f"Recipe({update})"), sorted(self.optimizer.node().items())
 
     @property
     def weights(self) -> torch.dtype:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,12 +12,35 @@ from torch import Tensor
 from sweeper.training.controllers import check_controller
 from sweeper.training.norms import measured_flags, norm_traces
 from sweeper.training.optimizers.optim import check_names, takes_momentum
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.types import Floats, InputError, Job, Report, State, Task
 
-Evaluated = Callable[[str], Mapping[str, float]]
+Evaluate = Callable[[str], Mapping[str, float]]
 
 
-def check_job(job: Job, task: Task, optimizer: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class Turn:
+    """What a job did in a turn: its updates first .. first + S - 1.
+
+    Attributes:
+        job: With its LR as used.
+        first: The first update, counted from 0.
+        loss_S: The mean loss of each update.
+        norms: What was measured of the updates (sweeper.training.norms); None where nothing is.
+    """
+
+    job: Job
+    first: int
+    loss_S: Floats
+    norms: Sequence[Tensor] | None
+
+    @property
+    def until(self) -> int:
+        """The update after the last one."""
+        return self.first + len(self.loss_S)
+
+
+def check_job(job: Job, task: Task, optimizer: OptimizerSpec) -> None:
     """Raises InputError for a job that no trainer of this task and optimizer can train."""
     for key, value in job.hparams.items():
         if not key.startswith(("optimizer.", "model.")):
@@ -26,7 +48,7 @@ def check_job(job: Job, task: Task, optimizer: Mapping[str, Any]) -> None:
     check_names(optimizer, job.hparams)
     if job.momentum_S is not None and not takes_momentum(optimizer):
         problem = f"{job.family} moves the momentum, which it has not"
-        raise InputError("optimizer._target_", optimizer["_target_"], problem, "Use torch.optim.SGD.")
+        raise InputError("optimizer._target_", optimizer.target, problem, "Use torch.optim.SGD.")
     check_controller(job)
     for part in job.parts:
         if task.size(part, job.partition) < 1:
@@ -38,47 +60,48 @@ def next_report(job: Job, step: int) -> int:
     return next(report for report in job.report_steps if report > step)
 
 
-def trained(
-    job: Job, first: int, loss_S: Floats, norms: Sequence[Tensor] | None, bound: float, evaluated: Evaluated
-) -> Report:
-    """The report after updates first .. first + S - 1: diverged, complete or running.
+def report_of(turn: Turn, bound: float, evaluate: Evaluate) -> Report:
+    """Return the report after a turn: diverged, complete or running.
 
-    norms: what was measured of those updates (sweeper.training.norms), None where nothing is. evaluated: the metrics
-    of a part, asked for only if no training loss diverged.
+    Args:
+        turn: What the job did.
+        bound: A loss beyond it has diverged.
+        evaluate: Returns the metrics of a part; called only if no training loss diverged.
     """
+    job, loss_S = turn.job, turn.loss_S
     bad = first_bad(loss_S, bound)
     if bad is not None:
-        step = first + bad + 1
+        step = turn.first + bad + 1
         reason = _diverged("train/loss", loss_S[bad], bound, step)
-        return Report(job.id, step, traces(job, first, loss_S[: bad + 1], norms), {}, 0.0, "diverged", reason)
-    step = first + len(loss_S)
+        return Report(job.id, step, traces(replace(turn, loss_S=loss_S[: bad + 1])), {}, 0.0, "diverged", reason)
+    step = turn.until
     metrics: dict[str, float] = {}
     for part in job.parts[1:]:
-        metrics |= evaluated(part)
+        metrics |= evaluate(part)
     state: State = "complete" if step == job.steps else "running"
     reason = ""
     for name in (f"{part}/loss" for part in job.parts[1:]):
         if first_bad(np.array([metrics[name]]), bound) is not None:
             state, reason = "diverged", _diverged(name, metrics[name], bound, step)
             break
-    return Report(job.id, step, traces(job, first, loss_S, norms), metrics, 0.0, state, reason)
+    return Report(job.id, step, traces(turn), metrics, 0.0, state, reason)
 
 
-def failed(job: Job, first: int, loss_S: Floats, norms: Sequence[Tensor] | None, error: Exception) -> Report:
-    """The report of a job that raised, with the traces of its updates from `first` on."""
+def failure_of(turn: Turn, error: Exception) -> Report:
+    """Return the report of a job that raised, with the traces of the updates that it finished."""
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return Report(job.id, first + len(loss_S), traces(job, first, loss_S, norms), {}, 0.0, "failed", reason)
+    return Report(turn.job.id, turn.until, traces(turn), {}, 0.0, "failed", reason)
 
 
-def traces(job: Job, first: int, loss_S: Floats, norms: Sequence[Tensor] | None) -> dict[str, Floats]:
-    """Traces of the updates from `first` on, as far as there are losses, with the LR and momentum that were used."""
-    until = first + len(loss_S)
-    found = {"train/loss": loss_S.copy(), "lr/group0": job.lr_S[first:until].copy()}
+def traces(turn: Turn) -> dict[str, Floats]:
+    """Return the traces of a turn's updates, with the LR and momentum that were used."""
+    job, first, until = turn.job, turn.first, turn.until
+    found = {"train/loss": turn.loss_S.copy(), "lr/group0": job.lr_S[first:until].copy()}
     if job.momentum_S is not None:
         found["momentum/group0"] = job.momentum_S[first:until].copy()
-    if norms is not None:
-        found |= norm_traces(measured_flags(job.steps, job.report_steps, first, until), norms)
+    if turn.norms is not None:
+        found |= norm_traces(measured_flags(job.steps, job.report_steps, first, until), turn.norms)
     return found
 
 

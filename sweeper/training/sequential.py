@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.training.batch import micro_batches, training_batches
-from sweeper.training.checkpoint import Saved, job_digest, restore_jobs, write_checkpoint
-from sweeper.training.controllers import Course, begun, observed, saved, taken_up
+from sweeper.training.checkpoint import Saved, job_digest, read_checkpoint, reopen_jobs, write_checkpoint
+from sweeper.training.controllers import Course, observe, restore_course, save_course, start_course
 from sweeper.training.device import (
     Threads,
     Waiting,
@@ -36,6 +36,7 @@ from sweeper.training.device import (
     threads_for,
 )
 from sweeper.training.evaluation import cast, dtype_of, evaluate, output_of
+from sweeper.training.examples import Examples
 from sweeper.training.norms import after_update, before_update, measured_flags
 from sweeper.training.optimizers.groups import Grouping, with_lrs
 from sweeper.training.optimizers.looking import Forward, evaluated_weights
@@ -58,7 +59,7 @@ from sweeper.training.randomness import (
     key_of,
 )
 from sweeper.training.recipe import Recipe, follow, newest_share, shown
-from sweeper.training.reports import check_job, failed, first_bad, next_report, trained, with_multipliers
+from sweeper.training.reports import Turn, check_job, failure_of, first_bad, next_report, report_of, with_multipliers
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
 _log = logging.getLogger(__name__)
@@ -97,6 +98,18 @@ class _Open:
     multipliers: list[Tensor] = field(default_factory=list)
 
 
+class _SavedModel(Saved, total=False):
+    """A job in a checkpoint, with its model from its first turn on.
+
+    buffers: Also those that a state_dict leaves out. average: Of the weights, empty without one.
+    """
+
+    model: dict[str, Any]
+    buffers: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    average: list[Tensor]
+
+
 class SequentialTrainer:
     """Trains jobs one at a time, as fast as a tuned plain PyTorch loop; see sweeper.types.Trainer.
 
@@ -129,7 +142,7 @@ class SequentialTrainer:
             raise InputError("train.precision", recipe.precision, "mps has no float64", "Use float32, or device=cpu.")
         self._task = task.to(self._device)
         if recipe.accumulate > 1 and wants_look(recipe.optimizer):
-            problem = f"{recipe.optimizer['_target_']} looks at whole batches"
+            problem = f"{recipe.optimizer.target} looks at whole batches"
             raise InputError("train.accumulate", recipe.accumulate, problem, "Use train.accumulate=1.")
         self._half = recipe.half(self._device)
         self._threads, self._now = threads, now
@@ -140,7 +153,7 @@ class SequentialTrainer:
         for job in jobs:
             self._check(job)
         for job in jobs:
-            self._open[job.id] = _Open(job, begun(job))
+            self._open[job.id] = _Open(job, start_course(job))
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
         for id in ids:
@@ -169,7 +182,8 @@ class SequentialTrainer:
         write_checkpoint(folder, round, {run.job.id: self._state(run) for run in standing})
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
-        return restore_jobs(folder, jobs, last_round, digest=self._digest, check=self._check, reopen=self._reopen)
+        states = read_checkpoint(folder, last_round)
+        return reopen_jobs(states, jobs, digest=self._digest, check=self._check, reopen=self._reopen)
 
     def capacity(self) -> int:
         return 1
@@ -193,7 +207,7 @@ class SequentialTrainer:
             report = self._failed(run, first, error)
             run.model = None if report.state == "failed" else run.model
         report = with_multipliers(report, run.multipliers)
-        run.course, report = observed(run.course, replace(report, seconds=self._now() - began))
+        run.course, report = observe(run.course, replace(report, seconds=self._now() - began))
         if run.model is not None:
             report = with_lrs(report, run.model.grouping)
         run.whole, run.losses, run.norms, run.multipliers, run.state = True, [], [], [], report.state
@@ -203,14 +217,8 @@ class SequentialTrainer:
         first, model = run.step, self._ready(run)
         with intra_op_threads(threads_for(self._threads)):
             self._train(run, model, next_report(run.job, first))
-            report = trained(
-                run.course.job,
-                first,
-                _read(run.losses),
-                self._norms_of(run),
-                self._task.loss_bound,
-                lambda part: self._metrics(run, model, part),
-            )
+            turn = Turn(run.course.job, first, _read(run.losses), self._norms_of(run))
+            report = report_of(turn, self._task.loss_bound, lambda part: self._metrics(run, model, part))
         if is_crowded(self._device):
             model.waiting = Waiting(model.module, model.optimizer, model.average)
         return report
@@ -221,8 +229,8 @@ class SequentialTrainer:
         The mean loss is what is minimised: its gradient is each example's share, and its value is taken at the report.
         """
         job, first, task = run.course.job, run.step, self._task
-        part = job.parts[0]
-        index_SB = batches(job.seed, first, until, self._recipe.batch_size, task.size(part, job.partition))
+        examples = Examples(task, job.parts[0], job.partition)
+        index_SB = batches(job.seed, first, until, self._recipe.batch_size, examples.size)
         lr_S = job.lr_S[first:until].tolist()
         momentum_S = [None] * len(lr_S) if job.momentum_S is None else job.momentum_S[first:until].tolist()
         newest_S = newest_share(self._recipe.ema or 0.0, first, len(lr_S)).tolist()
@@ -230,7 +238,7 @@ class SequentialTrainer:
         optimizer, weights, decay = model.optimizer, model.weights, model.grouping.decay
         multiplier = getattr(optimizer, "multiplier", None)
         for batch, lr, momentum, newest, measured in zip(
-            training_batches(task, part, job.partition, index_SB, job.seed, first, self._device),
+            training_batches(examples, index_SB, job.seed, first, self._device),
             lr_S,
             momentum_S,
             newest_S,
@@ -281,12 +289,12 @@ class SequentialTrainer:
         What goes wrong after a loss that diverged goes wrong because of it: an eigenvalue of a matrix of NaN, ...
         """
         try:
-            loss_S, bound = _read(run.losses), self._task.loss_bound
-            if first_bad(loss_S, bound) is not None:
-                return trained(run.course.job, first, loss_S, self._norms_of(run), bound, lambda part: {})
-            return failed(run.course.job, first, loss_S, self._norms_of(run), error)
+            turn = Turn(run.course.job, first, _read(run.losses), self._norms_of(run))
+            if first_bad(turn.loss_S, self._task.loss_bound) is not None:
+                return report_of(turn, self._task.loss_bound, lambda part: {})
+            return failure_of(turn, error)
         except Exception:  # the device itself failed
-            return failed(run.job, first, np.zeros(0), [] if self._recipe.norms else None, error)
+            return failure_of(Turn(run.job, first, np.zeros(0), [] if self._recipe.norms else None), error)
 
     def _norms_of(self, run: _Open) -> list[Tensor] | None:
         return run.norms if self._recipe.norms else None
@@ -294,7 +302,8 @@ class SequentialTrainer:
     def _metrics(self, run: _Open, model: _Model, part: str) -> dict[str, float]:
         seeded = generators_seeded(key_of(run.job.seed, EVALUATION, run.step), self._device)
         with seeded, evaluated_weights(model.optimizer, model.weights), shown(model.weights, model.average):
-            return evaluate(self._task, model.module, part, run.job.partition, self._device, self._half)
+            examples = Examples(self._task, part, run.job.partition)
+            return evaluate(examples, model.module, self._device, self._half)
 
     # --- what a turn runs in ------------------------------------------------------------------------
 
@@ -330,26 +339,30 @@ class SequentialTrainer:
         return job_digest(job, self._task.fingerprint, *self._recipe.settings)
 
     def _state(self, run: _Open) -> Saved:
-        """What the next update depends on: also buffers that a state_dict leaves out."""
-        state: Saved = {"digest": self._digest(run.job), "step": run.step, **saved(run.course)}
-        if run.model is not None:
-            state["model"] = run.model.module.state_dict()
-            state["buffers"] = dict(run.model.module.named_buffers())
-            state["optimizer"] = run.model.optimizer.state_dict()
-            state["average"] = run.model.average
-        return state
+        """What the next update depends on."""
+        saved: Saved = {"digest": self._digest(run.job), "step": run.step, **save_course(run.course)}
+        if run.model is None:
+            return saved
+        whole: _SavedModel = {
+            **saved,
+            "model": run.model.module.state_dict(),
+            "buffers": dict(run.model.module.named_buffers()),
+            "optimizer": run.model.optimizer.state_dict(),
+            "average": run.model.average,
+        }
+        return whole
 
-    def _reopen(self, job: Job, state: Saved) -> None:
-        run = _Open(job, taken_up(job, state), state["step"])
-        if "model" in state:
+    def _reopen(self, job: Job, saved: _SavedModel) -> None:
+        run = _Open(job, restore_course(job, saved), saved["step"])
+        if "model" in saved:
             with self._alone(job, TURN, 0):
                 model = self._ready(run)
-            model.module.load_state_dict(state["model"])
+            model.module.load_state_dict(saved["model"])
             buffers = dict(model.module.named_buffers())
-            for name, value in state["buffers"].items():
+            for name, value in saved["buffers"].items():
                 buffers[name].copy_(value)
-            model.optimizer.load_state_dict(state["optimizer"])
-            model.average = [value.to(self._device) for value in state["average"]]
+            model.optimizer.load_state_dict(saved["optimizer"])
+            model.average = [value.to(self._device) for value in saved["average"]]
         self._open[job.id] = run
 
     # --- what cannot be used ------------------------------------------------------------------------

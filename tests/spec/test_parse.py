@@ -16,6 +16,7 @@ from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import Supervised
 from sweeper.training.finetuned import FineTuned
+from sweeper.training.optimizers.spec import GroupSpec, OptimizerSpec
 from sweeper.types import InputError
 
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "peak_lr": {"low": 0.001, "high": 1, "log": True}}
@@ -154,7 +155,7 @@ def test_a_study_is_its_space_its_sampler_and_its_pruner():
 
 def test_a_searched_number_of_the_optimizer_is_no_argument_of_it():
     searched = plan(optimizer={**SGD, "nesterov": True, "momentum": {"low": 0.5, "high": 0.99}})
-    assert searched.train.recipe.optimizer == {"_target_": "torch.optim.SGD", "nesterov": True}
+    assert searched.train.recipe.optimizer == OptimizerSpec("torch.optim.SGD", {"nesterov": True})
     assert list(searched.studies[0].hparams) == ["optimizer.momentum"]
 
 
@@ -200,11 +201,8 @@ GROUPS = {"last": {"match": "layers.3", "lr": {"low": 1, "high": 10}}}
 
 def test_a_searched_number_of_a_group_is_a_number_of_the_trial():
     found = plan(optimizer={**SGD, "groups": GROUPS, "layer_decay": {"choice": [0.5, 0.9]}})
-    assert found.train.recipe.optimizer == {
-        "_target_": SGD["_target_"],
-        "momentum": 0.9,
-        "groups": {"last": {"match": "layers.3"}},
-    }
+    groups: dict[str, GroupSpec | None] = {"last": {"match": "layers.3"}}
+    assert found.train.recipe.optimizer == OptimizerSpec(SGD["_target_"], {"momentum": 0.9}, groups)
     assert found.studies[0].hparams["optimizer.groups.last.lr"].high == 10
     assert found.studies[0].hparams["optimizer.layer_decay"].options == (0.5, 0.9)
 

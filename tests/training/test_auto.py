@@ -13,10 +13,11 @@ from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import Supervised
 from sweeper.training import auto
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.types import Job, JobId
 
-SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}
+SGD = OptimizerSpec("torch.optim.SGD", {"momentum": 0.9, "nesterov": True})
 TASK = Supervised(Digits(), partial(MLP, width=32, depth=1))
 LONG = 100_000  # trainings: nobody waits for them here
 

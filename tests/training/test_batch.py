@@ -16,8 +16,10 @@ from sweeper.tasks.convolutional import CNN
 from sweeper.tasks.images import Images, Labelled
 from sweeper.tasks.problems import Supervised
 from sweeper.training.batch import training_batches
+from sweeper.training.examples import Examples
 from sweeper.training.lanes.probe import probe
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.randomness import AUGMENT, Draws, batches, key_of
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -26,7 +28,7 @@ from sweeper.types import Job, JobId, Report, Trainer
 # torch's DataLoader forks its processes, of which Python from 3.12 on warns where there are threads.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
-SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True}
+SGD = OptimizerSpec("torch.optim.SGD", {"momentum": 0.9, "nesterov": True})
 BATCH, STEPS = 6, 12
 CPU = torch.device("cpu")
 ALL: dict[str, Any] = {
@@ -73,7 +75,9 @@ def alone(of: Supervised, jobs: list[Job], precision: Any = "float64") -> Any:
 def stacked(of: Supervised, jobs: list[Job], precision: Any = "float64") -> Any:
     form = probe(of, Recipe(SGD, BATCH), jobs[0], device="cpu").form
     assert form is not None
-    return trained(LaneTrainer(of, Recipe(SGD, BATCH, precision=precision), form=form, width=4, device="cpu"), jobs)
+    return trained(
+        LaneTrainer(of, Recipe(SGD, BATCH, precision=precision), Stacking(form, width=4), device="cpu"), jobs
+    )
 
 
 # --- counted numbers --------------------------------------------------------------------------------
@@ -113,8 +117,8 @@ def test_the_numbers_are_held() -> None:
 def test_batches_depend_on_the_update_not_on_where_a_turn_begins() -> None:
     of = augmented()
     index_SB = batches(3, 0, 6, BATCH, of.size("train", 0))
-    whole = list(training_batches(of, "train", 0, index_SB, 3, 0, CPU))
-    late = list(training_batches(of, "train", 0, index_SB[4:], 3, 4, CPU))
+    whole = list(training_batches(Examples(of, "train", 0), index_SB, 3, 0, CPU))
+    late = list(training_batches(Examples(of, "train", 0), index_SB[4:], 3, 4, CPU))
     for (x, y), (again, same) in zip(whole[4:], late, strict=True):
         assert torch.equal(x, again)
         assert torch.equal(y, same)
@@ -126,7 +130,7 @@ def test_without_augmentation_batches_are_what_fetch_gives() -> None:
     of = task()
     index_SB = batches(3, 0, 2, BATCH, of.size("train", 0))
     for (x, y), index_B in zip(
-        training_batches(of, "train", 0, index_SB, 3, 0, CPU), torch.from_numpy(index_SB), strict=True
+        training_batches(Examples(of, "train", 0), index_SB, 3, 0, CPU), torch.from_numpy(index_SB), strict=True
     ):
         assert torch.equal(x, of.fetch("train", 0, index_B)[0])
         assert torch.equal(y, of.fetch("train", 0, index_B)[1])
@@ -137,8 +141,8 @@ def test_augmentation_moves_no_global_generator() -> None:
     np.random.seed(0)
     before, numpys = torch.get_rng_state(), np.random.get_state()[1].copy()
     index_SB = batches(3, 0, 2, BATCH, 36)
-    list(training_batches(augmented(), "train", 0, index_SB, 3, 0, CPU))
-    list(training_batches(augmented(stream=True), "train", 0, index_SB, 3, 0, CPU))
+    list(training_batches(Examples(augmented(), "train", 0), index_SB, 3, 0, CPU))
+    list(training_batches(Examples(augmented(stream=True), "train", 0), index_SB, 3, 0, CPU))
     assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], numpys)
 

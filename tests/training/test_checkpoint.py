@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sweeper.training.checkpoint import read_checkpoint, restore_jobs, write_checkpoint
+from sweeper.training.checkpoint import read_checkpoint, reopen_jobs, write_checkpoint
 from sweeper.types import Job, JobId
 
 ID = ("cosine", 3, 0)
@@ -104,9 +104,8 @@ def test_jobs_are_reopened_where_the_checkpoint_has_them_as_they_are(
             raise ValueError("another model")
 
     def restored(last_round: int) -> dict[JobId, int]:
-        return restore_jobs(
-            tmp_path, jobs, last_round, digest=lambda job: str(job.seed), check=checked.append, reopen=reopen
-        )
+        states = read_checkpoint(tmp_path, last_round)
+        return reopen_jobs(states, jobs, digest=lambda job: str(job.seed), check=checked.append, reopen=reopen)
 
     assert restored(0) == {}
     assert restored(1) == {jobs[0].id: 5}

@@ -18,6 +18,7 @@ import torch
 
 from sweeper.training.lanes import probe
 from sweeper.training.lanes.probe import ProbedTrainer
+from sweeper.training.optimizers.spec import parse_optimizer
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.training.workers.processes import Processes
@@ -60,7 +61,7 @@ def make(request: pytest.FixtureRequest, teacher: Any) -> Iterator[Make]:
 
     def build(kind: str = "plain", optimizer: dict[str, Any] = SGD, **settings: Any) -> Trainer:
         task = settings.pop("task", None) or teacher(kind)
-        recipe = Recipe(optimizer, **{"batch_size": BATCH} | settings)
+        recipe = Recipe(parse_optimizer(optimizer), **{"batch_size": BATCH} | settings)
         place = {} if request.param == "processes" else {"device": "cpu"}
         trainer: Trainer = TRAINERS[request.param](task, recipe, **place)
         built.append(trainer)

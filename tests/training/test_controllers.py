@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sweeper.schedules.reactive import CONTROLLERS as DECLARED
-from sweeper.training.controllers import CONTROLLERS, STARTS, Course, begun, observed, saved, taken_up
+from sweeper.training.controllers import CONTROLLERS, STARTS, Course, observe, restore_course, save_course, start_course
 from sweeper.types import Job, JobId, Report
 
 RUNS, REPORTS = 300, 60
@@ -227,13 +227,13 @@ def report(step: int, valid: float, state: Any = "running", train: float = 1.0) 
 
 def after(course: Course, *reports: Report) -> Course:
     for one in reports:
-        course, same = observed(course, one)
+        course, same = observe(course, one)
         assert same is one
     return course
 
 
 def test_what_is_seen_changes_the_updates_that_follow() -> None:
-    course = after(begun(job()), report(3, 1.0), report(6, 2.0))
+    course = after(start_course(job()), report(3, 1.0), report(6, 2.0))
     np.testing.assert_array_equal(course.job.lr_S, TRACE * np.repeat([1.0, 1.0, 0.5, 0.5], 3))
     course = after(course, report(9, 3.0))
     np.testing.assert_array_equal(course.job.lr_S, TRACE * np.repeat([1.0, 1.0, 0.5, 0.25], 3))
@@ -242,34 +242,34 @@ def test_what_is_seen_changes_the_updates_that_follow() -> None:
 
 def test_the_mean_training_loss_since_the_last_report_may_be_watched() -> None:
     of = job(metric="train/loss")
-    course = after(begun(of), report(3, 1.0, train=1.0), report(6, 0.5, train=1.0))
+    course = after(start_course(of), report(3, 1.0, train=1.0), report(6, 0.5, train=1.0))
     assert course.state["mult"] == 0.5
 
 
 def test_a_job_without_a_controller_and_one_that_ended_go_on_as_they_are() -> None:
     plain = Job(ID, "constant", {}, 0, TRACE, (3, 6, 9, 12))
-    course = begun(plain)
+    course = start_course(plain)
     assert after(course, report(3, 1.0)) is course
-    course = after(begun(job()), report(3, 1.0))
+    course = after(start_course(job()), report(3, 1.0))
     assert after(course, report(12, 9.0, "complete")) is course
 
 
 def test_a_report_without_the_metric_fails_the_job() -> None:
-    before = begun(job(metric="valid/f1"))
-    course, told = observed(before, report(3, 1.0))
+    before = start_course(job(metric="valid/f1"))
+    course, told = observe(before, report(3, 1.0))
     assert course is before
     assert (told.state, told.step) == ("failed", 3)
     assert told.reason == "its schedule reacts to valid/f1, and there are valid/loss"
 
 
 def test_a_course_survives_a_checkpoint(tmp_path: Any) -> None:
-    course = after(begun(job()), report(3, 1.0), report(6, 2.0))
-    torch.save(saved(course), tmp_path / "state.pt")
-    again = taken_up(job(), torch.load(tmp_path / "state.pt", weights_only=True))
+    course = after(start_course(job()), report(3, 1.0), report(6, 2.0))
+    torch.save(save_course(course), tmp_path / "state.pt")
+    again = restore_course(job(), torch.load(tmp_path / "state.pt", weights_only=True))
     assert {name: float(value) for name, value in again.state.items()} == {
         name: float(value) for name, value in course.state.items()
     }
     further = [report(9, 3.0), report(9, 0.1)]
     for one in further:
         np.testing.assert_array_equal(after(again, one).job.lr_S, after(course, one).job.lr_S)
-    assert saved(begun(Job(ID, "constant", {}, 0, TRACE, (12,)))) == {}
+    assert save_course(start_course(Job(ID, "constant", {}, 0, TRACE, (12,)))) == {}

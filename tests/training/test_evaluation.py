@@ -11,6 +11,7 @@ from torch import nn
 
 from sweeper.training import evaluation
 from sweeper.training.evaluation import cast, evaluate, evaluating, joined, rows_at_once
+from sweeper.training.examples import Examples
 
 CPU = torch.device("cpu")
 Pair = namedtuple("Pair", "a b")
@@ -19,22 +20,22 @@ Pair = namedtuple("Pair", "a b")
 def test_batches_make_no_difference(teacher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     task = teacher("batchnorm")
     model = task.build(1).double()
-    whole = evaluate(task, model, "valid", 0, CPU)
+    whole = evaluate(Examples(task, "valid", 0), model, CPU)
     x, y = task.parts["valid"]
     model.eval()
     assert whole["valid/loss"] == pytest.approx(task.loss(model(x.double()), y).mean().item(), rel=1e-14)
     assert whole["valid/accuracy"] == (model(x.double()).argmax(1) == y).double().mean().item()
     monkeypatch.setattr(evaluation, "BATCH_BYTES", 5 * 8 * 8)  # 5 rows of 8 float64
-    assert rows_at_once(task, model, "valid", 0, CPU) == 5
-    assert evaluate(task, model, "valid", 0, CPU) == pytest.approx(whole, rel=1e-14)
+    assert rows_at_once(Examples(task, "valid", 0), model, CPU) == 5
+    assert evaluate(Examples(task, "valid", 0), model, CPU) == pytest.approx(whole, rel=1e-14)
     monkeypatch.setattr(evaluation, "BATCH_BYTES", 1)
-    assert rows_at_once(task, model, "valid", 0, CPU) == 1
+    assert rows_at_once(Examples(task, "valid", 0), model, CPU) == 1
 
 
 def test_metrics_see_what_a_task_keeps_of_its_batches(teacher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     task = teacher("batchnorm")
     model, size = task.build(1), task.size("valid", 0)
-    whole = evaluate(task, model, "valid", 0, CPU)
+    whole = evaluate(Examples(task, "valid", 0), model, CPU)
 
     def metrics(kept: Pair, target: torch.Tensor) -> dict[str, float]:
         assert kept.a.shape == target.shape == (size,)
@@ -43,7 +44,7 @@ def test_metrics_see_what_a_task_keeps_of_its_batches(teacher: Any, monkeypatch:
     monkeypatch.setattr(evaluation, "BATCH_BYTES", 5 * 8 * 4)
     monkeypatch.setattr(task, "kept", lambda output_B, target_B: Pair(output_B.argmax(1), target_B), raising=False)
     monkeypatch.setattr(task, "metrics", metrics)
-    assert evaluate(task, model, "valid", 0, CPU)["valid/accuracy"] == whole["valid/accuracy"]
+    assert evaluate(Examples(task, "valid", 0), model, CPU)["valid/accuracy"] == whole["valid/accuracy"]
 
 
 def test_every_module_is_afterwards_as_it_was(teacher: Any) -> None:
@@ -53,7 +54,7 @@ def test_every_module_is_afterwards_as_it_was(teacher: Any) -> None:
     flags = [module.training for module in model.modules()]
     with evaluating(model):
         assert not any(module.training for module in model.modules())
-    evaluate(teacher("batchnorm"), model, "train", 0, CPU)
+    evaluate(Examples(teacher("batchnorm"), "train", 0), model, CPU)
     assert [module.training for module in model.modules()] == flags
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
@@ -75,17 +76,17 @@ def test_nested_inputs_are_cast_and_nested_outputs_joined() -> None:
 
 def test_the_rows_follow_the_largest_output_of_a_module(teacher: Any) -> None:
     task = teacher()
-    small = rows_at_once(task, task.build(0), "valid", 0, CPU)
+    small = rows_at_once(Examples(task, "valid", 0), task.build(0), CPU)
     wide = nn.Sequential(nn.Linear(6, 4000), nn.Linear(4000, 3))
-    assert rows_at_once(task, wide, "valid", 0, CPU) == small * 8 // 4000
+    assert rows_at_once(Examples(task, "valid", 0), wide, CPU) == small * 8 // 4000
 
 
 def test_rows_that_are_known_are_not_looked_for_again(teacher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     task, rows = teacher("dropout"), {("valid", 0): 7}
-    assert evaluate(task, task.build(0), "valid", 0, CPU, rows=rows) == pytest.approx(
-        evaluate(task, task.build(0), "valid", 0, CPU), rel=1e-6
+    assert evaluate(Examples(task, "valid", 0), task.build(0), CPU, rows=rows) == pytest.approx(
+        evaluate(Examples(task, "valid", 0), task.build(0), CPU), rel=1e-6
     )
-    evaluate(task, task.build(0), "test", 0, CPU, rows=rows)
-    assert rows == {("valid", 0): 7, ("test", 0): rows_at_once(task, task.build(0), "test", 0, CPU)}
+    evaluate(Examples(task, "test", 0), task.build(0), CPU, rows=rows)
+    assert rows == {("valid", 0): 7, ("test", 0): rows_at_once(Examples(task, "test", 0), task.build(0), CPU)}
     monkeypatch.setattr(evaluation, "rows_at_once", None)
-    evaluate(task, task.build(1), "valid", 0, CPU, rows=rows)
+    evaluate(Examples(task, "valid", 0), task.build(1), CPU, rows=rows)

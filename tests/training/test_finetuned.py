@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from sweeper.training.finetuned import FineTuned, finetuned
 from sweeper.training.lanes.probe import probe
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
+from sweeper.training.optimizers.spec import parse_optimizer
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.training.workers.processes import Processes
@@ -51,7 +52,7 @@ def trained(trainer: Any, jobs: list[Job]) -> list[tuple[list[Report], dict[str,
 
 
 def alone(task: Any, optimizer: dict[str, Any], precision: str = "float64") -> SequentialTrainer:
-    return SequentialTrainer(task, Recipe(optimizer, BATCH, precision), device="cpu")
+    return SequentialTrainer(task, Recipe(parse_optimizer(optimizer), BATCH, precision), device="cpu")
 
 
 def test_every_model_starts_from_the_file_buffers_too(path: Path, teacher: Any) -> None:
@@ -124,10 +125,15 @@ def _first_ratio(task: Any, of: Job) -> float:
 def test_lanes_fine_tune_as_one_at_a_time_does(path: Path, teacher: Any, freeze: list[str]) -> None:
     task, jobs = FineTuned(teacher("batchnorm"), path, freeze=freeze), [job(0), job(1), job(2)]
     sgd = {"_target_": "torch.optim.SGD", "momentum": 0.9, "weight_decay": 0.01, "layer_decay": 0.5}
-    verdict = probe(task, Recipe(sgd, BATCH), jobs[0], device="cpu")
+    verdict = probe(task, Recipe(parse_optimizer(sgd), BATCH), jobs[0], device="cpu")
     assert verdict.form is not None, verdict.why
     one_by_one = trained(alone(task, sgd), jobs)
-    stacked = trained(LaneTrainer(task, Recipe(sgd, BATCH, "float64"), form=verdict.form, width=4, device="cpu"), jobs)
+    stacked = trained(
+        LaneTrainer(
+            task, Recipe(parse_optimizer(sgd), BATCH, "float64"), Stacking(verdict.form, width=4), device="cpu"
+        ),
+        jobs,
+    )
     for (expected, weights), (found, others) in zip(one_by_one, stacked, strict=True):
         for one, other in zip(expected, found, strict=True):
             for name, values in one.traces.items():
@@ -140,7 +146,9 @@ def test_lanes_fine_tune_as_one_at_a_time_does(path: Path, teacher: Any, freeze:
 @pytest.mark.slow
 def test_processes_fine_tune_too(path: Path, teacher: Any) -> None:
     task, jobs = FineTuned(teacher("batchnorm"), path, freeze=["0"]), [job(0), job(1)]
-    processes = Processes(task, Recipe(ADAMW, BATCH), trainer=SequentialTrainer, devices=("cpu", "cpu"), head_start=0)
+    processes = Processes(
+        task, Recipe(parse_optimizer(ADAMW), BATCH), trainer=SequentialTrainer, devices=("cpu", "cpu"), head_start=0
+    )
     expected = trained(alone(task, ADAMW, "float32"), jobs)
     for (reports, weights), (found, others) in zip(expected, trained(processes, jobs), strict=True):
         for one, other in zip(reports, found, strict=True):

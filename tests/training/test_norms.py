@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sweeper.training.norms import after_update, before_update, measured_flags, measured_steps, norm_traces
+from sweeper.training.optimizers.spec import OptimizerSpec, parse_optimizer
 from sweeper.training.randomness import batches
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -46,7 +47,9 @@ def test_norms_are_those_of_a_plain_loop(kind: str, options: dict[str, Any], tea
         optimizer.step()
         ratios.append(((flat(model.parameters()) - before).norm() / before.norm()).item())
     trainer = SequentialTrainer(
-        task, Recipe({"_target_": f"torch.optim.{kind}", **options}, BATCH, precision="float64"), device="cpu"
+        task,
+        Recipe(parse_optimizer({"_target_": f"torch.optim.{kind}", **options}), BATCH, precision="float64"),
+        device="cpu",
     )
     job = Job(JobId("s", 0, 0), "linear", {}, 3, LR, REPORTS)
     trainer.start([job])
@@ -62,7 +65,7 @@ def test_norms_are_those_of_a_plain_loop(kind: str, options: dict[str, Any], tea
 def test_a_diverged_job_keeps_the_norms_of_its_updates(teacher: Any) -> None:
     lr_S = np.full(STEPS, 0.01)
     lr_S[9] = 1e9
-    trainer = SequentialTrainer(teacher(), Recipe({"_target_": "torch.optim.SGD"}, BATCH), device="cpu")
+    trainer = SequentialTrainer(teacher(), Recipe(OptimizerSpec("torch.optim.SGD"), BATCH), device="cpu")
     job = Job(JobId("s", 0, 0), "constant", {}, 3, lr_S, (30, STEPS))
     trainer.start([job])
     (report,) = trainer.advance([job.id])

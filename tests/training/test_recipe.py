@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from sweeper.training.lanes.probe import ProbedTrainer, probe
 from sweeper.training.lanes.program import Form
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
+from sweeper.training.optimizers.spec import parse_optimizer
 from sweeper.training.randomness import batches
 from sweeper.training.recipe import Recipe, newest_share
 from sweeper.training.sequential import SequentialTrainer
@@ -39,7 +40,7 @@ def job(trial: int = 0, **changes: Any) -> Job:
 
 
 def recipe(optimizer: dict[str, Any], **changes: Any) -> Recipe:
-    return Recipe(optimizer, **{"batch_size": BATCH, "precision": "float64"} | changes)
+    return Recipe(parse_optimizer(optimizer), **{"batch_size": BATCH, "precision": "float64"} | changes)
 
 
 def alone(task: Any, optimizer: dict[str, Any], **changes: Any) -> SequentialTrainer:
@@ -48,14 +49,14 @@ def alone(task: Any, optimizer: dict[str, Any], **changes: Any) -> SequentialTra
 
 @functools.cache
 def form_of(kind: str, make: Any) -> Form:
-    form = probe(make(kind), Recipe(SGD, BATCH), job(), device="cpu").form
+    form = probe(make(kind), Recipe(parse_optimizer(SGD), BATCH), job(), device="cpu").form
     assert form is not None
     return form
 
 
 def lanes(task: Any, optimizer: Mapping[str, Any], *, compiled: bool = False, **changes: Any) -> LaneTrainer:
     form = form_of(task.kind, type(task))
-    return LaneTrainer(task, recipe(optimizer, **changes), form=form, width=3, device="cpu", compiled=compiled)
+    return LaneTrainer(task, recipe(optimizer, **changes), Stacking(form, width=3, compiled=compiled), device="cpu")
 
 
 def trained(trainer: Trainer, jobs: Sequence[Job]) -> list[tuple[list[Report], dict[str, Tensor]]]:
@@ -247,11 +248,11 @@ def convolutional(teacher: Any) -> Any:
 def test_mixed_precision_in_lanes_is_that_alone(model: str, teacher: Any) -> None:
     task = convolutional(teacher) if model == "convolutional" else teacher("dropout")
     jobs = [job(trial) for trial in range(3)]
-    verdict = probe(task, Recipe(SGD, BATCH, precision="bfloat16"), jobs[0], device="cpu")
+    verdict = probe(task, Recipe(parse_optimizer(SGD), BATCH, precision="bfloat16"), jobs[0], device="cpu")
     assert verdict.form is not None, verdict.why
     mixed = recipe(SGD, precision="bfloat16")
     expected = trained(SequentialTrainer(task, mixed, device="cpu"), jobs)
-    found = trained(LaneTrainer(task, mixed, form=verdict.form, width=3, device="cpu"), jobs)
+    found = trained(LaneTrainer(task, mixed, Stacking(verdict.form, width=3), device="cpu"), jobs)
     exact = trained(alone(task, SGD, precision="float32"), jobs)
     for (reports, weights), (same, _), (right, _) in zip(found, expected, exact, strict=True):
         rounding = np.abs(losses(same) - losses(right)).max()
@@ -288,7 +289,7 @@ def test_what_cannot_be_stacked_in_mixed_precision_is_not(teacher: Any) -> None:
     task.build, task.to = lambda seed: NoHalf(6, 3), lambda device: task
     torch.manual_seed(0)
     for precision, stacked in (("float32", True), ("bfloat16", False)):
-        verdict = probe(task, Recipe(SGD, BATCH, precision=precision), job(), device="cpu")
+        verdict = probe(task, Recipe(parse_optimizer(SGD), BATCH, precision=precision), job(), device="cpu")
         assert (verdict.form is not None) == stacked
     trainer = ProbedTrainer(task, recipe(SGD, precision="bfloat16"), device="cpu")
     trainer.start([job()])
@@ -316,6 +317,6 @@ def test_what_cannot_be_stacked_in_mixed_precision_is_not(teacher: Any) -> None:
     ],
 )
 def test_bad_values_are_named(given: dict[str, Any], told: str) -> None:
-    Recipe(SGD, BATCH)
+    Recipe(parse_optimizer(SGD), BATCH)
     with pytest.raises(InputError, match=told):
-        Recipe(SGD, BATCH, **given)
+        Recipe(parse_optimizer(SGD), BATCH, **given)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sweeper.training.optimizers.optim import make_optimizer
+from sweeper.training.optimizers.spec import OptimizerSpec, parse_optimizer
 from sweeper.training.randomness import batches
 from sweeper.training.recipe import Recipe
 from sweeper.training.reports import first_bad
@@ -35,7 +36,7 @@ def job(lr_S: Any = COSINE, **changes: Any) -> Job:
 
 
 def trained(task: Any, optimizer: dict[str, Any], of: Job) -> tuple[list[Report], dict[str, torch.Tensor]]:
-    trainer = SequentialTrainer(task, Recipe(optimizer, BATCH, precision="float64"), device="cpu")
+    trainer = SequentialTrainer(task, Recipe(parse_optimizer(optimizer), BATCH, precision="float64"), device="cpu")
     trainer.start([of])
     reports = [report for _ in of.report_steps for report in trainer.advance([of.id])]
     return reports, trainer.weights(of.id)
@@ -149,7 +150,7 @@ def test_an_exception_in_mid_interval_is_the_jobs_failure_alone(
         return model  # type: ignore[no-any-return]
 
     monkeypatch.setattr(type(task), "build", lambda self, seed, **numbers: build_broken(seed, **numbers))
-    trainer = SequentialTrainer(task, Recipe({"_target_": "torch.optim.SGD"}, BATCH), device="cpu")
+    trainer = SequentialTrainer(task, Recipe(OptimizerSpec("torch.optim.SGD"), BATCH), device="cpu")
     bad = Job(JobId("s", 1, 0), "cosine", {}, 3, COSINE, (30, STEPS), hparams={"model.breaks": 1})
     trainer.start([bad])
     trainer.start([job()])
@@ -173,7 +174,7 @@ def test_an_interrupt_passes_and_a_turn_broken_off_is_in_no_checkpoint(
     teacher: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = teacher()
-    trainer = SequentialTrainer(task, Recipe({"_target_": "torch.optim.SGD"}, BATCH), device="cpu")
+    trainer = SequentialTrainer(task, Recipe(OptimizerSpec("torch.optim.SGD"), BATCH), device="cpu")
     trainer.start([job()])
     list(trainer.advance([job().id]))
 
@@ -184,7 +185,7 @@ def test_an_interrupt_passes_and_a_turn_broken_off_is_in_no_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         list(trainer.advance([job().id]))
     trainer.save(tmp_path, 1)
-    again = SequentialTrainer(task, Recipe({"_target_": "torch.optim.SGD"}, BATCH), device="cpu")
+    again = SequentialTrainer(task, Recipe(OptimizerSpec("torch.optim.SGD"), BATCH), device="cpu")
     assert again.restore(tmp_path, [job()], 1) == {}
 
 
@@ -205,7 +206,7 @@ def test_settings_that_cannot_be_used_are_named(arguments: dict[str, Any], words
     of_trainer = {"device": "cpu"} | {key: value for key, value in arguments.items() if key not in of_recipe}
 
     def build() -> SequentialTrainer:
-        recipe = Recipe({"_target_": "torch.optim.SGD"}, **{"batch_size": BATCH} | of_recipe)
+        recipe = Recipe(OptimizerSpec("torch.optim.SGD"), **{"batch_size": BATCH} | of_recipe)
         return SequentialTrainer(teacher(), recipe, **of_trainer)
 
     with pytest.raises(InputError, match=words):
@@ -224,10 +225,10 @@ def test_settings_that_cannot_be_used_are_named(arguments: dict[str, Any], words
 def test_jobs_that_cannot_be_trained_are_refused_before_anything_is(
     changes: dict[str, Any], words: str, teacher: Any
 ) -> None:
-    trainer = SequentialTrainer(teacher(), Recipe({"_target_": "torch.optim.Adagrad"}, BATCH), device="cpu")
+    trainer = SequentialTrainer(teacher(), Recipe(OptimizerSpec("torch.optim.Adagrad"), BATCH), device="cpu")
     other = {"_target_": "torch.optim.SGD"}
     if "momentum_S" not in changes:
-        trainer = SequentialTrainer(teacher(), Recipe(other, BATCH), device="cpu")
+        trainer = SequentialTrainer(teacher(), Recipe(parse_optimizer(other), BATCH), device="cpu")
     with pytest.raises(InputError, match=words):
         trainer.start([job(**changes)])
 
@@ -236,7 +237,7 @@ def test_the_number_of_threads_leaves_small_models_alone(teacher: Any) -> None:
     losses = []
     for threads in (1, 2):
         trainer = SequentialTrainer(
-            teacher(), Recipe({"_target_": "torch.optim.SGD"}, BATCH), device="cpu", threads=threads
+            teacher(), Recipe(OptimizerSpec("torch.optim.SGD"), BATCH), device="cpu", threads=threads
         )
         trainer.start([job()])
         losses.append(next(iter(trainer.advance([job().id]))).traces["train/loss"])
@@ -255,7 +256,7 @@ def test_models_that_wait_in_host_memory_train_the_same(teacher: Any, monkeypatc
     of, losses = job(), []
     for share in (0.0, 1.0):
         monkeypatch.setattr("sweeper.training.device.WAIT_SHARE", share)
-        trainer = SequentialTrainer(teacher("dropout"), Recipe({"_target_": "torch.optim.AdamW"}, BATCH))
+        trainer = SequentialTrainer(teacher("dropout"), Recipe(OptimizerSpec("torch.optim.AdamW"), BATCH))
         trainer.start([of])
         losses.append([next(iter(trainer.advance([of.id]))).traces["train/loss"] for _ in of.report_steps])
     for one, other in zip(*losses, strict=True):
@@ -265,9 +266,9 @@ def test_models_that_wait_in_host_memory_train_the_same(teacher: Any, monkeypatc
 def test_fused_updates_are_asked_for_where_torch_has_them(teacher: Any) -> None:
     model = teacher().build(0)
     for name, fused in (("SGD", True), ("AdamW", True), ("RMSprop", None)):
-        optimizer = make_optimizer({"_target_": f"torch.optim.{name}"}, {}, model)
+        optimizer = make_optimizer(OptimizerSpec(f"torch.optim.{name}"), {}, model)
         assert optimizer.param_groups[0].get("fused") is fused
-    chosen = make_optimizer({"_target_": "torch.optim.SGD", "foreach": True}, {}, model)
+    chosen = make_optimizer(OptimizerSpec("torch.optim.SGD", {"foreach": True}), {}, model)
     assert chosen.param_groups[0]["fused"] is None
     sparse = nn.Embedding(4, 2, sparse=True)
-    assert make_optimizer({"_target_": "torch.optim.SGD"}, {}, sparse).param_groups[0]["fused"] is None
+    assert make_optimizer(OptimizerSpec("torch.optim.SGD"), {}, sparse).param_groups[0]["fused"] is None

@@ -26,11 +26,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sweeper.training.batch import streams, training_batches
 from sweeper.training.device import resolve_device
 from sweeper.training.evaluation import cast
+from sweeper.training.examples import Examples
 from sweeper.training.lanes.program import Form, Mode, built, dropouts
 from sweeper.training.lanes.stacked import why_not
 from sweeper.training.lanes.structure import described, structure
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.optim import options_of
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.randomness import PROBE, generators_seeded, key_of
 from sweeper.training.recipe import HALF, Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -42,7 +44,7 @@ UPDATES = 3
 LRS = (0.1, 0.03, 0.01)  # one for each job
 # Not the trial's optimizer: Adam turns a gradient that is 0 up to rounding (a bias before a BatchNorm) into a whole
 # step of either sign, so equal models would differ. The rules of the optimizers have tests of their own.
-SGD = {"_target_": "torch.optim.SGD", "weight_decay": 0.01}
+SGD = OptimizerSpec("torch.optim.SGD", {"weight_decay": 0.01})
 RTOL = 1e-9
 HALF_RTOL = 0.1  # of losses in mixed precision, whose digits are two or three
 
@@ -105,7 +107,7 @@ def _form(task: Task, recipe: Recipe, example: Job, device: str) -> Form:
         try:
             reason = None
             for each, rtol in tried.items():
-                trainer = LaneTrainer(task, recipes[each], form=form, width=2, device=device)
+                trainer = LaneTrainer(task, recipes[each], Stacking(form, width=2), device=device)
                 reason = reason or _difference(expected[each], _results(trainer, jobs), rtol)
         except Exception as error:
             reason = _plain_words(error)
@@ -141,12 +143,12 @@ def _forms(task: Task, example: Job, batch_size: int, device: torch.device) -> l
     task, numbers = task.to(device), options_of(example.hparams, "model")
     model, other = (built(task, seed, numbers, torch.float64, device) for seed in (example.seed, example.seed + 1))
     _check_alike(model, other)
-    part, partition = example.parts[0], example.partition
-    index_B = np.arange(min(batch_size, task.size(part, partition)))
+    examples = Examples(task, example.parts[0], example.partition)
+    index_B = np.arange(min(batch_size, examples.size))
 
     def train() -> None:
         """One forward and backward pass, as all the updates of a training."""
-        (batch,) = training_batches(task, part, partition, index_B[None], example.seed, 0, device)
+        (batch,) = training_batches(examples, index_B[None], example.seed, 0, device)
         inputs_B, target_B = cast(batch, torch.float64)
         loss_B = task.loss(task.forward(model, inputs_B), target_B)
         loss_B.sum().backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
@@ -406,6 +408,5 @@ class ProbedTrainer:
         self.why = self.why or verdict.why
         if verdict.form is None:
             return self._alone
-        return LaneTrainer(
-            self._task, self._recipe, form=verdict.form, width=self._width, device=self._device, compiled=self._compiled
-        )
+        stacking = Stacking(verdict.form, self._width, self._compiled)
+        return LaneTrainer(self._task, self._recipe, stacking, device=self._device)

@@ -14,10 +14,11 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from sweeper.training.evaluation import Half, output_of
 from sweeper.training.randomness import Clock, CountedDropout, LaneClock, count_dropout
-from sweeper.types import Task
+from sweeper.types import Task, Value
 
 Mode = Literal["forward", "grad"]
 Tensors = dict[str, Tensor]
+Batch = tuple[Any, Tensor]  # inputs and targets
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,16 @@ class Program:
         return self.alone
 
     def gradients(
-        self, weight_LP: Tensor, moving: Tensors, fixed: Tensors, inputs_LB: Any, target_LB: Tensor, counts: Tensors
+        self, weight_LP: Tensor, moving: Tensors, fixed: Tensors, batch_LB: Batch, counts: Tensors
     ) -> tuple[Tensor, Tensor, Tensors]:
         """Loss of each example [L, B], their gradient [L, P] as shares of a whole batch, the moving buffers after."""
         views = self.layout.views(weight_LP)
         if self.form.mode == "grad":
             of_lane = grad_and_value(self._mean_loss, has_aux=True)
-            gradients, (_, (loss_LB, moving)) = vmap(of_lane)(views, moving, fixed, inputs_LB, target_LB, counts)
+            gradients, (_, (loss_LB, moving)) = vmap(of_lane)(views, moving, fixed, batch_LB, counts)
             return loss_LB, self.layout.gradient([gradients[name] for name in self.layout.names]), moving
         leaves = {name: view.detach().requires_grad_() for name, view in views.items()}
-        loss_LB, moving = vmap(self._losses)(leaves, moving, fixed, inputs_LB, target_LB, counts)
+        loss_LB, moving = vmap(self._losses)(leaves, moving, fixed, batch_LB, counts)
         gradients = torch.autograd.grad(loss_LB, list(leaves.values()), torch.full_like(loss_LB, self._share))
         return loss_LB.detach(), self.layout.gradient(gradients), moving
 
@@ -130,13 +131,13 @@ class Program:
         return norm_L
 
     def _losses(
-        self, parameters: Tensors, moving: Tensors, fixed: Tensors, inputs_B: Any, target_B: Tensor, counts: Tensors
+        self, parameters: Tensors, moving: Tensors, fixed: Tensors, batch_B: Batch, counts: Tensors
     ) -> tuple[Tensor, Tensors]:
         """One lane: losses [B], and its moving buffers: clones, because vmap loses changes of its arguments."""
         self.clock.begin(counts)
         moved = {name: value.clone() for name, value in moving.items()}
         held = {f"model.{name}": value for name, value in (parameters | moved | fixed).items()}
-        loss_B: Tensor = functional_call(self._pass, held, (inputs_B, target_B))
+        loss_B: Tensor = functional_call(self._pass, held, batch_B)
         self.clock.begin({})  # torch.compile cannot keep a tensor of one lane beyond it
         return loss_B, moved
 
@@ -193,7 +194,7 @@ def _counted(module: nn.Module) -> list[CountedDropout]:
     return sorted(layers, key=lambda layer: layer.layer)
 
 
-def built(task: Task, seed: int, numbers: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> nn.Module:
+def built(task: Task, seed: int, numbers: Mapping[str, Value], dtype: torch.dtype, device: torch.device) -> nn.Module:
     """A fresh model as a trainer holds it: its dropout layers counted, in that precision, on the device."""
     module = count_dropout(task.build(seed, **numbers), Clock(seed)).to(device)
     return module.double() if dtype == torch.float64 else module

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from sweeper.training.lanes.program import Layout
-from sweeper.training.lanes.stacked import Options, Rule, Static, rule_with, static_options
+from sweeper.training.lanes.stacked import Rule, Static, rule_with, static_options
 from sweeper.training.optimizers.groups import Group, Grouping, WeightDecay
-from sweeper.training.optimizers.optim import Config, all_options
+from sweeper.training.optimizers.optim import all_options
+from sweeper.training.optimizers.spec import OptimizerSpec, Options, number_of
 from sweeper.types import Floats, Job
 
 Update = Callable[[Tensor, Tensor, Sequence[Tensor], Sequence[Tensor]], None]
@@ -51,11 +52,13 @@ def ordered(trained: Sequence[str], grouping: Grouping) -> tuple[str, ...]:
     return tuple(name for group in grouping.groups for name in group.parameters if name in known)
 
 
-def segments_of(config: Config, job: Job, grouping: Grouping, layout: Layout) -> tuple[tuple[Segment, ...], Numbers]:
+def segments_of(
+    spec: OptimizerSpec, job: Job, grouping: Grouping, layout: Layout
+) -> tuple[tuple[Segment, ...], Numbers]:
     """Of a job whose optimizer has a rule (`stacked.why_not`), its parameters laid out as `ordered`."""
     size_of = dict(zip(layout.names, layout.sizes, strict=True))
     groups = [group for group in grouping.groups if any(name in size_of for name in group.parameters)]
-    whole = all_options(config, job.hparams)
+    whole = all_options(spec, job.hparams)
     numbers = Numbers(
         tuple(group.lr for group in groups),
         tuple({**whole, "weight_decay": group.weight_decay} for group in groups),
@@ -65,7 +68,7 @@ def segments_of(config: Config, job: Job, grouping: Grouping, layout: Layout) ->
     def segment(group: Group, options: Options) -> Segment:
         shrinks = grouping.decay.is_ours and group.weight_decay is not None
         decays = group.weight_decay is not None and not shrinks
-        static = static_options(config, job.hparams, job.momentum_S, decays=decays)
+        static = static_options(spec, job.hparams, job.momentum_S, decays=decays)
         momentum_S = None if job.momentum_S is None else job.momentum_S[:1]
         columns = rule_with(static).coefficients(options, job.lr_S[:1], momentum_S, 0).shape[1]
         return Segment(sum(size_of.get(name, 0) for name in group.parameters), columns + shrinks, static, shrinks)
@@ -74,7 +77,7 @@ def segments_of(config: Config, job: Job, grouping: Grouping, layout: Layout) ->
 
 
 @functools.cache
-def segmented(segments: tuple[Segment, ...]) -> Rule:
+def segmented(segments: tuple[Segment, ...]) -> Rule[Numbers]:
     """The rule of rows that have these segments; its options are Numbers. The same object for equal segments."""
     rules = [rule_with(segment.static) for segment in segments]
 
@@ -87,7 +90,7 @@ def segmented(segments: tuple[Segment, ...]) -> Rule:
         columns: list[Floats] = []
         for segment, rule, lr, options in zip(segments, rules, numbers.lrs, numbers.options, strict=True):
             if segment.shrinks:
-                columns.append(1 - numbers.decay.by(lr_S)[:, None] * options["weight_decay"])
+                columns.append(1 - numbers.decay.by(lr_S)[:, None] * number_of(options, "weight_decay"))
             columns.append(rule.coefficients(options, lr_S * lr, momentum_S, first, earlier_S))
         return np.concatenate(columns, axis=1)
 

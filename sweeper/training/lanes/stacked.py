@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.training.optimizers.optim import Config, all_options
+from sweeper.training.optimizers.optim import all_options
+from sweeper.training.optimizers.spec import OptimizerSpec, Options, number_of
 from sweeper.types import Floats, Value
 
-Options = Mapping[str, Any]
+Given = TypeVar("Given")  # what a rule computes its scalars from: the options of one lane, or segments.Numbers
 
 
-class Rule(NamedTuple):
+class Rule(NamedTuple, Generic[Given]):
     """One elementwise optimizer: what it keeps for each number, its scalars, its update.
 
     states: what is kept, by torch.optim's names ("momentum_buffer", "exp_avg", ...), each [L, P].
@@ -40,7 +41,7 @@ class Rule(NamedTuple):
     """
 
     states: tuple[str, ...]
-    starts: Callable[[Any], tuple[float, ...]]
+    starts: Callable[[Given], tuple[float, ...]]
     coefficients: Callable[..., Floats]
     update: Callable[[Tensor, Tensor, Sequence[Tensor], Sequence[Tensor]], None]
 
@@ -59,19 +60,19 @@ class Static(NamedTuple):
 
 
 def rule_of(
-    config: Config, hparams: Mapping[str, Value] | None = None, momentum_S: Floats | None = None
-) -> Rule | None:
+    spec: OptimizerSpec, hparams: Mapping[str, Value] | None = None, momentum_S: Floats | None = None
+) -> Rule[Options] | None:
     """The rule of a trial with these "optimizer.<option>" numbers and this momentum row; None: `why_not` says why.
 
     The same object for all trials of equal `static_options`.
     """
-    if why_not(config, hparams, momentum_S) is not None:
+    if why_not(spec, hparams, momentum_S) is not None:
         return None
-    return rule_with(static_options(config, hparams, momentum_S))
+    return rule_with(static_options(spec, hparams, momentum_S))
 
 
 def static_options(
-    config: Config,
+    spec: OptimizerSpec,
     hparams: Mapping[str, Value] | None = None,
     momentum_S: Floats | None = None,
     *,
@@ -81,22 +82,24 @@ def static_options(
 
     decays: whether there is a weight decay, where the options do not say it.
     """
-    kind = KINDS[_name(config)]
-    options = all_options(config, hparams or {})
+    kind = KINDS[_name(spec)]
+    options = all_options(spec, hparams or {})
     on = bool(options.get("weight_decay")) or "optimizer.weight_decay" in (hparams or {})
     decayed = on if decays is None else decays
-    decay = "none" if not decayed else "decoupled" if _is_decoupled(kind, _name(config), options) else "coupled"
+    decay = "none" if not decayed else "decoupled" if _is_decoupled(kind, _name(spec), options) else "coupled"
     momentum = bool(options.get("momentum")) if momentum_S is None else bool(np.any(momentum_S))
     return Static(kind, decay, kind in ("SGD", "RMSprop") and momentum, _variant(kind, options, momentum))
 
 
-def why_not(config: Config, hparams: Mapping[str, Value] | None = None, momentum_S: Floats | None = None) -> str | None:
+def why_not(
+    spec: OptimizerSpec, hparams: Mapping[str, Value] | None = None, momentum_S: Floats | None = None
+) -> str | None:
     """Why such a trial cannot be stacked, in one sentence; None where it can."""
-    name, target = _name(config), config.get("_target_")
+    name, target = _name(spec), spec.target
     if name not in KINDS:
         known = ", ".join(sorted(set(KINDS.values())))
         return f"{target} has no rule for stacked rows; there is one for {known}."
-    kind, options = KINDS[name], all_options(config, hparams or {})
+    kind, options = KINDS[name], all_options(spec, hparams or {})
     for option, value in options.items():
         if option not in NUMBERS[kind] and option not in TERMS[kind] and not _is_idle(option, value):
             return f"optimizer.{option}={value} changes the update in a way that stacked rows do not follow."
@@ -136,13 +139,12 @@ TERMS = {  # choose the program
 HOW = ("foreach", "fused", "use_triton")  # how it is computed, not what
 
 
-def _name(config: Config) -> tuple[str, str]:
+def _name(spec: OptimizerSpec) -> tuple[str, str]:
     """Library and class: torch.optim.SGD and torch.optim.sgd.SGD are one."""
-    path = str(config.get("_target_"))
-    return path.partition(".")[0], path.rpartition(".")[2]
+    return spec.target.partition(".")[0], spec.target.rpartition(".")[2]
 
 
-def _is_idle(option: str, value: Any) -> bool:
+def _is_idle(option: str, value: Value) -> bool:
     """Whether it changes nothing: how, not what, is computed, or a part that is off."""
     return option in HOW or not value
 
@@ -161,7 +163,7 @@ def _variant(kind: str, options: Options, momentum: bool) -> str:
 
 
 @functools.cache
-def rule_with(static: Static) -> Rule:
+def rule_with(static: Static) -> Rule[Options]:
     """The rule of these terms."""
     return _RULES[static.kind](static)
 
@@ -173,7 +175,7 @@ def _decay_column(options: Options, lr_S: Floats, decay: str) -> list[Floats]:
     """What the weights are multiplied by (decoupled), or what share of them joins the gradient (coupled)."""
     if decay == "none":
         return []
-    weight_decay = float(options["weight_decay"])
+    weight_decay = number_of(options, "weight_decay")
     return [1 - lr_S * weight_decay if decay == "decoupled" else np.full_like(lr_S, weight_decay)]
 
 
@@ -194,11 +196,11 @@ def _columns(lr_S: Floats, *columns: Floats | float) -> Floats:
 
 
 def _momentum(options: Options, momentum_S: Floats | None) -> Floats | float:
-    return float(options["momentum"]) if momentum_S is None else momentum_S
+    return number_of(options, "momentum") if momentum_S is None else momentum_S
 
 
 def _betas(options: Options, momentum_S: Floats | None) -> tuple[Floats | float, float]:
-    beta1, beta2 = options["betas"]
+    beta1, beta2 = cast(tuple[float, float], options["betas"])
     return float(beta1) if momentum_S is None else momentum_S, float(beta2)
 
 
@@ -214,7 +216,7 @@ def _zeros(count: int) -> Callable[[Options], tuple[float, ...]]:
 # --- the rules: formulas as torch.optim documents them, in as few passes over memory as PyTorch has -----
 
 
-def _sgd(static: Static) -> Rule:
+def _sgd(static: Static) -> Rule[Options]:
     """torch.optim.SGD: b = m b + (1 - dampening) g, without dampening at first; w -= LR b, or LR (g + m b)."""
     decay, momentum, variant = static.decay, static.momentum, static.variant
 
@@ -225,7 +227,7 @@ def _sgd(static: Static) -> Rule:
         if momentum:
             columns.append(_momentum(options, momentum_S))
         if variant == "dampened":
-            columns.append(np.where(_steps(first, lr_S) == 1, 1.0, 1 - float(options["dampening"])))
+            columns.append(np.where(_steps(first, lr_S) == 1, 1.0, 1 - number_of(options, "dampening")))
         return _columns(lr_S, *columns)
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
@@ -247,15 +249,15 @@ def _sgd(static: Static) -> Rule:
     return Rule(states, _zeros(len(states)), coefficients, update)
 
 
-def _adagrad(static: Static) -> Rule:
+def _adagrad(static: Static) -> Rule[Options]:
     """torch.optim.Adagrad: s += g^2; w -= LR / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)."""
     decay = static.decay
 
     def coefficients(
         options: Options, lr_S: Floats, momentum_S: Floats | None, first: int, earlier_S: Floats | None = None
     ) -> Floats:
-        lowered_S = lr_S / (1 + (_steps(first, lr_S) - 1) * float(options["lr_decay"]))
-        return _columns(lr_S, *_decay_column(options, lr_S, decay), -lowered_S, float(options["eps"]))
+        lowered_S = lr_S / (1 + (_steps(first, lr_S) - 1) * number_of(options, "lr_decay"))
+        return _columns(lr_S, *_decay_column(options, lr_S, decay), -lowered_S, number_of(options, "eps"))
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
         minus_lr, eps = _decayed(decay, weight, gradient, coefficients)
@@ -265,10 +267,10 @@ def _adagrad(static: Static) -> Rule:
         torch.sqrt(total, out=scratch)
         weight.addcmul_(gradient.div_(scratch.add_(eps)), minus_lr)
 
-    return Rule(("sum",), lambda options: (float(options["initial_accumulator_value"]),), coefficients, update)
+    return Rule(("sum",), lambda options: (number_of(options, "initial_accumulator_value"),), coefficients, update)
 
 
-def _adadelta(static: Static) -> Rule:
+def _adadelta(static: Static) -> Rule[Options]:
     """torch.optim.Adadelta: v averages g^2; d = g sqrt(u + eps) / sqrt(v + eps); u averages d^2; w -= LR d."""
     decay = static.decay
 
@@ -276,7 +278,7 @@ def _adadelta(static: Static) -> Rule:
         options: Options, lr_S: Floats, momentum_S: Floats | None, first: int, earlier_S: Floats | None = None
     ) -> Floats:
         return _columns(
-            lr_S, *_decay_column(options, lr_S, decay), -lr_S, 1 - float(options["rho"]), float(options["eps"])
+            lr_S, *_decay_column(options, lr_S, decay), -lr_S, 1 - number_of(options, "rho"), number_of(options, "eps")
         )
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
@@ -292,7 +294,7 @@ def _adadelta(static: Static) -> Rule:
     return Rule(("square_avg", "acc_delta"), _zeros(2), coefficients, update)
 
 
-def _rmsprop(static: Static) -> Rule:
+def _rmsprop(static: Static) -> Rule[Options]:
     """torch.optim.RMSprop: v = alpha v + (1 - alpha) g^2; d = g / (sqrt(v) + eps); w -= LR d, or LR b, b = m b + d.
 
     Centered: v less the square of g's own average. The difference cancels, so v is summed as torch sums it.
@@ -302,8 +304,13 @@ def _rmsprop(static: Static) -> Rule:
     def coefficients(
         options: Options, lr_S: Floats, momentum_S: Floats | None, first: int, earlier_S: Floats | None = None
     ) -> Floats:
-        alpha = float(options["alpha"])
-        columns: list[Floats | float] = [*_decay_column(options, lr_S, decay), -lr_S, float(options["eps"]), 1 - alpha]
+        alpha = number_of(options, "alpha")
+        columns: list[Floats | float] = [
+            *_decay_column(options, lr_S, decay),
+            -lr_S,
+            number_of(options, "eps"),
+            1 - alpha,
+        ]
         columns += [_momentum(options, momentum_S)] if momentum else []
         columns += [alpha] if centered else []
         return _columns(lr_S, *columns)
@@ -331,7 +338,7 @@ def _rmsprop(static: Static) -> Rule:
     return Rule(states, _zeros(len(states)), coefficients, update)
 
 
-def _adam(static: Static) -> Rule:
+def _adam(static: Static) -> Rule[Options]:
     """torch.optim.Adam and AdamW: m and v averages of g and g^2; w -= LR / c1 * m / (sqrt(v) / s + eps), s = sqrt(c2).
 
     c1 = 1 - beta1^t, c2 = 1 - beta2^t. Numerator and denominator are taken times s. amsgrad: the largest v so far.
@@ -348,7 +355,7 @@ def _adam(static: Static) -> Rule:
             lr_S,
             *_decay_column(options, lr_S, decay),
             -lr_S / (1 - beta1**step_S) * s_S,
-            float(options["eps"]) * s_S,
+            number_of(options, "eps") * s_S,
             1 - beta1,
             1 - beta2,
         )
@@ -367,7 +374,7 @@ def _adam(static: Static) -> Rule:
     return Rule(states, _zeros(len(states)), coefficients, update)
 
 
-def _nadam(static: Static) -> Rule:
+def _nadam(static: Static) -> Rule[Options]:
     """torch.optim.NAdam: w -= LR ((1 - mu_t) / (1 - M_t) g + mu_{t+1} / (1 - M_{t+1}) m) / (sqrt(v / c2) + eps).
 
     mu_t = beta1 (1 - 0.96^(t psi) / 2), psi = momentum_decay; M_t, their product up to t, which torch keeps in
@@ -382,7 +389,7 @@ def _nadam(static: Static) -> Rule:
             raise ValueError("NAdam's product needs the momentum of all earlier updates: give earlier_S")
         beta1, beta2 = _betas(options, momentum_S)
         earlier = beta1 if momentum_S is None or earlier_S is None else earlier_S
-        step_S, psi = _steps(first, lr_S), float(options["momentum_decay"])
+        step_S, psi = _steps(first, lr_S), number_of(options, "momentum_decay")
         mu_S, mu_next_S = _mu(beta1, psi, step_S), _mu(beta1, psi, step_S + 1)
         product_S = _float32_product(_mu(earlier, psi, np.arange(1.0, first + 1)), mu_S)
         s_S = np.sqrt(1 - beta2**step_S)
@@ -391,7 +398,7 @@ def _nadam(static: Static) -> Rule:
             *_decay_column(options, lr_S, decay),
             -lr_S * (1 - mu_S) / (1 - product_S) * s_S,
             -lr_S * mu_next_S / (1 - product_S * mu_next_S) * s_S,
-            float(options["eps"]) * s_S,
+            number_of(options, "eps") * s_S,
             1 - beta1,
             1 - beta2,
         )
@@ -409,7 +416,7 @@ def _nadam(static: Static) -> Rule:
     return Rule(("exp_avg", "exp_avg_sq"), _zeros(2), coefficients, update)
 
 
-def _mu(beta1: Any, psi: float, step_S: Floats) -> Floats:
+def _mu(beta1: Floats | float, psi: float, step_S: Floats) -> Floats:
     mu_S: Floats = np.asarray(beta1, dtype=np.float64) * (1 - 0.5 * 0.96 ** (step_S * psi))
     return mu_S
 
@@ -421,7 +428,7 @@ def _float32_product(before: Floats, mu_S: Floats) -> Floats:
     return product
 
 
-def _radam(static: Static) -> Rule:
+def _radam(static: Static) -> Rule[Options]:
     """torch.optim.RAdam: w -= LR m / c1 r sqrt(c2) / (sqrt(v) + eps), or, while rho <= 5, w -= LR m / c1.
 
     c1 = 1 - beta1^t, c2 = 1 - beta2^t; rho and r, the rectification, are functions of t and beta2.
@@ -443,7 +450,7 @@ def _radam(static: Static) -> Rule:
             *_decay_column(options, lr_S, decay),
             -step_size_S * r_S * np.sqrt(c2_S),
             np.where(adapts_S, 0.0, -step_size_S),
-            float(options["eps"]),
+            number_of(options, "eps"),
             1 - beta1,
             1 - beta2,
         )
@@ -459,7 +466,7 @@ def _radam(static: Static) -> Rule:
     return Rule(("exp_avg", "exp_avg_sq"), _zeros(2), coefficients, update)
 
 
-def _adamax(static: Static) -> Rule:
+def _adamax(static: Static) -> Rule[Options]:
     """torch.optim.Adamax: u = max(beta2 u, |g| + eps); w -= LR / (1 - beta1^t) m / u."""
     decay = static.decay
 
@@ -469,7 +476,7 @@ def _adamax(static: Static) -> Rule:
         beta1, beta2 = _betas(options, momentum_S)
         step_size_S = lr_S / (1 - beta1 ** _steps(first, lr_S))
         return _columns(
-            lr_S, *_decay_column(options, lr_S, decay), -step_size_S, float(options["eps"]), 1 - beta1, beta2
+            lr_S, *_decay_column(options, lr_S, decay), -step_size_S, number_of(options, "eps"), 1 - beta1, beta2
         )
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
@@ -482,7 +489,7 @@ def _adamax(static: Static) -> Rule:
     return Rule(("exp_avg", "exp_inf"), _zeros(2), coefficients, update)
 
 
-def _lion(static: Static) -> Rule:
+def _lion(static: Static) -> Rule[Options]:
     """Lion (arXiv 2302.06675, algorithm 2): w -= LR (sign(beta1 m + (1 - beta1) g) + lambda w); m averages g by beta2.
 
     As two libraries have it; pytorch_optimizer's fixed_decay shrinks the weights by lambda, not LR lambda, and
@@ -507,7 +514,7 @@ def _lion(static: Static) -> Rule:
     return Rule(("exp_avg",), _zeros(1), coefficients, update)
 
 
-_RULES: dict[str, Callable[[Static], Rule]] = {
+_RULES: dict[str, Callable[[Static], Rule[Options]]] = {
     "SGD": _sgd,
     "Adagrad": _adagrad,
     "Adadelta": _adadelta,

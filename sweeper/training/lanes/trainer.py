@@ -27,12 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweeper.training.batch import augment_keys, augmented, micro_batches, reshaped
-from sweeper.training.checkpoint import Saved, job_digest, restore_jobs, write_checkpoint
-from sweeper.training.controllers import Course, begun, observed, saved, taken_up
+from sweeper.training.checkpoint import Saved, job_digest, read_checkpoint, reopen_jobs, write_checkpoint
+from sweeper.training.controllers import Course, observe, restore_course, save_course, start_course
 from sweeper.training.device import intra_op_threads, repeatable, resolve_device
 from sweeper.training.evaluation import cast, evaluate
+from sweeper.training.examples import Examples
 from sweeper.training.lanes.compiling import Compiled, compiling
-from sweeper.training.lanes.program import Form, Program, Rows, Tensors, built, dropouts, quiet_vmap
+from sweeper.training.lanes.program import Batch, Form, Program, Rows, Tensors, built, dropouts, quiet_vmap
 from sweeper.training.lanes.recipe import averaged, clip_rows
 from sweeper.training.lanes.segments import Numbers, Segment, ordered, segmented, segments_of
 from sweeper.training.lanes.stacked import Rule, why_not
@@ -50,10 +51,25 @@ from sweeper.training.randomness import (
     of_micro_batch,
 )
 from sweeper.training.recipe import Recipe
-from sweeper.training.reports import check_job, failed, next_report, trained
+from sweeper.training.reports import Turn, check_job, failure_of, next_report, report_of
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stacking:
+    """How jobs are stacked.
+
+    Attributes:
+        form: Of their model, as the probe found it.
+        width: Lanes of a stack.
+        compiled: Whether by torch.compile, worth it in a long sweep.
+    """
+
+    form: Form
+    width: int
+    compiled: bool = False
 
 
 class _Kind(NamedTuple):
@@ -75,11 +91,32 @@ class _Lane:
     state: State = "running"
     kind: _Kind | None = None
     rows: Rows | None = None
-    rule: Rule | None = None
+    rule: Rule[Numbers] | None = None
     numbers: Numbers | None = None  # of its optimizer
     grouping: Grouping = field(default_factory=Grouping)
     kept: tuple[Tensor, ...] = ()  # the rule's, each [P]
     drops: tuple[float, ...] = ()  # the p of each dropout layer
+
+
+class _SavedLane(Saved, total=False):
+    """A job in a checkpoint, with its numbers from its first turn on.
+
+    structure: Of its model. weight: [P]. kept: By its rule, each [P]. moving: Buffers by name.
+    """
+
+    structure: str
+    weight: Tensor
+    kept: tuple[Tensor, ...]
+    moving: Tensors
+
+
+class _Stack(NamedTuple):
+    """What the lanes of a turn hold, side by side: weights, what the optimizer keeps, buffers and all else."""
+
+    weight_LP: Tensor
+    kept: list[Tensor]
+    moving: Tensors
+    fixed: Tensors
 
 
 class _Block(NamedTuple):
@@ -99,10 +136,8 @@ class LaneTrainer:
     Args:
         task: What is trained.
         recipe: How; the optimizer must be one of sweeper.training.lanes.stacked.
-        form: How the model is stacked, as the probe found it.
-        width: Lanes of a stack.
+        stacking: How jobs are stacked.
         device: auto, cpu, cuda, cuda:1, mps.
-        compiled: Whether by torch.compile, worth it in a long sweep.
         now: The clock of the seconds in reports.
     """
 
@@ -110,18 +145,16 @@ class LaneTrainer:
         self,
         task: Task,
         recipe: Recipe,
+        stacking: Stacking,
         *,
-        form: Form,
-        width: int,
         device: str = "auto",
-        compiled: bool = False,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._device = resolve_device(device)
         self._task = task.to(self._device)
-        self._recipe, self._form = recipe, form
+        self._recipe, self._form = recipe, stacking.form
         self._half = recipe.half(self._device)
-        self._width, self._compiled, self._now = width, compiled, now
+        self._width, self._compiled, self._now = stacking.width, stacking.compiled, now
         self._programs: dict[str, Program] = {}
         self._updates: dict[tuple[str, tuple[Segment, ...]], Callable[..., Any]] = {}  # by structure
         self._silent: dict[str, frozenset[int]] = {}  # by structure
@@ -133,7 +166,7 @@ class LaneTrainer:
         for job in jobs:
             self._check(job)
         for job in jobs:
-            self._open[job.id] = _Lane(job, begun(job))
+            self._open[job.id] = _Lane(job, start_course(job))
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
         stacks: dict[_Kind, list[_Lane]] = {}
@@ -171,7 +204,8 @@ class LaneTrainer:
         write_checkpoint(folder, round, {lane.job.id: self._state(lane) for lane in standing})
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
-        return restore_jobs(folder, jobs, last_round, digest=self._digest, check=self._check, reopen=self._reopen)
+        states = read_checkpoint(folder, last_round)
+        return reopen_jobs(states, jobs, digest=self._digest, check=self._check, reopen=self._reopen)
 
     def capacity(self) -> int:
         return self._width
@@ -241,16 +275,14 @@ class LaneTrainer:
             began = self._now()
             first = lane.step
             lane.rows, lane.kept, lane.step = rows, kept, block.until_L[at]
-            report = trained(
-                lane.course.job,
-                first,
-                loss_NL[: lane.step - first, at],
-                None if norms is None else norms[at],
+            turn = Turn(lane.course.job, first, loss_NL[: lane.step - first, at], None if norms is None else norms[at])
+            report = report_of(
+                turn,
                 self._task.loss_bound,
                 lambda part, lane=lane: self._metrics(lane, kind, part),  # type: ignore[misc]
             )
             took = share + self._now() - began
-            lane.course, report = observed(lane.course, replace(report, seconds=took))
+            lane.course, report = observe(lane.course, replace(report, seconds=took))
             report = with_lrs(report, lane.grouping)
             lane.state = report.state
             reports.append(report)
@@ -264,11 +296,7 @@ class LaneTrainer:
         self, lanes: list[_Lane], kind: _Kind, program: Program, silent: frozenset[int], block: _Block
     ) -> tuple[list[tuple[Rows, tuple[Tensor, ...]]], Floats, list[list[Tensor]] | None]:
         """Each lane's numbers at its report, the losses [N, L], what was measured of each lane. One read at the end."""
-        order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
-        weight_LP = torch.stack([_rows(lane).weight_P for lane in order])
-        moving = {name: torch.stack([_rows(lane).moving[name] for lane in order]) for name in self._form.moving}
-        fixed = {name: torch.stack([_rows(lane).fixed[name] for lane in order]) for name in _rows(order[0]).fixed}
-        kept = [torch.stack(states) for states in zip(*(lane.kept for lane in order), strict=True)]
+        stack = self._stack(lanes)
         ends: dict[int, list[int]] = {}
         for at, lane in enumerate(lanes):
             ends.setdefault(block.until_L[at] - lane.step, []).append(at)
@@ -279,23 +307,24 @@ class LaneTrainer:
         losses: list[Tensor] = []
         norms: list[Tensor] = []
         for n, (index_LB, measured) in enumerate(zip(block.index_NLB.unbind(), measured_N.tolist(), strict=True)):
-            inputs_LB, target_LB = self._fetch(kind, index_LB, block.augment_N[n])
+            batch_LB = self._fetch(kind, index_LB, block.augment_N[n])
+            measures = measured or (self._compiled and self._recipe.norms)
             loss_LB, moving, gradient_L, before_LP = update(
-                weight_LP, kept, moving, fixed, inputs_LB, target_LB, block.counts_N[n], block.coefficients_NC[n],
-                measured or (self._compiled and self._recipe.norms),
-            )  # fmt: skip
+                stack, batch_LB, block.counts_N[n], block.coefficients_NC[n], measures
+            )
+            stack = stack._replace(moving=moving)
             losses.append(loss_LB)
             if measured:
-                weight_L = program.weight_norm(before_LP, fixed)
-                norms.append(torch.stack([gradient_L, weight_L, _norm(weight_LP - before_LP)]))
+                weight_L = program.weight_norm(before_LP, stack.fixed)
+                norms.append(torch.stack([gradient_L, weight_L, _norm(stack.weight_LP - before_LP)]))
             for at in ends.get(n + 1, ()):
                 moved = {name: value[at].clone() for name, value in moving.items()}
-                rows = Rows(weight_LP[at].clone(), moved, _rows(lanes[at]).fixed)
-                after[at] = (rows, tuple(state[at].clone() for state in kept))
+                rows = Rows(stack.weight_LP[at].clone(), moved, _rows(lanes[at]).fixed)
+                after[at] = (rows, tuple(state[at].clone() for state in stack.kept))
         loss_NL: Floats = torch.stack(losses).cpu().double().mean(2).numpy()
         return after, loss_NL, self._norms_of(lanes, block, measured_N, norms)
 
-    def _update(self, kind: _Kind, program: Program, rule: Rule) -> Callable[..., Any]:
+    def _update(self, kind: _Kind, program: Program, rule: Rule[Numbers]) -> Callable[..., Any]:
         """One update of a whole stack, in place on the weights and on what the optimizer keeps.
 
         Compiled, it is always a measured one: two graphs might round otherwise, and which of them a lane goes through
@@ -306,15 +335,15 @@ class LaneTrainer:
             update_rule, recipe = rule.update, self._recipe
 
             def update(
-                weight_LP: Tensor, kept: list[Tensor], moving: Tensors, fixed: Tensors, inputs_LB: Any,
-                target_LB: Tensor, counts: Tensors, coefficients_C: Sequence[Tensor], measured: bool,
-            ) -> tuple[Tensor, Tensors, Tensor | None, Tensor | None]:  # fmt: skip
-                first, *others = micro_batches((inputs_LB, target_LB), recipe.accumulate, dim=1)
-                loss_LB, gradient_LP, moving = program.gradients(weight_LP, moving, fixed, *first, counts)
+                stack: _Stack, batch_LB: Batch, counts: Tensors, coefficients_C: Sequence[Tensor], measured: bool
+            ) -> tuple[Tensor, Tensors, Tensor | None, Tensor | None]:
+                weight_LP, kept, moving, fixed = stack
+                first, *others = micro_batches(batch_LB, recipe.accumulate, dim=1)
+                loss_LB, gradient_LP, moving = program.gradients(weight_LP, moving, fixed, first, counts)
                 losses = [loss_LB]
                 for micro, batch in enumerate(others, 1):
                     counted = _of_micro_batch(counts, micro)
-                    loss_LB, more_LP, moving = program.gradients(weight_LP, moving, fixed, *batch, counted)
+                    loss_LB, more_LP, moving = program.gradients(weight_LP, moving, fixed, batch, counted)
                     losses.append(loss_LB)
                     gradient_LP.add_(more_LP)
                 with torch.no_grad():
@@ -329,7 +358,16 @@ class LaneTrainer:
             self._updates[key] = Compiled(update) if self._compiled else update
         return self._updates[key]
 
-    def _fetch(self, kind: _Kind, index_LB: Tensor, key_L: Tensor | None) -> tuple[Any, Tensor]:
+    def _stack(self, lanes: list[_Lane]) -> _Stack:
+        order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
+        return _Stack(
+            torch.stack([_rows(lane).weight_P for lane in order]),
+            [torch.stack(states) for states in zip(*(lane.kept for lane in order), strict=True)],
+            {name: torch.stack([_rows(lane).moving[name] for lane in order]) for name in self._form.moving},
+            {name: torch.stack([_rows(lane).fixed[name] for lane in order]) for name in _rows(order[0]).fixed},
+        )
+
+    def _fetch(self, kind: _Kind, index_LB: Tensor, key_L: Tensor | None) -> Batch:
         """Inputs and targets [L, B, ...] of one update."""
         fetched = self._task.fetch(kind.part, kind.partition, index_LB.flatten())
         batch = augmented(self._task, reshaped(fetched, 1, index_LB.shape), key_L)
@@ -346,9 +384,10 @@ class LaneTrainer:
         step_L = np.array([lane.step for lane in order], dtype=np.int64)
         seed_L = np.array([lane.job.seed for lane in order], dtype=np.int64)
         size = self._task.size(lanes[0].job.parts[0], lanes[0].job.partition)
+        index_NLB = _batches(seed_L, step_L, count, self._recipe.batch_size, size)
         return _Block(
             until_L,
-            _batches(seed_L, step_L, count, self._recipe.batch_size, size, self._device),
+            torch.from_numpy(index_NLB).to(self._device, non_blocking=True),
             self._coefficients(order, count),
             self._counts(order, seed_L, step_L, count) if drops else [{}] * count,
             augment_keys(self._task, seed_L, step_L, count, self._device),
@@ -444,7 +483,7 @@ class LaneTrainer:
     def _metrics(self, lane: _Lane, kind: _Kind, part: str) -> dict[str, float]:
         model = self._programs[kind.structure].hold(self._shown(lane))
         rows = self._batch_rows.setdefault(kind.structure, {})
-        return evaluate(self._task, model, part, lane.job.partition, self._device, self._half, rows)
+        return evaluate(Examples(self._task, part, lane.job.partition), model, self._device, self._half, rows)
 
     def _shown(self, lane: _Lane) -> Rows:
         """Its numbers as others see them: with the average of the weights, where there is one."""
@@ -452,7 +491,7 @@ class LaneTrainer:
             return _rows(lane)
         return _rows(lane)._replace(weight_P=lane.kept[-1])
 
-    def _rule_of(self, segments: tuple[Segment, ...]) -> Rule:
+    def _rule_of(self, segments: tuple[Segment, ...]) -> Rule[Numbers]:
         rule = segmented(segments)
         return rule if self._recipe.ema is None else averaged(rule, self._recipe.ema)
 
@@ -467,7 +506,7 @@ class LaneTrainer:
     def _failed(self, lane: _Lane, error: Exception) -> Report:
         _log.exception("%s failed after update %d", lane.job.id, lane.step, exc_info=error)
         lane.state = "failed"
-        return failed(lane.job, lane.step, np.zeros(0), [] if self._recipe.norms else None, error)
+        return failure_of(Turn(lane.job, lane.step, np.zeros(0), [] if self._recipe.norms else None), error)
 
     def _check(self, job: Job) -> None:
         if job.id in self._open:
@@ -483,24 +522,30 @@ class LaneTrainer:
         return job_digest(job, self._task.fingerprint, *self._recipe.settings, "lanes")
 
     def _state(self, lane: _Lane) -> Saved:
-        state: Saved = {"digest": self._digest(lane.job), "step": lane.step, **saved(lane.course)}
-        if lane.kind is not None and lane.rows is not None:
-            state |= {"structure": lane.kind.structure, "weight": lane.rows.weight_P, "kept": lane.kept}
-            state |= {"moving": lane.rows.moving}
-        return state
+        saved: Saved = {"digest": self._digest(lane.job), "step": lane.step, **save_course(lane.course)}
+        if lane.kind is None or lane.rows is None:
+            return saved
+        whole: _SavedLane = {
+            **saved,
+            "structure": lane.kind.structure,
+            "weight": lane.rows.weight_P,
+            "kept": lane.kept,
+            "moving": lane.rows.moving,
+        }
+        return whole
 
-    def _reopen(self, job: Job, state: Saved) -> None:
-        lane = _Lane(job, taken_up(job, state), state["step"])
-        if "weight" in state:
-            if self._ready(lane).structure != state["structure"]:
+    def _reopen(self, job: Job, saved: _SavedLane) -> None:
+        lane = _Lane(job, restore_course(job, saved), saved["step"])
+        if "weight" in saved:
+            if self._ready(lane).structure != saved["structure"]:
                 raise ValueError("another model")
-            moving = {name: value.to(self._device) for name, value in state["moving"].items()}
-            lane.rows = Rows(state["weight"].to(self._device), moving, _rows(lane).fixed)
-            lane.kept = tuple(value.to(self._device) for value in state["kept"])
+            moving = {name: value.to(self._device) for name, value in saved["moving"].items()}
+            lane.rows = Rows(saved["weight"].to(self._device), moving, _rows(lane).fixed)
+            lane.kept = tuple(value.to(self._device) for value in saved["kept"])
         self._open[job.id] = lane
 
 
-def _rule(lane: _Lane) -> Rule:
+def _rule(lane: _Lane) -> Rule[Numbers]:
     assert lane.rule is not None
     return lane.rule
 
@@ -511,15 +556,15 @@ def _rows(lane: _Lane) -> Rows:
 
 
 def _batches(
-    seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int, batch_size: int, size: int, device: torch.device
-) -> Tensor:
+    seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int, batch_size: int, size: int
+) -> NDArray[np.int64]:
     """The examples of each lane's next `count` updates, [N, L, B]: what sweeper.training.randomness.batches gives."""
     # Trials of a sweep share their seeds, and many stand at the same update: what is the same is computed once.
     (seed_D, step_D), distinct_L = np.unique(np.stack([seed_L, step_L]), axis=1, return_inverse=True)
     place_DB = step_D[:, None] * batch_size + np.arange(count * batch_size)
     index_LB = example_index(seed_D[:, None], place_DB, size)[distinct_L.reshape(-1)]
     index_NLB = index_LB.reshape(len(seed_L), count, batch_size).transpose(1, 0, 2)
-    return torch.from_numpy(np.ascontiguousarray(index_NLB)).to(device, non_blocking=True)
+    return np.ascontiguousarray(index_NLB)
 
 
 def _of_micro_batch(counts: Tensors, micro: int) -> Tensors:

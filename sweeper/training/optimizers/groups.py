@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -11,13 +10,10 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from sweeper.types import InputError, Report, did_you_mean
+from sweeper.training.optimizers.spec import GroupSpec, OptimizerSpec, listed
+from sweeper.types import InputError, Report
 
-Config = Mapping[str, Any]
-
-KEYS = ("groups", "no_decay", "layer_decay", "wd_mode")  # of an optimizer's node: no arguments of its constructor
-OF_GROUP = ("match", "lr", "weight_decay")
-MODES = ("lr", "relative", "independent")
+REST: GroupSpec = {"match": ()}  # the parameters that are in no group
 NORM, EMBEDDING = re.compile(r"Norm(\dd)?$"), re.compile(r"Embedding(Bag)?$")  # classes of modules
 BIAS = re.compile(r"(^|_)bias(_|$)")  # names of parameters
 KINDS = ("norm", "embedding", "bias")
@@ -71,37 +67,36 @@ class Grouping(NamedTuple):
     decay: WeightDecay = WeightDecay()
 
 
-def groups_of(model: nn.Module, config: Config, weight_decay: float | None) -> tuple[Group, ...]:
+def groups_of(model: nn.Module, spec: OptimizerSpec, weight_decay: float | None) -> tuple[Group, ...]:
     """The groups of a model's trained parameters, those of the trace itself first; frozen ones are in none.
 
-    config: the optimizer's, with the numbers of the trial. weight_decay: of the optimizer, None where nothing decays.
+    spec: with the numbers of the trial. weight_decay: of the optimizer, None where nothing decays.
     Which parameters are together does not depend on the numbers. Raises InputError for a group that has no parameters.
 
     A parameter belongs to the first of `groups` that it matches. Its LR is the group's factor times, with `layer_decay`
     d, d^(layers above it) (Clark et al. 2020, arXiv 2003.10555, section 3.1). Its weight decay is the group's, where it
     says one, else none of the kinds `no_decay`, else the optimizer's.
     """
-    asked: dict[str, Config] = {str(name): one for name, one in (config.get("groups") or {}).items() if one is not None}
-    kinds = kinds_of(model)
-    above = _above(model) if config.get("layer_decay") is not None else dict.fromkeys(kinds, 0)
+    asked = {name: group for name, group in spec.groups.items() if group is not None}
+    kinds, decay = kinds_of(model), spec.layer_decay
+    above = dict.fromkeys(kinds, 0) if decay is None else _above(model)
     layers = max(above.values(), default=0)
-    spared = _listed(config.get("no_decay"))
+    spared = listed(spec.no_decay)
     found: dict[tuple[str, int, bool], list[str]] = {("", 0, False): []}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         group = next((key for key, one in asked.items() if matches(one["match"], name, kinds[name])), "")
-        own = "weight_decay" in asked.get(group, {})
+        own = "weight_decay" in asked.get(group, REST)
         spare = weight_decay is not None and not own and any(matches(kind, name, kinds[name]) for kind in spared)
         found.setdefault((group, above[name], spare), []).append(name)
     _check_all_found(asked, {group for group, _, _ in found}, model)
-    decay = config.get("layer_decay")
     return tuple(
         Group(
             ".".join(filter(None, [group, f"layer{layers - up}" if up else ""])),
             tuple(names),
-            float(asked.get(group, {}).get("lr", 1.0)) * (1.0 if decay is None else float(decay) ** up),
-            None if spare else _number_or_none(asked.get(group, {}).get("weight_decay", weight_decay)),
+            float(asked.get(group, REST).get("lr", 1.0)) * (1.0 if decay is None else float(decay) ** up),
+            None if spare else _number_or_none(asked.get(group, REST).get("weight_decay", weight_decay)),
         )
         for (group, up, spare), names in found.items()
         if names
@@ -120,101 +115,13 @@ def with_lrs(report: Report, grouping: Grouping) -> Report:
     return replace(report, traces={**report.traces, **lrs}, sums={**report.sums, **taken})
 
 
-# --- the configuration -------------------------------------------------------------------------------
-
-
-def check_grouping(config: Config) -> None:
-    """Refuse what no model could be grouped by. Raises InputError."""
-    mode, layer_decay = config.get("wd_mode"), config.get("layer_decay")
-    if mode is not None and mode not in MODES:
-        raise InputError("optimizer.wd_mode", mode, "no such mode", did_you_mean(mode, MODES))
-    if layer_decay is not None and not _is_positive(layer_decay):
-        raise InputError("optimizer.layer_decay", layer_decay, "no factor", "Write one, such as 0.75, or null")
-    _check_patterns("optimizer.no_decay", config.get("no_decay") or [])
-    groups = config.get("groups") or {}
-    if not isinstance(groups, Mapping):
-        raise InputError("optimizer.groups", groups, "not groups by name", "Write {head: {match: last, lr: 10}}")
-    for name, group in groups.items():
-        if group is not None:
-            _check_group(str(name), group)
-
-
-def stated(config: Config) -> dict[str, Any]:
-    """The node without those of KEYS that say what holds without them."""
-    return {key: value for key, value in config.items() if key not in KEYS or (value and value != "lr")}
-
-
-def searched(config: Config) -> dict[str, Mapping[str, Any]]:
-    """The searched numbers of an optimizer's node, by path: "weight_decay", "groups.head.lr"."""
-    return {path: value for path, value in _leaves(config) if isinstance(value, Mapping)}
-
-
-def with_numbers(config: Config, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """The node with these numbers by path; searched ones that are not given are left out."""
-    made: dict[str, Any] = {key: {} if key == "groups" and value else value for key, value in config.items()}
-    for path, value in {**dict(_leaves(config)), **numbers}.items():
-        if path.startswith("groups."):
-            _, name, key = path.split(".", 2)
-            group = made["groups"].setdefault(name, {})
-            group[key] = value
-            if isinstance(value, Mapping):
-                del group[key]
-        elif isinstance(value, Mapping):
-            del made[path]
-        else:
-            made[path] = value
-    return made
-
-
-def _leaves(config: Config) -> Iterator[tuple[str, Any]]:
-    """Every number by its path; the groups themselves are none."""
-    for key, value in config.items():
-        if key != "groups":
-            yield key, value
-        elif isinstance(value, Mapping):
-            for name, group in value.items():
-                for number, one in group.items() if isinstance(group, Mapping) else ():
-                    yield f"groups.{name}.{number}", one
-
-
-def _check_group(name: str, group: Any) -> None:
-    key = f"optimizer.groups.{name}"
-    if not re.fullmatch(r"[A-Za-z]\w*", name) or re.fullmatch(r"(group|layer)\d+", name):
-        raise InputError(key, None, "cannot be the name of a group", "Use letters, digits and _, such as head")
-    if not isinstance(group, Mapping) or "match" not in group:
-        raise InputError(key, group, "does not say which parameters", "Write {match: last, lr: 10}")
-    for number, value in group.items():
-        if number not in OF_GROUP:
-            raise InputError(f"{key}.{number}", value, "no such number of a group", did_you_mean(number, OF_GROUP))
-    _check_patterns(f"{key}.match", group["match"])
-    if "lr" in group and not _is_positive(group["lr"]):
-        problem = "no factor that an LR could have"
-        raise InputError(f"{key}.lr", group["lr"], problem, "Write one, such as 10; model.freeze leaves them untrained")
-    if "weight_decay" in group and not (_is_number(group["weight_decay"]) and group["weight_decay"] >= 0):
-        raise InputError(f"{key}.weight_decay", group["weight_decay"], "no weight decay", "Write one, such as 0.01")
-
-
-def _check_patterns(key: str, patterns: Any) -> None:
-    if not _listed(patterns) and patterns != []:
-        remedy = "Write names of modules or parameters (blocks.0, *.weight) or kinds (norm, bias, embedding)"
-        raise InputError(key, patterns, "no names of parameters", remedy)
-
-
-def _check_all_found(asked: Mapping[str, Config], found: set[str], model: nn.Module) -> None:
+def _check_all_found(asked: Mapping[str, GroupSpec], found: set[str], model: nn.Module) -> None:
     for name, group in asked.items():
         if name not in found:
             raise unmatched(f"optimizer.groups.{name}.match", group["match"], model)
 
 
-def _is_positive(value: Any) -> bool:
-    return _is_number(value) and value > 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _number_or_none(value: Any) -> float | None:
+def _number_or_none(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
@@ -227,7 +134,7 @@ def matches(patterns: Any, name: str, kinds: frozenset[str]) -> bool:
         pattern in kinds
         if pattern in KINDS
         else name == pattern or name.startswith(f"{pattern}.") or fnmatch.fnmatchcase(name, pattern)
-        for pattern in _listed(patterns)
+        for pattern in listed(patterns)
     )
 
 
@@ -251,12 +158,6 @@ def kinds_of(model: nn.Module) -> dict[str, frozenset[str]]:
 
 def _is(kind: re.Pattern[str], module: nn.Module) -> bool:
     return kind.search(type(module).__name__) is not None
-
-
-def _listed(patterns: Any) -> list[str]:
-    """One pattern, or several; empty where they are none."""
-    several = [patterns] if isinstance(patterns, str) else list(patterns) if isinstance(patterns, list | tuple) else []
-    return several if all(isinstance(pattern, str) and pattern for pattern in several) else []
 
 
 # --- layers ------------------------------------------------------------------------------------------

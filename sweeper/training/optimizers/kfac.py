@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,18 @@ from sweeper.training.optimizers.descent import descend
 from sweeper.training.optimizers.looking import Forward
 from sweeper.types import InputError
 
-FACTORS = {"input_covariances": "input_factor", "gradient_covariances": "gradient_factor"}  # curvlinops' names: ours
+FACTORS: Mapping[str, Literal["input_factor", "gradient_factor"]] = {  # curvlinops' names: ours
+    "input_covariances": "input_factor",
+    "gradient_covariances": "gradient_factor",
+}
+
+
+class LayerState(TypedDict, total=False):
+    """What the optimizer keeps of a layer: averages of its factors, and the updates that they are of."""
+
+    updates: int
+    input_factor: Tensor
+    gradient_factor: Tensor
 
 
 def _curvlinops() -> Any:
@@ -121,7 +132,7 @@ def kronecker(forward: Forward, loss: nn.Module, weights: Sequence[Tensor], fish
 
 
 @torch.no_grad()
-def average_factors(operator: Any, layer: str, state: dict[str, Any], average: float) -> None:
+def average_factors(operator: Any, layer: str, state: LayerState, average: float) -> None:
     """A layer's factors become running averages, in place, and are kept in `state`."""
     update = state["updates"] = state.get("updates", 0) + 1
     for theirs, ours in FACTORS.items():

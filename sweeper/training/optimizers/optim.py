@@ -13,77 +13,67 @@ import torch
 from torch import nn
 
 from sweeper.importing import import_object
-from sweeper.training.optimizers.groups import (
-    KEYS,
-    Group,
-    Grouping,
-    WeightDecay,
-    check_grouping,
-    groups_of,
-    with_numbers,
-)
+from sweeper.training.optimizers.groups import Group, Grouping, WeightDecay, groups_of
 from sweeper.training.optimizers.looking import Forward, takes_model
+from sweeper.training.optimizers.spec import KEYS, OptimizerSpec, Options, number_of, parse_optimizer
 from sweeper.training.optimizers.trial_run import has_one_lr, ignores_lr, tiny_model
 from sweeper.types import InputError, Job, Task, Value, closest, did_you_mean
 
-Config = Mapping[str, Any]
 Optimizer = torch.optim.Optimizer
 ANY_LR = 1e-3  # for a constructor; every update sets its own before it
 
 
-def check_optimizer(config: Config) -> None:
-    """Refuse, before anything is trained, a configuration that no schedule could use.
+def check_optimizer(spec: OptimizerSpec) -> None:
+    """Refuse, before anything is trained, an optimizer that no schedule could use.
 
-    config: {"_target_": import path, option: value, ...} without `lr`, which is the schedule's, and groups.KEYS.
     Raises InputError: unknown import path or option, no option `lr`, a step that needs a closure, values that
     the optimizer refuses, groups that it cannot have.
     """
-    target = _target(config)
-    check_grouping(config)
-    _check_names(target, _own_options(config))
+    target = _target(spec)
+    _check_names(target, spec.arguments)
     names = _option_names(target)
     if names is not None and "lr" not in names:
-        raise _unusable(config, "has no option lr, so no schedule can set it")
-    _check_can_group(target, config)
-    _try_run(target, json.dumps(config, sort_keys=True))
+        raise _unusable(spec, "has no option lr, so no schedule can set it")
+    _check_can_group(target, spec)
+    _try_run(target, json.dumps(spec.node(), sort_keys=True))
 
 
-def check_names(config: Config, hparams: Mapping[str, Value]) -> None:
+def check_names(spec: OptimizerSpec, hparams: Mapping[str, Value]) -> None:
     """Refuse a trial's "optimizer.<option>" that the optimizer does not have."""
-    _check_names(_target(config), _trial_options(hparams))
+    _check_names(_target(spec), _trial_options(hparams))
 
 
-def takes_momentum(config: Config) -> bool:
+def takes_momentum(spec: OptimizerSpec) -> bool:
     """Whether a schedule can set its momentum: `momentum` of SGD and RMSprop, the first of `betas` of Adam."""
-    optimizer = _built(_target(config), tiny_model(), _own_options(config))
+    optimizer = _built(_target(spec), tiny_model(), spec.arguments)
     return all("momentum" in group or "betas" in group for group in optimizer.param_groups)
 
 
-def wants_look(config: Config) -> bool:
+def wants_look(spec: OptimizerSpec) -> bool:
     """Whether it looks at the forward pass of every update; see sweeper.training.optimizers.looking."""
-    return hasattr(_target(config), "look")
+    return hasattr(_target(spec), "look")
 
 
-def check_look(config: Config, hparams: Mapping[str, Value], task: Task, batch_size: int) -> None:
+def check_look(spec: OptimizerSpec, hparams: Mapping[str, Value], task: Task, batch_size: int) -> None:
     """Refuse a model or a loss that an optimizer which looks at the forward pass cannot work with: by a first look.
 
     Raises InputError; what else goes wrong the trial itself will say.
     """
-    if not wants_look(config):
+    if not wants_look(spec):
         return
     with torch.random.fork_rng(devices=[]), contextlib.suppress(RuntimeError, TypeError, AttributeError):
         model = task.build(0, **options_of(hparams, "model"))
         inputs_B, target_B = task.fetch("train", 0, torch.arange(min(batch_size, task.size("train", 0))))
         output_B = task.forward(model, inputs_B)
         seen = Forward(task, model, inputs_B, target_B, output_B, task.loss(output_B, target_B), 0)
-        make_optimizer(config, hparams, model).look(seen)  # type: ignore[attr-defined] # optional
+        make_optimizer(spec, hparams, model).look(seen)  # type: ignore[attr-defined] # optional
 
 
-def make_optimizer(config: Config, hparams: Mapping[str, Value], model: nn.Module) -> Optimizer:
+def make_optimizer(spec: OptimizerSpec, hparams: Mapping[str, Value], model: nn.Module) -> Optimizer:
     """The optimizer of a model on its device, with torch's fused update where it has one (the fastest, measured)."""
-    target = _target(config)
-    options = {**_own_options(config), **_trial_options(hparams)}
-    groups, decay = _grouping(config, hparams, model, 1.0)
+    target = _target(spec)
+    options = spec.with_numbers(options_of(hparams, "optimizer")).arguments
+    groups, decay = _grouping(spec, hparams, model, 1.0)
     if decay.is_ours:
         options["weight_decay"] = 0.0
     given = model if takes_model(target) else _param_groups(model, groups, decay)
@@ -95,9 +85,9 @@ def make_optimizer(config: Config, hparams: Mapping[str, Value], model: nn.Modul
     return target(given, lr=ANY_LR, **options)
 
 
-def grouping_of(config: Config, job: Job, model: nn.Module) -> Grouping:
+def grouping_of(spec: OptimizerSpec, job: Job, model: nn.Module) -> Grouping:
     """The groups of a job's model, and its weight decay."""
-    return _grouping(config, job.hparams, model, float(job.lr_S.max()))
+    return _grouping(spec, job.hparams, model, float(job.lr_S.max()))
 
 
 def set_numbers(optimizer: Optimizer, lr: float, momentum: float | None) -> None:
@@ -127,12 +117,12 @@ def options_of(hparams: Mapping[str, Value], owner: str) -> dict[str, Value]:
     return {key.removeprefix(prefix): value for key, value in hparams.items() if key.startswith(prefix)}
 
 
-def all_options(config: Config, hparams: Mapping[str, Value]) -> dict[str, Any]:
+def all_options(spec: OptimizerSpec, hparams: Mapping[str, Value]) -> dict[str, Value]:
     """Every option but lr: the optimizer's own default, or the configured value, or a trial's before both."""
-    parameters = list(inspect.signature(_target(config)).parameters.values())[1:]
+    parameters = list(inspect.signature(_target(spec)).parameters.values())[1:]
     named = [parameter for parameter in parameters if parameter.default is not parameter.empty]
     defaults = {parameter.name: parameter.default for parameter in named if parameter.name != "lr"}
-    return {**defaults, **_own_options(config), **_trial_options(hparams)}
+    return {**defaults, **spec.with_numbers(options_of(hparams, "optimizer")).arguments}
 
 
 def _trial_options(hparams: Mapping[str, Value]) -> dict[str, Value]:
@@ -141,13 +131,14 @@ def _trial_options(hparams: Mapping[str, Value]) -> dict[str, Value]:
     return {name: value for name, value in options.items() if name.partition(".")[0] not in KEYS}
 
 
-def _grouping(config: Config, hparams: Mapping[str, Value], model: nn.Module, peak: float) -> Grouping:
+def _grouping(spec: OptimizerSpec, hparams: Mapping[str, Value], model: nn.Module, peak: float) -> Grouping:
     """peak: the largest LR. A weight decay that the trial sets is on even at 0, lest groups depend on numbers."""
-    whole = with_numbers(config, options_of(hparams, "optimizer"))
-    amount = all_options(config, hparams).get("weight_decay")
-    on = amount is not None and (bool(amount) or "optimizer.weight_decay" in hparams)
-    decay = WeightDecay(amount if on else None, whole.get("wd_mode") or "lr", peak)
-    return Grouping(groups_of(model, whole, decay.amount), decay)
+    trial = spec.with_numbers(options_of(hparams, "optimizer"))
+    options = all_options(spec, hparams)
+    has_decay = options.get("weight_decay") is not None
+    on = has_decay and (bool(options["weight_decay"]) or "optimizer.weight_decay" in hparams)
+    decay = WeightDecay(number_of(options, "weight_decay") if on else None, trial.wd_mode, peak)
+    return Grouping(groups_of(model, trial, decay.amount), decay)
 
 
 def _param_groups(model: nn.Module, groups: Sequence[Group], decay: WeightDecay) -> list[Any]:
@@ -166,18 +157,11 @@ def _param_groups(model: nn.Module, groups: Sequence[Group], decay: WeightDecay)
     ]
 
 
-def _target(config: Config) -> Callable[..., Optimizer]:
-    path = config.get("_target_")
-    found = import_object("optimizer._target_", path, "torch.optim.SGD")
+def _target(spec: OptimizerSpec) -> Callable[..., Optimizer]:
+    found = import_object("optimizer._target_", spec.target, "torch.optim.SGD")
     if not callable(found):
-        raise InputError("optimizer._target_", path, "cannot be called", "Name a class such as torch.optim.SGD.")
+        raise InputError("optimizer._target_", spec.target, "cannot be called", "Name a class such as torch.optim.SGD.")
     return found  # type: ignore[no-any-return] # the user's class, which _try_run calls
-
-
-def _own_options(config: Config) -> dict[str, Any]:
-    """The constructor arguments; lists become tuples, which is what torch documents (betas)."""
-    options = {str(key): value for key, value in config.items() if key not in ("_target_", *KEYS)}
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
 
 
 def _option_names(target: Callable[..., Any]) -> tuple[str, ...] | None:
@@ -188,7 +172,7 @@ def _option_names(target: Callable[..., Any]) -> tuple[str, ...] | None:
     return tuple(parameter.name for parameter in parameters[1:] if parameter.kind is not parameter.VAR_POSITIONAL)
 
 
-def _check_names(target: Callable[..., Any], options: Mapping[str, Any]) -> None:
+def _check_names(target: Callable[..., Any], options: Options) -> None:
     """Where an optimizer takes any option, and may leave it unused, one that is almost another is refused."""
     names = _option_names(target)
     known = set(inspect.signature(target).parameters) if names is None else set(names)
@@ -207,8 +191,8 @@ def _try_run(target: Callable[..., Any], written: str) -> None:
 
     written: its configuration as JSON, so that each is tried once in a process; every trainer asks again.
     """
-    config = json.loads(written)
-    options = _own_options(config)
+    spec = parse_optimizer(json.loads(written))
+    options = spec.arguments
     try:
         optimizer = _built(target, tiny_model(), options)
     except Exception as error:
@@ -216,51 +200,52 @@ def _try_run(target: Callable[..., Any], written: str) -> None:
         message = str(error).rstrip(".")
         raise InputError("optimizer", _name(target), f"refuses {shown}: {message}", "Change these options.") from error
     if not isinstance(optimizer, Optimizer):
-        raise _unusable(config, "is no torch.optim.Optimizer")
+        raise _unusable(spec, "is no torch.optim.Optimizer")
     if any("lr" not in group for group in optimizer.param_groups):
-        raise _unusable(config, "keeps no lr in its groups, so no schedule can set it")
+        raise _unusable(spec, "keeps no lr in its groups, so no schedule can set it")
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
-        raise _unusable(config, "evaluates the loss several times in an update, by a closure, which is not supported")
+        raise _unusable(spec, "evaluates the loss several times in an update, by a closure, which is not supported")
     if ignores_lr(lambda model: _built(target, model, options)):
-        raise _unusable(config, "does not use the LR that its groups are given for an update, as a schedule needs it")
-    several = [key for key in ("layer_decay", "groups") if config.get(key)]
+        raise _unusable(spec, "does not use the LR that its groups are given for an update, as a schedule needs it")
+    several = [key for key in ("layer_decay", "groups") if spec.node().get(key)]
     if several and has_one_lr(lambda model: target(_one_each(model), lr=ANY_LR, **options)):
         problem = f"{_name(target)} has one LR for all groups"
-        raise InputError(f"optimizer.{several[0]}", config[several[0]], problem, "Leave it out.")
+        raise InputError(f"optimizer.{several[0]}", spec.node()[several[0]], problem, "Leave it out.")
 
 
 def _one_each(model: nn.Module) -> list[dict[str, Any]]:
     return [{"params": [parameter]} for parameter in model.parameters()]
 
 
-def _check_can_group(target: Callable[..., Any], config: Config) -> None:
-    given = [key for key in KEYS if config.get(key) and config[key] != "lr"]
+def _check_can_group(target: Callable[..., Any], spec: OptimizerSpec) -> None:
+    node = spec.node()
+    given = [key for key in KEYS if node.get(key)]
     if given and takes_model(target):
         problem = f"{_name(target)} is given the whole model, whose parameters it groups itself"
-        raise InputError(f"optimizer.{given[0]}", config[given[0]], problem, "Leave it out.")
+        raise InputError(f"optimizer.{given[0]}", node[given[0]], problem, "Leave it out.")
     names = _option_names(target)
     decays = names is None or "weight_decay" in names
-    asked = {name: group for name, group in (config.get("groups") or {}).items() if "weight_decay" in (group or {})}
-    ours = config.get("wd_mode") in ("relative", "independent")
+    asked = [name for name, group in spec.groups.items() if group is not None and "weight_decay" in group]
+    ours = WeightDecay(mode=spec.wd_mode).is_ours
     decaying = [f"groups.{name}.weight_decay" for name in asked] + (["wd_mode"] if ours else [])
     if decaying and not decays:
         raise InputError(f"optimizer.{decaying[0]}", None, f"{_name(target)} has no weight decay", "Leave it out.")
     if ours and hasattr(target, "eval"):
         problem = f"{_name(target)} keeps the weights that it evaluates apart, and they would not shrink"
-        raise InputError("optimizer.wd_mode", config["wd_mode"], problem, "Use wd_mode=lr.")
+        raise InputError("optimizer.wd_mode", spec.wd_mode, problem, "Use wd_mode=lr.")
 
 
-def _unusable(config: Config, problem: str) -> InputError:
-    return InputError("optimizer._target_", config["_target_"], problem, "Choose another, such as torch.optim.AdamW.")
+def _unusable(spec: OptimizerSpec, problem: str) -> InputError:
+    return InputError("optimizer._target_", spec.target, problem, "Choose another, such as torch.optim.AdamW.")
 
 
-def _built(target: Callable[..., Optimizer], model: nn.Module, options: Config) -> Optimizer:
+def _built(target: Callable[..., Optimizer], model: nn.Module, options: Options) -> Optimizer:
     return target(model if takes_model(target) else list(model.parameters()), lr=ANY_LR, **options)
 
 
-def _may_fuse(target: Callable[..., Any], options: Config, model: nn.Module) -> bool:
-    """Whether to ask for the fused update: not where a person chose, nor where torch's does not cover the model."""
+def _may_fuse(target: Callable[..., Any], options: Options, model: nn.Module) -> bool:
+    """Whether to ask for the fused update: not where the user chose, nor where torch's does not cover the model."""
     names = _option_names(target)
     sparse = any(getattr(module, "sparse", False) for module in model.modules())
     floating = all(parameter.is_floating_point() for parameter in model.parameters())

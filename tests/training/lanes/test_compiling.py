@@ -19,7 +19,8 @@ from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.training.lanes.compiling import Compiled, compiling, has_compiled
 from sweeper.training.lanes.probe import probe
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
+from sweeper.training.optimizers.spec import parse_optimizer
 from sweeper.training.recipe import Recipe
 from sweeper.types import Job, JobId, Report
 
@@ -77,10 +78,10 @@ def job(lane: int, dropout: float = 0.3, **changes: Any) -> Job:
 
 def lanes(task: Supervised, config: dict[str, Any], precision: str = "float32", compiled: bool = True) -> LaneTrainer:
     example = dataclasses.replace(job(0), hparams={})
-    form = probe(task, Recipe(config, BATCH), example, device="cpu").form
+    form = probe(task, Recipe(parse_optimizer(config), BATCH), example, device="cpu").form
     assert form is not None
-    recipe = Recipe(config, BATCH, precision)
-    return LaneTrainer(task, recipe, form=form, width=3, device="cpu", compiled=compiled)
+    recipe = Recipe(parse_optimizer(config), BATCH, precision)
+    return LaneTrainer(task, recipe, Stacking(form, width=3, compiled=compiled), device="cpu")
 
 
 def loud(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -24,13 +24,14 @@ from sweeper.tasks.problems import Supervised
 from sweeper.tasks.transformer import Transformer
 from sweeper.training.lanes.probe import STACKED, ProbedTrainer, Verdict, probe
 from sweeper.training.lanes.program import Form, Mode, built
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Report
 
 BATCH, STEPS = 8, 6
-SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9}
+SGD = OptimizerSpec("torch.optim.SGD", {"momentum": 0.9})
 CPU = torch.device("cpu")
 ALONE = "one trial at a time: "
 
@@ -280,7 +281,7 @@ def goes_wrong(task: Supervised, form: Form, jobs: list[Job]) -> bool:
     alone = trained(SequentialTrainer(task, recipe, device="cpu"), jobs)
     logging.getLogger("sweeper.training.lanes.trainer").disabled = True
     try:
-        stacked = trained(LaneTrainer(task, recipe, form=form, width=2, device="cpu"), jobs)
+        stacked = trained(LaneTrainer(task, recipe, Stacking(form, width=2), device="cpu"), jobs)
     finally:
         logging.getLogger("sweeper.training.lanes.trainer").disabled = False
     return any(
@@ -318,7 +319,7 @@ def test_with_its_form_it_goes_right(name: str) -> None:
 
 
 def test_an_optimizer_without_rows_is_named() -> None:
-    verdict = probe(task_of("dropout"), Recipe({"_target_": "torch.optim.Adafactor"}, BATCH), job(), device="cpu")
+    verdict = probe(task_of("dropout"), Recipe(OptimizerSpec("torch.optim.Adafactor"), BATCH), job(), device="cpu")
     assert verdict.form is None
     assert verdict.why.startswith(f"{ALONE}torch.optim.Adafactor has no rule for stacked rows")
 
@@ -381,7 +382,7 @@ def test_vmaps_warnings_are_no_noise(name: str) -> None:
         warnings.simplefilter("always")
         form = probed(task).form
         assert form is not None
-        trained(LaneTrainer(task, Recipe(SGD, BATCH), form=form, width=2, device="cpu"), [job(0), job(1)])
+        trained(LaneTrainer(task, Recipe(SGD, BATCH), Stacking(form, width=2), device="cpu"), [job(0), job(1)])
         assert noise == []
         weight = torch.ones(2, 3, 3)
         torch.vmap(lambda w: torch._weight_norm(w, w[:, :1]))(weight)  # elsewhere it warns as before

@@ -14,7 +14,8 @@ from torch.nn import functional
 from sweeper.tasks import Arrays, Supervised
 from sweeper.training.lanes.probe import Verdict, probe
 from sweeper.training.lanes.program import Layout, Program, built
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
+from sweeper.training.optimizers.spec import parse_optimizer
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Report
@@ -55,7 +56,7 @@ def job(lane: int = 0) -> Job:
 
 
 def probed(task: Supervised) -> Verdict:
-    return probe(task, Recipe(SGD, BATCH), job(), device="cpu")
+    return probe(task, Recipe(parse_optimizer(SGD), BATCH), job(), device="cpu")
 
 
 def trained(trainer: Any) -> list[tuple[list[Report], dict[str, Tensor]]]:
@@ -67,10 +68,10 @@ def trained(trainer: Any) -> list[tuple[list[Report], dict[str, Tensor]]]:
 
 def assert_same_as_alone(task: Supervised, config: dict[str, Any]) -> dict[str, Tensor]:
     """The weights of the last job, float64."""
-    recipe = Recipe(config, BATCH, "float64")
+    recipe = Recipe(parse_optimizer(config), BATCH, "float64")
     form = probed(task).form
     assert form is not None
-    found = trained(LaneTrainer(task, recipe, form=form, width=2, device="cpu"))
+    found = trained(LaneTrainer(task, recipe, Stacking(form, width=2), device="cpu"))
     for (reports, weights), (others, same) in zip(
         found, trained(SequentialTrainer(task, recipe, device="cpu")), strict=True
     ):
@@ -227,7 +228,7 @@ def test_models_of_other_structure_are_other_stacks() -> None:
     jobs = [
         Job(job(lane).id, "f", {}, 5, job().lr_S, REPORTS, hparams={"model.steep": bool(lane % 2)}) for lane in range(4)
     ]
-    trainer = LaneTrainer(task, Recipe(SGD, BATCH), form=form, width=4, device="cpu")
+    trainer = LaneTrainer(task, Recipe(parse_optimizer(SGD), BATCH), Stacking(form, width=4), device="cpu")
     trainer.start(jobs)
     losses = {report.id.trial: report.metrics["valid/loss"] for report in trainer.advance([each.id for each in jobs])}
     assert losses[0] == losses[2] != losses[1] == losses[3]

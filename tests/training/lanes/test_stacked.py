@@ -6,6 +6,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from sweeper.training.lanes.stacked import Rule, rule_of, static_options, why_not
 from sweeper.training.optimizers.optim import all_options, set_numbers
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.types import Floats, Value
 
 STEPS, WIDTH = 120, 19  # no multiple of a vector register's width
@@ -60,53 +62,56 @@ def several(name: str, *values: Value) -> list[HParams]:
 
 SGD, ADAM, ADAMW, NADAM, RADAM = (f"torch.optim.{name}" for name in ("SGD", "Adam", "AdamW", "NAdam", "RAdam"))
 RMSPROP, LION = "torch.optim.RMSprop", "pytorch_optimizer.Lion"
-CASES: dict[str, tuple[dict[str, Any], list[HParams]]] = {
-    "sgd": ({"_target_": SGD}, [{}, {}, {}]),
-    "sgd decay": ({"_target_": SGD}, several("weight_decay", 0.0, 1e-3, 0.1)),
-    "sgd momentum": ({"_target_": SGD}, several("momentum", 0.5, 0.9, 0.99)),
+CASES: dict[str, tuple[OptimizerSpec, list[HParams]]] = {
+    "sgd": (OptimizerSpec(SGD), [{}, {}, {}]),
+    "sgd decay": (OptimizerSpec(SGD), several("weight_decay", 0.0, 1e-3, 0.1)),
+    "sgd momentum": (OptimizerSpec(SGD), several("momentum", 0.5, 0.9, 0.99)),
     "sgd nesterov": (
-        {"_target_": "torch.optim.sgd.SGD", "nesterov": True, "weight_decay": 0.01},
+        OptimizerSpec("torch.optim.sgd.SGD", {"nesterov": True, "weight_decay": 0.01}),
         several("momentum", 0.5, 0.9, 0.95),
     ),
-    "sgd dampening": ({"_target_": SGD, "momentum": 0.9, "weight_decay": 0.01}, several("dampening", 0.1, 0.5, 0.9)),
+    "sgd dampening": (OptimizerSpec(SGD, {"momentum": 0.9, "weight_decay": 0.01}), several("dampening", 0.1, 0.5, 0.9)),
     "adagrad": (
-        {"_target_": "torch.optim.Adagrad", "weight_decay": 0.01, "initial_accumulator_value": 0.1},
+        OptimizerSpec("torch.optim.Adagrad", {"weight_decay": 0.01, "initial_accumulator_value": 0.1}),
         [*several("lr_decay", 0.0, 1e-3), {"optimizer.initial_accumulator_value": 2.0, "optimizer.eps": 0.1}],
     ),
     "adadelta": (
-        {"_target_": "torch.optim.Adadelta", "weight_decay": 0.01},
+        OptimizerSpec("torch.optim.Adadelta", {"weight_decay": 0.01}),
         [*several("rho", 0.9, 0.5), {"optimizer.eps": 1e-3}],
     ),
-    "rmsprop": ({"_target_": RMSPROP}, [*several("alpha", 0.9, 0.99), {"optimizer.eps": 1e-2}]),
+    "rmsprop": (OptimizerSpec(RMSPROP), [*several("alpha", 0.9, 0.99), {"optimizer.eps": 1e-2}]),
     "rmsprop centered momentum": (
-        {"_target_": RMSPROP, "centered": True, "momentum": 0.9, "weight_decay": 0.01},
+        OptimizerSpec(RMSPROP, {"centered": True, "momentum": 0.9, "weight_decay": 0.01}),
         [*several("momentum", 0.5, 0.9), {"optimizer.alpha": 0.9}],
     ),
-    "rmsprop momentum": ({"_target_": RMSPROP}, several("momentum", 0.5, 0.9, 0.95)),
-    "adam": ({"_target_": ADAM}, several("betas", (0.9, 0.999), (0.0, 0.9), (0.5, 0.5))),
-    "adam coupled": ({"_target_": ADAM}, several("weight_decay", 0.0, 1e-2, 0.3)),
-    "adam amsgrad": ({"_target_": ADAM, "amsgrad": True}, several("eps", 1e-8, 1e-3, 1.0)),
-    "adamw": ({"_target_": ADAMW}, several("weight_decay", 0.0, 1e-2, 0.3)),
-    "adamw amsgrad": ({"_target_": ADAMW, "betas": [0.9, 0.95], "amsgrad": True}, [{}, *several("eps", 1e-3, 0.1)]),
-    "nadam": ({"_target_": NADAM}, several("momentum_decay", 0.0, 4e-3, 0.1)),
+    "rmsprop momentum": (OptimizerSpec(RMSPROP), several("momentum", 0.5, 0.9, 0.95)),
+    "adam": (OptimizerSpec(ADAM), several("betas", (0.9, 0.999), (0.0, 0.9), (0.5, 0.5))),
+    "adam coupled": (OptimizerSpec(ADAM), several("weight_decay", 0.0, 1e-2, 0.3)),
+    "adam amsgrad": (OptimizerSpec(ADAM, {"amsgrad": True}), several("eps", 1e-8, 1e-3, 1.0)),
+    "adamw": (OptimizerSpec(ADAMW), several("weight_decay", 0.0, 1e-2, 0.3)),
+    "adamw amsgrad": (OptimizerSpec(ADAMW, {"betas": [0.9, 0.95], "amsgrad": True}), [{}, *several("eps", 1e-3, 0.1)]),
+    "nadam": (OptimizerSpec(NADAM), several("momentum_decay", 0.0, 4e-3, 0.1)),
     "nadam coupled": (
-        {"_target_": NADAM, "weight_decay": 0.05},
+        OptimizerSpec(NADAM, {"weight_decay": 0.05}),
         several("betas", (0.9, 0.999), (0.5, 0.9), (0.0, 0.9)),
     ),
     "nadam decoupled": (
-        {"_target_": NADAM, "decoupled_weight_decay": True},
+        OptimizerSpec(NADAM, {"decoupled_weight_decay": True}),
         several("weight_decay", 0.0, 0.05, 0.2),
     ),
-    "radam": ({"_target_": RADAM}, several("betas", (0.9, 0.999), (0.5, 0.9), (0.0, 0.5))),
-    "radam coupled": ({"_target_": RADAM}, several("weight_decay", 0.0, 1e-2, 0.3)),
-    "radam decoupled": ({"_target_": RADAM, "decoupled_weight_decay": True}, several("weight_decay", 0.0, 0.05, 0.2)),
-    "adamax": ({"_target_": "torch.optim.Adamax"}, several("betas", (0.9, 0.999), (0.5, 0.9), (0.0, 0.5))),
-    "adamax coupled": ({"_target_": "torch.optim.Adamax", "eps": 1e-3}, several("weight_decay", 0.0, 1e-2, 0.3)),
-    "lion": ({"_target_": LION}, several("betas", (0.9, 0.99), (0.95, 0.98), (0.5, 0.9))),
-    "lion decay": ({"_target_": LION}, several("weight_decay", 0.0, 0.1, 1.0)),
-    "lion fixed decay": ({"_target_": LION, "fixed_decay": True}, several("weight_decay", 0.0, 1e-3, 1e-2)),
-    "lion coupled": ({"_target_": LION, "weight_decouple": False}, several("weight_decay", 0.01, 0.1, 1.0)),
-    "lion of lion_pytorch": ({"_target_": "lion_pytorch.Lion"}, several("weight_decay", 0.0, 0.1, 1.0)),
+    "radam": (OptimizerSpec(RADAM), several("betas", (0.9, 0.999), (0.5, 0.9), (0.0, 0.5))),
+    "radam coupled": (OptimizerSpec(RADAM), several("weight_decay", 0.0, 1e-2, 0.3)),
+    "radam decoupled": (
+        OptimizerSpec(RADAM, {"decoupled_weight_decay": True}),
+        several("weight_decay", 0.0, 0.05, 0.2),
+    ),
+    "adamax": (OptimizerSpec("torch.optim.Adamax"), several("betas", (0.9, 0.999), (0.5, 0.9), (0.0, 0.5))),
+    "adamax coupled": (OptimizerSpec("torch.optim.Adamax", {"eps": 1e-3}), several("weight_decay", 0.0, 1e-2, 0.3)),
+    "lion": (OptimizerSpec(LION), several("betas", (0.9, 0.99), (0.95, 0.98), (0.5, 0.9))),
+    "lion decay": (OptimizerSpec(LION), several("weight_decay", 0.0, 0.1, 1.0)),
+    "lion fixed decay": (OptimizerSpec(LION, {"fixed_decay": True}), several("weight_decay", 0.0, 1e-3, 1e-2)),
+    "lion coupled": (OptimizerSpec(LION, {"weight_decouple": False}), several("weight_decay", 0.01, 0.1, 1.0)),
+    "lion of lion_pytorch": (OptimizerSpec("lion_pytorch.Lion"), several("weight_decay", 0.0, 0.1, 1.0)),
 }
 FUSED = ("sgd", "adam", "adamw", "adagrad")  # torch has a fused update
 MOVING = {  # momentum can be moved by a schedule
@@ -140,14 +145,12 @@ def momentum_of(lane: int) -> Floats:
     return np.linspace(0.95, 0.6 + 0.1 * lane, STEPS)
 
 
-def alone(
-    config: Mapping[str, Any], hparams: HParams, lane: int, momentum_S: Floats | None = None, **how: bool
-) -> Tensor:
+def alone(spec: OptimizerSpec, hparams: HParams, lane: int, momentum_S: Floats | None = None, **how: bool) -> Tensor:
     """Weights [S, P] of torch's own optimizer, after each update."""
-    module, _, name = config["_target_"].rpartition(".")
+    module, _, name = spec.target.rpartition(".")
     weight = torch.nn.Parameter(start_of(lane))
     kind = getattr(importlib.import_module(module), name)
-    optimizer = kind([weight], lr=1e-3, **all_options(config, hparams) | ({} if "lion" in module else how))
+    optimizer = kind([weight], lr=1e-3, **all_options(spec, hparams) | ({} if "lion" in module else how))
     after = []
     for step, lr in enumerate(lr_of(lane).tolist()):
         set_numbers(optimizer, lr, None if momentum_S is None else float(momentum_S[step]))
@@ -160,13 +163,13 @@ def alone(
 class Stack:
     """Rows of one rule; each lane has a job of its own and stands at a step of its own."""
 
-    def __init__(self, config: Mapping[str, Any], dtype: torch.dtype = torch.float64) -> None:
-        self.config, self.dtype = config, dtype
+    def __init__(self, spec: OptimizerSpec, dtype: torch.dtype = torch.float64) -> None:
+        self.spec, self.dtype = spec, dtype
         self.weight, self.states, self.jobs, self.steps = torch.empty(0), [], [], []  # type: ignore[var-annotated]
         self.rule: Rule
 
     def begin(self, jobs: Sequence[tuple[HParams, int]], moving: bool = False) -> Stack:
-        rules = {rule_of(self.config, hparams, momentum_of(lane) if moving else None) for hparams, lane in jobs}
+        rules = {rule_of(self.spec, hparams, momentum_of(lane) if moving else None) for hparams, lane in jobs}
         (rule,) = rules
         assert rule is not None
         self.rule, self.moving = rule, moving
@@ -180,7 +183,7 @@ class Stack:
     def refill(self, row: int, job: tuple[HParams, int]) -> None:
         self.jobs[row], self.steps[row] = job, 0
         self.weight[row] = start_of(job[1])
-        for state, start in zip(self.states, self.rule.starts(all_options(self.config, job[0])), strict=True):
+        for state, start in zip(self.states, self.rule.starts(all_options(self.spec, job[0])), strict=True):
             state[row] = start
 
     def block(self, size: int) -> Tensor:
@@ -190,7 +193,7 @@ class Stack:
             momentum_S = momentum_of(lane) if self.moving else None
             rows.append(
                 self.rule.coefficients(
-                    all_options(self.config, hparams),
+                    all_options(self.spec, hparams),
                     lr_of(lane)[first : first + size],
                     None if momentum_S is None else momentum_S[first : first + size],
                     first,
@@ -229,84 +232,85 @@ def close(a: Tensor, b: Tensor, relative: float) -> bool:
 
 @pytest.mark.parametrize("name", CASES)
 def test_each_row_is_the_optimizer_alone(name: str) -> None:
-    config, every = CASES[name]
-    stacked = Stack(config).begin(jobs_of(every)).train(STEPS)
+    spec, every = CASES[name]
+    stacked = Stack(spec).begin(jobs_of(every)).train(STEPS)
     for lane, hparams in enumerate(every):
-        assert close(stacked[:, lane], alone(config, hparams, lane, foreach=False), 1e-12), lane
+        assert close(stacked[:, lane], alone(spec, hparams, lane, foreach=False), 1e-12), lane
 
 
 @pytest.mark.parametrize("name", MOVING)
 def test_a_schedules_momentum_goes_before_the_optimizers(name: str) -> None:
-    config, every = MOVING[name]
+    spec, every = MOVING[name]
     if "dampening" in name:
-        config = {key: value for key, value in config.items() if key != "momentum"}  # the row alone gives it
-    stacked = Stack(config).begin(jobs_of(every), moving=True).train(STEPS)
+        options = {key: value for key, value in spec.options.items() if key != "momentum"}
+        spec = replace(spec, options=options)  # the row alone gives it
+    stacked = Stack(spec).begin(jobs_of(every), moving=True).train(STEPS)
     for lane, hparams in enumerate(every):
-        expected = alone(config, hparams, lane, momentum_of(lane), foreach=False)
+        expected = alone(spec, hparams, lane, momentum_of(lane), foreach=False)
         assert close(stacked[:, lane], expected, 1e-12), lane
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_lanes_at_different_steps(name: str) -> None:
-    config, every = CASES[name]
-    stack = Stack(config).begin(jobs_of(every))
+    spec, every = CASES[name]
+    stack = Stack(spec).begin(jobs_of(every))
     stack.train(30)
     stack.refill(1, (every[1], 7))
     stack.train(10)
     stack.refill(0, (every[2], 8))
     stacked = stack.train(70)
-    assert close(stacked[:, 0], alone(config, every[2], 8, foreach=False)[:70], 1e-12)
-    assert close(stacked[:, 1], alone(config, every[1], 7, foreach=False)[10:80], 1e-12)
-    assert close(stacked[:, 2], alone(config, every[2], 2, foreach=False)[40:110], 1e-12)
+    assert close(stacked[:, 0], alone(spec, every[2], 8, foreach=False)[:70], 1e-12)
+    assert close(stacked[:, 1], alone(spec, every[1], 7, foreach=False)[10:80], 1e-12)
+    assert close(stacked[:, 2], alone(spec, every[2], 2, foreach=False)[40:110], 1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.partition(" ")[0] in FUSED])
 def test_the_fused_update_is_near(name: str) -> None:
-    config, every = CASES[name]
-    stacked = Stack(config).begin(jobs_of(every)).train(STEPS)
+    spec, every = CASES[name]
+    stacked = Stack(spec).begin(jobs_of(every)).train(STEPS)
     for lane, hparams in enumerate(every):
-        assert close(stacked[:, lane], alone(config, hparams, lane, fused=True), 1e-9), lane
+        assert close(stacked[:, lane], alone(spec, hparams, lane, fused=True), 1e-9), lane
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "lion" not in name])  # a sign turns where rounding does
 def test_float32_is_near_float64(name: str) -> None:
-    config, every = CASES[name]
-    narrow = Stack(config, torch.float32).begin(jobs_of(every)).train(STEPS)
+    spec, every = CASES[name]
+    narrow = Stack(spec, torch.float32).begin(jobs_of(every)).train(STEPS)
     assert narrow.dtype == torch.float32
-    assert close(narrow, Stack(config).begin(jobs_of(every)).train(STEPS), 1e-4 if "centered" in name else 2e-5)
+    assert close(narrow, Stack(spec).begin(jobs_of(every)).train(STEPS), 1e-4 if "centered" in name else 2e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_row_knows_neither_its_slot_nor_its_neighbours(name: str, dtype: torch.dtype) -> None:
-    config, every = CASES[name]
+    spec, every = CASES[name]
     jobs = [*jobs_of(every), (every[0], 3), (every[1], 4)]
-    plain = Stack(config, dtype).begin(jobs).train(60)
+    plain = Stack(spec, dtype).begin(jobs).train(60)
 
     def spoil(gradient: Tensor) -> None:
         gradient[1, 3:], gradient[4] = torch.nan, torch.inf
 
-    spoiled = Stack(config, dtype).begin(jobs).train(60, spoil=spoil)
+    spoiled = Stack(spec, dtype).begin(jobs).train(60, spoil=spoil)
     assert not torch.equal(plain[:, 1], spoiled[:, 1])
     assert torch.equal(plain[:, [0, 2, 3]], spoiled[:, [0, 2, 3]])
     order = [3, 1, 4, 0, 2]
-    moved = Stack(config, dtype).begin([jobs[lane] for lane in order]).train(60, size=20)
+    moved = Stack(spec, dtype).begin([jobs[lane] for lane in order]).train(60, size=20)
     assert torch.equal(plain[:, order], moved)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_compiled_update_is_the_same(name: str) -> None:
-    config, every = CASES[name]
-    stack = Stack(config).begin(jobs_of(every))
+    spec, every = CASES[name]
+    stack = Stack(spec).begin(jobs_of(every))
     compiled = torch.compile(stack.rule.update, fullgraph=True)
-    assert close(stack.train(60, update=compiled), Stack(config).begin(jobs_of(every)).train(60), 1e-12)
+    assert close(stack.train(60, update=compiled), Stack(spec).begin(jobs_of(every)).train(60), 1e-12)
 
 
 def test_lions_published_update_by_hand() -> None:
     """Algorithm 2 of arXiv 2302.06675, two updates of one weight."""
-    config = {"_target_": LION, "betas": [0.9, 0.99], "weight_decay": 0.5}
-    rule, options = rule_of(config), all_options(config, {})
+    spec = OptimizerSpec(LION, {"betas": [0.9, 0.99], "weight_decay": 0.5})
+    rule, options = rule_of(spec), all_options(spec, {})
     assert rule is not None
     weight, (average,) = torch.tensor([[2.0]], dtype=torch.float64), [torch.zeros(1, 1, dtype=torch.float64)]
     rows = torch.from_numpy(rule.coefficients(options, np.array([0.1, 0.2]), None, 0))
@@ -318,48 +322,48 @@ def test_lions_published_update_by_hand() -> None:
 
 
 def test_lanes_of_one_stack_share_the_program_and_not_the_numbers() -> None:
-    config = {"_target_": ADAMW}
-    rules = {rule_of(config, hparams) for hparams in [{}, *several("weight_decay", 0.0, 0.1), *several("eps", 1e-3)]}
+    spec = OptimizerSpec(ADAMW)
+    rules = {rule_of(spec, hparams) for hparams in [{}, *several("weight_decay", 0.0, 0.1), *several("eps", 1e-3)]}
     assert len(rules) == 1
-    assert rule_of(config, {"optimizer.amsgrad": True}) not in rules
-    sgd = {"_target_": SGD, "momentum": 0.9}
+    assert rule_of(spec, {"optimizer.amsgrad": True}) not in rules
+    sgd = OptimizerSpec(SGD, {"momentum": 0.9})
     assert static_options(sgd) == static_options(sgd, {"optimizer.momentum": 0.5})
     assert static_options(sgd) != static_options(sgd, {"optimizer.momentum": 0.0})
-    assert static_options({"_target_": SGD}) != static_options(sgd)
-    assert static_options(sgd, {}, np.zeros(3)) == static_options({"_target_": SGD})
+    assert static_options(OptimizerSpec(SGD)) != static_options(sgd)
+    assert static_options(sgd, {}, np.zeros(3)) == static_options(OptimizerSpec(SGD))
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("spec", "words"),
     [
-        ({"_target_": "torch.optim.Muon"}, "torch.optim.Muon has no rule"),
-        ({"_target_": SGD, "maximize": True}, "optimizer.maximize=True"),
-        ({"_target_": ADAM, "capturable": True}, "optimizer.capturable=True"),
-        ({"_target_": LION, "cautious": True}, "optimizer.cautious=True"),
-        ({"_target_": "lion_pytorch.Lion", "decoupled_weight_decay": True}, "optimizer.decoupled_weight_decay=True"),
+        (OptimizerSpec("torch.optim.Muon"), "torch.optim.Muon has no rule"),
+        (OptimizerSpec(SGD, {"maximize": True}), "optimizer.maximize=True"),
+        (OptimizerSpec(ADAM, {"capturable": True}), "optimizer.capturable=True"),
+        (OptimizerSpec(LION, {"cautious": True}), "optimizer.cautious=True"),
+        (OptimizerSpec("lion_pytorch.Lion", {"decoupled_weight_decay": True}), "optimizer.decoupled_weight_decay=True"),
     ],
 )
-def test_what_cannot_be_stacked_says_why(config: Mapping[str, Any], words: str) -> None:
-    reason = why_not(config)
+def test_what_cannot_be_stacked_says_why(spec: OptimizerSpec, words: str) -> None:
+    reason = why_not(spec)
     assert reason is not None
     assert words in reason
-    assert rule_of(config) is None
+    assert rule_of(spec) is None
 
 
 def test_a_momentum_that_stops_for_a_while_is_not_stacked() -> None:
-    config, momentum_S = {"_target_": SGD, "momentum": 0.9}, np.array([0.9, 0.0, 0.9])
-    assert "is 0 in some updates" in str(why_not(config, {}, momentum_S))
-    assert rule_of({"_target_": ADAM}, {}, momentum_S) is not None
+    spec, momentum_S = OptimizerSpec(SGD, {"momentum": 0.9}), np.array([0.9, 0.0, 0.9])
+    assert "is 0 in some updates" in str(why_not(spec, {}, momentum_S))
+    assert rule_of(OptimizerSpec(ADAM), {}, momentum_S) is not None
 
 
 def test_nadam_asks_for_the_momentum_of_earlier_updates() -> None:
-    rule, options = rule_of({"_target_": NADAM}), all_options({"_target_": NADAM}, {})
+    rule, options = rule_of(OptimizerSpec(NADAM)), all_options(OptimizerSpec(NADAM), {})
     assert rule is not None
     with pytest.raises(ValueError, match="earlier_S"):
         rule.coefficients(options, np.ones(2), np.full(2, 0.9), 5)
 
 
 def test_the_options_of_a_lane() -> None:
-    options = all_options({"_target_": ADAMW, "betas": [0.8, 0.9]}, {"optimizer.eps": 0.1, "model.dropout": 0.5})
+    options = all_options(OptimizerSpec(ADAMW, {"betas": [0.8, 0.9]}), {"optimizer.eps": 0.1, "model.dropout": 0.5})
     assert (options["betas"], options["eps"], options["weight_decay"]) == ((0.8, 0.9), 0.1, 0.01)
     assert "lr" not in options

@@ -25,7 +25,8 @@ from sweeper.tasks.problems import Supervised
 from sweeper.tasks.transformer import Transformer
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.program import Form
-from sweeper.training.lanes.trainer import LaneTrainer
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
+from sweeper.training.optimizers.spec import OptimizerSpec, parse_optimizer
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Choice, Family, Job, JobId, Range, Report, Trainer, Value
@@ -143,13 +144,13 @@ def train(trainer: Trainer, jobs: Sequence[Job]) -> list[Trained]:
 
 
 def alone(task: Any, config: Mapping[str, Any], jobs: Sequence[Job], precision: Precision = "float64") -> list[Trained]:
-    recipe = Recipe(config, BATCH, precision)
+    recipe = Recipe(parse_optimizer(config), BATCH, precision)
     return [train(SequentialTrainer(task, recipe, device="cpu"), [of])[0] for of in jobs]
 
 
 @functools.cache
 def form_of(task: Any) -> Form:
-    verdict = probe(task, Recipe({"_target_": "torch.optim.SGD"}, BATCH), job(0, 0.1, 3), device="cpu")
+    verdict = probe(task, Recipe(OptimizerSpec("torch.optim.SGD"), BATCH), job(0, 0.1, 3), device="cpu")
     assert verdict.form is not None, verdict.why
     return verdict.form
 
@@ -157,8 +158,8 @@ def form_of(task: Any) -> Form:
 def lanes(
     task: Any, config: Mapping[str, Any], width: int = 3, precision: Precision = "float64", compiled: bool = False
 ) -> LaneTrainer:
-    recipe = Recipe(config, BATCH, precision)
-    return LaneTrainer(task, recipe, form=form_of(task), width=width, device="cpu", compiled=compiled)
+    recipe = Recipe(parse_optimizer(config), BATCH, precision)
+    return LaneTrainer(task, recipe, Stacking(form_of(task), width, compiled), device="cpu")
 
 
 def assert_near(
@@ -537,7 +538,7 @@ class Memory:
 
 def lanes_of(task: Any, width: int = 4) -> LaneTrainer:
     form = form_of(task_of("mlp"))
-    return LaneTrainer(task, Recipe(NESTEROV[0], BATCH), form=form, width=width, device="cpu")
+    return LaneTrainer(task, Recipe(parse_optimizer(NESTEROV[0]), BATCH), Stacking(form, width), device="cpu")
 
 
 def test_where_memory_runs_out_lanes_wait_in_host_memory(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from sweeper import conf
+from sweeper.training.optimizers.spec import parse_optimizer
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import InputError, Job, JobId, Report
@@ -76,7 +77,7 @@ def test_the_loss_falls_and_a_job_depends_on_itself_alone(file: Path, kind: str,
     config, lr = read(file)
 
     def fresh() -> SequentialTrainer:
-        return SequentialTrainer(teacher(kind), Recipe(config, BATCH), device="cpu")
+        return SequentialTrainer(teacher(kind), Recipe(parse_optimizer(config), BATCH), device="cpu")
 
     expected, weights = whole(fresh(), job(lr))
     assert expected[-1].state == "complete", expected[-1].reason
@@ -112,7 +113,7 @@ def test_an_lr_of_0_stands_still(file: Path, teacher: Any) -> None:
     config, lr = read(file)
     lr_S = job(lr).lr_S.copy()
     lr_S[7:] = 0.0
-    trainer = SequentialTrainer(teacher(), Recipe(config, BATCH, precision="float64"), device="cpu")
+    trainer = SequentialTrainer(teacher(), Recipe(parse_optimizer(config), BATCH, precision="float64"), device="cpu")
     reports, _ = whole(trainer, job(lr, lr_S=lr_S))
     if file.stem in GOES_ON:
         return
@@ -125,7 +126,9 @@ def test_a_far_too_high_lr_is_a_divergence_and_no_failure(file: Path, peak: floa
     config, lr = read(file)
     lr_S = job(lr).lr_S.copy()
     lr_S[2] = peak
-    (report,) = whole(SequentialTrainer(teacher(), Recipe(config, BATCH), device="cpu"), job(lr, lr_S=lr_S))[0][-1:]
+    (report,) = whole(
+        SequentialTrainer(teacher(), Recipe(parse_optimizer(config), BATCH), device="cpu"), job(lr, lr_S=lr_S)
+    )[0][-1:]
     if file.stem == "adafactor":  # which never uses so high an LR
         assert report.state == "complete"
     else:
@@ -138,7 +141,9 @@ def test_the_lr_that_hypergradient_descent_used_is_logged(teacher: Any) -> None:
     trainer = SequentialTrainer(
         teacher(),
         Recipe(
-            {"_target_": "sweeper.training.optimizers.hypergradient.sgd", "hyper_lr": 0.1}, BATCH, precision="float64"
+            parse_optimizer({"_target_": "sweeper.training.optimizers.hypergradient.sgd", "hyper_lr": 0.1}),
+            BATCH,
+            precision="float64",
         ),
         device="cpu",
     )
@@ -147,7 +152,7 @@ def test_the_lr_that_hypergradient_descent_used_is_logged(teacher: Any) -> None:
     assert used_S[0] == job(0.1).lr_S[0]
     assert np.abs(used_S[-5:] / job(0.1).lr_S[-5:] - 1).min() > 0.05
     plain = {"_target_": "torch.optim.SGD"}
-    again = SequentialTrainer(teacher(), Recipe(plain, BATCH, precision="float64"), device="cpu")
+    again = SequentialTrainer(teacher(), Recipe(parse_optimizer(plain), BATCH, precision="float64"), device="cpu")
     _, expected = whole(again, job(0.1, lr_S=used_S))
     for name, value in weights.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=1e-12)
@@ -156,4 +161,4 @@ def test_the_lr_that_hypergradient_descent_used_is_logged(teacher: Any) -> None:
 def test_what_looks_at_whole_batches_is_not_given_pieces_of_them(teacher: Any) -> None:
     config = {"_target_": "sweeper.training.optimizers.kfac.KFAC"}
     with pytest.raises(InputError, match=r"train.accumulate=2: .*KFAC looks at whole batches"):
-        SequentialTrainer(teacher(), Recipe(config, BATCH, accumulate=2), device="cpu")
+        SequentialTrainer(teacher(), Recipe(parse_optimizer(config), BATCH, accumulate=2), device="cpu")

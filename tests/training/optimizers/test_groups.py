@@ -15,9 +15,10 @@ from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.transformer import Transformer
 from sweeper.training.lanes.probe import probe
-from sweeper.training.lanes.trainer import LaneTrainer
-from sweeper.training.optimizers.groups import check_grouping, groups_of, kinds_of, searched, with_numbers
+from sweeper.training.lanes.trainer import LaneTrainer, Stacking
+from sweeper.training.optimizers.groups import groups_of, kinds_of
 from sweeper.training.optimizers.optim import check_optimizer, make_optimizer
+from sweeper.training.optimizers.spec import GroupSpec, OptimizerSpec, parse_optimizer
 from sweeper.training.randomness import batches
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -69,7 +70,7 @@ def trained(trainer: Any, jobs: list[Job]) -> list[tuple[list[Report], dict[str,
 
 
 def alone(optimizer: dict[str, Any], jobs: list[Job], **settings: Any) -> list[tuple[list[Report], dict[str, Tensor]]]:
-    recipe = Recipe(optimizer, **{"batch_size": BATCH, "precision": "float64", **settings})
+    recipe = Recipe(parse_optimizer(optimizer), **{"batch_size": BATCH, "precision": "float64", **settings})
     return trained(SequentialTrainer(task(), recipe, device="cpu"), jobs)
 
 
@@ -100,7 +101,7 @@ def test_a_tied_table_is_an_embedding_by_whatever_name_it_comes_first() -> None:
 
 
 def test_norms_and_biases_are_spared() -> None:
-    decayed, spared = groups_of(Net(), ADAMW, 0.1)
+    decayed, spared = groups_of(Net(), parse_optimizer(ADAMW), 0.1)
     assert decayed.parameters == (
         "embedding.weight", "blocks.0.0.weight", "blocks.1.0.weight", "head.weight"
     )  # fmt: skip
@@ -110,12 +111,16 @@ def test_norms_and_biases_are_spared() -> None:
 
 
 def test_without_a_weight_decay_there_is_nothing_to_spare() -> None:
-    assert len(groups_of(Net(), ADAMW, None)) == 1
+    assert len(groups_of(Net(), parse_optimizer(ADAMW), None)) == 1
 
 
 def test_a_parameter_belongs_to_the_first_group_that_it_matches() -> None:
-    config = {"groups": {"last": {"match": "head", "lr": 10}, "vectors": {"match": ["*.bias", "norm"], "lr": 2}}}
-    found = {group.name: (group.lr, group.parameters) for group in groups_of(Net(), config, None)}
+    groups: dict[str, GroupSpec | None] = {
+        "last": {"match": "head", "lr": 10},
+        "vectors": {"match": ["*.bias", "norm"], "lr": 2},
+    }
+    spec = OptimizerSpec("torch.optim.SGD", groups=groups)
+    found = {group.name: (group.lr, group.parameters) for group in groups_of(Net(), spec, None)}
     assert found["last"] == (10, ("head.weight", "head.bias"))
     assert set(found["vectors"][1]) == {
         f"blocks.{n}.{part}" for n in (0, 1) for part in ("0.bias", "1.weight", "1.bias")
@@ -125,14 +130,16 @@ def test_a_parameter_belongs_to_the_first_group_that_it_matches() -> None:
 
 def test_a_groups_own_weight_decay_holds_for_all_of_it() -> None:
     config = {**ADAMW, "groups": {"last": {"match": "head", "weight_decay": 0.5}}}
-    (last,) = [group for group in groups_of(Net(), config, 0.1) if group.name == "last"]
+    (last,) = [group for group in groups_of(Net(), parse_optimizer(config), 0.1) if group.name == "last"]
     assert last == ("last", ("head.weight", "head.bias"), 1.0, 0.5)
 
 
 def test_frozen_parameters_are_in_no_group() -> None:
     model = Net()
     model.embedding.requires_grad_(False)
-    assert "embedding.weight" not in {name for group in groups_of(model, ADAMW, 0.1) for name in group.parameters}
+    assert "embedding.weight" not in {
+        name for group in groups_of(model, parse_optimizer(ADAMW), 0.1) for name in group.parameters
+    }
 
 
 LAYERS: dict[str, tuple[nn.Module, dict[str, int]]] = {  # above what each first parameter's layer lies
@@ -150,7 +157,7 @@ LAYERS: dict[str, tuple[nn.Module, dict[str, int]]] = {  # above what each first
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_layers_are_the_models_parts_in_their_order(name: str) -> None:
     model, above = LAYERS[name]
-    groups = groups_of(model, {"layer_decay": 0.5}, None)
+    groups = groups_of(model, OptimizerSpec("torch.optim.SGD", layer_decay=0.5), None)
     found = {parameter: group for group in groups for parameter in group.parameters}
     highest = max(above.values())
     for prefix, up in above.items():
@@ -161,7 +168,9 @@ def test_layers_are_the_models_parts_in_their_order(name: str) -> None:
 
 def test_a_norm_is_of_the_layer_before_it() -> None:
     model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
-    below, top = sorted(groups_of(model, {"layer_decay": 0.5}, None), key=lambda group: group.lr)
+    below, top = sorted(
+        groups_of(model, OptimizerSpec("torch.optim.SGD", layer_decay=0.5), None), key=lambda group: group.lr
+    )
     assert (below.parameters[::2], top.parameters[0]) == (("0.weight", "1.weight"), "4.weight")
 
 
@@ -175,14 +184,18 @@ class Says(nn.Module):
 
 
 def test_a_model_may_say_its_layers() -> None:
-    lrs = {name: group.lr for group in groups_of(Says(), {"layer_decay": 0.9}, None) for name in group.parameters}
+    lrs = {
+        name: group.lr
+        for group in groups_of(Says(), OptimizerSpec("torch.optim.SGD", layer_decay=0.9), None)
+        for name in group.parameters
+    }
     assert (lrs["up.weight"], lrs["down.bias"]) == (1, 0.9**5)
 
 
 def test_the_groups_do_not_depend_on_numbers() -> None:
     config = {**ADAMW, "groups": {"last": {"match": "head", "lr": 1.0}}, "layer_decay": 1.0}
     other = {**ADAMW, "groups": {"last": {"match": "head", "lr": 9.0}}, "layer_decay": 0.5}
-    one, two = groups_of(Net(), config, 0.0), groups_of(Net(), other, 0.1)
+    one, two = groups_of(Net(), parse_optimizer(config), 0.0), groups_of(Net(), parse_optimizer(other), 0.1)
     assert [group.parameters for group in one] == [group.parameters for group in two]
 
 
@@ -306,7 +319,7 @@ STACKED: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {  # and the n
 
 @functools.cache
 def form() -> Any:
-    verdict = probe(task(), Recipe(ADAMW, BATCH), job(), device="cpu")
+    verdict = probe(task(), Recipe(parse_optimizer(ADAMW), BATCH), job(), device="cpu")
     assert verdict.form is not None, verdict.why
     return verdict.form
 
@@ -315,8 +328,8 @@ def stacked(
     optimizer: dict[str, Any], jobs: list[Job], **settings: Any
 ) -> list[tuple[list[Report], dict[str, Tensor]]]:
     compiled = settings.pop("compiled", False)
-    recipe = Recipe(optimizer, **{"batch_size": BATCH, "precision": "float64", **settings})
-    return trained(LaneTrainer(task(), recipe, form=form(), width=4, device="cpu", compiled=compiled), jobs)
+    recipe = Recipe(parse_optimizer(optimizer), **{"batch_size": BATCH, "precision": "float64", **settings})
+    return trained(LaneTrainer(task(), recipe, Stacking(form(), width=4, compiled=compiled), device="cpu"), jobs)
 
 
 def check_lanes(config: dict[str, Any], numbers: list[dict[str, Any]], compiled: bool = False, **recipe: Any) -> None:
@@ -362,16 +375,18 @@ def test_one_group_is_the_rule_itself() -> None:
     from sweeper.training.optimizers.optim import grouping_of
 
     model = Net()
-    grouping = grouping_of(SGD, job(), model)
-    segments, _ = segments_of(SGD, job(), grouping, Layout(model, dict(model.named_parameters())))
-    assert segmented(segments).update is rule_of(SGD).update  # type: ignore[union-attr] # there is one
+    spec = parse_optimizer(SGD)
+    segments, _ = segments_of(
+        spec, job(), grouping_of(spec, job(), model), Layout(model, [*dict(model.named_parameters())])
+    )
+    assert segmented(segments).update is rule_of(spec).update  # type: ignore[union-attr] # there is one
 
 
 def test_a_checkpoint_takes_groups_up(tmp_path: Any) -> None:
     config = {**ADAMW, "layer_decay": 0.5, "wd_mode": "independent", "weight_decay": 1e-3}
     trainers = [
-        lambda: SequentialTrainer(task(), Recipe(config, BATCH), device="cpu"),
-        lambda: LaneTrainer(task(), Recipe(config, BATCH), form=form(), width=2, device="cpu"),
+        lambda: SequentialTrainer(task(), Recipe(parse_optimizer(config), BATCH), device="cpu"),
+        lambda: LaneTrainer(task(), Recipe(parse_optimizer(config), BATCH), Stacking(form(), width=2), device="cpu"),
     ]
     for at, make in enumerate(trainers):
         first, second = make(), make()
@@ -384,54 +399,13 @@ def test_a_checkpoint_takes_groups_up(tmp_path: Any) -> None:
             np.testing.assert_array_equal(found.traces[name], values)
 
 
-# --- configuration ----------------------------------------------------------------------------------
-
-
-def test_searched_numbers_have_paths_and_are_put_back() -> None:
-    span = {"low": 0.1, "high": 1}
-    config = {
-        "_target_": "x",
-        "weight_decay": span,
-        "groups": {"last": {"match": "head", "lr": span}, "a": {"match": "b"}},
-    }
-    assert searched(config) == {"weight_decay": span, "groups.last.lr": span}
-    assert with_numbers(config, {}) == {"_target_": "x", "groups": {"last": {"match": "head"}, "a": {"match": "b"}}}
-    assert with_numbers(config, {"groups.last.lr": 0.5, "weight_decay": 1, "layer_decay": 0.5}) == {
-        "_target_": "x",
-        "weight_decay": 1,
-        "layer_decay": 0.5,
-        "groups": {"last": {"match": "head", "lr": 0.5}, "a": {"match": "b"}},
-    }
-    assert config["groups"]["last"]["lr"] is span  # type: ignore[index] # nothing was changed
-
-
-REFUSED: dict[str, dict[str, Any]] = {
-    "optimizer.wd_mode=own: no such mode. Choose one of lr, relative, independent": {"wd_mode": "own"},
-    "optimizer.layer_decay=0: no factor. Write one, such as 0.75, or null": {"layer_decay": 0},
-    "optimizer.groups.last.lrs=2: no such number of a group. Did you mean lr?": {
-        "groups": {"last": {"match": "head", "lrs": 2}}
-    },
-    "optimizer.groups.last={'lr': 2}: does not say which parameters. Write {match: last, lr: 10}": {
-        "groups": {"last": {"lr": 2}}
-    },
-    "optimizer.groups.group1: cannot be the name of a group. Use letters, digits and _, such as head": {
-        "groups": {"group1": {"match": "head"}}
-    },
-    "optimizer.groups=head: not groups by name. Write {head: {match: last, lr: 10}}": {"groups": "head"},
-}
-
-
-@pytest.mark.parametrize("sentence", list(REFUSED))
-def test_the_sentence_names_the_key_and_the_way_out(sentence: str) -> None:
-    with pytest.raises(InputError) as caught:
-        check_grouping(REFUSED[sentence])
-    assert str(caught.value) == sentence
+# --- what is refused -------------------------------------------------------------------------------
 
 
 def test_a_group_without_parameters_is_refused() -> None:
     told = r"optimizer.groups.last.match=heat: no trained parameter of the model fits. There are: embedding, .*head"
     with pytest.raises(InputError, match=told):
-        groups_of(Net(), {"groups": {"last": {"match": "heat"}}}, None)
+        groups_of(Net(), OptimizerSpec("torch.optim.SGD", groups={"last": {"match": "heat"}}), None)
 
 
 @pytest.mark.parametrize(
@@ -448,8 +422,8 @@ def test_a_group_without_parameters_is_refused() -> None:
 )
 def test_what_an_optimizer_cannot_have_is_refused(config: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        check_optimizer(config)
+        check_optimizer(parse_optimizer(config))
 
 
 def test_plain_parameters_are_given_where_there_is_one_group() -> None:
-    assert "lr_factor" not in make_optimizer(SGD, {}, Net()).param_groups[0]
+    assert "lr_factor" not in make_optimizer(parse_optimizer(SGD), {}, Net()).param_groups[0]

@@ -15,6 +15,7 @@ from sweeper.tasks.arrays import Arrays
 from sweeper.tasks.models import NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.training.optimizers.optim import check_look, check_optimizer, make_optimizer, set_numbers, takes_momentum
+from sweeper.training.optimizers.spec import OptimizerSpec, parse_optimizer
 from sweeper.types import InputError
 
 
@@ -57,7 +58,7 @@ REFUSED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("sentence", list(REFUSED))
 def test_the_sentence_names_the_key_and_the_way_out(sentence: str) -> None:
     with pytest.raises(InputError) as caught:
-        check_optimizer(REFUSED[sentence])
+        check_optimizer(parse_optimizer(REFUSED[sentence]))
     assert str(caught.value) == sentence
 
 
@@ -75,12 +76,12 @@ def test_the_sentence_names_the_key_and_the_way_out(sentence: str) -> None:
 def test_what_no_schedule_can_drive_is_refused(target: Any, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.optim, "Chosen", target, raising=False)
     with pytest.raises(InputError, match=words):
-        check_optimizer({"_target_": "torch.optim.Chosen"})
+        check_optimizer(OptimizerSpec("torch.optim.Chosen"))
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adafactor", "Muon"])
 def test_torchs_own_optimizers_are_accepted(name: str) -> None:
-    check_optimizer({"_target_": f"torch.optim.{name}"})
+    check_optimizer(OptimizerSpec(f"torch.optim.{name}"))
 
 
 def test_a_missing_extra_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,19 +89,19 @@ def test_a_missing_extra_is_named_with_how_to_install_it(monkeypatch: pytest.Mon
     monkeypatch.delitem(sys.modules, "sweeper.training.optimizers.adahessian", raising=False)
     for target in ("pytorch_optimizer.Lion", "sweeper.training.optimizers.adahessian.AdaHessian"):
         with pytest.raises(InputError, match=re.escape("Install it: pip install pytorch-optimizer")):
-            check_optimizer({"_target_": target})
+            check_optimizer(OptimizerSpec(target))
 
 
 def test_an_optimizer_that_takes_any_option_decides_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.optim, "Chosen", TakesAnything, raising=False)
-    check_optimizer({"_target_": "torch.optim.Chosen", "momentum": 0.9})
+    check_optimizer(OptimizerSpec("torch.optim.Chosen", {"momentum": 0.9}))
     with pytest.raises(InputError, match="unexpected keyword"):
-        check_optimizer({"_target_": "torch.optim.Chosen", "momentun": 0.9})
+        check_optimizer(OptimizerSpec("torch.optim.Chosen", {"momentun": 0.9}))
 
 
 def test_a_trials_numbers_go_before_the_configured_ones() -> None:
-    config = {"_target_": "torch.optim.AdamW", "betas": [0.9, 0.95], "weight_decay": 0.1}
-    group = make_optimizer(config, {"optimizer.weight_decay": 0.3, "model.x": 1}, nn.Linear(2, 2)).param_groups[0]
+    adamw = OptimizerSpec("torch.optim.AdamW", {"betas": [0.9, 0.95], "weight_decay": 0.1})
+    group = make_optimizer(adamw, {"optimizer.weight_decay": 0.3, "model.x": 1}, nn.Linear(2, 2)).param_groups[0]
     assert (group["betas"], group["weight_decay"]) == ((0.9, 0.95), 0.3)
 
 
@@ -117,19 +118,19 @@ def test_lr_and_momentum_are_set_as_given_in_every_group() -> None:
 
 def test_which_optimizers_have_a_momentum_to_move() -> None:
     names = {"SGD": True, "RMSprop": True, "AdamW": True, "Adagrad": False}
-    assert {name: takes_momentum({"_target_": f"torch.optim.{name}"}) for name in names} == names
+    assert {name: takes_momentum(OptimizerSpec(f"torch.optim.{name}")) for name in names} == names
 
 
 def test_what_looks_at_the_forward_pass_looks_once_before_anything_is_trained() -> None:
     data = Arrays(np.arange(40).reshape(20, 2) % 5, np.arange(20) % 2)
     words, layers = Supervised(data, Words), Supervised(data, NGram)
     kfac, exact = (
-        {"_target_": f"sweeper.training.optimizers.{name}"} for name in ("kfac.KFAC", "fisher.NaturalGradient")
+        OptimizerSpec(f"sweeper.training.optimizers.{name}") for name in ("kfac.KFAC", "fisher.NaturalGradient")
     )
     with pytest.raises(InputError, match="optimizer=KFAC: the model has no linear and no convolutional layer"):
         check_look(kfac, {}, words, 8)
-    for config, task in ((kfac, layers), (exact, words), ({"_target_": "torch.optim.SGD"}, words)):
-        check_look(config, {}, task, 8)
+    for optimizer, task in ((kfac, layers), (exact, words), (OptimizerSpec("torch.optim.SGD"), words)):
+        check_look(optimizer, {}, task, 8)
 
 
 class Words(nn.Module):

@@ -25,12 +25,13 @@ import pytest
 import torch
 from torch import nn
 
+from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.training.workers.processes import Processes
 from sweeper.types import InputError, Job, JobId, Report, Trainer
 
-SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9}
+SGD = OptimizerSpec("torch.optim.SGD", {"momentum": 0.9})
 STEPS, REPORTS = 24, (5, 6, 14, 24)
 Trained = tuple[dict[JobId, list[Report]], dict[JobId, dict[str, torch.Tensor]]]
 
@@ -379,7 +380,7 @@ PARENT = """
     from sweeper.types import Job, JobId
     task = Supervised(Digits(), functools.partial(MLP, width=256))
     steps = 10**6
-    trainer = Processes(task, Recipe({"_target_": "torch.optim.SGD"}, 32), trainer=SequentialTrainer,
+    trainer = Processes(task, Recipe(OptimizerSpec("torch.optim.SGD"), 32), trainer=SequentialTrainer,
                         devices=("cpu", "cpu"), head_start=0)
     jobs = [Job(JobId("s", t, 0), "s", {}, t, np.full(steps, 1e-6), (steps,)) for t in range(2)]
     for job in jobs:
