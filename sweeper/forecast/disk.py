@@ -41,7 +41,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Tracked:
+class TrackedTrials:
     """What is tracked of each trial of a sweep.
 
     Attributes:
@@ -57,19 +57,19 @@ class Tracked:
     norms: bool
 
 
-def disk(tracked: Tracked, *, trials: int, studies: int, sent: bool) -> Disk:
+def disk(tracked: TrackedTrials, *, trials: int, studies: int, sent: bool) -> Disk:
     """Return how much a whole sweep takes. sent: to MLflow."""
     jobs, members = tracked.jobs, tracked.members
     steps, report_steps = jobs[0].steps, jobs[0].report_steps
     reports = len(report_steps)
     dense = fmean(2 if job.momentum_S is None else 3 for job in jobs) * steps
-    gaps = _measured(jobs[0]) if tracked.norms else 0
+    gaps = _measured_values(jobs[0]) if tracked.norms else 0
     spool_trial = SPOOL_TRIAL + SPOOL_VALUE * steps
     spool_trial += members * (reports * SPOOL_REPORT + dense * SPOOL_VALUE + gaps * SPOOL_MEASURED)
     journal_trial = JOURNAL_TRIAL + reports * (JOURNAL_REPORT + JOURNAL_CLOCK * reports)
     traces = trials * members * PARQUET_VALUE * (dense + gaps) + studies * PARQUET_FILE
     table = trials * TABLE_ROW
-    points = trials * points_of_a_trial(tracked)
+    points = trials * points_per_trial(tracked)
     own = min(studies, MOST_PICTURES) * PICTURE
     return Disk(
         spool=round(trials * spool_trial),
@@ -82,18 +82,18 @@ def disk(tracked: Tracked, *, trials: int, studies: int, sent: bool) -> Disk:
     )
 
 
-def points_of_a_trial(tracked: Tracked) -> float:
+def points_per_trial(tracked: TrackedTrials) -> float:
     """Return how many points of its metrics MLflow has, after thinning."""
     jobs, members = tracked.jobs, tracked.members
     steps, report_steps = jobs[0].steps, jobs[0].report_steps
     lr = fmean(len(by_shape(job.lr_S)) for job in jobs)
     momentum = fmean(0 if job.momentum_S is None else 2 * len(report_steps) for job in jobs)
     evaluated = min(MOST_POINTS, len(report_steps)) * tracked.metrics * (1 if members == 1 else members + 1)
-    gaps = _measured(jobs[0]) if tracked.norms else 0
+    gaps = _measured_values(jobs[0]) if tracked.norms else 0
     return lr + momentum + len(strided(steps, report_steps)) + gaps + evaluated + END_POINTS
 
 
-def _measured(job: Job) -> int:
+def _measured_values(job: Job) -> int:
     """Values of its traces with gaps."""
     from sweeper.training.norms import NAMES, measured_steps
 

@@ -16,7 +16,7 @@ from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
 from sweeper.forecast import timing
-from sweeper.forecast.disk import Disk, Tracked, disk, points_of_a_trial
+from sweeper.forecast.disk import Disk, TrackedTrials, disk, points_per_trial
 from sweeper.results.power import smallest_gap
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import BASELINES, DEFAULT, TUNED
@@ -72,7 +72,7 @@ class Estimate:
     processes: int
     pace: timing.Pace | None
     training: float
-    beside: float
+    other: float
     share: float | None
     disk: Disk
     disk_now: int
@@ -115,10 +115,10 @@ def estimate(
     began = time.monotonic()
     chosen = trainers.choose(spec, trainers.begun_with(home))
     choosing = time.monotonic() - began if stored is None else 0.0  # which a new sweep does once more
-    processes = _processes(chosen.trainer, spec.device)
-    pace = _pace(spec, chosen.trainer, jobs, max(counts), seconds) if counts else None
+    processes = _process_count(chosen.trainer, spec.device)
+    pace = _measure_pace(spec, chosen.trainer, jobs, max(counts), seconds) if counts else None
     left, sent = sum(len(row.reports) for row in rows), isinstance(spec.tracker, MLflow) and spec.tracker.is_on
-    tracked = _tracked(spec, jobs, pace)
+    tracked = _tracked_trials(spec, jobs, pace)
     families = {study.family.name for study in spec.studies}
     known = _paired_spread(stored) if comparison.spread is None else math.sqrt(2) * comparison.spread
     return Estimate(
@@ -130,13 +130,13 @@ def estimate(
         trainer=chosen.why or chosen.trainer.target.rpartition(".")[2],
         processes=processes,
         pace=pace,
-        training=_training(pace, counts),
-        beside=choosing
-        + (_beside(left, len(counts), processes, points_of_a_trial(tracked) if sent else 0) if left else 0.0),
-        share=_share(rows, stored.records, spec.train.steps) if stored else None,
+        training=_training_seconds(pace, counts),
+        other=choosing
+        + (_other_seconds(left, len(counts), processes, points_per_trial(tracked) if sent else 0) if left else 0.0),
+        share=_share_done(rows, stored.records, spec.train.steps) if stored else None,
         disk=disk(tracked, trials=sum(row.trials for row in rows), studies=len(rows), sent=sent),
         disk_now=sum(path.stat().st_size for path in home.path.rglob("*") if path.is_file()) if stored else 0,
-        memory=max(counts, default=0) * _bytes_of_a_model(spec),
+        memory=max(counts, default=0) * _model_bytes(spec),
         comparisons=len(families - set(BASELINES)) if BASELINES[0] in families else len(families - {BASELINES[1]}) - 1,
         tuned=BASELINES[0] in families,
         seeds=comparison.seeds,
@@ -208,7 +208,7 @@ def _row(study: FamilyStudy, spec: SweepSpec, records: Sequence[Record]) -> Row:
     )
 
 
-def _processes(trainer: TrainerSpec, device: str) -> int:
+def _process_count(trainer: TrainerSpec, device: str) -> int:
     """How many train."""
     if trainer.workers == 1:
         return 1
@@ -217,19 +217,19 @@ def _processes(trainer: TrainerSpec, device: str) -> int:
     return len(places(trainer.workers, device))
 
 
-def _pace(spec: SweepSpec, trainer: TrainerSpec, jobs: Sequence[Job], most: int, seconds: float) -> timing.Pace:
+def _measure_pace(spec: SweepSpec, trainer: TrainerSpec, jobs: Sequence[Job], most: int, seconds: float) -> timing.Pace:
     """As fast as the sweep itself will go, once all its processes have started: they slow each other down."""
-    processes = _processes(trainer, spec.device)
+    processes = _process_count(trainer, spec.device)
     with closing(trainers.make(spec, replace(trainer, workers=1))) as alone:
-        together = max(1, min(_lanes(alone, jobs[0]) * processes, most, len(jobs)))
+        together = max(1, min(_lane_count(alone, jobs[0]) * processes, most, len(jobs)))
         some = jobs[: together * TIMED_BATCHES]
         if processes == 1:
-            return timing.pace(alone, some, at_once=together, seconds=seconds)
+            return timing.measure_pace(alone, some, at_once=together, seconds=seconds)
     with closing(trainers.make(spec, trainer, head_start=0)) as in_processes:
-        return timing.pace(in_processes, some, at_once=together, seconds=seconds)
+        return timing.measure_pace(in_processes, some, at_once=together, seconds=seconds)
 
 
-def _lanes(trainer: Trainer, job: Job) -> int:
+def _lane_count(trainer: Trainer, job: Job) -> int:
     """How many it trains at once; one that stacks models has to look at a job before it knows."""
     first = replace(job, report_steps=(1, job.steps))
     trainer.start([first])
@@ -238,28 +238,28 @@ def _lanes(trainer: Trainer, job: Job) -> int:
     return trainer.capacity()
 
 
-def _training(pace: timing.Pace | None, counts: Sequence[int]) -> float:
+def _training_seconds(pace: timing.Pace | None, counts: Sequence[int]) -> float:
     """Seconds of all rounds: in each, `at_once` jobs after `at_once` others."""
     return (
         0.0 if pace is None else sum(math.ceil(count / pace.at_once) for count in counts) * pace.at_once * pace.interval
     )
 
 
-def _beside(trials: int, rounds: int, processes: int, points: float) -> float:
+def _other_seconds(trials: int, rounds: int, processes: int, points: float) -> float:
     """Seconds of all that is not training. points: of a trial in MLflow, whose sending needs the same cores."""
     started = PROCESSES_SECONDS if processes > 1 else 0.0
     return COMMAND_SECONDS + started + trials * (TRIAL_SECONDS + points * POINT_SECONDS) + rounds * ROUND_SECONDS
 
 
-def _share(rows: Sequence[Row], records: Sequence[Record], steps: int) -> float | None:
+def _share_done(rows: Sequence[Row], records: Sequence[Record], steps: int) -> float | None:
     """The share of their updates that ended trials did: what pruning and divergence left of the plan, so far."""
     studies = {row.study for row in rows}
     ended = [r.steps_done for r in records if r.study in studies and r.state in ("complete", "pruned", "diverged")]
     return fmean(ended) / steps if len(ended) >= ENOUGH else None
 
 
-def _tracked(spec: SweepSpec, jobs: Sequence[Job], pace: timing.Pace | None) -> Tracked:
-    return Tracked(
+def _tracked_trials(spec: SweepSpec, jobs: Sequence[Job], pace: timing.Pace | None) -> TrackedTrials:
+    return TrackedTrials(
         jobs=[job for job in jobs if job.id.member == 0],
         members=len(spec.partitions),
         metrics=len(pace.metrics) if pace else USUAL_METRICS,
@@ -267,7 +267,7 @@ def _tracked(spec: SweepSpec, jobs: Sequence[Job], pace: timing.Pace | None) -> 
     )
 
 
-def _bytes_of_a_model(spec: SweepSpec) -> int:
+def _model_bytes(spec: SweepSpec) -> int:
     """Weights, gradients, buffers and the optimizer's state of one training."""
     import torch
 

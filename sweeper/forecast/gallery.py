@@ -1,7 +1,7 @@
 """How previews look: families drawn side by side in one picture, and one below the other in a terminal.
 
 Of each: its shape (LR / its highest, linear) and its LR (logarithmic). Thin: candidates of a random sampler. Thick:
-one searched number at an end of its range, the others in their middle; its colour is the number's.
+one searched number at an end of its range, the others in their middle; its color is the number's.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweeper.forecast.preview import Preview, as_json, space_text, value_word
-from sweeper.text.columns import Column, Line, clean, lay_out, plain_text, total_width, width_of, wrapped, write
-from sweeper.text.drawing import Curve, drawing
+from sweeper.text.columns import Column, Line, clean, lay_out, plain_text, total_width, width_of, wrap, write
+from sweeper.text.drawing import Curve, draw_curves
 from sweeper.text.numbers import lr_text, share_text
 from sweeper.types import Floats, InputError
 from sweeper.views import figures
@@ -59,7 +59,7 @@ def show(previews: Sequence[Preview], paths: Sequence[Path], *, for_programs: bo
     print(f"\nPictures: {', '.join(written)}")
 
 
-def pictures(out: str | None) -> list[Path]:
+def picture_paths(out: str | None) -> list[Path]:
     """The files to write. out: a folder (new, or there), or one file that ends with .png or .svg; None: here.
 
     Raises InputError for a file that is no picture, and a folder in none that is there.
@@ -87,13 +87,13 @@ def render(previews: Sequence[Preview], *, width: int | None = None, unicode: bo
     blocks = [_block(one, each, unicode) for one in previews]
     lines: list[Line] = []
     for start in range(0, len(blocks), across):
-        lines += [*_beside(blocks[start : start + across], each), [("", "")]]
-    lines += [line for text in (KEY, SHADE) for line in wrapped(text, room, "dim")] + [[("", "")]]
+        lines += [*_side_by_side(blocks[start : start + across], each), [("", "")]]
+    lines += [line for text in (KEY, SHADE) for line in wrap(text, room, "dim")] + [[("", "")]]
     lines += table(previews, width, unicode)
     for note in (one.note for one in previews if one.note):
-        lines += wrapped(note, room, "dim")
+        lines += wrap(note, room, "dim")
     for warning in (one.warning for one in previews if one.warning):
-        lines += wrapped(warning, room, "yellow")
+        lines += wrap(warning, room, "yellow")
     return lines
 
 
@@ -101,17 +101,20 @@ def table(previews: Sequence[Preview], width: int | None, unicode: bool = True) 
     """One row a family: the numbers searched, where there is room with their ranges, and what they come to."""
     cycles = ["-" if one.cycles is None else f"{one.cycles[0]:.3g}-{one.cycles[2]:.3g}" for one in previews]
     columns = [
-        Column("family", [clean(one.family) for one in previews], 100, right=False, least=19),
+        Column("family", [clean(one.family) for one in previews], 100, right=False, min_width=19),
         Column("candidates", [str(one.candidates) for one in previews], 20),
         Column("end high", [share_text(round(one.ends_high, 3)) for one in previews], 90),
         Column("largest LR", [lr_text(one.largest_lr) for one in previews], 80),
         Column("cycles", cycles, 70),
     ]
-    ranges = [", ".join(f"{name} {space_text(of)}" for name, of in one.searched.items()) or "-" for one in previews]
+    ranges = [
+        ", ".join(f"{name} {space_text(dimension)}" for name, dimension in one.searched.items()) or "-"
+        for one in previews
+    ]
     names = [", ".join(one.searched) or "-" for one in previews]
     searched = Column("searched", ranges, 60, right=False)
     if width is not None and total_width([*columns, searched]) > width:
-        searched = Column("searched (ranges above)", names, 60, right=False, least=20)
+        searched = Column("searched (ranges above)", names, 60, right=False, min_width=20)
     styles = {row: "yellow" for row, one in enumerate(previews) if one.warning}
     return lay_out([*columns, searched], width, styles=styles, unicode=unicode)
 
@@ -120,13 +123,15 @@ def _block(one: Preview, width: int, unicode: bool) -> list[Line]:
     """One family: its name and numbers, then both drawings side by side."""
     left = (width - 2) // 2
     right = width - 2 - left
-    low, high = _range(one)
-    styles = {name: colour for name, (_, colour) in _colours(one).items()}
+    low, high = _lr_range(one)
+    styles = {name: color for name, (_, color) in _colors(one).items()}
     lines = []
     for columns, log in ((left, False), (right, True)):
-        curves = [Curve(_height(of.lr_S, low, high, log), styles.get(of.number, "bold")) for of in one.extremes]
-        behind = [_height(lr_S, low, high, log) for lr_S in one.lr_LS] if one.searched else []
-        lines.append(drawing(curves, behind, columns, TEXT_HEIGHT, unicode=unicode))
+        curves = [
+            Curve(_heights(extreme.lr_S, low, high, log), styles.get(extreme.name, "bold")) for extreme in one.extremes
+        ]
+        behind = [_heights(lr_S, low, high, log) for lr_S in one.lr_LS] if one.searched else []
+        lines.append(draw_curves(curves, behind, columns, TEXT_HEIGHT, unicode=unicode))
     caption = f"LR / its highest, 0..1{'':{max(0, left - 20)}}LR {lr_text(low)}..{lr_text(high)}, log"
     return [
         *_heading(one, styles, width),
@@ -138,15 +143,15 @@ def _block(one: Preview, width: int, unicode: bool) -> list[Line]:
 def _heading(one: Preview, styles: dict[str, str], width: int) -> list[Line]:
     """The family and its numbers with their ranges, in as many lines as they take."""
     lines: list[Line] = [[(clean(one.family), "bold")]]
-    for name, of in one.searched.items():
-        piece = f"  {name} {space_text(of)}"
+    for name, dimension in one.searched.items():
+        piece = f"  {name} {space_text(dimension)}"
         if width_of(plain_text(lines[-1])) + width_of(piece) > width:
             lines.append([])
         lines[-1].append((piece, styles[name]))
     return lines if one.searched else [[*lines[0], ("  nothing searched", "dim")]]
 
 
-def _beside(blocks: Sequence[list[Line]], width: int) -> list[Line]:
+def _side_by_side(blocks: Sequence[list[Line]], width: int) -> list[Line]:
     """Blocks side by side, each `width` wide."""
     lines = []
     for row in zip_longest(*blocks, fillvalue=[("", "")]):
@@ -164,20 +169,20 @@ def _beside(blocks: Sequence[list[Line]], width: int) -> list[Line]:
 # --- what both need ---------------------------------------------------------------------------------
 
 
-def _colours(one: Preview) -> dict[str, tuple[str, str]]:
-    """The colour of each searched number."""
+def _colors(one: Preview) -> dict[str, tuple[str, str]]:
+    """The color of each searched number."""
     others = [name for name in one.searched if name not in NAMED]
     return {**NAMED, **{name: OTHERS[place % len(OTHERS)] for place, name in enumerate(others)}}
 
 
-def _range(one: Preview) -> tuple[float, float]:
+def _lr_range(one: Preview) -> tuple[float, float]:
     """The ends of the logarithmic axis."""
-    every = np.concatenate([one.lr_LS.ravel(), *(of.lr_S for of in one.extremes)])
+    every = np.concatenate([one.lr_LS.ravel(), *(extreme.lr_S for extreme in one.extremes)])
     high = float(every.max())
     return max(float(every[every > 0].min(initial=high)), FLOOR * high), high
 
 
-def _height(lr_S: Floats, low: float, high: float, log: bool) -> Floats:
+def _heights(lr_S: Floats, low: float, high: float, log: bool) -> Floats:
     """From 0 to 1: the LR over its highest, or its place between the ends of the logarithmic axis."""
     if not log:
         linear: Floats = lr_S / (lr_S.max() or 1.0)
@@ -200,7 +205,7 @@ def picture(previews: Sequence[Preview]) -> Figure:
     rows = math.ceil(len(previews) / across)
     wide, high, top = (9.0, 4.2, 0.7) if across == 1 else (4.7, 2.4, 0.7)  # inches
     width, height = wide * across, high * rows + top
-    with figures.styled():
+    with figures.plot_style():
         figure = Figure(figsize=(width, height), dpi=100)
         figure.text(0.15 / width, 1 - 0.1 / height, _title(previews), va="top", fontsize=10)
         for place, one in enumerate(previews):
@@ -215,7 +220,7 @@ def picture(previews: Sequence[Preview]) -> Figure:
             corner = ((left + 0.1) / width, (bottom + high - 0.1) / height)
             name = clean(one.family) + ("" if one.controller is None else " (multiplier at 1)")
             figure.text(*corner, name, va="top", fontsize=10, fontweight="bold")
-            _legend(figure, one, ((left + 0.02) / width, (bottom + high - 0.22) / height))
+            _add_legend(figure, one, ((left + 0.02) / width, (bottom + high - 0.22) / height))
     return figure
 
 
@@ -231,8 +236,8 @@ def _title(previews: Sequence[Preview]) -> str:
 def _draw(one: Preview, linear: Axes, log: Axes) -> None:
     from matplotlib.ticker import NullFormatter, NullLocator
 
-    colours = _colours(one)
-    low, high = _range(one)
+    colors = _colors(one)
+    low, high = _lr_range(one)
     places = np.unique(np.linspace(0, one.lr_LS.shape[1] - 1, POINTS).round().astype(np.int64))
     update_S = (places + 1) * one.steps / one.lr_LS.shape[1]
     thick = 2.0 if one.searched else 2.5
@@ -240,10 +245,10 @@ def _draw(one: Preview, linear: Axes, log: Axes) -> None:
         thin_LS = one.lr_LS / one.lr_LS.max(axis=1, keepdims=True) if relative else one.lr_LS
         if one.searched:
             axes.plot(update_S, thin_LS[:, places].T, color="#999999", linewidth=0.5, alpha=0.6)
-        for of in one.extremes:
-            drawn: dict[str, Any] = {"color": colours.get(of.number, ("#222222", ""))[0], "linewidth": thick}
-            lr_S = of.lr_S / of.lr_S.max() if relative else of.lr_S
-            axes.plot(update_S, lr_S[places], **drawn, linestyle="dashed" if of.end == "low" else "solid")
+        for extreme in one.extremes:
+            drawn: dict[str, Any] = {"color": colors.get(extreme.name, ("#222222", ""))[0], "linewidth": thick}
+            lr_S = extreme.lr_S / extreme.lr_S.max() if relative else extreme.lr_S
+            axes.plot(update_S, lr_S[places], **drawn, linestyle="dashed" if extreme.end == "low" else "solid")
         axes.tick_params(labelsize=7)
         axes.locator_params(axis="x", nbins=4)
     linear.set_ylim(0, 1.05)
@@ -253,13 +258,13 @@ def _draw(one: Preview, linear: Axes, log: Axes) -> None:
     log.yaxis.set_minor_locator(NullLocator())
 
 
-def _legend(figure: Figure, one: Preview, corner: tuple[float, float]) -> None:
-    """The searched numbers with their two ends, in their colours."""
+def _add_legend(figure: Figure, one: Preview, corner: tuple[float, float]) -> None:
+    """The searched numbers with their two ends, in their colors."""
     from matplotlib.lines import Line2D
 
-    ends = {(of.number, of.end): value_word(of.value) for of in one.extremes}
-    colours = _colours(one)
-    handles = [Line2D([], [], color=colours[name][0], linewidth=2) for name in one.searched]
+    ends = {(extreme.name, extreme.end): value_word(extreme.value) for extreme in one.extremes}
+    colors = _colors(one)
+    handles = [Line2D([], [], color=colors[name][0], linewidth=2) for name in one.searched]
     labels = [f"{name} {ends[name, 'low']} to {ends[name, 'high']}" for name in one.searched]
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": corner, "borderpad": 0.2}
     shape: dict[str, Any] = {"ncols": 2, "fontsize": 7, "handlelength": 1.2, "columnspacing": 1.0, "labelspacing": 0.2}

@@ -9,7 +9,7 @@ from typing import Any
 
 from sweeper.forecast.estimate import Estimate, gap
 from sweeper.results.power import LEVEL, POWER
-from sweeper.text.columns import Column, Line, clean, duration_text, lay_out, value_text, wrapped, write
+from sweeper.text.columns import Column, Line, clean, duration_text, lay_out, value_text, wrap, write
 
 OTHER_SEEDS = (3, 5, 10, 20)  # what they would see is told beside what is planned
 
@@ -18,9 +18,9 @@ def show(estimate: Estimate, metric: str) -> None:
     """Print it at the width of the terminal."""
 
     def draw(width: int | None, unicode: bool) -> list[Line]:
-        lines = [*wrapped(_head(estimate), width, "bold"), *lay_out(_columns(estimate), width, unicode=unicode)]
+        lines = [*wrap(_heading(estimate), width, "bold"), *lay_out(_columns(estimate), width, unicode=unicode)]
         for paragraph in paragraphs(estimate, metric):
-            lines += [[("", "")], *wrapped(paragraph, width)]
+            lines += [[("", "")], *wrap(paragraph, width)]
         return lines
 
     write(draw, None)
@@ -60,9 +60,11 @@ def as_json(estimate: Estimate, metric: str) -> dict[str, Any]:
         "time": {
             "trainer": estimate.trainer,
             "processes": estimate.processes,
-            "seconds": estimate.training + estimate.beside,
+            "seconds": estimate.training + estimate.other,
             "seconds_training": estimate.training,
-            "seconds_if_as_pruned_so_far": None if estimate.share is None else _as_pruned(estimate, estimate.share),
+            "seconds_if_as_pruned_so_far": None
+            if estimate.share is None
+            else _seconds_if_pruned(estimate, estimate.share),
             "seconds_an_update": None if pace is None else pace.update,
             "seconds_a_report": None if pace is None else pace.report,
             "at_once": None if pace is None else pace.at_once,
@@ -82,7 +84,7 @@ def as_json(estimate: Estimate, metric: str) -> dict[str, Any]:
 
 def paragraphs(estimate: Estimate, metric: str) -> Iterator[str]:
     """Time, disk, memory, gap."""
-    yield _time(estimate)
+    yield _time_text(estimate)
     parts = asdict(estimate.disk)
     where = {
         "spool": "spool",
@@ -96,7 +98,7 @@ def paragraphs(estimate: Estimate, metric: str) -> Iterator[str]:
     yield f"Disk, at most: {bytes_text(estimate.disk.total)} in all ({shown}).{now}"
     if estimate.memory:
         yield f"Memory: {bytes_text(estimate.memory)} for the open trials' weights, gradients and optimizers."
-    yield from _found(estimate, metric)
+    yield from _gap_paragraphs(estimate, metric)
 
 
 def bytes_text(size: float) -> str:
@@ -108,7 +110,7 @@ def bytes_text(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def _head(estimate: Estimate) -> str:
+def _heading(estimate: Estimate) -> str:
     done = sum(row.done for row in estimate.rows)
     began = f"goes on, {done:,} of its trials are done" if estimate.exists else "a new sweep"
     return f"{estimate.name}: {began}"
@@ -127,7 +129,7 @@ def _columns(estimate: Estimate) -> list[Column]:
         numbers = {name: numbers[name] for name in ("trials", "updates left")}
     heads = {"updates left": "updates"} if not estimate.exists else {}
     return [
-        Column("family", [*(clean(row.family) for row in rows), "all"], 100, right=False, least=10),
+        Column("family", [*(clean(row.family) for row in rows), "all"], 100, right=False, min_width=10),
         *(
             Column(heads.get(name, name), [f"{value:,}" for value in [*values, sum(values)]], 90 - place)
             for place, (name, values) in enumerate(numbers.items())
@@ -135,11 +137,11 @@ def _columns(estimate: Estimate) -> list[Column]:
     ]
 
 
-def _time(estimate: Estimate) -> str:
+def _time_text(estimate: Estimate) -> str:
     pace = estimate.pace
     if pace is None:
         return "Time: nothing is left to train."
-    whole = duration_text(estimate.training + estimate.beside)
+    whole = duration_text(estimate.training + estimate.other)
     together = f", {pace.at_once} together" if pace.at_once > 1 else ""
     spread = f" Spread over {estimate.processes} processes." if estimate.processes > 1 else ""
     told = (
@@ -149,17 +151,17 @@ def _time(estimate: Estimate) -> str:
     )
     if estimate.share is None:
         return f"{told} Pruned and diverged trials make it less."
-    expected = duration_text(_as_pruned(estimate, estimate.share))
+    expected = duration_text(_seconds_if_pruned(estimate, estimate.share))
     return (
         f"{told} So far its trials did {estimate.share:.0%} of their updates; if the others do too, about {expected}."
     )
 
 
-def _as_pruned(estimate: Estimate, share: float) -> float:
-    return estimate.training * share + estimate.beside
+def _seconds_if_pruned(estimate: Estimate, share: float) -> float:
+    return estimate.training * share + estimate.other
 
 
-def _found(estimate: Estimate, metric: str) -> Iterator[str]:
+def _gap_paragraphs(estimate: Estimate, metric: str) -> Iterator[str]:
     """What a comparison on fresh seeds would find."""
     if estimate.comparisons < 1:
         yield "Smallest gap: one family alone has nothing to be compared with: 'schedule=[constant,...]'."

@@ -30,7 +30,7 @@ MANY = 0.1  # share of candidates that end high from which a family is warned of
 class Extreme:
     """The LR [S] with one number at an end of its range and all others in their middle."""
 
-    number: str
+    name: str
     end: str  # "low" or "high"
     value: Value
     lr_S: Floats
@@ -79,9 +79,9 @@ class Preview:
         )
 
 
-def previewed(family: Family, steps: int, *, epoch: float | None = None, seed: int = 0) -> Preview:
+def preview_family(family: Family, steps: int, *, epoch: float | None = None, seed: int = 0) -> Preview:
     """Draw candidates of the family and look at them. epoch: as in lr_trace. Raises InputError as a sweep would."""
-    run = _shortened(steps, epoch)
+    run = _shorten(steps, epoch)
     axes = _axes(family)
     drawn = candidates(axes, seed_of(seed, "preview", family.name), CANDIDATES)
     lr_LS = run.lr_traces(family, drawn[:SHOWN])
@@ -115,7 +115,7 @@ class _Run:
         return lr_traces(family, params, self.steps, epoch=self.epoch)
 
 
-def _shortened(steps: int, epoch: float | None) -> _Run:
+def _shorten(steps: int, epoch: float | None) -> _Run:
     """The run, a long one in fewer updates: its epochs with it, until they are shorter than one of these."""
     if steps <= FINEST:
         return _Run(steps, epoch)

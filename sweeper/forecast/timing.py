@@ -33,7 +33,7 @@ class Pace:
     metrics: tuple[str, ...]
 
 
-def pace(trainer: Trainer, jobs: Sequence[Job], *, at_once: int, seconds: float = SECONDS) -> Pace:
+def measure_pace(trainer: Trainer, jobs: Sequence[Job], *, at_once: int, seconds: float = SECONDS) -> Pace:
     """Train the jobs in batches of `at_once`, each for a while, until the seconds are over or all had their turn.
 
     Blocks of one update and blocks from report to report take turns: what they differ by is the updates'. Where there
@@ -43,7 +43,7 @@ def pace(trainer: Trainer, jobs: Sequence[Job], *, at_once: int, seconds: float 
     began = time.monotonic()
     steps, updates = jobs[0].steps, max(1, jobs[0].steps // len(jobs[0].report_steps))
     batches = [jobs[first : first + at_once] for first in range(0, len(jobs) - at_once + 1, at_once)]
-    warm = _blocks(trainer, batches[0], [1, 1, 1], began + seconds)
+    warm = _time_blocks(trainer, batches[0], [1, 1, 1], began + seconds)
     one = min((block.seconds for block in warm[1:]), default=warm[0].seconds)  # the first one builds the models
     size = max(1, min(updates, max(2, int(SLOW * seconds / one)), steps - 3))
     pattern = [1, *[size, 1] * max(1, min(MOST_BLOCKS, (steps - 1) // (size + 1)))]
@@ -51,7 +51,7 @@ def pace(trainer: Trainer, jobs: Sequence[Job], *, at_once: int, seconds: float 
     for turn, batch in enumerate(batches, start=1):
         if time.monotonic() > began + seconds:
             break
-        timed += _blocks(trainer, batch, pattern, began + seconds * turn / len(batches))[1:]
+        timed += _time_blocks(trainer, batch, pattern, began + seconds * turn / len(batches))[1:]
     ones, blocks = ([block.seconds for block in timed if block.updates == count] for count in (1, size))
     short = median(ones or [one]) / at_once
     whole = median(blocks or [size * one]) / at_once
@@ -70,14 +70,14 @@ class _Block:
     metrics: Sequence[str]
 
 
-def _blocks(
+def _time_blocks(
     trainer: Trainer, batch: Sequence[Job], pattern: Sequence[int], until: float, *, calm: bool = False
 ) -> list[_Block]:
     """Train a batch in blocks of so many updates until the time is over; three blocks at least.
 
     One that diverges is trained again with LRs so low that it does not.
     """
-    jobs = [_reporting(job, place, pattern) for place, job in enumerate(batch)]
+    jobs = [_with_reports(job, place, pattern) for place, job in enumerate(batch)]
     blocks: list[_Block] = []
     trainer.start(jobs)
     reports: list[Report] = []
@@ -85,7 +85,7 @@ def _blocks(
         began = time.perf_counter()
         reports = list(trainer.advance([job.id for job in jobs]))
         took = time.perf_counter() - began
-        _check(reports)
+        _check_reports(reports)
         if any(report.state == "diverged" for report in reports):
             break
         blocks.append(_Block(updates, took, list(reports[0].metrics)))
@@ -95,16 +95,16 @@ def _blocks(
         trainer.stop(job.id)
     if calm or all(report.state != "diverged" for report in reports):
         return blocks
-    return _blocks(trainer, [replace(job, lr_S=CALM * job.lr_S) for job in batch], pattern, until, calm=True)
+    return _time_blocks(trainer, [replace(job, lr_S=CALM * job.lr_S) for job in batch], pattern, until, calm=True)
 
 
-def _reporting(job: Job, place: int, pattern: Sequence[int]) -> Job:
+def _with_reports(job: Job, place: int, pattern: Sequence[int]) -> Job:
     """The job, with reports after blocks of so many updates and at its end."""
     report_steps = (*(end for end in accumulate(pattern) if end < job.steps), job.steps)
     return replace(job, id=JobId("timed", place, job.id.member), report_steps=report_steps)
 
 
-def _check(reports: Sequence[Report]) -> None:
+def _check_reports(reports: Sequence[Report]) -> None:
     failed = next((report for report in reports if report.state == "failed"), None)
     if failed is not None:
         raise InputError("model", None, f"a trial fails ({failed.reason})", "Mend that; a sweep could not be trained")

@@ -33,13 +33,13 @@ def smallest_gap(seeds: int, comparisons: int = 1, *, level: float = LEVEL, powe
         return math.inf
     critical = float(t.isf(level / comparisons / 2, seeds - 1))
     reach = 1.0
-    while found(reach, critical, seeds - 1) < power:
+    while detection_probability(reach, critical, seeds - 1) < power:
         reach *= 2
-    noncentrality: float = brentq(lambda nc: found(nc, critical, seeds - 1) - power, 0.0, reach)
+    noncentrality: float = brentq(lambda nc: detection_probability(nc, critical, seeds - 1) - power, 0.0, reach)
     return noncentrality / math.sqrt(seeds)
 
 
-def found(noncentrality: float, critical: float, freedom: int) -> float:
+def detection_probability(noncentrality: float, critical: float, freedom: int) -> float:
     """The chance that |t| exceeds the critical value.
 
     t = (Z + noncentrality) / s, Z standard normal, s^2 chi-squared / freedom: Z integrated by hand, s by quadrature
@@ -47,13 +47,13 @@ def found(noncentrality: float, critical: float, freedom: int) -> float:
     """
     from scipy.special import ndtr
 
-    s_K, weights_K = _spreads(freedom)
+    s_K, weights_K = _scale_quantiles(freedom)
     beyond_K = ndtr(noncentrality - critical * s_K) + ndtr(-noncentrality - critical * s_K)
     return float(weights_K @ beyond_K)
 
 
 @lru_cache(maxsize=32)
-def _spreads(freedom: int) -> tuple[Floats, Floats]:
+def _scale_quantiles(freedom: int) -> tuple[Floats, Floats]:
     """Quantiles of s and their weights, which sum to 1."""
     import numpy as np
     from scipy.special import gammaincinv

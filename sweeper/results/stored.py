@@ -56,16 +56,16 @@ class StoredSweep:
         return self.config["question"]["objective"]
 
     @property
-    def asked(self) -> tables.Asked:
+    def criterion(self) -> tables.Criterion:
         """What is asked, for the words about the table."""
         seeds, folds = seeds_and_folds(self.config["question"])
         objective = self.objective
-        return tables.Asked(objective["metric"], objective["direction"], objective["at"], seeds, folds)
+        return tables.Criterion(objective["metric"], objective["direction"], objective["at"], seeds, folds)
 
     @property
     def records(self) -> list[Record]:
         """Every trial, as of the last committed round."""
-        return self._read[0]
+        return self._records_and_counts[0]
 
     @cached_property
     def _reading(self) -> Reading:
@@ -75,7 +75,7 @@ class StoredSweep:
         return Reading(self.home.journal)
 
     @cached_property
-    def _read(self) -> tuple[list[Record], dict[str, int]]:
+    def _records_and_counts(self) -> tuple[list[Record], dict[str, int]]:
         """The trials, and how many of each study count."""
         return self._reading.records(), self._reading.begun()
 
@@ -121,10 +121,10 @@ class StoredSweep:
     @cached_property
     def finished(self) -> bool:
         """Whether every study has all the trials it was asked for, and none is running."""
-        records, begun = self._read
-        asked = self.config["studies"]
+        records, begun = self._records_and_counts
+        studies = self.config["studies"]
         running = any(record.state == "running" and not record.prior_of for record in records)
-        least = {name: min(study["trials"], self.stopped.get(name, study["trials"])) for name, study in asked.items()}
+        least = {name: min(study["trials"], self.stopped.get(name, study["trials"])) for name, study in studies.items()}
         return not running and all(begun.get(name, 0) >= trials for name, trials in least.items())
 
     @cached_property
@@ -154,7 +154,9 @@ class StoredSweep:
         own_steps, epoch = self._horizon
         if self._family(record).controller is not None:
             return self._used_lr(record, own_steps if steps is None else steps)
-        return lr_trace(self._family(record), _own(record), own_steps if steps is None else steps, epoch=epoch)
+        return lr_trace(
+            self._family(record), _schedule_params(record), own_steps if steps is None else steps, epoch=epoch
+        )
 
     def _used_lr(self, record: Record, steps: int) -> Floats:
         """The LR of a reactive schedule as far as it was trained, of a run of that many updates."""
@@ -170,7 +172,7 @@ class StoredSweep:
 
     def params(self, trial: Which, number: int | None = None) -> dict[str, Value]:
         """The numbers of its schedule, searched and fixed, as `sweeper.lr_trace` takes them."""
-        return _own(self.record(trial, number))
+        return _schedule_params(self.record(trial, number))
 
     def weights(self, trial: Which, number: int | None = None, member: int = 0) -> dict[str, Tensor]:
         """The final state of its model, where it was kept (`keep.best`). Raises InputError where it was not."""
@@ -184,23 +186,23 @@ class StoredSweep:
 
     def record(self, trial: Which, number: int | None = None) -> Record:
         """All that the journal has of it."""
-        id = self._id(trial, number)
+        id = self._find(trial, number)
         return next(record for record in self.records if (record.study, record.number) == id)
 
-    def _id(self, trial: Which, number: int | None) -> tuple[str, int]:
+    def _find(self, trial: Which, number: int | None) -> tuple[str, int]:
         """Study and number of a trial there is."""
-        name, of_name = _parts(trial, number)
+        name, of_name = _parse_trial(trial, number)
         found = [r for r in self.records if r.number == of_name and name in (r.study, r.family)]
         shown = f"{name}:{of_name}"
         if len(found) == 1:
             return found[0].study, found[0].number
         if found:
             raise InputError(
-                "trial", shown, "several studies of this family have it", f"Say which: {_list(r.study for r in found)}"
+                "trial", shown, "several studies of this family have it", f"Say which: {_join(r.study for r in found)}"
             )
         known = sorted({r.family for r in self.records})
         numbers = [r.number for r in self.records if name in (r.study, r.family)]
-        remedy = f"Its trials are 0 to {max(numbers)}" if numbers else f"There are: {_list(known) or 'none yet'}"
+        remedy = f"Its trials are 0 to {max(numbers)}" if numbers else f"There are: {_join(known) or 'none yet'}"
         raise InputError("trial", shown, "no such trial in this sweep", remedy)
 
     @property
@@ -221,7 +223,7 @@ class StoredSweep:
             family = self._family(record)
             if family.controller is not None:
                 return height_of(self._used_lr(record, steps)) > ENDS_HIGH
-            return height_at_end(family, _own(record), steps, epoch=epoch) > ENDS_HIGH
+            return height_at_end(family, _schedule_params(record), steps, epoch=epoch) > ENDS_HIGH
         except InputError:  # a factor of a notebook's or a script's own, which another process does not have
             return None
 
@@ -236,12 +238,12 @@ class StoredSweep:
         return f"<{type(self).__name__} {self.name}: {families} families, {trials} trials, {state}{won}>"
 
 
-def _own(record: Record) -> dict[str, Value]:
+def _schedule_params(record: Record) -> dict[str, Value]:
     """The schedule's numbers of a trial."""
     return {name: value for name, value in record.params.items() if "." not in name}
 
 
-def _parts(trial: Which, number: int | None) -> tuple[str, int]:
+def _parse_trial(trial: Which, number: int | None) -> tuple[str, int]:
     """The name of a family or study, and a number."""
     if number is not None:
         return str(trial), int(number)
@@ -256,7 +258,7 @@ def _parts(trial: Which, number: int | None) -> tuple[str, int]:
     raise InputError("trial", trial, "not the name of a trial", 'Write "cosine:17", or give a row of .trials')
 
 
-def _list(names: Any) -> str:
+def _join(names: Any) -> str:
     return ", ".join(names)
 
 
@@ -269,10 +271,10 @@ def locate(name: str | Path | None = None, root: Path = ROOT) -> Home:
     Raises InputError where there is none, or its folder is not on this machine.
     """
     run = re.fullmatch(r"runs:/+([^/]+)(/.*)?", str(name))
-    return find(root, None if name is None else str(name)) if run is None else _of_run(run[1], root)
+    return find(root, None if name is None else str(name)) if run is None else _home_of_run(run[1], root)
 
 
-def _of_run(run: str, root: Path) -> Home:
+def _home_of_run(run: str, root: Path) -> Home:
     """The folder of the sweep that an MLflow run belongs to: in `root`, or beside MLflow's database."""
     shown, destination = f"runs:/{run}", resolve(None, experiment="", sweep_id="")
     assert destination is not None  # uri "none" was not asked for

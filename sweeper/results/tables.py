@@ -18,7 +18,7 @@ from sweeper.types import AT, At, Direction, Record, State, TrialId, Value
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = ("peak_lr", "warmup", "decay", "cycle")  # the numbers of a schedule that have columns of their own
+COMMON = ("peak_lr", "warmup", "decay", "cycle")  # the numbers of a schedule that have columns of their own
 STATES: tuple[State, ...] = ("complete", "pruned", "diverged", "failed", "running")
 TUNED, DEFAULT = "tuned constant", "default LR"  # the roles of the two baselines
 BASELINES = ("constant", "default_lr")  # the families that play them
@@ -34,7 +34,7 @@ EndsHigh = Callable[[str, int], bool | None] | Mapping[tuple[str, int], bool | N
 
 
 @dataclass(frozen=True)
-class Asked:
+class Criterion:
     """What a sweep asks, for the words about its table. at: objective.at. seeds, folds: of each trial."""
 
     metric: str
@@ -96,7 +96,7 @@ def trials_table(
     ]
     others = {
         name: f"params.{name}" if name in (*before, *after) else name
-        for name in sorted({name for record in records for name in record.params} - set(NAMES))
+        for name in sorted({name for record in records for name in record.params} - set(COMMON))
     }
     rows = [
         {
@@ -104,8 +104,8 @@ def trials_table(
             "family": record.family,
             "trial": record.number,
             "state": record.state,
-            "value": _finite(record.value),
-            **{name: _number(record.params.get(name)) for name in NAMES},
+            "value": _finite_or_none(record.value),
+            **{name: _number_or_none(record.params.get(name)) for name in COMMON},
             **{column: record.params.get(name) for name, column in others.items()},
             **{name: record.measures.get(name) for name in (*RULES.values(), SPREAD)},
             "steps": record.steps_done,
@@ -120,9 +120,9 @@ def trials_table(
         }
         for record in records
     ]
-    table = pd.DataFrame(rows, columns=[*before, *NAMES, *others.values(), *after])
+    table = pd.DataFrame(rows, columns=[*before, *COMMON, *others.values(), *after])
     whole = dict.fromkeys(["trial", "steps", "steps_to_target", "diverged_step"], "Int64")
-    floats = ["value", *NAMES, *RULES.values(), SPREAD, "seconds", *TO_TARGET, *FACTS]
+    floats = ["value", *COMMON, *RULES.values(), SPREAD, "seconds", *TO_TARGET, *FACTS]
     return table.astype({**dict.fromkeys(floats, "float64"), **whole})
 
 
@@ -133,13 +133,13 @@ def target_of(records: Iterable[Record], direction: Direction) -> float | None:
     """
     best: dict[str, float] = {}
     for record in (record for record in records if not record.prior_of):
-        signed = _signed(record.value, direction)
+        signed = _score(record.value, direction)
         if record.state == "complete" and signed > -math.inf:
             best[record.family] = max(signed, best.get(record.family, -math.inf))
     tuned, default = BASELINES
     others = [value for family, value in best.items() if family != default] or list(best.values())
     chosen = best.get(tuned, min(others, default=None))
-    return None if chosen is None else _signed(chosen, direction)
+    return None if chosen is None else _score(chosen, direction)
 
 
 # --- one row a study --------------------------------------------------------------------------------
@@ -191,22 +191,32 @@ def families_table(
         found = details.facts([row["trained_as"] for row in rows if row["trained_as"] is not None])
         for row in rows:
             row.update(found.get(row["trained_as"], {}))
-    values = sorted((_signed(row["best_value"], direction) for row in rows), reverse=True)
-    constant = max((_signed(row["best_value"], direction) for row in rows if row["role"] == TUNED), default=-math.inf)
+    values = sorted((_score(row["best_value"], direction) for row in rows), reverse=True)
+    constant = max((_score(row["best_value"], direction) for row in rows if row["role"] == TUNED), default=-math.inf)
     shares = details.importances
     for row in rows:
         row["target"] = aim
         row["prior"] = outside[row["study"]]
         row["importance"] = None if shares is None else dict(shares.get(row["study"], {}))
-        signed = _signed(row["best_value"], direction)
+        signed = _score(row["best_value"], direction)
         row["rank"] = None if signed == -math.inf else values.index(signed) + 1
         row["gain"] = signed - constant if math.isfinite(signed) and math.isfinite(constant) else None
     places = {"": 0, TUNED: 1, DEFAULT: 2}
-    rows.sort(key=lambda row: (places[row["role"]], -_signed(row["best_value"], direction)))
-    numbers = [*NAMES, "stable_lr", "diverged_lr", *TO_TARGET, *FACTS]
+    rows.sort(key=lambda row: (places[row["role"]], -_score(row["best_value"], direction)))
+    numbers = [*COMMON, "stable_lr", "diverged_lr", *TO_TARGET, *FACTS]
     counts = [*STATES, "truncated", "taken_over", "prior"]
     columns = ["study", "family", "role", "rank", "best_value", "best_trial", SPREAD, *RULES.values(), "gain"]
-    columns += ["ends_high", *NAMES, "params", "others", *counts, "best_truncated", "stable_lr", "diverged_lr", "steps"]
+    columns += [
+        "ends_high",
+        *COMMON,
+        "params",
+        "others",
+        *counts,
+        "best_truncated",
+        "stable_lr",
+        "diverged_lr",
+        "steps",
+    ]
     table = pd.DataFrame(rows, columns=[*columns, *TO_TARGET, *FACTS, "importance", "target"])
     floats = ["best_value", SPREAD, *RULES.values(), "gain", *numbers, "target"]
     whole = ["rank", "best_trial", *counts, "steps", "steps_to_target"]
@@ -218,12 +228,14 @@ def _study_row(
 ) -> dict[str, Any]:
     study, family = records[0].study, records[0].family
     counts = Counter(record.state for record in records)
-    ranked = [record for record in records if record.state == "complete" and _finite(record.value) is not None]
-    best = min(ranked, key=lambda record: (-_signed(record.value, direction), record.number), default=None)
+    ranked = [record for record in records if record.state == "complete" and _finite_or_none(record.value) is not None]
+    best = min(ranked, key=lambda record: (-_score(record.value, direction), record.number), default=None)
     params = dict(best.params) if best else {}
-    stable = [_number(record.params.get("peak_lr")) for record in records if record.state in ("complete", "pruned")]
-    burst = [_number(record.params.get("peak_lr")) for record in records if record.state == "diverged"]
-    searched = _searched(records)
+    stable = [
+        _number_or_none(record.params.get("peak_lr")) for record in records if record.state in ("complete", "pruned")
+    ]
+    burst = [_number_or_none(record.params.get("peak_lr")) for record in records if record.state == "diverged"]
+    searched = _searched_names(records)
     return {
         "study": study,
         "family": family,
@@ -234,7 +246,7 @@ def _study_row(
         SPREAD: best.measures.get(SPREAD) if best else None,
         **{column: _best_by(column, ranked, direction) for column in RULES.values()},
         "ends_high": _ends_high(ends_high, study, best.number) if best else None,
-        **{name: _number(params.get(name)) for name in NAMES},
+        **{name: _number_or_none(params.get(name)) for name in COMMON},
         "params": params,
         "others": {name: value for name, value in params.items() if name in searched},
         **{state: counts[state] for state in STATES},
@@ -257,13 +269,13 @@ def _best_by(column: str, complete: Sequence[Record], direction: Direction) -> f
     return min(known) if direction == "minimize" else max(known)
 
 
-def _searched(records: Sequence[Record]) -> set[str]:
+def _searched_names(records: Sequence[Record]) -> set[str]:
     """Names, beside the four, that differ between trials of a study."""
     seen: dict[str, set[str]] = {}
     for record in records:
         for name, value in record.params.items():
             seen.setdefault(name, set()).add(repr(value))
-    return {name for name, values in seen.items() if len(values) > 1} - set(NAMES)
+    return {name for name, values in seen.items() if len(values) > 1} - set(COMMON)
 
 
 def _ends_high(ends_high: EndsHigh | None, study: str, trial: int) -> bool | None:
@@ -272,20 +284,20 @@ def _ends_high(ends_high: EndsHigh | None, study: str, trial: int) -> bool | Non
     return ends_high.get((study, trial)) if isinstance(ends_high, Mapping) else ends_high(study, trial)
 
 
-def _signed(value: float | None, direction: Direction) -> float:
+def _score(value: float | None, direction: Direction) -> float:
     """The value with the sign that makes more better; minus infinity for none."""
-    value = _finite(value)
+    value = _finite_or_none(value)
     if value is None:
         return -math.inf
     return -value if direction == "minimize" else value
 
 
-def _finite(value: float | None) -> float | None:
+def _finite_or_none(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _number(value: Value) -> float | None:
-    return _finite(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _number_or_none(value: Value) -> float | None:
+    return _finite_or_none(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 # --- for whoever shows it ----------------------------------------------------------------------------
@@ -297,7 +309,7 @@ class StudyRow:
 
     Attributes:
         by_rule: The columns of RULES.
-        numbers: The columns of NAMES.
+        common: The columns of COMMON.
         counts: One count a state.
         facts: The columns of FACTS.
     """
@@ -312,7 +324,7 @@ class StudyRow:
     by_rule: Mapping[At, float | None]
     gain: float | None
     ends_high: bool | None
-    numbers: Mapping[str, float | None]
+    common: Mapping[str, float | None]
     params: Mapping[str, Value]
     others: Mapping[str, Value]
     counts: Mapping[State, int]
@@ -333,12 +345,12 @@ class StudyRow:
 def rows_of(families: pd.DataFrame) -> list[StudyRow]:
     """Return the rows of `families_table`."""
     plain = ({str(name): _plain(value) for name, value in row.items()} for row in families.to_dict("records"))
-    nested = {SPREAD, *RULES.values(), *NAMES, *STATES, *FACTS}  # columns that are not fields under their own names
+    nested = {SPREAD, *RULES.values(), *COMMON, *STATES, *FACTS}  # columns that are not fields under their own names
     return [
         StudyRow(
             spread=row[SPREAD],
             by_rule={at: row[column] for at, column in RULES.items()},
-            numbers={name: row[name] for name in NAMES},
+            common={name: row[name] for name in COMMON},
             counts={state: row[state] for state in STATES},
             facts={name: row[name] for name in FACTS},
             **{name: value for name, value in row.items() if name not in nested},
@@ -375,7 +387,7 @@ def other_ranks(rows: Sequence[StudyRow], direction: Direction, at: At) -> dict[
     ranked = [row for row in rows if row.rank is not None]
     found: dict[At, dict[str, int]] = {}
     for rule in RULES:
-        values = {row.study: _signed(row.by_rule[rule], direction) for row in ranked}
+        values = {row.study: _score(row.by_rule[rule], direction) for row in ranked}
         if rule == at or not values or -math.inf in values.values():
             continue
         in_order = sorted(values.values(), reverse=True)
@@ -383,7 +395,7 @@ def other_ranks(rows: Sequence[StudyRow], direction: Direction, at: At) -> dict[
     return found
 
 
-def change(rows: Sequence[StudyRow], ranks: Mapping[str, int]) -> str | None:
+def verdict_change(rows: Sequence[StudyRow], ranks: Mapping[str, int]) -> str | None:
     """What other ranks would change of the verdict: "winner", "order", or None for nothing."""
     before = {row.study: row.rank for row in rows if row.rank is not None}
     if {study for study, rank in before.items() if rank == 1} != {study for study, rank in ranks.items() if rank == 1}:
@@ -394,7 +406,7 @@ def change(rows: Sequence[StudyRow], ranks: Mapping[str, int]) -> str | None:
 # --- as JSON ----------------------------------------------------------------------------------------
 
 
-def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool) -> dict[str, Any]:
+def as_json(families: pd.DataFrame, criterion: Criterion, *, sweep: str, finished: bool) -> dict[str, Any]:
     """The table for programs: dicts, lists, text and finite numbers; null for what is missing. Keys stay.
 
     {"sweep": name, "finished": bool, "metric": "valid/loss", "direction": "minimize" | "maximize",
@@ -419,15 +431,15 @@ def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool)
     return {
         "sweep": sweep,
         "finished": finished,
-        "metric": asked.metric,
-        "direction": asked.direction,
-        "at": asked.at,
-        "seeds": asked.seeds,
-        "folds": asked.folds,
+        "metric": criterion.metric,
+        "direction": criterion.direction,
+        "at": criterion.at,
+        "seeds": criterion.seeds,
+        "folds": criterion.folds,
         "target": next((row.target for row in rows), None),
         "other_rules": {
-            rule: {"ranks": ranks, "changes": change(rows, ranks)}
-            for rule, ranks in other_ranks(rows, asked.direction, asked.at).items()
+            rule: {"ranks": ranks, "changes": verdict_change(rows, ranks)}
+            for rule, ranks in other_ranks(rows, criterion.direction, criterion.at).items()
         },
         "families": [_json_row(row, keys) for row in rows],
         "baselines": {

@@ -13,7 +13,7 @@ from sweeper.text.columns import (
     clean,
     duration_text,
     lay_out,
-    shortened,
+    shorten,
     total_width,
     value_text,
     width_of,
@@ -48,26 +48,26 @@ class Window:
     unicode: bool = True
 
 
-def frame(rows: Sequence[Row], heading: Heading, window: Window, *, elapsed: float, standing: str = "") -> list[Line]:
+def frame(rows: Sequence[Row], heading: Heading, window: Window, *, elapsed: float, status: str = "") -> list[Line]:
     """The picture within the window; the last of `rows` is the row of all.
 
-    standing: said in place of the time, where the sweep is not running. Where not all lines fit, the best families
+    status: said in place of the time, where the sweep is not running. Where not all lines fit, the best families
     and the active ones are shown, and how many are not. Columns go, the least important first: the bar, trials a
     minute, peak LR, number of the best trial, running, pruned, diverged, LR, best so far, time left.
     """
     *studies, everything = rows
     width, height, unicode = window.width, window.height, window.unicode
-    shown = _fitting(studies, math.inf if height is None else max(1, height - 4), heading.direction)
+    shown = _select_rows(studies, math.inf if height is None else max(1, height - 4), heading.direction)
     columns = _columns([*shown, everything], width, unicode)
     room = width - total_width(columns) - 2
     if room >= BAR[0]:
         cells = [bar(row.fraction, min(room, BAR[1]), unicode) for row in [*shown, everything]]
-        columns.insert(1, Column("", cells, keep=1, right=False))
+        columns.insert(1, Column("", cells, priority=1, right=False))
     styles = {number: _style(row, everything) for number, row in enumerate(shown)} | {len(shown): "bold"}
     lines = lay_out(columns, width, styles=styles, unicode=unicode)
     if hidden := [row for row in studies if row not in shown]:
-        lines.insert(-1, [(shortened(_hidden(hidden), width, unicode), "dim")])
-    head = _head(heading, standing or _time(everything, elapsed), window)
+        lines.insert(-1, [(shorten(_hidden_text(hidden), width, unicode), "dim")])
+    head = _title(heading, status or _time(everything, elapsed), window)
     return [[(head, "bold")], *lines]
 
 
@@ -82,19 +82,19 @@ def bar(fraction: float, width: int, unicode: bool = True) -> str:
 # --- the title --------------------------------------------------------------------------------------
 
 
-def _head(heading: Heading, time: str, window: Window) -> str:
+def _title(heading: Heading, time: str, window: Window) -> str:
     """Title, time, what is judged; where there is no room the last goes first, and the time stays."""
     title, metric, width = clean(heading.title), clean(heading.metric), window.width
     for text in (f"{title}  {time}  {metric}, {heading.sense}", f"{title}  {time}  {metric}", f"{title}  {time}"):
         if width_of(text) <= width:
             return text
     room = max(TITLE, width - width_of(time) - 2)
-    return shortened(f"{shortened(title, room, window.unicode)}  {time}", width, window.unicode)
+    return shorten(f"{shorten(title, room, window.unicode)}  {time}", width, window.unicode)
 
 
 def _time(everything: Row, elapsed: float) -> str:
     passed = f"{duration_text(elapsed)} passed"
-    if everything.finished or everything.left is None:
+    if everything.is_finished or everything.left is None:
         return passed
     return f"{passed}, about {duration_text(everything.left)} left"
 
@@ -102,31 +102,31 @@ def _time(everything: Row, elapsed: float) -> str:
 # --- which families ---------------------------------------------------------------------------------
 
 
-def _fitting(studies: Sequence[Row], lines: float, direction: Direction) -> list[Row]:
+def _select_rows(studies: Sequence[Row], lines: float, direction: Direction) -> list[Row]:
     """The best few, then those with open trials, then those to come, then those done; in each the best first."""
     if len(studies) <= lines:
         return list(studies)
     sign = 1 if direction == "minimize" else -1
-    by_value = sorted(range(len(studies)), key=lambda k: (_signed(studies[k].best, sign), k))
+    by_value = sorted(range(len(studies)), key=lambda k: (_sort_value(studies[k].best, sign), k))
     place = {k: number for number, k in enumerate(by_value)}
     first = sorted(
         by_value,
         key=lambda k: (
             studies[k].best is None or place[k] >= BEST,
             not studies[k].open,
-            studies[k].finished,
+            studies[k].is_finished,
             place[k],
         ),
     )
     return [studies[k] for k in sorted(first[: int(lines)])]
 
 
-def _signed(value: float | None, sign: int) -> float:
+def _sort_value(value: float | None, sign: int) -> float:
     return math.inf if value is None else sign * value
 
 
-def _hidden(rows: Sequence[Row]) -> str:
-    families, done = "family" if len(rows) == 1 else "families", sum(row.finished for row in rows)
+def _hidden_text(rows: Sequence[Row]) -> str:
+    families, done = "family" if len(rows) == 1 else "families", sum(row.is_finished for row in rows)
     return f"{len(rows)} more {families} ({done} done): the window is not high enough"
 
 
@@ -139,12 +139,12 @@ def _columns(rows: Sequence[Row], width: int, unicode: bool) -> list[Column]:
     curves = [best_so_far(row.bests, cells, unicode) for row in rows]
     lrs = [lr_curve(row.lr_S, cells, unicode) for row in rows]
     columns = [
-        Column("family", [row.name for row in rows], 100, right=False, least=10),
+        Column("family", [row.name for row in rows], 100, right=False, min_width=10),
         Column("trials", [f"{row.done}/{row.trials}" for row in rows], 90),
         Column("best", [value_text(row.best) for row in rows], 95),
         Column("best so far" if wide else "so far", curves, 69, right=False),
         Column("LR of the best" if wide else "its LR", lrs, 68, right=False),
-        Column("peak LR" if wide else "peak", [_lr(row.peak) for row in rows], 35),
+        Column("peak LR" if wide else "peak", [_lr_text(row.peak) for row in rows], 35),
         Column("trial" if wide else "#", [_or_dash(row.best_trial) for row in rows], 40),
         Column("pruned" if wide else "prun", [str(row.pruned) for row in rows], 50),
         Column("diverged" if wide else "div", [str(row.diverged) for row in rows], 60),
@@ -153,19 +153,19 @@ def _columns(rows: Sequence[Row], width: int, unicode: bool) -> list[Column]:
         columns.append(Column("failed" if wide else "fail", [str(row.failed) for row in rows], 65))
     return [
         *columns,
-        Column("running" if wide else "open", [_running(row, wide) for row in rows], 45),
+        Column("running" if wide else "open", [_open_text(row, wide) for row in rows], 45),
         Column("trials/min" if wide else "/min", [speed_text(row.per_minute) for row in rows], 30),
-        Column("left", ["done" if row.finished else duration_text(row.left) for row in rows], 70),
+        Column("left", ["done" if row.is_finished else duration_text(row.left) for row in rows], 70),
     ]
 
 
 def _style(row: Row, everything: Row) -> str:
     if row.best is not None and row.best == everything.best:
         return "green"
-    return "dim" if row.finished else ""
+    return "dim" if row.is_finished else ""
 
 
-def _running(row: Row, wide: bool) -> str:
+def _open_text(row: Row, wide: bool) -> str:
     """How many trials are open, and how far they are on average: 8@45%."""
     if not row.open:
         return "-"
@@ -176,7 +176,7 @@ def _or_dash(value: int | None) -> str:
     return "-" if value is None else str(value)
 
 
-def _lr(value: float | None) -> str:
+def _lr_text(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 

@@ -20,7 +20,7 @@ def status_line(row: Row, elapsed: float) -> str:
         parts.append(f"best {value_text(row.best)}{trial}")
     counts = {"pruned": row.pruned, "diverged": row.diverged, "failed": row.failed}
     parts += [f"{count} {state}" for state, count in counts.items() if count]
-    if row.finished:
+    if row.is_finished:
         parts.append("done")
     else:
         parts += [f"{speed_text(row.per_minute)} trials/min"] if row.per_minute is not None else []
@@ -31,44 +31,46 @@ def status_line(row: Row, elapsed: float) -> str:
 class Lines:
     """A study that is done, at once; of those that moved, one at a time and not too often, and how far all are."""
 
-    def __init__(self, tally: Tally, say: Callable[[str], None]) -> None:
-        self.tally, self.say = tally, say
-        self.said_at = tally.clock()
-        self.said: dict[str, tuple[float, bool]] = {}  # (fraction, finished) of each study, in the order of saying
+    def __init__(self, tally: Tally, write_line: Callable[[str], None]) -> None:
+        self.tally, self.write_line = tally, write_line
+        self.written_at = tally.clock()
+        self.written: dict[str, tuple[float, bool]] = {}  # (fraction, finished) of each study, in the order of saying
         for name, row in self._rows()[0].items():
-            self._say(name, row, aloud=row.done > 0)
+            self._write(name, row, is_written=row.done > 0)
 
-    def moved(self) -> None:
-        over = [name for name, study in self.tally.studies.items() if study.over and not self._finished(name)]
-        due = self.tally.clock() - self.said_at >= max(QUIET, QUIET_SHARE * self.tally.elapsed())
+    def update(self) -> None:
+        over = [name for name, study in self.tally.studies.items() if study.is_over and not self._is_finished(name)]
+        due = self.tally.clock() - self.written_at >= max(QUIET, QUIET_SHARE * self.tally.elapsed_seconds())
         if not over and not due:
             return
         rows, everything = self._rows()
         waiting = [
-            name for name in {**self.said, **rows} if (rows[name].fraction, rows[name].finished) != self.said.get(name)
+            name
+            for name in {**self.written, **rows}
+            if (rows[name].fraction, rows[name].is_finished) != self.written.get(name)
         ]
         for name in over or waiting[:1]:
-            self._say(name, rows[name], _of_all(everything) if len(rows) > 1 else "")
+            self._write(name, rows[name], _overall_text(everything) if len(rows) > 1 else "")
 
     def end(self) -> None:
-        self.say(status_line(self.tally.rows()[-1], self.tally.elapsed()))
+        self.write_line(status_line(self.tally.rows()[-1], self.tally.elapsed_seconds()))
 
-    def _say(self, name: str, row: Row, of_all: str = "", aloud: bool = True) -> None:
-        self.said.pop(name, None)
-        self.said[name] = (row.fraction, row.finished)
-        self.said_at = self.tally.clock()
-        if aloud:
-            self.say(status_line(row, self.tally.elapsed()) + of_all)
+    def _write(self, name: str, row: Row, overall: str = "", is_written: bool = True) -> None:
+        self.written.pop(name, None)
+        self.written[name] = (row.fraction, row.is_finished)
+        self.written_at = self.tally.clock()
+        if is_written:
+            self.write_line(status_line(row, self.tally.elapsed_seconds()) + overall)
 
-    def _finished(self, name: str) -> bool:
-        return self.said.get(name, (0.0, False))[1]
+    def _is_finished(self, name: str) -> bool:
+        return self.written.get(name, (0.0, False))[1]
 
     def _rows(self) -> tuple[dict[str, Row], Row]:
         *rows, everything = self.tally.rows()
         return dict(zip(self.tally.studies, rows, strict=True)), everything
 
 
-def _of_all(everything: Row) -> str:
-    if everything.finished or everything.left is None:
+def _overall_text(everything: Row) -> str:
+    if everything.is_finished or everything.left is None:
         return ""
     return f"; all {everything.fraction:.0%}, {duration_text(everything.left)} left"

@@ -16,14 +16,14 @@ from sweeper.terminal.tally import Tally
 from sweeper.text.columns import Line, has_unicode, is_plain, put_line
 from sweeper.types import Ending, Job, Report
 
-Said = Callable[[str], None]
+Write = Callable[[str], None]
 
 
 class TerminalView:
-    """The View of a terminal, a notebook or a log: it counts, under the lock of who draws, and says that it moved."""
+    """The View of a terminal, a notebook or a log: it counts, under the lock of who draws, and says that it update."""
 
-    def __init__(self, tally: Tally, lock: threading.Lock, moved: Callable[[], None], note: Said) -> None:
-        self.tally, self._lock, self._moved, self._note = tally, lock, moved, note
+    def __init__(self, tally: Tally, lock: threading.Lock, update: Callable[[], None], note: Write) -> None:
+        self.tally, self._lock, self._update, self._note = tally, lock, update, note
 
     def open(self, jobs: Sequence[Job]) -> None:
         with self._lock:
@@ -32,7 +32,7 @@ class TerminalView:
     def arrived(self, report: Report) -> None:
         with self._lock:
             self.tally.arrived(report)
-        self._moved()
+        self._update()
 
     def append(self, reports: Sequence[Report]) -> None:
         with self._lock:
@@ -41,7 +41,7 @@ class TerminalView:
     def close(self, ending: Ending) -> None:
         with self._lock:
             self.tally.close(ending)
-        self._moved()
+        self._update()
 
     def commit(self, round: int) -> None:
         """Nothing: what is shown does not wait for the journal."""
@@ -65,23 +65,23 @@ def view(
 
     def draw(window: Window) -> list[Line]:
         with lock:
-            rows, elapsed = tally.rows(), tally.elapsed()
+            rows, elapsed = tally.rows(), tally.elapsed_seconds()
         return frame(rows, heading, window, elapsed=elapsed)
 
-    if out is None and plain is None and notebook.in_kernel():
-        shown = notebook.Output(lambda: draw(Window(notebook.WIDTH)), tally.clock)
+    if out is None and plain is None and notebook.is_in_kernel():
+        output = notebook.Output(lambda: draw(Window(notebook.WIDTH)), tally.clock)
         try:
-            yield TerminalView(tally, lock, shown.moved, shown.note)
+            yield TerminalView(tally, lock, output.update, output.note)
         finally:
-            shown.send()
+            output.send()
         return
     stream = sys.stderr if out is None else out
     if is_plain(stream) if plain is None else plain:
-        with _in_lines(tally, stream, f"{heading.title}: {heading.metric}, {heading.sense}") as (
-            moved,
+        with _lines_view(tally, stream, f"{heading.title}: {heading.metric}, {heading.sense}") as (
+            update,
             note,
         ):
-            yield TerminalView(tally, lock, moved, note)
+            yield TerminalView(tally, lock, update, note)
         return
     unicode = has_unicode(stream)
     with on_screen(lambda width, height: draw(Window(width, height, unicode)), stream) as screen:
@@ -89,13 +89,13 @@ def view(
 
 
 @contextmanager
-def _in_lines(tally: Tally, out: TextIO, title: str) -> Iterator[tuple[Callable[[], None], Said]]:
-    def say(text: str) -> None:
+def _lines_view(tally: Tally, out: TextIO, title: str) -> Iterator[tuple[Callable[[], None], Write]]:
+    def write_line(text: str) -> None:
         put_line(out, text)
 
-    say(title)
-    lines = Lines(tally, say)
+    write_line(title)
+    lines = Lines(tally, write_line)
     try:
-        yield lines.moved, say
+        yield lines.update, write_line
     finally:
         lines.end()

@@ -15,7 +15,7 @@ WIDTH = 110  # cells
 NOTES = 20  # messages kept below the picture
 
 
-def in_kernel() -> bool:
+def is_in_kernel() -> bool:
     """Whether this is a kernel of a notebook. IPython in a terminal is none: it has a terminal."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
@@ -32,7 +32,7 @@ class Output:
         self.sent_at = clock()
         self.handle = display(self._bundle(), raw=True, display_id=True)
 
-    def moved(self) -> None:
+    def update(self) -> None:
         if self.clock() - self.sent_at >= SPACING:
             self.send()
 

@@ -40,7 +40,7 @@ class Pace:
             return 0.0
         return (after[study] - before[study] if study else after.total() - before.total()) / (end - start)
 
-    def waited(self) -> float:
+    def seconds_since_report(self) -> float:
         """Seconds since the last report."""
         return self.clock() - self.marks[-1][0]
 

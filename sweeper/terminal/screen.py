@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from sweeper.text.columns import Line, assembled, clean, console, plain_text, put_line, width_of
+from sweeper.text.columns import Line, assemble, clean, console, plain_text, put_line, width_of
 
 REFRESHES = 4  # a second, at most
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"  # the cursor, while it moves
@@ -32,11 +32,11 @@ class Screen:
 
     def __init__(self, draw: Draw, out: TextIO) -> None:
         self.draw, self.out, self.console = draw, out, console(out)
-        self.drawn: list[int] = []  # cells of each line that stands there
-        self.shown = ("", 0)  # the last text, and the width it was drawn at
+        self.line_widths: list[int] = []  # cells of each line that stands there
+        self.last_drawing = ("", 0)  # the last text, and the width it was drawn at
         self._above: deque[str] = deque()
         self._drawing = threading.Lock()
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="live view", daemon=True)
 
     def start(self) -> None:
@@ -45,7 +45,7 @@ class Screen:
         self._thread.start()
 
     def stop(self) -> None:
-        self._over.set()
+        self._stopping.set()
         self._thread.join()
         with suppress(OSError, ValueError):
             self.refresh(last=True)
@@ -59,27 +59,27 @@ class Screen:
     def refresh(self, last: bool = False) -> None:
         """Draw, unless nothing changed. last: all lines, however high the window is."""
         with self._drawing:
-            if not _in_front(self.out):
-                self.drawn = []  # the shell writes there now
+            if not _is_in_foreground(self.out):
+                self.line_widths = []  # the shell writes there now
                 return
             width, height = self._size()
             lines = self.draw(width - 1, None if last else height - 1)
-            text = self._styled(lines)
-            if self._above or (text, width) != self.shown:
+            text = self._render(lines)
+            if self._above or (text, width) != self.last_drawing:
                 self._write(text, width)
-                self.drawn = [width_of(plain_text(line)) for line in lines]
-                self.shown = (text, width)
+                self.line_widths = [width_of(plain_text(line)) for line in lines]
+                self.last_drawing = (text, width)
 
     def forget(self, *_: object) -> None:
         """Begin below what stands there: after a stop (Ctrl-Z) the shell has written in between."""
-        self.drawn, self.shown = [], ("", 0)
+        self.line_widths, self.last_drawing = [], ("", 0)
 
     def _write(self, text: str, width: int) -> None:
         """One write: up to where the lines begin, what is new above them, the lines."""
         # A narrower window wraps what was drawn: that many more rows to go up.
-        up = sum(max(1, math.ceil(cells / width)) for cells in self.drawn)
+        up = sum(max(1, math.ceil(cells / width)) for cells in self.line_widths)
         pieces = [HIDE, "\r", f"\x1b[{up}A" if up else ""]
-        if self._above or width != self.shown[1]:
+        if self._above or width != self.last_drawing[1]:
             pieces.append(ERASE_BELOW)
         while self._above:
             pieces.append(clean(self._above.popleft()) + "\n")
@@ -98,14 +98,14 @@ class Screen:
                 self.console.size = ConsoleDimensions(columns, lines)
         return self.console.size
 
-    def _styled(self, lines: list[Line]) -> str:
+    def _render(self, lines: list[Line]) -> str:
         with self.console.capture() as captured:
-            self.console.print(assembled(lines), end="")
+            self.console.print(assemble(lines), end="")
         return captured.get()
 
     def _run(self) -> None:
         with suppress(OSError, ValueError):  # the terminal is gone; the sweep goes on
-            while not self._over.wait(1 / REFRESHES):
+            while not self._stopping.wait(1 / REFRESHES):
                 self.refresh()
 
 
@@ -113,7 +113,7 @@ class Screen:
 def on_screen(draw: Draw, out: TextIO) -> Iterator[Screen]:
     """A Screen while the block lasts; what is printed to the terminal meanwhile goes above its lines."""
     screen = Screen(draw, out)
-    with _after_stop(screen.forget), _redirected(screen.note):
+    with _call_on_resume(screen.forget), _redirect(screen.note):
         screen.start()
         try:
             yield screen
@@ -121,7 +121,7 @@ def on_screen(draw: Draw, out: TextIO) -> Iterator[Screen]:
             screen.stop()
 
 
-def _in_front(out: TextIO) -> bool:
+def _is_in_foreground(out: TextIO) -> bool:
     """Whether the terminal is ours now: not of a shell that we run in the background of."""
     try:
         return os.tcgetpgrp(out.fileno()) == os.getpgrp()
@@ -130,7 +130,7 @@ def _in_front(out: TextIO) -> bool:
 
 
 @contextmanager
-def _after_stop(forget: Callable[..., None]) -> Iterator[None]:
+def _call_on_resume(forget: Callable[..., None]) -> Iterator[None]:
     """Call `forget` when the process goes on after it was stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals can be caught in the main thread alone
@@ -143,7 +143,7 @@ def _after_stop(forget: Callable[..., None]) -> Iterator[None]:
 
 
 @contextmanager
-def _redirected(note: Callable[[str], None]) -> Iterator[None]:
+def _redirect(note: Callable[[str], None]) -> Iterator[None]:
     """What goes to the terminal through sys.stdout and sys.stderr is noted line by line."""
     before = sys.stdout, sys.stderr
     above = [_Above(stream, note) if stream.isatty() else stream for stream in before]
@@ -161,19 +161,19 @@ class _Above(io.TextIOBase):
     """A stream whose lines are noted; whatever else is asked of it, the real one answers."""
 
     def __init__(self, stream: TextIO, note: Callable[[str], None]) -> None:
-        self._stream, self._note, self._begun = stream, note, ""
+        self._stream, self._note, self._unfinished = stream, note, ""
 
     def write(self, text: str) -> int:
-        *lines, self._begun = (self._begun + text).split("\n")
+        *lines, self._unfinished = (self._unfinished + text).split("\n")
         for line in lines:
             self._note(line.rsplit("\r", 1)[-1])
         return len(text)
 
     def end(self) -> None:
         """Print the line that was not finished."""
-        if self._begun:
-            self._stream.write(self._begun)
-        self._begun = ""
+        if self._unfinished:
+            self._stream.write(self._unfinished)
+        self._unfinished = ""
 
     def isatty(self) -> bool:
         return True

@@ -13,7 +13,7 @@ import numpy as np
 
 from sweeper.terminal.pace import Clock, Pace, expected_reports, remaining_times
 from sweeper.text.columns import clean
-from sweeper.text.sparks import thinned
+from sweeper.text.sparks import thin
 from sweeper.types import Direction, Ending, Floats, Job, JobId, Progress, Report, State, TrialId
 
 NO_LR: Floats = np.empty(0)
@@ -53,12 +53,12 @@ class _Study:
         return self.counts["complete"] + self.counts["pruned"] + self.counts["diverged"] + self.given_up
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         return self.done >= self.trials and not self.open
 
     def show_lr(self, lr_S: Floats) -> None:
         """Keep what is shown of the best trial's LR."""
-        self.peak, self.lr_S = (float(lr_S.max()) if len(lr_S) else None), thinned(lr_S)
+        self.peak, self.lr_S = (float(lr_S.max()) if len(lr_S) else None), thin(lr_S)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Row:
     lr_S: Floats = field(default_factory=lambda: NO_LR, compare=False)
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         return self.done >= self.trials and not self.open
 
 
@@ -104,18 +104,18 @@ class Tally:
     ) -> None:
         self.reports, self.direction, self.clock = reports, direction, clock
         self.members = 1
-        self.studies = {study.study: _begun(study, progress) for study in progress}
+        self.studies = {study.study: _initial_study(study, progress) for study in progress}
         for name, before in (past or {}).items():
-            self._remember(name, before)
+            self._add_past(name, before)
         self.steps: dict[JobId, tuple[int, ...]] = {}
         self.passed: Counter[int] = Counter()
         self.stopped: Counter[int] = Counter()
-        self.began = clock()
-        self.measure_anew()
+        self.started_at = clock()
+        self.restart_pace()
 
     def open(self, jobs: Sequence[Job]) -> None:
         if not self.steps and not self.pace.counts:
-            self.measure_anew()  # what came before the first trial is no training
+            self.restart_pace()  # what came before the first trial is no training
         id = jobs[0].id
         self.members, self.reports = len(jobs), len(jobs[0].report_steps)
         if id.study not in self.studies:
@@ -135,7 +135,7 @@ class Tally:
         members = study.open[report.id.trial]
         members[report.id] = made
         if report.id == next(iter(members)):
-            study.lrs[report.id.trial] = _used(study.lrs[report.id.trial], report)
+            study.lrs[report.id.trial] = _with_used_lr(study.lrs[report.id.trial], report)
         self.pace.tick(report.id.study)
 
     def append(self, reports: Sequence[Report]) -> None:
@@ -155,20 +155,20 @@ class Tally:
         lr_S = study.lrs.pop(ending.trial.trial)
         if ending.state != "complete":
             self.stopped[max(members.values())] += 1
-        elif self._better(ending.value, study.best):
+        elif self._is_better(ending.value, study.best):
             study.best, study.best_trial = ending.value, ending.trial.trial
             study.show_lr(lr_S)
         study.bests.append(study.best)
         for id in members:
             self.steps.pop(id, None)
 
-    def measure_anew(self) -> None:
+    def restart_pace(self) -> None:
         """Forget how fast it went until now."""
         self.pace = Pace(self.clock)
 
-    def elapsed(self) -> float:
+    def elapsed_seconds(self) -> float:
         """Seconds since this command began."""
-        return self.clock() - self.began
+        return self.clock() - self.started_at
 
     def best_trials(self) -> dict[str, TrialId]:
         """The best trial of each study that has one."""
@@ -183,41 +183,41 @@ class Tally:
         """One row a study, and last the row of all."""
         studies = list(self.studies.items())
         more = expected_reports(self.passed, self.stopped, self.reports)
-        left = self._left([study for _, study in studies], more)
+        left = self._remaining_seconds([study for _, study in studies], more)
         a_trial = more[0] * self.members
         rows = [
-            _row(study, self.reports, _known(self.pace.rate(name) * 60 / a_trial), seconds)
+            _row(study, self.reports, _positive_or_none(self.pace.rate(name) * 60 / a_trial), seconds)
             for (name, study), seconds in zip(studies, left, strict=True)
         ]
-        return [*rows, self._all(rows)]
+        return [*rows, self._total_row(rows)]
 
-    def _remember(self, name: str, past: Past) -> None:
+    def _add_past(self, name: str, past: Past) -> None:
         """The curve of a study up to where it stands."""
         study = self.studies[name]
         best: float | None = None
         for value in past.values:
-            best = value if self._better(value, best) else best
+            best = value if self._is_better(value, best) else best
             study.bests.append(best)
         study.show_lr(past.lr_S)
 
-    def _left(self, studies: Sequence[_Study], more: Sequence[float]) -> list[float | None]:
+    def _remaining_seconds(self, studies: Sequence[_Study], more: Sequence[float]) -> list[float | None]:
         rate = self.pace.rate()
         if not rate:
-            return [0.0 if study.over else None for study in studies]
+            return [0.0 if study.is_over else None for study in studies]
         work_K = []
         for study in studies:
             begun = sum(more[min(made, len(more) - 1)] for trial in study.open.values() for made in trial.values())
             to_come = max(0, study.trials - study.done - len(study.open))
             work_K.append(begun + to_come * more[0] * self.members)
         share_K = [max(1, len(study.open)) for study in studies]
-        waited = self.pace.waited()
+        waited = self.pace.seconds_since_report()
         return [max(0.0, seconds - waited) for seconds in remaining_times(work_K, share_K, rate)]
 
-    def _all(self, rows: Sequence[Row]) -> Row:
+    def _total_row(self, rows: Sequence[Row]) -> Row:
         trials, open = sum(row.trials for row in rows), sum(row.open for row in rows)
         best = None
         for row in rows:
-            best = row.best if self._better(row.best, best) else best
+            best = row.best if self._is_better(row.best, best) else best
         speeds = [row.per_minute for row in rows if row.per_minute is not None]
         times = [row.left for row in rows if row.left is not None]
         return Row(
@@ -236,13 +236,13 @@ class Tally:
             left=max(times) if times and len(times) == len(rows) else None,
         )
 
-    def _better(self, value: float | None, than: float | None) -> bool:
+    def _is_better(self, value: float | None, than: float | None) -> bool:
         if value is None or not math.isfinite(value):
             return False
         return than is None or (value < than if self.direction == "minimize" else value > than)
 
 
-def _used(lr_S: Floats, report: Report) -> Floats:
+def _with_used_lr(lr_S: Floats, report: Report) -> Floats:
     """The LR of a trial with what a report says was used; the same array where that is what was planned."""
     used_S = report.traces.get("lr/group0", NO_LR)
     first = report.step - len(used_S)
@@ -251,7 +251,7 @@ def _used(lr_S: Floats, report: Report) -> Floats:
     return np.concatenate([lr_S[:first], used_S, lr_S[report.step :]])
 
 
-def _begun(study: Progress, all_studies: Sequence[Progress]) -> _Study:
+def _initial_study(study: Progress, all_studies: Sequence[Progress]) -> _Study:
     """A study as it stood when this command began. Two studies of one family are told apart by their names."""
     alone = sum(other.family == study.family for other in all_studies) == 1
     best = study.best if study.best is not None and math.isfinite(study.best) else None
@@ -282,10 +282,10 @@ def _row(study: _Study, reports: int, per_minute: float | None, left: float | No
         pruned=study.counts["pruned"],
         diverged=study.counts["diverged"],
         failed=study.counts["failed"],
-        per_minute=None if study.over else per_minute,
-        left=0.0 if study.over else left,
+        per_minute=None if study.is_over else per_minute,
+        left=0.0 if study.is_over else left,
     )
 
 
-def _known(rate: float) -> float | None:
+def _positive_or_none(rate: float) -> float | None:
     return rate if rate > 0 else None

@@ -58,7 +58,7 @@ def width_of(text: str) -> int:
     return cell_len(text)
 
 
-def shortened(text: str, width: int, unicode: bool = True) -> str:
+def shorten(text: str, width: int, unicode: bool = True) -> str:
     """The text in at most `width` cells, an ellipsis in place of what is cut off."""
     from rich.cells import set_cell_size
 
@@ -68,7 +68,7 @@ def shortened(text: str, width: int, unicode: bool = True) -> str:
     return set_cell_size(text, max(width - len(mark), 0)).rstrip() + mark
 
 
-def wrapped(text: str, width: int | None, style: str = "") -> list[Line]:
+def wrap(text: str, width: int | None, style: str = "") -> list[Line]:
     """A paragraph as lines no longer than `width`."""
     return [[(line, style)] for line in textwrap.wrap(text, width or 100, break_on_hyphens=False)] or [[("", style)]]
 
@@ -78,23 +78,23 @@ def wrapped(text: str, width: int | None, style: str = "") -> list[Line]:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. keep: the column with the least is the first to go where the width is too small;
-    least: cells it may be shortened to, None where a shortened cell would be wrong (a number).
+    """A column of a table. priority: the column with the least is the first to go where the width is too small;
+    least: cells it may be shorten to, None where a shorten cell would be wrong (a number).
     """  # fmt: skip
 
     head: str
     cells: Sequence[str]
-    keep: int
+    priority: int
     right: bool = True
-    least: int | None = None
+    min_width: int | None = None
 
     @property
     def width(self) -> int:
         return max(map(width_of, (self.head, *self.cells)))
 
     @property
-    def smallest(self) -> int:
-        return self.width if self.least is None else min(self.width, self.least)
+    def smallest_width(self) -> int:
+        return self.width if self.min_width is None else min(self.width, self.min_width)
 
 
 def total_width(columns: Sequence[Column], gap: int = 2) -> int:
@@ -102,12 +102,12 @@ def total_width(columns: Sequence[Column], gap: int = 2) -> int:
     return sum(column.width for column in columns) + gap * (len(columns) - 1)
 
 
-def fitting(columns: Sequence[Column], width: int | None, gap: int = 2) -> list[Column]:
+def fit_columns(columns: Sequence[Column], width: int | None, gap: int = 2) -> list[Column]:
     """The columns that have room in `width` cells (None: all): the least important ones go first."""
     kept = list(columns)
     room = math.inf if width is None else width
-    while len(kept) > 1 and sum(column.smallest for column in kept) + gap * (len(kept) - 1) > room:
-        kept.remove(min(kept, key=lambda column: column.keep))
+    while len(kept) > 1 and sum(column.smallest_width for column in kept) + gap * (len(kept) - 1) > room:
+        kept.remove(min(kept, key=lambda column: column.priority))
     return kept
 
 
@@ -121,14 +121,14 @@ def lay_out(
 ) -> list[Line]:
     """The head and one line a row, none longer than `width` (None: as long as they are).
 
-    Columns go, the least important first, until the others fit; then those that may are shortened. styles: of
+    Columns go, the least important first, until the others fit; then those that may are shorten. styles: of
     rows by their number.
     """
-    kept = fitting(columns, width, gap)
+    kept = fit_columns(columns, width, gap)
     over = 0.0 if width is None else float(total_width(kept, gap) - width)
     widths = []
     for column in kept:
-        cut = max(0, min(over, column.width - column.smallest))
+        cut = max(0, min(over, column.width - column.smallest_width))
         widths.append(int(column.width - cut))
         over -= cut
     rows = [[column.head for column in kept], *zip(*(column.cells for column in kept), strict=True)]
@@ -137,12 +137,12 @@ def lay_out(
         cells = [_cell(text, column, w, unicode) for text, column, w in zip(row, kept, widths, strict=True)]
         style = "dim" if number == 0 else (styles or {}).get(number - 1, "")
         text = (" " * gap).join(cells).rstrip()
-        lines.append([(text if width is None else shortened(text, width, unicode), style)])
+        lines.append([(text if width is None else shorten(text, width, unicode), style)])
     return lines
 
 
 def _cell(text: str, column: Column, width: int, unicode: bool) -> str:
-    text = shortened(text, width, unicode)
+    text = shorten(text, width, unicode)
     space = " " * (width - width_of(text))
     return space + text if column.right else text + space
 
@@ -182,7 +182,7 @@ def write(draw: Callable[[int | None, bool], list[Line]], out: TextIO | None = N
             put_line(out, plain_text(line))
         return
     shown = console(out)
-    shown.print(assembled(draw(shown.width - 1, has_unicode(out))))
+    shown.print(assemble(draw(shown.width - 1, has_unicode(out))))
 
 
 def put_line(out: TextIO, text: str) -> None:
@@ -204,8 +204,8 @@ def console(out: TextIO) -> Console:
     return Console(file=out, force_terminal=True, force_interactive=True, highlight=False, markup=False, emoji=False)
 
 
-def assembled(lines: Sequence[Line]) -> Text:
-    """The lines as rich prints them, cut at the width instead of wrapped."""
+def assemble(lines: Sequence[Line]) -> Text:
+    """The lines as rich prints them, cut at the width instead of wrap."""
     from rich.text import Text
 
     pieces: list[str | tuple[str, str]] = []

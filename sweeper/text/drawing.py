@@ -25,7 +25,7 @@ class Curve:
     style: str = ""
 
 
-def drawing(
+def draw_curves(
     curves: Sequence[Curve], behind: Sequence[Floats], width: int, height: int, *, unicode: bool = True
 ) -> list[Line]:
     """`height` lines of `width` characters: the curves, the last one on top, and shaded, where those behind them run.
@@ -35,25 +35,25 @@ def drawing(
     size = (height, width)
     code, owner = np.zeros(size, np.int64), np.full(size, -1)
     for place, curve in enumerate(curves):
-        of_curve = _codes(curve.height_S, width, height)
+        of_curve = _braille_codes(curve.height_S, width, height)
         code |= of_curve
         owner[of_curve > 0] = place
     shade = np.zeros(size, bool)
     for height_S in behind:
-        shade |= _codes(height_S, width, height) > 0
+        shade |= _braille_codes(height_S, width, height) > 0
     return [
-        [_piece(int(code[y, x]), bool(shade[y, x]), curves, int(owner[y, x]), unicode) for x in range(width)]
+        [_cell(int(code[y, x]), bool(shade[y, x]), curves, int(owner[y, x]), unicode) for x in range(width)]
         for y in range(height)
     ]
 
 
-def _piece(code: int, shaded: bool, curves: Sequence[Curve], owner: int, unicode: bool) -> tuple[str, str]:
+def _cell(code: int, shaded: bool, curves: Sequence[Curve], owner: int, unicode: bool) -> tuple[str, str]:
     if code:
         return chr(BLANK + code) if unicode else "*", curves[owner].style
     return ("░" if unicode else ".", "dim") if shaded else (" ", "")
 
 
-def _codes(height_S: Floats, width: int, height: int) -> NDArray[np.int64]:
+def _braille_codes(height_S: Floats, width: int, height: int) -> NDArray[np.int64]:
     """The Braille code of each character [height, width] that the curve runs through."""
     rows, columns = height * DOT_ROWS, width * DOT_COLUMNS
     dots = np.zeros((rows, columns), bool)

@@ -31,7 +31,9 @@ def best_so_far(values: Sequence[float | None], cells: int, unicode: bool = True
     gaps = [None if value is None else abs(value - last) for value in shown]
     rises = any(value is not None and value < last for value in shown)
     heights = [None if gap is None else _log_height(gap, max(filter(None, gaps), default=0.0)) for gap in gaps]
-    return "".join(_level(None if height is None else 1 - height if rises else height, unicode) for height in heights)
+    return "".join(
+        _character(None if height is None else 1 - height if rises else height, unicode) for height in heights
+    )
 
 
 def lr_curve(lr_S: Floats, cells: int, unicode: bool = True) -> str:
@@ -41,10 +43,10 @@ def lr_curve(lr_S: Floats, cells: int, unicode: bool = True) -> str:
     """
     means = _means(lr_S, cells)
     top = max(means, default=0.0)
-    return "".join(_level(mean / top if top > 0 else 0.0, unicode) for mean in means)
+    return "".join(_character(mean / top if top > 0 else 0.0, unicode) for mean in means)
 
 
-def thinned(lr_S: Floats) -> Floats:
+def thin(lr_S: Floats) -> Floats:
     """The LR as means of at most 240 parts, from which `lr_curve` draws nearly the same."""
     return lr_S if len(lr_S) <= THINNED else np.array(_means(lr_S, THINNED))
 
@@ -63,7 +65,7 @@ def _means(lr_S: Floats, parts: int) -> list[float]:
     return [float(lr_S[start:end].mean()) for start, end in pairwise(edges)]
 
 
-def _level(height: float | None, unicode: bool) -> str:
+def _character(height: float | None, unicode: bool) -> str:
     """The character of a height in 0 .. 1; a blank for none."""
     if height is None:
         return " "

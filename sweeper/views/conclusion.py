@@ -30,8 +30,8 @@ def conclude(home: Home, tracker: Tracker) -> None:
     those of the whole sweep for every study and one of its own for each of the MOST_DRAWN best.
     """
     sweep = StoredSweep(home)
-    files = _tables(sweep, home.tables)
-    pictures = _pictures(sweep, home.path / "figures")
+    files = _write_tables(sweep, home.tables)
+    pictures = _draw_pictures(sweep, home.path / "figures")
     for row in _json(sweep)["families"]:
         study, best = row["study"], row["best"] or {"params": {}}
         figures = {
@@ -47,21 +47,21 @@ def conclude(home: Home, tracker: Tracker) -> None:
             params={f"best.{name}": value for name, value in best["params"].items()},
             tags={
                 "sweep.finished": str(sweep.finished).lower(),
-                "sweep.trained": note.trained(sweep.config),
+                "sweep.trained": note.trainer_note(sweep.config),
             },
             metrics={
                 **{name: float(value) for name, value in figures.items() if value is not None},
                 **{f"importance/{name}": share for name, share in (row["importance"] or {}).items()},
                 **{f"trials/{state}": float(count) for state, count in row["trials"].items()},
             },
-            note=note.of_study(sweep, study),
+            note=note.study_note(sweep, study),
         )
         tracker.describe(study, summary)
         for path in [*files, *pictures.get(None, []), *pictures.get(study, [])]:
             tracker.artifact(study, path, table=path.name == TABLE)
 
 
-def _tables(sweep: StoredSweep, folder: Path) -> list[Path]:
+def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
     """The tables' files: every trial, every family, and the table of families as `Tracker.artifact` takes it."""
     folder.mkdir(exist_ok=True)
     columns = end_table.columns(sweep.families)
@@ -75,17 +75,17 @@ def _tables(sweep: StoredSweep, folder: Path) -> list[Path]:
         TABLE: json.dumps(shown),
     }
     for name, content in contents.items():
-        _write(content, folder / name)
+        _write_whole(content, folder / name)
     return [folder / name for name in contents]
 
 
-def _pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Path]]:
+def _draw_pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Path]]:
     """The pictures' files, of the whole sweep (None) and of the best studies. A sweep ends well without them."""
     best = sweep.families["study"].tolist()[:MOST_DRAWN]
     drawn: dict[str | None, list[Path]] = {}
     try:
         folder.mkdir(exist_ok=True)
-        for name, figure in figures.of_sweep(sweep).items():
+        for name, figure in figures.draw_all(sweep).items():
             figures.save(figure, folder / f"{name}.png")
             drawn.setdefault(None, []).append(folder / f"{name}.png")
         for study in best:
@@ -114,16 +114,16 @@ def print_table(sweep: StoredSweep) -> None:
     """The table of families at the width of the terminal."""
     end_table.show(
         sweep.families,
-        sweep.asked,
+        sweep.criterion,
         notes=[
-            *([f"Trained {how}."] if (how := note.trained(sweep.config)) else []),
-            *_stopped(sweep),
+            *([f"Trained {how}."] if (how := note.trainer_note(sweep.config)) else []),
+            *_early_stops(sweep),
             *([] if sweep.finished else ["This sweep is not finished: the same command goes on."]),
         ],
     )
 
 
-def _stopped(sweep: StoredSweep) -> list[str]:
+def _early_stops(sweep: StoredSweep) -> list[str]:
     """Which studies ended before they had all their trials."""
     said = [f"{study} after {trials}" for study, trials in sorted(sweep.stopped.items())]
     return [f"Ended early as they got no better (search.stop): {', '.join(said)} trials."] if said else []
@@ -135,11 +135,11 @@ def print_json(sweep: StoredSweep) -> None:
 
 
 def _json(sweep: StoredSweep) -> dict[str, Any]:
-    told = tables.as_json(sweep.families, sweep.asked, sweep=sweep.name, finished=sweep.finished)
+    told = tables.as_json(sweep.families, sweep.criterion, sweep=sweep.name, finished=sweep.finished)
     return {**told, "trainer": sweep.config["trainer"]}
 
 
-def _write(content: str, path: Path) -> None:
+def _write_whole(content: str, path: Path) -> None:
     """Whole or not at all."""
     partial = path.with_suffix(".partial")
     partial.write_text(content, encoding="utf-8")

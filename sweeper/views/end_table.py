@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from sweeper.results.tables import DEFAULT, STATES, TUNED, Asked, StudyRow, names_of, rows_of
-from sweeper.text.columns import Column, Line, clean, fitting, lay_out, value_text, wrapped, write
+from sweeper.results.tables import DEFAULT, STATES, TUNED, Criterion, StudyRow, names_of, rows_of
+from sweeper.text.columns import Column, Line, clean, fit_columns, lay_out, value_text, wrap, write
 from sweeper.text.numbers import gain_text, lr_text, param_text, share_text
 from sweeper.types import State
 from sweeper.views.small_print import small_print
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def show(families: pd.DataFrame, asked: Asked, *, notes: Sequence[str] = (), out: TextIO | None = None) -> None:
-    """Print the table: in colour and at the width of a terminal, else plain and with every column."""
+def show(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence[str] = (), out: TextIO | None = None) -> None:
+    """Print the table: in color and at the width of a terminal, else plain and with every column."""
 
     def draw(width: int | None, unicode: bool) -> list[Line]:
-        return render(families, asked, width=width, unicode=unicode, notes=notes)
+        return render(families, criterion, width=width, unicode=unicode, notes=notes)
 
     write(draw, out)
 
 
 def render(
     families: pd.DataFrame,
-    asked: Asked,
+    criterion: Criterion,
     *,
     width: int | None = None,
     unicode: bool = True,
@@ -38,7 +38,7 @@ def render(
     """
     rows = rows_of(families)
     if not rows:
-        return wrapped("No trials yet.", width)
+        return wrap("No trials yet.", width)
     columns = _columns(rows, narrow=width is not None and width < 110)
     first_baseline = next((number for number, row in enumerate(rows) if row.role), len(rows))
     winners = {number: "bold green" for number, row in enumerate(rows) if row.rank == 1}
@@ -47,39 +47,39 @@ def render(
         roles = {row.role: row.family for row in rows if row.role}
         meaning = {TUNED: "LR tuned", DEFAULT: "the optimizer's own LR, untuned"}
         said = ", ".join(f"{clean(family)} ({meaning[role]})" for role, family in roles.items())
-        lines[1 + first_baseline : 1 + first_baseline] = wrapped(f"baselines: {said}", width, "dim")
-    head = wrapped(f"Best {asked.metric} of each family, {asked.sense}", width, "bold")
-    kept = fitting(columns, width)
+        lines[1 + first_baseline : 1 + first_baseline] = wrap(f"baselines: {said}", width, "dim")
+    head = wrap(f"Best {criterion.metric} of each family, {criterion.sense}", width, "bold")
+    kept = fit_columns(columns, width)
     long_names = [column.head for column in _columns(rows, narrow=False)]
     away = [name for name, column in zip(long_names, columns, strict=True) if column not in kept]
-    paragraphs = small_print(families, asked, notes=notes)
+    paragraphs = small_print(families, criterion, notes=notes)
     if away:
         paragraphs.append(f"Not shown at this width: {', '.join(away)}.")
     answer, *rest = paragraphs
-    text_lines = [line for paragraph in rest for line in wrapped(paragraph, width, "dim")]
-    return [*head, *lines, [("", "")], *wrapped(answer, width, "bold"), *text_lines]
+    text_lines = [line for paragraph in rest for line in wrap(paragraph, width, "dim")]
+    return [*head, *lines, [("", "")], *wrap(answer, width, "bold"), *text_lines]
 
 
 def _columns(rows: Sequence[StudyRow], narrow: bool) -> list[Column]:
-    names = [name + _mark(row) for name, row in zip(names_of(rows), rows, strict=True)]
+    names = [name + _marks(row) for name, row in zip(names_of(rows), rows, strict=True)]
     others = [", ".join(f"{name} {param_text(name, value)}" for name, value in row.others.items()) for row in rows]
     spread = []
     if any(row.spread is not None for row in rows):
         spread = [Column("spread", [value_text(row.spread) for row in rows], 56)]
     columns = [
-        Column("rank", [_whole(row.rank) for row in rows], 35),
-        Column("family", names, 100, right=False, least=10),
+        Column("rank", [_whole_text(row.rank) for row in rows], 35),
+        Column("family", names, 100, right=False, min_width=10),
         Column("best", [value_text(row.best_value) for row in rows], 95),
         *spread,
         Column("gain", [gain_text(row.gain) for row in rows], 90),
-        Column("trial", [_whole(row.best_trial) for row in rows], 52),
-        Column("peak LR", [lr_text(row.numbers["peak_lr"]) for row in rows], 80),
-        Column("warmup", [share_text(row.numbers["warmup"]) for row in rows], 60),
-        Column("decay", [lr_text(row.numbers["decay"]) for row in rows], 62),
-        Column("cycle", [share_text(row.numbers["cycle"]) for row in rows], 58),
+        Column("trial", [_whole_text(row.best_trial) for row in rows], 52),
+        Column("peak LR", [lr_text(row.common["peak_lr"]) for row in rows], 80),
+        Column("warmup", [share_text(row.common["warmup"]) for row in rows], 60),
+        Column("decay", [lr_text(row.common["decay"]) for row in rows], 62),
+        Column("cycle", [share_text(row.common["cycle"]) for row in rows], 58),
     ]
     if any(others):
-        columns.append(Column("others", others, 20, right=False, least=14))
+        columns.append(Column("others", others, 20, right=False, min_width=14))
     keep: dict[State, int] = {"complete": 40, "pruned": 42, "diverged": 45, "failed": 50, "running": 48}
     heads = {"complete": "full", "pruned": "prun", "diverged": "div", "failed": "fail", "running": "run"}
     for state in STATES:
@@ -95,7 +95,7 @@ def _columns(rows: Sequence[StudyRow], narrow: bool) -> list[Column]:
     ]
 
 
-def _mark(row: StudyRow) -> str:
+def _marks(row: StudyRow) -> str:
     return ("*" if row.ends_high else "") + ("+" if row.best_truncated else "")
 
 
@@ -111,5 +111,5 @@ def _target_text(row: StudyRow) -> str:
     return "never" if row.steps_to_target is None else share_text(row.steps_to_target / row.steps)
 
 
-def _whole(value: int | None) -> str:
+def _whole_text(value: int | None) -> str:
     return "-" if value is None else str(value)

@@ -1,7 +1,7 @@
 """Pictures of a stored sweep, as matplotlib Figures: LRs, losses, peak LR against the objective, the best so far.
 
 Each is a pure function of the sweep, running or finished. A family looks the same in all pictures and all sweeps:
-the colour says its kin, dash and marker which of them. matplotlib is imported where a picture is made, and pyplot
+the color says its kin, dash and marker which of them. matplotlib is imported where a picture is made, and pyplot
 never: no window, no global state.
 """
 
@@ -49,21 +49,21 @@ MARKERS = ("o", "s", "^", "D", "P")
 class Look:
     """Colour, dash pattern and marker, as matplotlib takes them."""
 
-    colour: str
+    color: str
     dash: Any
     marker: str
 
 
 def look(family: str) -> Look:
-    """How a family is drawn, always. One of a person's own gets a colour by its name and the last dash and marker."""
-    colour, place = kin_of(family)
-    return Look(colour, DASHES[place], MARKERS[place])
+    """How a family is drawn, always. One of a person's own gets a color by its name and the last dash and marker."""
+    color, place = kin_of(family)
+    return Look(color, DASHES[place], MARKERS[place])
 
 
 # --- the pictures of a sweep ------------------------------------------------------------------------
 
 
-def of_sweep(sweep: StoredSweep, study: str | None = None) -> dict[str, Figure]:
+def draw_all(sweep: StoredSweep, study: str | None = None) -> dict[str, Figure]:
     """Every picture by its name. study: of that one alone, its five best trials in place of one a family."""
     pictures = {"schedules": schedules, "losses": losses, "peak_lr": peak_lr, "best_so_far": best_so_far}
     return {name: picture(sweep, study) for name, picture in pictures.items()}
@@ -71,25 +71,25 @@ def of_sweep(sweep: StoredSweep, study: str | None = None) -> dict[str, Figure]:
 
 def schedules(sweep: StoredSweep, study: str | None = None) -> Figure:
     """The LR of each family's best trial (of a study: its five best), on a linear and on a logarithmic axis."""
-    shown = _shown(sweep, study)
-    with styled():
-        figure, (linear, log) = _figure(f"{sweep.name}: LR of {_what(study)}", columns=2)
+    shown = _best_trials(sweep, study)
+    with plot_style():
+        figure, (linear, log) = _new_figure(f"{sweep.name}: LR of {_subject(study)}", columns=2)
         largest = 0.0
         for one in shown:
             trace = _trace(sweep, one.record, 0)
             if trace is None or "lr/group0" not in trace:
                 continue
-            step_S, lr_S = _thinned(trace["step"], trace["lr/group0"])
+            step_S, lr_S = _thin(trace["step"], trace["lr/group0"])
             largest = max(largest, float(lr_S.max()))
             for axes, values_S in ((linear, lr_S), (log, np.where(lr_S > 0, lr_S, np.nan))):
-                axes.plot(step_S, values_S, color=one.colour, linestyle=one.dash, linewidth=1.8, label=one.label)
+                axes.plot(step_S, values_S, color=one.color, linestyle=one.dash, linewidth=1.8, label=one.label)
         linear.set(xlabel="update", ylabel="LR")
         log.set(xlabel="update", ylabel="LR, logarithmic")
         if largest > 0:
             linear.set_ylim(bottom=0)
             log.set_yscale("log")
             log.set_ylim(bottom=max(log.get_ylim()[0], FLOOR * largest))
-        _legend(figure, linear, sweep)
+        _add_legend(figure, linear, sweep)
     return figure
 
 
@@ -98,13 +98,13 @@ def losses(sweep: StoredSweep, study: str | None = None) -> Figure:
 
     Beside the whole run the validation in its second half, at a scale that tells the best apart.
     """
-    shown = _shown(sweep, study)
-    with styled():
-        figure, (whole, end) = _figure(f"{sweep.name}: losses of {_what(study)}", columns=2)
+    shown = _best_trials(sweep, study)
+    with plot_style():
+        figure, (whole, end) = _new_figure(f"{sweep.name}: losses of {_subject(study)}", columns=2)
         values, ends = [math.nan], []
         for one in shown:
-            drawn: dict[str, Any] = {"color": one.colour, "linestyle": one.dash}
-            train, valid = (_of_members(sweep, one.record, name) for name in ("train/loss", "valid/loss"))
+            drawn: dict[str, Any] = {"color": one.color, "linestyle": one.dash}
+            train, valid = (_median_trace(sweep, one.record, name) for name in ("train/loss", "valid/loss"))
             if train is not None:
                 whole.plot(*_smooth(*train), **drawn, linewidth=0.9, alpha=0.4)
             if valid is not None:
@@ -114,12 +114,12 @@ def losses(sweep: StoredSweep, study: str | None = None) -> Figure:
                 ends.append(valid)
         whole.set(xlabel="update", ylabel="validation loss (faint: training loss)")
         end.set(xlabel="update, second half")
-        _scale(whole, values)
+        _set_scale(whole, values)
         if ends:
             steps = max(float(step_S[-1]) for step_S, _ in ends)
             end.set_xlim(steps / 2, steps * 1.01)
-            _close_up(end, [float(loss_S[-1]) for _, loss_S in ends], "minimize")
-        _legend(figure, whole, sweep)
+            _set_close_up(end, [float(loss_S[-1]) for _, loss_S in ends], "minimize")
+        _add_legend(figure, whole, sweep)
     return figure
 
 
@@ -128,34 +128,34 @@ def peak_lr(sweep: StoredSweep, study: str | None = None) -> Figure:
 
     Diverged ones are crosses at the edge where bad values lie: the top, or the bottom of a metric to maximise.
     """
-    records = [record for record in sweep.records if study in (None, record.study) and _lr(record)]
+    records = [record for record in sweep.records if study in (None, record.study) and _peak_lr(record)]
     edge = 0.98 if sweep.objective["direction"] == "minimize" else 0.02
-    with styled():
-        figure, (axes,) = _figure(f"{sweep.name}: every trial")
+    with plot_style():
+        figure, (axes,) = _new_figure(f"{sweep.name}: every trial")
         values = [math.nan]
         for family in sorted({record.family for record in records}):
-            values += _dots(axes, family, [record for record in records if record.family == family], edge)
+            values += _draw_trials(axes, family, [record for record in records if record.family == family], edge)
         key: dict[str, Any] = {"linestyle": "none", "color": "#888888"}
         axes.plot([], [], **key, marker="o", markerfacecolor="none", label="pruned: its last value")
         axes.plot([], [], **key, marker="x", label="diverged")
-        axes.set(xlabel="peak LR", ylabel=_metric(sweep), xscale="log" if records else "linear")
-        _scale(axes, values)
+        axes.set(xlabel="peak LR", ylabel=_metric_label(sweep), xscale="log" if records else "linear")
+        _set_scale(axes, values)
         axes.margins(y=0.08)
-        _legend(figure, axes, None, "" if records else "No trial yet.")
+        _add_legend(figure, axes, None, "" if records else "No trial yet.")
     return figure
 
 
-def _dots(axes: Axes, family: str, records: Sequence[Record], edge: float) -> list[float]:
+def _draw_trials(axes: Axes, family: str, records: Sequence[Record], edge: float) -> list[float]:
     """Draw the trials of one family; the values there are."""
     looks = look(family)
-    full = [(_lr(r), float(r.value)) for r in records if r.state == "complete" and r.value is not None]
-    last = [(_lr(r), r.intermediate[-1][1]) for r in records if r.state == "pruned" and r.intermediate]
-    burst = [(_lr(r), edge) for r in records if r.state == "diverged"]
-    mark: dict[str, Any] = {"linestyle": "none", "color": looks.colour, "markersize": 6}
-    axes.plot(*_columns(last), **mark, marker=looks.marker, markerfacecolor="none", alpha=0.7)
+    full = [(_peak_lr(r), float(r.value)) for r in records if r.state == "complete" and r.value is not None]
+    last = [(_peak_lr(r), r.intermediate[-1][1]) for r in records if r.state == "pruned" and r.intermediate]
+    burst = [(_peak_lr(r), edge) for r in records if r.state == "diverged"]
+    mark: dict[str, Any] = {"linestyle": "none", "color": looks.color, "markersize": 6}
+    axes.plot(*_xs_and_ys(last), **mark, marker=looks.marker, markerfacecolor="none", alpha=0.7)
     solid: dict[str, Any] = {**mark, "marker": looks.marker, "markeredgecolor": "white", "markeredgewidth": 0.5}
-    axes.plot(*_columns(full), **solid, label=clean(family))
-    axes.plot(*_columns(burst), **mark, marker="x", transform=axes.get_xaxis_transform(), clip_on=False)
+    axes.plot(*_xs_and_ys(full), **solid, label=clean(family))
+    axes.plot(*_xs_and_ys(burst), **mark, marker="x", transform=axes.get_xaxis_transform(), clip_on=False)
     return [value for _, value in (*full, *last)]
 
 
@@ -170,18 +170,18 @@ def best_so_far(sweep: StoredSweep, study: str | None = None) -> Figure:
         if math.isfinite(best_K[-1]):
             lines.append((labels[name], look(records[0].family), best_K))
     lines.sort(key=lambda line: float(line[2][-1]), reverse=direction == "maximize")
-    with styled():
-        figure, (axes,) = _figure(f"{sweep.name}: the best so far")
+    with plot_style():
+        figure, (axes,) = _new_figure(f"{sweep.name}: the best so far")
         for label, looks, best_K in lines:
-            drawn: dict[str, Any] = {"color": looks.colour, "linestyle": looks.dash, "marker": looks.marker}
+            drawn: dict[str, Any] = {"color": looks.color, "linestyle": looks.dash, "marker": looks.marker}
             new_K = np.flatnonzero(np.diff(best_K, prepend=math.nan) != 0)
             asked_K = np.arange(1, len(best_K) + 1)
             label = f"{label}  {value_text(best_K[-1])}"
             axes.plot(asked_K, best_K, **drawn, drawstyle="steps-post", markersize=4, markevery=new_K, label=label)
-        axes.set(xlabel="trials asked", ylabel=f"best {_metric(sweep)}")
+        axes.set(xlabel="trials asked", ylabel=f"best {_metric_label(sweep)}")
         axes.locator_params(axis="x", integer=True)
-        _close_up(axes, [float(best_K[-1]) for _, _, best_K in lines], direction)
-        _legend(figure, axes, sweep)
+        _set_close_up(axes, [float(best_K[-1]) for _, _, best_K in lines], direction)
+        _add_legend(figure, axes, sweep)
     return figure
 
 
@@ -206,7 +206,7 @@ def image(figure: Figure, kind: str = ".png") -> bytes:
     """The bytes of a figure's file, PNG or SVG."""
     metadata = {"Software": None} if kind == ".png" else {"Date": None}
     written = io.BytesIO()
-    with styled():
+    with plot_style():
         figure.savefig(written, format=kind.removeprefix("."), metadata=metadata, dpi=DPI)
     return written.getvalue()
 
@@ -222,20 +222,20 @@ def suffix(path: Path, key: str = "out") -> str:
 
 
 @dataclass(frozen=True)
-class Shown:
+class TrialLine:
     """A trial that is drawn as a line."""
 
     record: Record
     label: str
-    colour: str
+    color: str
     dash: Any
     marker: str
 
 
-def _shown(sweep: StoredSweep, study: str | None) -> list[Shown]:
+def _best_trials(sweep: StoredSweep, study: str | None) -> list[TrialLine]:
     """The best complete trial of each study, the best first; or the five best of one study."""
     if study is not None:
-        return _best_of(sweep, study)
+        return _best_of_study(sweep, study)
     by_id = {(record.study, record.number): record for record in sweep.records}
     labels = _labels(sweep)
     ranked = sweep.families.dropna(subset=["rank"]).sort_values("rank", kind="stable")
@@ -244,17 +244,17 @@ def _shown(sweep: StoredSweep, study: str | None) -> list[Shown]:
         record = by_id[study, int(trial)]
         looks = look(record.family)
         label = f"{labels[study]}  {value_text(record.value)}"
-        shown.append(Shown(record, label, looks.colour, looks.dash, looks.marker))
+        shown.append(TrialLine(record, label, looks.color, looks.dash, looks.marker))
     return shown
 
 
-def _best_of(sweep: StoredSweep, study: str) -> list[Shown]:
+def _best_of_study(sweep: StoredSweep, study: str) -> list[TrialLine]:
     sign = 1 if sweep.objective["direction"] == "minimize" else -1
-    complete = [r for r in sweep.records if r.study == study and r.state == "complete" and _finite(r.value)]
+    complete = [r for r in sweep.records if r.study == study and r.state == "complete" and _is_finite(r.value)]
     complete.sort(key=lambda record: (sign * float(record.value or 0.0), record.number))
-    colours = [colour for colour, _ in KIN]
+    colors = [color for color, _ in KIN]
     return [
-        Shown(record, f"trial {record.number}  {value_text(record.value)}", colours[i], DASHES[i], MARKERS[i])
+        TrialLine(record, f"trial {record.number}  {value_text(record.value)}", colors[i], DASHES[i], MARKERS[i])
         for i, record in enumerate(complete[:BEST_OF_STUDY])
     ]
 
@@ -266,20 +266,20 @@ def _labels(sweep: StoredSweep) -> dict[str, str]:
     return {study: clean(family if studies[family] == 1 else study) for study, family in families.items()}
 
 
-def _what(study: str | None) -> str:
+def _subject(study: str | None) -> str:
     return "each family's best trial" if study is None else f"the best trials of {clean(study)}"
 
 
-def _lr(record: Record) -> float | None:
+def _peak_lr(record: Record) -> float | None:
     lr = record.params.get("peak_lr")
     return float(lr) if isinstance(lr, int | float) and lr > 0 else None
 
 
-def _finite(value: float | None) -> bool:
+def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _columns(points: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+def _xs_and_ys(points: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
     return [x for x, _ in points], [y for _, y in points]
 
 
@@ -294,7 +294,7 @@ def _trace(sweep: StoredSweep, record: Record, member: int) -> Any:
         return None
 
 
-def _of_members(sweep: StoredSweep, record: Record, name: str) -> tuple[Floats, Floats] | None:
+def _median_trace(sweep: StoredSweep, record: Record, name: str) -> tuple[Floats, Floats] | None:
     """Steps and values of a trace, the median over the trial's members; None where nothing is left of it."""
     traces = [_trace(sweep, record, member) for member in range(max(1, len(record.seeds)))]
     known = [trace[["step", name]].dropna() for trace in traces if trace is not None and name in trace]
@@ -304,7 +304,7 @@ def _of_members(sweep: StoredSweep, record: Record, name: str) -> tuple[Floats, 
     return known[0]["step"].to_numpy(dtype=np.float64), np.median(values_MS, axis=0)
 
 
-def _thinned(step: Any, values: Any) -> tuple[Floats, Floats]:
+def _thin(step: Any, values: Any) -> tuple[Floats, Floats]:
     """At most MOST_POINTS of the points, the first and the last among them."""
     step_S, values_S = np.asarray(step, dtype=np.float64), np.asarray(values, dtype=np.float64)
     places = np.unique(np.linspace(0, len(step_S) - 1, min(len(step_S), MOST_POINTS)).round().astype(np.int64))
@@ -321,7 +321,7 @@ def _smooth(step_S: Floats, values_S: Floats) -> tuple[Floats, Floats]:
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def plot_style() -> Iterator[None]:
     """matplotlib's own settings and ours, whatever the person's matplotlibrc says: equal input, equal bytes."""
     from matplotlib import style
 
@@ -343,7 +343,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def _figure(title: str, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def _new_figure(title: str, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of that title with so many axes side by side."""
     from matplotlib.figure import Figure
 
@@ -352,7 +352,9 @@ def _figure(title: str, columns: int = 1) -> tuple[Figure, list[Axes]]:
     return figure, [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
 
 
-def _legend(figure: Figure, axes: Axes, sweep: StoredSweep | None, empty: str = "No trial is complete yet.") -> None:
+def _add_legend(
+    figure: Figure, axes: Axes, sweep: StoredSweep | None, empty: str = "No trial is complete yet."
+) -> None:
     """What the lines are, beside the axes, or where they are many, below them and the figure higher.
 
     sweep: where the labels carry its objective. empty: what is said in axes without a line.
@@ -371,7 +373,7 @@ def _legend(figure: Figure, axes: Axes, sweep: StoredSweep | None, empty: str = 
     figure.legend(handles, labels, loc="outside lower center", ncols=ACROSS, title=title)
 
 
-def _scale(axes: Axes, values: Iterable[float]) -> None:
+def _set_scale(axes: Axes, values: Iterable[float]) -> None:
     """A logarithmic y axis where all values are positive and far apart, its ticks in plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -385,7 +387,7 @@ def _scale(axes: Axes, values: Iterable[float]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _close_up(axes: Axes, finals: Sequence[float], direction: str) -> None:
+def _set_close_up(axes: Axes, finals: Sequence[float], direction: str) -> None:
     """End the y axis, on its bad side, at CLOSE_UP times the median distance of the finals from the best one."""
     finite = [value for value in finals if math.isfinite(value)]
     best = (min if direction == "minimize" else max)(finite, default=0.0)
@@ -397,6 +399,6 @@ def _close_up(axes: Axes, finals: Sequence[float], direction: str) -> None:
     axes.set_ylim((good, bad) if direction == "minimize" else (best - reach, best + 0.1 * reach))
 
 
-def _metric(sweep: StoredSweep) -> str:
+def _metric_label(sweep: StoredSweep) -> str:
     sense = "lower" if sweep.objective["direction"] == "minimize" else "higher"
     return f"{clean(str(sweep.objective['metric']))} ({sense} is better)"

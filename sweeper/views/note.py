@@ -31,7 +31,7 @@ NUMBER_COLUMNS = (
 SELECTION = ("complete", "pruned", "diverged", "failed", "running", "stable LR", "diverged LR")
 
 
-def of_study(sweep: StoredSweep, study: str) -> str:
+def study_note(sweep: StoredSweep, study: str) -> str:
     """The note of one study of a sweep, finished or not, at most LONGEST characters.
 
     A table that is too long for that ends earlier, with this study's row in it; it is whole in families.csv.
@@ -48,26 +48,26 @@ def of_study(sweep: StoredSweep, study: str) -> str:
 
 def _paragraphs(sweep: StoredSweep, study: str, columns: Sequence[Column], kept: Sequence[int]) -> Iterable[str]:
     question = sweep.config["question"]
-    answer, *small = small_print(sweep.families, sweep.asked)
+    answer, *small = small_print(sweep.families, sweep.criterion)
     place = sweep.families["study"].tolist().index(study)
     family = clean(str(sweep.families["family"].iloc[place]))
     # The page shows three lines before one asks for more: the answer comes first.
-    yield f"**{'Answer' if sweep.finished else 'So far'}:** {_escaped(' '.join([answer, *small[:1]]))}"
-    yield f"**This family, {_escaped(family)}:** {_escaped(_standing(columns, place))}"
-    yield f"**Asked:** {_escaped(asked(question))}"
-    if how := trained(sweep.config):
-        yield f"**Trained:** {_escaped(how)}."
-    yield f"### Best {sweep.asked.metric} of each family, {sweep.asked.sense}"
+    yield f"**{'Answer' if sweep.finished else 'So far'}:** {_escape(' '.join([answer, *small[:1]]))}"
+    yield f"**This family, {_escape(family)}:** {_escape(_rank_text(columns, place))}"
+    yield f"**Asked:** {_escape(describe_question(question))}"
+    if how := trainer_note(sweep.config):
+        yield f"**Trained:** {_escape(how)}."
+    yield f"### Best {sweep.criterion.metric} of each family, {sweep.criterion.sense}"
     yield _table(columns, NUMBER_COLUMNS, kept, place)
     yield "### Trials of each family"
     yield _table(columns, ("family", *SELECTION), kept, place)
     if len(kept) < len(sweep.families):
         yield f"Shown are {len(kept)} of {len(sweep.families)} rows; families.csv among this run's files has all."
-    yield "\n".join(f"- {_escaped(paragraph)}" for paragraph in small[1:])
+    yield "\n".join(f"- {_escape(paragraph)}" for paragraph in small[1:])
     yield f"### How to go on\n\n{_commands(sweep)}"
 
 
-def asked(question: Question) -> str:
+def describe_question(question: Question) -> str:
     """The question of a sweep in a sentence: what is trained, how long, judged by what."""
     train, objective = question["train"], question["objective"]
     nodes = (node or {} for node in (question.get("model"), question.get("data"), question["optimizer"]))
@@ -81,13 +81,13 @@ def asked(question: Question) -> str:
     )
 
 
-def trained(config: StoredConfig) -> str:
+def trainer_note(config: StoredConfig) -> str:
     """How the trials of a sweep are trained, in a line; "" where nothing had to be found out."""
     why: str = config["trainer"].get("why", "")
     return why
 
 
-def _standing(columns: Sequence[Column], place: int) -> str:
+def _rank_text(columns: Sequence[Column], place: int) -> str:
     """Rank, best value and numbers of one row."""
     said = {column.head: column.cells[place] for column in columns}
     if said["rank"] == "-":
@@ -103,7 +103,7 @@ def _table(columns: Sequence[Column], heads: Sequence[str], kept: Sequence[int],
     lines = ["| " + " | ".join(column.head for column in shown) + " |"]
     lines.append("|" + "|".join("---:" if column.right else "---" for column in shown) + "|")
     for place in kept:
-        cells = [_escaped(column.cells[place]) for column in shown]
+        cells = [_escape(column.cells[place]) for column in shown]
         lines.append("| " + " | ".join(f"**{cell}**" if place == bold and cell else cell for cell in cells) + " |")
     return "\n".join(lines)
 
@@ -120,6 +120,6 @@ def _commands(sweep: StoredSweep) -> str:
     return "\n".join(lines)
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     """Text whose signs mean nothing to markdown."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in clean(text))

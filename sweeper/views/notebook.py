@@ -25,12 +25,12 @@ ENTRY = 'style="max-width: 100%; height: auto; background: white"'
 
 def html_table(sweep: StoredSweep) -> str:
     """The families as the terminal shows them, with the answer below, and the small print folded away."""
-    asked, families = sweep.asked, sweep.families
-    head = f"<b>{escape(sweep.name)}</b>: best {escape(asked.metric)} of each family, {asked.sense}"
+    criterion, families = sweep.criterion, sweep.families
+    head = f"<b>{escape(sweep.name)}</b>: best {escape(criterion.metric)} of each family, {criterion.sense}"
     state = "" if sweep.finished else ". <i>Not finished: the same call or command goes on.</i>"
     if families.empty:
         return f"<div><p>{head}{state}</p><p>No trials yet.</p></div>"
-    answer, *rest = small_print(families, asked)
+    answer, *rest = small_print(families, criterion)
     small = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in rest)
     return (
         f'<div><p>{head}{state}</p><div style="overflow-x: auto">{_table(families)}</div><p><b>{escape(answer)}</b></p>'
@@ -66,7 +66,7 @@ class Figures(Mapping[str, "Figure"]):
     """
 
     def __init__(self, sweep: StoredSweep, study: str | None = None) -> None:
-        self._pictures = figures.of_sweep(sweep, study)
+        self._pictures = figures.draw_all(sweep, study)
         for figure in self._pictures.values():  # a notebook knows how to show a Figure of pyplot alone
             vars(figure)["_repr_png_"] = partial(figures.image, figure)
 

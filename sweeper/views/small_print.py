@@ -11,12 +11,12 @@ from sweeper.results.tables import (
     ROLES,
     STATES,
     TUNED,
-    Asked,
+    Criterion,
     StudyRow,
-    change,
     names_of,
     other_ranks,
     rows_of,
+    verdict_change,
 )
 from sweeper.text.columns import clean, value_text
 from sweeper.text.numbers import gain_text, param_text
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def small_print(families: pd.DataFrame, asked: Asked, *, notes: Sequence[str] = ()) -> list[str]:
+def small_print(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence[str] = ()) -> list[str]:
     """Paragraphs under the table, the answer first: what won, how far it is to be trusted, what the words mean."""
     rows = rows_of(families)
     return [
-        _answer(rows, asked.metric),
-        *_budget(rows, asked),
-        *_other_rules(rows, asked),
+        _answer(rows, criterion.metric),
+        *_budget(rows, criterion),
+        *_other_rules(rows, criterion),
         *_missing_baselines(rows),
         *_states(rows),
         *_marks(rows),
-        *_aim(rows, asked.metric),
-        *_spread(rows, asked),
+        *_target(rows, criterion.metric),
+        *_spread(rows, criterion),
         *_importance(rows),
         *_spaces(rows),
-        *_extended(rows),
+        *_taken_over(rows),
         *map(clean, notes),
     ]
 
@@ -54,7 +54,7 @@ def _answer(rows: Sequence[StudyRow], metric: str) -> str:
         names = ", ".join(name for name, _ in winners)
         return f"Equal {word}: {names}, {metric} {value_text(winners[0][1].best_value)}."
     name, row = winners[0]
-    numbers = {key: value for key, value in row.numbers.items() if value is not None} | dict(row.others)
+    numbers = {key: value for key, value in row.common.items() if value is not None} | dict(row.others)
     with_ = ", ".join(f"{key} {param_text(key, value)}" for key, value in numbers.items())
     gain = ""
     if row.role == TUNED and any(not other.role for other in rows):
@@ -66,7 +66,7 @@ def _answer(rows: Sequence[StudyRow], metric: str) -> str:
     return f"{word.capitalize()}: {won}{configuration}.{gain}"
 
 
-def _budget(rows: Sequence[StudyRow], asked: Asked) -> list[str]:
+def _budget(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     """How many trials the bests were chosen from, and whether all families had equally many."""
     trials = [
         row.counts["complete"] + row.counts["pruned"] + row.counts["diverged"] for row in rows if row.role != DEFAULT
@@ -76,7 +76,7 @@ def _budget(rows: Sequence[StudyRow], asked: Asked) -> list[str]:
     fewest, most = min(trials, default=1), max(trials, default=1)
     number = f"{most}" if fewest == most else f"{fewest} to {most}"
     said = [
-        f"Best of {number} trials a family, {asked.members}: not yet checked on fresh seeds, and the best of many "
+        f"Best of {number} trials a family, {criterion.members}: not yet checked on fresh seeds, and the best of many "
         "looks better than it is."
     ]
     if fewest < most:
@@ -84,29 +84,29 @@ def _budget(rows: Sequence[StudyRow], asked: Asked) -> list[str]:
     return said
 
 
-def _other_rules(rows: Sequence[StudyRow], asked: Asked) -> list[str]:
+def _other_rules(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     """Whether another choice of objective.at would change the verdict."""
-    others = other_ranks(rows, asked.direction, asked.at)
+    others = other_ranks(rows, criterion.direction, criterion.at)
     if len([row for row in rows if row.rank is not None]) < 2 or not others:
         return []
     names = dict(zip((row.study for row in rows), names_of(rows), strict=True))
-    changes = {rule: change(rows, ranks) for rule, ranks in others.items()}
+    changes = {rule: verdict_change(rows, ranks) for rule, ranks in others.items()}
     said = []
     for rule, ranks in others.items():
         if changes[rule] == "winner":
             first = [row for row in rows if ranks.get(row.study) == 1]
             winners = " and ".join(names[row.study] for row in first)
             value = value_text(first[0].by_rule[rule])
-            said.append(f"with objective.at={rule} the winner would be {winners} ({asked.metric} {value})")
+            said.append(f"with objective.at={rule} the winner would be {winners} ({criterion.metric} {value})")
     for what, words in (("order", "the same winner, another order below it"), (None, "the same winner and order")):
         alike = [rule for rule in others if changes[rule] == what]
         if alike:
-            said.append(f"with {_or(alike)} {words}")
+            said.append(f"with {_join_or(alike)} {words}")
     head = "The verdict depends on which value counts" if "winner" in changes.values() else "Which value counts"
-    return [f"{head} (objective.at={asked.at}): {'; '.join(said)}."]
+    return [f"{head} (objective.at={criterion.at}): {'; '.join(said)}."]
 
 
-def _or(words: Sequence[str]) -> str:
+def _join_or(words: Sequence[str]) -> str:
     return " or ".join([*([", ".join(words[:-1])] if words[1:] else []), *words[-1:]])
 
 
@@ -161,7 +161,7 @@ def _marks(rows: Sequence[StudyRow]) -> list[str]:
     return said
 
 
-def _aim(rows: Sequence[StudyRow], metric: str) -> list[str]:
+def _target(rows: Sequence[StudyRow], metric: str) -> list[str]:
     target = next((row.target for row in rows), None)
     if target is None:
         return []
@@ -170,11 +170,11 @@ def _aim(rows: Sequence[StudyRow], metric: str) -> list[str]:
     return [f"to target: share of its run after which that trial first had {metric} {value_text(target)}{whose}."]
 
 
-def _spread(rows: Sequence[StudyRow], asked: Asked) -> list[str]:
+def _spread(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     if not any(row.spread is not None for row in rows):
         return []
-    of = " and ".join(word for count, word in ((asked.seeds, "seeds"), (asked.folds, "folds")) if count > 1)
-    return [f"spread: standard deviation of that trial's {asked.metric} over its {of or 'members'}."]
+    of = " and ".join(word for count, word in ((criterion.seeds, "seeds"), (criterion.folds, "folds")) if count > 1)
+    return [f"spread: standard deviation of that trial's {criterion.metric} over its {of or 'members'}."]
 
 
 def _importance(rows: Sequence[StudyRow]) -> list[str]:
@@ -205,7 +205,7 @@ def _spaces(rows: Sequence[StudyRow]) -> list[str]:
     ]
 
 
-def _extended(rows: Sequence[StudyRow]) -> list[str]:
+def _taken_over(rows: Sequence[StudyRow]) -> list[str]:
     """Where the trials of a space that was made wider come from."""
     said = []
     for name, row in zip(names_of(rows), rows, strict=True):

@@ -23,7 +23,7 @@ def estimate(**changed):
         "processes": 1,
         "pace": PACE,
         "training": 125.0,
-        "beside": 10.0,
+        "other": 10.0,
         "share": None,
         "disk": Disk(8_000_000, 300_000, 2_000_000, 4_000_000, 1_000_000),
         "disk_now": 0,

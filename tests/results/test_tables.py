@@ -54,7 +54,7 @@ def families(records=None, **options) -> pd.DataFrame:
 
 def text(table, width=None, **options) -> list[str]:
     asked = {name: options.pop(name) for name in ("metric", "direction", "at", "seeds", "folds") if name in options}
-    lines = end_table.render(table, tables.Asked(**{"metric": "valid/loss"} | asked), width=width, **options)
+    lines = end_table.render(table, tables.Criterion(**{"metric": "valid/loss"} | asked), width=width, **options)
     return [columns.plain_text(line) for line in lines]
 
 
@@ -259,7 +259,7 @@ def test_without_a_complete_trial_there_is_no_best(state):
 
 def test_show_is_plain_and_complete_where_it_is_piped():
     out = io.StringIO()
-    end_table.show(families(), tables.Asked("valid/loss"), out=out, notes=["a \x1b[31mnote"])
+    end_table.show(families(), tables.Criterion("valid/loss"), out=out, notes=["a \x1b[31mnote"])
     lines = out.getvalue().splitlines()
     assert lines == text(families(), notes=["a note"])
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", out.getvalue().replace("\n", ""))
@@ -285,7 +285,7 @@ def judged(*extra):
 
 
 def about_the_rule(table, **asked):
-    said = small_print(table, tables.Asked("valid/loss", **asked))
+    said = small_print(table, tables.Criterion("valid/loss", **asked))
     return [paragraph for paragraph in said if "objective.at" in paragraph]
 
 
@@ -354,7 +354,7 @@ def test_what_a_wider_space_took_over_counts_and_what_lies_outside_does_not():
         ("constant", 1.9, 1, 0),
     ]
     assert table.target.tolist() == [1.9, 1.9]
-    (said,) = [p for p in small_print(table, tables.Asked("valid/loss")) if "search.extend" in p]
+    (said,) = [p for p in small_print(table, tables.Criterion("valid/loss")) if "search.extend" in p]
     assert said.endswith(": cosine 1 kept, 2 outside it; constant 0 kept, 1 outside it.")
     rows = {row["study"]: (row["taken_over"], row["prior"]) for row in json_of(table)["families"]}
     assert rows == {"cosine-2": (1, 2), "constant": (0, 1)}
@@ -369,13 +369,13 @@ def test_trials_that_ended_early_are_marked():
     table = families([*trials(), cut])
     shown = text(table)
     assert any("wsd+" in line for line in shown)
-    (said,) = [p for p in small_print(table, tables.Asked("valid/loss")) if p.startswith("truncated")]
+    (said,) = [p for p in small_print(table, tables.Criterion("valid/loss")) if p.startswith("truncated")]
     assert said.startswith("truncated: 1 of the complete trials ended early")
     assert "+ marks a family whose best trial did." in said
     row = next(row for row in json_of(table)["families"] if row["family"] == "wsd")
     assert (row["truncated"], row["best"]["truncated"], row["best"]["steps"]) == (1, True, 120)
     behind = families([*trials(), trial("wsd", 2, value=9.0, truncated=True)])
-    assert "+ marks" not in " ".join(small_print(behind, tables.Asked("valid/loss")))
+    assert "+ marks" not in " ".join(small_print(behind, tables.Criterion("valid/loss")))
     assert tables.trials_table([cut]).truncated.tolist() == [True]
     assert not any("truncated" in line for line in text(families()))
 
@@ -384,7 +384,7 @@ def test_what_mattered_is_said_of_families_with_enough_trials():
     importances = {"cosine": {"peak_lr": 0.755, "decay": 0.245}, "wsd": {}, "default_lr": {}}
     table = families(importances=importances)
     assert table.set_index("family").importance["cosine"] == importances["cosine"]
-    (said,) = [p for p in small_print(table, tables.Asked("valid/loss")) if p.startswith("Importance")]
+    (said,) = [p for p in small_print(table, tables.Criterion("valid/loss")) if p.startswith("Importance")]
     assert said.endswith(": cosine: peak_lr 76%, decay 24%; too few complete trials to say it: sgdr, wsd, constant."), (
         "nothing is searched in default_lr, and step has no complete trial"
     )
@@ -466,7 +466,7 @@ def test_trials_have_their_facts_too():
 
 def json_of(table, **options):
     options = {"sweep": "s", "finished": False} | options
-    return tables.as_json(table, tables.Asked("valid/loss"), **options)
+    return tables.as_json(table, tables.Criterion("valid/loss"), **options)
 
 
 def test_json_goes_round_and_holds_the_table():

@@ -104,7 +104,7 @@ def test_the_time_stays_in_the_title(width, head):
 def test_the_time_left_is_said_when_it_is_known():
     assert "1:01 passed  valid/loss, lower" in texts([a_row("all", left=None)], width=99)[0]
     assert "1:01 passed  valid/loss, lower" in texts([a_row("all", done=20, open=0)], width=99)[0]
-    assert "  stopped after 3:00  valid" in texts(width=99, standing="stopped after 3:00")[0]
+    assert "  stopped after 3:00  valid" in texts(width=99, status="stopped after 3:00")[0]
 
 
 # --- too many families for the window -----------------------------------------------------------------

@@ -81,15 +81,15 @@ def test_html_is_escaped_and_the_best_is_bold(sent):
 
 
 def test_ipython_in_a_terminal_is_no_notebook(monkeypatch):
-    assert not notebook.in_kernel()
+    assert not notebook.is_in_kernel()
     InteractiveShell.clear_instance()
     InteractiveShell.instance()
     try:
-        assert not notebook.in_kernel()
+        assert not notebook.is_in_kernel()
     finally:
         InteractiveShell.clear_instance()
     monkeypatch.delitem(sys.modules, "IPython")
-    assert not notebook.in_kernel()
+    assert not notebook.is_in_kernel()
 
 
 def test_lines_or_a_stream_that_were_asked_for_are_given_in_a_notebook_too(sent, capsys):

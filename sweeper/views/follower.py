@@ -40,7 +40,7 @@ class Event(NamedTuple):
     step: int = 0
 
 
-class Following:
+class Follower:
     """A sweep's tally. `look` takes in what changed; `tally`, `running`, `finished` are what is known then.
 
     began: when the command that runs it, or ran it last, began; at: when its last round was committed. All times
@@ -51,78 +51,80 @@ class Following:
         self.home, self.now = home, now
         self.lock = threading.Lock()
         self.config: StoredConfig = {}
-        self.running = self.finished = False
-        self.began = self.at = 0.0
+        self.is_running = self.is_finished = False
+        self.started_at = self.committed_at = 0.0
         self._stamp: object = None
         self._reading: Reading | None = None
-        self._then: float | None = None  # the time of what is being told
-        self._told = 0.0  # and of what was told last
+        self._event_time: float | None = None  # the time of what is being told
+        self._last_time = 0.0  # and of what was told last
         self._seen: dict[TrialId, tuple[int, bool]] = {}  # reports of each trial, and whether it ended
-        self._drawn: dict[str, TrialId] = {}  # whose LR is shown
+        self._lr_trials: dict[str, TrialId] = {}  # whose LR is shown
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Take in what changed. Who runs it is asked first: what such a process committed last is read after that."""
         running = is_running(self.home)
         with self.lock:
-            self.running = running
-            if self._is_another():
-                self._begin()
-            elif not self._grown():
+            self.is_running = running
+            if self._is_new_command():
+                self._read_all()
+            elif not self._read_more():
                 return
-            self._take_in()
+            self._update_tally()
 
     # --- from the files -----------------------------------------------------------------------------
 
-    def _is_another(self) -> bool:
+    def _is_new_command(self) -> bool:
         """Whether a command began since the last look, or the journal is another file."""
         config, journal = self.home.config.stat(), self.home.journal.stat()
         before, self._stamp = self._stamp, (config.st_mtime_ns, config.st_ino, journal.st_ino)
         return before != self._stamp
 
-    def _grown(self) -> bool:
+    def _read_more(self) -> bool:
         assert self._reading is not None
         try:
             return self._reading.refresh()
         except OSError:  # another journal in the place of the one that was read
-            self._begin()
+            self._read_all()
             return True
 
-    def _begin(self) -> None:
+    def _read_all(self) -> None:
         """Read everything: a command may ask for other studies and more trials than the one before."""
         from sweeper.search.records import Reading
 
-        self.config, self.began = self.home.read(), self.home.config.stat().st_mtime
+        self.config, self.started_at = self.home.read(), self.home.config.stat().st_mtime
         self._reading = Reading(self.home.journal)
-        self._seen, self._drawn, self._told = {}, {}, 0.0
+        self._seen, self._lr_trials, self._last_time = {}, {}, 0.0
         studies = sorted(self.config["studies"].items(), key=lambda item: (item[1]["family"], item[0]))
         self.tally = Tally(
             [Progress(name, study["family"], study["trials"], {}) for name, study in studies],
             reports=self.config["question"]["search"]["reports"],
             direction=self.config["question"]["objective"]["direction"],
-            clock=lambda: self.now() if self._then is None else self._then,
+            clock=lambda: self.now() if self._event_time is None else self._event_time,
         )
-        self.tally.began = self.began
+        self.tally.started_at = self.started_at
 
-    def _take_in(self) -> None:
+    def _update_tally(self) -> None:
         """Tell the tally what the journal has now and did not have at the last look."""
         assert self._reading is not None
         records, plans, begun = self._reading.records(), self._reading.plans(), self._reading.begun()
-        self.at = min(self.now(), self.home.journal.stat().st_mtime)
+        self.committed_at = min(self.now(), self.home.journal.stat().st_mtime)
         of = {TrialId(record.study, record.number): record for record in records}
-        for event in sorted(event for id, record in of.items() for event in news(record, self._seen.get(id), self.at)):
-            if self._told < self.began <= event.at:
-                self._then = self.began
-                self.tally.measure_anew()  # what another command did says nothing of this one's pace
-            self._told = self._then = event.at
-            tell(self.tally, of[TrialId(event.study, event.trial)], event, plans[event.study]["report_steps"])
-        self._then = None
-        self._seen = {id: (_reports(record), record.state != "running") for id, record in of.items()}
+        for event in sorted(
+            event for id, record in of.items() for event in new_events(record, self._seen.get(id), self.committed_at)
+        ):
+            if self._last_time < self.started_at <= event.at:
+                self._event_time = self.started_at
+                self.tally.restart_pace()  # what another command did says nothing of this one's pace
+            self._last_time = self._event_time = event.at
+            apply_event(self.tally, of[TrialId(event.study, event.trial)], event, plans[event.study]["report_steps"])
+        self._event_time = None
+        self._seen = {id: (_report_count(record), record.state != "running") for id, record in of.items()}
         for study, best in self.tally.best_trials().items():
-            if self._drawn.get(study) != best:
-                self._drawn[study] = best
+            if self._lr_trials.get(study) != best:
+                self._lr_trials[study] = best
                 self.tally.show_lr(study, self._lr(of[best], plans[study]))
         asked, is_open = self.config["studies"], any(record.state == "running" for record in records)
-        self.finished = not is_open and all(begun.get(name, 0) >= study["trials"] for name, study in asked.items())
+        self.is_finished = not is_open and all(begun.get(name, 0) >= study["trials"] for name, study in asked.items())
 
     def _lr(self, record: Record, plan: StoredPlan) -> Floats:
         """The LR of each update of a trial; none if its family is no longer there. What reacts is asked what it did."""
@@ -140,7 +142,7 @@ class Following:
 # --- from a record to what happened -----------------------------------------------------------------
 
 
-def news(record: Record, seen: tuple[int, bool] | None, at: float) -> list[Event]:
+def new_events(record: Record, seen: tuple[int, bool] | None, at: float) -> list[Event]:
     """What happened to a trial up to the round committed at `at`, beyond the reports and the end that were `seen`.
 
     When it reported is not in the journal: of a trial not seen before the reports are spread over its time, later
@@ -161,7 +163,7 @@ def news(record: Record, seen: tuple[int, bool] | None, at: float) -> list[Event
     return events
 
 
-def tell(tally: Tally, record: Record, event: Event, report_steps: Sequence[int]) -> None:
+def apply_event(tally: Tally, record: Record, event: Event, report_steps: Sequence[int]) -> None:
     """Tell a tally what happened, of all members of the trial."""
     ids = [JobId(record.study, record.number, member) for member in range(max(1, len(record.seeds)))]
     match event.what:
@@ -184,5 +186,5 @@ def _report_steps(record: Record) -> list[int]:
     return [*steps, record.steps_done] if record.state in ("diverged", "failed") else steps
 
 
-def _reports(record: Record) -> int:
+def _report_count(record: Record) -> int:
     return len(_report_steps(record))
