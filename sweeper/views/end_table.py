@@ -1,4 +1,4 @@
-"""The table of families as text: in columns at a width, with the small print under it."""
+"""The table of families as text in columns, with the small print below."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 
 def show(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence[str] = (), out: TextIO | None = None) -> None:
-    """Print the table: in color and at the width of a terminal, else plain and with every column."""
+    """Print the table: in color at a terminal's width, else plain and with every column.
+
+    Args:
+        families: From `families_table`.
+        criterion: How trials are compared.
+        notes: More paragraphs for the small print.
+        out: By default stdout.
+    """
 
     def draw(width: int | None, unicode: bool) -> list[Line]:
         return render(families, criterion, width=width, unicode=unicode, notes=notes)
@@ -32,9 +39,14 @@ def render(
     unicode: bool = True,
     notes: Sequence[str] = (),
 ) -> list[Line]:
-    """The families and the small print as lines no longer than `width`; None: as wide as the columns are.
+    """Return the families and the small print as lines.
 
-    families: from families_table. notes: more paragraphs for the small print.
+    Args:
+        families: From `families_table`.
+        criterion: How trials are compared.
+        width: Cells of a line at most; None for no limit.
+        unicode: Whether the output can show more than ASCII.
+        notes: More paragraphs for the small print.
     """
     rows = rows_of(families)
     if not rows:
@@ -46,15 +58,15 @@ def render(
     if first_baseline < len(rows):
         roles = {row.role: row.family for row in rows if row.role}
         meaning = {TUNED: "LR tuned", DEFAULT: "the optimizer's own LR, untuned"}
-        said = ", ".join(f"{clean(family)} ({meaning[role]})" for role, family in roles.items())
-        lines[1 + first_baseline : 1 + first_baseline] = wrap(f"baselines: {said}", width, "dim")
+        baselines = ", ".join(f"{clean(family)} ({meaning[role]})" for role, family in roles.items())
+        lines[1 + first_baseline : 1 + first_baseline] = wrap(f"baselines: {baselines}", width, "dim")
     head = wrap(f"Best {criterion.metric} of each family, {criterion.sense}", width, "bold")
-    kept = fit_columns(columns, width)
+    fitting = fit_columns(columns, width)
     long_names = [column.head for column in _columns(rows, narrow=False)]
-    away = [name for name, column in zip(long_names, columns, strict=True) if column not in kept]
+    hidden = [name for name, column in zip(long_names, columns, strict=True) if column not in fitting]
     paragraphs = small_print(families, criterion, notes=notes)
-    if away:
-        paragraphs.append(f"Not shown at this width: {', '.join(away)}.")
+    if hidden:
+        paragraphs.append(f"Not shown at this width: {', '.join(hidden)}.")
     answer, *rest = paragraphs
     text_lines = [line for paragraph in rest for line in wrap(paragraph, width, "dim")]
     return [*head, *lines, [("", "")], *wrap(answer, width, "bold"), *text_lines]
@@ -80,12 +92,12 @@ def _columns(rows: Sequence[StudyRow], narrow: bool) -> list[Column]:
     ]
     if any(others):
         columns.append(Column("others", others, 20, right=False, min_width=14))
-    keep: dict[State, int] = {"complete": 40, "pruned": 42, "diverged": 45, "failed": 50, "running": 48}
+    priority: dict[State, int] = {"complete": 40, "pruned": 42, "diverged": 45, "failed": 50, "running": 48}
     heads = {"complete": "full", "pruned": "prun", "diverged": "div", "failed": "fail", "running": "run"}
     for state in STATES:
         if state in ("complete", "pruned", "diverged") or any(row.counts[state] for row in rows):
             columns.append(
-                Column(heads[state] if narrow else state, [str(row.counts[state]) for row in rows], keep[state])
+                Column(heads[state] if narrow else state, [str(row.counts[state]) for row in rows], priority[state])
             )
     return [
         *columns,
@@ -100,12 +112,12 @@ def _marks(row: StudyRow) -> str:
 
 
 def columns(families: pd.DataFrame) -> list[Column]:
-    """Every column of the table as text, for whatever shows it. families: from families_table."""
+    """Return every column of the table as text, with full headings. `families` is from `families_table`."""
     return _columns(rows_of(families), narrow=False)
 
 
 def _target_text(row: StudyRow) -> str:
-    """The share of a run after which the best trial reached the target; never where it did not."""
+    """Return the share of the run after which the best trial reached the target, or "never"."""
     if row.rank is None or row.steps is None:
         return "-"
     return "never" if row.steps_to_target is None else share_text(row.steps_to_target / row.steps)

@@ -1,8 +1,8 @@
-"""Pictures of a stored sweep, as matplotlib Figures: LRs, losses, peak LR against the objective, the best so far.
+"""Matplotlib figures of a stored sweep: LRs, losses, objective against peak LR, best so far.
 
-Each is a pure function of the sweep, running or finished. A family looks the same in all pictures and all sweeps:
-the color says its kin, dash and marker which of them. matplotlib is imported where a picture is made, and pyplot
-never: no window, no global state.
+Each is a pure function of the sweep, running or finished. A family looks the same in all figures and all sweeps.
+Related families share a color and differ in dash and marker. matplotlib is imported when a figure is drawn. pyplot is
+never imported, because it has global state and may open windows.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 9.0, 4.6  # inches; 900 px at 100 dots an inch
 DPI = 150
-BEST_OF_STUDY = 5  # trials of one study that are shown
+BEST_OF_STUDY = 5  # trials in a figure of one study
 MOST_POINTS = 2000  # of a line
-FLOOR = 1e-6  # of the largest LR: below it a logarithmic axis ends
-WIDE = 4.0  # largest over smallest from which positive values get a logarithmic axis
-SMOOTH = 50  # parts of a run over each of which the training loss is averaged
-CLOSE_UP = 6.0
-BESIDE, ACROSS, ROW_HEIGHT = 14, 4, 0.2  # entries of a legend beside the axes; of a row below them; inches
+FLOOR = 1e-6  # lower end of a logarithmic LR axis, relative to the largest LR
+WIDE = 4.0  # ratio of the largest to the smallest value from which an axis is logarithmic
+SMOOTH = 50  # parts of a run, over each of which the training loss is averaged
+CLOSE_UP = 6.0  # median distances from the best value that a close-up shows
+BESIDE, ACROSS, ROW_HEIGHT = 14, 4, 0.2  # entries of a legend next to the axes; per row below them; inches
 FORMATS = (".png", ".svg")
 
 # --- how a family looks -----------------------------------------------------------------------------
@@ -47,7 +47,7 @@ MARKERS = ("o", "s", "^", "D", "P")
 
 @dataclass(frozen=True)
 class Look:
-    """Colour, dash pattern and marker, as matplotlib takes them."""
+    """Color, dash pattern and marker, as matplotlib takes them."""
 
     color: str
     dash: Any
@@ -55,27 +55,33 @@ class Look:
 
 
 def look(family: str) -> Look:
-    """How a family is drawn, always. One of a person's own gets a color by its name and the last dash and marker."""
+    """Return how a family is drawn. A custom family has a color by its name, and the last dash and marker."""
     color, place = kin_of(family)
     return Look(color, DASHES[place], MARKERS[place])
 
 
-# --- the pictures of a sweep ------------------------------------------------------------------------
+# --- the figures of a sweep -------------------------------------------------------------------------
 
 
 def draw_all(sweep: StoredSweep, study: str | None = None) -> dict[str, Figure]:
-    """Every picture by its name. study: of that one alone, its five best trials in place of one a family."""
-    pictures = {"schedules": schedules, "losses": losses, "peak_lr": peak_lr, "best_so_far": best_so_far}
-    return {name: picture(sweep, study) for name, picture in pictures.items()}
+    """Return every figure by its name.
+
+    Args:
+        sweep: The sweep.
+        study: A study whose BEST_OF_STUDY best trials are drawn; None to draw the best trial of each family. The other
+            figures have the same argument.
+    """
+    drawings = {"schedules": schedules, "losses": losses, "peak_lr": peak_lr, "best_so_far": best_so_far}
+    return {name: draw(sweep, study) for name, draw in drawings.items()}
 
 
 def schedules(sweep: StoredSweep, study: str | None = None) -> Figure:
-    """The LR of each family's best trial (of a study: its five best), on a linear and on a logarithmic axis."""
-    shown = _best_trials(sweep, study)
+    """Draw the LR of the best trials, on a linear and a logarithmic axis."""
+    lines = _best_trials(sweep, study)
     with plot_style():
         figure, (linear, log) = _new_figure(f"{sweep.name}: LR of {_subject(study)}", columns=2)
         largest = 0.0
-        for one in shown:
+        for one in lines:
             trace = _trace(sweep, one.record, 0)
             if trace is None or "lr/group0" not in trace:
                 continue
@@ -94,22 +100,22 @@ def schedules(sweep: StoredSweep, study: str | None = None) -> Figure:
 
 
 def losses(sweep: StoredSweep, study: str | None = None) -> Figure:
-    """Validation loss of each family's best trial, its training loss faint and averaged over 1/50 of the run.
+    """Draw the validation loss of the best trials over the whole run, and a close-up of the second half.
 
-    Beside the whole run the validation in its second half, at a scale that tells the best apart.
+    The training loss is faint, and averaged over parts of the run.
     """
-    shown = _best_trials(sweep, study)
+    lines = _best_trials(sweep, study)
     with plot_style():
         figure, (whole, end) = _new_figure(f"{sweep.name}: losses of {_subject(study)}", columns=2)
         values, ends = [math.nan], []
-        for one in shown:
-            drawn: dict[str, Any] = {"color": one.color, "linestyle": one.dash}
+        for one in lines:
+            style: dict[str, Any] = {"color": one.color, "linestyle": one.dash}
             train, valid = (_median_trace(sweep, one.record, name) for name in ("train/loss", "valid/loss"))
             if train is not None:
-                whole.plot(*_smooth(*train), **drawn, linewidth=0.9, alpha=0.4)
+                whole.plot(*_smooth(*train), **style, linewidth=0.9, alpha=0.4)
             if valid is not None:
                 for axes in (whole, end):
-                    axes.plot(*valid, **drawn, marker=one.marker, markersize=3.5, label=one.label)
+                    axes.plot(*valid, **style, marker=one.marker, markersize=3.5, label=one.label)
                 values += valid[1].tolist()
                 ends.append(valid)
         whole.set(xlabel="update", ylabel="validation loss (faint: training loss)")
@@ -124,9 +130,10 @@ def losses(sweep: StoredSweep, study: str | None = None) -> Figure:
 
 
 def peak_lr(sweep: StoredSweep, study: str | None = None) -> Figure:
-    """The objective against the peak LR, every trial: pruned ones hollow, at their last value.
+    """Draw the objective of every trial against its peak LR.
 
-    Diverged ones are crosses at the edge where bad values lie: the top, or the bottom of a metric to maximise.
+    Pruned trials are hollow, at their last value. Diverged ones are crosses at the bad edge: the top if lower is
+    better, else the bottom.
     """
     records = [record for record in sweep.records if study in (None, record.study) and _peak_lr(record)]
     edge = 0.98 if sweep.objective["direction"] == "minimize" else 0.02
@@ -141,12 +148,12 @@ def peak_lr(sweep: StoredSweep, study: str | None = None) -> Figure:
         axes.set(xlabel="peak LR", ylabel=_metric_label(sweep), xscale="log" if records else "linear")
         _set_scale(axes, values)
         axes.margins(y=0.08)
-        _add_legend(figure, axes, None, "" if records else "No trial yet.")
+        _add_legend(figure, axes, None, "" if records else "No trials yet.")
     return figure
 
 
 def _draw_trials(axes: Axes, family: str, records: Sequence[Record], edge: float) -> list[float]:
-    """Draw the trials of one family; the values there are."""
+    """Draw the trials of one family, and return the drawn values."""
     looks = look(family)
     full = [(_peak_lr(r), float(r.value)) for r in records if r.state == "complete" and r.value is not None]
     last = [(_peak_lr(r), r.intermediate[-1][1]) for r in records if r.state == "pruned" and r.intermediate]
@@ -160,7 +167,7 @@ def _draw_trials(axes: Axes, family: str, records: Sequence[Record], edge: float
 
 
 def best_so_far(sweep: StoredSweep, study: str | None = None) -> Figure:
-    """The best objective of each family's complete trials, against the trials asked."""
+    """Draw the best objective of each family's complete trials against the number of trials."""
     direction = sweep.objective["direction"]
     labels = _labels(sweep)
     lines = []
@@ -171,14 +178,14 @@ def best_so_far(sweep: StoredSweep, study: str | None = None) -> Figure:
             lines.append((labels[name], look(records[0].family), best_K))
     lines.sort(key=lambda line: float(line[2][-1]), reverse=direction == "maximize")
     with plot_style():
-        figure, (axes,) = _new_figure(f"{sweep.name}: the best so far")
+        figure, (axes,) = _new_figure(f"{sweep.name}: best so far")
         for label, looks, best_K in lines:
-            drawn: dict[str, Any] = {"color": looks.color, "linestyle": looks.dash, "marker": looks.marker}
+            style: dict[str, Any] = {"color": looks.color, "linestyle": looks.dash, "marker": looks.marker}
             new_K = np.flatnonzero(np.diff(best_K, prepend=math.nan) != 0)
-            asked_K = np.arange(1, len(best_K) + 1)
+            count_K = np.arange(1, len(best_K) + 1)
             label = f"{label}  {value_text(best_K[-1])}"
-            axes.plot(asked_K, best_K, **drawn, drawstyle="steps-post", markersize=4, markevery=new_K, label=label)
-        axes.set(xlabel="trials asked", ylabel=f"best {_metric_label(sweep)}")
+            axes.plot(count_K, best_K, **style, drawstyle="steps-post", markersize=4, markevery=new_K, label=label)
+        axes.set(xlabel="trials", ylabel=f"best {_metric_label(sweep)}")
         axes.locator_params(axis="x", integer=True)
         _set_close_up(axes, [float(best_K[-1]) for _, _, best_K in lines], direction)
         _add_legend(figure, axes, sweep)
@@ -186,7 +193,7 @@ def best_so_far(sweep: StoredSweep, study: str | None = None) -> Figure:
 
 
 def _running_best(records: Sequence[Record], direction: str) -> Floats:
-    """The best value of a complete trial up to each of them; NaN before the first."""
+    """Return the best value of the complete trials up to each record, float64 [K]; NaN before the first."""
     values_K = [r.value if r.state == "complete" and r.value is not None else math.nan for r in records]
     best_K: Floats = (np.fmin if direction == "minimize" else np.fmax).accumulate(np.array(values_K, dtype=np.float64))
     return best_K
@@ -196,23 +203,31 @@ def _running_best(records: Sequence[Record], direction: str) -> Floats:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG or SVG, by the path's suffix, whole or not at all; equal figures give equal bytes."""
+    """Write a PNG or SVG, by the path's suffix, completely or not at all. Equal figures give equal bytes."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_bytes(image(figure, suffix(path)))
     partial.replace(path)
 
 
 def image(figure: Figure, kind: str = ".png") -> bytes:
-    """The bytes of a figure's file, PNG or SVG."""
+    """Return a figure as the bytes of a file of that kind, ".png" or ".svg"."""
     metadata = {"Software": None} if kind == ".png" else {"Date": None}
-    written = io.BytesIO()
+    file = io.BytesIO()
     with plot_style():
-        figure.savefig(written, format=kind.removeprefix("."), metadata=metadata, dpi=DPI)
-    return written.getvalue()
+        figure.savefig(file, format=kind.removeprefix("."), metadata=metadata, dpi=DPI)
+    return file.getvalue()
 
 
 def suffix(path: Path, key: str = "out") -> str:
-    """ ".png" or ".svg". Raises InputError for any other. key: by which a person gave the path."""
+    """Return ".png" or ".svg".
+
+    Args:
+        path: The path of a figure.
+        key: How the user gave the path; errors name it.
+
+    Raises:
+        InputError: If it has another suffix.
+    """
     if path.suffix.lower() not in FORMATS:
         raise InputError(key, path, "not the name of a picture", "End it with .png or .svg")
     return path.suffix.lower()
@@ -223,7 +238,7 @@ def suffix(path: Path, key: str = "out") -> str:
 
 @dataclass(frozen=True)
 class TrialLine:
-    """A trial that is drawn as a line."""
+    """A trial drawn as a line."""
 
     record: Record
     label: str
@@ -233,19 +248,19 @@ class TrialLine:
 
 
 def _best_trials(sweep: StoredSweep, study: str | None) -> list[TrialLine]:
-    """The best complete trial of each study, the best first; or the five best of one study."""
+    """Return the best complete trial of each study, the best first; or the best ones of a given study."""
     if study is not None:
         return _best_of_study(sweep, study)
     by_id = {(record.study, record.number): record for record in sweep.records}
     labels = _labels(sweep)
     ranked = sweep.families.dropna(subset=["rank"]).sort_values("rank", kind="stable")
-    shown = []
+    lines = []
     for study, trial in zip(ranked["study"], ranked["best_trial"], strict=True):
         record = by_id[study, int(trial)]
         looks = look(record.family)
         label = f"{labels[study]}  {value_text(record.value)}"
-        shown.append(TrialLine(record, label, looks.color, looks.dash, looks.marker))
-    return shown
+        lines.append(TrialLine(record, label, looks.color, looks.dash, looks.marker))
+    return lines
 
 
 def _best_of_study(sweep: StoredSweep, study: str) -> list[TrialLine]:
@@ -260,7 +275,7 @@ def _best_of_study(sweep: StoredSweep, study: str) -> list[TrialLine]:
 
 
 def _labels(sweep: StoredSweep) -> dict[str, str]:
-    """What to call each study: by its family, or where the family has several, by its own name."""
+    """Return the label of each study: its family, or its own name if the family has several studies."""
     families = {record.study: record.family for record in sweep.records}
     studies = Counter(families.values())
     return {study: clean(family if studies[family] == 1 else study) for study, family in families.items()}
@@ -283,11 +298,11 @@ def _xs_and_ys(points: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]
     return [x for x, _ in points], [y for _, y in points]
 
 
-# --- their traces -----------------------------------------------------------------------------------
+# --- traces -----------------------------------------------------------------------------------------
 
 
 def _trace(sweep: StoredSweep, record: Record, member: int) -> Any:
-    """What was logged of one member; None where nothing is left of it."""
+    """Return the traces of one member; None if there are none."""
     try:
         return sweep.trace(record.study, record.number, member)
     except KeyError:
@@ -295,24 +310,24 @@ def _trace(sweep: StoredSweep, record: Record, member: int) -> Any:
 
 
 def _median_trace(sweep: StoredSweep, record: Record, name: str) -> tuple[Floats, Floats] | None:
-    """Steps and values of a trace, the median over the trial's members; None where nothing is left of it."""
-    traces = [_trace(sweep, record, member) for member in range(max(1, len(record.seeds)))]
-    known = [trace[["step", name]].dropna() for trace in traces if trace is not None and name in trace]
-    if not known or not len(known[0]):
+    """Return steps and values of a trace, the median over the trial's members; None if there are none."""
+    members = [_trace(sweep, record, member) for member in range(max(1, len(record.seeds)))]
+    traces = [trace[["step", name]].dropna() for trace in members if trace is not None and name in trace]
+    if not traces or not len(traces[0]):
         return None
-    values_MS = np.array([one[name].to_numpy() for one in known if len(one) == len(known[0])])
-    return known[0]["step"].to_numpy(dtype=np.float64), np.median(values_MS, axis=0)
+    values_MS = np.array([trace[name].to_numpy() for trace in traces if len(trace) == len(traces[0])])
+    return traces[0]["step"].to_numpy(dtype=np.float64), np.median(values_MS, axis=0)
 
 
 def _thin(step: Any, values: Any) -> tuple[Floats, Floats]:
-    """At most MOST_POINTS of the points, the first and the last among them."""
+    """Return at most MOST_POINTS evenly spaced points, including the first and the last."""
     step_S, values_S = np.asarray(step, dtype=np.float64), np.asarray(values, dtype=np.float64)
     places = np.unique(np.linspace(0, len(step_S) - 1, min(len(step_S), MOST_POINTS)).round().astype(np.int64))
     return step_S[places], values_S[places]
 
 
 def _smooth(step_S: Floats, values_S: Floats) -> tuple[Floats, Floats]:
-    """The mean of each SMOOTH-th of the run, at its middle."""
+    """Return the mean of each of SMOOTH parts of the run, at the middle of the part."""
     parts = np.array_split(np.arange(len(step_S)), min(SMOOTH, len(step_S)))
     return np.array([step_S[part].mean() for part in parts]), np.array([values_S[part].mean() for part in parts])
 
@@ -322,7 +337,7 @@ def _smooth(step_S: Floats, values_S: Floats) -> tuple[Floats, Floats]:
 
 @contextmanager
 def plot_style() -> Iterator[None]:
-    """matplotlib's own settings and ours, whatever the person's matplotlibrc says: equal input, equal bytes."""
+    """Use matplotlib's defaults and our settings. The user's matplotlibrc is ignored: equal input gives equal bytes."""
     from matplotlib import style
 
     ours = {
@@ -344,7 +359,7 @@ def plot_style() -> Iterator[None]:
 
 
 def _new_figure(title: str, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of that title with so many axes side by side."""
+    """Return a figure with a title, and its axes side by side."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=100, layout="constrained")
@@ -355,9 +370,13 @@ def _new_figure(title: str, columns: int = 1) -> tuple[Figure, list[Axes]]:
 def _add_legend(
     figure: Figure, axes: Axes, sweep: StoredSweep | None, empty: str = "No trial is complete yet."
 ) -> None:
-    """What the lines are, beside the axes, or where they are many, below them and the figure higher.
+    """Add a legend next to the axes; if it has many entries, below them in a taller figure.
 
-    sweep: where the labels carry its objective. empty: what is said in axes without a line.
+    Args:
+        figure: The figure.
+        axes: The axes whose lines are listed.
+        sweep: The sweep whose objective is part of the labels; None if they have no values.
+        empty: The text for axes without lines.
     """
     handles, labels = axes.get_legend_handles_labels()
     if not handles or (sweep is None and empty):
@@ -374,7 +393,7 @@ def _add_legend(
 
 
 def _set_scale(axes: Axes, values: Iterable[float]) -> None:
-    """A logarithmic y axis where all values are positive and far apart, its ticks in plain numbers."""
+    """Make the y axis logarithmic, with plain ticks, if the values are positive and span a wide range."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     finite = [value for value in values if math.isfinite(value)]
@@ -388,7 +407,7 @@ def _set_scale(axes: Axes, values: Iterable[float]) -> None:
 
 
 def _set_close_up(axes: Axes, finals: Sequence[float], direction: str) -> None:
-    """End the y axis, on its bad side, at CLOSE_UP times the median distance of the finals from the best one."""
+    """Limit the y axis on its bad side to CLOSE_UP times the median distance of the final values from the best."""
     finite = [value for value in finals if math.isfinite(value)]
     best = (min if direction == "minimize" else max)(finite, default=0.0)
     distances = sorted(abs(value - best) for value in finite)

@@ -1,7 +1,8 @@
 """A tally of a sweep that another process runs, kept up to date from the sweep's files. Reads only.
 
-The journal tells what was committed, a round at a time; the stored configuration, which every command writes anew
-when it begins, tells what was asked for and since when; the lock tells whether a process is at it.
+The journal has what was committed, one round at a time. The stored configuration, which every command rewrites when it
+starts, has the requested studies, and its modification time is the command's start. The lock shows whether a process
+runs the sweep.
 """
 
 from __future__ import annotations
@@ -27,9 +28,15 @@ NO_LR: Floats = np.empty(0)
 
 
 class Event(NamedTuple):
-    """Something that happened to a trial, in the order in which such things are told: a time, whose, its how manieth.
+    """Something that happened to a trial. Events sort by time, then trial, then place.
 
-    step: updates of a report.
+    Attributes:
+        at: Seconds since 1970.
+        study: Name of the study.
+        trial: Number of the trial.
+        place: Its position among the trial's events.
+        what: The kind of event.
+        step: Of a report, the updates finished.
     """
 
     at: float
@@ -41,10 +48,15 @@ class Event(NamedTuple):
 
 
 class Follower:
-    """A sweep's tally. `look` takes in what changed; `tally`, `running`, `finished` are what is known then.
+    """Follows a sweep. `refresh` reads what changed since the last call.
 
-    began: when the command that runs it, or ran it last, began; at: when its last round was committed. All times
-    are seconds since 1970. Who reads while another thread looks holds `lock`.
+    Attributes:
+        tally: The counts so far.
+        is_running: Whether a process runs the sweep.
+        is_finished: Whether every study has all its trials.
+        started_at: When the current or last command started, in seconds since 1970.
+        committed_at: When the last round was committed, in seconds since 1970.
+        lock: Hold it to read these while another thread refreshes.
     """
 
     def __init__(self, home: Home, now: Callable[[], float] = time.time) -> None:
@@ -55,14 +67,14 @@ class Follower:
         self.started_at = self.committed_at = 0.0
         self._stamp: object = None
         self._reading: Reading | None = None
-        self._event_time: float | None = None  # the time of what is being told
-        self._last_time = 0.0  # and of what was told last
+        self._event_time: float | None = None  # of the event that the tally is counting
+        self._last_time = 0.0  # of the last event
         self._seen: dict[TrialId, tuple[int, bool]] = {}  # reports of each trial, and whether it ended
-        self._lr_trials: dict[str, TrialId] = {}  # whose LR is shown
+        self._lr_trials: dict[str, TrialId] = {}  # the trial of each study whose LR is shown
 
     def refresh(self) -> None:
-        """Take in what changed. Who runs it is asked first: what such a process committed last is read after that."""
-        running = is_running(self.home)
+        """Read what changed."""
+        running = is_running(self.home)  # before the journal, so that the last commit of a process that ends is read
         with self.lock:
             self.is_running = running
             if self._is_new_command():
@@ -74,21 +86,22 @@ class Follower:
     # --- from the files -----------------------------------------------------------------------------
 
     def _is_new_command(self) -> bool:
-        """Whether a command began since the last look, or the journal is another file."""
+        """Return whether a command started since the last call, or the journal was replaced."""
         config, journal = self.home.config.stat(), self.home.journal.stat()
         before, self._stamp = self._stamp, (config.st_mtime_ns, config.st_ino, journal.st_ino)
         return before != self._stamp
 
     def _read_more(self) -> bool:
+        """Read the new part of the journal. Returns whether there is one."""
         assert self._reading is not None
         try:
             return self._reading.refresh()
-        except OSError:  # another journal in the place of the one that was read
+        except OSError:  # the journal was replaced
             self._read_all()
             return True
 
     def _read_all(self) -> None:
-        """Read everything: a command may ask for other studies and more trials than the one before."""
+        """Read everything again. A command may have other studies and more trials than the previous one."""
         from sweeper.search.records import Reading
 
         self.config, self.started_at = self.home.read(), self.home.config.stat().st_mtime
@@ -104,58 +117,65 @@ class Follower:
         self.tally.started_at = self.started_at
 
     def _update_tally(self) -> None:
-        """Tell the tally what the journal has now and did not have at the last look."""
+        """Count the events that the journal has now and did not have at the last call."""
         assert self._reading is not None
-        records, plans, begun = self._reading.records(), self._reading.plans(), self._reading.begun()
+        records, plans, started = self._reading.records(), self._reading.plans(), self._reading.begun()
         self.committed_at = min(self.now(), self.home.journal.stat().st_mtime)
-        of = {TrialId(record.study, record.number): record for record in records}
+        by_id = {TrialId(record.study, record.number): record for record in records}
         for event in sorted(
-            event for id, record in of.items() for event in new_events(record, self._seen.get(id), self.committed_at)
+            event for id, record in by_id.items() for event in new_events(record, self._seen.get(id), self.committed_at)
         ):
             if self._last_time < self.started_at <= event.at:
                 self._event_time = self.started_at
-                self.tally.restart_pace()  # what another command did says nothing of this one's pace
+                self.tally.restart_pace()  # the previous command may have been faster or slower
             self._last_time = self._event_time = event.at
-            apply_event(self.tally, of[TrialId(event.study, event.trial)], event, plans[event.study]["report_steps"])
+            apply_event(self.tally, by_id[TrialId(event.study, event.trial)], event, plans[event.study]["report_steps"])
         self._event_time = None
-        self._seen = {id: (_report_count(record), record.state != "running") for id, record in of.items()}
+        self._seen = {id: (_report_count(record), record.state != "running") for id, record in by_id.items()}
         for study, best in self.tally.best_trials().items():
             if self._lr_trials.get(study) != best:
                 self._lr_trials[study] = best
-                self.tally.show_lr(study, self._lr(of[best], plans[study]))
-        asked, is_open = self.config["studies"], any(record.state == "running" for record in records)
-        self.is_finished = not is_open and all(begun.get(name, 0) >= study["trials"] for name, study in asked.items())
+                self.tally.show_lr(study, self._lr(by_id[best], plans[study]))
+        studies, is_open = self.config["studies"], any(record.state == "running" for record in records)
+        self.is_finished = not is_open and all(
+            started.get(name, 0) >= study["trials"] for name, study in studies.items()
+        )
 
     def _lr(self, record: Record, plan: StoredPlan) -> Floats:
-        """The LR of each update of a trial; none if its family is no longer there. What reacts is asked what it did."""
-        own = {name: value for name, value in record.params.items() if "." not in name}
+        """Return the LR of each update: as planned, or as trained if reactive. Empty if the family is unknown."""
+        params = {name: value for name, value in record.params.items() if "." not in name}
         try:
-            built = family(record.family, self.config["studies"][record.study]["schedule"])
-            if built.controller is None:
-                return lr_trace(built, own, plan["report_steps"][-1], epoch=plan.get("epoch"))
+            record_family = family(record.family, self.config["studies"][record.study]["schedule"])
+            if record_family.controller is None:
+                return lr_trace(record_family, params, plan["report_steps"][-1], epoch=plan.get("epoch"))
             trace = read_trace(self.home.path, *record.trained_as)
             return trace["lr/group0"].to_numpy(np.float64)
         except (InputError, KeyError):
             return NO_LR
 
 
-# --- from a record to what happened -----------------------------------------------------------------
+# --- from records to events -------------------------------------------------------------------------
 
 
 def new_events(record: Record, seen: tuple[int, bool] | None, at: float) -> list[Event]:
-    """What happened to a trial up to the round committed at `at`, beyond the reports and the end that were `seen`.
+    """Return what happened to a trial since the last call.
 
-    When it reported is not in the journal: of a trial not seen before the reports are spread over its time, later
-    ones were just made.
+    The journal does not have the times of reports. Those of a trial that was not seen before are spread evenly over its
+    duration. Later ones count as just made.
+
+    Args:
+        record: The trial now.
+        seen: Its number of reports at the last call, and whether it had ended; None if it was not seen before.
+        at: When the last round was committed, in seconds since 1970.
     """
-    made, over = seen or (0, False)
-    if over:
+    reported, has_ended = seen or (0, False)
+    if has_ended:
         return []
     ended = at if record.ended is None else min(at, record.ended.timestamp())
     started = ended if record.started is None else min(ended, record.started.timestamp())
     steps = _report_steps(record)
     events = [] if seen else [Event(started, record.study, record.number, 0, "opened")]
-    for place, step in enumerate(steps[made:], start=made + 1):
+    for place, step in enumerate(steps[reported:], start=reported + 1):
         when = ended if seen else started + (ended - started) * place / len(steps)
         events.append(Event(when, record.study, record.number, place, "reported", step))
     if record.state != "running":
@@ -164,7 +184,7 @@ def new_events(record: Record, seen: tuple[int, bool] | None, at: float) -> list
 
 
 def apply_event(tally: Tally, record: Record, event: Event, report_steps: Sequence[int]) -> None:
-    """Tell a tally what happened, of all members of the trial."""
+    """Count an event of a trial, for all its members."""
     ids = [JobId(record.study, record.number, member) for member in range(max(1, len(record.seeds)))]
     match event.what:
         case "opened":
@@ -176,12 +196,12 @@ def apply_event(tally: Tally, record: Record, event: Event, report_steps: Sequen
                 tally.arrived(report)
             tally.append(reports)
         case "ended":
-            given_up = record.state == "failed" and record.retry_of is not None  # they are tried again once
+            given_up = record.state == "failed" and record.retry_of is not None  # failed trials are retried once
             tally.close(Ending(ids[0].of, record.state, record.steps_done, record.value, given_up=given_up))
 
 
 def _report_steps(record: Record) -> list[int]:
-    """The updates at each report; a trial that diverged or failed made a last one where it did."""
+    """Return the updates at each report. A trial that diverged or failed made its last report there."""
     steps = [step for step, _ in record.intermediate]
     return [*steps, record.steps_done] if record.state in ("diverged", "failed") else steps
 

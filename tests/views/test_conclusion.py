@@ -82,4 +82,4 @@ def test_a_sweep_ends_well_without_pictures(home, monkeypatch, caplog):
     told = Told()
     conclusion.conclude(home, told)
     assert {path.suffix for files in told.attached.values() for path in files} == {".csv", ".json"}
-    assert "pictures are missing" in caplog.text
+    assert "figures could not be drawn" in caplog.text

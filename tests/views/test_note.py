@@ -83,12 +83,12 @@ def rows(text, head):
 
 def test_the_answer_comes_first(sweep):
     first, second, third, fourth, *_ = note.study_note(sweep, "wsd-2").split("\n\n")
-    assert first.startswith("**Answer:** Best: cosine, trial 1, valid/loss 0.4000 with peak\\_lr 0.2")
-    assert "not yet checked on fresh seeds" in first
+    assert first.startswith("**Answer:** Best: cosine (trial 1) with valid/loss 0.4000 at peak\\_lr 0.2")
+    assert "Not confirmed on fresh seeds" in first
     assert second == "**This family, wsd:** rank 2 of 4, 0.6000 in trial 0 (peak LR 0.1, warmup 5%, cooldown 0.3)."
     assert third == (
-        "**Asked:** which learning-rate schedule is best for MLP on Digits, SGD, trained for 100 updates of 32 "
-        "examples, judged by valid/loss (last), one seed a trial?"
+        "**Setup:** MLP on Digits with SGD, trained for 100 updates of 32 examples. Trials are compared by valid/loss "
+        "(objective.at=last), with one seed per trial."
     )
     assert fourth == "**Trained:** 16 trials at once: 9.7 times as fast as one at a time (measured)."
 
@@ -110,7 +110,7 @@ def test_how_to_go_on(sweep):
     sweep.finished = False
     text = note.study_note(sweep, "cosine-1")
     assert text.startswith("**So far:**")
-    assert "this sweep is not finished: the same command goes on" in text
+    assert "finish this sweep: run the same command again" in text
 
 
 def test_a_family_without_a_complete_trial(sweep):
@@ -130,5 +130,5 @@ def test_a_long_table_ends_where_a_tag_does_with_its_own_row(sweep):
     shown = [row[1] for row in rows(text, "rank")[2:]]
     assert shown[:2] == ["cosine", "wsd"]
     assert "**family59**" in shown
-    assert f"Shown are {len(shown)} of 64 rows" in text
-    assert "How to go on" in text
+    assert f"{len(shown)} of 64 rows are shown" in text
+    assert "Next steps" in text
