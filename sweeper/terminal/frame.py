@@ -1,4 +1,4 @@
-"""The picture of a sweep: a title with the time, one line a family with its curves, the line of all."""
+"""The table of the live view: a title with the time, one line per family with its curves, one line for all."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sweeper.text.columns import (
 from sweeper.text.sparks import best_so_far, lr_curve
 from sweeper.types import Direction
 
-BAR = (6, 30)  # cells, least and most
-BEST = 3  # so many families are shown before all others where the window is not high enough
-TITLE = 12  # cells that are left of a title before anything else of its line goes
+BAR = (6, 30)  # cells at least and at most
+BEST = 3  # families that are always shown if the window is not high enough for all
+TITLE = 12  # cells of the title at least
 
 
 @dataclass(frozen=True)
 class Heading:
-    """What is shown: the title of a sweep, the metric that its trials are judged by, and which value is better."""
+    """What the title line shows: the sweep's name, the metric that ranks its trials, and its direction."""
 
     title: str
     metric: str
@@ -36,12 +36,19 @@ class Heading:
 
     @property
     def sense(self) -> str:
+        """Which value is better, in words."""
         return "lower is better" if self.direction == "minimize" else "higher is better"
 
 
 @dataclass(frozen=True)
 class Window:
-    """Where it is shown: cells of a line, lines (None: as many as it takes), and whether more than ASCII is there."""
+    """The space for the table.
+
+    Attributes:
+        width: Cells of a line.
+        height: Lines; None for no limit.
+        unicode: Whether it can show more than ASCII.
+    """
 
     width: int
     height: int | None = None
@@ -49,30 +56,37 @@ class Window:
 
 
 def frame(rows: Sequence[Row], heading: Heading, window: Window, *, elapsed: float, status: str = "") -> list[Line]:
-    """The picture within the window; the last of `rows` is the row of all.
+    """Return the lines of the table.
 
-    status: said in place of the time, where the sweep is not running. Where not all lines fit, the best families
-    and the active ones are shown, and how many are not. Columns go, the least important first: the bar, trials a
-    minute, peak LR, number of the best trial, running, pruned, diverged, LR, best so far, time left.
+    If not all lines fit, the best and the active families are shown, with a note on the others. If not all columns fit,
+    these are dropped in this order: bar, trials per minute, peak LR, number of the best trial, running, pruned,
+    diverged, LR, best so far, time left.
+
+    Args:
+        rows: One row per study, and last the total.
+        heading: The content of the title.
+        window: The space for the table.
+        elapsed: Seconds since the start.
+        status: Shown instead of the time if the sweep is not running.
     """
-    *studies, everything = rows
+    *studies, total = rows
     width, height, unicode = window.width, window.height, window.unicode
-    shown = _select_rows(studies, math.inf if height is None else max(1, height - 4), heading.direction)
-    columns = _columns([*shown, everything], width, unicode)
+    selected = _select_rows(studies, math.inf if height is None else max(1, height - 4), heading.direction)
+    columns = _columns([*selected, total], width, unicode)
     room = width - total_width(columns) - 2
     if room >= BAR[0]:
-        cells = [bar(row.fraction, min(room, BAR[1]), unicode) for row in [*shown, everything]]
+        cells = [bar(row.fraction, min(room, BAR[1]), unicode) for row in [*selected, total]]
         columns.insert(1, Column("", cells, priority=1, right=False))
-    styles = {number: _style(row, everything) for number, row in enumerate(shown)} | {len(shown): "bold"}
+    styles = {number: _style(row, total) for number, row in enumerate(selected)} | {len(selected): "bold"}
     lines = lay_out(columns, width, styles=styles, unicode=unicode)
-    if hidden := [row for row in studies if row not in shown]:
+    if hidden := [row for row in studies if row not in selected]:
         lines.insert(-1, [(shorten(_hidden_text(hidden), width, unicode), "dim")])
-    head = _title(heading, status or _time(everything, elapsed), window)
-    return [[(head, "bold")], *lines]
+    title = _title(heading, status or _time(total, elapsed), window)
+    return [[(title, "bold")], *lines]
 
 
 def bar(fraction: float, width: int, unicode: bool = True) -> str:
-    """A bar of `width` cells, in steps of half a cell where the encoding has one; full at 1 alone."""
+    """Draw a bar of `width` cells, in steps of half a cell with Unicode. It is full only at 1."""
     full, half, empty = ("━", "╸", "─") if unicode else ("#", "", ".")
     halves = math.floor(2 * width * min(max(fraction, 0.0), 1.0))
     done = full * (halves // 2) + half * (halves % 2)
@@ -83,7 +97,7 @@ def bar(fraction: float, width: int, unicode: bool = True) -> str:
 
 
 def _title(heading: Heading, time: str, window: Window) -> str:
-    """Title, time, what is judged; where there is no room the last goes first, and the time stays."""
+    """Return title, time and metric, as far as they fit. The metric is dropped first, and the time is always shown."""
     title, metric, width = clean(heading.title), clean(heading.metric), window.width
     for text in (f"{title}  {time}  {metric}, {heading.sense}", f"{title}  {time}  {metric}", f"{title}  {time}"):
         if width_of(text) <= width:
@@ -92,18 +106,18 @@ def _title(heading: Heading, time: str, window: Window) -> str:
     return shorten(f"{shorten(title, room, window.unicode)}  {time}", width, window.unicode)
 
 
-def _time(everything: Row, elapsed: float) -> str:
-    passed = f"{duration_text(elapsed)} passed"
-    if everything.is_finished or everything.left is None:
-        return passed
-    return f"{passed}, about {duration_text(everything.left)} left"
+def _time(total: Row, elapsed: float) -> str:
+    text = f"{duration_text(elapsed)} elapsed"
+    if total.is_finished or total.left is None:
+        return text
+    return f"{text}, about {duration_text(total.left)} left"
 
 
 # --- which families ---------------------------------------------------------------------------------
 
 
 def _select_rows(studies: Sequence[Row], lines: float, direction: Direction) -> list[Row]:
-    """The best few, then those with open trials, then those to come, then those done; in each the best first."""
+    """Select rows that fit: the best few, then active, pending and finished ones, the best of each first."""
     if len(studies) <= lines:
         return list(studies)
     sign = 1 if direction == "minimize" else -1
@@ -127,7 +141,7 @@ def _sort_value(value: float | None, sign: int) -> float:
 
 def _hidden_text(rows: Sequence[Row]) -> str:
     families, done = "family" if len(rows) == 1 else "families", sum(row.is_finished for row in rows)
-    return f"{len(rows)} more {families} ({done} done): the window is not high enough"
+    return f"{len(rows)} more {families} ({done} done). Make the window higher to see them"
 
 
 # --- the columns ------------------------------------------------------------------------------------
@@ -159,14 +173,14 @@ def _columns(rows: Sequence[Row], width: int, unicode: bool) -> list[Column]:
     ]
 
 
-def _style(row: Row, everything: Row) -> str:
-    if row.best is not None and row.best == everything.best:
+def _style(row: Row, total: Row) -> str:
+    if row.best is not None and row.best == total.best:
         return "green"
     return "dim" if row.is_finished else ""
 
 
 def _open_text(row: Row, wide: bool) -> str:
-    """How many trials are open, and how far they are on average: 8@45%."""
+    """Return the number of open trials and their average progress: 8@45%."""
     if not row.open:
         return "-"
     return f"{row.open} at {row.open_fraction:.0%}" if wide else f"{row.open}@{row.open_fraction:.0%}"
@@ -181,5 +195,5 @@ def _lr_text(value: float | None) -> str:
 
 
 def speed_text(per_minute: float | None) -> str:
-    """Trials a minute in 3 digits; "-" for none."""
+    """Format trials per minute with 3 digits; "-" for none."""
     return "-" if per_minute is None else f"{per_minute:.3g}" if per_minute < 1000 else f"{per_minute:.0f}"

@@ -1,4 +1,4 @@
-"""The view of a running sweep: a live picture on a terminal or in a notebook, plain lines anywhere else."""
+"""The view of a running sweep: a live table on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ Write = Callable[[str], None]
 
 
 class TerminalView:
-    """The View of a terminal, a notebook or a log: it counts, under the lock of who draws, and says that it update."""
+    """The View of a terminal, a notebook or a log.
+
+    Args:
+        tally: Counts what happens.
+        lock: Held while counting. Hold it to read the tally from another thread.
+        update: Called after each report and each end of a trial.
+        note: Prints a message.
+    """
 
     def __init__(self, tally: Tally, lock: threading.Lock, update: Callable[[], None], note: Write) -> None:
         self.tally, self._lock, self._update, self._note = tally, lock, update, note
@@ -44,10 +51,10 @@ class TerminalView:
         self._update()
 
     def commit(self, round: int) -> None:
-        """Nothing: what is shown does not wait for the journal."""
+        """Do nothing. The view does not wait for the journal."""
 
     def note(self, text: str) -> None:
-        """Print a message: above the live table, or as lines of its own. A signal's handler may call it."""
+        """Print a message: above the live table, or as a line. A signal handler may call it."""
         self._note(text)
 
 
@@ -55,11 +62,16 @@ class TerminalView:
 def view(
     tally: Tally, heading: Heading, *, out: TextIO | None = None, plain: bool | None = None
 ) -> Iterator[TerminalView]:
-    """Show a sweep on `out` (default: stderr) until the block is left; what is shown last stays.
+    """Show a sweep while the block runs. The last state stays visible.
 
-    tally: of what was done before, so that a continued sweep begins at 12/20. plain: lines without control characters;
-    by default wherever the stream is no terminal or TERM is dumb, but in a notebook's kernel, where no stream was
-    given, one output that is updated. NO_COLOR is respected, the window may be resized, messages go through `note`.
+    NO_COLOR is respected, and the window may be resized. Print messages with the view's `note`.
+
+    Args:
+        tally: With the trials of earlier commands, so that a resumed sweep starts at 12/20.
+        heading: The content of the title.
+        out: By default stderr, or in a notebook's kernel one output that is updated.
+        plain: Whether to print lines without control characters, by default if the stream is not a terminal or TERM is
+            dumb.
     """
     lock = threading.Lock()
 
@@ -77,10 +89,8 @@ def view(
         return
     stream = sys.stderr if out is None else out
     if is_plain(stream) if plain is None else plain:
-        with _lines_view(tally, stream, f"{heading.title}: {heading.metric}, {heading.sense}") as (
-            update,
-            note,
-        ):
+        title = f"{heading.title}: {heading.metric}, {heading.sense}"
+        with _lines_view(tally, stream, title) as (update, note):
             yield TerminalView(tally, lock, update, note)
         return
     unicode = has_unicode(stream)

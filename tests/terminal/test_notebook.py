@@ -65,7 +65,7 @@ def test_one_output_is_updated_at_most_once_a_second(sent):
     assert kinds == ("display", "update", "update", "update")  # after 1 s, 2 s, and at the end, of 2.5 s
     assert len(set(ids)) == 1
     first, last = data[0]["text/plain"].splitlines(), data[-1]["text/plain"].splitlines()
-    assert first[0].startswith("mine  0:00 passed")
+    assert first[0].startswith("mine  0:00 elapsed")
     assert [line.split()[0] for line in last] == ["mine", "family", "cosine<1>", "all", "a"]
     assert "1/1  1.5000" in last[2]
     assert "██▇▆▅▄▃▃▂▁" in last[2]
