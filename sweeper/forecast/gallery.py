@@ -1,7 +1,8 @@
-"""How previews look: families drawn side by side in one picture, and one below the other in a terminal.
+"""Drawings of previews: families side by side in one picture, and below each other in a terminal.
 
-Of each: its shape (LR / its highest, linear) and its LR (logarithmic). Thin: candidates of a random sampler. Thick:
-one searched number at an end of its range, the others in their middle; its color is the number's.
+Each family is drawn twice: LR / its maximum on a linear axis, and the LR on a logarithmic axis. Thin lines are
+candidates of a random sampler. A thick line has one searched hyperparameter at an end of its range, which gives the
+line its color, and the others at their middle.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours of the searched numbers, of matplotlib and of rich; those without a name of their own share the others.
+# Colors of the searched hyperparameters for matplotlib and Rich. Those that are not named share OTHERS.
 NAMED = {
     "peak_lr": ("#0072b2", "blue"),
     "warmup": ("#e69f00", "yellow"),
@@ -34,17 +35,25 @@ NAMED = {
     "cycle": ("#d55e00", "red"),
 }
 OTHERS = (("#cc79a7", "magenta"), ("#56b4e9", "cyan"), ("#882255", "bright_magenta"), ("#999933", "bright_yellow"))
-FLOOR = 1e-6  # of the largest LR: below it a logarithmic axis ends
+FLOOR = 1e-6  # lower end of a logarithmic LR axis, relative to the largest LR
 POINTS = 300  # of a line in the picture
-TEXT_WIDTH, TEXT_HEIGHT, WIDEST = 80, 5, 100  # characters: of a family where nobody says, its rows, at most
-KEY = "Lines: one searched number at an end of its range (picture: solid high, dashed low), the others in their middle."
-SHADE = "Shaded: where candidates of a random sampler run."
+TEXT_WIDTH, TEXT_HEIGHT, WIDEST = 80, 5, 100  # of a family's drawing: default width, lines, largest width
+KEY = (
+    "Lines: one searched hyperparameter at an end of its range, the others at their middle. In the picture, solid is "
+    "the high end and dashed the low end."
+)
+SHADE = "Shaded: candidates of a random sampler."
 
 
 def show(previews: Sequence[Preview], paths: Sequence[Path], *, for_programs: bool = False) -> None:
-    """Write the pictures, then print the families, or JSON.
+    """Write the pictures, then print the families or JSON.
 
-    {"steps", "families": [as preview.as_json says], "pictures": paths}
+    The JSON is {"steps": int, "families": `preview.as_json`, "pictures": [path, ...]}.
+
+    Args:
+        previews: The families.
+        paths: The pictures to write.
+        for_programs: Whether to print JSON.
     """
     figure = picture(previews)
     for path in paths:
@@ -60,19 +69,24 @@ def show(previews: Sequence[Preview], paths: Sequence[Path], *, for_programs: bo
 
 
 def picture_paths(out: str | None) -> list[Path]:
-    """The files to write. out: a folder (new, or there), or one file that ends with .png or .svg; None: here.
+    """Return the picture files to write.
 
-    Raises InputError for a file that is no picture, and a folder in none that is there.
+    Args:
+        out: A folder, new or existing, for preview.png and preview.svg; or one file that ends with .png or .svg. None
+            for the working folder.
+
+    Raises:
+        InputError: If a file has another suffix, or the parent folder does not exist.
     """
     path = Path(out or ".")
     files = [path] if path.suffix and not path.is_dir() else [path / "preview.png", path / "preview.svg"]
     for file in files:
         figures.suffix(file, "--out")
         if file.is_dir():
-            raise InputError("--out", out, f"{file} is a folder", "Name another one")
+            raise InputError("--out", out, f"{file} is a folder", "Choose another file")
     if not path.parent.is_dir() or (path not in files and path.exists() and not path.is_dir()):
-        problem = "a file, and no picture" if path.exists() else f"there is no folder {path.parent}"
-        raise InputError("--out", out, problem, "Name a folder that is there, or a file in one, such as lr.png")
+        problem = "a file that is not a picture" if path.exists() else f"there is no folder {path.parent}"
+        raise InputError("--out", out, problem, "Choose an existing folder, or a file in one, such as lr.png")
     return files
 
 
@@ -80,7 +94,7 @@ def picture_paths(out: str | None) -> list[Path]:
 
 
 def render(previews: Sequence[Preview], *, width: int | None = None, unicode: bool = True) -> list[Line]:
-    """The families drawn, as many side by side as there is room for, then one table, then the warnings."""
+    """Return the drawings, as many side by side as fit, then the table, then notes and warnings."""
     room = TEXT_WIDTH if width is None else width
     across = max(1, room // TEXT_WIDTH)
     each = min(WIDEST, (room - 4 * (across - 1)) // across)
@@ -98,7 +112,7 @@ def render(previews: Sequence[Preview], *, width: int | None = None, unicode: bo
 
 
 def table(previews: Sequence[Preview], width: int | None, unicode: bool = True) -> list[Line]:
-    """One row a family: the numbers searched, where there is room with their ranges, and what they come to."""
+    """Return a table with one row per family. The search spaces are included if they fit."""
     cycles = ["-" if one.cycles is None else f"{one.cycles[0]:.3g}-{one.cycles[2]:.3g}" for one in previews]
     columns = [
         Column("family", [clean(one.family) for one in previews], 100, right=False, min_width=19),
@@ -120,7 +134,7 @@ def table(previews: Sequence[Preview], width: int | None, unicode: bool = True) 
 
 
 def _block(one: Preview, width: int, unicode: bool) -> list[Line]:
-    """One family: its name and numbers, then both drawings side by side."""
+    """Return one family: its name and search space, then both drawings side by side."""
     left = (width - 2) // 2
     right = width - 2 - left
     low, high = _lr_range(one)
@@ -132,7 +146,7 @@ def _block(one: Preview, width: int, unicode: bool) -> list[Line]:
         ]
         behind = [_heights(lr_S, low, high, log) for lr_S in one.lr_LS] if one.searched else []
         lines.append(draw_curves(curves, behind, columns, TEXT_HEIGHT, unicode=unicode))
-    caption = f"LR / its highest, 0..1{'':{max(0, left - 20)}}LR {lr_text(low)}..{lr_text(high)}, log"
+    caption = f"LR / its maximum, 0..1{'':{max(0, left - 20)}}LR {lr_text(low)}..{lr_text(high)}, log"
     return [
         *_heading(one, styles, width),
         *([*first, ("  ", ""), *second] for first, second in zip(*lines, strict=True)),
@@ -141,7 +155,7 @@ def _block(one: Preview, width: int, unicode: bool) -> list[Line]:
 
 
 def _heading(one: Preview, styles: dict[str, str], width: int) -> list[Line]:
-    """The family and its numbers with their ranges, in as many lines as they take."""
+    """Return the family and its search space, in as many lines as needed."""
     lines: list[Line] = [[(clean(one.family), "bold")]]
     for name, dimension in one.searched.items():
         piece = f"  {name} {space_text(dimension)}"
@@ -152,7 +166,7 @@ def _heading(one: Preview, styles: dict[str, str], width: int) -> list[Line]:
 
 
 def _side_by_side(blocks: Sequence[list[Line]], width: int) -> list[Line]:
-    """Blocks side by side, each `width` wide."""
+    """Return blocks of lines side by side, each `width` cells wide."""
     lines = []
     for row in zip_longest(*blocks, fillvalue=[("", "")]):
         line: Line = []
@@ -166,24 +180,24 @@ def _side_by_side(blocks: Sequence[list[Line]], width: int) -> list[Line]:
     return lines
 
 
-# --- what both need ---------------------------------------------------------------------------------
+# --- shared -----------------------------------------------------------------------------------------
 
 
 def _colors(one: Preview) -> dict[str, tuple[str, str]]:
-    """The color of each searched number."""
+    """Return the color of each searched hyperparameter, for matplotlib and Rich."""
     others = [name for name in one.searched if name not in NAMED]
     return {**NAMED, **{name: OTHERS[place % len(OTHERS)] for place, name in enumerate(others)}}
 
 
 def _lr_range(one: Preview) -> tuple[float, float]:
-    """The ends of the logarithmic axis."""
-    every = np.concatenate([one.lr_LS.ravel(), *(extreme.lr_S for extreme in one.extremes)])
-    high = float(every.max())
-    return max(float(every[every > 0].min(initial=high)), FLOOR * high), high
+    """Return the ends of the logarithmic axis."""
+    lrs = np.concatenate([one.lr_LS.ravel(), *(extreme.lr_S for extreme in one.extremes)])
+    high = float(lrs.max())
+    return max(float(lrs[lrs > 0].min(initial=high)), FLOOR * high), high
 
 
 def _heights(lr_S: Floats, low: float, high: float, log: bool) -> Floats:
-    """From 0 to 1: the LR over its highest, or its place between the ends of the logarithmic axis."""
+    """Return heights from 0 to 1: the LR over its maximum, or its position on the logarithmic axis."""
     if not log:
         linear: Floats = lr_S / (lr_S.max() or 1.0)
         return linear
@@ -198,7 +212,7 @@ def _heights(lr_S: Floats, low: float, high: float, log: bool) -> Floats:
 
 
 def picture(previews: Sequence[Preview]) -> Figure:
-    """All families in a grid, two axes each."""
+    """Draw all families in a grid, each on two axes."""
     from matplotlib.figure import Figure
 
     across = 1 if len(previews) == 1 else 2 if len(previews) <= 12 else 3
@@ -225,11 +239,11 @@ def picture(previews: Sequence[Preview]) -> Figure:
 
 
 def _title(previews: Sequence[Preview]) -> str:
-    shown = max(len(one.lr_LS) for one in previews)
+    count = max(len(one.lr_LS) for one in previews)
     return (
-        f"Left: LR / its highest.  Right: LR, logarithmic.  {previews[0].steps} updates.\n"
-        f"Thin: {shown} candidates of a random sampler.  Thick: one number at its highest (solid) or lowest (dashed),\n"
-        "the others in their middle."
+        f"Left: LR / its maximum.  Right: LR, logarithmic.  {previews[0].steps} updates.\n"
+        f"Thin: {count} candidates of a random sampler.  Thick: one hyperparameter at its highest (solid)\n"
+        "or lowest (dashed) value, the others at their middle."
     )
 
 
@@ -246,9 +260,9 @@ def _draw(one: Preview, linear: Axes, log: Axes) -> None:
         if one.searched:
             axes.plot(update_S, thin_LS[:, places].T, color="#999999", linewidth=0.5, alpha=0.6)
         for extreme in one.extremes:
-            drawn: dict[str, Any] = {"color": colors.get(extreme.name, ("#222222", ""))[0], "linewidth": thick}
+            style: dict[str, Any] = {"color": colors.get(extreme.name, ("#222222", ""))[0], "linewidth": thick}
             lr_S = extreme.lr_S / extreme.lr_S.max() if relative else extreme.lr_S
-            axes.plot(update_S, lr_S[places], **drawn, linestyle="dashed" if extreme.end == "low" else "solid")
+            axes.plot(update_S, lr_S[places], **style, linestyle="dashed" if extreme.end == "low" else "solid")
         axes.tick_params(labelsize=7)
         axes.locator_params(axis="x", nbins=4)
     linear.set_ylim(0, 1.05)
@@ -259,7 +273,7 @@ def _draw(one: Preview, linear: Axes, log: Axes) -> None:
 
 
 def _add_legend(figure: Figure, one: Preview, corner: tuple[float, float]) -> None:
-    """The searched numbers with their two ends, in their colors."""
+    """Add a legend of the searched hyperparameters with the ends of their ranges, in their colors."""
     from matplotlib.lines import Line2D
 
     ends = {(extreme.name, extreme.end): value_word(extreme.value) for extreme in one.extremes}
