@@ -104,7 +104,7 @@ class StoredSweep:
 
     @cached_property
     def target(self) -> float | None:
-        """The objective that trials are timed against: `objective.target`, by default the tuned constant's best value."""
+        """What trials are timed against: `objective.target`, by default the tuned constant's best value so far."""
         fixed: float | None = self.config.get("target")
         return tables.target_of(self.records, self.objective["direction"]) if fixed is None else fixed
 
