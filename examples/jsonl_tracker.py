@@ -1,10 +1,10 @@
-"""A tracker of your own: each training is a run with log(values, step) and a summary, as in W&B; here, JSON lines.
+"""A custom tracker that writes JSON lines: each training is a run with log(values, step) and a summary, as in W&B.
 
     PYTHONPATH=examples python -m sweeper \\
         tracking._target_=jsonl_tracker.JsonLines tracking.path=runs.jsonl
 
-Replace `_log` by the calls of your tracker. The same command resumes a sweep that was killed. Rounds that were not
-committed are then trained again, so `start` drops what it has of them.
+Replace `_log` with the calls of your tracker. The same command resumes a sweep that was killed. Rounds that were not
+committed are then trained again, so `start` drops their lines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from sweeper.types import ConfiguredTracker, Ending, Job, JobId, Report, Summary
 
 
 class JsonLines(ConfiguredTracker):
-    """Writes runs to `path`, in the sweep's folder unless it is absolute."""
+    """Writes runs to a file of JSON lines.
+
+    Args:
+        path: The file, relative to the sweep's folder or absolute.
+    """
 
     def __init__(self, path: str = "runs.jsonl") -> None:
         self._name, self._lines = path, list[dict[str, Any]]()
@@ -27,7 +31,7 @@ class JsonLines(ConfiguredTracker):
     def start(self, sweep: TrackedSweep) -> None:
         self._path = sweep.folder / self._name
         before = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
-        whole = [line for line in before if line.endswith("\n")]  # a kill may have torn the last one
+        whole = [line for line in before if line.endswith("\n")]  # after a kill the last line may be incomplete
         new = self._path.with_suffix(".new")
         new.write_text("".join(line for line in whole if json.loads(line)["round"] <= sweep.round))
         new.replace(self._path)
@@ -58,5 +62,5 @@ class JsonLines(ConfiguredTracker):
         self._lines.clear()
 
     def _log(self, run: JobId | TrialId | str, **values: Any) -> None:
-        known = {key: value for key, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
-        self._lines.append({"run": run if isinstance(run, str) else ":".join(map(str, run)), **known})
+        finite = {key: value for key, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
+        self._lines.append({"run": run if isinstance(run, str) else ":".join(map(str, run)), **finite})

@@ -97,7 +97,7 @@ def preview(words: Sequence[str]) -> int:
     given, rest = parser.parse_known_args(words)
     if {"-m", "--multirun"} & set(rest):
         raise InputError("--multirun", None, "one picture shows one sweep", "Preview them one by one")
-    paths = gallery.pictures(given.out)
+    paths = gallery.picture_paths(given.out)
     return _each(rest, lambda config: _preview(config, paths, given.json))
 
 
@@ -184,7 +184,7 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
     from functools import cache
 
     from sweeper.forecast import gallery
-    from sweeper.forecast.preview import previewed
+    from sweeper.forecast.preview import preview_family
     from sweeper.spec.composing import build_subject
     from sweeper.spec.families import parse_families
     from sweeper.spec.horizon import horizon
@@ -194,7 +194,7 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
     families = parse_families(nodes["schedule"])
     size = cache(lambda: build_subject(composed.nodes).task.size("train", 0))
     steps, epoch = horizon(nodes["train"], nodes["schedule_unit"], size)
-    previews = [previewed(family, steps, epoch=epoch, seed=nodes["search"]["seed"]) for family in families]
+    previews = [preview_family(family, steps, epoch=epoch, seed=nodes["search"]["seed"]) for family in families]
     gallery.show(previews, paths, for_programs=for_programs)
     return 0
 

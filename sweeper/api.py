@@ -177,7 +177,7 @@ def sweep(
     subject = subject_of(task, model or {}, config.choice("optimizer"))
     outcome = sweeping.sweep(parse(config.nodes, subject), root=Path(root), conclude=conclusion.conclude)
     if outcome.stopped is not None:
-        print(f"Stopped ({outcome.stopped}). Nothing is lost: the same call goes on.", flush=True)
+        print(f"Stopped ({outcome.stopped}). Nothing is lost: the same call resumes the sweep.", flush=True)
     if outcome.unsent:
         print(view.unsent_text(outcome.home.spool, outcome.home.name, outcome.unsent))
     return Sweep(outcome.home)

@@ -98,16 +98,16 @@ def undrawn():
     """
     from sweeper.views import conclusion
 
-    draw = conclusion._pictures
+    draw = conclusion._draw_pictures
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conclusion, "_pictures", lambda sweep, folder: {})
+        patch.setattr(conclusion, "_draw_pictures", lambda sweep, folder: {})
         yield draw
 
 
 @pytest.fixture
 def drawn(undrawn, monkeypatch):
     """Sweeps that end in this test draw their pictures."""
-    monkeypatch.setattr("sweeper.views.conclusion._pictures", undrawn)
+    monkeypatch.setattr("sweeper.views.conclusion._draw_pictures", undrawn)
 
 
 @pytest.fixture

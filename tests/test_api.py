@@ -85,7 +85,8 @@ def test_a_sweep_cut_by_its_time_limit_says_so_and_goes_on_to_the_same_numbers(s
     whole = small(root="whole")
     cut = small(search={"reports": 4, "concurrent_trials": 2, "timeout": 1e-6})
     assert not cut.finished
-    assert "Stopped (search.timeout is over). Nothing is lost: the same call goes on." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Stopped (search.timeout is over). Nothing is lost: the same call resumes the sweep." in out
     rest = small()
     assert rest.finished
     assert rest.trials["value"].tolist() == whole.trials["value"].tolist()

@@ -179,7 +179,7 @@ def test_a_signal_finishes_the_round_and_says_how_to_go_on(tmp_path, sent):
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + sent, out
     assert "Finishing this round" in out
-    assert "the same command goes on" in out
+    assert "the same command resumes the sweep" in out
     assert trials(tmp_path)
     assert (tmp_path / "sweeps" / "killed" / "checkpoint").exists()
 

@@ -165,7 +165,7 @@ def test_the_stop_button_gives_back_what_there_is_and_the_same_call_goes_on(kern
     reply = client.get_shell_msg(timeout=SECONDS)["content"]
     told = said(client)
     assert reply["status"] == "ok", "\n".join(reply["traceback"])
-    assert "Stopped (interrupted). Nothing is lost: the same call goes on." in told
+    assert "Stopped (interrupted). Nothing is lost: the same call resumes the sweep." in told
     assert "not finished" in told.splitlines()[-1]
     stopped = sweeper.load()
     assert not stopped.finished

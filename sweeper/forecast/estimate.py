@@ -1,6 +1,6 @@
-"""What a sweep would cost and could find, before it is paid for: trials, updates, time, disk, memory, smallest gap.
+"""The cost of a sweep before it runs: trials, updates, time, disk, memory, and the smallest gap it could detect.
 
-Trains for a few seconds to see how fast it goes, and writes nothing.
+It trains for a few seconds to measure the speed, and writes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
 from sweeper.forecast import timing
-from sweeper.forecast.disk import Disk, Tracked, disk, points_of_a_trial
+from sweeper.forecast.disk import Disk, TrackedTrials, disk, points_per_trial
 from sweeper.results.power import smallest_gap
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import BASELINES, DEFAULT, TUNED
@@ -28,19 +28,26 @@ from sweeper.types import Job, Record, Trainer
 if TYPE_CHECKING:
     from sweeper.search.family import FamilyStudy
 
-TIMED_BATCHES = 4  # of trainings, out of the sweep's first ones
-USUAL_METRICS = 2  # of a report, where none was seen
-ENOUGH = 10  # ended trials from which on their share of updates is a guide
-# Beside training, seconds: of a command (imports, the table), of other processes' start, of asking and ending a trial,
-# of a round's commit, of sending a point; benchmarks/RESULTS.md.
+TIMED_BATCHES = 4  # batches of the sweep's first trainings that are timed
+USUAL_METRICS = 2  # metrics of a report, if none was trained
+ENOUGH = 10  # ended trials needed to extrapolate their share of updates
+# Seconds in addition to training: of a command (imports, table), of starting processes, of proposing and ending a
+# trial, of committing a round, of sending a point to MLflow. benchmarks/RESULTS.md has the measurements.
 COMMAND_SECONDS, PROCESSES_SECONDS, TRIAL_SECONDS, ROUND_SECONDS, POINT_SECONDS = 6.0, 5.0, 0.015, 0.02, 1e-4
 
 
 @dataclass(frozen=True)
 class Row:
-    """A study of the plan. trials: in all; done: those that ended; open: those begun.
+    """A study of the plan.
 
-    reports: left of each trial that has not ended, the open ones first. updates: left in all, of every member.
+    Attributes:
+        family: Its family.
+        study: Its name.
+        trials: Trials in all.
+        done: Trials that ended.
+        open: Trials that started and have not ended.
+        reports: Remaining reports of each trial that has not ended, the open ones first.
+        updates: Remaining updates of all trials and members.
     """
 
     family: str
@@ -54,13 +61,27 @@ class Row:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Everything `plan` says.
+    """Everything that `plan` prints.
 
-    pace: None where nothing is left to train. training, beside: seconds of training where no trial ends early, and of
-    all else. share: of their updates that ended trials did so far, None where too few have ended. disk: of the whole
-    sweep; disk_now: of its folder. memory: of the open trials' models. tuned: whether the tuned constant is among the
-    families, else they are compared with the best of them. spread: standard deviation of a paired difference, in units
-    of the objective, where it is known.
+    Attributes:
+        name: The sweep's name.
+        exists: Whether the sweep is stored already.
+        rows: The studies.
+        steps: Updates of a trial.
+        members: Members of a trial.
+        trainer: The trainer, and why it was chosen.
+        processes: Processes that train.
+        pace: The measured speed; None if nothing is left to train.
+        training: Seconds of training if no trial ends early.
+        other: Seconds of everything else.
+        share: Mean share of its updates that an ended trial was trained for; None if too few have ended.
+        disk: Space of the whole sweep.
+        disk_now: Bytes of its folder now.
+        memory: Bytes of the open trials' models.
+        comparisons: Families that are compared with the reference.
+        tuned: Whether the reference is the tuned constant, else it is the best family.
+        seeds: Fresh seeds of the comparison.
+        spread: Standard deviation of a paired difference in units of the objective; None if unknown.
     """
 
     name: str
@@ -72,7 +93,7 @@ class Estimate:
     processes: int
     pace: timing.Pace | None
     training: float
-    beside: float
+    other: float
     share: float | None
     disk: Disk
     disk_now: int
@@ -85,10 +106,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of the winners on fresh seeds.
+    """A comparison of the winners on fresh seeds.
 
-    seeds: how many. spread: standard deviation of one training's objective over seeds; None: as a stored sweep with
-    several seeds shows it, if one does.
+    Attributes:
+        seeds: Number of seeds.
+        spread: Standard deviation of one training's objective over seeds. None to take it from the stored sweep, if
+            that has several seeds.
     """
 
     seeds: int = 5
@@ -102,7 +125,17 @@ def estimate(
     root: Path = Path("sweeps"),
     seconds: float = timing.SECONDS,
 ) -> Estimate:
-    """Look at what is asked, and train for some seconds. Raises InputError as the sweep itself would."""
+    """Estimate the cost of a sweep.
+
+    Args:
+        spec: The sweep.
+        comparison: The comparison of winners to plan for.
+        root: The folder of the sweeps.
+        seconds: Time to train for.
+
+    Raises:
+        InputError: If the sweep itself would raise it, or if a training fails.
+    """
     from sweeper.search.study import checked
     from sweeper.tracking.mlflow.tracker import MLflow
 
@@ -112,15 +145,16 @@ def estimate(
     jobs = first_jobs(studies)
     rows = tuple(_row(study, spec, stored.records if stored else []) for study in studies)
     counts = open_jobs(rows, spec.search.concurrent_trials, len(spec.partitions))
-    began = time.monotonic()
+    start = time.monotonic()
     chosen = trainers.choose(spec, trainers.stored_trainer(home))
-    choosing = time.monotonic() - began if stored is None else 0.0  # which a new sweep does once more
-    processes = _processes(chosen.trainer, spec.device)
-    pace = _pace(spec, chosen.trainer, jobs, max(counts), seconds) if counts else None
-    left, sent = sum(len(row.reports) for row in rows), isinstance(spec.tracker, MLflow) and spec.tracker.is_on
-    tracked = _tracked(spec, jobs, pace)
+    choosing = time.monotonic() - start if stored is None else 0.0  # a new sweep does it again
+    processes = _process_count(chosen.trainer, spec.device)
+    pace = _measure_pace(spec, chosen.trainer, jobs, max(counts), seconds) if counts else None
+    left, is_sent = sum(len(row.reports) for row in rows), isinstance(spec.tracker, MLflow) and spec.tracker.is_on
+    tracked = _tracked_trials(spec, jobs, pace)
+    points = points_per_trial(tracked) if is_sent else 0
     families = {study.family.name for study in spec.studies}
-    known = _paired_spread(stored) if comparison.spread is None else math.sqrt(2) * comparison.spread
+    spread = _paired_spread(stored) if comparison.spread is None else math.sqrt(2) * comparison.spread
     return Estimate(
         name=home.name,
         exists=stored is not None,
@@ -130,46 +164,54 @@ def estimate(
         trainer=chosen.why or chosen.trainer.target.rpartition(".")[2],
         processes=processes,
         pace=pace,
-        training=_training(pace, counts),
-        beside=choosing
-        + (_beside(left, len(counts), processes, points_of_a_trial(tracked) if sent else 0) if left else 0.0),
-        share=_share(rows, stored.records, spec.train.steps) if stored else None,
-        disk=disk(tracked, trials=sum(row.trials for row in rows), studies=len(rows), sent=sent),
+        training=_training_seconds(pace, counts),
+        other=choosing + (_other_seconds(left, len(counts), processes, points) if left else 0.0),
+        share=_share_done(rows, stored.records, spec.train.steps) if stored else None,
+        disk=disk(tracked, trials=sum(row.trials for row in rows), studies=len(rows), is_sent=is_sent),
         disk_now=sum(path.stat().st_size for path in home.path.rglob("*") if path.is_file()) if stored else 0,
-        memory=max(counts, default=0) * _bytes_of_a_model(spec),
+        memory=max(counts, default=0) * _model_bytes(spec),
         comparisons=len(families - set(BASELINES)) if BASELINES[0] in families else len(families - {BASELINES[1]}) - 1,
         tuned=BASELINES[0] in families,
         seeds=comparison.seeds,
-        spread=known,
+        spread=spread,
     )
 
 
 def gap(estimate: Estimate, seeds: int) -> float | None:
-    """The smallest difference that so many fresh seeds find, in standard deviations of a paired difference."""
+    """Return the smallest difference that `seeds` fresh seeds detect, in standard deviations of a paired difference."""
     return smallest_gap(seeds, estimate.comparisons) if estimate.comparisons >= 1 and seeds >= 2 else None
 
 
 def first_jobs(studies: Sequence[FamilyStudy]) -> list[Job]:
-    """The jobs with which a new sweep of these studies would begin, by turns from each, asked for in memory."""
+    """Return the jobs that a new sweep of these studies would start with, alternating between studies.
+
+    They are proposed in memory, so nothing is written.
+    """
     import optuna
 
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = optuna.storages.InMemoryStorage()
-        asked: list[list[Job]] = []
+        proposed: list[list[Job]] = []
         for study in studies:
             study.attach(storage)
-            asked.append([])
+            proposed.append([])
             while study.wants_trial:
-                asked[-1] += study.ask()
+                proposed[-1] += study.ask()
     finally:
         optuna.logging.set_verbosity(level)
-    return [job for turn in zip_longest(*asked) for job in turn if job is not None]
+    return [job for turn in zip_longest(*proposed) for job in turn if job is not None]
 
 
 def open_jobs(rows: Sequence[Row], concurrent: int, members: int) -> list[int]:
-    """How many jobs each round advances, if every trial goes to its end; as many entries as there are rounds."""
+    """Return the number of jobs that each round advances if every trial reaches its end, one entry per round.
+
+    Args:
+        rows: The studies.
+        concurrent: Concurrent trials of a study.
+        members: Members of a trial.
+    """
     counts: list[int] = []
     for row in rows:
         waiting, round = list(row.reports), 0
@@ -188,13 +230,13 @@ def open_jobs(rows: Sequence[Row], concurrent: int, members: int) -> list[int]:
 
 
 def _row(study: FamilyStudy, spec: SweepSpec, records: Sequence[Record]) -> Row:
-    """What there is of a study and what is to come; a failed trial is tried again once, and then counts."""
-    own = [record for record in records if record.study == study.plan.name]
-    counted = [record for record in own if record.state != "failed" or record.retry_of is not None]
+    """Return what a study has and what is left to do. A failed trial is retried once, and then counts."""
+    trials = [record for record in records if record.study == study.plan.name]
+    counted = [record for record in trials if record.state != "failed" or record.retry_of is not None]
     reports = len(spec.train.report_steps)
-    running = [reports - len(record.intermediate) for record in own if record.state == "running"]
-    fresh = max(0, study.limit - len(counted))
-    left = (*running, *[reports] * fresh)
+    running = [reports - len(record.intermediate) for record in trials if record.state == "running"]
+    pending = max(0, study.limit - len(counted))
+    left = (*running, *[reports] * pending)
     members = len(spec.partitions)
     done = [spec.train.report_steps[reports - left - 1] if left < reports else 0 for left in running]
     return Row(
@@ -208,8 +250,8 @@ def _row(study: FamilyStudy, spec: SweepSpec, records: Sequence[Record]) -> Row:
     )
 
 
-def _processes(trainer: TrainerSpec, device: str) -> int:
-    """How many train."""
+def _process_count(trainer: TrainerSpec, device: str) -> int:
+    """Return the number of processes that train."""
     if trainer.workers == 1:
         return 1
     from sweeper.training.workers.cores import places
@@ -217,20 +259,20 @@ def _processes(trainer: TrainerSpec, device: str) -> int:
     return len(places(trainer.workers, device))
 
 
-def _pace(spec: SweepSpec, trainer: TrainerSpec, jobs: Sequence[Job], most: int, seconds: float) -> timing.Pace:
-    """As fast as the sweep itself will go, once all its processes have started: they slow each other down."""
-    processes = _processes(trainer, spec.device)
+def _measure_pace(spec: SweepSpec, trainer: TrainerSpec, jobs: Sequence[Job], most: int, seconds: float) -> timing.Pace:
+    """Measure the speed with as many processes as the sweep will use, because they slow each other down."""
+    processes = _process_count(trainer, spec.device)
     with closing(trainers.make(spec, replace(trainer, workers=1))) as alone:
-        together = max(1, min(_lanes(alone, jobs[0]) * processes, most, len(jobs)))
+        together = max(1, min(_lane_count(alone, jobs[0]) * processes, most, len(jobs)))
         some = jobs[: together * TIMED_BATCHES]
         if processes == 1:
-            return timing.pace(alone, some, at_once=together, seconds=seconds)
+            return timing.measure_pace(alone, some, at_once=together, seconds=seconds)
     with closing(trainers.make(spec, trainer, head_start=0)) as in_processes:
-        return timing.pace(in_processes, some, at_once=together, seconds=seconds)
+        return timing.measure_pace(in_processes, some, at_once=together, seconds=seconds)
 
 
-def _lanes(trainer: Trainer, job: Job) -> int:
-    """How many it trains at once; one that stacks models has to look at a job before it knows."""
+def _lane_count(trainer: Trainer, job: Job) -> int:
+    """Return how many jobs it trains at once. A trainer that stacks models knows that after its first job."""
     first = replace(job, report_steps=(1, job.steps))
     trainer.start([first])
     list(trainer.advance([first.id]))
@@ -238,28 +280,28 @@ def _lanes(trainer: Trainer, job: Job) -> int:
     return trainer.capacity()
 
 
-def _training(pace: timing.Pace | None, counts: Sequence[int]) -> float:
-    """Seconds of all rounds: in each, `at_once` jobs after `at_once` others."""
+def _training_seconds(pace: timing.Pace | None, counts: Sequence[int]) -> float:
+    """Return the training seconds of all rounds. Each round trains its jobs in groups of `pace.at_once`."""
     return (
         0.0 if pace is None else sum(math.ceil(count / pace.at_once) for count in counts) * pace.at_once * pace.interval
     )
 
 
-def _beside(trials: int, rounds: int, processes: int, points: float) -> float:
-    """Seconds of all that is not training. points: of a trial in MLflow, whose sending needs the same cores."""
-    started = PROCESSES_SECONDS if processes > 1 else 0.0
-    return COMMAND_SECONDS + started + trials * (TRIAL_SECONDS + points * POINT_SECONDS) + rounds * ROUND_SECONDS
+def _other_seconds(trials: int, rounds: int, processes: int, points: float) -> float:
+    """Return the seconds of everything but training. `points` per trial are sent to MLflow, on the same cores."""
+    start = PROCESSES_SECONDS if processes > 1 else 0.0
+    return COMMAND_SECONDS + start + trials * (TRIAL_SECONDS + points * POINT_SECONDS) + rounds * ROUND_SECONDS
 
 
-def _share(rows: Sequence[Row], records: Sequence[Record], steps: int) -> float | None:
-    """The share of their updates that ended trials did: what pruning and divergence left of the plan, so far."""
+def _share_done(rows: Sequence[Row], records: Sequence[Record], steps: int) -> float | None:
+    """Return the mean share of its updates that an ended trial was trained for; None if too few have ended."""
     studies = {row.study for row in rows}
     ended = [r.steps_done for r in records if r.study in studies and r.state in ("complete", "pruned", "diverged")]
     return fmean(ended) / steps if len(ended) >= ENOUGH else None
 
 
-def _tracked(spec: SweepSpec, jobs: Sequence[Job], pace: timing.Pace | None) -> Tracked:
-    return Tracked(
+def _tracked_trials(spec: SweepSpec, jobs: Sequence[Job], pace: timing.Pace | None) -> TrackedTrials:
+    return TrackedTrials(
         jobs=[job for job in jobs if job.id.member == 0],
         members=len(spec.partitions),
         metrics=len(pace.metrics) if pace else USUAL_METRICS,
@@ -267,8 +309,8 @@ def _tracked(spec: SweepSpec, jobs: Sequence[Job], pace: timing.Pace | None) -> 
     )
 
 
-def _bytes_of_a_model(spec: SweepSpec) -> int:
-    """Weights, gradients, buffers and the optimizer's state of one training."""
+def _model_bytes(spec: SweepSpec) -> int:
+    """Return the bytes of weights, gradients, buffers and optimizer state of one training."""
     import torch
 
     from sweeper.training.optimizers.optim import make_optimizer, options_of
@@ -282,17 +324,16 @@ def _bytes_of_a_model(spec: SweepSpec) -> int:
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    state = [value for of_one in optimizer.state.values() for value in of_one.values()]
+    state = [value for values in optimizer.state.values() for value in values.values()]
     tensors = [*model.parameters(), *(p.grad for p in model.parameters()), *model.buffers(), *state]
     return sum(value.numel() * value.element_size() for value in tensors if isinstance(value, torch.Tensor))
 
 
 def _paired_spread(stored: StoredSweep | None) -> float | None:
-    """Standard deviation of the difference of two families' best trials at equal seeds, pooled over the families.
+    """Return the standard deviation of the difference of two families' best trials at equal seeds.
 
-    On the first fold where there are several.
-
-    Against the tuned constant where there is one; None unless the trials have several seeds.
+    It is pooled over the families. They are compared with the tuned constant if it is in the sweep, else with the best
+    one. Only the first fold counts. None if trials have one seed.
     """
     if stored is None or seeds_and_folds(stored.config["question"])[0] < 2:
         return None
@@ -301,16 +342,16 @@ def _paired_spread(stored: StoredSweep | None) -> float | None:
     others = best[~best["study"].isin(reference["study"].iloc[:1]) & (best["role"] != DEFAULT)]
     if reference.empty or others.empty:
         return None
-    of_reference = _last_values(stored, reference.iloc[0])
+    reference_values = _last_values(stored, reference.iloc[0])
     variances = [
-        variance([a - b for a, b in zip(_last_values(stored, row), of_reference, strict=True)])
+        variance([a - b for a, b in zip(_last_values(stored, row), reference_values, strict=True)])
         for _, row in others.iterrows()
     ]
     return math.sqrt(fmean(variances))
 
 
 def _last_values(stored: StoredSweep, row: Any) -> list[float]:
-    """The objective's metric of each seed, on the first fold, at its last report."""
+    """Return the objective's metric of each seed at the last report, on the first fold."""
     seeds, folds = seeds_and_folds(stored.config["question"])
     members = range(0, seeds * folds, folds)
     traces = (stored.trace(row["study"], int(row["best_trial"]), member) for member in members)

@@ -1,7 +1,8 @@
-"""How previews look: families drawn side by side in one picture, and one below the other in a terminal.
+"""Drawings of previews: families side by side in one picture, and below each other in a terminal.
 
-Of each: its shape (LR / its highest, linear) and its LR (logarithmic). Thin: candidates of a random sampler. Thick:
-one searched number at an end of its range, the others in their middle; its colour is the number's.
+Each family is drawn twice: LR / its maximum on a linear axis, and the LR on a logarithmic axis. Thin lines are
+candidates of a random sampler. A thick line has one searched hyperparameter at an end of its range, which gives the
+line its color, and the others at their middle.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweeper.forecast.preview import Preview, as_json, space_text, value_word
-from sweeper.text.columns import Column, Line, clean, lay_out, plain_text, total_width, width_of, wrapped, write
-from sweeper.text.drawing import Curve, drawing
+from sweeper.text.columns import Column, Line, clean, lay_out, plain_text, total_width, width_of, wrap, write
+from sweeper.text.drawing import Curve, draw_curves
 from sweeper.text.numbers import lr_text, share_text
 from sweeper.types import Floats, InputError
 from sweeper.views import figures
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours of the searched numbers, of matplotlib and of rich; those without a name of their own share the others.
+# Colors of the searched hyperparameters for matplotlib and Rich. Those that are not named share OTHERS.
 NAMED = {
     "peak_lr": ("#0072b2", "blue"),
     "warmup": ("#e69f00", "yellow"),
@@ -34,17 +35,25 @@ NAMED = {
     "cycle": ("#d55e00", "red"),
 }
 OTHERS = (("#cc79a7", "magenta"), ("#56b4e9", "cyan"), ("#882255", "bright_magenta"), ("#999933", "bright_yellow"))
-FLOOR = 1e-6  # of the largest LR: below it a logarithmic axis ends
+FLOOR = 1e-6  # lower end of a logarithmic LR axis, relative to the largest LR
 POINTS = 300  # of a line in the picture
-TEXT_WIDTH, TEXT_HEIGHT, WIDEST = 80, 5, 100  # characters: of a family where nobody says, its rows, at most
-KEY = "Lines: one searched number at an end of its range (picture: solid high, dashed low), the others in their middle."
-SHADE = "Shaded: where candidates of a random sampler run."
+TEXT_WIDTH, TEXT_HEIGHT, WIDEST = 80, 5, 100  # of a family's drawing: default width, lines, largest width
+KEY = (
+    "Lines: one searched hyperparameter at an end of its range, the others at their middle. In the picture, solid is "
+    "the high end and dashed the low end."
+)
+SHADE = "Shaded: candidates of a random sampler."
 
 
 def show(previews: Sequence[Preview], paths: Sequence[Path], *, for_programs: bool = False) -> None:
-    """Write the pictures, then print the families, or JSON.
+    """Write the pictures, then print the families or JSON.
 
-    {"steps", "families": [as preview.as_json says], "pictures": paths}
+    The JSON is {"steps": int, "families": `preview.as_json`, "pictures": [path, ...]}.
+
+    Args:
+        previews: The families.
+        paths: The pictures to write.
+        for_programs: Whether to print JSON.
     """
     figure = picture(previews)
     for path in paths:
@@ -59,20 +68,25 @@ def show(previews: Sequence[Preview], paths: Sequence[Path], *, for_programs: bo
     print(f"\nPictures: {', '.join(written)}")
 
 
-def pictures(out: str | None) -> list[Path]:
-    """The files to write. out: a folder (new, or there), or one file that ends with .png or .svg; None: here.
+def picture_paths(out: str | None) -> list[Path]:
+    """Return the picture files to write.
 
-    Raises InputError for a file that is no picture, and a folder in none that is there.
+    Args:
+        out: A folder, new or existing, for preview.png and preview.svg; or one file that ends with .png or .svg. None
+            for the working folder.
+
+    Raises:
+        InputError: If a file has another suffix, or the parent folder does not exist.
     """
     path = Path(out or ".")
     files = [path] if path.suffix and not path.is_dir() else [path / "preview.png", path / "preview.svg"]
     for file in files:
         figures.suffix(file, "--out")
         if file.is_dir():
-            raise InputError("--out", out, f"{file} is a folder", "Name another one")
+            raise InputError("--out", out, f"{file} is a folder", "Choose another file")
     if not path.parent.is_dir() or (path not in files and path.exists() and not path.is_dir()):
-        problem = "a file, and no picture" if path.exists() else f"there is no folder {path.parent}"
-        raise InputError("--out", out, problem, "Name a folder that is there, or a file in one, such as lr.png")
+        problem = "a file that is not a picture" if path.exists() else f"there is no folder {path.parent}"
+        raise InputError("--out", out, problem, "Choose an existing folder, or a file in one, such as lr.png")
     return files
 
 
@@ -80,54 +94,59 @@ def pictures(out: str | None) -> list[Path]:
 
 
 def render(previews: Sequence[Preview], *, width: int | None = None, unicode: bool = True) -> list[Line]:
-    """The families drawn, as many side by side as there is room for, then one table, then the warnings."""
+    """Return the drawings, as many side by side as fit, then the table, then notes and warnings."""
     room = TEXT_WIDTH if width is None else width
     across = max(1, room // TEXT_WIDTH)
     each = min(WIDEST, (room - 4 * (across - 1)) // across)
     blocks = [_block(one, each, unicode) for one in previews]
     lines: list[Line] = []
     for start in range(0, len(blocks), across):
-        lines += [*_beside(blocks[start : start + across], each), [("", "")]]
-    lines += [line for text in (KEY, SHADE) for line in wrapped(text, room, "dim")] + [[("", "")]]
+        lines += [*_side_by_side(blocks[start : start + across], each), [("", "")]]
+    lines += [line for text in (KEY, SHADE) for line in wrap(text, room, "dim")] + [[("", "")]]
     lines += table(previews, width, unicode)
     for note in (one.note for one in previews if one.note):
-        lines += wrapped(note, room, "dim")
+        lines += wrap(note, room, "dim")
     for warning in (one.warning for one in previews if one.warning):
-        lines += wrapped(warning, room, "yellow")
+        lines += wrap(warning, room, "yellow")
     return lines
 
 
 def table(previews: Sequence[Preview], width: int | None, unicode: bool = True) -> list[Line]:
-    """One row a family: the numbers searched, where there is room with their ranges, and what they come to."""
+    """Return a table with one row per family. The search spaces are included if they fit."""
     cycles = ["-" if one.cycles is None else f"{one.cycles[0]:.3g}-{one.cycles[2]:.3g}" for one in previews]
     columns = [
-        Column("family", [clean(one.family) for one in previews], 100, right=False, least=19),
+        Column("family", [clean(one.family) for one in previews], 100, right=False, min_width=19),
         Column("candidates", [str(one.candidates) for one in previews], 20),
         Column("end high", [share_text(round(one.ends_high, 3)) for one in previews], 90),
         Column("largest LR", [lr_text(one.largest_lr) for one in previews], 80),
         Column("cycles", cycles, 70),
     ]
-    ranges = [", ".join(f"{name} {space_text(of)}" for name, of in one.searched.items()) or "-" for one in previews]
+    ranges = [
+        ", ".join(f"{name} {space_text(dimension)}" for name, dimension in one.searched.items()) or "-"
+        for one in previews
+    ]
     names = [", ".join(one.searched) or "-" for one in previews]
     searched = Column("searched", ranges, 60, right=False)
     if width is not None and total_width([*columns, searched]) > width:
-        searched = Column("searched (ranges above)", names, 60, right=False, least=20)
+        searched = Column("searched (ranges above)", names, 60, right=False, min_width=20)
     styles = {row: "yellow" for row, one in enumerate(previews) if one.warning}
     return lay_out([*columns, searched], width, styles=styles, unicode=unicode)
 
 
 def _block(one: Preview, width: int, unicode: bool) -> list[Line]:
-    """One family: its name and numbers, then both drawings side by side."""
+    """Return one family: its name and search space, then both drawings side by side."""
     left = (width - 2) // 2
     right = width - 2 - left
-    low, high = _range(one)
-    styles = {name: colour for name, (_, colour) in _colours(one).items()}
+    low, high = _lr_range(one)
+    styles = {name: color for name, (_, color) in _colors(one).items()}
     lines = []
     for columns, log in ((left, False), (right, True)):
-        curves = [Curve(_height(of.lr_S, low, high, log), styles.get(of.number, "bold")) for of in one.extremes]
-        behind = [_height(lr_S, low, high, log) for lr_S in one.lr_LS] if one.searched else []
-        lines.append(drawing(curves, behind, columns, TEXT_HEIGHT, unicode=unicode))
-    caption = f"LR / its highest, 0..1{'':{max(0, left - 20)}}LR {lr_text(low)}..{lr_text(high)}, log"
+        curves = [
+            Curve(_heights(extreme.lr_S, low, high, log), styles.get(extreme.name, "bold")) for extreme in one.extremes
+        ]
+        behind = [_heights(lr_S, low, high, log) for lr_S in one.lr_LS] if one.searched else []
+        lines.append(draw_curves(curves, behind, columns, TEXT_HEIGHT, unicode=unicode))
+    caption = f"LR / its maximum, 0..1{'':{max(0, left - 20)}}LR {lr_text(low)}..{lr_text(high)}, log"
     return [
         *_heading(one, styles, width),
         *([*first, ("  ", ""), *second] for first, second in zip(*lines, strict=True)),
@@ -136,18 +155,18 @@ def _block(one: Preview, width: int, unicode: bool) -> list[Line]:
 
 
 def _heading(one: Preview, styles: dict[str, str], width: int) -> list[Line]:
-    """The family and its numbers with their ranges, in as many lines as they take."""
+    """Return the family and its search space, in as many lines as needed."""
     lines: list[Line] = [[(clean(one.family), "bold")]]
-    for name, of in one.searched.items():
-        piece = f"  {name} {space_text(of)}"
+    for name, dimension in one.searched.items():
+        piece = f"  {name} {space_text(dimension)}"
         if width_of(plain_text(lines[-1])) + width_of(piece) > width:
             lines.append([])
         lines[-1].append((piece, styles[name]))
     return lines if one.searched else [[*lines[0], ("  nothing searched", "dim")]]
 
 
-def _beside(blocks: Sequence[list[Line]], width: int) -> list[Line]:
-    """Blocks side by side, each `width` wide."""
+def _side_by_side(blocks: Sequence[list[Line]], width: int) -> list[Line]:
+    """Return blocks of lines side by side, each `width` cells wide."""
     lines = []
     for row in zip_longest(*blocks, fillvalue=[("", "")]):
         line: Line = []
@@ -161,24 +180,24 @@ def _beside(blocks: Sequence[list[Line]], width: int) -> list[Line]:
     return lines
 
 
-# --- what both need ---------------------------------------------------------------------------------
+# --- shared -----------------------------------------------------------------------------------------
 
 
-def _colours(one: Preview) -> dict[str, tuple[str, str]]:
-    """The colour of each searched number."""
+def _colors(one: Preview) -> dict[str, tuple[str, str]]:
+    """Return the color of each searched hyperparameter, for matplotlib and Rich."""
     others = [name for name in one.searched if name not in NAMED]
     return {**NAMED, **{name: OTHERS[place % len(OTHERS)] for place, name in enumerate(others)}}
 
 
-def _range(one: Preview) -> tuple[float, float]:
-    """The ends of the logarithmic axis."""
-    every = np.concatenate([one.lr_LS.ravel(), *(of.lr_S for of in one.extremes)])
-    high = float(every.max())
-    return max(float(every[every > 0].min(initial=high)), FLOOR * high), high
+def _lr_range(one: Preview) -> tuple[float, float]:
+    """Return the ends of the logarithmic axis."""
+    lrs = np.concatenate([one.lr_LS.ravel(), *(extreme.lr_S for extreme in one.extremes)])
+    high = float(lrs.max())
+    return max(float(lrs[lrs > 0].min(initial=high)), FLOOR * high), high
 
 
-def _height(lr_S: Floats, low: float, high: float, log: bool) -> Floats:
-    """From 0 to 1: the LR over its highest, or its place between the ends of the logarithmic axis."""
+def _heights(lr_S: Floats, low: float, high: float, log: bool) -> Floats:
+    """Return heights from 0 to 1: the LR over its maximum, or its position on the logarithmic axis."""
     if not log:
         linear: Floats = lr_S / (lr_S.max() or 1.0)
         return linear
@@ -193,14 +212,14 @@ def _height(lr_S: Floats, low: float, high: float, log: bool) -> Floats:
 
 
 def picture(previews: Sequence[Preview]) -> Figure:
-    """All families in a grid, two axes each."""
+    """Draw all families in a grid, each on two axes."""
     from matplotlib.figure import Figure
 
     across = 1 if len(previews) == 1 else 2 if len(previews) <= 12 else 3
     rows = math.ceil(len(previews) / across)
     wide, high, top = (9.0, 4.2, 0.7) if across == 1 else (4.7, 2.4, 0.7)  # inches
     width, height = wide * across, high * rows + top
-    with figures.styled():
+    with figures.plot_style():
         figure = Figure(figsize=(width, height), dpi=100)
         figure.text(0.15 / width, 1 - 0.1 / height, _title(previews), va="top", fontsize=10)
         for place, one in enumerate(previews):
@@ -215,24 +234,24 @@ def picture(previews: Sequence[Preview]) -> Figure:
             corner = ((left + 0.1) / width, (bottom + high - 0.1) / height)
             name = clean(one.family) + ("" if one.controller is None else " (multiplier at 1)")
             figure.text(*corner, name, va="top", fontsize=10, fontweight="bold")
-            _legend(figure, one, ((left + 0.02) / width, (bottom + high - 0.22) / height))
+            _add_legend(figure, one, ((left + 0.02) / width, (bottom + high - 0.22) / height))
     return figure
 
 
 def _title(previews: Sequence[Preview]) -> str:
-    shown = max(len(one.lr_LS) for one in previews)
+    count = max(len(one.lr_LS) for one in previews)
     return (
-        f"Left: LR / its highest.  Right: LR, logarithmic.  {previews[0].steps} updates.\n"
-        f"Thin: {shown} candidates of a random sampler.  Thick: one number at its highest (solid) or lowest (dashed),\n"
-        "the others in their middle."
+        f"Left: LR / its maximum.  Right: LR, logarithmic.  {previews[0].steps} updates.\n"
+        f"Thin: {count} candidates of a random sampler.  Thick: one hyperparameter at its highest (solid)\n"
+        "or lowest (dashed) value, the others at their middle."
     )
 
 
 def _draw(one: Preview, linear: Axes, log: Axes) -> None:
     from matplotlib.ticker import NullFormatter, NullLocator
 
-    colours = _colours(one)
-    low, high = _range(one)
+    colors = _colors(one)
+    low, high = _lr_range(one)
     places = np.unique(np.linspace(0, one.lr_LS.shape[1] - 1, POINTS).round().astype(np.int64))
     update_S = (places + 1) * one.steps / one.lr_LS.shape[1]
     thick = 2.0 if one.searched else 2.5
@@ -240,10 +259,10 @@ def _draw(one: Preview, linear: Axes, log: Axes) -> None:
         thin_LS = one.lr_LS / one.lr_LS.max(axis=1, keepdims=True) if relative else one.lr_LS
         if one.searched:
             axes.plot(update_S, thin_LS[:, places].T, color="#999999", linewidth=0.5, alpha=0.6)
-        for of in one.extremes:
-            drawn: dict[str, Any] = {"color": colours.get(of.number, ("#222222", ""))[0], "linewidth": thick}
-            lr_S = of.lr_S / of.lr_S.max() if relative else of.lr_S
-            axes.plot(update_S, lr_S[places], **drawn, linestyle="dashed" if of.end == "low" else "solid")
+        for extreme in one.extremes:
+            style: dict[str, Any] = {"color": colors.get(extreme.name, ("#222222", ""))[0], "linewidth": thick}
+            lr_S = extreme.lr_S / extreme.lr_S.max() if relative else extreme.lr_S
+            axes.plot(update_S, lr_S[places], **style, linestyle="dashed" if extreme.end == "low" else "solid")
         axes.tick_params(labelsize=7)
         axes.locator_params(axis="x", nbins=4)
     linear.set_ylim(0, 1.05)
@@ -253,13 +272,13 @@ def _draw(one: Preview, linear: Axes, log: Axes) -> None:
     log.yaxis.set_minor_locator(NullLocator())
 
 
-def _legend(figure: Figure, one: Preview, corner: tuple[float, float]) -> None:
-    """The searched numbers with their two ends, in their colours."""
+def _add_legend(figure: Figure, one: Preview, corner: tuple[float, float]) -> None:
+    """Add a legend of the searched hyperparameters with the ends of their ranges, in their colors."""
     from matplotlib.lines import Line2D
 
-    ends = {(of.number, of.end): value_word(of.value) for of in one.extremes}
-    colours = _colours(one)
-    handles = [Line2D([], [], color=colours[name][0], linewidth=2) for name in one.searched]
+    ends = {(extreme.name, extreme.end): value_word(extreme.value) for extreme in one.extremes}
+    colors = _colors(one)
+    handles = [Line2D([], [], color=colors[name][0], linewidth=2) for name in one.searched]
     labels = [f"{name} {ends[name, 'low']} to {ends[name, 'high']}" for name in one.searched]
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": corner, "borderpad": 0.2}
     shape: dict[str, Any] = {"ncols": 2, "fontsize": 7, "handlelength": 1.2, "columnspacing": 1.0, "labelspacing": 0.2}

@@ -1,4 +1,4 @@
-"""An estimate in words and as JSON: what `plan` prints."""
+"""An estimate as text and as JSON: the output of `plan`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 
 from sweeper.forecast.estimate import Estimate, gap
 from sweeper.results.power import LEVEL, POWER
-from sweeper.text.columns import Column, Line, clean, duration_text, lay_out, value_text, wrapped, write
+from sweeper.text.columns import Column, Line, clean, duration_text, lay_out, value_text, wrap, write
 
-OTHER_SEEDS = (3, 5, 10, 20)  # what they would see is told beside what is planned
+OTHER_SEEDS = (3, 5, 10, 20)  # their gaps are shown next to the planned one
 
 
 def show(estimate: Estimate, metric: str) -> None:
-    """Print it at the width of the terminal."""
+    """Print an estimate at the width of the terminal."""
 
     def draw(width: int | None, unicode: bool) -> list[Line]:
-        lines = [*wrapped(_head(estimate), width, "bold"), *lay_out(_columns(estimate), width, unicode=unicode)]
+        lines = [*wrap(_heading(estimate), width, "bold"), *lay_out(_columns(estimate), width, unicode=unicode)]
         for paragraph in paragraphs(estimate, metric):
-            lines += [[("", "")], *wrapped(paragraph, width)]
+            lines += [[("", "")], *wrap(paragraph, width)]
         return lines
 
     write(draw, None)
 
 
 def as_json(estimate: Estimate, metric: str) -> dict[str, Any]:
-    """The estimate for programs: text, finite numbers, null for what is not known. Seconds, bytes, updates.
+    """Return the estimate for programs, in seconds, bytes and updates. Unknown values are null, numbers are finite.
 
     {"sweep", "exists", "families": [{"family", "study", "trials", "done", "open", "left", "updates_left"}],
      "trials", "trials_left", "updates_left", "members",
@@ -60,9 +60,9 @@ def as_json(estimate: Estimate, metric: str) -> dict[str, Any]:
         "time": {
             "trainer": estimate.trainer,
             "processes": estimate.processes,
-            "seconds": estimate.training + estimate.beside,
+            "seconds": estimate.training + estimate.other,
             "seconds_training": estimate.training,
-            "seconds_if_as_pruned_so_far": None if estimate.share is None else _as_pruned(estimate, estimate.share),
+            "seconds_if_as_pruned_so_far": _seconds_if_pruned(estimate),
             "seconds_an_update": None if pace is None else pace.update,
             "seconds_a_report": None if pace is None else pace.report,
             "at_once": None if pace is None else pace.at_once,
@@ -81,26 +81,26 @@ def as_json(estimate: Estimate, metric: str) -> dict[str, Any]:
 
 
 def paragraphs(estimate: Estimate, metric: str) -> Iterator[str]:
-    """Time, disk, memory, gap."""
-    yield _time(estimate)
+    """Yield the paragraphs on time, disk, memory and gap."""
+    yield _time_text(estimate)
     parts = asdict(estimate.disk)
     where = {
         "spool": "spool",
         "journal": "journal",
         "traces": "traces",
         "mlflow": "MLflow",
-        "files": "pictures, tables",
+        "files": "figures and tables",
     }
-    shown = ", ".join(f"{where[part]} {bytes_text(size)}" for part, size in parts.items())
-    now = f" Its folder has {bytes_text(estimate.disk_now)} now." if estimate.exists else ""
-    yield f"Disk, at most: {bytes_text(estimate.disk.total)} in all ({shown}).{now}"
+    sizes = ", ".join(f"{where[part]} {bytes_text(size)}" for part, size in parts.items())
+    now = f" The folder has {bytes_text(estimate.disk_now)} now." if estimate.exists else ""
+    yield f"Disk: at most {bytes_text(estimate.disk.total)} ({sizes}).{now}"
     if estimate.memory:
-        yield f"Memory: {bytes_text(estimate.memory)} for the open trials' weights, gradients and optimizers."
-    yield from _found(estimate, metric)
+        yield f"Memory: {bytes_text(estimate.memory)} for weights, gradients and optimizer states of the open trials."
+    yield from _gap_paragraphs(estimate, metric)
 
 
 def bytes_text(size: float) -> str:
-    """310 B, 4.2 kB, 17 MB: two digits."""
+    """Format a size with two digits: 310 B, 4.2 kB, 17 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 999.5:
             return f"{size:.1f} {unit}" if size < 9.95 and unit != "B" else f"{size:.0f} {unit}"
@@ -108,10 +108,10 @@ def bytes_text(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def _head(estimate: Estimate) -> str:
+def _heading(estimate: Estimate) -> str:
     done = sum(row.done for row in estimate.rows)
-    began = f"goes on, {done:,} of its trials are done" if estimate.exists else "a new sweep"
-    return f"{estimate.name}: {began}"
+    state = f"resumes a stored sweep, {done:,} trials are done" if estimate.exists else "a new sweep"
+    return f"{estimate.name}: {state}"
 
 
 def _columns(estimate: Estimate) -> list[Column]:
@@ -127,7 +127,7 @@ def _columns(estimate: Estimate) -> list[Column]:
         numbers = {name: numbers[name] for name in ("trials", "updates left")}
     heads = {"updates left": "updates"} if not estimate.exists else {}
     return [
-        Column("family", [*(clean(row.family) for row in rows), "all"], 100, right=False, least=10),
+        Column("family", [*(clean(row.family) for row in rows), "all"], 100, right=False, min_width=10),
         *(
             Column(heads.get(name, name), [f"{value:,}" for value in [*values, sum(values)]], 90 - place)
             for place, (name, values) in enumerate(numbers.items())
@@ -135,54 +135,53 @@ def _columns(estimate: Estimate) -> list[Column]:
     ]
 
 
-def _time(estimate: Estimate) -> str:
+def _time_text(estimate: Estimate) -> str:
     pace = estimate.pace
     if pace is None:
         return "Time: nothing is left to train."
-    whole = duration_text(estimate.training + estimate.beside)
-    together = f", {pace.at_once} together" if pace.at_once > 1 else ""
-    spread = f" Spread over {estimate.processes} processes." if estimate.processes > 1 else ""
-    told = (
-        f"Time: about {whole} if no trial ends early, {duration_text(estimate.training)} of it training: "
-        f"{_seconds_text(pace.update)} an update and {_seconds_text(pace.report)} a report of one training{together}, "
-        f"timed here ({estimate.trainer.rstrip('.')}).{spread}"
+    whole = duration_text(estimate.training + estimate.other)
+    together = f", {pace.at_once} at once" if pace.at_once > 1 else ""
+    processes = f", in {estimate.processes} processes" if estimate.processes > 1 else ""
+    text = (
+        f"Time: about {whole} if no trial ends early, including {duration_text(estimate.training)} of training. "
+        f"Measured here: {_seconds_text(pace.update)} per update and {_seconds_text(pace.report)} per report of one "
+        f"training{together}{processes} ({estimate.trainer.rstrip('.')})."
     )
-    if estimate.share is None:
-        return f"{told} Pruned and diverged trials make it less."
-    expected = duration_text(_as_pruned(estimate, estimate.share))
+    seconds = _seconds_if_pruned(estimate)
+    if seconds is None:
+        return f"{text} Pruned and diverged trials reduce it."
     return (
-        f"{told} So far its trials did {estimate.share:.0%} of their updates; if the others do too, about {expected}."
+        f"{text} So far, trials were trained for {estimate.share:.0%} of their updates. At that rate it takes about "
+        f"{duration_text(seconds)}."
     )
 
 
-def _as_pruned(estimate: Estimate, share: float) -> float:
-    return estimate.training * share + estimate.beside
+def _seconds_if_pruned(estimate: Estimate) -> float | None:
+    """Return the time if trials end as early as those so far; None if too few have ended."""
+    return None if estimate.share is None else estimate.training * estimate.share + estimate.other
 
 
-def _found(estimate: Estimate, metric: str) -> Iterator[str]:
-    """What a comparison on fresh seeds would find."""
+def _gap_paragraphs(estimate: Estimate, metric: str) -> Iterator[str]:
+    """Yield the gap that a comparison on fresh seeds would detect, and what it means."""
     if estimate.comparisons < 1:
-        yield "Smallest gap: one family alone has nothing to be compared with: 'schedule=[constant,...]'."
+        yield "Smallest gap: one family has nothing to be compared with. Add another one: 'schedule=[constant,...]'."
         return
-    against = "the tuned constant" if estimate.tuned else "the best of them"
+    reference = "the tuned constant" if estimate.tuned else "the best one"
+    others = [f"{seeds} seeds {_gap_text(estimate, seeds)}" for seeds in _seeds(estimate) if seeds != estimate.seeds]
     yield (
-        f"Smallest gap in {metric} that {estimate.seeds} fresh seeds of each winner would find: "
-        f"{_gap_text(estimate, estimate.seeds)}. Of others: "
-        + "; ".join(
-            f"{seeds} seeds {_gap_text(estimate, seeds)}" for seeds in _seeds(estimate) if seeds != estimate.seeds
-        )
-        + "."
+        f"Smallest gap in {metric} that {estimate.seeds} fresh seeds of each winner would detect: "
+        f"{_gap_text(estimate, estimate.seeds)} ({', '.join(others)})."
     )
-    known = (
-        "how large that is in the metric's own units, a sweep with search.seeds=2 or more shows, or --spread"
+    spread = (
+        "To see it in units of the metric, use search.seeds=2 or more, or pass --spread"
         if estimate.spread is None
-        else f"here taken as {value_text(estimate.spread)}"
+        else f"Here it is {value_text(estimate.spread)}"
     )
+    families = f"{estimate.comparisons} {'family' if estimate.comparisons == 1 else 'families'}"
     yield (
-        f"Found: in 4 of 5 cases (power {POWER:.0%}), by paired t tests of {estimate.comparisons} "
-        f"{'family' if estimate.comparisons == 1 else 'families'} against {against}, two-sided {LEVEL:.0%}, Holm. sd: "
-        f"the standard deviation of the difference of two winners at the same seed, at most 1.4 times that of one "
-        f"training over seeds; {known}."
+        f"A gap of that size is detected with probability {POWER:.0%}, by paired two-sided t tests of {families} "
+        f"against {reference} at level {LEVEL:.0%} (Holm). sd is the standard deviation of the difference of two "
+        f"winners at the same seed, at most 1.4 times that of one training over seeds. {spread}."
     )
 
 
@@ -197,15 +196,15 @@ def _gap(estimate: Estimate, seeds: int) -> dict[str, float | None]:
 
 
 def _gap_text(estimate: Estimate, seeds: int) -> str:
-    found = _gap(estimate, seeds)
-    if found["spreads"] is None:
+    sizes = _gap(estimate, seeds)
+    if sizes["spreads"] is None:
         return "none"
-    value = "" if found["value"] is None else f" = {value_text(found['value'])}"
-    return f"{found['spreads']:.2g} sd{value}"
+    value = "" if sizes["value"] is None else f" = {value_text(sizes['value'])}"
+    return f"{sizes['spreads']:.2g} sd{value}"
 
 
 def _seconds_text(seconds: float) -> str:
-    """85 us, 3.2 ms, 1.4 s."""
+    """Format a short duration: 85 us, 3.2 ms, 1.4 s."""
     if not math.isfinite(seconds):
         return "-"
     for unit, size in (("s", 1.0), ("ms", 1e-3)):

@@ -1,5 +1,5 @@
-"""What a sweep would try, before it is paid for: candidates of each family as a random sampler draws them, the
-extremes of each searched number, and what they have in common. Trains nothing, and needs no data.
+"""The LRs that a sweep would try: candidates of each family from a random sampler, and the extremes of each
+searched hyperparameter. Trains nothing, and needs no data.
 """  # fmt: skip
 
 from __future__ import annotations
@@ -20,31 +20,44 @@ if TYPE_CHECKING:
 
 Params = Mapping[str, Value]
 
-CANDIDATES = 300  # drawn for the figures in the table
-SHOWN = 30  # of them drawn as lines
-FINEST = 10_000  # updates at most that a schedule is computed for here: longer runs have the same shapes
-MANY = 0.1  # share of candidates that end high from which a family is warned of
+CANDIDATES = 300  # of each family
+SHOWN = 30  # of them, drawn as lines
+FINEST = 10_000  # updates at most that a schedule is computed for; longer runs have the same shapes
+MANY = 0.1  # share of candidates that end high above which a family has a warning
 
 
 @dataclass(frozen=True)
 class Extreme:
-    """The LR [S] with one number at an end of its range and all others in their middle."""
+    """The LR with one hyperparameter at an end of its range and the others at their middle.
 
-    number: str
-    end: str  # "low" or "high"
+    Attributes:
+        name: The hyperparameter; "" if nothing is searched.
+        end: "low" or "high".
+        value: Its value.
+        lr_S: The LR, float64 [S].
+    """
+
+    name: str
+    end: str
     value: Value
     lr_S: Floats
 
 
 @dataclass(frozen=True)
 class Preview:
-    """One family: its searched numbers and what they make of the LR.
+    """The LRs that a sweep of one family would try.
 
-    candidates: how many were drawn (1 where nothing is searched). lr_LS: of the first SHOWN, each S points evenly
-    over the run. ends_high: share of the candidates that end more than 10 % of their peak above their floor.
-    largest_lr: of the candidates and the extremes.
-    cycles: fewest, median, most that a candidate runs; None for a family without cycles. controller: of a reactive
-    family, of which all this is before anything is seen.
+    Attributes:
+        family: Its name.
+        searched: Its searched hyperparameters.
+        steps: Updates of a trial.
+        candidates: Number of candidates; 1 if nothing is searched.
+        lr_LS: LR of the first SHOWN candidates at S evenly spaced updates, float64 [L, S].
+        extremes: The LRs at the ends of each range.
+        ends_high: Share of the candidates that end more than 10% of their peak above their floor.
+        largest_lr: Largest LR of the candidates and the extremes.
+        cycles: Fewest, median and most cycles of a candidate; None for a family without cycles.
+        controller: The controller of a reactive family, which is drawn with its multiplier at 1.
     """
 
     family: str
@@ -60,41 +73,51 @@ class Preview:
 
     @property
     def note(self) -> str | None:
-        """What the drawing cannot show."""
+        """What the drawing cannot show; None if it shows everything."""
         if self.controller is None:
             return None
         return (
-            f"{clean(self.family)}: drawn with its multiplier at 1. What its controller ({self.controller}) makes of "
-            "the LR is known only when it has trained."
+            f"{clean(self.family)}: drawn with its multiplier at 1. Its controller ({self.controller}) changes the LR "
+            "during training."
         )
 
     @property
     def warning(self) -> str | None:
-        """What a person should know before a sweep of this family."""
+        """A problem with the search space; None if there is none."""
         if self.ends_high <= MANY:
             return None
         return (
             f"{clean(self.family)}: {share_text(round(self.ends_high, 2))} of its candidates end more than "
-            f"{share_text(ENDS_HIGH)} of their peak above their floor: they stop in mid-air."
+            f"{share_text(ENDS_HIGH)} of their peak above their floor. Their LR would fall further in a longer run."
         )
 
 
-def previewed(family: Family, steps: int, *, epoch: float | None = None, seed: int = 0) -> Preview:
-    """Draw candidates of the family and look at them. epoch: as in lr_trace. Raises InputError as a sweep would."""
-    run = _shortened(steps, epoch)
+def preview_family(family: Family, steps: int, *, epoch: float | None = None, seed: int = 0) -> Preview:
+    """Sample candidates of a family and compute their LRs.
+
+    Args:
+        family: The family.
+        steps: Updates of a trial.
+        epoch: As in `lr_trace`.
+        seed: Of the random sampler.
+
+    Raises:
+        InputError: If a sweep of the family would raise it.
+    """
+    run = _shorten(steps, epoch)
     axes = _axes(family)
-    drawn = candidates(axes, seed_of(seed, "preview", family.name), CANDIDATES)
-    lr_LS = run.lr_traces(family, drawn[:SHOWN])
-    heights = [height_at_end(family, params, run.steps, epoch=run.epoch) for params in drawn]
-    counts = [cycles_run(family, params, run.steps, epoch=run.epoch) for params in drawn]
+    points = candidates(axes, seed_of(seed, "preview", family.name), CANDIDATES)
+    lr_LS = run.lr_traces(family, points[:SHOWN])
+    heights = [height_at_end(family, params, run.steps, epoch=run.epoch) for params in points]
+    counts = [cycles_run(family, params, run.steps, epoch=run.epoch) for params in points]
     cycles = [count for count in counts if count is not None]
     extremes = _extremes(family, axes, run)
-    largest = [run.lr_traces(family, drawn[start : start + SHOWN]).max() for start in range(0, len(drawn), SHOWN)]
+    largest = [run.lr_traces(family, points[start : start + SHOWN]).max() for start in range(0, len(points), SHOWN)]
     return Preview(
         family=family.name,
         searched=axes.searched,
         steps=steps,
-        candidates=len(drawn),
+        candidates=len(points),
         lr_LS=lr_LS,
         extremes=extremes,
         ends_high=float(np.mean(np.array(heights) > ENDS_HIGH)),
@@ -106,7 +129,7 @@ def previewed(family: Family, steps: int, *, epoch: float | None = None, seed: i
 
 @dataclass(frozen=True)
 class _Run:
-    """How long a run is, and its epochs, as in lr_trace."""
+    """The length of a run and of its epochs, as in `lr_trace`."""
 
     steps: int
     epoch: float | None
@@ -115,8 +138,8 @@ class _Run:
         return lr_traces(family, params, self.steps, epoch=self.epoch)
 
 
-def _shortened(steps: int, epoch: float | None) -> _Run:
-    """The run, a long one in fewer updates: its epochs with it, until they are shorter than one of these."""
+def _shorten(steps: int, epoch: float | None) -> _Run:
+    """Return the run, or a long one scaled to FINEST updates. Its epochs are dropped if they get shorter than one."""
     if steps <= FINEST:
         return _Run(steps, epoch)
     shorter = None if epoch is None else epoch * FINEST / steps
@@ -124,7 +147,7 @@ def _shortened(steps: int, epoch: float | None) -> _Run:
 
 
 def as_json(previews: Sequence[Preview]) -> list[dict[str, Any]]:
-    """The table for programs, one a family; searched numbers as a person writes them."""
+    """Return the table for programs, one mapping per family. Search spaces are written as in a configuration."""
     return [
         {
             "family": one.family,
@@ -142,20 +165,20 @@ def as_json(previews: Sequence[Preview]) -> list[dict[str, Any]]:
 
 
 def candidates(axes: Axes, seed: int, count: int) -> list[dict[str, Value]]:
-    """Points as Optuna's random sampler proposes them; a single one where nothing is searched."""
+    """Return hyperparameters proposed by Optuna's random sampler; a single point if nothing is searched."""
     from optuna.samplers import RandomSampler
 
     if not axes.searched:
         return [axes.values({})]
     sampler = RandomSampler(seed=seed)
-    stored = (
+    points = (
         {
-            name: sampler.sample_independent(None, None, name, kind)  # type: ignore[arg-type]  # it looks at no study
+            name: sampler.sample_independent(None, None, name, kind)  # type: ignore[arg-type]  # it ignores the study
             for name, kind in axes.distributions.items()
         }
         for _ in range(count)
     )
-    return [axes.values(point) for point in stored]
+    return [axes.values(point) for point in points]
 
 
 def _axes(family: Family) -> Axes:
@@ -177,7 +200,7 @@ def _extremes(family: Family, axes: Axes, run: _Run) -> list[Extreme]:
 
 
 def _middle(dimension: Dimension) -> Value:
-    """The middle of a range, or of the options in their order."""
+    """Return the middle of a range, or the middle option in order."""
     if isinstance(dimension, Range):
         return dimension.middle
     options = _in_order(dimension)
@@ -185,18 +208,18 @@ def _middle(dimension: Dimension) -> Value:
 
 
 def _in_order(dimension: Dimension) -> list[Value]:
-    """Numbers by size; words and lists as they are."""
+    """Return the values to check, numbers sorted by size, others in their order."""
     values = values_of(dimension)
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return sorted(values, key=lambda value: float(value))  # type: ignore[arg-type]  # checked
     return list(values)
 
 
-# --- in words ---------------------------------------------------------------------------------------
+# --- as text ----------------------------------------------------------------------------------------
 
 
 def space_text(dimension: Dimension) -> str:
-    """0.001..1 log, 0..1 by 0.25, 0|0.02|0.05."""
+    """Format a search space: 0.001..1 log, 0..1 by 0.25, 0|0.02|0.05."""
     if isinstance(dimension, Range):
         step = f" by {dimension.step:g}" if dimension.step is not None else ""
         return f"{dimension.low:g}..{dimension.high:g}{' log' if dimension.log else step}"
@@ -204,7 +227,7 @@ def space_text(dimension: Dimension) -> str:
 
 
 def value_word(value: Value) -> str:
-    """A number, word or list in few characters."""
+    """Format a value in few characters."""
     if isinstance(value, tuple):
         return "[" + ",".join(value_word(one) for one in value) + "]"
     return f"{value:.3g}" if isinstance(value, int | float) and not isinstance(value, bool) else clean(str(value))

@@ -1,12 +1,12 @@
-"""How small a difference of two schedules a comparison on fresh seeds could find.
+"""The smallest difference between two schedules that a comparison on fresh seeds can detect.
 
-The comparison: the winners of the families are trained again on n fresh seeds, the same for all. The differences to the
-one they are compared with, seed by seed, go through a two-sided t test on n - 1 degrees of freedom, and the p values
-through Holm's correction, whose first step, the hardest, tests at level / comparisons (S. Holm, 1979).
+The comparison: the winner of each family is trained again on the same n fresh seeds. Its differences from the reference
+family, seed by seed, go through a two-sided t test with n - 1 degrees of freedom. Holm's correction is applied to the
+p values. Its first and strictest step tests at level / comparisons (S. Holm, 1979).
 
-Assumed: the differences are normal, with a standard deviation that is the unit of the gap. Where the two trainings of
-a seed have nothing in common, it is sqrt(2) times the spread of one training over seeds; equal initialisation and
-equal batches only make it smaller.
+Assumption: the differences are normal. The gap is in units of their standard deviation. If the two trainings of a seed
+were independent, it would be sqrt(2) times the spread of one training over seeds. Equal initial weights and equal
+batches only reduce it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,25 @@ from functools import lru_cache
 from sweeper.types import Floats
 
 LEVEL, POWER = 0.05, 0.8
-QUANTILES = 400  # nodes of a quadrature
+QUANTILES = 400  # nodes of the quadrature
 
 
 def smallest_gap(seeds: int, comparisons: int = 1, *, level: float = LEVEL, power: float = POWER) -> float:
-    """The mean difference, in standard deviations of a paired difference, that is found with that power.
+    """Return the smallest mean difference that the comparison detects with probability `power`.
 
-    Its test statistic follows a noncentral t distribution with noncentrality gap * sqrt(seeds) (J. Cohen, Statistical
-    Power Analysis, 1988, ch. 2); solved for the gap. Infinite with fewer than two seeds.
+    The test statistic follows a noncentral t distribution with noncentrality gap * sqrt(seeds), solved for the gap.
+
+    Args:
+        seeds: Fresh seeds of each winner.
+        comparisons: Families that are compared with the reference.
+        level: Significance level of all comparisons together.
+        power: Probability of detection.
+
+    Returns:
+        The gap in standard deviations of a paired difference. Infinite with fewer than two seeds.
+
+    Source:
+        J. Cohen, Statistical Power Analysis, 1988, ch. 2.
     """
     from scipy.optimize import brentq
     from scipy.stats import t
@@ -33,28 +44,34 @@ def smallest_gap(seeds: int, comparisons: int = 1, *, level: float = LEVEL, powe
         return math.inf
     critical = float(t.isf(level / comparisons / 2, seeds - 1))
     reach = 1.0
-    while found(reach, critical, seeds - 1) < power:
+    while detection_probability(reach, critical, seeds - 1) < power:
         reach *= 2
-    noncentrality: float = brentq(lambda nc: found(nc, critical, seeds - 1) - power, 0.0, reach)
+    noncentrality: float = brentq(lambda nc: detection_probability(nc, critical, seeds - 1) - power, 0.0, reach)
     return noncentrality / math.sqrt(seeds)
 
 
-def found(noncentrality: float, critical: float, freedom: int) -> float:
-    """The chance that |t| exceeds the critical value.
+def detection_probability(noncentrality: float, critical: float, freedom: int) -> float:
+    """Return the probability that |t| exceeds the critical value.
 
-    t = (Z + noncentrality) / s, Z standard normal, s^2 chi-squared / freedom: Z integrated by hand, s by quadrature
-    over its quantiles (scipy.stats.nct is NaN far out, where few seeds and many comparisons lead).
+    t = (Z + noncentrality) / s, where Z is standard normal and s^2 is chi-squared / freedom. The integral over Z is
+    closed, the one over s is a quadrature over its quantiles. `scipy.stats.nct` is NaN at the large critical values of
+    few seeds and many comparisons.
+
+    Args:
+        noncentrality: The gap times sqrt(seeds).
+        critical: The critical value of t.
+        freedom: Degrees of freedom.
     """
     from scipy.special import ndtr
 
-    s_K, weights_K = _spreads(freedom)
+    s_K, weights_K = _scale_quantiles(freedom)
     beyond_K = ndtr(noncentrality - critical * s_K) + ndtr(-noncentrality - critical * s_K)
     return float(weights_K @ beyond_K)
 
 
 @lru_cache(maxsize=32)
-def _spreads(freedom: int) -> tuple[Floats, Floats]:
-    """Quantiles of s and their weights, which sum to 1."""
+def _scale_quantiles(freedom: int) -> tuple[Floats, Floats]:
+    """Return quantiles of s, and weights that sum to 1."""
     import numpy as np
     from scipy.special import gammaincinv
 

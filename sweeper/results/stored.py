@@ -1,4 +1,4 @@
-"""A stored sweep, read only: its trials, its families, its traces, while it runs or long after."""
+"""A stored sweep, read only: its trials, families and traces, while it runs or later."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from sweeper.search.records import Reading
     from sweeper.types import Record, TrialId
 
-Which = Any  # a trial: "cosine:17", (study, 17), or a row of .trials; or study, 17 as two arguments
+Which = Any  # a trial: "cosine:17", (study, 17), a row of .trials; or study and number as two arguments
 ROOT = Path("sweeps")
 
 
 class StoredSweep:
-    """A sweep as it stood when it was loaded, or at the last `refresh`.
+    """A sweep as of when it was loaded, or as of the last `refresh`.
 
-    Methods that take a trial take "cosine:17" (family or study, and number), a row of `trials` or `best`, (study, 17),
-    or study and number as two arguments. Raises InputError for a trial that is not there.
+    Methods that take a trial accept "cosine:17" (family or study, and number), a row of `trials` or `best`,
+    (study, 17), or study and number as two arguments. They raise InputError if there is no such trial.
     """
 
     def __init__(self, home: Home) -> None:
@@ -43,57 +43,58 @@ class StoredSweep:
 
     @property
     def name(self) -> str:
+        """The sweep's name."""
         return self.home.name
 
     @cached_property
     def config(self) -> StoredConfig:
-        """What is stored of it: the question, its studies, the trainer."""
+        """The stored configuration: question, studies, trainer."""
         return self.home.read()
 
     @property
     def objective(self) -> ObjectiveQuestion:
-        """metric, direction, at, k."""
+        """The objective's metric, direction, at and k."""
         return self.config["question"]["objective"]
 
     @property
-    def asked(self) -> tables.Asked:
-        """What is asked, for the words about the table."""
+    def criterion(self) -> tables.Criterion:
+        """How trials are compared: the objective, and the seeds and folds of each trial."""
         seeds, folds = seeds_and_folds(self.config["question"])
         objective = self.objective
-        return tables.Asked(objective["metric"], objective["direction"], objective["at"], seeds, folds)
+        return tables.Criterion(objective["metric"], objective["direction"], objective["at"], seeds, folds)
 
     @property
     def records(self) -> list[Record]:
-        """Every trial, as of the last committed round."""
-        return self._read[0]
+        """All trials, as of the last committed round."""
+        return self._records_and_counts[0]
 
     @cached_property
     def _reading(self) -> Reading:
-        """The journal as of one moment."""
+        """The journal as of one moment, so that all tables agree."""
         from sweeper.search.records import Reading
 
         return Reading(self.home.journal)
 
     @cached_property
-    def _read(self) -> tuple[list[Record], dict[str, int]]:
-        """The trials, and how many of each study count."""
+    def _records_and_counts(self) -> tuple[list[Record], dict[str, int]]:
+        """All trials, and the number of started trials of each study."""
         return self._reading.records(), self._reading.begun()
 
     @cached_property
     def importances(self) -> Mapping[str, Mapping[str, float]]:
-        """Of each study, the share of each searched number in what separates better trials from others; {}: too few."""
+        """Importance of each searched hyperparameter by study, in shares of 1. Empty if a study has too few trials."""
         return self._reading.importances()
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row a trial; columns: `tables.trials_table`."""
+        """One row per trial. `tables.trials_table` lists the columns."""
         return tables.trials_table(
             self.records, direction=self.objective["direction"], target=self.target, facts=self._facts()
         )
 
     @cached_property
     def families(self) -> pd.DataFrame:
-        """One row a study, the best first, the baselines last; columns: `tables.families_table`."""
+        """One row per study, the best first, the baselines last. `tables.families_table` lists the columns."""
         return tables.families_table(
             self.records,
             direction=self.objective["direction"],
@@ -103,16 +104,20 @@ class StoredSweep:
 
     @cached_property
     def target(self) -> float | None:
-        """What trials are timed against: `objective.target`, else what the best tuned constant reached, so far."""
+        """What trials are timed against: `objective.target`, by default the tuned constant's best value so far."""
         fixed: float | None = self.config.get("target")
         return tables.target_of(self.records, self.objective["direction"]) if fixed is None else fixed
 
     @property
     def best(self) -> pd.Series[Any]:
-        """The best trial's row of `trials`. Raises InputError while no trial is complete."""
+        """The best trial's row of `trials`.
+
+        Raises:
+            InputError: If no trial is complete.
+        """
         ranked = self.families[self.families["rank"] == 1]
         if ranked.empty:
-            raise InputError("sweep", self.name, "no trial is complete, so there is no best one", "Let it train on")
+            raise InputError("sweep", self.name, "no trial is complete yet", "Resume the sweep, or wait")
         first = ranked.iloc[0]
         is_it = (self.trials["study"] == first["study"]) & (self.trials["trial"] == first["best_trial"])
         row: pd.Series[Any] = self.trials[is_it].iloc[0]
@@ -120,60 +125,76 @@ class StoredSweep:
 
     @cached_property
     def finished(self) -> bool:
-        """Whether every study has all the trials it was asked for, and none is running."""
-        records, begun = self._read
-        asked = self.config["studies"]
+        """Whether every study has all its trials and none is running."""
+        records, started = self._records_and_counts
+        studies = self.config["studies"]
         running = any(record.state == "running" and not record.prior_of for record in records)
-        least = {name: min(study["trials"], self.stopped.get(name, study["trials"])) for name, study in asked.items()}
-        return not running and all(begun.get(name, 0) >= trials for name, trials in least.items())
+        needed = {
+            name: min(study["trials"], self.stopped.get(name, study["trials"])) for name, study in studies.items()
+        }
+        return not running and all(started.get(name, 0) >= trials for name, trials in needed.items())
 
     @cached_property
     def stopped(self) -> Mapping[str, int]:
-        """Of each study that got no better (`search.stop`), after how many trials it ended."""
+        """Trials of each study that ended early because it did not improve (`search.stop`)."""
         return self._reading.stopped()
 
     def refresh(self) -> Self:
-        """Read it again, as far as it is now; the same object."""
+        """Read the sweep again. Returns the same object."""
         self.__dict__ = {"home": self.home}
         return self
 
     # --- one trial --------------------------------------------------------------------------------------
 
     def trace(self, trial: Which, number: int | None = None, member: int = 0) -> pd.DataFrame:
-        """Everything logged of one training: one row an update; columns step, "lr/group0", "train/loss", ..."""
-        study, of_study = self.record(trial, number).trained_as
-        return read_trace(self.home.path, study, of_study, member)
+        """Return what was logged at each update of one training, in columns step, "lr/group0", "train/loss", ..."""
+        study, trained_number = self.record(trial, number).trained_as
+        return read_trace(self.home.path, study, trained_number, member)
 
     def lr(self, trial: Which, number: int | None = None, *, steps: int | None = None) -> Floats:
-        """The planned LR of every update, also of a trial that was stopped, float64 [steps].
+        """Return the LR of every update, also of a pruned trial.
 
-        steps: of a run of another length, its fractions kept; None: of the sweep's. Of a reactive schedule, which plans
-        nothing, it is the LR of the updates that were trained.
+        Args:
+            trial: The trial.
+            number: Its number, if `trial` is a study.
+            steps: Length of the run, by default that of the sweep. Warmup and cycles keep their fractions.
+
+        Returns:
+            The planned LR, float64 [steps]. A reactive schedule plans nothing, so it is the LR of the trained updates.
+
+        Raises:
+            InputError: If the schedule is reactive and `steps` differs from the sweep's, or it has not reported yet.
         """
         record = self.record(trial, number)
-        own_steps, epoch = self._horizon
+        sweep_steps, epoch = self._horizon
+        steps = sweep_steps if steps is None else steps
         if self._family(record).controller is not None:
-            return self._used_lr(record, own_steps if steps is None else steps)
-        return lr_trace(self._family(record), _own(record), own_steps if steps is None else steps, epoch=epoch)
+            return self._used_lr(record, steps)
+        return lr_trace(self._family(record), _schedule_params(record), steps, epoch=epoch)
 
     def _used_lr(self, record: Record, steps: int) -> Floats:
-        """The LR of a reactive schedule as far as it was trained, of a run of that many updates."""
-        shown = f"{record.family}:{record.number}"
+        """Return the LR of the trained updates of a reactive schedule. `steps` must be the sweep's."""
+        name = f"{record.family}:{record.number}"
         if steps != self._horizon[0]:
-            raise InputError("steps", steps, f"{shown} reacts, so that its LR was that of one training", "Leave it out")
+            problem = f"{name} is reactive, so its LR is known only for the length that was trained"
+            raise InputError("steps", steps, problem, "Leave it out")
         try:
             lr_S: Floats = self.trace(record.study, record.number)["lr/group0"].to_numpy(np.float64)
         except KeyError:
-            told = "a reactive schedule that has not reported yet, so its LR is not known"
-            raise InputError("trial", shown, told, "Wait for its first report") from None
+            problem = "a reactive schedule that has not reported yet, so its LR is not known"
+            raise InputError("trial", name, problem, "Wait for its first report") from None
         return lr_S
 
     def params(self, trial: Which, number: int | None = None) -> dict[str, Value]:
-        """The numbers of its schedule, searched and fixed, as `sweeper.lr_trace` takes them."""
-        return _own(self.record(trial, number))
+        """Return the schedule's hyperparameters, searched and fixed, as `sweeper.lr_trace` takes them."""
+        return _schedule_params(self.record(trial, number))
 
     def weights(self, trial: Which, number: int | None = None, member: int = 0) -> dict[str, Tensor]:
-        """The final state of its model, where it was kept (`keep.best`). Raises InputError where it was not."""
+        """Return the final weights of its model.
+
+        Raises:
+            InputError: If they were not kept (`keep.best`).
+        """
         record = self.record(trial, number)
         try:
             return read_weights(self.home.weights, *record.trained_as, member)
@@ -183,29 +204,28 @@ class StoredSweep:
             raise InputError("trial", name, "its weights were not kept", remedy) from None
 
     def record(self, trial: Which, number: int | None = None) -> Record:
-        """All that the journal has of it."""
-        id = self._id(trial, number)
+        """Return the trial as stored in the journal."""
+        id = self._find(trial, number)
         return next(record for record in self.records if (record.study, record.number) == id)
 
-    def _id(self, trial: Which, number: int | None) -> tuple[str, int]:
-        """Study and number of a trial there is."""
-        name, of_name = _parts(trial, number)
-        found = [r for r in self.records if r.number == of_name and name in (r.study, r.family)]
-        shown = f"{name}:{of_name}"
-        if len(found) == 1:
-            return found[0].study, found[0].number
-        if found:
-            raise InputError(
-                "trial", shown, "several studies of this family have it", f"Say which: {_list(r.study for r in found)}"
-            )
-        known = sorted({r.family for r in self.records})
+    def _find(self, trial: Which, number: int | None) -> tuple[str, int]:
+        """Return study and number of an existing trial."""
+        name, number = _parse_trial(trial, number)
+        matches = [r for r in self.records if r.number == number and name in (r.study, r.family)]
+        text = f"{name}:{number}"
+        if len(matches) == 1:
+            return matches[0].study, matches[0].number
+        if matches:
+            remedy = f"Name one of the studies: {_join(r.study for r in matches)}"
+            raise InputError("trial", text, "several studies of this family have it", remedy)
+        families = sorted({r.family for r in self.records})
         numbers = [r.number for r in self.records if name in (r.study, r.family)]
-        remedy = f"Its trials are 0 to {max(numbers)}" if numbers else f"There are: {_list(known) or 'none yet'}"
-        raise InputError("trial", shown, "no such trial in this sweep", remedy)
+        remedy = f"Its trials are 0 to {max(numbers)}" if numbers else f"Families: {_join(families) or 'none yet'}"
+        raise InputError("trial", text, "no such trial in this sweep", remedy)
 
     @property
     def _horizon(self) -> tuple[int, float | None]:
-        """Updates of a trial; updates of an epoch through which an LR is held, None where it is not."""
+        """Updates of a trial, and updates of an epoch if the LR is held through each epoch, else None."""
         question = self.config["question"]
         return question["train"]["steps"], question.get("epoch_steps")
 
@@ -221,8 +241,8 @@ class StoredSweep:
             family = self._family(record)
             if family.controller is not None:
                 return height_of(self._used_lr(record, steps)) > ENDS_HIGH
-            return height_at_end(family, _own(record), steps, epoch=epoch) > ENDS_HIGH
-        except InputError:  # a factor of a notebook's or a script's own, which another process does not have
+            return height_at_end(family, _schedule_params(record), steps, epoch=epoch) > ENDS_HIGH
+        except InputError:  # a factor defined in a notebook or script, unknown to this process
             return None
 
     def __repr__(self) -> str:
@@ -232,17 +252,17 @@ class StoredSweep:
             best = self.best if self.families["rank"].notna().any() else None
         except (OSError, KeyError):
             return f"<{type(self).__name__} {self.name}, which cannot be read, in {self.home.path}>"
-        won = "" if best is None else f", best {best['family']}:{best['trial']} {value_text(best['value'])}"
-        return f"<{type(self).__name__} {self.name}: {families} families, {trials} trials, {state}{won}>"
+        winner = "" if best is None else f", best {best['family']}:{best['trial']} {value_text(best['value'])}"
+        return f"<{type(self).__name__} {self.name}: {families} families, {trials} trials, {state}{winner}>"
 
 
-def _own(record: Record) -> dict[str, Value]:
-    """The schedule's numbers of a trial."""
+def _schedule_params(record: Record) -> dict[str, Value]:
+    """Return the schedule's hyperparameters: those of optimizer and model have a dot in their names."""
     return {name: value for name, value in record.params.items() if "." not in name}
 
 
-def _parts(trial: Which, number: int | None) -> tuple[str, int]:
-    """The name of a family or study, and a number."""
+def _parse_trial(trial: Which, number: int | None) -> tuple[str, int]:
+    """Return the name of a family or study, and a number."""
     if number is not None:
         return str(trial), int(number)
     if isinstance(trial, str):
@@ -253,40 +273,45 @@ def _parts(trial: Which, number: int | None) -> tuple[str, int]:
         return str(trial[0]), int(trial[1])
     elif hasattr(trial, "keys") and {"study", "trial"} <= set(trial.keys()):
         return str(trial["study"]), int(trial["trial"])
-    raise InputError("trial", trial, "not the name of a trial", 'Write "cosine:17", or give a row of .trials')
+    raise InputError("trial", trial, "not the name of a trial", 'Write "cosine:17", or pass a row of .trials')
 
 
-def _list(names: Any) -> str:
+def _join(names: Any) -> str:
     return ", ".join(names)
 
 
-# --- where it is ------------------------------------------------------------------------------------
+# --- folders ----------------------------------------------------------------------------------------
 
 
 def locate(name: str | Path | None = None, root: Path = ROOT) -> Home:
-    """The folder of the sweep of that name, or of an MLflow run of it ("runs:/<id>"); without a name the last one.
+    """Return the folder of a sweep.
 
-    Raises InputError where there is none, or its folder is not on this machine.
+    Args:
+        name: Its name, its folder, or "runs:/<id>" of one of its MLflow runs; None for the sweep used last.
+        root: The folder of the sweeps.
+
+    Raises:
+        InputError: If there is no such sweep, or its folder is not on this machine.
     """
     run = re.fullmatch(r"runs:/+([^/]+)(/.*)?", str(name))
-    return find(root, None if name is None else str(name)) if run is None else _of_run(run[1], root)
+    return find(root, None if name is None else str(name)) if run is None else _home_of_run(run[1], root)
 
 
-def _of_run(run: str, root: Path) -> Home:
-    """The folder of the sweep that an MLflow run belongs to: in `root`, or beside MLflow's database."""
-    shown, destination = f"runs:/{run}", resolve(None, experiment="", sweep_id="")
-    assert destination is not None  # uri "none" was not asked for
+def _home_of_run(run: str, root: Path) -> Home:
+    """Return the folder of the sweep that an MLflow run belongs to, in `root` or next to MLflow's database."""
+    text, destination = f"runs:/{run}", resolve(None, experiment="", sweep_id="")
+    assert destination is not None  # it is None only for the uri "none"
     database = destination.database
     if database is not None and not database.exists():
-        told, remedy = f"there is no MLflow database {database}", "Set MLFLOW_TRACKING_URI, or go to the sweep's folder"
-        raise InputError("sweep", shown, told, remedy)
+        remedy = "Set MLFLOW_TRACKING_URI, or change to the folder where the sweep was run"
+        raise InputError("sweep", text, f"there is no MLflow database {database}", remedy)
     from sweeper.tracking.mlflow.client import sweep_of_run
 
     id, experiment = sweep_of_run(destination.uri, run)
     folders = [root] if database is None else [root, database.parent / ROOT]
-    found = [home for folder in folders for home in homes(folder) if home.read().get("id") == id]
-    if not found:
+    matches = [home for folder in folders for home in homes(folder) if home.read().get("id") == id]
+    if not matches:
         where = " or ".join(dict.fromkeys(f"{folder}/" for folder in folders))
-        told = f"its sweep ({experiment}) is not in {where}"
-        raise InputError("sweep", shown, told, "Name the folder of the sweeps with root=, or load on its machine")
-    return found[0]
+        problem = f"its sweep ({experiment}) is not in {where}"
+        raise InputError("sweep", text, problem, "Pass the folder of the sweeps as root=, or load it on its machine")
+    return matches[0]

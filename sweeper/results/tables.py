@@ -1,6 +1,6 @@
-"""The end table: from trial records to one row a trial and one row a family, in pandas and as JSON.
+"""The tables of a sweep: one row per trial, and one row per family, in pandas and as JSON.
 
-Only complete trials compete: a pruned trial's last value belongs to another step, a diverged one has none.
+Only complete trials are ranked. A pruned trial's last value is from an earlier step, and a diverged one has no value.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from sweeper.types import AT, At, Direction, Record, State, TrialId, Value
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = ("peak_lr", "warmup", "decay", "cycle")  # the numbers of a schedule that have columns of their own
+COMMON = ("peak_lr", "warmup", "decay", "cycle")  # hyperparameters with their own columns
 STATES: tuple[State, ...] = ("complete", "pruned", "diverged", "failed", "running")
 TUNED, DEFAULT = "tuned constant", "default LR"  # the roles of the two baselines
-BASELINES = ("constant", "default_lr")  # the families that play them
+BASELINES = ("constant", "default_lr")  # the families in these roles
 ROLES = dict(zip(BASELINES, (TUNED, DEFAULT), strict=True))
 
 FACTS = ("lr_auc", "lr_end_over_peak", "lr_wd_sum", "late_loss_spread", "train_valid_gap")  # see tracking.facts
 TO_TARGET = ("steps_to_target", "seconds_to_target")
-RULES = {at: f"objective/{at}" for at in AT}  # columns: the objective by every rule of objective.at
+RULES = {at: f"objective/{at}" for at in AT}  # the column of each rule of objective.at
 SPREAD = "objective/spread"
 
 FactsOf = Callable[[Collection[TrialId]], Mapping[TrialId, Facts]]
@@ -34,8 +34,16 @@ EndsHigh = Callable[[str, int], bool | None] | Mapping[tuple[str, int], bool | N
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a sweep asks, for the words about its table. at: objective.at. seeds, folds: of each trial."""
+class Criterion:
+    """How trials are compared.
+
+    Attributes:
+        metric: As in `objective.metric`.
+        direction: As in `objective.direction`.
+        at: As in `objective.at`: which of a trial's values counts.
+        seeds: Seeds of each trial.
+        folds: Folds of each trial.
+    """
 
     metric: str
     direction: Direction = "minimize"
@@ -45,18 +53,19 @@ class Asked:
 
     @property
     def sense(self) -> str:
+        """Which value is better, in words."""
         return "lower is better" if self.direction == "minimize" else "higher is better"
 
     @property
     def members(self) -> str:
-        """What a trial is judged by, where it has several seeds or folds."""
+        """Over which seeds and folds a trial's value is taken, in words."""
         if self.seeds * self.folds == 1:
             return "one seed"
-        named = [f"{count} {word}" for count, word in ((self.seeds, "seeds"), (self.folds, "folds")) if count > 1]
-        return f"the median of {' x '.join(named)}"
+        counts = [f"{count} {word}" for count, word in ((self.seeds, "seeds"), (self.folds, "folds")) if count > 1]
+        return f"the median of {' x '.join(counts)}"
 
 
-# --- one row a trial --------------------------------------------------------------------------------
+# --- one row per trial ------------------------------------------------------------------------------
 
 
 def trials_table(
@@ -66,16 +75,25 @@ def trials_table(
     target: float | None = None,
     facts: Mapping[TrialId, Facts] | None = None,
 ) -> pd.DataFrame:
-    """One row a trial, by family, study and number.
+    """Return one row per trial, sorted by family, study and number.
 
-    Columns: study, family, trial, state, value, peak_lr, warmup, decay, cycle, every other number by its name
-    ("params.<name>" where a column here has that name), the objective by every rule ("objective/last", ...),
-    "objective/spread" (over its members), steps, seconds, steps_to_target, seconds_to_target, lr_auc,
-    lr_end_over_peak, lr_wd_sum, late_loss_spread, train_valid_gap, diverged_step, truncated (a complete trial that
-    ended early), reason, origin ("cosine-1a2b3c:4", where a wider study took it over from), prior_of (the wider study
-    in whose space it does not lie). Missing numbers are NaN, missing steps <NA>.
+    Columns:
 
-    target: of the objective's metric, None for none. facts: by trial, see `sweeper.tracking.facts.read_facts`.
+    - study, family, trial, state, value.
+    - peak_lr, warmup, decay, cycle, and every other hyperparameter by its name ("params.<name>" if the name is taken).
+    - The objective by every rule ("objective/last", ...), and "objective/spread", over the trial's members.
+    - steps, seconds, steps_to_target, seconds_to_target, and the columns of FACTS.
+    - diverged_step, reason, and truncated: whether the trial counts as complete although it ended early.
+    - origin: of a trial that a wider study took over, the trial that was trained ("cosine-1a2b3c:4").
+    - prior_of: the wider study whose space does not contain the trial.
+
+    Missing floats are NaN, missing integers <NA>.
+
+    Args:
+        records: The trials.
+        direction: Of the objective.
+        target: Value of the objective's metric to reach; None for none.
+        facts: By trial, from `sweeper.tracking.facts.read_facts`.
     """
     import pandas as pd
 
@@ -96,7 +114,7 @@ def trials_table(
     ]
     others = {
         name: f"params.{name}" if name in (*before, *after) else name
-        for name in sorted({name for record in records for name in record.params} - set(NAMES))
+        for name in sorted({name for record in records for name in record.params} - set(COMMON))
     }
     rows = [
         {
@@ -104,8 +122,8 @@ def trials_table(
             "family": record.family,
             "trial": record.number,
             "state": record.state,
-            "value": _finite(record.value),
-            **{name: _number(record.params.get(name)) for name in NAMES},
+            "value": _finite_or_none(record.value),
+            **{name: _number_or_none(record.params.get(name)) for name in COMMON},
             **{column: record.params.get(name) for name, column in others.items()},
             **{name: record.measures.get(name) for name in (*RULES.values(), SPREAD)},
             "steps": record.steps_done,
@@ -120,39 +138,40 @@ def trials_table(
         }
         for record in records
     ]
-    table = pd.DataFrame(rows, columns=[*before, *NAMES, *others.values(), *after])
+    table = pd.DataFrame(rows, columns=[*before, *COMMON, *others.values(), *after])
     whole = dict.fromkeys(["trial", "steps", "steps_to_target", "diverged_step"], "Int64")
-    floats = ["value", *NAMES, *RULES.values(), SPREAD, "seconds", *TO_TARGET, *FACTS]
+    floats = ["value", *COMMON, *RULES.values(), SPREAD, "seconds", *TO_TARGET, *FACTS]
     return table.astype({**dict.fromkeys(floats, "float64"), **whole})
 
 
 def target_of(records: Iterable[Record], direction: Direction) -> float | None:
-    """The value that others are timed against: the best of the tuned constant, without one that of the worst family.
+    """Return the value that trials are timed against; None while no trial is complete.
 
-    None while no trial is complete. The untuned default LR is no target unless there is nothing else.
+    It is the best value of the tuned constant. Without that family it is the best value of the worst family, and the
+    untuned default LR counts only if there is no other family.
     """
     best: dict[str, float] = {}
     for record in (record for record in records if not record.prior_of):
-        signed = _signed(record.value, direction)
-        if record.state == "complete" and signed > -math.inf:
-            best[record.family] = max(signed, best.get(record.family, -math.inf))
+        score = _score(record.value, direction)
+        if record.state == "complete" and score > -math.inf:
+            best[record.family] = max(score, best.get(record.family, -math.inf))
     tuned, default = BASELINES
     others = [value for family, value in best.items() if family != default] or list(best.values())
     chosen = best.get(tuned, min(others, default=None))
-    return None if chosen is None else _signed(chosen, direction)
+    return None if chosen is None else _score(chosen, direction)
 
 
-# --- one row a study --------------------------------------------------------------------------------
+# --- one row per study ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Details:
-    """What the table of families says of trials beside their records; None: not known.
+    """What the table of families shows in addition to the records. None if unknown.
 
     Attributes:
-        ends_high: (study, trial) -> bool, as a call or a mapping.
-        facts: Of the trials asked for.
-        importances: By study, of `Sweep.importances`.
+        ends_high: Whether the LR of (study, trial) ends high, as a function or a mapping.
+        facts: Returns the facts of the given trials.
+        importances: By study, as in `Sweep.importances`.
     """
 
     ends_high: EndsHigh | None = None
@@ -163,20 +182,31 @@ class Details:
 def families_table(
     records: Iterable[Record], *, direction: Direction, target: float | None = None, details: Details = Details()
 ) -> pd.DataFrame:
-    """One row a study, the best first, then the two baselines: the tuned constant and the optimizer's default LR.
+    """Return one row per study: the best first, then the two baselines.
 
-    Columns: study, family, role ("", "tuned constant", "default LR"), rank (over all rows, equal values share
-    one), best_value, best_trial, objective/spread (of that trial over its members), the best of all complete trials
-    by every rule of the objective ("objective/last", ...: of different trials), gain (over the best tuned constant,
-    positive is better), ends_high (whether the best trial ends more than 10 % of its peak above its floor; None: not
-    known), peak_lr, warmup, decay, cycle and params (of the best trial), others (its searched numbers beside those
-    four), one count a state, truncated (complete trials that ended early), best_truncated, taken_over (trials from
-    before the space was made wider), prior (those that lie outside it and do not count), stable_lr (largest peak LR
-    of a complete or pruned trial), diverged_lr (smallest of a diverged one); of the best trial steps (updates of a
-    run), steps_to_target, seconds_to_target and the facts of `trials_table`; importance (a mapping, as in
-    `importances`), target (the same in all rows). Missing: NaN, <NA>.
+    Columns:
 
-    target: of the objective's metric; None: `target_of` the records.
+    - study, family, role: "", "tuned constant" or "default LR".
+    - rank: over all rows. Equal values share a rank.
+    - best_value, best_trial, and "objective/spread" of that trial over its members.
+    - "objective/last", ...: the best of all complete trials by each rule, possibly of different trials.
+    - gain: over the tuned constant. Positive is better.
+    - ends_high: whether the best trial ends more than 10% of its peak above its floor; None if unknown.
+    - peak_lr, warmup, decay, cycle, params: of the best trial. others: its other searched hyperparameters.
+    - complete, pruned, diverged, failed, running: numbers of trials.
+    - truncated: complete trials that ended early. best_truncated: whether the best trial is one of them.
+    - taken_over: trials from before the space was widened. prior: those outside the new space, which do not count.
+    - stable_lr: largest peak LR of a complete or pruned trial. diverged_lr: smallest of a diverged one.
+    - steps, steps_to_target, seconds_to_target, and the columns of FACTS: of the best trial.
+    - importance: a mapping, as in `Sweep.importances`. target: the same in all rows.
+
+    Missing floats are NaN, missing integers <NA>.
+
+    Args:
+        records: The trials.
+        direction: Of the objective.
+        target: Value of the objective's metric to reach, by default `target_of(records)`.
+        details: What the records do not hold.
     """
     import pandas as pd
 
@@ -188,25 +218,35 @@ def families_table(
         studies.setdefault((record.family, record.study), []).append(record)
     rows = [_study_row(of_study, direction, details.ends_high, aim) for _, of_study in sorted(studies.items())]
     if details.facts is not None:
-        found = details.facts([row["trained_as"] for row in rows if row["trained_as"] is not None])
+        facts = details.facts([row["trained_as"] for row in rows if row["trained_as"] is not None])
         for row in rows:
-            row.update(found.get(row["trained_as"], {}))
-    values = sorted((_signed(row["best_value"], direction) for row in rows), reverse=True)
-    constant = max((_signed(row["best_value"], direction) for row in rows if row["role"] == TUNED), default=-math.inf)
+            row.update(facts.get(row["trained_as"], {}))
+    scores = sorted((_score(row["best_value"], direction) for row in rows), reverse=True)
+    constant = max((_score(row["best_value"], direction) for row in rows if row["role"] == TUNED), default=-math.inf)
     shares = details.importances
     for row in rows:
         row["target"] = aim
         row["prior"] = outside[row["study"]]
         row["importance"] = None if shares is None else dict(shares.get(row["study"], {}))
-        signed = _signed(row["best_value"], direction)
-        row["rank"] = None if signed == -math.inf else values.index(signed) + 1
-        row["gain"] = signed - constant if math.isfinite(signed) and math.isfinite(constant) else None
+        score = _score(row["best_value"], direction)
+        row["rank"] = None if score == -math.inf else scores.index(score) + 1
+        row["gain"] = score - constant if math.isfinite(score) and math.isfinite(constant) else None
     places = {"": 0, TUNED: 1, DEFAULT: 2}
-    rows.sort(key=lambda row: (places[row["role"]], -_signed(row["best_value"], direction)))
-    numbers = [*NAMES, "stable_lr", "diverged_lr", *TO_TARGET, *FACTS]
+    rows.sort(key=lambda row: (places[row["role"]], -_score(row["best_value"], direction)))
+    numbers = [*COMMON, "stable_lr", "diverged_lr", *TO_TARGET, *FACTS]
     counts = [*STATES, "truncated", "taken_over", "prior"]
     columns = ["study", "family", "role", "rank", "best_value", "best_trial", SPREAD, *RULES.values(), "gain"]
-    columns += ["ends_high", *NAMES, "params", "others", *counts, "best_truncated", "stable_lr", "diverged_lr", "steps"]
+    columns += [
+        "ends_high",
+        *COMMON,
+        "params",
+        "others",
+        *counts,
+        "best_truncated",
+        "stable_lr",
+        "diverged_lr",
+        "steps",
+    ]
     table = pd.DataFrame(rows, columns=[*columns, *TO_TARGET, *FACTS, "importance", "target"])
     floats = ["best_value", SPREAD, *RULES.values(), "gain", *numbers, "target"]
     whole = ["rank", "best_trial", *counts, "steps", "steps_to_target"]
@@ -218,12 +258,14 @@ def _study_row(
 ) -> dict[str, Any]:
     study, family = records[0].study, records[0].family
     counts = Counter(record.state for record in records)
-    ranked = [record for record in records if record.state == "complete" and _finite(record.value) is not None]
-    best = min(ranked, key=lambda record: (-_signed(record.value, direction), record.number), default=None)
+    ranked = [record for record in records if record.state == "complete" and _finite_or_none(record.value) is not None]
+    best = min(ranked, key=lambda record: (-_score(record.value, direction), record.number), default=None)
     params = dict(best.params) if best else {}
-    stable = [_number(record.params.get("peak_lr")) for record in records if record.state in ("complete", "pruned")]
-    burst = [_number(record.params.get("peak_lr")) for record in records if record.state == "diverged"]
-    searched = _searched(records)
+    stable = [
+        _number_or_none(record.params.get("peak_lr")) for record in records if record.state in ("complete", "pruned")
+    ]
+    burst = [_number_or_none(record.params.get("peak_lr")) for record in records if record.state == "diverged"]
+    searched = _searched_names(records)
     return {
         "study": study,
         "family": family,
@@ -234,7 +276,7 @@ def _study_row(
         SPREAD: best.measures.get(SPREAD) if best else None,
         **{column: _best_by(column, ranked, direction) for column in RULES.values()},
         "ends_high": _ends_high(ends_high, study, best.number) if best else None,
-        **{name: _number(params.get(name)) for name in NAMES},
+        **{name: _number_or_none(params.get(name)) for name in COMMON},
         "params": params,
         "others": {name: value for name, value in params.items() if name in searched},
         **{state: counts[state] for state in STATES},
@@ -249,21 +291,21 @@ def _study_row(
 
 
 def _best_by(column: str, complete: Sequence[Record], direction: Direction) -> float | None:
-    """The best of those trials by another rule; None where one of them does not say (a sweep of before)."""
-    values = [record.measures.get(column) for record in complete]
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
+    """Return the best value by another rule; None if a trial lacks it (a sweep of an older version)."""
+    measured = [record.measures.get(column) for record in complete]
+    values = [value for value in measured if value is not None]
+    if not values or len(values) < len(measured):
         return None
-    return min(known) if direction == "minimize" else max(known)
+    return min(values) if direction == "minimize" else max(values)
 
 
-def _searched(records: Sequence[Record]) -> set[str]:
-    """Names, beside the four, that differ between trials of a study."""
+def _searched_names(records: Sequence[Record]) -> set[str]:
+    """Return the hyperparameters without their own columns whose values differ between the trials."""
     seen: dict[str, set[str]] = {}
     for record in records:
         for name, value in record.params.items():
             seen.setdefault(name, set()).add(repr(value))
-    return {name for name, values in seen.items() if len(values) > 1} - set(NAMES)
+    return {name for name, values in seen.items() if len(values) > 1} - set(COMMON)
 
 
 def _ends_high(ends_high: EndsHigh | None, study: str, trial: int) -> bool | None:
@@ -272,34 +314,35 @@ def _ends_high(ends_high: EndsHigh | None, study: str, trial: int) -> bool | Non
     return ends_high.get((study, trial)) if isinstance(ends_high, Mapping) else ends_high(study, trial)
 
 
-def _signed(value: float | None, direction: Direction) -> float:
-    """The value with the sign that makes more better; minus infinity for none."""
-    value = _finite(value)
+def _score(value: float | None, direction: Direction) -> float:
+    """Return the value with the sign for which higher is better; minus infinity for none."""
+    value = _finite_or_none(value)
     if value is None:
         return -math.inf
     return -value if direction == "minimize" else value
 
 
-def _finite(value: float | None) -> float | None:
+def _finite_or_none(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _number(value: Value) -> float | None:
-    return _finite(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _number_or_none(value: Value) -> float | None:
+    return _finite_or_none(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-# --- for whoever shows it ----------------------------------------------------------------------------
+# --- typed rows, for views ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class StudyRow:
-    """A row of `families_table`, which explains the columns. None for what is missing.
+    """A row of `families_table`, which explains the columns. Missing values are None.
 
     Attributes:
-        by_rule: The columns of RULES.
-        numbers: The columns of NAMES.
-        counts: One count a state.
-        facts: The columns of FACTS.
+        spread: The column "objective/spread".
+        by_rule: The columns of RULES, by rule.
+        common: The columns of COMMON, by name.
+        counts: Numbers of trials, by state.
+        facts: The columns of FACTS, by name.
     """
 
     study: str
@@ -312,7 +355,7 @@ class StudyRow:
     by_rule: Mapping[At, float | None]
     gain: float | None
     ends_high: bool | None
-    numbers: Mapping[str, float | None]
+    common: Mapping[str, float | None]
     params: Mapping[str, Value]
     others: Mapping[str, Value]
     counts: Mapping[State, int]
@@ -333,12 +376,12 @@ class StudyRow:
 def rows_of(families: pd.DataFrame) -> list[StudyRow]:
     """Return the rows of `families_table`."""
     plain = ({str(name): _plain(value) for name, value in row.items()} for row in families.to_dict("records"))
-    nested = {SPREAD, *RULES.values(), *NAMES, *STATES, *FACTS}  # columns that are not fields under their own names
+    nested = {SPREAD, *RULES.values(), *COMMON, *STATES, *FACTS}  # columns that are not fields of the same name
     return [
         StudyRow(
             spread=row[SPREAD],
             by_rule={at: row[column] for at, column in RULES.items()},
-            numbers={name: row[name] for name in NAMES},
+            common={name: row[name] for name in COMMON},
             counts={state: row[state] for state in STATES},
             facts={name: row[name] for name in FACTS},
             **{name: value for name, value in row.items() if name not in nested},
@@ -348,7 +391,7 @@ def rows_of(families: pd.DataFrame) -> list[StudyRow]:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers, text and containers of Python, None for what is missing or not finite: what JSON has."""
+    """Return the value as JSON has it: plain Python types, None for missing and non-finite numbers."""
     import pandas as pd
 
     if isinstance(value, Mapping):
@@ -365,26 +408,26 @@ def _plain(value: Any) -> Any:
 
 
 def names_of(rows: Sequence[StudyRow]) -> list[str]:
-    """What to call each row: its family, or its study where the family has several."""
+    """Return the name of each row: its family, or its study if the family has several."""
     studies = Counter(row.family for row in rows)
     return [clean(str(row.family if studies[row.family] == 1 else row.study)) for row in rows]
 
 
 def other_ranks(rows: Sequence[StudyRow], direction: Direction, at: At) -> dict[At, dict[str, int]]:
-    """By each rule of the objective but `at`, where all trials say their value by it: the rank of each study."""
+    """Return the rank of each study by the other rules of `objective.at`, if every study has a value by that rule."""
     ranked = [row for row in rows if row.rank is not None]
-    found: dict[At, dict[str, int]] = {}
+    ranks: dict[At, dict[str, int]] = {}
     for rule in RULES:
-        values = {row.study: _signed(row.by_rule[rule], direction) for row in ranked}
-        if rule == at or not values or -math.inf in values.values():
+        scores = {row.study: _score(row.by_rule[rule], direction) for row in ranked}
+        if rule == at or not scores or -math.inf in scores.values():
             continue
-        in_order = sorted(values.values(), reverse=True)
-        found[rule] = {study: in_order.index(value) + 1 for study, value in values.items()}
-    return found
+        in_order = sorted(scores.values(), reverse=True)
+        ranks[rule] = {study: in_order.index(score) + 1 for study, score in scores.items()}
+    return ranks
 
 
-def change(rows: Sequence[StudyRow], ranks: Mapping[str, int]) -> str | None:
-    """What other ranks would change of the verdict: "winner", "order", or None for nothing."""
+def verdict_change(rows: Sequence[StudyRow], ranks: Mapping[str, int]) -> str | None:
+    """Return what other ranks would change: the "winner", only the "order" below it, or None for nothing."""
     before = {row.study: row.rank for row in rows if row.rank is not None}
     if {study for study, rank in before.items() if rank == 1} != {study for study, rank in ranks.items() if rank == 1}:
         return "winner"
@@ -394,15 +437,15 @@ def change(rows: Sequence[StudyRow], ranks: Mapping[str, int]) -> str | None:
 # --- as JSON ----------------------------------------------------------------------------------------
 
 
-def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool) -> dict[str, Any]:
-    """The table for programs: dicts, lists, text and finite numbers; null for what is missing. Keys stay.
+def as_json(families: pd.DataFrame, criterion: Criterion, *, sweep: str, finished: bool) -> dict[str, Any]:
+    """Return the table for programs: missing values are null, numbers are finite. The keys do not change.
 
     {"sweep": name, "finished": bool, "metric": "valid/loss", "direction": "minimize" | "maximize",
      "at": "last" | "best" | ..., "seeds": int, "folds": int,
-     "target": float | null            of the metric, for steps_to_target
-     "other_rules": {at: {"ranks": {study: rank}, "changes": "winner" | "order" | null}}   by another objective.at
-     "families": [row, ...]            every study, best first, then the baselines
-     "baselines": {"tuned_constant": {"study", "value", "trial"} | null, "default_lr": likewise},
+     "target": float | null,           of the metric, for steps_to_target
+     "other_rules": {at: {"ranks": {study: rank}, "changes": "winner" | "order" | null}},   other rules of objective.at
+     "families": [row, ...],           every study, best first, then the baselines
+     "baselines": {"tuned_constant": {"study", "value", "trial"} | null, "default_lr": the same},
      "trials": {"complete", "pruned", "diverged", "failed", "running": counts over all studies}}
 
     row: {"study", "family": str, "role": null | "tuned_constant" | "default_lr", "rank": int | null,
@@ -410,7 +453,7 @@ def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool)
               "ends_high": bool | null, "truncated": bool, "steps": int, "steps_to_target": int | null,
               "seconds_to_target", "lr_auc", "lr_end_over_peak", "lr_wd_sum", "late_loss_spread",
               "train_valid_gap": float | null} | null,
-     "gain": float | null, "importance": {name: share} | null (of too few trials {}), "trials": counts as above,
+     "gain": float | null, "importance": {name: share} | null ({} for too few trials), "trials": counts as above,
      "truncated": int, "taken_over": int, "prior": int, "stable_lr": float | null, "diverged_lr": float | null}
     """
     rows = rows_of(families)
@@ -419,15 +462,15 @@ def as_json(families: pd.DataFrame, asked: Asked, *, sweep: str, finished: bool)
     return {
         "sweep": sweep,
         "finished": finished,
-        "metric": asked.metric,
-        "direction": asked.direction,
-        "at": asked.at,
-        "seeds": asked.seeds,
-        "folds": asked.folds,
+        "metric": criterion.metric,
+        "direction": criterion.direction,
+        "at": criterion.at,
+        "seeds": criterion.seeds,
+        "folds": criterion.folds,
         "target": next((row.target for row in rows), None),
         "other_rules": {
-            rule: {"ranks": ranks, "changes": change(rows, ranks)}
-            for rule, ranks in other_ranks(rows, asked.direction, asked.at).items()
+            rule: {"ranks": ranks, "changes": verdict_change(rows, ranks)}
+            for rule, ranks in other_ranks(rows, criterion.direction, criterion.at).items()
         },
         "families": [_json_row(row, keys) for row in rows],
         "baselines": {

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs."""
+"""The live view of a sweep."""
 
 from sweeper.terminal.frame import Heading, Window, frame
 from sweeper.terminal.live import TerminalView, view

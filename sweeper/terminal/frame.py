@@ -1,4 +1,4 @@
-"""The picture of a sweep: a title with the time, one line a family with its curves, the line of all."""
+"""The table of the live view: a title with the time, one line per family with its curves, one line for all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweeper.text.columns import (
     clean,
     duration_text,
     lay_out,
-    shortened,
+    shorten,
     total_width,
     value_text,
     width_of,
@@ -21,14 +21,14 @@ from sweeper.text.columns import (
 from sweeper.text.sparks import best_so_far, lr_curve
 from sweeper.types import Direction
 
-BAR = (6, 30)  # cells, least and most
-BEST = 3  # so many families are shown before all others where the window is not high enough
-TITLE = 12  # cells that are left of a title before anything else of its line goes
+BAR = (6, 30)  # cells at least and at most
+BEST = 3  # families that are always shown if the window is not high enough for all
+TITLE = 12  # cells of the title at least
 
 
 @dataclass(frozen=True)
 class Heading:
-    """What is shown: the title of a sweep, the metric that its trials are judged by, and which value is better."""
+    """What the title line shows: the sweep's name, the metric that ranks its trials, and its direction."""
 
     title: str
     metric: str
@@ -36,43 +36,57 @@ class Heading:
 
     @property
     def sense(self) -> str:
+        """Which value is better, in words."""
         return "lower is better" if self.direction == "minimize" else "higher is better"
 
 
 @dataclass(frozen=True)
 class Window:
-    """Where it is shown: cells of a line, lines (None: as many as it takes), and whether more than ASCII is there."""
+    """The space for the table.
+
+    Attributes:
+        width: Cells of a line.
+        height: Lines; None for no limit.
+        unicode: Whether it can show more than ASCII.
+    """
 
     width: int
     height: int | None = None
     unicode: bool = True
 
 
-def frame(rows: Sequence[Row], heading: Heading, window: Window, *, elapsed: float, standing: str = "") -> list[Line]:
-    """The picture within the window; the last of `rows` is the row of all.
+def frame(rows: Sequence[Row], heading: Heading, window: Window, *, elapsed: float, status: str = "") -> list[Line]:
+    """Return the lines of the table.
 
-    standing: said in place of the time, where the sweep is not running. Where not all lines fit, the best families
-    and the active ones are shown, and how many are not. Columns go, the least important first: the bar, trials a
-    minute, peak LR, number of the best trial, running, pruned, diverged, LR, best so far, time left.
+    If not all lines fit, the best and the active families are shown, with a note on the others. If not all columns fit,
+    these are dropped in this order: bar, trials per minute, peak LR, number of the best trial, running, pruned,
+    diverged, LR, best so far, time left.
+
+    Args:
+        rows: One row per study, and last the total.
+        heading: The content of the title.
+        window: The space for the table.
+        elapsed: Seconds since the start.
+        status: Shown instead of the time if the sweep is not running.
     """
-    *studies, everything = rows
+    *studies, total = rows
     width, height, unicode = window.width, window.height, window.unicode
-    shown = _fitting(studies, math.inf if height is None else max(1, height - 4), heading.direction)
-    columns = _columns([*shown, everything], width, unicode)
+    selected = _select_rows(studies, math.inf if height is None else max(1, height - 4), heading.direction)
+    columns = _columns([*selected, total], width, unicode)
     room = width - total_width(columns) - 2
     if room >= BAR[0]:
-        cells = [bar(row.fraction, min(room, BAR[1]), unicode) for row in [*shown, everything]]
-        columns.insert(1, Column("", cells, keep=1, right=False))
-    styles = {number: _style(row, everything) for number, row in enumerate(shown)} | {len(shown): "bold"}
+        cells = [bar(row.fraction, min(room, BAR[1]), unicode) for row in [*selected, total]]
+        columns.insert(1, Column("", cells, priority=1, right=False))
+    styles = {number: _style(row, total) for number, row in enumerate(selected)} | {len(selected): "bold"}
     lines = lay_out(columns, width, styles=styles, unicode=unicode)
-    if hidden := [row for row in studies if row not in shown]:
-        lines.insert(-1, [(shortened(_hidden(hidden), width, unicode), "dim")])
-    head = _head(heading, standing or _time(everything, elapsed), window)
-    return [[(head, "bold")], *lines]
+    if hidden := [row for row in studies if row not in selected]:
+        lines.insert(-1, [(shorten(_hidden_text(hidden), width, unicode), "dim")])
+    title = _title(heading, status or _time(total, elapsed), window)
+    return [[(title, "bold")], *lines]
 
 
 def bar(fraction: float, width: int, unicode: bool = True) -> str:
-    """A bar of `width` cells, in steps of half a cell where the encoding has one; full at 1 alone."""
+    """Draw a bar of `width` cells, in steps of half a cell with Unicode. It is full only at 1."""
     full, half, empty = ("━", "╸", "─") if unicode else ("#", "", ".")
     halves = math.floor(2 * width * min(max(fraction, 0.0), 1.0))
     done = full * (halves // 2) + half * (halves % 2)
@@ -82,52 +96,52 @@ def bar(fraction: float, width: int, unicode: bool = True) -> str:
 # --- the title --------------------------------------------------------------------------------------
 
 
-def _head(heading: Heading, time: str, window: Window) -> str:
-    """Title, time, what is judged; where there is no room the last goes first, and the time stays."""
+def _title(heading: Heading, time: str, window: Window) -> str:
+    """Return title, time and metric, as far as they fit. The metric is dropped first, and the time is always shown."""
     title, metric, width = clean(heading.title), clean(heading.metric), window.width
     for text in (f"{title}  {time}  {metric}, {heading.sense}", f"{title}  {time}  {metric}", f"{title}  {time}"):
         if width_of(text) <= width:
             return text
     room = max(TITLE, width - width_of(time) - 2)
-    return shortened(f"{shortened(title, room, window.unicode)}  {time}", width, window.unicode)
+    return shorten(f"{shorten(title, room, window.unicode)}  {time}", width, window.unicode)
 
 
-def _time(everything: Row, elapsed: float) -> str:
-    passed = f"{duration_text(elapsed)} passed"
-    if everything.finished or everything.left is None:
-        return passed
-    return f"{passed}, about {duration_text(everything.left)} left"
+def _time(total: Row, elapsed: float) -> str:
+    text = f"{duration_text(elapsed)} elapsed"
+    if total.is_finished or total.left is None:
+        return text
+    return f"{text}, about {duration_text(total.left)} left"
 
 
 # --- which families ---------------------------------------------------------------------------------
 
 
-def _fitting(studies: Sequence[Row], lines: float, direction: Direction) -> list[Row]:
-    """The best few, then those with open trials, then those to come, then those done; in each the best first."""
+def _select_rows(studies: Sequence[Row], lines: float, direction: Direction) -> list[Row]:
+    """Select rows that fit: the best few, then active, pending and finished ones, the best of each first."""
     if len(studies) <= lines:
         return list(studies)
     sign = 1 if direction == "minimize" else -1
-    by_value = sorted(range(len(studies)), key=lambda k: (_signed(studies[k].best, sign), k))
+    by_value = sorted(range(len(studies)), key=lambda k: (_sort_value(studies[k].best, sign), k))
     place = {k: number for number, k in enumerate(by_value)}
     first = sorted(
         by_value,
         key=lambda k: (
             studies[k].best is None or place[k] >= BEST,
             not studies[k].open,
-            studies[k].finished,
+            studies[k].is_finished,
             place[k],
         ),
     )
     return [studies[k] for k in sorted(first[: int(lines)])]
 
 
-def _signed(value: float | None, sign: int) -> float:
+def _sort_value(value: float | None, sign: int) -> float:
     return math.inf if value is None else sign * value
 
 
-def _hidden(rows: Sequence[Row]) -> str:
-    families, done = "family" if len(rows) == 1 else "families", sum(row.finished for row in rows)
-    return f"{len(rows)} more {families} ({done} done): the window is not high enough"
+def _hidden_text(rows: Sequence[Row]) -> str:
+    families, done = "family" if len(rows) == 1 else "families", sum(row.is_finished for row in rows)
+    return f"{len(rows)} more {families} ({done} done). Make the window higher to see them"
 
 
 # --- the columns ------------------------------------------------------------------------------------
@@ -139,12 +153,12 @@ def _columns(rows: Sequence[Row], width: int, unicode: bool) -> list[Column]:
     curves = [best_so_far(row.bests, cells, unicode) for row in rows]
     lrs = [lr_curve(row.lr_S, cells, unicode) for row in rows]
     columns = [
-        Column("family", [row.name for row in rows], 100, right=False, least=10),
+        Column("family", [row.name for row in rows], 100, right=False, min_width=10),
         Column("trials", [f"{row.done}/{row.trials}" for row in rows], 90),
         Column("best", [value_text(row.best) for row in rows], 95),
         Column("best so far" if wide else "so far", curves, 69, right=False),
         Column("LR of the best" if wide else "its LR", lrs, 68, right=False),
-        Column("peak LR" if wide else "peak", [_lr(row.peak) for row in rows], 35),
+        Column("peak LR" if wide else "peak", [_lr_text(row.peak) for row in rows], 35),
         Column("trial" if wide else "#", [_or_dash(row.best_trial) for row in rows], 40),
         Column("pruned" if wide else "prun", [str(row.pruned) for row in rows], 50),
         Column("diverged" if wide else "div", [str(row.diverged) for row in rows], 60),
@@ -153,20 +167,20 @@ def _columns(rows: Sequence[Row], width: int, unicode: bool) -> list[Column]:
         columns.append(Column("failed" if wide else "fail", [str(row.failed) for row in rows], 65))
     return [
         *columns,
-        Column("running" if wide else "open", [_running(row, wide) for row in rows], 45),
+        Column("running" if wide else "open", [_open_text(row, wide) for row in rows], 45),
         Column("trials/min" if wide else "/min", [speed_text(row.per_minute) for row in rows], 30),
-        Column("left", ["done" if row.finished else duration_text(row.left) for row in rows], 70),
+        Column("left", ["done" if row.is_finished else duration_text(row.left) for row in rows], 70),
     ]
 
 
-def _style(row: Row, everything: Row) -> str:
-    if row.best is not None and row.best == everything.best:
+def _style(row: Row, total: Row) -> str:
+    if row.best is not None and row.best == total.best:
         return "green"
-    return "dim" if row.finished else ""
+    return "dim" if row.is_finished else ""
 
 
-def _running(row: Row, wide: bool) -> str:
-    """How many trials are open, and how far they are on average: 8@45%."""
+def _open_text(row: Row, wide: bool) -> str:
+    """Return the number of open trials and their average progress: 8@45%."""
     if not row.open:
         return "-"
     return f"{row.open} at {row.open_fraction:.0%}" if wide else f"{row.open}@{row.open_fraction:.0%}"
@@ -176,10 +190,10 @@ def _or_dash(value: int | None) -> str:
     return "-" if value is None else str(value)
 
 
-def _lr(value: float | None) -> str:
+def _lr_text(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
 def speed_text(per_minute: float | None) -> str:
-    """Trials a minute in 3 digits; "-" for none."""
+    """Format trials per minute with 3 digits; "-" for none."""
     return "-" if per_minute is None else f"{per_minute:.3g}" if per_minute < 1000 else f"{per_minute:.0f}"

@@ -1,4 +1,4 @@
-"""A sweep in plain lines: for pipes, files, CI logs, and terminals that cannot move their cursor."""
+"""The live view as plain lines, for pipes, files, CI logs, and terminals that cannot move their cursor."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from sweeper.terminal.frame import speed_text
 from sweeper.terminal.tally import Row, Tally
 from sweeper.text.columns import duration_text, value_text
 
-QUIET = 5.0  # seconds between two plain lines at the start of a sweep,
-QUIET_SHARE = 0.01  # and this share of the time it has run later on: a log of a day stays readable
+QUIET = 5.0  # seconds between two lines at least,
+QUIET_SHARE = 0.01  # and this share of the elapsed time, so that the log of a long sweep stays short
 
 
 def status_line(row: Row, elapsed: float) -> str:
-    """One study in one plain line."""
+    """Return the progress of one study in one line."""
     parts = [f"{duration_text(elapsed):>8}  {row.name:<12} {row.fraction:4.0%}  {row.done}/{row.trials} trials"]
     if row.best is not None:
         trial = "" if row.best_trial is None else f" (trial {row.best_trial})"
         parts.append(f"best {value_text(row.best)}{trial}")
     counts = {"pruned": row.pruned, "diverged": row.diverged, "failed": row.failed}
     parts += [f"{count} {state}" for state, count in counts.items() if count]
-    if row.finished:
+    if row.is_finished:
         parts.append("done")
     else:
         parts += [f"{speed_text(row.per_minute)} trials/min"] if row.per_minute is not None else []
@@ -29,46 +29,62 @@ def status_line(row: Row, elapsed: float) -> str:
 
 
 class Lines:
-    """A study that is done, at once; of those that moved, one at a time and not too often, and how far all are."""
+    """Writes the progress of studies as lines.
 
-    def __init__(self, tally: Tally, say: Callable[[str], None]) -> None:
-        self.tally, self.say = tally, say
-        self.said_at = tally.clock()
-        self.said: dict[str, tuple[float, bool]] = {}  # (fraction, finished) of each study, in the order of saying
+    A study that finishes is written at once. Of those that made progress, one is written at a time, in turn and not too
+    often, with the overall progress.
+
+    Args:
+        tally: The counts so far.
+        write_line: Writes one line.
+    """
+
+    def __init__(self, tally: Tally, write_line: Callable[[str], None]) -> None:
+        self.tally, self.write_line = tally, write_line
+        self.written_at = tally.clock()
+        self.written: dict[str, tuple[float, bool]] = {}  # last (fraction, finished) of each study, oldest first
         for name, row in self._rows()[0].items():
-            self._say(name, row, aloud=row.done > 0)
+            self._remember(name, row)
+            if row.done > 0:
+                self._write(row)
 
-    def moved(self) -> None:
-        over = [name for name, study in self.tally.studies.items() if study.over and not self._finished(name)]
-        due = self.tally.clock() - self.said_at >= max(QUIET, QUIET_SHARE * self.tally.elapsed())
-        if not over and not due:
+    def update(self) -> None:
+        """Write the studies that just finished, or if it is time, one that made progress."""
+        finished = [name for name, study in self.tally.studies.items() if study.is_over and not self._is_finished(name)]
+        is_due = self.tally.clock() - self.written_at >= max(QUIET, QUIET_SHARE * self.tally.elapsed_seconds())
+        if not finished and not is_due:
             return
-        rows, everything = self._rows()
-        waiting = [
-            name for name in {**self.said, **rows} if (rows[name].fraction, rows[name].finished) != self.said.get(name)
+        rows, total = self._rows()
+        changed = [
+            name
+            for name in {**self.written, **rows}
+            if (rows[name].fraction, rows[name].is_finished) != self.written.get(name)
         ]
-        for name in over or waiting[:1]:
-            self._say(name, rows[name], _of_all(everything) if len(rows) > 1 else "")
+        for name in finished or changed[:1]:
+            self._remember(name, rows[name])
+            self._write(rows[name], _overall_text(total) if len(rows) > 1 else "")
 
     def end(self) -> None:
-        self.say(status_line(self.tally.rows()[-1], self.tally.elapsed()))
+        """Write the total."""
+        self._write(self.tally.rows()[-1])
 
-    def _say(self, name: str, row: Row, of_all: str = "", aloud: bool = True) -> None:
-        self.said.pop(name, None)
-        self.said[name] = (row.fraction, row.finished)
-        self.said_at = self.tally.clock()
-        if aloud:
-            self.say(status_line(row, self.tally.elapsed()) + of_all)
+    def _remember(self, name: str, row: Row) -> None:
+        self.written.pop(name, None)  # to put it last
+        self.written[name] = (row.fraction, row.is_finished)
+        self.written_at = self.tally.clock()
 
-    def _finished(self, name: str) -> bool:
-        return self.said.get(name, (0.0, False))[1]
+    def _write(self, row: Row, overall: str = "") -> None:
+        self.write_line(status_line(row, self.tally.elapsed_seconds()) + overall)
+
+    def _is_finished(self, name: str) -> bool:
+        return self.written.get(name, (0.0, False))[1]
 
     def _rows(self) -> tuple[dict[str, Row], Row]:
-        *rows, everything = self.tally.rows()
-        return dict(zip(self.tally.studies, rows, strict=True)), everything
+        *rows, total = self.tally.rows()
+        return dict(zip(self.tally.studies, rows, strict=True)), total
 
 
-def _of_all(everything: Row) -> str:
-    if everything.finished or everything.left is None:
+def _overall_text(total: Row) -> str:
+    if total.is_finished or total.left is None:
         return ""
-    return f"; all {everything.fraction:.0%}, {duration_text(everything.left)} left"
+    return f"; all {total.fraction:.0%}, {duration_text(total.left)} left"

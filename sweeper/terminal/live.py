@@ -1,4 +1,4 @@
-"""The view of a running sweep: a live picture on a terminal or in a notebook, plain lines anywhere else."""
+"""The view of a running sweep: a live table on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ from sweeper.terminal.tally import Tally
 from sweeper.text.columns import Line, has_unicode, is_plain, put_line
 from sweeper.types import Ending, Job, Report
 
-Said = Callable[[str], None]
+Write = Callable[[str], None]
 
 
 class TerminalView:
-    """The View of a terminal, a notebook or a log: it counts, under the lock of who draws, and says that it moved."""
+    """The View of a terminal, a notebook or a log.
 
-    def __init__(self, tally: Tally, lock: threading.Lock, moved: Callable[[], None], note: Said) -> None:
-        self.tally, self._lock, self._moved, self._note = tally, lock, moved, note
+    Args:
+        tally: Counts what happens.
+        lock: Held while counting. Hold it to read the tally from another thread.
+        update: Called after each report and each end of a trial.
+        note: Prints a message.
+    """
+
+    def __init__(self, tally: Tally, lock: threading.Lock, update: Callable[[], None], note: Write) -> None:
+        self.tally, self._lock, self._update, self._note = tally, lock, update, note
 
     def open(self, jobs: Sequence[Job]) -> None:
         with self._lock:
@@ -32,7 +39,7 @@ class TerminalView:
     def arrived(self, report: Report) -> None:
         with self._lock:
             self.tally.arrived(report)
-        self._moved()
+        self._update()
 
     def append(self, reports: Sequence[Report]) -> None:
         with self._lock:
@@ -41,13 +48,13 @@ class TerminalView:
     def close(self, ending: Ending) -> None:
         with self._lock:
             self.tally.close(ending)
-        self._moved()
+        self._update()
 
     def commit(self, round: int) -> None:
-        """Nothing: what is shown does not wait for the journal."""
+        """Do nothing. The view does not wait for the journal."""
 
     def note(self, text: str) -> None:
-        """Print a message: above the live table, or as lines of its own. A signal's handler may call it."""
+        """Print a message: above the live table, or as a line. A signal handler may call it."""
         self._note(text)
 
 
@@ -55,33 +62,36 @@ class TerminalView:
 def view(
     tally: Tally, heading: Heading, *, out: TextIO | None = None, plain: bool | None = None
 ) -> Iterator[TerminalView]:
-    """Show a sweep on `out` (default: stderr) until the block is left; what is shown last stays.
+    """Show a sweep while the block runs. The last state stays visible.
 
-    tally: of what was done before, so that a continued sweep begins at 12/20. plain: lines without control characters;
-    by default wherever the stream is no terminal or TERM is dumb, but in a notebook's kernel, where no stream was
-    given, one output that is updated. NO_COLOR is respected, the window may be resized, messages go through `note`.
+    NO_COLOR is respected, and the window may be resized. Print messages with the view's `note`.
+
+    Args:
+        tally: With the trials of earlier commands, so that a resumed sweep starts at 12/20.
+        heading: The content of the title.
+        out: By default stderr, or in a notebook's kernel one output that is updated.
+        plain: Whether to print lines without control characters, by default if the stream is not a terminal or TERM is
+            dumb.
     """
     lock = threading.Lock()
 
     def draw(window: Window) -> list[Line]:
         with lock:
-            rows, elapsed = tally.rows(), tally.elapsed()
+            rows, elapsed = tally.rows(), tally.elapsed_seconds()
         return frame(rows, heading, window, elapsed=elapsed)
 
-    if out is None and plain is None and notebook.in_kernel():
-        shown = notebook.Output(lambda: draw(Window(notebook.WIDTH)), tally.clock)
+    if out is None and plain is None and notebook.is_in_kernel():
+        output = notebook.Output(lambda: draw(Window(notebook.WIDTH)), tally.clock)
         try:
-            yield TerminalView(tally, lock, shown.moved, shown.note)
+            yield TerminalView(tally, lock, output.update, output.note)
         finally:
-            shown.send()
+            output.send()
         return
     stream = sys.stderr if out is None else out
     if is_plain(stream) if plain is None else plain:
-        with _in_lines(tally, stream, f"{heading.title}: {heading.metric}, {heading.sense}") as (
-            moved,
-            note,
-        ):
-            yield TerminalView(tally, lock, moved, note)
+        title = f"{heading.title}: {heading.metric}, {heading.sense}"
+        with _lines_view(tally, stream, title) as (update, note):
+            yield TerminalView(tally, lock, update, note)
         return
     unicode = has_unicode(stream)
     with on_screen(lambda width, height: draw(Window(width, height, unicode)), stream) as screen:
@@ -89,13 +99,13 @@ def view(
 
 
 @contextmanager
-def _in_lines(tally: Tally, out: TextIO, title: str) -> Iterator[tuple[Callable[[], None], Said]]:
-    def say(text: str) -> None:
+def _lines_view(tally: Tally, out: TextIO, title: str) -> Iterator[tuple[Callable[[], None], Write]]:
+    def write_line(text: str) -> None:
         put_line(out, text)
 
-    say(title)
-    lines = Lines(tally, say)
+    write_line(title)
+    lines = Lines(tally, write_line)
     try:
-        yield lines.moved, say
+        yield lines.update, write_line
     finally:
         lines.end()

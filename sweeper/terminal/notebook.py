@@ -1,4 +1,4 @@
-"""A sweep in a notebook: one output of its cell, which is updated; no cursor is moved, no thread is started."""
+"""The live view in a notebook: one output of the cell that is updated, without threads or cursor movement."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 from sweeper.text.columns import Line, clean, plain_text
 
-SPACING = 1.0  # seconds between two updates, at least
+SPACING = 1.0  # seconds between two updates at least
 WIDTH = 110  # cells
-NOTES = 20  # messages kept below the picture
+NOTES = 20  # messages below the table at most
 
 
-def in_kernel() -> bool:
-    """Whether this is a kernel of a notebook. IPython in a terminal is none: it has a terminal."""
+def is_in_kernel() -> bool:
+    """Return whether this process is a notebook's kernel. IPython in a terminal is not."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
 
 
 class Output:
-    """The picture and the messages as one output; sent when things moved, not more often than once a second."""
+    """The table and the messages as one output of a cell, updated at most once a second."""
 
     def __init__(self, draw: Callable[[], list[Line]], clock: Callable[[], float]) -> None:
         display = import_module("IPython.display").display
@@ -32,14 +32,17 @@ class Output:
         self.sent_at = clock()
         self.handle = display(self._bundle(), raw=True, display_id=True)
 
-    def moved(self) -> None:
+    def update(self) -> None:
+        """Send the table, but at most once a second."""
         if self.clock() - self.sent_at >= SPACING:
             self.send()
 
     def note(self, text: str) -> None:
+        """Add a message below the table. The next update shows it."""
         self.notes = [*self.notes, clean(text)][-NOTES:]
 
     def send(self) -> None:
+        """Send the table and the messages."""
         self.handle.update(self._bundle(), raw=True)
         self.sent_at = self.clock()
 
@@ -53,6 +56,6 @@ class Output:
 
 
 def _html(line: Line) -> str:
-    """The line; what stands out on a terminal is bold."""
+    """Return the line as HTML. What is bold or green on a terminal is bold."""
     text = html.escape(plain_text(line))
     return f"<b>{text}</b>" if any("bold" in style or "green" in style for _, style in line) else text

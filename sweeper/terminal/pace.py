@@ -1,4 +1,4 @@
-"""How fast a sweep goes, and how long it will still take: from the reports so far, and what they say of pruning."""
+"""The speed of a sweep and its remaining time, from the reports so far and how many trials end early."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 Clock = Callable[[], float]
 
-WINDOW = 120.0  # seconds over which the pace is measured, longer where a round takes longer
-SPACING = 1.0  # seconds between two marks of the pace
+WINDOW = 120.0  # seconds over which the pace is measured; longer if a round takes longer
+SPACING = 1.0  # seconds between two marks at least
 
 
 class Pace:
-    """Reports a second, all and of each study, over the last two minutes or one round, whichever is longer.
+    """Reports per second, in total and by study, over the last two minutes or one round, whichever is longer.
 
-    Reports may come one by one or a round at a time, so the pace is taken between marks: from the oldest mark in
-    the window to the last report, never to now.
+    Reports may arrive one by one or a whole round at once. So the pace is measured from the oldest mark in the window
+    to the last report, never to now.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -24,6 +24,7 @@ class Pace:
         self.marks: deque[tuple[float, Counter[str]]] = deque([(clock(), Counter())])
 
     def tick(self, study: str) -> None:
+        """Count a report."""
         now = self.clock()
         self.counts[study] += 1
         if now - self.marks[-1][0] >= SPACING:
@@ -34,36 +35,51 @@ class Pace:
             self.marks.popleft()
 
     def rate(self, study: str | None = None) -> float:
-        """Reports a second, of one study or all; 0 until there is data."""
+        """Return reports per second, of one study or in total; 0 until there is data."""
         (start, before), (end, after) = self.marks[0], self.marks[-1]
         if end <= start:
             return 0.0
         return (after[study] - before[study] if study else after.total() - before.total()) / (end - start)
 
-    def waited(self) -> float:
-        """Seconds since the last report."""
+    def seconds_since_report(self) -> float:
+        """Return the seconds since the last report."""
         return self.clock() - self.marks[-1][0]
 
 
 def expected_reports(passed: Mapping[int, int], stopped: Mapping[int, int], reports: int) -> list[float]:
-    """E[p], p = 0 .. reports: how many more reports a trial makes that has made p and goes on.
+    """Return how many more reports to expect of an open trial, by the number of reports it has made.
 
-    passed[p]: trials that were seen with p reports; stopped[p]: those of them that were ended there, pruned,
-    diverged or failed. The product-limit estimator (Kaplan and Meier 1958): trials still open count up to where
-    they are, so the first ones to be stopped do not make all look short. Nothing known: all go on to the end.
+    Open trials count up to where they are, so the first trials that end early do not make all seem short. Without data,
+    trials are expected to reach the end.
+
+    Args:
+        passed: Trials that reached each number of reports.
+        stopped: Trials that ended early there: pruned, diverged or failed.
+        reports: Reports of a whole trial.
+
+    Returns:
+        Expected further reports after 0, 1, ..., `reports` reports.
+
+    Source:
+        The product-limit estimator: Kaplan and Meier, 1958.
     """
     more = [0.0] * (reports + 1)
     for made in reversed(range(reports)):
-        seen = passed.get(made + 1, 0)
-        goes_on = 1 - stopped.get(made + 1, 0) / seen if seen else 1.0
-        more[made] = 1 + goes_on * more[made + 1]
+        reached = passed.get(made + 1, 0)
+        survival = 1 - stopped.get(made + 1, 0) / reached if reached else 1.0
+        more[made] = 1 + survival * more[made + 1]
     return more
 
 
 def remaining_times(work_K: Sequence[float], share_K: Sequence[float], rate: float) -> list[float]:
-    """Seconds until each study is done, its work counted in reports, `rate` reports a second in all.
+    """Return the seconds until each study is finished.
 
-    All advance side by side, in proportion to their share; a study that is done leaves its part to the others.
+    Studies advance together, in proportion to their shares. A finished study leaves its part of the rate to the others.
+
+    Args:
+        work_K: Remaining reports of each study.
+        share_K: Share of each study in the total rate.
+        rate: Reports per second in total.
     """
     seconds_K = [0.0] * len(work_K)
     now, turns_done, weight = 0.0, 0.0, sum(share_K)

@@ -1,8 +1,8 @@
-"""Lines at the end of a terminal that are drawn over themselves; what others print goes above them.
+"""Lines at the end of a terminal that are redrawn in place. Other output goes above them.
 
-What is promised: at most four drawings a second, each one write, none where nothing changed; lines are overwritten
-in place, the screen is never cleared; the cursor rests below the lines, at the left, so that an echoed ^C or an
-Enter does no harm; nothing has to be restored after a kill; in the background nothing is drawn.
+It draws at most four times a second, with one write, and only if something changed. Lines are overwritten in place, and
+the screen is never cleared. The cursor rests at the left below the lines, so that an echoed ^C or Enter does no harm.
+After a kill nothing has to be restored. In the background nothing is drawn.
 """
 
 from __future__ import annotations
@@ -18,68 +18,75 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from sweeper.text.columns import Line, assembled, clean, console, plain_text, put_line, width_of
+from sweeper.text.columns import Line, assemble, clean, console, plain_text, put_line, width_of
 
-REFRESHES = 4  # a second, at most
+REFRESHES = 4  # per second at most
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"  # the cursor, while it moves
 ERASE_RIGHT, ERASE_BELOW = "\x1b[K", "\x1b[J"
 
-Draw = Callable[[int, int | None], list[Line]]  # of the width and the height there is; None: all lines
+Draw = Callable[[int, int | None], list[Line]]  # (width, height) -> lines; height None for no limit
 
 
 class Screen:
-    """Draws in a thread of its own from `start` to `stop`; the last lines stay."""
+    """Draws in its own thread from `start` to `stop`. The last lines stay.
+
+    Args:
+        draw: Returns the lines for a width and a height; height None for no limit.
+        out: The terminal.
+    """
 
     def __init__(self, draw: Draw, out: TextIO) -> None:
         self.draw, self.out, self.console = draw, out, console(out)
-        self.drawn: list[int] = []  # cells of each line that stands there
-        self.shown = ("", 0)  # the last text, and the width it was drawn at
+        self.line_widths: list[int] = []  # cells of each line on the screen
+        self.last_drawing = ("", 0)  # the last text and its width
         self._above: deque[str] = deque()
         self._drawing = threading.Lock()
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="live view", daemon=True)
 
     def start(self) -> None:
+        """Draw, and start the thread."""
         with suppress(OSError, ValueError):
             self.refresh()
         self._thread.start()
 
     def stop(self) -> None:
-        self._over.set()
+        """Stop the thread, draw all lines, and print the remaining messages."""
+        self._stopping.set()
         self._thread.join()
         with suppress(OSError, ValueError):
             self.refresh(last=True)
-        while self._above:  # in the background nothing was drawn
+        while self._above:  # not drawn if the process is in the background
             put_line(self.out, self._above.popleft())
 
     def note(self, text: str) -> None:
-        """Print above the lines with the next drawing. Takes no lock: a signal's handler may call it."""
+        """Print above the lines with the next drawing. Takes no lock, so a signal handler may call it."""
         self._above.append(text)
 
     def refresh(self, last: bool = False) -> None:
-        """Draw, unless nothing changed. last: all lines, however high the window is."""
+        """Draw if something changed. `last` draws all lines, also beyond the window's height."""
         with self._drawing:
-            if not _in_front(self.out):
-                self.drawn = []  # the shell writes there now
+            if not _is_in_foreground(self.out):
+                self.line_widths = []  # the shell writes to the screen now
                 return
             width, height = self._size()
             lines = self.draw(width - 1, None if last else height - 1)
-            text = self._styled(lines)
-            if self._above or (text, width) != self.shown:
+            text = self._render(lines)
+            if self._above or (text, width) != self.last_drawing:
                 self._write(text, width)
-                self.drawn = [width_of(plain_text(line)) for line in lines]
-                self.shown = (text, width)
+                self.line_widths = [width_of(plain_text(line)) for line in lines]
+                self.last_drawing = (text, width)
 
     def forget(self, *_: object) -> None:
-        """Begin below what stands there: after a stop (Ctrl-Z) the shell has written in between."""
-        self.drawn, self.shown = [], ("", 0)
+        """Draw below the current content next time: after a stop (Ctrl-Z) the shell has written to the screen."""
+        self.line_widths, self.last_drawing = [], ("", 0)
 
     def _write(self, text: str, width: int) -> None:
-        """One write: up to where the lines begin, what is new above them, the lines."""
-        # A narrower window wraps what was drawn: that many more rows to go up.
-        up = sum(max(1, math.ceil(cells / width)) for cells in self.drawn)
+        """Move to the first line, and write the new notes and the lines, in one write."""
+        # A narrower window has wrapped the lines, so the cursor has to move up more rows.
+        up = sum(max(1, math.ceil(cells / width)) for cells in self.line_widths)
         pieces = [HIDE, "\r", f"\x1b[{up}A" if up else ""]
-        if self._above or width != self.shown[1]:
+        if self._above or width != self.last_drawing[1]:
             pieces.append(ERASE_BELOW)
         while self._above:
             pieces.append(clean(self._above.popleft()) + "\n")
@@ -89,7 +96,7 @@ class Screen:
         self.out.flush()
 
     def _size(self) -> tuple[int, int]:
-        """Columns and lines of the window now; Rich would ask the standard streams, not ours."""
+        """Return the columns and lines of the window. Rich would measure the standard streams instead of `out`."""
         from rich.console import ConsoleDimensions
 
         with suppress(OSError, ValueError):
@@ -98,22 +105,22 @@ class Screen:
                 self.console.size = ConsoleDimensions(columns, lines)
         return self.console.size
 
-    def _styled(self, lines: list[Line]) -> str:
+    def _render(self, lines: list[Line]) -> str:
         with self.console.capture() as captured:
-            self.console.print(assembled(lines), end="")
+            self.console.print(assemble(lines), end="")
         return captured.get()
 
     def _run(self) -> None:
-        with suppress(OSError, ValueError):  # the terminal is gone; the sweep goes on
-            while not self._over.wait(1 / REFRESHES):
+        with suppress(OSError, ValueError):  # the terminal is gone, but the sweep continues
+            while not self._stopping.wait(1 / REFRESHES):
                 self.refresh()
 
 
 @contextmanager
 def on_screen(draw: Draw, out: TextIO) -> Iterator[Screen]:
-    """A Screen while the block lasts; what is printed to the terminal meanwhile goes above its lines."""
+    """Show a Screen while the block runs. What is printed to the terminal goes above its lines."""
     screen = Screen(draw, out)
-    with _after_stop(screen.forget), _redirected(screen.note):
+    with _call_on_resume(screen.forget), _redirect(screen.note):
         screen.start()
         try:
             yield screen
@@ -121,8 +128,8 @@ def on_screen(draw: Draw, out: TextIO) -> Iterator[Screen]:
             screen.stop()
 
 
-def _in_front(out: TextIO) -> bool:
-    """Whether the terminal is ours now: not of a shell that we run in the background of."""
+def _is_in_foreground(out: TextIO) -> bool:
+    """Return whether the process may draw: it is not in the background of a shell."""
     try:
         return os.tcgetpgrp(out.fileno()) == os.getpgrp()
     except (OSError, ValueError):  # no terminal of this session
@@ -130,10 +137,10 @@ def _in_front(out: TextIO) -> bool:
 
 
 @contextmanager
-def _after_stop(forget: Callable[..., None]) -> Iterator[None]:
-    """Call `forget` when the process goes on after it was stopped."""
+def _call_on_resume(forget: Callable[..., None]) -> Iterator[None]:
+    """Call `forget` when the process resumes after Ctrl-Z."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals can be caught in the main thread alone
+        yield  # only the main thread can set signal handlers
         return
     before = signal.signal(signal.SIGCONT, forget)
     try:
@@ -143,8 +150,8 @@ def _after_stop(forget: Callable[..., None]) -> Iterator[None]:
 
 
 @contextmanager
-def _redirected(note: Callable[[str], None]) -> Iterator[None]:
-    """What goes to the terminal through sys.stdout and sys.stderr is noted line by line."""
+def _redirect(note: Callable[[str], None]) -> Iterator[None]:
+    """Pass what is printed to a terminal through sys.stdout and sys.stderr to `note`, line by line."""
     before = sys.stdout, sys.stderr
     above = [_Above(stream, note) if stream.isatty() else stream for stream in before]
     sys.stdout, sys.stderr = above
@@ -158,22 +165,22 @@ def _redirected(note: Callable[[str], None]) -> Iterator[None]:
 
 
 class _Above(io.TextIOBase):
-    """A stream whose lines are noted; whatever else is asked of it, the real one answers."""
+    """A stream that passes its lines to `note`. Everything else is the original stream's."""
 
     def __init__(self, stream: TextIO, note: Callable[[str], None]) -> None:
-        self._stream, self._note, self._begun = stream, note, ""
+        self._stream, self._note, self._unfinished = stream, note, ""
 
     def write(self, text: str) -> int:
-        *lines, self._begun = (self._begun + text).split("\n")
+        *lines, self._unfinished = (self._unfinished + text).split("\n")
         for line in lines:
             self._note(line.rsplit("\r", 1)[-1])
         return len(text)
 
     def end(self) -> None:
-        """Print the line that was not finished."""
-        if self._begun:
-            self._stream.write(self._begun)
-        self._begun = ""
+        """Print the unfinished line."""
+        if self._unfinished:
+            self._stream.write(self._unfinished)
+        self._unfinished = ""
 
     def isatty(self) -> bool:
         return True

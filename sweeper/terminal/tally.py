@@ -1,4 +1,4 @@
-"""What happened so far: the trials of every study counted, its best and how it came about, what is open."""
+"""The counts that the live view shows: of each study its trials, its best value over time, its open trials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from sweeper.terminal.pace import Clock, Pace, expected_reports, remaining_times
 from sweeper.text.columns import clean
-from sweeper.text.sparks import thinned
+from sweeper.text.sparks import thin
 from sweeper.types import Direction, Ending, Floats, Job, JobId, Progress, Report, State, TrialId
 
 NO_LR: Floats = np.empty(0)
@@ -21,9 +21,12 @@ NO_LR: Floats = np.empty(0)
 
 @dataclass(frozen=True)
 class Past:
-    """How a study came to where it stands: the objective of each trial that ended, in the order of ending (None
-    unless it is complete), and the LR of the best.
-    """  # fmt: skip
+    """What earlier commands did in a study.
+
+    Attributes:
+        values: The objective of each trial that ended, in that order; None unless it is complete.
+        lr_S: The LR of the best trial, float64 [S].
+    """
 
     values: tuple[float | None, ...] = ()
     lr_S: Floats = field(default_factory=lambda: NO_LR)
@@ -31,9 +34,21 @@ class Past:
 
 @dataclass
 class _Study:
-    """One study as the tally knows it. open: reports that each member of each open trial has made; lrs: of the
-    open trials; bests: the best after each trial that ended; peak, lr_S: highest LR of the best, its LR thinned.
-    """  # fmt: skip
+    """The counts of a study.
+
+    Attributes:
+        label: Its name in the table.
+        trials: Trials wanted in all.
+        counts: Trials that ended, by state.
+        best: The best objective.
+        best_trial: Its trial.
+        peak: Highest LR of the best trial.
+        lr_S: LR of the best trial, thinned.
+        bests: The best objective after each trial that ended.
+        given_up: Failed trials that are not retried.
+        open: Reports made by each member of each open trial.
+        lrs: LR of each open trial.
+    """
 
     label: str
     trials: int
@@ -49,24 +64,41 @@ class _Study:
 
     @property
     def done(self) -> int:
-        """Trials that count: a failed one that is tried again does not."""
+        """Trials that count. A failed one that is retried does not."""
         return self.counts["complete"] + self.counts["pruned"] + self.counts["diverged"] + self.given_up
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether it has all its trials."""
         return self.done >= self.trials and not self.open
 
     def show_lr(self, lr_S: Floats) -> None:
-        """Keep what is shown of the best trial's LR."""
-        self.peak, self.lr_S = (float(lr_S.max()) if len(lr_S) else None), thinned(lr_S)
+        """Keep the peak and the thinned LR of the best trial."""
+        self.peak, self.lr_S = (float(lr_S.max()) if len(lr_S) else None), thin(lr_S)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is shown of one study, or of all. fraction: of its trials, open ones counted in part; open: how many are
-    open, open_fraction: how far they are on average; bests: the best after each trial that ended; peak, lr_S: highest
-    LR of the best, its LR thinned; per_minute: trials a minute; left: seconds. None where nothing is known yet.
-    """  # fmt: skip
+    """One row of the live view: a study, or the total. Unknown values are None.
+
+    Attributes:
+        name: Its label.
+        done: Trials that count.
+        trials: Trials wanted in all.
+        fraction: Share of its trials that is done. Open trials count in part.
+        open: Number of open trials.
+        best: The best objective.
+        best_trial: Its trial.
+        pruned: Number of pruned trials.
+        diverged: Number of diverged trials.
+        failed: Number of failed trials.
+        per_minute: Trials per minute.
+        left: Remaining seconds.
+        open_fraction: Average progress of the open trials.
+        bests: The best objective after each trial that ended.
+        peak: Highest LR of the best trial.
+        lr_S: LR of the best trial, thinned.
+    """
 
     name: str
     done: int
@@ -86,12 +118,21 @@ class Row:
     lr_S: Floats = field(default_factory=lambda: NO_LR, compare=False)
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
+        """Whether it has all its trials."""
         return self.done >= self.trials and not self.open
 
 
 class Tally:
-    """Counts of every study from what a View is told; `rows()` is the state of things now."""
+    """Counts the trials of every study from the calls of a View. `rows` returns the current state.
+
+    Args:
+        progress: The studies as of the start of this command.
+        reports: Reports of a whole trial.
+        direction: Of the objective.
+        past: What earlier commands did, by study.
+        clock: Returns the time in seconds.
+    """
 
     def __init__(
         self,
@@ -104,18 +145,18 @@ class Tally:
     ) -> None:
         self.reports, self.direction, self.clock = reports, direction, clock
         self.members = 1
-        self.studies = {study.study: _begun(study, progress) for study in progress}
+        self.studies = {study.study: _initial_study(study, progress) for study in progress}
         for name, before in (past or {}).items():
-            self._remember(name, before)
+            self._add_past(name, before)
         self.steps: dict[JobId, tuple[int, ...]] = {}
         self.passed: Counter[int] = Counter()
         self.stopped: Counter[int] = Counter()
-        self.began = clock()
-        self.measure_anew()
+        self.started_at = clock()
+        self.restart_pace()
 
     def open(self, jobs: Sequence[Job]) -> None:
         if not self.steps and not self.pace.counts:
-            self.measure_anew()  # what came before the first trial is no training
+            self.restart_pace()  # the time before the first trial is not training time
         id = jobs[0].id
         self.members, self.reports = len(jobs), len(jobs[0].report_steps)
         if id.study not in self.studies:
@@ -135,7 +176,7 @@ class Tally:
         members = study.open[report.id.trial]
         members[report.id] = made
         if report.id == next(iter(members)):
-            study.lrs[report.id.trial] = _used(study.lrs[report.id.trial], report)
+            study.lrs[report.id.trial] = _with_used_lr(study.lrs[report.id.trial], report)
         self.pace.tick(report.id.study)
 
     def append(self, reports: Sequence[Report]) -> None:
@@ -155,69 +196,69 @@ class Tally:
         lr_S = study.lrs.pop(ending.trial.trial)
         if ending.state != "complete":
             self.stopped[max(members.values())] += 1
-        elif self._better(ending.value, study.best):
+        elif self._is_better(ending.value, study.best):
             study.best, study.best_trial = ending.value, ending.trial.trial
             study.show_lr(lr_S)
         study.bests.append(study.best)
         for id in members:
             self.steps.pop(id, None)
 
-    def measure_anew(self) -> None:
-        """Forget how fast it went until now."""
+    def restart_pace(self) -> None:
+        """Measure the pace from now on."""
         self.pace = Pace(self.clock)
 
-    def elapsed(self) -> float:
-        """Seconds since this command began."""
-        return self.clock() - self.began
+    def elapsed_seconds(self) -> float:
+        """Return the seconds since this command started."""
+        return self.clock() - self.started_at
 
     def best_trials(self) -> dict[str, TrialId]:
-        """The best trial of each study that has one."""
-        known = {name: study.best_trial for name, study in self.studies.items()}
-        return {name: TrialId(name, trial) for name, trial in known.items() if trial is not None}
+        """Return the best trial of each study that has one."""
+        trials = {name: study.best_trial for name, study in self.studies.items()}
+        return {name: TrialId(name, trial) for name, trial in trials.items() if trial is not None}
 
     def show_lr(self, study: str, lr_S: Floats) -> None:
-        """The LR of a study's best trial, for who opened it without."""
+        """Set the LR of a study's best trial, if it was opened without one."""
         self.studies[study].show_lr(lr_S)
 
     def rows(self) -> list[Row]:
-        """One row a study, and last the row of all."""
+        """Return one row per study, and last the total."""
         studies = list(self.studies.items())
         more = expected_reports(self.passed, self.stopped, self.reports)
-        left = self._left([study for _, study in studies], more)
+        left = self._remaining_seconds([study for _, study in studies], more)
         a_trial = more[0] * self.members
         rows = [
-            _row(study, self.reports, _known(self.pace.rate(name) * 60 / a_trial), seconds)
+            _row(study, self.reports, _positive_or_none(self.pace.rate(name) * 60 / a_trial), seconds)
             for (name, study), seconds in zip(studies, left, strict=True)
         ]
-        return [*rows, self._all(rows)]
+        return [*rows, self._total_row(rows)]
 
-    def _remember(self, name: str, past: Past) -> None:
-        """The curve of a study up to where it stands."""
+    def _add_past(self, name: str, past: Past) -> None:
+        """Add the best values of earlier commands, and the LR of the best trial."""
         study = self.studies[name]
         best: float | None = None
         for value in past.values:
-            best = value if self._better(value, best) else best
+            best = value if self._is_better(value, best) else best
             study.bests.append(best)
         study.show_lr(past.lr_S)
 
-    def _left(self, studies: Sequence[_Study], more: Sequence[float]) -> list[float | None]:
+    def _remaining_seconds(self, studies: Sequence[_Study], more: Sequence[float]) -> list[float | None]:
         rate = self.pace.rate()
         if not rate:
-            return [0.0 if study.over else None for study in studies]
+            return [0.0 if study.is_over else None for study in studies]
         work_K = []
         for study in studies:
-            begun = sum(more[min(made, len(more) - 1)] for trial in study.open.values() for made in trial.values())
-            to_come = max(0, study.trials - study.done - len(study.open))
-            work_K.append(begun + to_come * more[0] * self.members)
+            open_work = sum(more[min(made, len(more) - 1)] for trial in study.open.values() for made in trial.values())
+            pending = max(0, study.trials - study.done - len(study.open))
+            work_K.append(open_work + pending * more[0] * self.members)
         share_K = [max(1, len(study.open)) for study in studies]
-        waited = self.pace.waited()
-        return [max(0.0, seconds - waited) for seconds in remaining_times(work_K, share_K, rate)]
+        waiting = self.pace.seconds_since_report()
+        return [max(0.0, seconds - waiting) for seconds in remaining_times(work_K, share_K, rate)]
 
-    def _all(self, rows: Sequence[Row]) -> Row:
+    def _total_row(self, rows: Sequence[Row]) -> Row:
         trials, open = sum(row.trials for row in rows), sum(row.open for row in rows)
         best = None
         for row in rows:
-            best = row.best if self._better(row.best, best) else best
+            best = row.best if self._is_better(row.best, best) else best
         speeds = [row.per_minute for row in rows if row.per_minute is not None]
         times = [row.left for row in rows if row.left is not None]
         return Row(
@@ -236,14 +277,14 @@ class Tally:
             left=max(times) if times and len(times) == len(rows) else None,
         )
 
-    def _better(self, value: float | None, than: float | None) -> bool:
+    def _is_better(self, value: float | None, than: float | None) -> bool:
         if value is None or not math.isfinite(value):
             return False
         return than is None or (value < than if self.direction == "minimize" else value > than)
 
 
-def _used(lr_S: Floats, report: Report) -> Floats:
-    """The LR of a trial with what a report says was used; the same array where that is what was planned."""
+def _with_used_lr(lr_S: Floats, report: Report) -> Floats:
+    """Return the LR of a trial, updated with the used LR of a report. The same array if nothing changed."""
     used_S = report.traces.get("lr/group0", NO_LR)
     first = report.step - len(used_S)
     if np.array_equal(lr_S[first : report.step], used_S) or len(lr_S) < report.step:
@@ -251,12 +292,12 @@ def _used(lr_S: Floats, report: Report) -> Floats:
     return np.concatenate([lr_S[:first], used_S, lr_S[report.step :]])
 
 
-def _begun(study: Progress, all_studies: Sequence[Progress]) -> _Study:
-    """A study as it stood when this command began. Two studies of one family are told apart by their names."""
-    alone = sum(other.family == study.family for other in all_studies) == 1
+def _initial_study(study: Progress, all_studies: Sequence[Progress]) -> _Study:
+    """Return a study as of the start of this command. It is labeled by its family if that has only one study."""
+    is_only_one = sum(other.family == study.family for other in all_studies) == 1
     best = study.best if study.best is not None and math.isfinite(study.best) else None
     return _Study(
-        label=clean(study.family if alone else study.study),
+        label=clean(study.family if is_only_one else study.study),
         trials=study.trials,
         counts=Counter(study.counts),
         best=best,
@@ -282,10 +323,10 @@ def _row(study: _Study, reports: int, per_minute: float | None, left: float | No
         pruned=study.counts["pruned"],
         diverged=study.counts["diverged"],
         failed=study.counts["failed"],
-        per_minute=None if study.over else per_minute,
-        left=0.0 if study.over else left,
+        per_minute=None if study.is_over else per_minute,
+        left=0.0 if study.is_over else left,
     )
 
 
-def _known(rate: float) -> float | None:
+def _positive_or_none(rate: float) -> float | None:
     return rate if rate > 0 else None

@@ -1,10 +1,10 @@
-"""The color of a family, the same in all pictures and in MLflow."""
+"""The color of each family, the same in all figures and in MLflow."""
 
 from __future__ import annotations
 
 from sweeper.types import seed_of
 
-# Okabe and Ito's colors and three of Paul Tol's, which any color vision tells apart. Related families share one.
+# Okabe and Ito's colors and three of Paul Tol's, distinct in any color vision. Related families share a color.
 KIN = (
     ("#0072b2", ("cosine", "cosine_exponent", "cosine_power", "k_decay")),
     ("#e69f00", ("linear", "polynomial", "rex", "hyperbolic")),
@@ -20,9 +20,9 @@ KIN = (
 
 
 def kin_of(family: str) -> tuple[str, int]:
-    """Return the color that the family shares with its kin, and its place among them.
+    """Return the color of a family and its place among the families of that color.
 
-    A family of the user's own has a color by its name, and the place -1.
+    A custom family has a color by the hash of its name, and the place -1.
     """
     for color, names in KIN:
         if family in names:

@@ -1,4 +1,4 @@
-"""Text in columns at a width, on a terminal or in a file: what the live view and the tables have in common."""
+"""Text in columns for terminals and files, shared by the live view and the tables."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-Line = list[tuple[str, str]]  # pieces of text, each with a style of rich ("" for none)
+Line = list[tuple[str, str]]  # pieces of text, each with a Rich style ("" for none)
 
 # --- text -------------------------------------------------------------------------------------------
 
 
 def value_text(value: float | None) -> str:
-    """A loss or score: 4 decimals, or 4 significant digits where 4 decimals would say nothing; "-" for none."""
+    """Format a loss or score with 4 decimals, or 4 significant digits if it is very small or large; "-" for none."""
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1e5 else f"{value:.4g}"
 
 
 def duration_text(seconds: float | None) -> str:
-    """0:42, 12:04, 3:10:22, 2d 03h; "-" for none."""
+    """Format a duration: 0:42, 12:04, 3:10:22, 2d 03h; "-" for none."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
     minutes, s = divmod(round(seconds), 60)
@@ -41,25 +41,25 @@ def duration_text(seconds: float | None) -> str:
 
 
 def clean(text: str) -> str:
-    """The text without terminal escapes and control characters; tabs and line ends stay."""
+    """Remove terminal escapes and control characters, except tabs and newlines."""
     without_escapes = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)", "", text)
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", without_escapes)
 
 
 def plain_text(line: Line) -> str:
-    """The line without its styles."""
+    """Return the line without its styles."""
     return "".join(text for text, _ in line).rstrip()
 
 
 def width_of(text: str) -> int:
-    """Cells that the text takes on a terminal (a wide character takes two)."""
+    """Return the number of terminal cells that the text takes. A wide character takes two."""
     from rich.cells import cell_len
 
     return cell_len(text)
 
 
-def shortened(text: str, width: int, unicode: bool = True) -> str:
-    """The text in at most `width` cells, an ellipsis in place of what is cut off."""
+def shorten(text: str, width: int, unicode: bool = True) -> str:
+    """Cut the text to at most `width` cells, with an ellipsis at the end."""
     from rich.cells import set_cell_size
 
     if width_of(text) <= width:
@@ -68,8 +68,8 @@ def shortened(text: str, width: int, unicode: bool = True) -> str:
     return set_cell_size(text, max(width - len(mark), 0)).rstrip() + mark
 
 
-def wrapped(text: str, width: int | None, style: str = "") -> list[Line]:
-    """A paragraph as lines no longer than `width`."""
+def wrap(text: str, width: int | None, style: str = "") -> list[Line]:
+    """Break a paragraph into lines of at most `width` cells, by default 100."""
     return [[(line, style)] for line in textwrap.wrap(text, width or 100, break_on_hyphens=False)] or [[("", style)]]
 
 
@@ -78,37 +78,45 @@ def wrapped(text: str, width: int | None, style: str = "") -> list[Line]:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. keep: the column with the least is the first to go where the width is too small;
-    least: cells it may be shortened to, None where a shortened cell would be wrong (a number).
-    """  # fmt: skip
+    """A column of a table.
+
+    Attributes:
+        head: The heading.
+        cells: One text per row.
+        priority: Columns of the lowest priority are dropped first if the width is too small.
+        right: Whether cells are aligned right.
+        min_width: Cells to which it may be shortened; None if it must not be, as for a number.
+    """
 
     head: str
     cells: Sequence[str]
-    keep: int
+    priority: int
     right: bool = True
-    least: int | None = None
+    min_width: int | None = None
 
     @property
     def width(self) -> int:
+        """Cells of the widest entry."""
         return max(map(width_of, (self.head, *self.cells)))
 
     @property
-    def smallest(self) -> int:
-        return self.width if self.least is None else min(self.width, self.least)
+    def smallest_width(self) -> int:
+        """Cells that it takes at least."""
+        return self.width if self.min_width is None else min(self.width, self.min_width)
 
 
 def total_width(columns: Sequence[Column], gap: int = 2) -> int:
-    """Cells that the columns take side by side."""
+    """Return the cells that the columns take side by side, `gap` cells between them."""
     return sum(column.width for column in columns) + gap * (len(columns) - 1)
 
 
-def fitting(columns: Sequence[Column], width: int | None, gap: int = 2) -> list[Column]:
-    """The columns that have room in `width` cells (None: all): the least important ones go first."""
-    kept = list(columns)
+def fit_columns(columns: Sequence[Column], width: int | None, gap: int = 2) -> list[Column]:
+    """Return the columns that fit into `width` cells (None: all). Those of the lowest priority are dropped first."""
+    fitting = list(columns)
     room = math.inf if width is None else width
-    while len(kept) > 1 and sum(column.smallest for column in kept) + gap * (len(kept) - 1) > room:
-        kept.remove(min(kept, key=lambda column: column.keep))
-    return kept
+    while len(fitting) > 1 and sum(column.smallest_width for column in fitting) + gap * (len(fitting) - 1) > room:
+        fitting.remove(min(fitting, key=lambda column: column.priority))
+    return fitting
 
 
 def lay_out(
@@ -119,30 +127,36 @@ def lay_out(
     unicode: bool = True,
     gap: int = 2,
 ) -> list[Line]:
-    """The head and one line a row, none longer than `width` (None: as long as they are).
+    """Return the headings and one line per row.
 
-    Columns go, the least important first, until the others fit; then those that may are shortened. styles: of
-    rows by their number.
+    Columns of the lowest priority are dropped until the others fit. Then cells are shortened where they may be.
+
+    Args:
+        columns: The columns, all with equally many cells.
+        width: Cells of a line at most; None for no limit.
+        styles: Rich styles by row, counted from 0.
+        unicode: Whether the output can show more than ASCII.
+        gap: Cells between columns.
     """
-    kept = fitting(columns, width, gap)
-    over = 0.0 if width is None else float(total_width(kept, gap) - width)
+    fitting = fit_columns(columns, width, gap)
+    excess = 0.0 if width is None else float(total_width(fitting, gap) - width)
     widths = []
-    for column in kept:
-        cut = max(0, min(over, column.width - column.smallest))
+    for column in fitting:
+        cut = max(0, min(excess, column.width - column.smallest_width))
         widths.append(int(column.width - cut))
-        over -= cut
-    rows = [[column.head for column in kept], *zip(*(column.cells for column in kept), strict=True)]
+        excess -= cut
+    rows = [[column.head for column in fitting], *zip(*(column.cells for column in fitting), strict=True)]
     lines: list[Line] = []
     for number, row in enumerate(rows):
-        cells = [_cell(text, column, w, unicode) for text, column, w in zip(row, kept, widths, strict=True)]
+        cells = [_cell(text, column, w, unicode) for text, column, w in zip(row, fitting, widths, strict=True)]
         style = "dim" if number == 0 else (styles or {}).get(number - 1, "")
         text = (" " * gap).join(cells).rstrip()
-        lines.append([(text if width is None else shortened(text, width, unicode), style)])
+        lines.append([(text if width is None else shorten(text, width, unicode), style)])
     return lines
 
 
 def _cell(text: str, column: Column, width: int, unicode: bool) -> str:
-    text = shortened(text, width, unicode)
+    text = shorten(text, width, unicode)
     space = " " * (width - width_of(text))
     return space + text if column.right else text + space
 
@@ -151,61 +165,66 @@ def _cell(text: str, column: Column, width: int, unicode: bool) -> str:
 
 
 def is_plain(out: TextIO) -> bool:
-    """Whether the stream shows lines alone: piped, a file, a CI log, a terminal that cannot move its cursor."""
+    """Whether the stream can only show lines: a pipe, a file, a CI log, a terminal that cannot move its cursor."""
     try:
-        terminal = out.isatty()
+        is_terminal = out.isatty()
     except ValueError:  # closed
-        terminal = False
-    return not terminal or os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+        is_terminal = False
+    return not is_terminal or os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
 def has_unicode(out: TextIO) -> bool:
-    """Whether the stream has the characters of our bars and curves: its encoding, and the locale that was asked for.
+    """Whether the stream can show the characters of bars and curves, by its encoding and the locale.
 
-    In the locale C Python writes UTF-8 all the same (PEP 538, 540, the former by setting LC_CTYPE), but who asks for
-    it by name has a terminal that is not to be trusted with it.
+    Python writes UTF-8 even in the C locale (PEP 538 and 540; the former sets LC_CTYPE). A user who sets that locale by
+    name may have a terminal that cannot show it.
     """
     try:
         "━╸─…▁█".encode(getattr(out, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
         return False
-    of_python = os.environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8")
-    names = ("LC_ALL", "LANG") if of_python else ("LC_ALL", "LC_CTYPE", "LANG")
+    is_set_by_python = os.environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8")
+    names = ("LC_ALL", "LANG") if is_set_by_python else ("LC_ALL", "LC_CTYPE", "LANG")
     return next(filter(None, map(os.environ.get, names)), "") not in ("C", "POSIX")
 
 
 def write(draw: Callable[[int | None, bool], list[Line]], out: TextIO | None = None) -> None:
-    """Print what `draw(width, unicode)` makes: in colour at a terminal's width, else plain and as wide as it is."""
+    """Print the lines of `draw(width, unicode)`: styled at a terminal's width, else plain and without a width limit.
+
+    Args:
+        draw: Returns the lines. Its width is None if there is no limit.
+        out: By default stdout.
+    """
     out = sys.stdout if out is None else out
     if is_plain(out):
         for line in draw(None, has_unicode(out)):
             put_line(out, plain_text(line))
         return
-    shown = console(out)
-    shown.print(assembled(draw(shown.width - 1, has_unicode(out))))
+    terminal = console(out)
+    terminal.print(assemble(draw(terminal.width - 1, has_unicode(out))))
 
 
 def put_line(out: TextIO, text: str) -> None:
-    """One plain line at once. A pipe that was closed or a terminal that is gone must not end a sweep."""
+    """Write one plain line and flush. Errors are ignored: a closed pipe or terminal must not end a sweep."""
     encoding = getattr(out, "encoding", None) or "utf-8"
     try:
         out.write(clean(text).encode(encoding, "replace").decode(encoding) + "\n")
         out.flush()
     except (OSError, ValueError):
         pass
-    except RuntimeError:  # said by a signal's handler while this very stream was being written to: after that, then
+    except RuntimeError:  # a signal handler wrote during a write to the same stream: write after it
         threading.Thread(target=put_line, args=(out, text)).start()
 
 
 def console(out: TextIO) -> Console:
-    """Rich on that stream, taken for a terminal; nothing in the text is read as markup."""
+    """Return a Rich console that treats the stream as a terminal and the text as plain text, without markup."""
     from rich.console import Console
 
     return Console(file=out, force_terminal=True, force_interactive=True, highlight=False, markup=False, emoji=False)
 
 
-def assembled(lines: Sequence[Line]) -> Text:
-    """The lines as rich prints them, cut at the width instead of wrapped."""
+def assemble(lines: Sequence[Line]) -> Text:
+    """Return the lines as Rich prints them: cut at the width, not wrapped."""
     from rich.text import Text
 
     pieces: list[str | tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""What a sweep came to: tables and pictures on the disk and for the tracker, the table on the screen."""
+"""The results of a sweep: tables and figures in its folder and for the tracker, and the printed table."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 log = logging.getLogger("sweeper")
 
 TABLE = "families.json"
-MOST_DRAWN = 9  # studies with a picture of their own: each takes 0.2 s
+MOST_DRAWN = 9  # studies that get their own figure, which takes 0.2 s
 
 
 def conclude(home: Home, tracker: Tracker) -> None:
-    """Write tables and pictures, and give each study's summary run its row, both, and a note.
+    """Write the tables and figures of a sweep, and describe each study to the tracker.
 
-    Files: tables/trials.csv, families.csv and families.json (the table on the screen, for trackers); figures/*.png,
-    those of the whole sweep for every study and one of its own for each of the MOST_DRAWN best.
+    Files: tables/trials.csv, tables/families.csv, tables/families.json (the printed table, for trackers), and
+    figures/*.png. The MOST_DRAWN best studies get their own figure in addition to those of the whole sweep.
     """
     sweep = StoredSweep(home)
-    files = _tables(sweep, home.tables)
-    pictures = _pictures(sweep, home.path / "figures")
+    files = _write_tables(sweep, home.tables)
+    pictures = _draw_pictures(sweep, home.path / "figures")
     for row in _json(sweep)["families"]:
         study, best = row["study"], row["best"] or {"params": {}}
-        figures = {
+        numbers = {
             "rank": row["rank"],
             "best_value": best.get("value"),
             "gain": row["gain"],
             "stable_lr": row["stable_lr"],
-            # A target that the sweep finds by itself is known at its end; with it each trial learns how long it took.
+            # The default target is known only at the end. A tracker that sees it computes each trial's time to it.
             "target": sweep.target if sweep.finished else None,
             **{name: best.get(name) for name in ("steps_to_target", *tables.FACTS)},
         }
@@ -47,100 +47,100 @@ def conclude(home: Home, tracker: Tracker) -> None:
             params={f"best.{name}": value for name, value in best["params"].items()},
             tags={
                 "sweep.finished": str(sweep.finished).lower(),
-                "sweep.trained": note.trained(sweep.config),
+                "sweep.trained": note.trainer_note(sweep.config),
             },
             metrics={
-                **{name: float(value) for name, value in figures.items() if value is not None},
+                **{name: float(value) for name, value in numbers.items() if value is not None},
                 **{f"importance/{name}": share for name, share in (row["importance"] or {}).items()},
                 **{f"trials/{state}": float(count) for state, count in row["trials"].items()},
             },
-            note=note.of_study(sweep, study),
+            note=note.study_note(sweep, study),
         )
         tracker.describe(study, summary)
         for path in [*files, *pictures.get(None, []), *pictures.get(study, [])]:
             tracker.artifact(study, path, table=path.name == TABLE)
 
 
-def _tables(sweep: StoredSweep, folder: Path) -> list[Path]:
-    """The tables' files: every trial, every family, and the table of families as `Tracker.artifact` takes it."""
+def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
+    """Write the tables and return their paths. TABLE has the form that `Tracker.artifact` takes."""
     folder.mkdir(exist_ok=True)
     columns = end_table.columns(sweep.families)
-    shown = {
+    table = {
         "columns": [column.head for column in columns],
         "data": [list(row) for row in zip(*(column.cells for column in columns), strict=True)],
     }
     contents = {
         "trials.csv": sweep.trials.to_csv(index=False),
         "families.csv": sweep.families.drop(columns=["params", "others", "importance"]).to_csv(index=False),
-        TABLE: json.dumps(shown),
+        TABLE: json.dumps(table),
     }
     for name, content in contents.items():
-        _write(content, folder / name)
+        _write_whole(content, folder / name)
     return [folder / name for name in contents]
 
 
-def _pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Path]]:
-    """The pictures' files, of the whole sweep (None) and of the best studies. A sweep ends well without them."""
+def _draw_pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Path]]:
+    """Draw figures and return their paths: of the whole sweep (None) and of the best studies. Errors are logged."""
     best = sweep.families["study"].tolist()[:MOST_DRAWN]
-    drawn: dict[str | None, list[Path]] = {}
+    paths: dict[str | None, list[Path]] = {}
     try:
         folder.mkdir(exist_ok=True)
-        for name, figure in figures.of_sweep(sweep).items():
+        for name, figure in figures.draw_all(sweep).items():
             figures.save(figure, folder / f"{name}.png")
-            drawn.setdefault(None, []).append(folder / f"{name}.png")
+            paths.setdefault(None, []).append(folder / f"{name}.png")
         for study in best:
             figures.save(figures.schedules(sweep, study), folder / f"schedules-{study}.png")
-            drawn[study] = [folder / f"schedules-{study}.png"]
+            paths[study] = [folder / f"schedules-{study}.png"]
     except Exception:
-        log.exception("pictures are missing")
-    return drawn
+        log.exception("figures could not be drawn")
+    return paths
 
 
 def show(outcome: Outcome) -> None:
-    """Print the table of a sweep that this command trained, and where everything is."""
+    """Print the table of a sweep that this command trained, and the paths of its files."""
     home = outcome.home
     print_table(StoredSweep(home))
     print()
     if view.is_sent(home.spool):
         print(f"Traces in MLflow:  {view.where(home.spool, home.name)}")
-    print(f"Files:             {home.path}/   (this table again: python -m sweeper status {home.name})")
+    print(f"Files:             {home.path}/   (print this table again: python -m sweeper status {home.name})")
     if outcome.unsent:
         print(view.unsent_text(home.spool, home.name, outcome.unsent))
     if outcome.stopped is not None:
-        print(f"Stopped ({outcome.stopped}). Nothing is lost: the same command goes on.", flush=True)
+        print(f"Stopped ({outcome.stopped}). Nothing is lost: the same command resumes the sweep.", flush=True)
 
 
 def print_table(sweep: StoredSweep) -> None:
-    """The table of families at the width of the terminal."""
+    """Print the table of families, at the width of the terminal."""
     end_table.show(
         sweep.families,
-        sweep.asked,
+        sweep.criterion,
         notes=[
-            *([f"Trained {how}."] if (how := note.trained(sweep.config)) else []),
-            *_stopped(sweep),
-            *([] if sweep.finished else ["This sweep is not finished: the same command goes on."]),
+            *([f"Trained {how}."] if (how := note.trainer_note(sweep.config)) else []),
+            *_early_stops(sweep),
+            *([] if sweep.finished else ["This sweep is not finished. The same command resumes it."]),
         ],
     )
 
 
-def _stopped(sweep: StoredSweep) -> list[str]:
-    """Which studies ended before they had all their trials."""
-    said = [f"{study} after {trials}" for study, trials in sorted(sweep.stopped.items())]
-    return [f"Ended early as they got no better (search.stop): {', '.join(said)} trials."] if said else []
+def _early_stops(sweep: StoredSweep) -> list[str]:
+    """Return the note on studies that ended before they had all their trials."""
+    studies = [f"{study} after {trials}" for study, trials in sorted(sweep.stopped.items())]
+    return [f"Ended early without improvement (search.stop): {', '.join(studies)} trials."] if studies else []
 
 
 def print_json(sweep: StoredSweep) -> None:
-    """The same for scripts; the structure is in `tables.as_json`, beside it "trainer": as it is stored."""
+    """Print the table as JSON: the structure of `tables.as_json`, and the stored "trainer"."""
     print(json.dumps(_json(sweep), indent=2, allow_nan=False))
 
 
 def _json(sweep: StoredSweep) -> dict[str, Any]:
-    told = tables.as_json(sweep.families, sweep.asked, sweep=sweep.name, finished=sweep.finished)
-    return {**told, "trainer": sweep.config["trainer"]}
+    table = tables.as_json(sweep.families, sweep.criterion, sweep=sweep.name, finished=sweep.finished)
+    return {**table, "trainer": sweep.config["trainer"]}
 
 
-def _write(content: str, path: Path) -> None:
-    """Whole or not at all."""
+def _write_whole(content: str, path: Path) -> None:
+    """Write a file completely or not at all."""
     partial = path.with_suffix(".partial")
     partial.write_text(content, encoding="utf-8")
     partial.replace(path)

@@ -1,4 +1,4 @@
-"""The note on a study that trackers show, in markdown: what was asked, what came out, the table, how to go on."""
+"""The note on a study that trackers show, in Markdown: answer, setup, tables, next steps."""
 
 from __future__ import annotations
 
@@ -31,95 +31,97 @@ NUMBER_COLUMNS = (
 SELECTION = ("complete", "pruned", "diverged", "failed", "running", "stable LR", "diverged LR")
 
 
-def of_study(sweep: StoredSweep, study: str) -> str:
-    """The note of one study of a sweep, finished or not, at most LONGEST characters.
+def study_note(sweep: StoredSweep, study: str) -> str:
+    """Return the note of one study, at most LONGEST characters.
 
-    A table that is too long for that ends earlier, with this study's row in it; it is whole in families.csv.
+    If the tables are too long for that, rows at the end are left out, but not this study's. families.csv has all rows.
     """
-    rows = sweep.families["study"].tolist()
+    studies = sweep.families["study"].tolist()
     columns = end_table.columns(sweep.families)
-    for shown in range(len(rows), 0, -1):
-        kept = [place for place in range(len(rows)) if place < shown or rows[place] == study]
-        text = "\n\n".join(_paragraphs(sweep, study, columns, kept)) + "\n"
+    for count in range(len(studies), 0, -1):
+        rows = [row for row in range(len(studies)) if row < count or studies[row] == study]
+        text = "\n\n".join(_paragraphs(sweep, study, columns, rows)) + "\n"
         if len(text) <= LONGEST:
             return text
     return text[:LONGEST]
 
 
-def _paragraphs(sweep: StoredSweep, study: str, columns: Sequence[Column], kept: Sequence[int]) -> Iterable[str]:
+def _paragraphs(sweep: StoredSweep, study: str, columns: Sequence[Column], rows: Sequence[int]) -> Iterable[str]:
     question = sweep.config["question"]
-    answer, *small = small_print(sweep.families, sweep.asked)
+    answer, *small = small_print(sweep.families, sweep.criterion)
     place = sweep.families["study"].tolist().index(study)
     family = clean(str(sweep.families["family"].iloc[place]))
-    # The page shows three lines before one asks for more: the answer comes first.
-    yield f"**{'Answer' if sweep.finished else 'So far'}:** {_escaped(' '.join([answer, *small[:1]]))}"
-    yield f"**This family, {_escaped(family)}:** {_escaped(_standing(columns, place))}"
-    yield f"**Asked:** {_escaped(asked(question))}"
-    if how := trained(sweep.config):
-        yield f"**Trained:** {_escaped(how)}."
-    yield f"### Best {sweep.asked.metric} of each family, {sweep.asked.sense}"
-    yield _table(columns, NUMBER_COLUMNS, kept, place)
+    # MLflow's page shows three lines until the user expands the note, so the answer comes first.
+    yield f"**{'Answer' if sweep.finished else 'So far'}:** {_escape(' '.join([answer, *small[:1]]))}"
+    yield f"**This family, {_escape(family)}:** {_escape(_rank_text(columns, place))}"
+    yield f"**Setup:** {_escape(describe_setup(question))}"
+    if how := trainer_note(sweep.config):
+        yield f"**Trained:** {_escape(how)}."
+    yield f"### Best {sweep.criterion.metric} of each family, {sweep.criterion.sense}"
+    yield _table(columns, NUMBER_COLUMNS, rows, place)
     yield "### Trials of each family"
-    yield _table(columns, ("family", *SELECTION), kept, place)
-    if len(kept) < len(sweep.families):
-        yield f"Shown are {len(kept)} of {len(sweep.families)} rows; families.csv among this run's files has all."
-    yield "\n".join(f"- {_escaped(paragraph)}" for paragraph in small[1:])
-    yield f"### How to go on\n\n{_commands(sweep)}"
+    yield _table(columns, ("family", *SELECTION), rows, place)
+    if len(rows) < len(sweep.families):
+        yield f"{len(rows)} of {len(sweep.families)} rows are shown. families.csv in this run's artifacts has all."
+    yield "\n".join(f"- {_escape(paragraph)}" for paragraph in small[1:])
+    yield f"### Next steps\n\n{_commands(sweep)}"
 
 
-def asked(question: Question) -> str:
-    """The question of a sweep in a sentence: what is trained, how long, judged by what."""
+def describe_setup(question: Question) -> str:
+    """Return one sentence on a sweep: what is trained, how long, and how trials are compared."""
     train, objective = question["train"], question["objective"]
     nodes = (node or {} for node in (question.get("model"), question.get("data"), question["optimizer"]))
     model, data, optimizer = (str(node.get("_target_", "")).rpartition(".")[2] for node in nodes)
-    what = f"{model or 'a model'} on {data or 'the data'}, {optimizer or 'the optimizer'}"
+    what = f"{model or 'a model'} on {data or 'the data'} with {optimizer or 'the optimizer'}"
     counts = zip(seeds_and_folds(question), ("seed", "fold"), strict=True)
-    of_a_trial = " x ".join(f"{count} {word}s" for count, word in counts if count > 1) or "one seed"
+    members = " x ".join(f"{count} {word}s" for count, word in counts if count > 1) or "one seed"
     return (
-        f"which learning-rate schedule is best for {what}, trained for {train['steps']} updates of "
-        f"{train['batch_size']} examples, judged by {objective['metric']} ({objective['at']}), {of_a_trial} a trial?"
+        f"{what}, trained for {train['steps']} updates of {train['batch_size']} examples. Trials are compared by "
+        f"{objective['metric']} (objective.at={objective['at']}), with {members} per trial."
     )
 
 
-def trained(config: StoredConfig) -> str:
-    """How the trials of a sweep are trained, in a line; "" where nothing had to be found out."""
+def trainer_note(config: StoredConfig) -> str:
+    """Return how the trials of a sweep are trained and why, in one line; "" if the user chose the trainer."""
     why: str = config["trainer"].get("why", "")
     return why
 
 
-def _standing(columns: Sequence[Column], place: int) -> str:
-    """Rank, best value and numbers of one row."""
-    said = {column.head: column.cells[place] for column in columns}
-    if said["rank"] == "-":
+def _rank_text(columns: Sequence[Column], place: int) -> str:
+    """Return rank, best value and hyperparameters of one row."""
+    cells = {column.head: column.cells[place] for column in columns}
+    if cells["rank"] == "-":
         return "no trial is complete."
-    named = [f"{name} {said[name]}" for name in ("peak LR", "warmup", "decay", "cycle") if said[name] != "-"]
-    numbers = ", ".join([*named, *filter(None, [said.get("others", "")])])
-    return f"rank {said['rank']} of {len(columns[0].cells)}, {said['best']} in trial {said['trial']} ({numbers})."
+    common = [f"{name} {cells[name]}" for name in ("peak LR", "warmup", "decay", "cycle") if cells[name] != "-"]
+    params = ", ".join([*common, *filter(None, [cells.get("others", "")])])
+    return f"rank {cells['rank']} of {len(columns[0].cells)}, {cells['best']} in trial {cells['trial']} ({params})."
 
 
-def _table(columns: Sequence[Column], heads: Sequence[str], kept: Sequence[int], bold: int) -> str:
-    """A markdown table of those columns that there are, the row `bold` in bold."""
-    shown = [column for head in heads for column in columns if column.head == head]
-    lines = ["| " + " | ".join(column.head for column in shown) + " |"]
-    lines.append("|" + "|".join("---:" if column.right else "---" for column in shown) + "|")
-    for place in kept:
-        cells = [_escaped(column.cells[place]) for column in shown]
-        lines.append("| " + " | ".join(f"**{cell}**" if place == bold and cell else cell for cell in cells) + " |")
+def _table(columns: Sequence[Column], heads: Sequence[str], rows: Sequence[int], bold: int) -> str:
+    """Return a Markdown table of the columns with these headings, as far as they exist, and of these rows.
+
+    The row `bold` is bold.
+    """
+    selected = [column for head in heads for column in columns if column.head == head]
+    lines = ["| " + " | ".join(column.head for column in selected) + " |"]
+    lines.append("|" + "|".join("---:" if column.right else "---" for column in selected) + "|")
+    for row in rows:
+        cells = [_escape(column.cells[row]) for column in selected]
+        lines.append("| " + " | ".join(f"**{cell}**" if row == bold and cell else cell for cell in cells) + " |")
     return "\n".join(lines)
 
 
 def _commands(sweep: StoredSweep) -> str:
-    """What to type next."""
-    more = "the same command, with a larger search.n_trials: what is done is kept"
+    more = "run the same command with a larger search.n_trials (finished trials are kept)"
     lines = [
-        f"- more trials: {more}" if sweep.finished else "- this sweep is not finished: the same command goes on",
-        f"- the table in a terminal: `python -m sweeper status {sweep.name}`",
-        f"- the curves of the best trials: `python -m sweeper ui {sweep.name}`",
-        "- the LR and the loss of every update: the Parquet files in this run's artifacts",
+        f"- more trials: {more}" if sweep.finished else "- finish this sweep: run the same command again",
+        f"- see the table in a terminal: `python -m sweeper status {sweep.name}`",
+        f"- see the curves of the best trials: `python -m sweeper ui {sweep.name}`",
+        "- read the LR and the loss of every update: Parquet files in this run's artifacts",
     ]
     return "\n".join(lines)
 
 
-def _escaped(text: str) -> str:
-    """Text whose signs mean nothing to markdown."""
+def _escape(text: str) -> str:
+    """Escape the characters that have a meaning in Markdown."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in clean(text))

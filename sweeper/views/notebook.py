@@ -1,4 +1,4 @@
-"""A sweep as a notebook shows it: the table of families, and its pictures."""
+"""A sweep in a notebook: the table of families as HTML, and its figures."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
     from sweeper.results.stored import StoredSweep
 
-# Colours are the page's own, light or dark.
+# Without colors, so that it fits light and dark pages.
 CELL = "padding: .15em .7em; white-space: nowrap; font-variant-numeric: tabular-nums"
 RULE = "border-top: 1px solid currentColor"
 ENTRY = 'style="max-width: 100%; height: auto; background: white"'
 
 
 def html_table(sweep: StoredSweep) -> str:
-    """The families as the terminal shows them, with the answer below, and the small print folded away."""
-    asked, families = sweep.asked, sweep.families
-    head = f"<b>{escape(sweep.name)}</b>: best {escape(asked.metric)} of each family, {asked.sense}"
-    state = "" if sweep.finished else ". <i>Not finished: the same call or command goes on.</i>"
+    """Return the table of families with the answer below. The small print is collapsed."""
+    criterion, families = sweep.criterion, sweep.families
+    head = f"<b>{escape(sweep.name)}</b>: best {escape(criterion.metric)} of each family, {criterion.sense}"
+    state = "" if sweep.finished else ". <i>Not finished. The same call or command resumes it.</i>"
     if families.empty:
         return f"<div><p>{head}{state}</p><p>No trials yet.</p></div>"
-    answer, *rest = small_print(families, asked)
+    answer, *rest = small_print(families, criterion)
     small = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in rest)
     return (
         f'<div><p>{head}{state}</p><div style="overflow-x: auto">{_table(families)}</div><p><b>{escape(answer)}</b></p>'
-        f"<details><summary>How far it is to be trusted</summary>{small}</details></div>"
+        f"<details><summary>How far to trust this</summary>{small}</details></div>"
     )
 
 
@@ -43,7 +43,7 @@ def _table(families: Any) -> str:
     heads = "".join(f"<th {_style(column)}>{escape(column.head)}</th>" for column in columns)
     roles = families["role"].tolist()
     first_baseline = next((i for i, role in enumerate(roles) if role), len(roles))
-    best = families["rank"].eq(1).fillna(False).tolist()  # a family without a complete trial has no rank
+    best = families["rank"].eq(1).fillna(False).tolist()  # the rank is <NA> without a complete trial
     rows = [_row(columns, i, best=best[i], rule=i == first_baseline and i > 0) for i in range(len(families))]
     body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'<table style="border-collapse: collapse">{body}</table>'
@@ -60,14 +60,18 @@ def _style(column: Column) -> str:
 
 
 class Figures(Mapping[str, "Figure"]):
-    """The pictures of a sweep by name, drawn when asked for; a notebook shows all of them.
+    """The figures of a sweep by name. A notebook shows all of them.
 
-    `figures["losses"]` is a matplotlib Figure, with `savefig`; `figures.losses` is the same. study: of one study.
+    `figures["losses"]` and `figures.losses` are the same matplotlib Figure, with `savefig`.
+
+    Args:
+        sweep: The sweep.
+        study: A study whose best trials are drawn; None to draw the best trial of each family.
     """
 
     def __init__(self, sweep: StoredSweep, study: str | None = None) -> None:
-        self._pictures = figures.of_sweep(sweep, study)
-        for figure in self._pictures.values():  # a notebook knows how to show a Figure of pyplot alone
+        self._pictures = figures.draw_all(sweep, study)
+        for figure in self._pictures.values():  # notebooks can show only figures of pyplot by themselves
             vars(figure)["_repr_png_"] = partial(figures.image, figure)
 
     def __getitem__(self, name: str) -> Figure:
@@ -81,7 +85,7 @@ class Figures(Mapping[str, "Figure"]):
 
     def __getattr__(self, name: str) -> Figure:
         if name.startswith("_") or name not in self._pictures:
-            raise AttributeError(f"no picture {name!r}: there are {', '.join(self._pictures)}")
+            raise AttributeError(f"no figure {name!r}. Choose one of {', '.join(self._pictures)}")
         return self._pictures[name]
 
     def __repr__(self) -> str:

@@ -10,55 +10,59 @@ from typing import TextIO
 
 from sweeper.spec.question import Home
 from sweeper.terminal import Heading, Window, frame, on_screen
-from sweeper.text.columns import Line, duration_text, has_unicode, is_plain, plain_text, put_line, shortened
+from sweeper.text.columns import Line, duration_text, has_unicode, is_plain, plain_text, put_line, shorten
 from sweeper.types import InputError
-from sweeper.views.following import Following
+from sweeper.views.follower import Follower
 
-LOOKS = 1.0  # seconds between two looks at the files
-PLAIN_WIDTH = 160  # of the picture where there is no terminal
-IDLE = "No process is running this sweep. The command that began it goes on with it."
+REFRESH_SECONDS = 1.0  # between two reads of the files
+PLAIN_WIDTH = 160  # cells, if there is no terminal
+IDLE = "No process is running this sweep. The command that started it resumes it."
 
 
 def watch(home: Home, out: TextIO | None = None) -> None:
-    """Show a sweep until it is finished or Ctrl-C is pressed; piped, one picture of how it stands. Writes nothing."""
+    """Show a sweep until it is finished or Ctrl-C is pressed. If output is piped, show it once. Writes no files.
+
+    Raises:
+        InputError: If the sweep's files disappear.
+    """
     out = sys.stdout if out is None else out
-    following, unicode = Following(home), has_unicode(out)
+    follower, unicode = Follower(home), has_unicode(out)
     try:
-        _follow(following, out, unicode)
+        _follow(follower, out, unicode)
     except FileNotFoundError as error:
-        raise InputError("sweep", home.name, f"gone ({error.filename})", "See what there is in sweeps/") from error
+        raise InputError("sweep", home.name, f"{error.filename} is gone", "See which sweeps are in sweeps/") from error
 
 
-def _follow(following: Following, out: TextIO, unicode: bool) -> None:
-    following.look()
+def _follow(follower: Follower, out: TextIO, unicode: bool) -> None:
+    follower.refresh()
     if is_plain(out):
-        for line in picture(following, PLAIN_WIDTH, None, unicode):
+        for line in picture(follower, PLAIN_WIDTH, None, unicode):
             put_line(out, plain_text(line))
         return
     with (
         suppress(KeyboardInterrupt),
-        on_screen(lambda width, height: picture(following, width, height, unicode), out),
+        on_screen(lambda width, height: picture(follower, width, height, unicode), out),
     ):
-        while not following.finished:
-            time.sleep(LOOKS)
-            following.look()
+        while not follower.is_finished:
+            time.sleep(REFRESH_SECONDS)
+            follower.refresh()
 
 
-def picture(following: Following, width: int, height: int | None, unicode: bool) -> list[Line]:
-    """What is known of the sweep, as the live view draws it, and whether a process is at it."""
-    with following.lock:
-        rows, elapsed = following.tally.rows(), following.tally.elapsed()
-        running, finished = following.running, following.finished
-        took = duration_text(following.at - following.began)
+def picture(follower: Follower, width: int, height: int | None, unicode: bool) -> list[Line]:
+    """Return the sweep as the live view draws it, with a note if no process runs it."""
+    with follower.lock:
+        rows, elapsed = follower.tally.rows(), follower.tally.elapsed_seconds()
+        running, finished = follower.is_running, follower.is_finished
+        took = duration_text(follower.committed_at - follower.started_at)
     idle = not running and not finished
-    if idle:  # nothing is to be waited for
+    if idle:  # no process, so no speed and no time left
         rows = [replace(row, per_minute=None, left=None) for row in rows]
-    objective = following.config["question"]["objective"]
+    objective = follower.config["question"]["objective"]
     lines = frame(
         rows,
-        Heading(following.home.name, objective["metric"], objective["direction"]),
+        Heading(follower.home.name, objective["metric"], objective["direction"]),
         Window(width, None if height is None else height - idle, unicode),
         elapsed=elapsed,
-        standing=f"finished in {took}" if finished else f"stopped after {took}" if idle else "",
+        status=f"finished in {took}" if finished else f"stopped after {took}" if idle else "",
     )
-    return [*lines, [(shortened(IDLE, width, unicode), "bold")]] if idle else lines
+    return [*lines, [(shorten(IDLE, width, unicode), "bold")]] if idle else lines

@@ -90,8 +90,8 @@ def test_the_text_says_it_all(sweeper):
     code, out, err = sweeper("plan", *SMALL, "schedule=[cosine,constant]", "--spread=0.01")
     assert (code, err) == (0, "")
     updates = f"{2 * 4 * STEPS:,}"
-    for said in ("small: a new sweep", "cosine", updates, "Time: about", "Disk, at most:", "Memory:", "Smallest gap"):
-        assert said in out
+    for part in ("small: a new sweep", "cosine", updates, "Time: about", "Disk: at most", "Memory:", "Smallest gap"):
+        assert part in out
     assert "nothing to be compared with" in sweeper("plan", *SMALL, "schedule=cosine")[1]
 
 

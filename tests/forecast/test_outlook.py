@@ -23,7 +23,7 @@ def estimate(**changed):
         "processes": 1,
         "pace": PACE,
         "training": 125.0,
-        "beside": 10.0,
+        "other": 10.0,
         "share": None,
         "disk": Disk(8_000_000, 300_000, 2_000_000, 4_000_000, 1_000_000),
         "disk_now": 0,
@@ -41,20 +41,21 @@ def text(**changed):
 
 
 def test_time_is_told_with_what_it_was_made_of():
-    assert "about 2:15 if no trial ends early, 2:05 of it training: 200 us an update and 3.0 ms a report" in text()
-    assert "Pruned and diverged trials make it less." in text()
-    assert "did 60% of their updates; if the others do too, about 1:25." in text(share=0.6)
-    assert "Spread over 4 processes." in text(processes=4)
+    assert "about 2:15 if no trial ends early, including 2:05 of training." in text()
+    assert "200 us per update and 3.0 ms per report" in text()
+    assert "Pruned and diverged trials reduce it." in text()
+    assert "trained for 60% of their updates. At that rate it takes about 1:25." in text(share=0.6)
+    assert "in 4 processes" in text(processes=4)
     assert "Time: nothing is left to train." in text(pace=None)
 
 
 def test_gaps_are_told_in_the_objectives_units_where_a_spread_is_known():
-    assert "5 fresh seeds of each winner would find: 1.7 sd. Of others: 3 seeds 3.3 sd; 10 seeds" in text()
+    assert "5 fresh seeds of each winner would detect: 1.7 sd (3 seeds 3.3 sd, 10 seeds" in text()
     assert "1.7 sd = 0.0336" in text(spread=0.02)
-    assert "1 family against the best of them" in text()
+    assert "1 family against the best one" in text()
     assert "against the tuned constant" in text(tuned=True)
     assert "nothing to be compared with" in text(comparisons=0)
-    assert "of each winner would find: none" not in text(comparisons=0)
+    assert "of each winner would detect: none" not in text(comparisons=0)
 
 
 def test_json_goes_round_and_knows_what_it_does_not_know():
@@ -70,8 +71,8 @@ def test_a_sweep_that_exists_says_what_is_done(capsys):
     row = Row("cosine", "cosine-1", 20, 8, 3, (7, 20, 20), 1500)
     outlook.show(estimate(exists=True, rows=(row,), disk_now=1234), "valid/loss")
     out = capsys.readouterr().out
-    assert "goes on, 8 of its trials are done" in out
-    assert "Its folder has 1.2 kB now." in out
+    assert "resumes a stored sweep, 8 trials are done" in out
+    assert "The folder has 1.2 kB now." in out
     assert out.splitlines()[2].split() == ["cosine", "20", "8", "3", "3", "1,500"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sweeper.forecast import gallery
-from sweeper.forecast.preview import as_json, previewed
+from sweeper.forecast.preview import as_json, preview_family
 from sweeper.schedules import family
 from sweeper.types import InputError
 
@@ -31,14 +31,16 @@ FREE = {
 
 
 def test_free_cycles_end_high_and_fitted_ones_do_not():
-    high = {fit: previewed(family("sgdr", {**FREE, "cycle_fit": fit}), 400).ends_high for fit in ("free", "fitted")}
+    high = {
+        fit: preview_family(family("sgdr", {**FREE, "cycle_fit": fit}), 400).ends_high for fit in ("free", "fitted")
+    }
     assert high["fitted"] == 0
     assert 0.7 < high["free"] < 0.95  # 82 % at these cycle lengths, measured apart
 
 
 def test_a_reactive_family_is_drawn_with_its_multiplier_at_1_and_says_so():
     plateau = {**COSINE, "factor": "constant", "controller": "plateau", "decay": {"low": 0.1, "high": 0.5}}
-    shown = [previewed(family("plateau", plateau), 100), previewed(family("cosine", COSINE), 100)]
+    shown = [preview_family(family("plateau", plateau), 100), preview_family(family("cosine", COSINE), 100)]
     assert (shown[0].lr_LS[:, -1] == shown[0].lr_LS.max(axis=1)).all()
     assert [one["controller"] for one in as_json(shown)] == ["plateau", None]
     told = " ".join(" ".join(text for text, _ in line) for line in gallery.render(shown, width=100))
@@ -47,7 +49,7 @@ def test_a_reactive_family_is_drawn_with_its_multiplier_at_1_and_says_so():
 
 
 def test_a_preview_is_the_same_again_and_another_with_another_seed():
-    first, again, other = (previewed(family("cosine", COSINE), 100, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (preview_family(family("cosine", COSINE), 100, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.lr_LS, again.lr_LS)
     assert not np.array_equal(first.lr_LS, other.lr_LS)
 
@@ -64,13 +66,13 @@ def test_the_verb_writes_its_pictures_and_nothing_else(sweeper, tmp_path):
 
 def test_a_wrong_name_of_a_picture_is_told():
     with pytest.raises(InputError, match=r"\.png or \.svg"):
-        gallery.pictures("preview.gif")
+        gallery.picture_paths("preview.gif")
 
 
 def test_candidates_lie_in_the_ranges_and_the_extremes_are_its_ends():
-    seen = previewed(family("cosine", COSINE), 100)
+    seen = preview_family(family("cosine", COSINE), 100)
     assert seen.candidates == 300
     assert np.asarray(seen.lr_LS).max(axis=1).min() >= 1e-3
     assert np.asarray(seen.lr_LS).max() <= seen.largest_lr == 1
-    ends = {(one.number, one.end): one.value for one in seen.extremes}
+    ends = {(one.name, one.end): one.value for one in seen.extremes}
     assert (ends["peak_lr", "low"], ends["peak_lr", "high"]) == (1e-3, 1.0)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sweeper.forecast.timing import pace
+from sweeper.forecast.timing import measure_pace
 from sweeper.types import InputError, Job, JobId, Report
 
 
@@ -60,7 +60,7 @@ def jobs(count, steps, reports, lr=0.1):
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_updates_and_reports_are_told_apart(clocked, steps, reports, update, report, at_once):
     trainer = clocked(update, report)
-    found = pace(trainer, jobs(8, steps, reports), at_once=at_once, seconds=60)
+    found = measure_pace(trainer, jobs(8, steps, reports), at_once=at_once, seconds=60)
     assert (found.update, found.report) == pytest.approx((update, report), abs=1e-9)
     assert found.interval == pytest.approx(steps // reports * update + report)
     assert (found.updates, found.at_once, found.metrics) == (steps // reports, at_once, ("valid/loss",))
@@ -69,26 +69,26 @@ def test_updates_and_reports_are_told_apart(clocked, steps, reports, update, rep
 
 
 def test_trainings_that_report_after_every_update(clocked):
-    found = pace(clocked(0.01, 0.05), jobs(2, 8, 8), at_once=1)
+    found = measure_pace(clocked(0.01, 0.05), jobs(2, 8, 8), at_once=1)
     assert found.interval == pytest.approx(0.06)
 
 
 def test_little_time_is_kept_to(clocked):
     trainer = clocked(0.5, 2.0)
-    found = pace(trainer, jobs(4, 10_000, 20), at_once=1, seconds=5)
+    found = measure_pace(trainer, jobs(4, 10_000, 20), at_once=1, seconds=5)
     assert trainer.now - 100 < 5 + 3 * 3.0 + 20
     assert found.interval >= 500 * 0.5 + 2.0 - 1e-9  # too much rather than too little
 
 
 def test_a_trial_that_diverges_is_timed_with_lower_lrs(clocked):
     trainer = clocked(1e-3, 1e-2)
-    found = pace(trainer, jobs(2, 1000, 20, lr=50.0), at_once=2, seconds=60)
+    found = measure_pace(trainer, jobs(2, 1000, 20, lr=50.0), at_once=2, seconds=60)
     assert (found.update, found.report) == pytest.approx((1e-3, 1e-2))
     assert not trainer.open
-    hopeless = pace(clocked(1e-3, 1e-2), jobs(2, 1000, 20, lr=5e9), at_once=2, seconds=60)
+    hopeless = measure_pace(clocked(1e-3, 1e-2), jobs(2, 1000, 20, lr=5e9), at_once=2, seconds=60)
     assert hopeless.interval >= 50 * 1e-3
 
 
 def test_a_training_that_fails_is_told(clocked):
     with pytest.raises(InputError, match="a trial fails"):
-        pace(clocked(1e-3, 1e-3, fails=True), jobs(1, 100, 4), at_once=1)
+        measure_pace(clocked(1e-3, 1e-3, fails=True), jobs(1, 100, 4), at_once=1)

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeper.results.power import found, smallest_gap
+from sweeper.results.power import detection_probability, smallest_gap
 
 
 @pytest.mark.parametrize(("noncentrality", "critical", "freedom"), [(3, 2.7, 4), (10, 8, 2), (1, 2, 30), (5, 12, 1)])
 def test_the_chance_is_that_of_the_noncentral_t(noncentrality, critical, freedom):
     t = stats.nct(freedom, noncentrality)
-    assert found(noncentrality, critical, freedom) == pytest.approx(t.sf(critical) + t.cdf(-critical), abs=1e-6)
+    assert detection_probability(noncentrality, critical, freedom) == pytest.approx(
+        t.sf(critical) + t.cdf(-critical), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(("seeds", "comparisons"), [(2, 1), (3, 1), (3, 8), (5, 8), (10, 40), (20, 2)])

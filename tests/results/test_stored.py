@@ -63,7 +63,7 @@ def test_the_lr_of_what_reacts_is_the_one_trained_with(tmp_path):
     assert sweep.trace("plateau:0")["lr/group0"].tolist() == sweep.lr("plateau:0").tolist()
     assert not sweep.families["ends_high"].any()
     assert sweep.params("plateau:0")["patience"] == 1
-    with pytest.raises(InputError, match=r"steps=32: plateau:0 reacts, so that its LR was that of one training"):
+    with pytest.raises(InputError, match=r"steps=32: plateau:0 is reactive, so its LR is known only for the length"):
         sweep.lr("plateau:0", steps=32)
 
 
@@ -75,8 +75,8 @@ def test_the_best_trial_is_the_best(sweep):
 
 WRONG = [
     ("cosine:9", r"trial=cosine:9: no such trial in this sweep\. Its trials are 0 to 3"),
-    ("linear:0", r"trial=linear:0: no such trial .* There are: constant, cosine, wsd"),
-    ("wsd:0", r"trial=wsd:0: several studies of this family have it\. Say which: wsd-\w+, wsd-\w+"),
+    ("linear:0", r"trial=linear:0: no such trial .* Families: constant, cosine, wsd"),
+    ("wsd:0", r"trial=wsd:0: several studies of this family have it\. Name one of the studies: wsd-\w+, wsd-\w+"),
     ("cosine", r'trial=cosine: not the name of a trial\. Write "cosine:17"'),
     (3, "trial=3: not the name of a trial"),
 ]
@@ -122,7 +122,7 @@ def test_a_sweep_without_trials_shows_itself(tmp_path, sweep):
     empty = Sweep(home)
     assert repr(empty) == "<Sweep empty: 0 families, 0 trials, not finished>"
     assert "No trials yet." in empty._repr_html_()
-    with pytest.raises(InputError, match="no trial is complete, so there is no best one"):
+    with pytest.raises(InputError, match="no trial is complete yet"):
         _ = empty.best
     assert repr(Sweep(Home(tmp_path / "nowhere"))).startswith("<Sweep nowhere")
 
@@ -164,7 +164,7 @@ def test_the_figures_are_pictures_of_matplotlib(sweep, tmp_path):
     assert figures.losses._repr_png_()[:8] == b"\x89PNG\r\n\x1a\n"
     figures.losses.savefig(tmp_path / "losses.pdf")
     assert figures._repr_html_().count("data:image/png;base64,") == len(figures)
-    with pytest.raises(AttributeError, match="no picture 'loss': there are schedules, losses"):
+    with pytest.raises(AttributeError, match=r"no figure 'loss'\. Choose one of schedules, losses"):
         _ = figures.loss
     assert not hasattr(figures, "_ipython_canary_method_should_not_exist_")
 

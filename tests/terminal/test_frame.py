@@ -92,9 +92,9 @@ def test_the_best_family_is_green_and_what_is_done_is_dim():
 @pytest.mark.parametrize(
     ("width", "head"),
     [
-        (79, "text-ngram-sgd-3fa291  1:01 passed, about 12:04 left  valid/loss"),
-        (99, "text-ngram-sgd-3fa291  1:01 passed, about 12:04 left  valid/loss, lower is better"),
-        (49, "text-ngram-sgd-3f…  1:01 passed, about 12:04 left"),
+        (79, "text-ngram-sgd-3fa291  1:01 elapsed, about 12:04 left  valid/loss"),
+        (99, "text-ngram-sgd-3fa291  1:01 elapsed, about 12:04 left  valid/loss, lower is better"),
+        (49, "text-ngram-sgd-3…  1:01 elapsed, about 12:04 left"),
     ],
 )
 def test_the_time_stays_in_the_title(width, head):
@@ -102,9 +102,9 @@ def test_the_time_stays_in_the_title(width, head):
 
 
 def test_the_time_left_is_said_when_it_is_known():
-    assert "1:01 passed  valid/loss, lower" in texts([a_row("all", left=None)], width=99)[0]
-    assert "1:01 passed  valid/loss, lower" in texts([a_row("all", done=20, open=0)], width=99)[0]
-    assert "  stopped after 3:00  valid" in texts(width=99, standing="stopped after 3:00")[0]
+    assert "1:01 elapsed  valid/loss, lower" in texts([a_row("all", left=None)], width=99)[0]
+    assert "1:01 elapsed  valid/loss, lower" in texts([a_row("all", done=20, open=0)], width=99)[0]
+    assert "  stopped after 3:00  valid" in texts(width=99, status="stopped after 3:00")[0]
 
 
 # --- too many families for the window -----------------------------------------------------------------

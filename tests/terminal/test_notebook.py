@@ -65,7 +65,7 @@ def test_one_output_is_updated_at_most_once_a_second(sent):
     assert kinds == ("display", "update", "update", "update")  # after 1 s, 2 s, and at the end, of 2.5 s
     assert len(set(ids)) == 1
     first, last = data[0]["text/plain"].splitlines(), data[-1]["text/plain"].splitlines()
-    assert first[0].startswith("mine  0:00 passed")
+    assert first[0].startswith("mine  0:00 elapsed")
     assert [line.split()[0] for line in last] == ["mine", "family", "cosine<1>", "all", "a"]
     assert "1/1  1.5000" in last[2]
     assert "██▇▆▅▄▃▃▂▁" in last[2]
@@ -81,15 +81,15 @@ def test_html_is_escaped_and_the_best_is_bold(sent):
 
 
 def test_ipython_in_a_terminal_is_no_notebook(monkeypatch):
-    assert not notebook.in_kernel()
+    assert not notebook.is_in_kernel()
     InteractiveShell.clear_instance()
     InteractiveShell.instance()
     try:
-        assert not notebook.in_kernel()
+        assert not notebook.is_in_kernel()
     finally:
         InteractiveShell.clear_instance()
     monkeypatch.delitem(sys.modules, "IPython")
-    assert not notebook.in_kernel()
+    assert not notebook.is_in_kernel()
 
 
 def test_lines_or_a_stream_that_were_asked_for_are_given_in_a_notebook_too(sent, capsys):

@@ -222,7 +222,7 @@ def test_nothing_wraps_and_messages_stay_above(width, on):
     there.take()
     seen = there.glass.seen()
     assert seen[:3] == ["a message", "another one", "of two lines"]
-    assert seen[3].startswith("text-ngram-sgd-2dc20763  0:00 passed")
+    assert seen[3].startswith("text-ngram-sgd-2dc20763  0:00 elapsed")
     assert [line.split()[0] for line in seen[4:9]] == ["family", "constant", "cosine", seen[7].split()[0], "all"]
     assert seen[7].startswith("a_family_w")
     assert "1.5000" in seen[5]
@@ -244,7 +244,7 @@ def test_31_families_do_not_scroll_a_screen_of_24_lines(on):
         assert there.glass.scrolled == []
         assert len(seen) == 24
         assert [line.split()[0] for line in seen[2:21]] == list(MANY[:19])
-        assert seen[21] == "12 more families (0 done): the window is not high enough"
+        assert seen[21] == "12 more families (0 done). Make the window higher to see them"
     there.take()
     assert [line.split()[0] for line in there.glass.scrolled + there.glass.seen() if line.startswith("family_")] == [
         *MANY

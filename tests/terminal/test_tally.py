@@ -94,7 +94,7 @@ def test_a_trial_that_failed_twice_counts_and_the_sweep_is_done():
     for number, given_up in ((0, False), (1, True)):
         counted.open(jobs("cosine", number))
         counted.close(Ending(TrialId("cosine", number), "failed", 0, given_up=given_up))
-        assert (counted.rows()[0].done, counted.rows()[0].finished) == (int(given_up), given_up)
+        assert (counted.rows()[0].done, counted.rows()[0].is_finished) == (int(given_up), given_up)
 
 
 def test_the_bar_moves_with_every_report_of_an_open_trial():
@@ -142,7 +142,7 @@ def test_a_failed_trial_is_not_done():
     counted.open(jobs("cosine", 0))
     counted.close(Ending(TrialId("cosine", 0), "failed", 0))
     now = counted.rows()[0]
-    assert (now.done, now.failed, now.finished) == (0, 1, False)
+    assert (now.done, now.failed, now.is_finished) == (0, 1, False)
 
 
 def test_two_studies_of_one_family_are_told_apart():

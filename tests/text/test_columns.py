@@ -56,7 +56,7 @@ def test_clean_takes_escapes_and_control_characters_and_nothing_else():
 )
 def test_no_line_is_longer_than_the_width(names, width, unicode):
     shown = [
-        columns.Column("family", names, 9, right=False, least=4),
+        columns.Column("family", names, 9, right=False, min_width=4),
         columns.Column("best", ["1.2345"] * len(names), 5),
         columns.Column("漢字", names, 1),
     ]
@@ -67,7 +67,7 @@ def test_no_line_is_longer_than_the_width(names, width, unicode):
 
 def test_the_least_important_column_goes_first_and_numbers_are_never_cut():
     shown = [
-        columns.Column("name", ["a long name"], 9, right=False, least=4),
+        columns.Column("name", ["a long name"], 9, right=False, min_width=4),
         columns.Column("x", ["123456"], 1),
         columns.Column("y", ["7.8901"], 5),
     ]

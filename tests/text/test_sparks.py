@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.schedules import lr_trace
-from sweeper.text.sparks import ASCII, BLOCKS, best_so_far, lr_curve, thinned
+from sweeper.text.sparks import ASCII, BLOCKS, best_so_far, lr_curve, thin
 
 BESTS = st.lists(st.floats(-1e6, 1e6), max_size=40).map(lambda values: list(np.minimum.accumulate(values)))
 
@@ -70,7 +70,7 @@ def test_no_lr_no_curve_and_an_lr_of_zero_is_low():
 @pytest.mark.parametrize("cells", [8, 10, 12])
 def test_a_thinned_lr_draws_the_same(cells):
     lr_S = lr_trace("sgdr", {"peak_lr": 1.0}, 240 * 50)
-    assert len(thinned(lr_S)) == 240
-    assert lr_curve(thinned(lr_S), cells) == lr_curve(lr_S, cells)
-    assert thinned(lr_S[:100]) is not None
-    assert len(thinned(lr_S[:100])) == 100
+    assert len(thin(lr_S)) == 240
+    assert lr_curve(thin(lr_S), cells) == lr_curve(lr_S, cells)
+    assert thin(lr_S[:100]) is not None
+    assert len(thin(lr_S[:100])) == 100

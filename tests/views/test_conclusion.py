@@ -78,8 +78,8 @@ def test_a_sweep_ends_well_without_pictures(home, monkeypatch, caplog):
     def broken(sweep):
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr(figures, "of_sweep", broken)
+    monkeypatch.setattr(figures, "draw_all", broken)
     told = Told()
     conclusion.conclude(home, told)
     assert {path.suffix for files in told.attached.values() for path in files} == {".csv", ".json"}
-    assert "pictures are missing" in caplog.text
+    assert "figures could not be drawn" in caplog.text

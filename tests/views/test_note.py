@@ -41,7 +41,7 @@ class Stored:
     records: list[Record]
     finished: bool = True
     name: str = "digits-mlp-sgd-1a2b3c4d"
-    asked: tables.Asked = field(default_factory=lambda: tables.Asked("valid/loss"))
+    criterion: tables.Criterion = field(default_factory=lambda: tables.Criterion("valid/loss"))
 
     @property
     def families(self):
@@ -82,19 +82,19 @@ def rows(text, head):
 
 
 def test_the_answer_comes_first(sweep):
-    first, second, third, fourth, *_ = note.of_study(sweep, "wsd-2").split("\n\n")
-    assert first.startswith("**Answer:** Best: cosine, trial 1, valid/loss 0.4000 with peak\\_lr 0.2")
-    assert "not yet checked on fresh seeds" in first
+    first, second, third, fourth, *_ = note.study_note(sweep, "wsd-2").split("\n\n")
+    assert first.startswith("**Answer:** Best: cosine (trial 1) with valid/loss 0.4000 at peak\\_lr 0.2")
+    assert "Not confirmed on fresh seeds" in first
     assert second == "**This family, wsd:** rank 2 of 4, 0.6000 in trial 0 (peak LR 0.1, warmup 5%, cooldown 0.3)."
     assert third == (
-        "**Asked:** which learning-rate schedule is best for MLP on Digits, SGD, trained for 100 updates of 32 "
-        "examples, judged by valid/loss (last), one seed a trial?"
+        "**Setup:** MLP on Digits with SGD, trained for 100 updates of 32 examples. Trials are compared by valid/loss "
+        "(objective.at=last), with one seed per trial."
     )
     assert fourth == "**Trained:** 16 trials at once: 9.7 times as fast as one at a time (measured)."
 
 
 def test_tables_show_every_family_and_this_one_in_bold(sweep):
-    text = note.of_study(sweep, "wsd-2")
+    text = note.study_note(sweep, "wsd-2")
     head, rule, *families = rows(text, "rank")
     assert head[:6] == ["rank", "family", "best", "gain", "to target", "trial"]
     assert {cell.strip("-:") for cell in rule} == {""}
@@ -105,30 +105,30 @@ def test_tables_show_every_family_and_this_one_in_bold(sweep):
 
 
 def test_how_to_go_on(sweep):
-    assert "python -m sweeper ui digits-mlp-sgd-1a2b3c4d" in note.of_study(sweep, "cosine-1")
-    assert "a larger search.n_trials" in note.of_study(sweep, "cosine-1")
+    assert "python -m sweeper ui digits-mlp-sgd-1a2b3c4d" in note.study_note(sweep, "cosine-1")
+    assert "a larger search.n_trials" in note.study_note(sweep, "cosine-1")
     sweep.finished = False
-    text = note.of_study(sweep, "cosine-1")
+    text = note.study_note(sweep, "cosine-1")
     assert text.startswith("**So far:**")
-    assert "this sweep is not finished: the same command goes on" in text
+    assert "finish this sweep: run the same command again" in text
 
 
 def test_a_family_without_a_complete_trial(sweep):
-    assert "**This family, step:** no trial is complete." in note.of_study(sweep, "step-4")
+    assert "**This family, step:** no trial is complete." in note.study_note(sweep, "step-4")
 
 
 def test_markdown_in_names_stays_text(sweep):
     sweep.records.append(record("my_own|*x*-5", 0, 0.9))
-    assert "my\\_own\\|\\*x\\*" in note.of_study(sweep, "cosine-1")
+    assert "my\\_own\\|\\*x\\*" in note.study_note(sweep, "cosine-1")
 
 
 def test_a_long_table_ends_where_a_tag_does_with_its_own_row(sweep):
     numbers = {f"optimizer.some_number_{k}": 0.1 for k in range(6)}
     sweep.records += [record(f"family{k:02d}-x", 0, 1.0 + k, **numbers) for k in range(60)]
-    text = note.of_study(sweep, "family59-x")
+    text = note.study_note(sweep, "family59-x")
     assert 0.9 * note.LONGEST < len(text) <= note.LONGEST
     shown = [row[1] for row in rows(text, "rank")[2:]]
     assert shown[:2] == ["cosine", "wsd"]
     assert "**family59**" in shown
-    assert f"Shown are {len(shown)} of 64 rows" in text
-    assert "How to go on" in text
+    assert f"{len(shown)} of 64 rows are shown" in text
+    assert "Next steps" in text

@@ -23,7 +23,7 @@ from sweeper.spec import question
 from sweeper.spec.question import Home, is_running, lock
 from sweeper.text.columns import plain_text
 from sweeper.types import InputError, Record, Report
-from sweeper.views import following, watch
+from sweeper.views import follower, watch
 
 STEPS = (25, 50, 75, 100)
 NODES = {
@@ -82,8 +82,8 @@ def home(tmp_path):
 
 
 def looked(home, now=time.time):
-    seen = following.Following(home, now)
-    seen.look()
+    seen = follower.Follower(home, now)
+    seen.refresh()
     return seen
 
 
@@ -117,8 +117,8 @@ def test_before_the_first_round_is_committed_all_is_to_come(home):
         seen = looked(home)
         lines = shown(seen)
     assert home.journal.read_bytes() == b""
-    assert (seen.running, seen.finished) == (True, False)
-    assert re.match(r"mine  0:0\d passed  valid/loss, lower is better", lines[0])
+    assert (seen.is_running, seen.is_finished) == (True, False)
+    assert re.match(r"mine  0:0\d elapsed  valid/loss, lower is better", lines[0])
     assert [line.split()[:1] for line in lines[1:]] == [["family"], ["cosine"], ["linear"], ["all"]]
     assert "0/3" in lines[2]
 
@@ -129,10 +129,10 @@ def test_looking_now_and_then_and_only_at_the_end_tell_the_same(home):
     more, rounds = True, 0
     while more:
         more, rounds = sweep.round(diverge=[trial for trial in sweep.open if trial.trial == 1]), rounds + 1
-        often.look()
+        often.refresh()
         once = looked(home)
         assert told(often.tally) == told(once.tally)
-        assert often.finished == (not more)
+        assert often.is_finished == (not more)
     row = often.tally.rows()[0]
     assert (row.done, row.trials, row.diverged, row.best, row.best_trial) == (5, 5, 1, 2.25, 0)
     assert row.bests == (None, 2.25, 2.25, 2.25, 2.25)
@@ -162,10 +162,10 @@ def test_a_line_that_is_being_written_is_not_seen_until_its_round_is_whole(home)
     for size in (len(before) + 7, len(whole) - 1):
         with home.journal.open("r+b") as file:
             file.truncate(size)
-        seen.look()
+        seen.refresh()
         assert told(seen.tally) == told_before == told(looked(home).tally)
         home.journal.write_bytes(whole)
-    seen.look()
+    seen.refresh()
     assert told(seen.tally) == told(looked(home).tally) != told_before
 
 
@@ -174,10 +174,10 @@ def test_another_command_with_more_trials_or_families_is_taken_in(home):
     while first.round():
         pass
     seen = looked(home)
-    assert seen.finished
+    assert seen.is_finished
     Sweep(home, trials=2).round()
-    seen.look()
-    assert not seen.finished
+    seen.refresh()
+    assert not seen.is_finished
     assert [(row.name, row.done, row.trials) for row in seen.tally.rows()[:2]] == [("cosine", 1, 2), ("linear", 0, 2)]
 
 
@@ -188,14 +188,14 @@ def test_a_sweep_that_was_begun_again_from_nothing_in_the_same_folder(home):
     seen = looked(home)
     home.journal.unlink()
     Sweep(home).round()
-    seen.look()
+    seen.refresh()
     assert [(row.done, row.open) for row in seen.tally.rows()[:2]] == [(0, 2), (0, 2)]
 
 
 def test_a_sweep_whose_folder_is_taken_away_ends_the_view(home):
     Sweep(home)
     home.journal.unlink()
-    with pytest.raises(InputError, match=r"sweep=mine: gone \(.*journal.log\)"):
+    with pytest.raises(InputError, match=r"sweep=mine: .*journal.log is gone"):
         watch.watch(home, io.StringIO())
 
 
@@ -207,7 +207,7 @@ def test_a_failed_trial_is_tried_again_and_then_given_up(home):
         sweep.studies.tell(jobs[0].id.of, "failed", "broken")
         sweep.studies.commit(attempt + 1)
         seen = looked(home)
-        assert seen.finished == (attempt == 1)
+        assert seen.is_finished == (attempt == 1)
     assert seen.tally.rows()[0].failed == 2
 
 
@@ -234,14 +234,14 @@ def record(number, started, ended=None, reports=4, state="complete"):
 
 
 def test_reports_of_an_unseen_trial_are_spread_over_its_time_and_new_ones_are_of_now():
-    events = following.news(record(0, 1000.0, 1040.0), None, 1050.0)
+    events = follower.new_events(record(0, 1000.0, 1040.0), None, 1050.0)
     assert [(event.at, event.what) for event in sorted(events)] == [
         (1000.0, "opened"), (1010.0, "reported"), (1020.0, "reported"), (1030.0, "reported"), (1040.0, "reported"),
         (1040.0, "ended"),
     ]  # fmt: skip
     open_one = record(1, 1000.0, reports=3, state="running")
-    assert [event.at for event in following.news(open_one, (1, False), 1060.0)] == [1060.0, 1060.0]
-    assert following.news(record(0, 1000.0, 1040.0), (4, True), 1050.0) == []
+    assert [event.at for event in follower.new_events(open_one, (1, False), 1060.0)] == [1060.0, 1060.0]
+    assert follower.new_events(record(0, 1000.0, 1040.0), (4, True), 1050.0) == []
 
 
 def test_the_pace_is_that_of_all_rounds_however_often_one_looked(home):
@@ -252,7 +252,7 @@ def test_the_pace_is_that_of_all_rounds_however_often_one_looked(home):
         now[0] += 10
         sweep.round()
         os.utime(home.journal, (now[0], now[0]))
-        seen.look()
+        seen.refresh()
     row = seen.tally.rows()[-1]
     assert (row.done, row.trials) == (2, 4)
     # The first round is not known to have taken 10 s: its trial was opened in it.
@@ -276,7 +276,7 @@ def test_the_time_left_is_that_of_the_rounds_of_this_command(home, monkeypatch):
     row = seen.tally.rows()[-1]
     assert (row.done, row.trials) == (4, 6)
     assert row.left == pytest.approx(80, rel=0.2)
-    assert "1:20 passed, about 1:" in shown(seen)[0]
+    assert "1:20 elapsed, about 1:" in shown(seen)[0]
 
 
 # --- who runs it ------------------------------------------------------------------------------------------
@@ -291,10 +291,10 @@ def test_it_says_when_no_process_runs_the_sweep(home):
     assert lines[2].split()[-1] == "-", "no time left is said where none passes"
     with lock(home):
         seen = looked(home)
-        assert "passed" in shown(seen)[0]
+        assert "elapsed" in shown(seen)[0]
         assert shown(seen)[-1].startswith("all")
     assert max(map(len, shown(seen, width=49))) <= 49
-    seen.look()
+    seen.refresh()
     assert len(shown(seen, height=6)) <= 6
 
 
@@ -407,7 +407,7 @@ def test_ctrl_c_ends_it_with_0(home, tmp_path):
     Sweep(home).round()
     before = snapshot(tmp_path)
     process, master = on_a_terminal(tmp_path, "status", "--watch")
-    assert "No process is running this sweep" in until(master, b"goes on with it")
+    assert "No process is running this sweep" in until(master, b"resumes it")
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     assert "Traceback" not in until(master, b"nothing of the kind", 1)
