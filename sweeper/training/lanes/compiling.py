@@ -15,10 +15,10 @@ import torch
 _log = logging.getLogger(__name__)
 
 
-class Compiled:
+class CompiledUpdate:
     """`update` compiled into one graph at its first call; if that fails, the same uncompiled from then on.
 
-    A failure leaves the arguments untouched, since nothing has run yet. Call it within `compiling()`.
+    A failure leaves the arguments untouched, since nothing has run yet. Call it within `compiler_settings()`.
     """
 
     def __init__(self, update: Callable[..., Any]) -> None:
@@ -41,7 +41,7 @@ class Compiled:
 
 
 @contextlib.contextmanager
-def compiling() -> Iterator[None]:
+def compiler_settings() -> Iterator[None]:
     """What compiling needs, within: Dynamo follows torch.autograd.grad, and what torch warns of itself is not shown."""
     settings: Any = torch._dynamo.config
     follow = {"trace_autograd_ops": True} if hasattr(settings, "trace_autograd_ops") else {}

@@ -27,9 +27,9 @@ from sweeper.training.batch import streams, training_batches
 from sweeper.training.device import resolve_device
 from sweeper.training.evaluation import cast
 from sweeper.training.examples import Examples
-from sweeper.training.lanes.program import Form, Mode, built, dropouts
-from sweeper.training.lanes.stacked import why_not
-from sweeper.training.lanes.structure import described, structure
+from sweeper.training.lanes.program import Form, Mode, build_model, dropout_rates
+from sweeper.training.lanes.stacked import stacking_obstacle
+from sweeper.training.lanes.structure import attribute_texts, structure
 from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.optim import options_of
 from sweeper.training.optimizers.spec import OptimizerSpec
@@ -50,7 +50,7 @@ HALF_RTOL = 0.1  # of losses in mixed precision, whose digits are two or three
 
 HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")  # of a tensor
 STACKED = "lanes: stacked trials give the same numbers as one at a time"
-PLAIN_WORDS = {  # what an error of torch says: what it means for a person
+EXPLANATIONS = {  # what an error of torch says: what it means for a person
     ".item()": "the model's forward pass needs the value of a tensor (.item(), or an `if` on one)",
     "data-dependent control flow": "the model's forward pass needs the value of a tensor (.item(), or an `if` on one)",
     "dynamic shape": "shapes in the model's forward pass depend on the data (a boolean mask?)",
@@ -81,7 +81,7 @@ def probe(task: Task, recipe: Recipe, example: Job, *, device: str = "auto") -> 
     """
     began = time.perf_counter()
     try:
-        with _unlogged():
+        with _without_logs():
             verdict = Verdict(_form(task, recipe, example, device), STACKED)
     except _UnfitError as reason:
         verdict = Verdict(None, f"one trial at a time: {reason}")
@@ -91,7 +91,7 @@ def probe(task: Task, recipe: Recipe, example: Job, *, device: str = "auto") -> 
 
 
 def _form(task: Task, recipe: Recipe, example: Job, device: str) -> Form:
-    reason = why_not(recipe.optimizer, example.hparams, example.momentum_S)
+    reason = stacking_obstacle(recipe.optimizer, example.hparams, example.momentum_S)
     if reason is not None:
         raise _UnfitError(reason.rstrip("."))
     if streams(task):
@@ -110,7 +110,7 @@ def _form(task: Task, recipe: Recipe, example: Job, device: str) -> Form:
                 trainer = LaneTrainer(task, recipes[each], Stacking(form, width=2), device=device)
                 reason = reason or _difference(expected[each], _results(trainer, jobs), rtol)
         except Exception as error:
-            reason = _plain_words(error)
+            reason = _explain(error)
         if reason is None:
             return form
         _log.debug("vmap(%s): %s", form.mode, reason)
@@ -141,8 +141,10 @@ def _jobs(example: Job) -> list[Job]:
 def _forms(task: Task, example: Job, batch_size: int, device: torch.device) -> list[Form]:
     """The ways to stack it that are worth trying, the faster one first. Raises _UnfitError."""
     task, numbers = task.to(device), options_of(example.hparams, "model")
-    model, other = (built(task, seed, numbers, torch.float64, device) for seed in (example.seed, example.seed + 1))
-    _check_alike(model, other)
+    model, other = (
+        build_model(task, seed, numbers, torch.float64, device) for seed in (example.seed, example.seed + 1)
+    )
+    _check_same_structure(model, other)
     examples = Examples(task, example.parts[0], example.partition)
     index_B = np.arange(min(batch_size, examples.size))
 
@@ -153,13 +155,13 @@ def _forms(task: Task, example: Job, batch_size: int, device: torch.device) -> l
         loss_B = task.loss(task.forward(model, inputs_B), target_B)
         loss_B.sum().backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
 
-    moving = _moving(model, train, device)
+    moving = _moving_buffers(model, train, device)
     trained = tuple(name for name, parameter in model.named_parameters() if parameter.grad is not None)
-    modes: tuple[Mode, ...] = ("grad",) if _pads(train, device) else ("forward", "grad")
+    modes: tuple[Mode, ...] = ("grad",) if _has_padding(train, device) else ("forward", "grad")
     return [Form(mode, trained, moving) for mode in modes]
 
 
-def _check_alike(model: nn.Module, other: nn.Module) -> None:
+def _check_same_structure(model: nn.Module, other: nn.Module) -> None:
     """Two seeds may give other numbers, nothing else; and those are trained by an optimizer alone."""
     parameters = list(model.parameters())
     if not any(parameter.requires_grad for parameter in parameters):
@@ -167,23 +169,23 @@ def _check_alike(model: nn.Module, other: nn.Module) -> None:
     if any(getattr(parameter, hooks, None) for parameter in parameters for hooks in HOOKS):
         raise _UnfitError("a parameter of the model has a hook, which stacked ones would lose")
     if structure(model) != structure(other):
-        where = _differing(described(model), described(other)) or "its parameters"
+        where = _first_difference(attribute_texts(model), attribute_texts(other)) or "its parameters"
         raise _UnfitError(f"models of two seeds differ in more than parameters and buffers ({where})")
 
 
-def _moving(model: nn.Module, train: Callable[[], None], device: torch.device) -> tuple[str, ...]:
+def _moving_buffers(model: nn.Module, train: Callable[[], None], device: torch.device) -> tuple[str, ...]:
     """The buffers that training changes. Raises _UnfitError where it changes anything else, or draws."""
     buffers = dict(model.named_buffers())
     before = {name: value.clone() for name, value in buffers.items()}
-    drawn = _drawn(train, device)
+    drawn = _used_generators(train, device)
     if drawn:
         raise _UnfitError(f"the model draws random numbers of its own ({drawn}), which stacked trials would share")
     if any(parameter.grad is not None and parameter.grad.is_sparse for parameter in model.parameters()):
         raise _UnfitError("the model has sparse gradients (an embedding with sparse=True)")
-    once, dropped = described(model, values=False), dropouts(model)
-    _drawn(train, device)
-    kept = _differing(once, described(model, values=False)) or (
-        "a dropout rate" if dropouts(model) != dropped else None
+    once, dropped = attribute_texts(model, values=False), dropout_rates(model)
+    _used_generators(train, device)
+    kept = _first_difference(once, attribute_texts(model, values=False)) or (
+        "a dropout rate" if dropout_rates(model) != dropped else None
     )
     if kept is not None:
         raise _UnfitError(f"the model changes in training what is no parameter and no buffer ({kept})")
@@ -195,7 +197,7 @@ def _moving(model: nn.Module, train: Callable[[], None], device: torch.device) -
     return tuple(name for name, value in before.items() if not torch.equal(value, buffers[name]))
 
 
-def _drawn(train: Callable[[], None], device: torch.device) -> str:
+def _used_generators(train: Callable[[], None], device: torch.device) -> str:
     """Whose random numbers it draws from; empty if it does not."""
     with generators_seeded(0, device):
         before = _generators(device)
@@ -215,7 +217,7 @@ def _generators(device: torch.device) -> dict[str, bytes]:
     return states
 
 
-def _pads(train: Callable[[], None], device: torch.device) -> bool:
+def _has_padding(train: Callable[[], None], device: torch.device) -> bool:
     """Whether an operation skips a symbol (padding_idx), of which vmap(forward) gets the gradient wrong.
 
     Seen even where the batches of the probe do not have the symbol.
@@ -236,7 +238,7 @@ class _Padding(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
         return func(*args, **(kwargs or {}))
 
 
-def _differing(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
+def _first_difference(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
     """The first attribute that is not the same."""
     return next((key.rstrip(".") for key in {**one, **other} if one.get(key) != other.get(key)), None)
 
@@ -278,8 +280,8 @@ def _difference(
     return None
 
 
-def _plain_words(error: Exception) -> str:
-    known = (words for sign, words in PLAIN_WORDS.items() if sign in str(error))
+def _explain(error: Exception) -> str:
+    known = (words for sign, words in EXPLANATIONS.items() if sign in str(error))
     return next(known, f"torch cannot stack it ({_first_line(error)})")
 
 
@@ -290,7 +292,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _unlogged() -> Iterator[None]:
+def _without_logs() -> Iterator[None]:
     """What fails in the probe is no news: the trainers do not log it within, in this thread."""
     loggers = [logging.getLogger(f"sweeper.training.{name}") for name in ("sequential", "lanes.trainer")]
     mine = threading.get_ident()
@@ -329,80 +331,82 @@ class ProbedTrainer:
         self._task, self._recipe = task, recipe
         self._device, self._width, self._compiled = device, width, compiled
         self._alone = SequentialTrainer(task, recipe, device=device)
-        self._by: dict[str, Trainer] = {}  # by the structure of their models
+        self._by_structure: dict[str, Trainer] = {}  # by the structure of their models
         self._structures: dict[frozenset[tuple[str, Value]], str] = {}  # by the numbers that a trial gives its model
-        self._of: dict[JobId, Trainer] = {}
+        self._trainer_of: dict[JobId, Trainer] = {}
         self.why: str | None = None
 
     def start(self, jobs: Sequence[Job]) -> None:
-        trainers = [self._for(job) for job in jobs]
+        trainers = [self._trainer_for(job) for job in jobs]
         for trainer in dict.fromkeys(trainers):
             own = [job for job, its in zip(jobs, trainers, strict=True) if its is trainer]
             trainer.start(own)
-            self._of |= {job.id: trainer for job in own}
+            self._trainer_of |= {job.id: trainer for job in own}
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
-        for trainer in self._all().values():
-            yield from trainer.advance([id for id in ids if self._of[id] is trainer])
+        for trainer in self._trainers().values():
+            yield from trainer.advance([id for id in ids if self._trainer_of[id] is trainer])
 
     def stop(self, id: JobId) -> None:
-        self._of.pop(id).stop(id)
+        self._trainer_of.pop(id).stop(id)
 
     def evaluate(self, id: JobId, part: str) -> dict[str, float]:
-        return self._of[id].evaluate(id, part)
+        return self._trainer_of[id].evaluate(id, part)
 
     def weights(self, id: JobId) -> dict[str, Tensor]:
-        return self._of[id].weights(id)
+        return self._trainer_of[id].weights(id)
 
     def save(self, folder: Path, round: int) -> None:
-        for name, trainer in self._all().items():
+        for name, trainer in self._trainers().items():
             trainer.save(folder / name, round)
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
         stands: dict[JobId, int] = {}
-        trainers = [self._for(job) for job in jobs]
-        for name, trainer in self._all().items():
+        trainers = [self._trainer_for(job) for job in jobs]
+        for name, trainer in self._trainers().items():
             own = [job for job, its in zip(jobs, trainers, strict=True) if its is trainer]
             found = trainer.restore(folder / name, own, last_round) if own else {}
-            self._of |= dict.fromkeys(found, trainer)
+            self._trainer_of |= dict.fromkeys(found, trainer)
             stands |= found
         return stands
 
     def capacity(self) -> int:
-        return max(trainer.capacity() for trainer in self._all().values())
+        return max(trainer.capacity() for trainer in self._trainers().values())
 
     def close(self) -> None:
-        for trainer in self._all().values():
+        for trainer in self._trainers().values():
             trainer.close()
-        self._of.clear()
+        self._trainer_of.clear()
 
-    def _all(self) -> dict[str, Trainer]:
+    def _trainers(self) -> dict[str, Trainer]:
         """By the name of their folder in a checkpoint."""
-        stacked = {f"lanes-{name}": trainer for name, trainer in self._by.items() if trainer is not self._alone}
+        stacked = {
+            f"lanes-{name}": trainer for name, trainer in self._by_structure.items() if trainer is not self._alone
+        }
         return {"alone": self._alone, **stacked}
 
-    def _for(self, job: Job) -> Trainer:
-        if why_not(self._recipe.optimizer, job.hparams, job.momentum_S) is not None:
+    def _trainer_for(self, job: Job) -> Trainer:
+        if stacking_obstacle(self._recipe.optimizer, job.hparams, job.momentum_S) is not None:
             return self._alone
         try:
-            name = self._structure(job)
+            name = self._structure_of(job)
         except Exception:  # its model cannot be built: the trial itself will say so
             return self._alone
-        if name not in self._by:
-            self._by[name] = self._probed(job)
-        return self._by[name]
+        if name not in self._by_structure:
+            self._by_structure[name] = self._choose_trainer(job)
+        return self._by_structure[name]
 
-    def _structure(self, job: Job) -> str:
+    def _structure_of(self, job: Job) -> str:
         """Of the job's model; it is built for this once for each choice of the model's numbers."""
         numbers = options_of(job.hparams, "model")
         key = frozenset(numbers.items())
         if key not in self._structures:
             cpu = torch.device("cpu")
             with generators_seeded(key_of(job.seed, PROBE), cpu):
-                self._structures[key] = structure(built(self._task, job.seed, numbers, torch.float32, cpu))
+                self._structures[key] = structure(build_model(self._task, job.seed, numbers, torch.float32, cpu))
         return self._structures[key]
 
-    def _probed(self, job: Job) -> Trainer:
+    def _choose_trainer(self, job: Job) -> Trainer:
         verdict = probe(self._task, self._recipe, job, device=self._device)
         _log.info("%s (%.2f s)", verdict.why, verdict.seconds)
         self.why = self.why or verdict.why

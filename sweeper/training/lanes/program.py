@@ -46,9 +46,9 @@ class Rows(NamedTuple):
         return Rows(self.weight_P.to(device), moving, fixed)
 
 
-def dropouts(module: nn.Module) -> list[float]:
+def dropout_rates(module: nn.Module) -> list[float]:
     """The p of each counted dropout layer, in the order of their numbers."""
-    return [layer.p for layer in _counted(module)]
+    return [layer.p for layer in _counted_layers(module)]
 
 
 class Layout:
@@ -85,8 +85,8 @@ class Program:
         self.form, self.layout = form, Layout(module, form.trained)
         self.clock = LaneClock()
         self.alone = module  # for one lane at a time: evaluation, state_dict
-        self._places = _places(module)
-        self._pass = _Pass(task, _twin(module, self.clock), half)
+        self._places = _tensor_places(module)
+        self._pass = _Pass(task, _copy_with_clock(module, self.clock), half)
         self._share = 1 / batch_size
         weights = [name for name, one in module.named_parameters() if one.is_floating_point() and one.requires_grad]
         self._still = [name for name in weights if name not in form.trained]
@@ -171,7 +171,7 @@ def quiet_vmap() -> Iterator[None]:
         switches._set_vmap_fallback_warning_enabled(True)  # as torch starts; it does not say what it was
 
 
-def _places(module: nn.Module) -> dict[str, tuple[dict[str, Any], str]]:
+def _tensor_places(module: nn.Module) -> dict[str, tuple[dict[str, Any], str]]:
     """Where each parameter and buffer stands: the dict of its module, and its key there."""
     places: dict[str, tuple[dict[str, Any], str]] = {}
     for name, child in module.named_modules():
@@ -181,20 +181,22 @@ def _places(module: nn.Module) -> dict[str, tuple[dict[str, Any], str]]:
     return places
 
 
-def _twin(module: nn.Module, clock: LaneClock) -> nn.Module:
+def _copy_with_clock(module: nn.Module, clock: LaneClock) -> nn.Module:
     """The same model again, its dropout layers counting by `clock`."""
     twin = copy.deepcopy(module)
-    for layer in _counted(twin):
+    for layer in _counted_layers(twin):
         layer.clock = clock
     return twin
 
 
-def _counted(module: nn.Module) -> list[CountedDropout]:
+def _counted_layers(module: nn.Module) -> list[CountedDropout]:
     layers = [child for child in module.modules() if isinstance(child, CountedDropout)]
     return sorted(layers, key=lambda layer: layer.layer)
 
 
-def built(task: Task, seed: int, numbers: Mapping[str, Value], dtype: torch.dtype, device: torch.device) -> nn.Module:
+def build_model(
+    task: Task, seed: int, numbers: Mapping[str, Value], dtype: torch.dtype, device: torch.device
+) -> nn.Module:
     """A fresh model as a trainer holds it: its dropout layers counted, in that precision, on the device."""
     module = count_dropout(task.build(seed, **numbers), Clock(seed)).to(device)
     return module.double() if dtype == torch.float64 else module

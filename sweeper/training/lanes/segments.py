@@ -36,7 +36,7 @@ class Segment(NamedTuple):
     shrinks: bool
 
 
-class Numbers(NamedTuple):
+class LaneOptions(NamedTuple):
     """One lane's, what its rule takes as options: by segment the LR's factor, and the optimizer's options."""
 
     lrs: tuple[float, ...]
@@ -44,7 +44,7 @@ class Numbers(NamedTuple):
     decay: WeightDecay
 
 
-def ordered(trained: Sequence[str], grouping: Grouping) -> tuple[str, ...]:
+def order_by_group(trained: Sequence[str], grouping: Grouping) -> tuple[str, ...]:
     """The trained parameters, those of a group together."""
     known = set(trained)
     if len(grouping.groups) < 2:
@@ -54,12 +54,12 @@ def ordered(trained: Sequence[str], grouping: Grouping) -> tuple[str, ...]:
 
 def segments_of(
     spec: OptimizerSpec, job: Job, grouping: Grouping, layout: Layout
-) -> tuple[tuple[Segment, ...], Numbers]:
-    """Of a job whose optimizer has a rule (`stacked.why_not`), its parameters laid out as `ordered`."""
+) -> tuple[tuple[Segment, ...], LaneOptions]:
+    """Return the segments of a job and its options; its parameters are laid out in the order of `order_by_group`."""
     size_of = dict(zip(layout.names, layout.sizes, strict=True))
     groups = [group for group in grouping.groups if any(name in size_of for name in group.parameters)]
     whole = all_options(spec, job.hparams)
-    numbers = Numbers(
+    numbers = LaneOptions(
         tuple(group.lr for group in groups),
         tuple({**whole, "weight_decay": group.weight_decay} for group in groups),
         grouping.decay,
@@ -67,8 +67,8 @@ def segments_of(
 
     def segment(group: Group, options: Options) -> Segment:
         shrinks = grouping.decay.is_ours and group.weight_decay is not None
-        decays = group.weight_decay is not None and not shrinks
-        static = static_options(spec, job.hparams, job.momentum_S, decays=decays)
+        has_decay = group.weight_decay is not None and not shrinks
+        static = static_options(spec, job.hparams, job.momentum_S, has_decay=has_decay)
         momentum_S = None if job.momentum_S is None else job.momentum_S[:1]
         columns = rule_with(static).coefficients(options, job.lr_S[:1], momentum_S, 0).shape[1]
         return Segment(sum(size_of.get(name, 0) for name in group.parameters), columns + shrinks, static, shrinks)
@@ -77,26 +77,26 @@ def segments_of(
 
 
 @functools.cache
-def segmented(segments: tuple[Segment, ...]) -> Rule[Numbers]:
-    """The rule of rows that have these segments; its options are Numbers. The same object for equal segments."""
+def segmented_rule(segments: tuple[Segment, ...]) -> Rule[LaneOptions]:
+    """The rule of rows that have these segments; its options are LaneOptions. The same object for equal segments."""
     rules = [rule_with(segment.static) for segment in segments]
 
-    def starts(numbers: Numbers) -> tuple[float, ...]:
-        return rules[0].starts(numbers.options[0])
+    def initial_values(numbers: LaneOptions) -> tuple[float, ...]:
+        return rules[0].initial_values(numbers.options[0])
 
     def coefficients(
-        numbers: Numbers, lr_S: Floats, momentum_S: Floats | None, first: int, earlier_S: Floats | None = None
+        numbers: LaneOptions, lr_S: Floats, momentum_S: Floats | None, first: int, earlier_S: Floats | None = None
     ) -> Floats:
         columns: list[Floats] = []
         for segment, rule, lr, options in zip(segments, rules, numbers.lrs, numbers.options, strict=True):
             if segment.shrinks:
-                columns.append(1 - numbers.decay.by(lr_S)[:, None] * number_of(options, "weight_decay"))
+                columns.append(1 - numbers.decay.scale(lr_S)[:, None] * number_of(options, "weight_decay"))
             columns.append(rule.coefficients(options, lr_S * lr, momentum_S, first, earlier_S))
         return np.concatenate(columns, axis=1)
 
     plain = len(segments) == 1 and not segments[0].shrinks
     update = rules[0].update if plain else functools.partial(_update, segments)
-    return Rule(rules[0].states, starts, coefficients, update)
+    return Rule(rules[0].states, initial_values, coefficients, update)
 
 
 def _update(

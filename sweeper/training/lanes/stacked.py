@@ -25,14 +25,15 @@ from sweeper.training.optimizers.optim import all_options
 from sweeper.training.optimizers.spec import OptimizerSpec, Options, number_of
 from sweeper.types import Floats, Value
 
-Given = TypeVar("Given")  # what a rule computes its scalars from: the options of one lane, or segments.Numbers
+# What a rule computes its scalars from: the options of one lane, or segments.LaneOptions.
+RuleOptions = TypeVar("RuleOptions")
 
 
-class Rule(NamedTuple, Generic[Given]):
+class Rule(NamedTuple, Generic[RuleOptions]):
     """One elementwise optimizer: what it keeps for each number, its scalars, its update.
 
     states: what is kept, by torch.optim's names ("momentum_buffer", "exp_avg", ...), each [L, P].
-    starts(options) -> the value each state starts at, from the options of one lane (`all_options`).
+    initial_values(options) -> the value each state starts at, from the options of one lane (`all_options`).
     coefficients(options, lr_S, momentum_S | None, first, earlier_S=None) -> float64 [S, C]: the scalars of updates
     first .. first + S - 1 of one lane. lr_S, momentum_S: of those updates. earlier_S: the momentum of updates
     0 .. first - 1, needed by NAdam alone, whose product runs over them (ValueError without it).
@@ -41,7 +42,7 @@ class Rule(NamedTuple, Generic[Given]):
     """
 
     states: tuple[str, ...]
-    starts: Callable[[Given], tuple[float, ...]]
+    initial_values: Callable[[RuleOptions], tuple[float, ...]]
     coefficients: Callable[..., Floats]
     update: Callable[[Tensor, Tensor, Sequence[Tensor], Sequence[Tensor]], None]
 
@@ -62,11 +63,11 @@ class Static(NamedTuple):
 def rule_of(
     spec: OptimizerSpec, hparams: Mapping[str, Value] | None = None, momentum_S: Floats | None = None
 ) -> Rule[Options] | None:
-    """The rule of a trial with these "optimizer.<option>" numbers and this momentum row; None: `why_not` says why.
+    """Return the rule of a trial; None if it cannot be stacked (`stacking_obstacle` says why).
 
     The same object for all trials of equal `static_options`.
     """
-    if why_not(spec, hparams, momentum_S) is not None:
+    if stacking_obstacle(spec, hparams, momentum_S) is not None:
         return None
     return rule_with(static_options(spec, hparams, momentum_S))
 
@@ -76,22 +77,22 @@ def static_options(
     hparams: Mapping[str, Value] | None = None,
     momentum_S: Floats | None = None,
     *,
-    decays: bool | None = None,
+    has_decay: bool | None = None,
 ) -> Static:
     """What changes the program. A weight decay that the trial sets is a term of it even at 0, momentum is not.
 
-    decays: whether there is a weight decay, where the options do not say it.
+    has_decay: whether there is a weight decay, where the options do not say it.
     """
     kind = KINDS[_name(spec)]
     options = all_options(spec, hparams or {})
     on = bool(options.get("weight_decay")) or "optimizer.weight_decay" in (hparams or {})
-    decayed = on if decays is None else decays
-    decay = "none" if not decayed else "decoupled" if _is_decoupled(kind, _name(spec), options) else "coupled"
+    decays = on if has_decay is None else has_decay
+    decay = "none" if not decays else "decoupled" if _is_decoupled(kind, _name(spec), options) else "coupled"
     momentum = bool(options.get("momentum")) if momentum_S is None else bool(np.any(momentum_S))
     return Static(kind, decay, kind in ("SGD", "RMSprop") and momentum, _variant(kind, options, momentum))
 
 
-def why_not(
+def stacking_obstacle(
     spec: OptimizerSpec, hparams: Mapping[str, Value] | None = None, momentum_S: Floats | None = None
 ) -> str | None:
     """Why such a trial cannot be stacked, in one sentence; None where it can."""
@@ -101,7 +102,7 @@ def why_not(
         return f"{target} has no rule for stacked rows; there is one for {known}."
     kind, options = KINDS[name], all_options(spec, hparams or {})
     for option, value in options.items():
-        if option not in NUMBERS[kind] and option not in TERMS[kind] and not _is_idle(option, value):
+        if option not in VARYING[kind] and option not in PROGRAM_TERMS[kind] and not _is_idle(option, value):
             return f"optimizer.{option}={value} changes the update in a way that stacked rows do not follow."
     if kind in ("SGD", "RMSprop") and momentum_S is not None and np.any(momentum_S) and not np.all(momentum_S):
         return "The schedule's momentum is 0 in some updates, in which torch leaves the momentum buffer alone."
@@ -114,7 +115,7 @@ _TORCH = ("SGD", "Adagrad", "Adadelta", "RMSprop", "Adam", "AdamW", "NAdam", "RA
 KINDS = {("torch", name): name.replace("AdamW", "Adam") for name in _TORCH} | {
     (library, "Lion"): "Lion" for library in ("pytorch_optimizer", "lion_pytorch")
 }
-NUMBERS = {  # may differ from lane to lane
+VARYING = {  # may differ from lane to lane
     "SGD": ("momentum", "dampening", "weight_decay"),
     "Adagrad": ("lr_decay", "weight_decay", "initial_accumulator_value", "eps"),
     "Adadelta": ("rho", "eps", "weight_decay"),
@@ -125,7 +126,7 @@ NUMBERS = {  # may differ from lane to lane
     "Adamax": ("betas", "eps", "weight_decay"),
     "Lion": ("betas", "weight_decay", "fixed_decay"),
 }
-TERMS = {  # choose the program
+PROGRAM_TERMS = {  # choose the program
     "SGD": ("nesterov",),
     "Adagrad": (),
     "Adadelta": (),
@@ -136,7 +137,7 @@ TERMS = {  # choose the program
     "Adamax": (),
     "Lion": ("weight_decouple",),
 }
-HOW = ("foreach", "fused", "use_triton")  # how it is computed, not what
+IMPLEMENTATION = ("foreach", "fused", "use_triton")  # how it is computed, not what
 
 
 def _name(spec: OptimizerSpec) -> tuple[str, str]:
@@ -146,7 +147,7 @@ def _name(spec: OptimizerSpec) -> tuple[str, str]:
 
 def _is_idle(option: str, value: Value) -> bool:
     """Whether it changes nothing: how, not what, is computed, or a part that is off."""
-    return option in HOW or not value
+    return option in IMPLEMENTATION or not value
 
 
 def _is_decoupled(kind: str, name: tuple[str, str], options: Options) -> bool:
@@ -179,7 +180,7 @@ def _decay_column(options: Options, lr_S: Floats, decay: str) -> list[Floats]:
     return [1 - lr_S * weight_decay if decay == "decoupled" else np.full_like(lr_S, weight_decay)]
 
 
-def _decayed(decay: str, weight: Tensor, gradient: Tensor, coefficients: Sequence[Tensor]) -> Sequence[Tensor]:
+def _apply_decay(decay: str, weight: Tensor, gradient: Tensor, coefficients: Sequence[Tensor]) -> Sequence[Tensor]:
     """Weight decay; the coefficients that are left."""
     if decay == "none":
         return coefficients
@@ -190,7 +191,7 @@ def _decayed(decay: str, weight: Tensor, gradient: Tensor, coefficients: Sequenc
     return coefficients[1:]
 
 
-def _columns(lr_S: Floats, *columns: Floats | float) -> Floats:
+def _table(lr_S: Floats, *columns: Floats | float) -> Floats:
     """[S, C]."""
     return np.stack([np.broadcast_to(np.asarray(column, dtype=np.float64), lr_S.shape) for column in columns], axis=1)
 
@@ -209,7 +210,7 @@ def _steps(first: int, lr_S: Floats) -> Floats:
     return np.arange(first + 1, first + 1 + len(lr_S), dtype=np.float64)
 
 
-def _zeros(count: int) -> Callable[[Options], tuple[float, ...]]:
+def _zero_values(count: int) -> Callable[[Options], tuple[float, ...]]:
     return lambda options: (0.0,) * count
 
 
@@ -228,10 +229,10 @@ def _sgd(static: Static) -> Rule[Options]:
             columns.append(_momentum(options, momentum_S))
         if variant == "dampened":
             columns.append(np.where(_steps(first, lr_S) == 1, 1.0, 1 - number_of(options, "dampening")))
-        return _columns(lr_S, *columns)
+        return _table(lr_S, *columns)
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
-        minus_lr, *rest = _decayed(decay, weight, gradient, coefficients)
+        minus_lr, *rest = _apply_decay(decay, weight, gradient, coefficients)
         if not momentum:
             weight.addcmul_(gradient, minus_lr)
             return
@@ -246,7 +247,7 @@ def _sgd(static: Static) -> Rule[Options]:
             weight.addcmul_(buffer, minus_lr)
 
     states = ("momentum_buffer",) if momentum else ()
-    return Rule(states, _zeros(len(states)), coefficients, update)
+    return Rule(states, _zero_values(len(states)), coefficients, update)
 
 
 def _adagrad(static: Static) -> Rule[Options]:
@@ -257,10 +258,10 @@ def _adagrad(static: Static) -> Rule[Options]:
         options: Options, lr_S: Floats, momentum_S: Floats | None, first: int, earlier_S: Floats | None = None
     ) -> Floats:
         lowered_S = lr_S / (1 + (_steps(first, lr_S) - 1) * number_of(options, "lr_decay"))
-        return _columns(lr_S, *_decay_column(options, lr_S, decay), -lowered_S, number_of(options, "eps"))
+        return _table(lr_S, *_decay_column(options, lr_S, decay), -lowered_S, number_of(options, "eps"))
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
-        minus_lr, eps = _decayed(decay, weight, gradient, coefficients)
+        minus_lr, eps = _apply_decay(decay, weight, gradient, coefficients)
         (total,) = states
         scratch = gradient * gradient
         total.add_(scratch)
@@ -277,12 +278,12 @@ def _adadelta(static: Static) -> Rule[Options]:
     def coefficients(
         options: Options, lr_S: Floats, momentum_S: Floats | None, first: int, earlier_S: Floats | None = None
     ) -> Floats:
-        return _columns(
+        return _table(
             lr_S, *_decay_column(options, lr_S, decay), -lr_S, 1 - number_of(options, "rho"), number_of(options, "eps")
         )
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
-        minus_lr, fresh, eps = _decayed(decay, weight, gradient, coefficients)
+        minus_lr, fresh, eps = _apply_decay(decay, weight, gradient, coefficients)
         square, moved = states
         scratch = gradient * gradient
         square.lerp_(scratch, fresh)
@@ -291,7 +292,7 @@ def _adadelta(static: Static) -> Rule[Options]:
         moved.lerp_(torch.mul(gradient, gradient, out=scratch), fresh)
         weight.addcmul_(gradient, minus_lr)
 
-    return Rule(("square_avg", "acc_delta"), _zeros(2), coefficients, update)
+    return Rule(("square_avg", "acc_delta"), _zero_values(2), coefficients, update)
 
 
 def _rmsprop(static: Static) -> Rule[Options]:
@@ -313,10 +314,10 @@ def _rmsprop(static: Static) -> Rule[Options]:
         ]
         columns += [_momentum(options, momentum_S)] if momentum else []
         columns += [alpha] if centered else []
-        return _columns(lr_S, *columns)
+        return _table(lr_S, *columns)
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
-        minus_lr, eps, fresh, *rest = _decayed(decay, weight, gradient, coefficients)
+        minus_lr, eps, fresh, *rest = _apply_decay(decay, weight, gradient, coefficients)
         square = states[0]
         if centered:
             average = states[1]
@@ -335,7 +336,7 @@ def _rmsprop(static: Static) -> Rule[Options]:
         weight.addcmul_(gradient, minus_lr)
 
     states = ("square_avg", *(["grad_avg"] if centered else []), *(["momentum_buffer"] if momentum else []))
-    return Rule(states, _zeros(len(states)), coefficients, update)
+    return Rule(states, _zero_values(len(states)), coefficients, update)
 
 
 def _adam(static: Static) -> Rule[Options]:
@@ -351,7 +352,7 @@ def _adam(static: Static) -> Rule[Options]:
         beta1, beta2 = _betas(options, momentum_S)
         step_S = _steps(first, lr_S)
         s_S = np.sqrt(1 - beta2**step_S)
-        return _columns(
+        return _table(
             lr_S,
             *_decay_column(options, lr_S, decay),
             -lr_S / (1 - beta1**step_S) * s_S,
@@ -361,7 +362,7 @@ def _adam(static: Static) -> Rule[Options]:
         )
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
-        minus_lr, eps, fresh, fresh_square = _decayed(decay, weight, gradient, coefficients)
+        minus_lr, eps, fresh, fresh_square = _apply_decay(decay, weight, gradient, coefficients)
         average, square = states[0], states[1]
         average.lerp_(gradient, fresh)
         square.lerp_(gradient.mul_(gradient), fresh_square)
@@ -371,7 +372,7 @@ def _adam(static: Static) -> Rule[Options]:
         weight.addcmul_(torch.div(average, gradient, out=gradient), minus_lr)
 
     states = ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if amsgrad else []))
-    return Rule(states, _zeros(len(states)), coefficients, update)
+    return Rule(states, _zero_values(len(states)), coefficients, update)
 
 
 def _nadam(static: Static) -> Rule[Options]:
@@ -393,7 +394,7 @@ def _nadam(static: Static) -> Rule[Options]:
         mu_S, mu_next_S = _mu(beta1, psi, step_S), _mu(beta1, psi, step_S + 1)
         product_S = _float32_product(_mu(earlier, psi, np.arange(1.0, first + 1)), mu_S)
         s_S = np.sqrt(1 - beta2**step_S)
-        return _columns(
+        return _table(
             lr_S,
             *_decay_column(options, lr_S, decay),
             -lr_S * (1 - mu_S) / (1 - product_S) * s_S,
@@ -404,7 +405,7 @@ def _nadam(static: Static) -> Rule[Options]:
         )
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
-        of_gradient, of_average, eps, fresh, fresh_square = _decayed(decay, weight, gradient, coefficients)
+        of_gradient, of_average, eps, fresh, fresh_square = _apply_decay(decay, weight, gradient, coefficients)
         average, square = states
         average.lerp_(gradient, fresh)
         scratch = gradient * gradient
@@ -413,7 +414,7 @@ def _nadam(static: Static) -> Rule[Options]:
         gradient.mul_(of_gradient).addcmul_(average, of_average)
         weight.addcdiv_(gradient, scratch)
 
-    return Rule(("exp_avg", "exp_avg_sq"), _zeros(2), coefficients, update)
+    return Rule(("exp_avg", "exp_avg_sq"), _zero_values(2), coefficients, update)
 
 
 def _mu(beta1: Floats | float, psi: float, step_S: Floats) -> Floats:
@@ -445,7 +446,7 @@ def _radam(static: Static) -> Rule[Options]:
         rho_S = most - 2 * step_S * beta2**step_S / c2_S
         adapts_S = rho_S > 5
         r_S = np.sqrt(np.where(adapts_S, (rho_S - 4) * (rho_S - 2) * most / ((most - 4) * (most - 2) * rho_S), 0.0))
-        return _columns(
+        return _table(
             lr_S,
             *_decay_column(options, lr_S, decay),
             -step_size_S * r_S * np.sqrt(c2_S),
@@ -456,14 +457,14 @@ def _radam(static: Static) -> Rule[Options]:
         )
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
-        rectified, plain, eps, fresh, fresh_square = _decayed(decay, weight, gradient, coefficients)
+        rectified, plain, eps, fresh, fresh_square = _apply_decay(decay, weight, gradient, coefficients)
         average, square = states
         average.lerp_(gradient, fresh)
         square.lerp_(gradient.mul_(gradient), fresh_square)
         torch.sqrt(square, out=gradient).add_(eps)
         weight.addcmul_(torch.div(average, gradient, out=gradient), rectified).addcmul_(average, plain)
 
-    return Rule(("exp_avg", "exp_avg_sq"), _zeros(2), coefficients, update)
+    return Rule(("exp_avg", "exp_avg_sq"), _zero_values(2), coefficients, update)
 
 
 def _adamax(static: Static) -> Rule[Options]:
@@ -475,18 +476,18 @@ def _adamax(static: Static) -> Rule[Options]:
     ) -> Floats:
         beta1, beta2 = _betas(options, momentum_S)
         step_size_S = lr_S / (1 - beta1 ** _steps(first, lr_S))
-        return _columns(
+        return _table(
             lr_S, *_decay_column(options, lr_S, decay), -step_size_S, number_of(options, "eps"), 1 - beta1, beta2
         )
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
-        minus_lr, eps, fresh, kept = _decayed(decay, weight, gradient, coefficients)
+        minus_lr, eps, fresh, kept = _apply_decay(decay, weight, gradient, coefficients)
         average, largest = states
         average.lerp_(gradient, fresh)
         torch.maximum(largest.mul_(kept), gradient.abs_().add_(eps), out=largest)
         weight.addcmul_(torch.div(average, largest, out=gradient), minus_lr)
 
-    return Rule(("exp_avg", "exp_inf"), _zeros(2), coefficients, update)
+    return Rule(("exp_avg", "exp_inf"), _zero_values(2), coefficients, update)
 
 
 def _lion(static: Static) -> Rule[Options]:
@@ -502,16 +503,16 @@ def _lion(static: Static) -> Rule[Options]:
     ) -> Floats:
         beta1, beta2 = _betas(options, momentum_S)
         by_S = np.ones_like(lr_S) if options.get("fixed_decay") else lr_S
-        return _columns(lr_S, *_decay_column(options, by_S, decay), -lr_S, 1 - beta1, 1 - beta2)
+        return _table(lr_S, *_decay_column(options, by_S, decay), -lr_S, 1 - beta1, 1 - beta2)
 
     def update(weight: Tensor, gradient: Tensor, states: Sequence[Tensor], coefficients: Sequence[Tensor]) -> None:
-        minus_lr, fresh, fresh_average = _decayed(decay, weight, gradient, coefficients)
+        minus_lr, fresh, fresh_average = _apply_decay(decay, weight, gradient, coefficients)
         (average,) = states
         direction = torch.lerp(average, gradient, fresh).sign_()
         average.lerp_(gradient, fresh_average)
         weight.addcmul_(direction, minus_lr)
 
-    return Rule(("exp_avg",), _zeros(1), coefficients, update)
+    return Rule(("exp_avg",), _zero_values(1), coefficients, update)
 
 
 _RULES: dict[str, Callable[[Static], Rule[Options]]] = {

@@ -26,11 +26,11 @@ _unlike = itertools.count()
 def structure(module: nn.Module) -> str:
     """A digest that is equal where two models can be lanes of one stack.
 
-    It says all of `described`, and the names, shapes and types of parameters and buffers, which of them are one and the
-    same, and which are trained. The p of a dropout layer may differ from lane to lane (not of alpha dropout, whose
+    It covers `attribute_texts`, and the names, shapes and types of parameters and buffers, which of them are shared,
+    and which are trained. The p of a dropout layer may differ from lane to lane (not of alpha dropout, whose
     formula it changes).
     """
-    parts: list[Any] = list(described(module).items())
+    parts: list[Any] = list(attribute_texts(module).items())
     first: dict[int, str] = {}
     parameters, buffers = module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)
     for name, tensor in [*parameters, *buffers]:
@@ -39,7 +39,7 @@ def structure(module: nn.Module) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
-def described(module: nn.Module, *, values: bool = True) -> dict[str, str]:
+def attribute_texts(module: nn.Module, *, values: bool = True) -> dict[str, str]:
     """By path ("layers.0.p") a text of each attribute of each module, equal where the attribute is.
 
     values: also the numbers of tensors among the attributes, not their shapes alone.
@@ -106,7 +106,7 @@ class _Text:
             return self._array(value.dtype, value.shape, value)
         if isinstance(value, nn.Module):
             tensors = [*value.named_parameters(), *value.named_buffers()]
-            return f"{self._all(described(value, values=self._values).items())} {self._all(tensors)}"
+            return f"{self._all(attribute_texts(value, values=self._values).items())} {self._all(tensors)}"
         if isinstance(value, dict):
             return f"{type(value).__name__}{self._all(value.items())}"
         if isinstance(value, list | tuple):

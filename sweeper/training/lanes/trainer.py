@@ -32,11 +32,11 @@ from sweeper.training.controllers import Course, observe, restore_course, save_c
 from sweeper.training.device import intra_op_threads, repeatable, resolve_device
 from sweeper.training.evaluation import cast, evaluate
 from sweeper.training.examples import Examples
-from sweeper.training.lanes.compiling import Compiled, compiling
-from sweeper.training.lanes.program import Batch, Form, Program, Rows, Tensors, built, dropouts, quiet_vmap
-from sweeper.training.lanes.recipe import averaged, clip_rows
-from sweeper.training.lanes.segments import Numbers, Segment, ordered, segmented, segments_of
-from sweeper.training.lanes.stacked import Rule, why_not
+from sweeper.training.lanes.compiling import CompiledUpdate, compiler_settings
+from sweeper.training.lanes.program import Batch, Form, Program, Rows, Tensors, build_model, dropout_rates, quiet_vmap
+from sweeper.training.lanes.recipe import averaging_rule, clip_rows
+from sweeper.training.lanes.segments import LaneOptions, Segment, order_by_group, segmented_rule, segments_of
+from sweeper.training.lanes.stacked import Rule, stacking_obstacle
 from sweeper.training.lanes.structure import structure
 from sweeper.training.norms import measured_flags
 from sweeper.training.optimizers.groups import Grouping, with_lrs
@@ -91,10 +91,10 @@ class _Lane:
     state: State = "running"
     kind: _Kind | None = None
     rows: Rows | None = None
-    rule: Rule[Numbers] | None = None
-    numbers: Numbers | None = None  # of its optimizer
+    rule: Rule[LaneOptions] | None = None
+    options: LaneOptions | None = None  # of its optimizer
     grouping: Grouping = field(default_factory=Grouping)
-    kept: tuple[Tensor, ...] = ()  # the rule's, each [P]
+    rule_states: tuple[Tensor, ...] = ()  # each [P]
     drops: tuple[float, ...] = ()  # the p of each dropout layer
 
 
@@ -114,7 +114,7 @@ class _Stack(NamedTuple):
     """What the lanes of a turn hold, side by side: weights, what the optimizer keeps, buffers and all else."""
 
     weight_LP: Tensor
-    kept: list[Tensor]
+    rule_states: list[Tensor]
     moving: Tensors
     fixed: Tensors
 
@@ -160,7 +160,7 @@ class LaneTrainer:
         self._silent: dict[str, frozenset[int]] = {}  # by structure
         self._open: dict[JobId, _Lane] = {}
         self._batch_rows: dict[str, dict[tuple[str, int], int]] = {}  # of evaluations, by structure
-        self._crowded = False  # lanes wait in host memory
+        self._is_crowded = False  # lanes wait in host memory
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -175,28 +175,28 @@ class LaneTrainer:
             if lane.state != "running":
                 raise RuntimeError(f"{id} is {lane.state}: it can be evaluated and stopped, not advanced")
             try:
-                stacks.setdefault(self._ready(lane), []).append(lane)
+                stacks.setdefault(self._prepare(lane), []).append(lane)
             except Exception as error:
-                yield self._failed(lane, error)
+                yield self._fail(lane, error)
         for lanes in stacks.values():
             for first in range(0, len(lanes), self._width):
-                yield from self._turn(lanes[first : first + self._width])
+                yield from self._run_turn(lanes[first : first + self._width])
 
     def stop(self, id: JobId) -> None:
         del self._open[id]
 
     def evaluate(self, id: JobId, part: str) -> dict[str, float]:
         lane = self._open[id]
-        kind = self._ready(lane)
+        kind = self._prepare(lane)
         self._move(lane, self._device)
-        with self._alone(lane):
+        with self._isolate(lane):
             return self._metrics(lane, kind, part)
 
     def weights(self, id: JobId) -> dict[str, Tensor]:
         lane = self._open[id]
-        kind = self._ready(lane)
+        kind = self._prepare(lane)
         self._move(lane, self._device)
-        state = self._programs[kind.structure].hold(self._shown(lane)).state_dict()
+        state = self._programs[kind.structure].hold(self._evaluated_rows(lane)).state_dict()
         return {name: value.detach().cpu().clone() for name, value in state.items() if isinstance(value, Tensor)}
 
     def save(self, folder: Path, round: int) -> None:
@@ -215,11 +215,11 @@ class LaneTrainer:
 
     # --- a turn -------------------------------------------------------------------------------------
 
-    def _turn(self, lanes: list[_Lane]) -> Iterator[Report]:
+    def _run_turn(self, lanes: list[_Lane]) -> Iterator[Report]:
         """Lanes of one kind, each to its next report. If the stack fails, one at a time, so that one alone fails."""
         try:
-            with self._alone(lanes[0]):
-                reports = self._together(lanes)
+            with self._isolate(lanes[0]):
+                reports = self._advance_stack(lanes)
         except Exception as error:
             failure = error.with_traceback(None)  # which holds what was computed, and with it memory
         else:
@@ -227,12 +227,12 @@ class LaneTrainer:
             return
         if isinstance(failure, torch.OutOfMemoryError) and self._make_room():
             for first in range(0, len(lanes), self._width):
-                yield from self._turn(lanes[first : first + self._width])
+                yield from self._run_turn(lanes[first : first + self._width])
         elif len(lanes) == 1:
-            yield self._failed(lanes[0], failure)
+            yield self._fail(lanes[0], failure)
         else:
             for lane in lanes:
-                yield from self._turn([lane])
+                yield from self._run_turn([lane])
 
     def _make_room(self) -> bool:
         """More memory for the turn that is tried again; False where no more can be had.
@@ -240,8 +240,8 @@ class LaneTrainer:
         At first lanes wait in host memory from now on, all but those of the turn. If one stack alone is too much,
         stacks become half as wide, which in float32 changes the last digits.
         """
-        if not self._crowded:
-            self._crowded = True
+        if not self._is_crowded:
+            self._is_crowded = True
             _log.warning("out of memory on %s: trials wait for their turn in host memory from now on", self._device)
         elif self._width > 1:
             self._width //= 2
@@ -258,23 +258,23 @@ class LaneTrainer:
     def _move(self, lane: _Lane, device: torch.device) -> None:
         if lane.rows is not None:
             lane.rows = lane.rows.to(device)
-            lane.kept = tuple(value.to(device) for value in lane.kept)
+            lane.rule_states = tuple(value.to(device) for value in lane.rule_states)
 
-    def _together(self, lanes: list[_Lane]) -> list[Report]:
+    def _advance_stack(self, lanes: list[_Lane]) -> list[Report]:
         began = self._now()
-        kind = self._ready(lanes[0])
+        kind = self._prepare(lanes[0])
         for lane in lanes:
             self._move(lane, self._device)
         program = self._programs[kind.structure]
         silent = self._silent_layers(lanes, kind)
-        block = self._block(lanes, len(silent) < len(lanes[0].drops))
+        block = self._build_block(lanes, len(silent) < len(lanes[0].drops))
         after, loss_NL, norms = self._train(lanes, kind, program, silent, block)
         share = (self._now() - began) / len(lanes)
         reports, turned = [], [replace(lane) for lane in lanes]  # copies: either all go on, or none
-        for at, (lane, (rows, kept)) in enumerate(zip(turned, after, strict=True)):
+        for at, (lane, (rows, rule_states)) in enumerate(zip(turned, after, strict=True)):
             began = self._now()
             first = lane.step
-            lane.rows, lane.kept, lane.step = rows, kept, block.until_L[at]
+            lane.rows, lane.rule_states, lane.step = rows, rule_states, block.until_L[at]
             turn = Turn(lane.course.job, first, loss_NL[: lane.step - first, at], None if norms is None else norms[at])
             report = report_of(
                 turn,
@@ -288,7 +288,7 @@ class LaneTrainer:
             reports.append(report)
         for lane in turned:
             self._open[lane.job.id] = lane
-            if self._crowded:
+            if self._is_crowded:
                 self._move(lane, torch.device("cpu"))
         return reports
 
@@ -296,13 +296,13 @@ class LaneTrainer:
         self, lanes: list[_Lane], kind: _Kind, program: Program, silent: frozenset[int], block: _Block
     ) -> tuple[list[tuple[Rows, tuple[Tensor, ...]]], Floats, list[list[Tensor]] | None]:
         """Each lane's numbers at its report, the losses [N, L], what was measured of each lane. One read at the end."""
-        stack = self._stack(lanes)
+        stack = self._build_stack(lanes)
         ends: dict[int, list[int]] = {}
         for at, lane in enumerate(lanes):
             ends.setdefault(block.until_L[at] - lane.step, []).append(at)
-        measured_N = self._measured(block)
+        measured_N = self._measured_updates(block)
         program.clock.silent = silent
-        update = self._update(kind, program, _rule(lanes[0]))
+        update = self._update_function(kind, program, _rule(lanes[0]))
         after: list[Any] = [None] * len(lanes)
         losses: list[Tensor] = []
         norms: list[Tensor] = []
@@ -320,15 +320,15 @@ class LaneTrainer:
             for at in ends.get(n + 1, ()):
                 moved = {name: value[at].clone() for name, value in moving.items()}
                 rows = Rows(stack.weight_LP[at].clone(), moved, _rows(lanes[at]).fixed)
-                after[at] = (rows, tuple(state[at].clone() for state in stack.kept))
+                after[at] = (rows, tuple(state[at].clone() for state in stack.rule_states))
         loss_NL: Floats = torch.stack(losses).cpu().double().mean(2).numpy()
         return after, loss_NL, self._norms_of(lanes, block, measured_N, norms)
 
-    def _update(self, kind: _Kind, program: Program, rule: Rule[Numbers]) -> Callable[..., Any]:
+    def _update_function(self, kind: _Kind, program: Program, rule: Rule[LaneOptions]) -> Callable[..., Any]:
         """One update of a whole stack, in place on the weights and on what the optimizer keeps.
 
-        Compiled, it is always a measured one: two graphs might round otherwise, and which of them a lane goes through
-        would depend on what its neighbours measure.
+        A compiled update is always a measured one: two graphs may round differently, and which of them a lane goes
+        through would depend on what its neighbors measure.
         """
         key = (kind.structure, kind.optimizer)
         if key not in self._updates:
@@ -337,7 +337,7 @@ class LaneTrainer:
             def update(
                 stack: _Stack, batch_LB: Batch, counts: Tensors, coefficients_C: Sequence[Tensor], measured: bool
             ) -> tuple[Tensor, Tensors, Tensor | None, Tensor | None]:
-                weight_LP, kept, moving, fixed = stack
+                weight_LP, rule_states, moving, fixed = stack
                 first, *others = micro_batches(batch_LB, recipe.accumulate, dim=1)
                 loss_LB, gradient_LP, moving = program.gradients(weight_LP, moving, fixed, first, counts)
                 losses = [loss_LB]
@@ -352,17 +352,17 @@ class LaneTrainer:
                     before_LP = weight_LP.clone() if measured else None
                     if recipe.clip is not None and gradient_L is not None:
                         clip_rows(gradient_LP, gradient_L, recipe.clip)
-                    update_rule(weight_LP, gradient_LP, kept, coefficients_C)
+                    update_rule(weight_LP, gradient_LP, rule_states, coefficients_C)
                 return losses[0] if len(losses) == 1 else torch.cat(losses, 1), moving, gradient_L, before_LP
 
-            self._updates[key] = Compiled(update) if self._compiled else update
+            self._updates[key] = CompiledUpdate(update) if self._compiled else update
         return self._updates[key]
 
-    def _stack(self, lanes: list[_Lane]) -> _Stack:
+    def _build_stack(self, lanes: list[_Lane]) -> _Stack:
         order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
         return _Stack(
             torch.stack([_rows(lane).weight_P for lane in order]),
-            [torch.stack(states) for states in zip(*(lane.kept for lane in order), strict=True)],
+            [torch.stack(states) for states in zip(*(lane.rule_states for lane in order), strict=True)],
             {name: torch.stack([_rows(lane).moving[name] for lane in order]) for name in self._form.moving},
             {name: torch.stack([_rows(lane).fixed[name] for lane in order]) for name in _rows(order[0]).fixed},
         )
@@ -376,7 +376,7 @@ class LaneTrainer:
 
     # --- the tables of a turn -----------------------------------------------------------------------
 
-    def _block(self, lanes: list[_Lane], drops: bool) -> _Block:
+    def _build_block(self, lanes: list[_Lane], drops: bool) -> _Block:
         """drops: whether any of their dropout layers does."""
         order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
         until_L = [next_report(lane.job, lane.step) for lane in lanes]
@@ -389,7 +389,7 @@ class LaneTrainer:
             until_L,
             torch.from_numpy(index_NLB).to(self._device, non_blocking=True),
             self._coefficients(order, count),
-            self._counts(order, seed_L, step_L, count) if drops else [{}] * count,
+            self._dropout_counts(order, seed_L, step_L, count) if drops else [{}] * count,
             augment_keys(self._task, seed_L, step_L, count, self._device),
             [
                 measured_flags(lane.job.steps, lane.job.report_steps, lane.step, until)
@@ -412,10 +412,10 @@ class LaneTrainer:
         until = min(first + count, next_report(job, first))
         momentum_S = None if job.momentum_S is None else job.momentum_S[first:until]
         earlier_S = None if job.momentum_S is None else job.momentum_S[:first]
-        table_SC: Floats = _rule(lane).coefficients(lane.numbers, job.lr_S[first:until], momentum_S, first, earlier_S)
+        table_SC: Floats = _rule(lane).coefficients(lane.options, job.lr_S[first:until], momentum_S, first, earlier_S)
         return np.concatenate([table_SC, np.repeat(table_SC[-1:], first + count - until, axis=0)])
 
-    def _counts(
+    def _dropout_counts(
         self, order: list[_Lane], seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int
     ) -> list[Tensors]:
         """By update what the dropout layers count by."""
@@ -436,7 +436,7 @@ class LaneTrainer:
             self._silent[kind.structure] = silent
         return silent
 
-    def _measured(self, block: _Block) -> NDArray[np.bool_]:
+    def _measured_updates(self, block: _Block) -> NDArray[np.bool_]:
         """Whether an update is measured: where it is one that any lane measures."""
         measured_N = np.zeros(len(block.counts_N), dtype=np.bool_)
         for flags in block.flags_L if self._recipe.norms else ():
@@ -458,7 +458,7 @@ class LaneTrainer:
 
     # --- lanes --------------------------------------------------------------------------------------
 
-    def _ready(self, lane: _Lane) -> _Kind:
+    def _prepare(self, lane: _Lane) -> _Kind:
         """Its numbers are there: those of a fresh model before its first turn."""
         if lane.state == "failed":
             raise RuntimeError(f"{lane.job.id} failed: it has no weights")
@@ -466,44 +466,46 @@ class LaneTrainer:
             job = lane.job
             numbers = options_of(job.hparams, "model")
             with generators_seeded(key_of(job.seed, TURN, 0), self._device):
-                model = built(self._task, job.seed, numbers, self._recipe.weights, self._device)
+                model = build_model(self._task, job.seed, numbers, self._recipe.weights, self._device)
             name = structure(model)
             lane.grouping = grouping_of(self._recipe.optimizer, job, model)
             if name not in self._programs:
-                form = replace(self._form, trained=ordered(self._form.trained, lane.grouping))
+                form = replace(self._form, trained=order_by_group(self._form.trained, lane.grouping))
                 self._programs[name] = Program(self._task, model, form, self._recipe.batch_size, self._half)
             program = self._programs[name]
-            lane.rows, lane.drops = program.rows(model), tuple(dropouts(model))
-            segments, lane.numbers = segments_of(self._recipe.optimizer, job, lane.grouping, program.layout)
+            lane.rows, lane.drops = program.rows(model), tuple(dropout_rates(model))
+            segments, lane.options = segments_of(self._recipe.optimizer, job, lane.grouping, program.layout)
             lane.rule = self._rule_of(segments)
-            lane.kept = tuple(torch.full_like(lane.rows.weight_P, start) for start in lane.rule.starts(lane.numbers))
+            lane.rule_states = tuple(
+                torch.full_like(lane.rows.weight_P, start) for start in lane.rule.initial_values(lane.options)
+            )
             lane.kind = _Kind(name, job.partition, job.parts[0], segments)
         return lane.kind
 
     def _metrics(self, lane: _Lane, kind: _Kind, part: str) -> dict[str, float]:
-        model = self._programs[kind.structure].hold(self._shown(lane))
+        model = self._programs[kind.structure].hold(self._evaluated_rows(lane))
         rows = self._batch_rows.setdefault(kind.structure, {})
         return evaluate(Examples(self._task, part, lane.job.partition), model, self._device, self._half, rows)
 
-    def _shown(self, lane: _Lane) -> Rows:
+    def _evaluated_rows(self, lane: _Lane) -> Rows:
         """Its numbers as others see them: with the average of the weights, where there is one."""
         if self._recipe.ema is None or lane.step == 0:
             return _rows(lane)
-        return _rows(lane)._replace(weight_P=lane.kept[-1])
+        return _rows(lane)._replace(weight_P=lane.rule_states[-1])
 
-    def _rule_of(self, segments: tuple[Segment, ...]) -> Rule[Numbers]:
-        rule = segmented(segments)
-        return rule if self._recipe.ema is None else averaged(rule, self._recipe.ema)
+    def _rule_of(self, segments: tuple[Segment, ...]) -> Rule[LaneOptions]:
+        rule = segmented_rule(segments)
+        return rule if self._recipe.ema is None else averaging_rule(rule, self._recipe.ema)
 
     @contextlib.contextmanager
-    def _alone(self, lane: _Lane) -> Iterator[None]:
+    def _isolate(self, lane: _Lane) -> Iterator[None]:
         """One thread, repeatable algorithms, and generators of its own, though the probe saw nothing draw from them."""
         seeded = generators_seeded(key_of(lane.job.seed, EVALUATION, lane.step), self._device)
-        compiled = compiling() if self._compiled else contextlib.nullcontext()
+        compiled = compiler_settings() if self._compiled else contextlib.nullcontext()
         with intra_op_threads(1), repeatable(self._device), seeded, quiet_vmap(), compiled:
             yield
 
-    def _failed(self, lane: _Lane, error: Exception) -> Report:
+    def _fail(self, lane: _Lane, error: Exception) -> Report:
         _log.exception("%s failed after update %d", lane.job.id, lane.step, exc_info=error)
         lane.state = "failed"
         return failure_of(Turn(lane.job, lane.step, np.zeros(0), [] if self._recipe.norms else None), error)
@@ -512,7 +514,7 @@ class LaneTrainer:
         if job.id in self._open:
             raise RuntimeError(f"{job.id} is open already")
         check_job(job, self._task, self._recipe.optimizer)
-        reason = why_not(self._recipe.optimizer, job.hparams, job.momentum_S)
+        reason = stacking_obstacle(self._recipe.optimizer, job.hparams, job.momentum_S)
         if reason is not None:
             raise InputError("trainer", "lanes", reason.rstrip("."), "Use trainer=sequential.")
 
@@ -529,7 +531,7 @@ class LaneTrainer:
             **saved,
             "structure": lane.kind.structure,
             "weight": lane.rows.weight_P,
-            "kept": lane.kept,
+            "kept": lane.rule_states,
             "moving": lane.rows.moving,
         }
         return whole
@@ -537,15 +539,15 @@ class LaneTrainer:
     def _reopen(self, job: Job, saved: _SavedLane) -> None:
         lane = _Lane(job, restore_course(job, saved), saved["step"])
         if "weight" in saved:
-            if self._ready(lane).structure != saved["structure"]:
+            if self._prepare(lane).structure != saved["structure"]:
                 raise ValueError("another model")
             moving = {name: value.to(self._device) for name, value in saved["moving"].items()}
             lane.rows = Rows(saved["weight"].to(self._device), moving, _rows(lane).fixed)
-            lane.kept = tuple(value.to(self._device) for value in saved["kept"])
+            lane.rule_states = tuple(value.to(self._device) for value in saved["kept"])
         self._open[job.id] = lane
 
 
-def _rule(lane: _Lane) -> Rule[Numbers]:
+def _rule(lane: _Lane) -> Rule[LaneOptions]:
     assert lane.rule is not None
     return lane.rule
 

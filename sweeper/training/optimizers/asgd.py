@@ -46,14 +46,14 @@ class ASGD(torch.optim.Optimizer):
 
     def eval(self) -> None:
         """The averages in place of the weights."""
-        self._exchange()
+        self._swap()
 
     def train(self) -> None:
         """The weights again."""
-        self._exchange()
+        self._swap()
 
     @torch.no_grad()
-    def _exchange(self) -> None:
+    def _swap(self) -> None:
         for weight, state in self.state.items():
             kept = weight.clone()
             weight.copy_(state["average"])

@@ -112,15 +112,15 @@ def damped_solution(root_RP: Tensor, gradient_P: Tensor, damping: float) -> Tens
     rows, columns = root_RP.shape
     if columns <= rows:
         matrix = root_RP.T @ root_RP
-        solution_P: Tensor = _solved(matrix, g_P, damping)
+        solution_P: Tensor = _solve(matrix, g_P, damping)
     else:
         matrix = root_RP @ root_RP.T
-        solution_P = (g_P - root_RP.T @ _solved(matrix, root_RP @ g_P, damping)) / damping
+        solution_P = (g_P - root_RP.T @ _solve(matrix, root_RP @ g_P, damping)) / damping
     natural_P: Tensor = solution_P.to(gradient_P.dtype)
     return natural_P
 
 
-def _solved(matrix: Tensor, vector: Tensor, damping: float) -> Tensor:
+def _solve(matrix: Tensor, vector: Tensor, damping: float) -> Tensor:
     factor = torch.linalg.cholesky(matrix + damping * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device))
     solution: Tensor = torch.cholesky_solve(vector[:, None], factor)[:, 0]
     return solution

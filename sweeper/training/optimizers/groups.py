@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from sweeper.training.optimizers.spec import GroupSpec, OptimizerSpec, listed
+from sweeper.training.optimizers.spec import GroupSpec, OptimizerSpec, pattern_list
 from sweeper.types import InputError, Report
 
 REST: GroupSpec = {"match": ()}  # the parameters that are in no group
@@ -51,7 +51,7 @@ class WeightDecay(NamedTuple):
         """Whether the trainer does it."""
         return self.mode != "lr"
 
-    def by(self, lr: Any) -> Any:
+    def scale(self, lr: Any) -> Any:
         """lr: of the trace, a number or float64 [S]."""
         if self.mode == "lr":
             return lr
@@ -79,9 +79,9 @@ def groups_of(model: nn.Module, spec: OptimizerSpec, weight_decay: float | None)
     """
     asked = {name: group for name, group in spec.groups.items() if group is not None}
     kinds, decay = kinds_of(model), spec.layer_decay
-    above = dict.fromkeys(kinds, 0) if decay is None else _above(model)
+    above = dict.fromkeys(kinds, 0) if decay is None else _layers_above(model)
     layers = max(above.values(), default=0)
-    spared = listed(spec.no_decay)
+    spared = pattern_list(spec.no_decay)
     found: dict[tuple[str, int, bool], list[str]] = {("", 0, False): []}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -90,7 +90,7 @@ def groups_of(model: nn.Module, spec: OptimizerSpec, weight_decay: float | None)
         own = "weight_decay" in asked.get(group, REST)
         spare = weight_decay is not None and not own and any(matches(kind, name, kinds[name]) for kind in spared)
         found.setdefault((group, above[name], spare), []).append(name)
-    _check_all_found(asked, {group for group, _, _ in found}, model)
+    _check_every_group_matches(asked, {group for group, _, _ in found}, model)
     return tuple(
         Group(
             ".".join(filter(None, [group, f"layer{layers - up}" if up else ""])),
@@ -111,14 +111,14 @@ def with_lrs(report: Report, grouping: Grouping) -> Report:
     """
     lr_S, decay = report.traces["lr/group0"], grouping.decay
     lrs = {f"lr/{group.name}": lr_S * group.lr for group in grouping.groups if group.name}
-    taken = {"lr_wd": float(decay.amount * decay.by(lr_S).sum())} if decay.amount else {}
+    taken = {"lr_wd": float(decay.amount * decay.scale(lr_S).sum())} if decay.amount else {}
     return replace(report, traces={**report.traces, **lrs}, sums={**report.sums, **taken})
 
 
-def _check_all_found(asked: Mapping[str, GroupSpec], found: set[str], model: nn.Module) -> None:
+def _check_every_group_matches(asked: Mapping[str, GroupSpec], found: set[str], model: nn.Module) -> None:
     for name, group in asked.items():
         if name not in found:
-            raise unmatched(f"optimizer.groups.{name}.match", group["match"], model)
+            raise unmatched_error(f"optimizer.groups.{name}.match", group["match"], model)
 
 
 def _number_or_none(value: float | None) -> float | None:
@@ -134,11 +134,11 @@ def matches(patterns: Any, name: str, kinds: frozenset[str]) -> bool:
         pattern in kinds
         if pattern in KINDS
         else name == pattern or name.startswith(f"{pattern}.") or fnmatch.fnmatchcase(name, pattern)
-        for pattern in listed(patterns)
+        for pattern in pattern_list(patterns)
     )
 
 
-def unmatched(key: str, patterns: Any, model: nn.Module) -> InputError:
+def unmatched_error(key: str, patterns: Any, model: nn.Module) -> InputError:
     """The error of patterns that no trained parameter fits."""
     tops = dict.fromkeys(name.rpartition(".")[0] or name for name, _ in model.named_parameters())
     shown = ", ".join(list(tops)[:12]) + (", ..." if len(tops) > 12 else "")
@@ -150,20 +150,20 @@ def kinds_of(model: nn.Module) -> dict[str, frozenset[str]]:
     seen: dict[int, set[str]] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            fits = (_is(NORM, module), _is(EMBEDDING, module), BIAS.search(name))
+            fits = (_is_kind(NORM, module), _is_kind(EMBEDDING, module), BIAS.search(name))
             kinds = {kind for kind, fit in zip(KINDS, fits, strict=True) if fit}
             seen.setdefault(id(parameter), set()).update(kinds)
     return {name: frozenset(seen[id(parameter)]) for name, parameter in model.named_parameters()}
 
 
-def _is(kind: re.Pattern[str], module: nn.Module) -> bool:
+def _is_kind(kind: re.Pattern[str], module: nn.Module) -> bool:
     return kind.search(type(module).__name__) is not None
 
 
 # --- layers ------------------------------------------------------------------------------------------
 
 
-def _above(model: nn.Module) -> dict[str, int]:
+def _layers_above(model: nn.Module) -> dict[str, int]:
     """Of each parameter how many layers lie above its own.
 
     A model may say it itself: `layer_of(name) -> int`, 0 the lowest. Else the layers are its parts in the order they
@@ -175,20 +175,20 @@ def _above(model: nn.Module) -> dict[str, int]:
     if callable(own):
         layer = {name: int(own(name)) for name in names}
     else:
-        parts = _layers_of_parts(model)
+        parts = _numbered_parts(model)
         layer = {name: next((n for part, n in parts if name.startswith(f"{part}.")), 0) for name in names}
     top = max(layer.values(), default=0)
     return {name: top - number for name, number in layer.items()}
 
 
-def _layers_of_parts(model: nn.Module) -> list[tuple[str, int]]:
+def _numbered_parts(model: nn.Module) -> list[tuple[str, int]]:
     """The name of each part, and the number of its layer."""
     numbered: list[tuple[str, int]] = []
     layer, at_the_beginning = 0, True
     for name, part in _parts(model, ""):
-        joins = _is(NORM, part) or (at_the_beginning and _is(EMBEDDING, part))
+        joins = _is_kind(NORM, part) or (at_the_beginning and _is_kind(EMBEDDING, part))
         layer += 1 if numbered and not joins else 0
-        at_the_beginning = at_the_beginning and _is(EMBEDDING, part)
+        at_the_beginning = at_the_beginning and _is_kind(EMBEDDING, part)
         numbered.append((name, layer))
     return numbered
 

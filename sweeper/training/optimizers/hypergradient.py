@@ -45,7 +45,7 @@ class Hypergradient(torch.optim.Optimizer):
 
     def multiplier(self) -> Tensor:
         """m of the last update, []."""
-        multiplier: Tensor = self._memory()["multiplier"]
+        multiplier: Tensor = self._shared_state()["multiplier"]
         return multiplier.clone()
 
     @torch.no_grad()
@@ -59,9 +59,9 @@ class Hypergradient(torch.optim.Optimizer):
             moved = weight.sub(old).mul_(multiplier)
             self.state[weight]["moved"] = moved
             torch.add(old, moved, out=weight)
-        self._memory()["multiplier"] = multiplier
+        self._shared_state()["multiplier"] = multiplier
 
-    def _memory(self) -> dict[str, Any]:
+    def _shared_state(self) -> dict[str, Any]:
         """Where m is kept: beside what belongs to the first weight."""
         memory: dict[str, Any] = self.state[self.param_groups[0]["params"][0]]
         return memory
@@ -70,7 +70,9 @@ class Hypergradient(torch.optim.Optimizer):
         pairs = [(w.grad, self.state[w]["moved"]) for w in weights if w.grad is not None and "moved" in self.state[w]]
         if not pairs:  # the first update
             return torch.ones((), dtype=weights[0].dtype, device=weights[0].device)
-        multiplier: Tensor = self._memory()["multiplier"] * (1 - self.param_groups[0]["hyper_lr"] * _cosine(pairs))
+        multiplier: Tensor = self._shared_state()["multiplier"] * (
+            1 - self.param_groups[0]["hyper_lr"] * _cosine(pairs)
+        )
         return multiplier
 
 

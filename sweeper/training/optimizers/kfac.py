@@ -91,8 +91,8 @@ class KFAC(torch.optim.Optimizer):
             problem = "the model has no linear and no convolutional layer to train"
             raise InputError("optimizer", "KFAC", problem, "Use optimizer=sgd.")
         self._loss = self._loss or loss_of(forward)
-        with buffers_kept(forward.model):
-            operator = kronecker(forward, self._loss, self._weights, options["fisher"])
+        with preserve_buffers(forward.model):
+            operator = kfac_operator(forward, self._loss, self._weights, options["fisher"])
         for name, weights in by_layer.items():
             if weights:
                 average_factors(operator, f"model.{name}", self.state[weights[0]], options["average"])
@@ -109,9 +109,9 @@ class KFAC(torch.optim.Optimizer):
         self._inverse = None
 
 
-def kronecker(forward: Forward, loss: nn.Module, weights: Sequence[Tensor], fisher: str) -> Any:
+def kfac_operator(forward: Forward, loss: nn.Module, weights: Sequence[Tensor], fisher: str) -> Any:
     """curvlinops' operator of these weights, with its factors at this forward pass; labels are drawn by its key."""
-    whole = _Whole(forward)
+    whole = _TaskModel(forward)
     output = whole(forward.inputs_B).detach()
     # Of the labels only their number counts: the Fisher matrix is that of the model's own predictions.
     labels = output.new_zeros(len(output)).long() if isinstance(loss, nn.CrossEntropyLoss) else torch.zeros_like(output)
@@ -162,7 +162,7 @@ def loss_of(forward: Forward) -> nn.Module:
     raise InputError("optimizer", "KFAC", problem, "Use another loss, or optimizer=natural_gradient.")
 
 
-class _Whole(nn.Module):
+class _TaskModel(nn.Module):
     """A model as the task calls it, its outputs in rows [N, K]: curvlinops wants a module."""
 
     def __init__(self, forward: Forward) -> None:
@@ -179,7 +179,7 @@ def _rows(output: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def buffers_kept(model: nn.Module) -> Iterator[None]:
+def preserve_buffers(model: nn.Module) -> Iterator[None]:
     """Running statistics are afterwards as before: a second look at a batch is no second batch."""
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:

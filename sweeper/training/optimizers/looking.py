@@ -40,7 +40,7 @@ class Forward(NamedTuple):
     key: int
 
 
-def takes_model(target: Callable[..., Any]) -> bool:
+def has_model_argument(target: Callable[..., Any]) -> bool:
     """Whether a constructor asks for the model in place of its parameters."""
     return next(iter(inspect.signature(target).parameters), "") == "model"
 

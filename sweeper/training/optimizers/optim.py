@@ -14,9 +14,9 @@ from torch import nn
 
 from sweeper.importing import import_object
 from sweeper.training.optimizers.groups import Group, Grouping, WeightDecay, groups_of
-from sweeper.training.optimizers.looking import Forward, takes_model
+from sweeper.training.optimizers.looking import Forward, has_model_argument
 from sweeper.training.optimizers.spec import KEYS, OptimizerSpec, Options, number_of, parse_optimizer
-from sweeper.training.optimizers.trial_run import has_one_lr, ignores_lr, tiny_model
+from sweeper.training.optimizers.trial_run import has_one_lr, is_lr_ignored, tiny_model
 from sweeper.types import InputError, Job, Task, Value, closest, did_you_mean
 
 Optimizer = torch.optim.Optimizer
@@ -33,8 +33,8 @@ def check_optimizer(spec: OptimizerSpec) -> None:
     _check_names(target, spec.arguments)
     names = _option_names(target)
     if names is not None and "lr" not in names:
-        raise _unusable(spec, "has no option lr, so no schedule can set it")
-    _check_can_group(target, spec)
+        raise _unusable_error(spec, "has no option lr, so no schedule can set it")
+    _check_grouping(target, spec)
     _try_run(target, json.dumps(spec.node(), sort_keys=True))
 
 
@@ -43,13 +43,13 @@ def check_names(spec: OptimizerSpec, hparams: Mapping[str, Value]) -> None:
     _check_names(_target(spec), _trial_options(hparams))
 
 
-def takes_momentum(spec: OptimizerSpec) -> bool:
+def has_momentum(spec: OptimizerSpec) -> bool:
     """Whether a schedule can set its momentum: `momentum` of SGD and RMSprop, the first of `betas` of Adam."""
-    optimizer = _built(_target(spec), tiny_model(), spec.arguments)
+    optimizer = _build(_target(spec), tiny_model(), spec.arguments)
     return all("momentum" in group or "betas" in group for group in optimizer.param_groups)
 
 
-def wants_look(spec: OptimizerSpec) -> bool:
+def has_look(spec: OptimizerSpec) -> bool:
     """Whether it looks at the forward pass of every update; see sweeper.training.optimizers.looking."""
     return hasattr(_target(spec), "look")
 
@@ -59,7 +59,7 @@ def check_look(spec: OptimizerSpec, hparams: Mapping[str, Value], task: Task, ba
 
     Raises InputError; what else goes wrong the trial itself will say.
     """
-    if not wants_look(spec):
+    if not has_look(spec):
         return
     with torch.random.fork_rng(devices=[]), contextlib.suppress(RuntimeError, TypeError, AttributeError):
         model = task.build(0, **options_of(hparams, "model"))
@@ -72,12 +72,12 @@ def check_look(spec: OptimizerSpec, hparams: Mapping[str, Value], task: Task, ba
 def make_optimizer(spec: OptimizerSpec, hparams: Mapping[str, Value], model: nn.Module) -> Optimizer:
     """The optimizer of a model on its device, with torch's fused update where it has one (the fastest, measured)."""
     target = _target(spec)
-    options = spec.with_numbers(options_of(hparams, "optimizer")).arguments
+    options = spec.with_options(options_of(hparams, "optimizer")).arguments
     groups, decay = _grouping(spec, hparams, model, 1.0)
     if decay.is_ours:
         options["weight_decay"] = 0.0
-    given = model if takes_model(target) else _param_groups(model, groups, decay)
-    if _may_fuse(target, options, model):
+    given = model if has_model_argument(target) else _param_groups(model, groups, decay)
+    if _can_fuse(target, options, model):
         try:
             return target(given, lr=ANY_LR, **options, fused=True)
         except RuntimeError:  # fused on another kind of device than this one
@@ -90,7 +90,7 @@ def grouping_of(spec: OptimizerSpec, job: Job, model: nn.Module) -> Grouping:
     return _grouping(spec, job.hparams, model, float(job.lr_S.max()))
 
 
-def set_numbers(optimizer: Optimizer, lr: float, momentum: float | None) -> None:
+def set_lr_and_momentum(optimizer: Optimizer, lr: float, momentum: float | None) -> None:
     """What the next update uses, in every group, as given; the LR times the group's factor, 1 where it has none."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)
@@ -122,7 +122,7 @@ def all_options(spec: OptimizerSpec, hparams: Mapping[str, Value]) -> dict[str, 
     parameters = list(inspect.signature(_target(spec)).parameters.values())[1:]
     named = [parameter for parameter in parameters if parameter.default is not parameter.empty]
     defaults = {parameter.name: parameter.default for parameter in named if parameter.name != "lr"}
-    return {**defaults, **spec.with_numbers(options_of(hparams, "optimizer")).arguments}
+    return {**defaults, **spec.with_options(options_of(hparams, "optimizer")).arguments}
 
 
 def _trial_options(hparams: Mapping[str, Value]) -> dict[str, Value]:
@@ -133,7 +133,7 @@ def _trial_options(hparams: Mapping[str, Value]) -> dict[str, Value]:
 
 def _grouping(spec: OptimizerSpec, hparams: Mapping[str, Value], model: nn.Module, peak: float) -> Grouping:
     """peak: the largest LR. A weight decay that the trial sets is on even at 0, lest groups depend on numbers."""
-    trial = spec.with_numbers(options_of(hparams, "optimizer"))
+    trial = spec.with_options(options_of(hparams, "optimizer"))
     options = all_options(spec, hparams)
     has_decay = options.get("weight_decay") is not None
     on = has_decay and (bool(options["weight_decay"]) or "optimizer.weight_decay" in hparams)
@@ -194,34 +194,38 @@ def _try_run(target: Callable[..., Any], written: str) -> None:
     spec = parse_optimizer(json.loads(written))
     options = spec.arguments
     try:
-        optimizer = _built(target, tiny_model(), options)
+        optimizer = _build(target, tiny_model(), options)
     except Exception as error:
         shown = ", ".join(f"{key}={value}" for key, value in options.items()) or "no options"
         message = str(error).rstrip(".")
         raise InputError("optimizer", _name(target), f"refuses {shown}: {message}", "Change these options.") from error
     if not isinstance(optimizer, Optimizer):
-        raise _unusable(spec, "is no torch.optim.Optimizer")
+        raise _unusable_error(spec, "is no torch.optim.Optimizer")
     if any("lr" not in group for group in optimizer.param_groups):
-        raise _unusable(spec, "keeps no lr in its groups, so no schedule can set it")
+        raise _unusable_error(spec, "keeps no lr in its groups, so no schedule can set it")
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
-        raise _unusable(spec, "evaluates the loss several times in an update, by a closure, which is not supported")
-    if ignores_lr(lambda model: _built(target, model, options)):
-        raise _unusable(spec, "does not use the LR that its groups are given for an update, as a schedule needs it")
+        raise _unusable_error(
+            spec, "evaluates the loss several times in an update, by a closure, which is not supported"
+        )
+    if is_lr_ignored(lambda model: _build(target, model, options)):
+        raise _unusable_error(
+            spec, "does not use the LR that its groups are given for an update, as a schedule needs it"
+        )
     several = [key for key in ("layer_decay", "groups") if spec.node().get(key)]
-    if several and has_one_lr(lambda model: target(_one_each(model), lr=ANY_LR, **options)):
+    if several and has_one_lr(lambda model: target(_single_groups(model), lr=ANY_LR, **options)):
         problem = f"{_name(target)} has one LR for all groups"
         raise InputError(f"optimizer.{several[0]}", spec.node()[several[0]], problem, "Leave it out.")
 
 
-def _one_each(model: nn.Module) -> list[dict[str, Any]]:
+def _single_groups(model: nn.Module) -> list[dict[str, Any]]:
     return [{"params": [parameter]} for parameter in model.parameters()]
 
 
-def _check_can_group(target: Callable[..., Any], spec: OptimizerSpec) -> None:
+def _check_grouping(target: Callable[..., Any], spec: OptimizerSpec) -> None:
     node = spec.node()
     given = [key for key in KEYS if node.get(key)]
-    if given and takes_model(target):
+    if given and has_model_argument(target):
         problem = f"{_name(target)} is given the whole model, whose parameters it groups itself"
         raise InputError(f"optimizer.{given[0]}", node[given[0]], problem, "Leave it out.")
     names = _option_names(target)
@@ -236,15 +240,15 @@ def _check_can_group(target: Callable[..., Any], spec: OptimizerSpec) -> None:
         raise InputError("optimizer.wd_mode", spec.wd_mode, problem, "Use wd_mode=lr.")
 
 
-def _unusable(spec: OptimizerSpec, problem: str) -> InputError:
+def _unusable_error(spec: OptimizerSpec, problem: str) -> InputError:
     return InputError("optimizer._target_", spec.target, problem, "Choose another, such as torch.optim.AdamW.")
 
 
-def _built(target: Callable[..., Optimizer], model: nn.Module, options: Options) -> Optimizer:
-    return target(model if takes_model(target) else list(model.parameters()), lr=ANY_LR, **options)
+def _build(target: Callable[..., Optimizer], model: nn.Module, options: Options) -> Optimizer:
+    return target(model if has_model_argument(target) else list(model.parameters()), lr=ANY_LR, **options)
 
 
-def _may_fuse(target: Callable[..., Any], options: Options, model: nn.Module) -> bool:
+def _can_fuse(target: Callable[..., Any], options: Options, model: nn.Module) -> bool:
     """Whether to ask for the fused update: not where the user chose, nor where torch's does not cover the model."""
     names = _option_names(target)
     sparse = any(getattr(module, "sparse", False) for module in model.modules())

@@ -12,7 +12,7 @@ from sweeper.importing import parse_path
 from sweeper.types import InputError, Value, did_you_mean
 
 KEYS = ("groups", "no_decay", "layer_decay", "wd_mode")  # of an optimizer's node: no arguments of its constructor
-OF_GROUP = ("match", "lr", "weight_decay")
+GROUP_KEYS = ("match", "lr", "weight_decay")
 MODES = ("lr", "relative", "independent")
 DEFAULT_MODE = "lr"
 
@@ -69,7 +69,7 @@ class OptimizerSpec:
             **({} if self.wd_mode == DEFAULT_MODE else {"wd_mode": self.wd_mode}),
         }
 
-    def with_numbers(self, numbers: Options) -> OptimizerSpec:
+    def with_options(self, numbers: Options) -> OptimizerSpec:
         """Return it with these numbers, by path: "weight_decay", "groups.head.lr". Raises InputError."""
         node = self.node()
         for path, value in numbers.items():
@@ -106,7 +106,7 @@ def parse_optimizer(node: Mapping[str, object]) -> OptimizerSpec:
     )
 
 
-def searched_numbers(node: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
+def searched_options(node: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
     """Return the searched numbers of an optimizer's node, by path: "weight_decay", "groups.head.lr"."""
     return {path: value for path, value in _leaves(node) if isinstance(value, Mapping)}
 
@@ -121,7 +121,7 @@ def number_of(options: Options, name: str) -> float:
     return float(options[name])  # type: ignore[arg-type] # else the optimizer itself has refused it
 
 
-def listed(patterns: object) -> list[str]:
+def pattern_list(patterns: object) -> list[str]:
     """Return one pattern, or several, as a list; empty where they are no patterns."""
     several = [patterns] if isinstance(patterns, str) else list(patterns) if isinstance(patterns, list | tuple) else []
     return several if all(isinstance(pattern, str) and pattern for pattern in several) else []
@@ -173,8 +173,8 @@ def _parse_group(name: str, group: object) -> GroupSpec:
     if "match" not in fixed:
         raise InputError(key, group, "does not say which parameters", "Write {match: last, lr: 10}")
     for number, value in fixed.items():
-        if number not in OF_GROUP:
-            raise InputError(f"{key}.{number}", value, "no such number of a group", did_you_mean(number, OF_GROUP))
+        if number not in GROUP_KEYS:
+            raise InputError(f"{key}.{number}", value, "no such number of a group", did_you_mean(number, GROUP_KEYS))
     _parse_patterns(f"{key}.match", fixed["match"])
     lr, weight_decay = fixed.get("lr", 1.0), fixed.get("weight_decay", 0.0)
     if not _is_number(lr) or lr <= 0:
@@ -187,7 +187,7 @@ def _parse_group(name: str, group: object) -> GroupSpec:
 
 def _parse_patterns(key: str, patterns: object) -> Patterns:
     """Return patterns as they were written."""
-    if not listed(patterns):
+    if not pattern_list(patterns):
         remedy = "Write names of modules or parameters (blocks.0, *.weight) or kinds (norm, bias, embedding)"
         raise InputError(key, patterns, "no names of parameters", remedy)
     return cast(Patterns, patterns)  # a string, or a list or tuple of strings

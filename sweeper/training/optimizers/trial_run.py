@@ -14,7 +14,7 @@ from sweeper.training.optimizers.looking import Forward
 LRS = (1e-3, 1e-3, 1e-2)  # of the updates; the last one is compared with 1e-3 once more
 
 
-def ignores_lr(build: Callable[[nn.Module], torch.optim.Optimizer]) -> bool:
+def is_lr_ignored(build: Callable[[nn.Module], torch.optim.Optimizer]) -> bool:
     """Whether another LR in the last update leaves the weights where they were, to the last bit, in float64.
 
     False where an update fails (one that wants sparse gradients, say): the trial itself will say why.
@@ -60,10 +60,10 @@ def _weights_after(
         for group, factor in zip(optimizer.param_groups, factors, strict=False):
             group["lr"] = lr * factor
         optimizer.zero_grad()
-        output_B = _Classes.forward(model, inputs_B)
-        loss_B = _Classes.loss(output_B, target_B)
+        output_B = _Classification.forward(model, inputs_B)
+        loss_B = _Classification.loss(output_B, target_B)
         if hasattr(optimizer, "look"):
-            optimizer.look(Forward(_Classes, model, inputs_B, target_B, output_B, loss_B, 0))  # type: ignore[arg-type]
+            optimizer.look(Forward(_Classification, model, inputs_B, target_B, output_B, loss_B, 0))  # type: ignore[arg-type]
         loss_B.mean().backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
         optimizer.step()
     return _flat(model)
@@ -73,7 +73,7 @@ def _flat(model: nn.Module) -> Tensor:
     return torch.cat([weight.detach().flatten() for weight in model.parameters()])
 
 
-class _Classes:
+class _Classification:
     """As much of a task as an optimizer looks at."""
 
     @staticmethod

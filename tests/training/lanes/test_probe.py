@@ -23,7 +23,7 @@ from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.transformer import Transformer
 from sweeper.training.lanes.probe import STACKED, ProbedTrainer, Verdict, probe
-from sweeper.training.lanes.program import Form, Mode, built
+from sweeper.training.lanes.program import Form, Mode, build_model
 from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
@@ -261,7 +261,7 @@ def test_the_probe_finds_the_way_or_says_why_not(name: str, caplog: pytest.LogCa
 
 def form_by_hand(task: Supervised, mode: Mode) -> Form:
     """What a person without the probe would write: all parameters; the buffers that one pass changes."""
-    model = built(task, 5, {}, torch.float64, CPU)
+    model = build_model(task, 5, {}, torch.float64, CPU)
     before = {name: value.clone() for name, value in model.named_buffers()}
     x, y = task.fetch("train", 0, torch.arange(BATCH))
     task.loss(model(x.double() if x.is_floating_point() else x), y).sum().backward()

@@ -370,7 +370,7 @@ def test_compiled_lanes_train_groups_too() -> None:
 
 def test_one_group_is_the_rule_itself() -> None:
     from sweeper.training.lanes.program import Layout
-    from sweeper.training.lanes.segments import segmented, segments_of
+    from sweeper.training.lanes.segments import segmented_rule, segments_of
     from sweeper.training.lanes.stacked import rule_of
     from sweeper.training.optimizers.optim import grouping_of
 
@@ -379,7 +379,7 @@ def test_one_group_is_the_rule_itself() -> None:
     segments, _ = segments_of(
         spec, job(), grouping_of(spec, job(), model), Layout(model, [*dict(model.named_parameters())])
     )
-    assert segmented(segments).update is rule_of(spec).update  # type: ignore[union-attr] # there is one
+    assert segmented_rule(segments).update is rule_of(spec).update  # type: ignore[union-attr] # there is one
 
 
 def test_a_checkpoint_takes_groups_up(tmp_path: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sweeper.training.optimizers.spec import (
     OptimizerSpec,
     parse_optimizer,
-    searched_numbers,
+    searched_options,
     without_idle_keys,
 )
 from sweeper.training.recipe import Recipe
@@ -78,16 +78,16 @@ def test_a_constructor_takes_tuples_where_the_configuration_has_lists() -> None:
     assert spec.options["betas"] == [0.9, 0.999]
 
 
-def test_searched_numbers_have_paths_and_are_put_back() -> None:
+def test_searched_options_have_paths_and_are_put_back() -> None:
     node = {
         "_target_": "torch.optim.SGD",
         "weight_decay": SPAN,
         "groups": {"last": {"match": "head", "lr": SPAN}, "a": {"match": "b"}},
     }
-    assert searched_numbers(node) == {"weight_decay": SPAN, "groups.last.lr": SPAN}
+    assert searched_options(node) == {"weight_decay": SPAN, "groups.last.lr": SPAN}
     spec = parse_optimizer(node)
     assert spec == OptimizerSpec("torch.optim.SGD", groups={"last": {"match": "head"}, "a": {"match": "b"}})
-    assert spec.with_numbers({"groups.last.lr": 0.5, "weight_decay": 1, "layer_decay": 0.5}) == OptimizerSpec(
+    assert spec.with_options({"groups.last.lr": 0.5, "weight_decay": 1, "layer_decay": 0.5}) == OptimizerSpec(
         "torch.optim.SGD",
         {"weight_decay": 1},
         {"last": {"match": "head", "lr": 0.5}, "a": {"match": "b"}},
