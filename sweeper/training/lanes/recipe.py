@@ -1,4 +1,4 @@
-"""What a recipe changes of an update of stacked rows: their gradients are clipped, their weights averaged."""
+"""Gradient clipping and weight averaging (EMA) for stacked rows."""
 
 from __future__ import annotations
 
@@ -14,12 +14,23 @@ from sweeper.types import Floats
 
 
 def clip_rows(gradient_LP: Tensor, norm_L: Tensor, clip: float) -> None:
-    """Each lane's gradient at most that long, in place, as torch.nn.utils.clip_grad_norm_ does it."""
+    """Clip the gradient of each lane in place, as torch.nn.utils.clip_grad_norm_ does.
+
+    Args:
+        gradient_LP: Gradients, one row per lane.
+        norm_L: Their L2 norms.
+        clip: Largest norm.
+    """
     gradient_LP.mul_((clip / (norm_L + 1e-6)).clamp(max=1.0).unsqueeze(1))
 
 
 def averaging_rule(rule: Rule[RuleOptions], ema: float) -> Rule[RuleOptions]:
-    """The same rule for stacked rows, which keeps their average too, as the last of its states."""
+    """Return a rule that makes the same updates and also averages the weights, in an extra last state.
+
+    Args:
+        rule: The rule to extend.
+        ema: Decay of the average, between 0 and 1.
+    """
 
     def initial_values(options: RuleOptions) -> tuple[float, ...]:
         return *rule.initial_values(options), 0.0
