@@ -40,7 +40,7 @@ REFUSED: dict[str, dict[str, Any]] = {
         "_target_": "torch.optim.SGD",
         "momentun": 0.9,
     },
-    "optimizer.lr=0.1: the schedule sets the learning rate. Use peak_lr instead.": {
+    "optimizer.lr=0.1: the schedule sets the learning rate. Use peak_lr instead": {
         "_target_": "torch.optim.SGD",
         "lr": 0.1,
     },
@@ -54,7 +54,7 @@ REFUSED: dict[str, dict[str, Any]] = {
         "_target_": "pytorch_optimizer.Lion",
         "weight_decai": 0.1,
     },
-    "optimizer=SGD: refuses momentum=-1: Invalid momentum value: -1. Change these options.": {
+    "optimizer=SGD: refuses momentum=-1: Invalid momentum value: -1. Change these options": {
         "_target_": "torch.optim.SGD",
         "momentum": -1,
     },
