@@ -15,7 +15,7 @@ from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import Supervised
 from sweeper.training.optimizers.fisher import NaturalGradient, damped_solution, fisher_root
-from sweeper.training.optimizers.kfac import KFAC, damped_inverse, kronecker
+from sweeper.training.optimizers.kfac import KFAC, damped_inverse, kfac_operator
 from sweeper.training.optimizers.looking import Forward
 from sweeper.training.randomness import batches
 
@@ -65,7 +65,7 @@ def cosines(forward: Forward, damping: float) -> tuple[float, float, float]:
     exact_P = damped_solution(fisher_root(forward, weights), gradient_P, damping)
     found = [gradient_P]
     for fisher in ("mc", "type-2"):
-        operator = kronecker(forward, nn.CrossEntropyLoss(), weights, fisher)
+        operator = kfac_operator(forward, nn.CrossEntropyLoss(), weights, fisher)
         found.insert(0, flat(damped_inverse(operator, damping) @ list(gradients)))
     exact, drawn, plain = (torch.cosine_similarity(one, exact_P, dim=0).item() for one in found)
     return exact, drawn, plain

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from sweeper.training.lanes.stacked import why_not
+from sweeper.training.lanes.stacked import stacking_obstacle
 from sweeper.training.optimizers.spec import parse_optimizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +41,7 @@ def row(path: Path) -> str:
     about = next((line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")), "")
     config = {key: value for key, value in node.items() if key not in FOR_SCHEDULES}
     low, high = (f"{float(node['peak_lr'][end]):g}" for end in ("low", "high"))
-    lanes = "yes" if why_not(parse_optimizer(config)) is None else "no"
+    lanes = "yes" if stacking_obstacle(parse_optimizer(config)) is None else "no"
     cells = [f"`{path.stem}`", about, f"`{node['_target_']}`", f"{low} to {high}", f"{node['default_lr']:g}", lanes]
     return f"| {' | '.join(cells)} |\n"
 

@@ -20,7 +20,7 @@ from sweeper.spec.train import parse_train, question_of
 from sweeper.spec.values import check_keys, is_number, parse_positive, parse_switch, parse_whole
 from sweeper.tracking import trackers
 from sweeper.training.optimizers.optim import check_look, check_optimizer
-from sweeper.training.optimizers.spec import OptimizerSpec, parse_optimizer, searched_numbers, without_idle_keys
+from sweeper.training.optimizers.spec import OptimizerSpec, parse_optimizer, searched_options, without_idle_keys
 from sweeper.types import AT, Dimension, InputError, Value, did_you_mean, first_of, values_of
 
 FOR_SCHEDULES = ("peak_lr", "default_lr")  # keys of the optimizer's node that families read, not the optimizer
@@ -51,7 +51,7 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
         check_keys(section, config.get(section, {}), known)
     families = parse_families(config["schedule"])
     node = without_idle_keys({key: value for key, value in config["optimizer"].items() if key not in FOR_SCHEDULES})
-    searched = searched_numbers(node)
+    searched = searched_options(node)
     hparams = _hyperparameters(searched, subject)
     optimizer = parse_optimizer(node)
     _check_ends(optimizer, {path: hparams[f"optimizer.{path}"] for path in searched})
@@ -154,4 +154,4 @@ def _hyperparameters(searched: Mapping[str, Node], subject: Subject) -> dict[str
 def _check_ends(optimizer: OptimizerSpec, searched: Mapping[str, Dimension | Value]) -> None:
     """Build the optimizer at both ends of the searched ranges, to find values that it refuses."""
     for end in (0, -1):
-        check_optimizer(optimizer.with_numbers({path: values_of(one)[end] for path, one in searched.items()}))
+        check_optimizer(optimizer.with_options({path: values_of(one)[end] for path, one in searched.items()}))

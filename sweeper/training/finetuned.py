@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from sweeper.training.optimizers.groups import kinds_of, matches, unmatched
+from sweeper.training.optimizers.groups import kinds_of, matches, unmatched_error
 from sweeper.types import InputError, Task, Value
 
 KEYS = ("init_from", "init_strict", "init_reset", "freeze")  # of a model's node: no arguments of its constructor
@@ -82,7 +82,7 @@ class FineTuned:
         kinds = kinds_of(model)
         fresh = {name for name in own if matches(self.reset, name, kinds.get(name, frozenset()))}
         if self.reset and not fresh:
-            raise unmatched("model.init_reset", self.reset, model)
+            raise unmatched_error("model.init_reset", self.reset, model)
         missing = [name for name in own if name not in self.state and name not in fresh]
         unexpected = [name for name in self.state if name not in own]
         taken = {name: value for name, value in self.state.items() if name in own and name not in fresh}
@@ -104,7 +104,7 @@ class FineTuned:
         for pattern in [self.frozen] if isinstance(self.frozen, str) else self.frozen:
             fitting = [parameter for name, parameter in model.named_parameters() if matches(pattern, name, kinds[name])]
             if not fitting:
-                raise unmatched("model.freeze", pattern, model)
+                raise unmatched_error("model.freeze", pattern, model)
             for parameter in fitting:
                 parameter.requires_grad_(False)
         if self.frozen and not any(parameter.requires_grad for parameter in model.parameters()):

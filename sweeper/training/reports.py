@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sweeper.training.controllers import check_controller
 from sweeper.training.norms import measured_flags, norm_traces
-from sweeper.training.optimizers.optim import check_names, takes_momentum
+from sweeper.training.optimizers.optim import check_names, has_momentum
 from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.types import Floats, InputError, Job, Report, State, Task
 
@@ -46,7 +46,7 @@ def check_job(job: Job, task: Task, optimizer: OptimizerSpec) -> None:
         if not key.startswith(("optimizer.", "model.")):
             raise InputError(key, value, "no such number of a trial", "Use optimizer.<option> or model.<argument>.")
     check_names(optimizer, job.hparams)
-    if job.momentum_S is not None and not takes_momentum(optimizer):
+    if job.momentum_S is not None and not has_momentum(optimizer):
         problem = f"{job.family} moves the momentum, which it has not"
         raise InputError("optimizer._target_", optimizer.target, problem, "Use torch.optim.SGD.")
     check_controller(job)

@@ -42,11 +42,11 @@ from sweeper.training.optimizers.groups import Grouping, with_lrs
 from sweeper.training.optimizers.looking import Forward, evaluated_weights
 from sweeper.training.optimizers.optim import (
     grouping_of,
+    has_look,
     make_optimizer,
     options_of,
-    set_numbers,
+    set_lr_and_momentum,
     shrink,
-    wants_look,
 )
 from sweeper.training.randomness import (
     EVALUATION,
@@ -141,7 +141,7 @@ class SequentialTrainer:
         if recipe.precision == "float64" and self._device.type == "mps":
             raise InputError("train.precision", recipe.precision, "mps has no float64", "Use float32, or device=cpu.")
         self._task = task.to(self._device)
-        if recipe.accumulate > 1 and wants_look(recipe.optimizer):
+        if recipe.accumulate > 1 and has_look(recipe.optimizer):
             problem = f"{recipe.optimizer.target} looks at whole batches"
             raise InputError("train.accumulate", recipe.accumulate, problem, "Use train.accumulate=1.")
         self._half = recipe.half(self._device)
@@ -245,14 +245,14 @@ class SequentialTrainer:
             measured_S.tolist(),
             strict=True,
         ):
-            set_numbers(optimizer, lr, momentum)
+            set_lr_and_momentum(optimizer, lr, momentum)
             model.clock.step = run.step
             run.losses.append(self._gradients(model, batch))
             before = before_update(weights, self._spare) if measured else None
             if self._recipe.clip is not None:
                 nn.utils.clip_grad_norm_(weights, self._recipe.clip)
             if decay.is_ours:
-                shrink(optimizer, decay.by(lr))
+                shrink(optimizer, decay.scale(lr))
             optimizer.step()
             if multiplier is not None:
                 run.multipliers.append(multiplier())

@@ -1,4 +1,4 @@
-"""torch.compile for the update of a stack: whole, once, quietly; where it cannot be compiled it runs as it is."""
+"""torch.compile for the update of a stack, with a fallback to the uncompiled update."""
 
 from __future__ import annotations
 
@@ -15,34 +15,38 @@ import torch
 _log = logging.getLogger(__name__)
 
 
-class Compiled:
-    """`update` compiled into one graph at its first call; if that fails, the same uncompiled from then on.
+class CompiledUpdate:
+    """An update that is compiled into one graph at its first call, or runs uncompiled if compiling fails.
 
-    A failure leaves the arguments untouched, since nothing has run yet. Call it within `compiling()`.
+    Call it within `compiler_settings()`. A failed compilation leaves the arguments unchanged, since nothing has run
+    yet.
+
+    Args:
+        update: The function to compile.
     """
 
     def __init__(self, update: Callable[..., Any]) -> None:
-        # Torch counts by code object how often it compiled, and gives up at the eighth: each update has its own.
-        own: Any = types.FunctionType(
+        # Torch counts compilations per code object and gives up at the eighth, so each update gets a code object.
+        copy: Any = types.FunctionType(
             update.__code__.replace(), update.__globals__, update.__name__, update.__defaults__, update.__closure__
         )
-        self._plain = update
-        self._fast: Any = torch.compile(own, fullgraph=True, dynamic=False)
-        self._works = True
+        self._update = update
+        self._compiled: Any = torch.compile(copy, fullgraph=True, dynamic=False)
+        self._is_compilable = True
 
     def __call__(self, *arguments: Any) -> Any:
-        if self._works:
+        if self._is_compilable:
             try:
-                return self._fast(*arguments)
+                return self._compiled(*arguments)
             except torch._dynamo.exc.TorchDynamoException as error:
-                self._works = False
+                self._is_compilable = False
                 _log.warning("the update cannot be compiled and runs uncompiled (%s)", str(error).splitlines()[0])
-        return self._plain(*arguments)
+        return self._update(*arguments)
 
 
 @contextlib.contextmanager
-def compiling() -> Iterator[None]:
-    """What compiling needs, within: Dynamo follows torch.autograd.grad, and what torch warns of itself is not shown."""
+def compiler_settings() -> Iterator[None]:
+    """Let Dynamo trace torch.autograd.grad, and ignore the warnings that torch raises about its own code."""
     settings: Any = torch._dynamo.config
     follow = {"trace_autograd_ops": True} if hasattr(settings, "trace_autograd_ops") else {}
     patched: Any = settings.patch(follow)
@@ -52,7 +56,7 @@ def compiling() -> Iterator[None]:
 
 
 def has_compiled() -> bool:
-    """Whether torch has compiled on this machine before: what it then learnt of the processor is kept."""
+    """Return whether torch has compiled on this machine before. It caches what it measures of the processor."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
     folder = Path(cache_dir())

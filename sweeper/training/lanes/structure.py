@@ -1,7 +1,8 @@
-"""What a model is beside its parameters and buffers: models of one structure can be stacked.
+"""The structure of a model: everything except the values of its parameters and buffers.
 
-Attributes are compared as far down as they go: lists, functions with what they close over, objects by their state. What
-cannot be looked into counts as unlike everything else, so that too little is stacked, never too much.
+Models of equal structure can be stacked. Attributes are compared recursively: lists, functions with their closures,
+objects by their state. An object that cannot be inspected counts as different from everything else, so the comparison
+may stack too little, but never too much.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from sweeper.training.randomness import ALPHA, CountedDropout
 
 PLAIN = (bool, int, float, complex, str, bytes, range, torch.dtype, torch.device, torch.layout, torch.memory_format)
 NAMED = (type, types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
-_unlike = itertools.count()
+_unlike = itertools.count()  # makes each object that cannot be inspected unique
 
 
 def structure(module: nn.Module) -> str:
-    """A digest that is equal where two models can be lanes of one stack.
+    """Return a digest that is equal for two models that can be lanes of one stack.
 
-    It says all of `described`, and the names, shapes and types of parameters and buffers, which of them are one and the
-    same, and which are trained. The p of a dropout layer may differ from lane to lane (not of alpha dropout, whose
-    formula it changes).
+    It covers `attribute_texts`, and the names, shapes and types of parameters and buffers, which of them are shared,
+    and which are trained. The p of a dropout layer may differ from lane to lane. The p of alpha dropout may not,
+    because it changes the formula.
     """
-    parts: list[Any] = list(described(module).items())
+    parts: list[Any] = list(attribute_texts(module).items())
     first: dict[int, str] = {}
     parameters, buffers = module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)
     for name, tensor in [*parameters, *buffers]:
@@ -39,28 +40,30 @@ def structure(module: nn.Module) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
-def described(module: nn.Module, *, values: bool = True) -> dict[str, str]:
-    """By path ("layers.0.p") a text of each attribute of each module, equal where the attribute is.
+def attribute_texts(module: nn.Module, *, values: bool = True) -> dict[str, str]:
+    """Return a text for each attribute of each module, by path ("layers.0.p"). Equal attributes have equal texts.
 
-    values: also the numbers of tensors among the attributes, not their shapes alone.
+    Args:
+        module: The model.
+        values: Whether the texts of tensors and arrays depend on their values, too, or on shape and type only.
     """
     names: dict[int, str] = {}
-    for found in (module.named_modules(), module.named_parameters(), module.named_buffers()):
-        names |= {id(part): name for name, part in found}
+    for named in (module.named_modules(), module.named_parameters(), module.named_buffers()):
+        names |= {id(part): name for name, part in named}
     texts: dict[str, str] = {}
     for name, child in module.named_modules(remove_duplicate=False):
         kind = f"{type(child).__module__}.{type(child).__qualname__}"
         texts[f"{name}."] = f"{kind}, {names[id(child)]}, {'training' if child.training else 'evaluating'}"
-        own = {key: value for key, value in vars(child).items() if _tells(child, key)}
-        ranks = _ranks(child)
-        for key, value in sorted(own.items()):
-            told = [(ranks[hook], what) for hook, what in value.items()] if _is_hooks(key, value) else value
-            texts[f"{name}.{key}".lstrip(".")] = _Text(names, values).of(told)
+        attributes = {key: value for key, value in vars(child).items() if _is_structural(child, key)}
+        ranks = _hook_ranks(child)
+        for key, value in sorted(attributes.items()):
+            content = [(ranks[hook], what) for hook, what in value.items()] if _is_hooks(key, value) else value
+            texts[f"{name}.{key}".lstrip(".")] = _Text(names, values).of(content)
     return texts
 
 
-def _tells(module: nn.Module, key: str) -> bool:
-    """Whether this attribute belongs to a model's structure."""
+def _is_structural(module: nn.Module, key: str) -> bool:
+    """Return whether an attribute belongs to the structure of the model."""
     if key in ("_parameters", "_buffers", "_modules", "training"):
         return False
     return not (isinstance(module, CountedDropout) and (key == "clock" or (key == "p" and module.kind not in ALPHA)))
@@ -70,21 +73,27 @@ def _is_hooks(key: str, value: Any) -> bool:
     return "_hooks" in key and isinstance(value, dict)
 
 
-def _ranks(module: nn.Module) -> dict[int, int]:
-    """The number of each of a module's hooks among these: their own numbers count all hooks of the process."""
-    numbers = {number for key, value in vars(module).items() if _is_hooks(key, value) for number in value}
-    return {number: rank for rank, number in enumerate(sorted(numbers))}
+def _hook_ranks(module: nn.Module) -> dict[int, int]:
+    """Return the rank of each hook within its module. Hook ids count all hooks of the process, so they differ."""
+    ids = {hook for key, value in vars(module).items() if _is_hooks(key, value) for hook in value}
+    return {hook: rank for rank, hook in enumerate(sorted(ids))}
 
 
 class _Text:
-    """The text of one attribute. names: of the model's own modules, parameters and buffers, by id."""
+    """Writes the text of one attribute.
+
+    Args:
+        names: Names of the modules, parameters and buffers of the model, by id.
+        values: Whether the values of tensors and arrays count.
+    """
 
     def __init__(self, names: dict[int, str], values: bool) -> None:
         self._names, self._values = names, values
         self._seen: dict[int, int] = {}
-        self._alive: list[Any] = []  # an id is no other object's as long as its own lives
+        self._alive: list[Any] = []  # keeps objects alive, so that no id is reused
 
     def of(self, value: Any) -> str:
+        """Return the text of a value. An object that occurs again is a reference to its first occurrence."""
         if value is None or isinstance(value, PLAIN):
             return repr(value)
         if id(value) in self._names:
@@ -106,7 +115,7 @@ class _Text:
             return self._array(value.dtype, value.shape, value)
         if isinstance(value, nn.Module):
             tensors = [*value.named_parameters(), *value.named_buffers()]
-            return f"{self._all(described(value, values=self._values).items())} {self._all(tensors)}"
+            return f"{self._all(attribute_texts(value, values=self._values).items())} {self._all(tensors)}"
         if isinstance(value, dict):
             return f"{type(value).__name__}{self._all(value.items())}"
         if isinstance(value, list | tuple):
@@ -126,19 +135,19 @@ class _Text:
     def _all(self, values: Any) -> str:
         return f"[{', '.join(map(self.of, values))}]"
 
-    def _array(self, dtype: Any, shape: tuple[int, ...], numbers: Any) -> str:
+    def _array(self, dtype: Any, shape: tuple[int, ...], array: Any) -> str:
         if not self._values:
             return f"{dtype} {shape}"
-        data = numbers.contiguous().reshape(-1).view(torch.uint8).numpy() if isinstance(numbers, Tensor) else numbers
+        data = array.contiguous().reshape(-1).view(torch.uint8).numpy() if isinstance(array, Tensor) else array
         return f"{dtype} {shape} {hashlib.blake2b(data.tobytes(), digest_size=16).hexdigest()}"
 
     def _function(self, function: types.FunctionType) -> str:
         closed = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
-        told = (function.__code__, function.__defaults__, function.__kwdefaults__, closed, vars(function))
-        return f"{function.__module__}.{function.__qualname__}{self._all(told)}"
+        content = (function.__code__, function.__defaults__, function.__kwdefaults__, closed, vars(function))
+        return f"{function.__module__}.{function.__qualname__}{self._all(content)}"
 
     def _object(self, value: Any) -> str:
-        """By what pickle would keep of it."""
+        """Return the text of the state that pickle would store."""
         try:
             reduced = value.__reduce_ex__(4)
         except Exception:  # locks, streams, handles of a library
@@ -149,5 +158,5 @@ class _Text:
 
     @staticmethod
     def _part(part: Any) -> Any:
-        """Items that pickle would append, as a list."""
+        """Return a part of what pickle stores, with the iterators of items as lists."""
         return list(part) if hasattr(part, "__next__") else part

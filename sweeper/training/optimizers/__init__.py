@@ -1,1 +1,1 @@
-"""Optimizers as a schedule needs them where torch has none, and what some want of a trainer beside step()."""
+"""Optimizers: configuration, parameter groups, and those that torch lacks or has in a form no schedule can use."""

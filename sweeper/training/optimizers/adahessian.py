@@ -1,4 +1,4 @@
-"""AdaHessian (Yao et al. 2021, arXiv 2006.00719) of pytorch-optimizer, with Hutchinson draws that are counted."""
+"""AdaHessian (Yao et al. 2021, arXiv 2006.00719) of pytorch-optimizer, with counted randomness."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ from sweeper.training.randomness import absorbed, mix
 class AdaHessian(pytorch_optimizer.AdaHessian):
     """Adam with the Hessian's diagonal in place of the squared gradient.
 
-    z * (H z) is an estimate of it, z being signs: hashes of (seed, update, weight, element). Differentiates the
-    gradient once more in every update, or in every `update_period`th one: about three times the work of Adam. Without
-    the look that is due, the weights stay where they are.
+    Hutchinson's estimate of the diagonal is z * (H z) for random signs z, which are hashes of (seed, update, weight,
+    element). It differentiates the gradient once more, so an update is about three times the work of Adam's. If an
+    estimate is due and there was no `look`, `step` does not change the weights.
+
+    Args:
+        params: Parameters, or parameter groups.
+        lr: The LR.
+        betas: Decay of the averages of the gradient and of the squared diagonal.
+        eps: Added to the denominator.
+        weight_decay: Decoupled weight decay.
+        hessian_power: Power of the diagonal.
+        update_period: Updates from one estimate to the next.
     """
 
     def __init__(
@@ -42,7 +51,7 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
         self._hessian: list[Tensor] | None = None
 
     def look(self, forward: Forward) -> None:
-        """Estimate the diagonal, where this update is to."""
+        """Estimate the diagonal, if an estimate is due in this update."""
         if not self._is_due():
             return
         weights = [weight for group in self.param_groups for weight in group["params"] if weight.requires_grad]
@@ -53,13 +62,13 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
         products = torch.autograd.grad(
             gradients, weights, signs, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        found = {weight: sign * product for weight, sign, product in zip(weights, signs, products, strict=True)}
+        diagonal = {weight: sign * product for weight, sign, product in zip(weights, signs, products, strict=True)}
         self._hessian = [
-            found.get(weight, torch.zeros_like(weight)) for group in self.param_groups for weight in group["params"]
+            diagonal.get(weight, torch.zeros_like(weight)) for group in self.param_groups for weight in group["params"]
         ]
 
     def step(self) -> None:  # type: ignore[override] # no closure
-        """An update, with the estimate of the last look."""
+        """Update the weights with the newest estimate."""
         if self._hessian is None and self._is_due():
             return
         super().step(hessian=self._hessian)
@@ -70,7 +79,7 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
 
 
 def _signs(key: int, weight: Tensor) -> Tensor:
-    """-1 or 1 for each element, in the weight's shape and type."""
+    """Return -1 or 1 for each element, in the weight's shape and type."""
     place = torch.arange(weight.numel(), device=weight.device)
     bit = mix(mix(place) ^ key) & 1
     return (2 * bit - 1).to(weight.dtype).view_as(weight)

@@ -1,6 +1,6 @@
-"""Averaged SGD (Polyak and Juditsky 1992), the average being what is evaluated.
+"""Averaged SGD (Polyak and Juditsky 1992), which evaluates the average of the weights.
 
-torch.optim.ASGD uses an LR one update late and evaluates no average.
+torch.optim.ASGD applies an LR one update late, and does not evaluate the average.
 """
 
 from __future__ import annotations
@@ -11,9 +11,17 @@ import torch
 
 
 class ASGD(torch.optim.Optimizer):
-    """Update t, counted from 1: w = (1 - lambd eta) w - eta g, with eta = lr / (1 + lambd lr (t - 1))^alpha.
+    """Averaged SGD.
 
-    t0: updates before averaging begins. weight_decay: added to the gradient.
+    Update t, counted from 1, is w = (1 - lambd eta) w - eta g with eta = lr / (1 + lambd lr (t - 1))^alpha.
+
+    Args:
+        params: Parameters, or parameter groups.
+        lr: The LR.
+        lambd: Decay of the weights and of the LR.
+        alpha: Power of the LR's decay.
+        t0: Updates before averaging starts.
+        weight_decay: Share of the weights that is added to the gradient.
     """
 
     def __init__(
@@ -35,26 +43,26 @@ class ASGD(torch.optim.Optimizer):
                 if weight.grad is None:
                     continue
                 state = self.state[weight]
-                done = state.get("updates", 0)
-                eta = lr / (1 + lambd * lr * done) ** group["alpha"]
+                finished = state.get("updates", 0)
+                eta = lr / (1 + lambd * lr * finished) ** group["alpha"]
                 gradient = weight.grad.add(weight, alpha=group["weight_decay"])
                 weight.mul_(1 - lambd * eta).add_(gradient, alpha=-eta)
-                state["updates"] = done + 1
+                state["updates"] = finished + 1
                 if "average" not in state:
                     state["average"] = weight.clone()
-                state["average"].lerp_(weight, 1 / max(1, done + 1 - group["t0"]))
+                state["average"].lerp_(weight, 1 / max(1, finished + 1 - group["t0"]))
 
     def eval(self) -> None:
-        """The averages in place of the weights."""
-        self._exchange()
+        """Put the averages in place of the weights."""
+        self._swap()
 
     def train(self) -> None:
-        """The weights again."""
-        self._exchange()
+        """Put the weights back."""
+        self._swap()
 
     @torch.no_grad()
-    def _exchange(self) -> None:
+    def _swap(self) -> None:
         for weight, state in self.state.items():
-            kept = weight.clone()
+            current = weight.clone()
             weight.copy_(state["average"])
-            state["average"].copy_(kept)
+            state["average"].copy_(current)

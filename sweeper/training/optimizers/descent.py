@@ -1,4 +1,4 @@
-"""A step along directions that an optimizer has found: momentum, decoupled weight decay, the group's LR."""
+"""A step along given directions, with momentum and decoupled weight decay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from torch import Tensor
 
 @torch.no_grad()
 def descend(optimizer: torch.optim.Optimizer, directions: Mapping[Tensor, Tensor]) -> None:
-    """w -= LR (b + weight_decay w) with b = momentum b + d, for each weight w that has a direction d."""
+    """Update w -= LR (b + weight_decay w) with b = momentum b + d, for each weight w that has a direction d.
+
+    Args:
+        optimizer: Its groups have lr, momentum and weight_decay; its state holds b as "momentum_buffer".
+        directions: The direction of each weight, in the weight's shape.
+    """
     for group in optimizer.param_groups:
         for weight in group["params"]:
             if weight not in directions:

@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters share an LR, that many times the trial's one trace, and a weight decay."""
+"""Parameter groups: parameters that share a factor of the trial's LR and a weight decay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from sweeper.training.optimizers.spec import GroupSpec, OptimizerSpec, listed
+from sweeper.training.optimizers.spec import GroupSpec, OptimizerSpec, pattern_list
 from sweeper.types import InputError, Report
 
 REST: GroupSpec = {"match": ()}  # the parameters that are in no group
@@ -20,10 +20,13 @@ KINDS = ("norm", "embedding", "bias")
 
 
 class Group(NamedTuple):
-    """Parameters of a model, by name, that are trained alike.
+    """Parameters of a model that share their LR and weight decay.
 
-    name: of their LR, "lr/<name>"; empty where it is the trace itself, "lr/group0". lr: by which the trace is
-    multiplied. weight_decay: None where nothing decays, whatever the numbers of the trial.
+    Attributes:
+        name: Their LR is logged as "lr/<name>". It is empty if their LR is that of the trial, "lr/group0".
+        parameters: Names of the parameters.
+        lr: Factor of the trial's LR.
+        weight_decay: None if these parameters have no weight decay in any trial.
     """
 
     name: str
@@ -33,13 +36,24 @@ class Group(NamedTuple):
 
 
 class WeightDecay(NamedTuple):
-    """amount, of the optimizer (None: it has none, or none that is on), and what it is multiplied by, as `mode` says.
+    """Weight decay of a trial. An update shrinks the weights by `amount` times a scale that depends on `mode`.
 
-    The product is the share that an update takes from the weights. "lr": the LR of the update, as torch.optim does.
-    "relative": this LR / peak, peak being the largest one of the trial: eta_t lambda without alpha, as in Loshchilov
-    and Hutter 2019 (arXiv 1711.05101), algorithm 2, line 12, so that the peak does not move it, but the shape of the
-    schedule does. "independent": 1, so that all schedules take the same. With the last two the weights shrink before
-    the update of the optimizer, which is built without a weight decay, and no group's LR factor moves it.
+    The scale is one of:
+
+    - "lr": the LR of the update, as in torch.optim.
+    - "relative": the LR of the update / peak, so it depends on the shape of the schedule, but not on its peak.
+    - "independent": 1, so it is the same for all schedules.
+
+    In the modes "relative" and "independent", the trainer shrinks the weights before the update of the optimizer, which
+    is built without weight decay. The LR factors of groups then have no effect on it.
+
+    Source: "relative" is eta_t lambda (without alpha) of Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2,
+    line 12.
+
+    Attributes:
+        amount: Weight decay of the optimizer; None if it has none or if it is off.
+        mode: One of spec.MODES.
+        peak: The largest LR of the trial.
     """
 
     amount: float | None = None
@@ -48,11 +62,11 @@ class WeightDecay(NamedTuple):
 
     @property
     def is_ours(self) -> bool:
-        """Whether the trainer does it."""
+        """Whether the trainer applies it, not the optimizer."""
         return self.mode != "lr"
 
-    def by(self, lr: Any) -> Any:
-        """lr: of the trace, a number or float64 [S]."""
+    def scale(self, lr: Any) -> Any:
+        """Return the scale of `amount` for LRs of the trial, a number or float64 [S]."""
         if self.mode == "lr":
             return lr
         if self.mode == "independent":
@@ -61,64 +75,73 @@ class WeightDecay(NamedTuple):
 
 
 class Grouping(NamedTuple):
-    """What a trial's numbers make of a model's parameters."""
+    """Parameter groups and weight decay of a trial's model."""
 
     groups: tuple[Group, ...] = ()
     decay: WeightDecay = WeightDecay()
 
 
 def groups_of(model: nn.Module, spec: OptimizerSpec, weight_decay: float | None) -> tuple[Group, ...]:
-    """The groups of a model's trained parameters, those of the trace itself first; frozen ones are in none.
+    """Return the groups of a model's trained parameters. The group with the trial's own LR is first.
 
-    spec: with the numbers of the trial. weight_decay: of the optimizer, None where nothing decays.
-    Which parameters are together does not depend on the numbers. Raises InputError for a group that has no parameters.
+    A parameter belongs to the first of `spec.groups` that it matches. Frozen parameters are in no group. The LR of a
+    parameter is multiplied by the factor of its group and, with `layer_decay` d, by d^(layers above it). A group may
+    set the weight decay of its parameters. All others have that of the optimizer, or none if they match `no_decay`.
+    Which parameters share a group does not depend on the hyperparameters of the trial.
 
-    A parameter belongs to the first of `groups` that it matches. Its LR is the group's factor times, with `layer_decay`
-    d, d^(layers above it) (Clark et al. 2020, arXiv 2003.10555, section 3.1). Its weight decay is the group's, where it
-    says one, else none of the kinds `no_decay`, else the optimizer's.
+    Source: layer decay, Clark et al. 2020, arXiv 2003.10555, section 3.1.
+
+    Args:
+        model: The model.
+        spec: The optimizer with the hyperparameters of the trial.
+        weight_decay: Weight decay of the optimizer; None if it is off.
+
+    Raises:
+        InputError: If a group matches no trained parameter.
     """
-    asked = {name: group for name, group in spec.groups.items() if group is not None}
+    specs = {name: group for name, group in spec.groups.items() if group is not None}
     kinds, decay = kinds_of(model), spec.layer_decay
-    above = dict.fromkeys(kinds, 0) if decay is None else _above(model)
+    above = dict.fromkeys(kinds, 0) if decay is None else _layers_above(model)
     layers = max(above.values(), default=0)
-    spared = listed(spec.no_decay)
-    found: dict[tuple[str, int, bool], list[str]] = {("", 0, False): []}
+    no_decay = pattern_list(spec.no_decay)
+    members: dict[tuple[str, int, bool], list[str]] = {("", 0, False): []}  # by group, layers above, no weight decay
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        group = next((key for key, one in asked.items() if matches(one["match"], name, kinds[name])), "")
-        own = "weight_decay" in asked.get(group, REST)
-        spare = weight_decay is not None and not own and any(matches(kind, name, kinds[name]) for kind in spared)
-        found.setdefault((group, above[name], spare), []).append(name)
-    _check_all_found(asked, {group for group, _, _ in found}, model)
+        group = next((key for key, one in specs.items() if matches(one["match"], name, kinds[name])), "")
+        sets_decay = "weight_decay" in specs.get(group, REST)
+        is_spared = weight_decay is not None and not sets_decay and matches(no_decay, name, kinds[name])
+        members.setdefault((group, above[name], is_spared), []).append(name)
+    _check_every_group_matches(specs, {group for group, _, _ in members}, model)
     return tuple(
         Group(
             ".".join(filter(None, [group, f"layer{layers - up}" if up else ""])),
             tuple(names),
-            float(asked.get(group, REST).get("lr", 1.0)) * (1.0 if decay is None else float(decay) ** up),
-            None if spare else _number_or_none(asked.get(group, REST).get("weight_decay", weight_decay)),
+            float(specs.get(group, REST).get("lr", 1.0)) * (1.0 if decay is None else float(decay) ** up),
+            None if is_spared else _number_or_none(specs.get(group, REST).get("weight_decay", weight_decay)),
         )
-        for (group, up, spare), names in found.items()
+        for (group, up, is_spared), names in members.items()
         if names
     )
 
 
 def with_lrs(report: Report, grouping: Grouping) -> Report:
-    """The report with the LR of each group that has another than the trace, and what the weight decay came to.
+    """Return the report with the LR of each group that differs from the trial's, and the total weight decay.
 
-    "lr_wd", of the updates since the last report: the sum of `decay.amount` times what it is multiplied by, the LR as
-    a rule. A group's own is its LR factor (with "lr") and its weight decay / amount times that.
+    The total "lr_wd" is the sum of `decay.amount` times its scale (usually the LR) over the updates since the previous
+    report. To get the total of a group, multiply it by the group's weight decay / amount, and in mode "lr" by its LR
+    factor.
     """
     lr_S, decay = report.traces["lr/group0"], grouping.decay
     lrs = {f"lr/{group.name}": lr_S * group.lr for group in grouping.groups if group.name}
-    taken = {"lr_wd": float(decay.amount * decay.by(lr_S).sum())} if decay.amount else {}
-    return replace(report, traces={**report.traces, **lrs}, sums={**report.sums, **taken})
+    total = {"lr_wd": float(decay.amount * decay.scale(lr_S).sum())} if decay.amount else {}
+    return replace(report, traces={**report.traces, **lrs}, sums={**report.sums, **total})
 
 
-def _check_all_found(asked: Mapping[str, GroupSpec], found: set[str], model: nn.Module) -> None:
-    for name, group in asked.items():
-        if name not in found:
-            raise unmatched(f"optimizer.groups.{name}.match", group["match"], model)
+def _check_every_group_matches(specs: Mapping[str, GroupSpec], matched: set[str], model: nn.Module) -> None:
+    for name, group in specs.items():
+        if name not in matched:
+            raise unmatched_error(f"optimizer.groups.{name}.match", group["match"], model)
 
 
 def _number_or_none(value: float | None) -> float | None:
@@ -129,77 +152,85 @@ def _number_or_none(value: float | None) -> float | None:
 
 
 def matches(patterns: Any, name: str, kinds: frozenset[str]) -> bool:
-    """Whether one of them fits: a kind of KINDS, a parameter, a module (all below it), a glob (`blocks.*.weight`)."""
+    """Return whether a parameter matches one of the patterns.
+
+    Args:
+        patterns: One or several: a kind of KINDS, a parameter, a module (for all parameters in it), or a glob
+            (`blocks.*.weight`).
+        name: Name of the parameter.
+        kinds: Kinds of the parameter.
+    """
     return any(
         pattern in kinds
         if pattern in KINDS
         else name == pattern or name.startswith(f"{pattern}.") or fnmatch.fnmatchcase(name, pattern)
-        for pattern in listed(patterns)
+        for pattern in pattern_list(patterns)
     )
 
 
-def unmatched(key: str, patterns: Any, model: nn.Module) -> InputError:
-    """The error of patterns that no trained parameter fits."""
-    tops = dict.fromkeys(name.rpartition(".")[0] or name for name, _ in model.named_parameters())
-    shown = ", ".join(list(tops)[:12]) + (", ..." if len(tops) > 12 else "")
-    return InputError(key, patterns, "no trained parameter of the model fits", f"There are: {shown}; norm, bias")
+def unmatched_error(key: str, patterns: Any, model: nn.Module) -> InputError:
+    """Return the error for patterns that match no trained parameter."""
+    modules = dict.fromkeys(name.rpartition(".")[0] or name for name, _ in model.named_parameters())
+    names = ", ".join(list(modules)[:12]) + (", ..." if len(modules) > 12 else "")
+    remedy = f"Choose from {names}, or the kinds norm, bias and embedding"
+    return InputError(key, patterns, "matches no trained parameter of the model", remedy)
 
 
 def kinds_of(model: nn.Module) -> dict[str, frozenset[str]]:
-    """Of each parameter its kinds, of one that several modules share those by all of them."""
+    """Return the kinds of each parameter. A shared parameter has the kinds from all its modules."""
     seen: dict[int, set[str]] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            fits = (_is(NORM, module), _is(EMBEDDING, module), BIAS.search(name))
+            fits = (_is_kind(NORM, module), _is_kind(EMBEDDING, module), BIAS.search(name))
             kinds = {kind for kind, fit in zip(KINDS, fits, strict=True) if fit}
             seen.setdefault(id(parameter), set()).update(kinds)
     return {name: frozenset(seen[id(parameter)]) for name, parameter in model.named_parameters()}
 
 
-def _is(kind: re.Pattern[str], module: nn.Module) -> bool:
+def _is_kind(kind: re.Pattern[str], module: nn.Module) -> bool:
     return kind.search(type(module).__name__) is not None
 
 
 # --- layers ------------------------------------------------------------------------------------------
 
 
-def _above(model: nn.Module) -> dict[str, int]:
-    """Of each parameter how many layers lie above its own.
+def _layers_above(model: nn.Module) -> dict[str, int]:
+    """Return for each parameter how many layers are above its own.
 
-    A model may say it itself: `layer_of(name) -> int`, 0 the lowest. Else the layers are its parts in the order they
-    were assigned: each child of the model, and in place of a Sequential or a list its own children. Embeddings at the
-    beginning are one layer, with the model's own parameters; a normalisation belongs to the part before it.
+    A model may define it by `layer_of(name) -> int`, with 0 for the lowest layer. Otherwise the layers are the children
+    of the model in the order of assignment. The children of a Sequential or a list count instead of it. Embeddings at
+    the start are one layer, together with the model's own parameters. A normalization belongs to the layer before it.
     """
     names = [name for name, _ in model.named_parameters()]
-    own = getattr(model, "layer_of", None)
-    if callable(own):
-        layer = {name: int(own(name)) for name in names}
+    layer_of = getattr(model, "layer_of", None)
+    if callable(layer_of):
+        layer = {name: int(layer_of(name)) for name in names}
     else:
-        parts = _layers_of_parts(model)
+        parts = _numbered_parts(model)
         layer = {name: next((n for part, n in parts if name.startswith(f"{part}.")), 0) for name in names}
     top = max(layer.values(), default=0)
     return {name: top - number for name, number in layer.items()}
 
 
-def _layers_of_parts(model: nn.Module) -> list[tuple[str, int]]:
-    """The name of each part, and the number of its layer."""
+def _numbered_parts(model: nn.Module) -> list[tuple[str, int]]:
+    """Return the name of each part and the number of its layer."""
     numbered: list[tuple[str, int]] = []
-    layer, at_the_beginning = 0, True
+    layer, is_at_start = 0, True
     for name, part in _parts(model, ""):
-        joins = _is(NORM, part) or (at_the_beginning and _is(EMBEDDING, part))
+        joins = _is_kind(NORM, part) or (is_at_start and _is_kind(EMBEDDING, part))
         layer += 1 if numbered and not joins else 0
-        at_the_beginning = at_the_beginning and _is(EMBEDDING, part)
+        is_at_start = is_at_start and _is_kind(EMBEDDING, part)
         numbered.append((name, layer))
     return numbered
 
 
 def _parts(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    """The parts of a model that have parameters, containers opened; a model that is one part, its parts."""
+    """Yield the parts of a model that have parameters. Containers and single children are replaced by their parts."""
     children = [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
     for name, child in children:
-        opened = isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict)
-        wraps = len(children) == 1 and not list(module.named_parameters(recurse=False))
-        if opened or (wraps and any(True for _ in child.children())):
+        is_container = isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+        is_wrapped = len(children) == 1 and not list(module.named_parameters(recurse=False))
+        if is_container or (is_wrapped and any(True for _ in child.children())):
             yield from _parts(child, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", child

@@ -1,8 +1,8 @@
 """K-FAC (Martens and Grosse 2015, arXiv 1503.05671): natural gradient with a Kronecker-factored Fisher matrix.
 
-The factors and their damped inverse are those of curvlinops, for linear and convolutional layers, also those that
-share their weights along a sequence; here are their running averages, momentum and weight decay. Other weights
-(embeddings, normalisation) follow their plain gradient.
+curvlinops computes the factors and their damped inverse, for linear and convolutional layers, including layers whose
+weights are shared along a sequence. This module adds running averages of the factors, momentum and weight decay. Other
+weights (embeddings, normalization) follow their plain gradient.
 """
 
 from __future__ import annotations
@@ -20,37 +20,54 @@ from sweeper.training.optimizers.descent import descend
 from sweeper.training.optimizers.looking import Forward
 from sweeper.types import InputError
 
-FACTORS: Mapping[str, Literal["input_factor", "gradient_factor"]] = {  # curvlinops' names: ours
+FACTORS: Mapping[str, Literal["input_factor", "gradient_factor"]] = {  # name in curvlinops: name here
     "input_covariances": "input_factor",
     "gradient_covariances": "gradient_factor",
 }
 
 
 class LayerState(TypedDict, total=False):
-    """What the optimizer keeps of a layer: averages of its factors, and the updates that they are of."""
+    """The state of a layer.
+
+    Attributes:
+        updates: Updates that the averages cover.
+        input_factor: Average of the input factor.
+        gradient_factor: Average of the gradient factor.
+    """
 
     updates: int
     input_factor: Tensor
     gradient_factor: Tensor
 
 
-def _curvlinops() -> Any:
-    with warnings.catch_warnings():  # one of its libraries uses torch.jit.script, which torch calls deprecated
+def _import_curvlinops() -> Any:
+    with warnings.catch_warnings():  # one of its libraries uses torch.jit.script, which is deprecated
         warnings.simplefilter("ignore", DeprecationWarning)
         return importlib.import_module("curvlinops")
 
 
-curvlinops = _curvlinops()
+curvlinops = _import_curvlinops()
 
 
 class KFAC(torch.optim.Optimizer):
-    """Natural gradient descent with Kronecker factors that are renewed, and averaged, in every update.
+    """Natural gradient descent with Kronecker factors that are recomputed and averaged in every update.
 
-    damping: split between the two factors of a layer as the paper's section 6.3 does. average: share of the old
-    factors, at most; update t keeps 1 - 1/t. fisher: "mc", one label drawn for each example, as in the paper; "type-2",
-    the exact sum over classes, with as many backward passes. momentum: of the natural gradients. weight_decay:
-    decoupled. Without a look, or after one at a loss that is not finite, the weights stay where they are.
-    Raises InputError in an update of a loss that curvlinops does not know, or a model without such layers.
+    `step` does not change the weights without a `look`, or after a `look` at a loss that is not finite.
+
+    Args:
+        params: Parameters, or parameter groups.
+        lr: The LR.
+        damping: Damping, positive. It is split between the two factors of a layer as in section 6.3 of the paper.
+        average: Largest share of the old factors in an average, at least 0 and below 1. Update t keeps at most 1 - 1/t.
+        momentum: Momentum of the natural gradients.
+        weight_decay: Decoupled weight decay.
+        fisher: "mc": one label drawn for each example, as in the paper. "type-2": the exact sum over classes, with as
+            many backward passes.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        InputError: In `look`, if curvlinops does not support the loss, or if the model has no linear and no
+            convolutional layer.
     """
 
     def __init__(
@@ -64,35 +81,35 @@ class KFAC(torch.optim.Optimizer):
         fisher: Literal["mc", "type-2"] = "mc",
     ) -> None:
         if damping <= 0:
-            raise ValueError(f"damping {damping} is not positive")
+            raise ValueError(f"damping={damping} must be positive")
         if not 0 <= average < 1:
-            raise ValueError(f"average {average} is not in [0, 1)")
+            raise ValueError(f"average={average} must be at least 0 and below 1")
         if fisher not in ("mc", "type-2"):
-            raise ValueError(f"fisher {fisher} is neither mc nor type-2")
-        numbers = {"lr": lr, "damping": damping, "average": average, "momentum": momentum}
-        super().__init__(params, {**numbers, "weight_decay": weight_decay, "fisher": fisher})
+            raise ValueError(f"fisher={fisher} must be mc or type-2")
+        defaults = {"lr": lr, "damping": damping, "average": average, "momentum": momentum}
+        super().__init__(params, {**defaults, "weight_decay": weight_decay, "fisher": fisher})
         self._loss: nn.Module | None = None
         self._weights: list[Tensor] = []
         self._inverse: Any = None
 
     def look(self, forward: Forward) -> None:
-        """The factors at these weights, on this batch, averaged with the earlier ones."""
+        """Compute the factors at these weights, on this batch, and average them with the earlier ones."""
         if not forward.loss_B.isfinite().all():
             return
         options = self.param_groups[0]
-        mine = {weight for group in self.param_groups for weight in group["params"] if weight.requires_grad}
+        trained = {weight for group in self.param_groups for weight in group["params"] if weight.requires_grad}
         by_layer = {
-            name: [weight for weight in layer.parameters() if weight in mine]
+            name: [weight for weight in layer.parameters() if weight in trained]
             for name, layer in forward.model.named_modules()
             if isinstance(layer, nn.Linear | nn.Conv2d)
         }
         self._weights = [weight for weights in by_layer.values() for weight in weights]
         if not self._weights:
             problem = "the model has no linear and no convolutional layer to train"
-            raise InputError("optimizer", "KFAC", problem, "Use optimizer=sgd.")
+            raise InputError("optimizer", "KFAC", problem, "Use optimizer=sgd")
         self._loss = self._loss or loss_of(forward)
-        with buffers_kept(forward.model):
-            operator = kronecker(forward, self._loss, self._weights, options["fisher"])
+        with preserve_buffers(forward.model):
+            operator = kfac_operator(forward, self._loss, self._weights, options["fisher"])
         for name, weights in by_layer.items():
             if weights:
                 average_factors(operator, f"model.{name}", self.state[weights[0]], options["average"])
@@ -109,14 +126,21 @@ class KFAC(torch.optim.Optimizer):
         self._inverse = None
 
 
-def kronecker(forward: Forward, loss: nn.Module, weights: Sequence[Tensor], fisher: str) -> Any:
-    """curvlinops' operator of these weights, with its factors at this forward pass; labels are drawn by its key."""
-    whole = _Whole(forward)
-    output = whole(forward.inputs_B).detach()
-    # Of the labels only their number counts: the Fisher matrix is that of the model's own predictions.
+def kfac_operator(forward: Forward, loss: nn.Module, weights: Sequence[Tensor], fisher: str) -> Any:
+    """Return the operator of curvlinops with its Kronecker factors computed.
+
+    Args:
+        forward: The forward pass. Its key seeds the labels that are drawn.
+        loss: The equivalent loss of torch (`loss_of`).
+        weights: Weights of linear and convolutional layers.
+        fisher: "mc" or "type-2" (`KFAC`).
+    """
+    model = _TaskModel(forward)
+    output = model(forward.inputs_B).detach()
+    # Only the shape of the labels matters: the Fisher matrix is that of the model's own predictions.
     labels = output.new_zeros(len(output)).long() if isinstance(loss, nn.CrossEntropyLoss) else torch.zeros_like(output)
     operator = curvlinops.KFACLinearOperator(
-        whole,
+        model,
         loss,
         list(weights),
         [(forward.inputs_B, labels)],
@@ -133,24 +157,38 @@ def kronecker(forward: Forward, loss: nn.Module, weights: Sequence[Tensor], fish
 
 @torch.no_grad()
 def average_factors(operator: Any, layer: str, state: LayerState, average: float) -> None:
-    """A layer's factors become running averages, in place, and are kept in `state`."""
+    """Replace the factors of a layer in the operator by their running averages, and store these in `state`.
+
+    Args:
+        operator: What `kfac_operator` returns.
+        layer: Name of the layer in the operator.
+        state: The averages so far.
+        average: Largest share of the old factors.
+    """
     update = state["updates"] = state.get("updates", 0) + 1
-    for theirs, ours in FACTORS.items():
-        factor = operator.state_dict()[theirs].get(layer)
-        if factor is None:  # of a layer whose weight is frozen
+    for their_name, name in FACTORS.items():
+        factor = operator.state_dict()[their_name].get(layer)
+        if factor is None:  # the weight of the layer is frozen
             continue
-        if ours in state:
-            factor.lerp_(state[ours], min(average, 1 - 1 / update))
-        state[ours] = factor.clone()
+        if name in state:
+            factor.lerp_(state[name], min(average, 1 - 1 / update))
+        state[name] = factor.clone()
 
 
 def damped_inverse(operator: Any, damping: float) -> Any:
-    """The inverse of (A + pi sqrt(damping) I) x (G + sqrt(damping) / pi I), layer by layer."""
+    """Return the inverse of (A + pi sqrt(damping) I) x (G + sqrt(damping) / pi I), layer by layer.
+
+    A and G are the factors of a layer, x the Kronecker product, and pi splits the damping between the two factors.
+    """
     return curvlinops.KFACInverseLinearOperator(operator, damping=damping, use_heuristic_damping=True)
 
 
 def loss_of(forward: Forward) -> nn.Module:
-    """Which of the losses that curvlinops knows this is: by its targets, or by its value. Raises InputError."""
+    """Return the loss of curvlinops that is equivalent to the task's. Integer targets, or else its value, show which.
+
+    Raises:
+        InputError: If there is none.
+    """
     if not forward.target_B.is_floating_point():
         return nn.CrossEntropyLoss()
     output, target = _rows(forward.output_B), _rows(forward.target_B.view_as(forward.output_B))
@@ -158,12 +196,12 @@ def loss_of(forward: Forward) -> nn.Module:
     for loss in (nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss()):
         if torch.isclose(loss(output, target), mean, rtol=1e-3):
             return loss
-    problem = "it knows cross-entropy, squared error and binary cross-entropy alone"
-    raise InputError("optimizer", "KFAC", problem, "Use another loss, or optimizer=natural_gradient.")
+    problem = "the loss is not cross-entropy, squared error or binary cross-entropy"
+    raise InputError("optimizer", "KFAC", problem, "Use another loss, or optimizer=natural_gradient")
 
 
-class _Whole(nn.Module):
-    """A model as the task calls it, its outputs in rows [N, K]: curvlinops wants a module."""
+class _TaskModel(nn.Module):
+    """The task's forward pass as a module, which curvlinops needs. Its outputs are rows [N, K]."""
 
     def __init__(self, forward: Forward) -> None:
         super().__init__()
@@ -174,17 +212,17 @@ class _Whole(nn.Module):
 
 
 def _rows(output: Tensor) -> Tensor:
-    """[B, ..., K] as [N, K]."""
+    """Return outputs [B, ..., K] as [N, K]."""
     return output.flatten(0, -2) if output.dim() > 1 else output[:, None]
 
 
 @contextlib.contextmanager
-def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Running statistics are afterwards as before: a second look at a batch is no second batch."""
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+def preserve_buffers(model: nn.Module) -> Iterator[None]:
+    """Restore all buffers at the end, so that running statistics do not count a batch twice."""
+    copies = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, value in kept:
-                buffer.data.copy_(value)  # unseen by autograd, which is between forward and backward pass
+            for buffer, value in copies:
+                buffer.data.copy_(value)  # .data hides it from autograd, because the backward pass is still to come

@@ -1,14 +1,14 @@
-"""What an optimizer may have beside `step()`: a look at the forward pass, weights to evaluate, an LR of its own.
+"""Optional methods of an optimizer in addition to `step()`.
 
-Each of these methods is optional, and a trainer calls it where it is there:
+A trainer calls these methods if the optimizer has them:
 
-- `look(forward)`, between the forward and the backward pass of every update, may differentiate what it sees. It keeps
-  the graph (`retain_graph=True`) for the backward pass, leaves `.grad` alone, and draws by `forward.key`, never from a
-  global generator, so that an update stays a function of its job.
-- `eval()` and `train()` turn the weights into those to evaluate, and back (schedule-free's averages).
-- `multiplier()`, a tensor [] on the weights' device: what the last update multiplied its group's LR by.
+- `look(forward)` is called between the forward and the backward pass of every update, and may differentiate the outputs
+  and losses. It must keep the graph (`retain_graph=True`) for the backward pass and must not change `.grad`. It draws
+  by `forward.key`, never from a global generator, so that an update depends on its job alone.
+- `eval()` and `train()` change the weights to those to evaluate, and back (the averages of schedule-free optimizers).
+- `multiplier()` returns what the last update multiplied its group's LR by, a tensor [] on the weights' device.
 
-A constructor whose first parameter is called `model` is given the model in place of its parameters.
+A constructor whose first parameter is called `model` gets the model instead of its parameters.
 See docs/decisions/0008-optimizers.md.
 """
 
@@ -26,9 +26,16 @@ from sweeper.types import Task
 
 
 class Forward(NamedTuple):
-    """A forward pass: loss_B = task.loss(output_B, target_B) of output_B = task.forward(model, inputs_B).
+    """The forward pass of an update.
 
-    key: 32 bits that are this update's alone, sweeper.training.randomness.key_of(seed, LOOK, update).
+    Attributes:
+        task: What is trained.
+        model: The model.
+        inputs_B: Inputs of the batch.
+        target_B: Its targets.
+        output_B: task.forward(model, inputs_B).
+        loss_B: task.loss(output_B, target_B).
+        key: 32 bits that only this update has: sweeper.training.randomness.key_of(seed, LOOK, update).
     """
 
     task: Task
@@ -40,23 +47,28 @@ class Forward(NamedTuple):
     key: int
 
 
-def takes_model(target: Callable[..., Any]) -> bool:
-    """Whether a constructor asks for the model in place of its parameters."""
+def has_model_argument(target: Callable[..., Any]) -> bool:
+    """Return whether a constructor takes the model instead of its parameters."""
     return next(iter(inspect.signature(target).parameters), "") == "model"
 
 
 @contextlib.contextmanager
 def evaluated_weights(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> Iterator[None]:
-    """The weights to evaluate within; afterwards those of the training, to the last bit."""
+    """Switch to the weights to evaluate, and restore the weights of the training bit for bit at the end.
+
+    Args:
+        optimizer: Its `eval` and `train` are called, if it has them.
+        parameters: All parameters that `eval` may change.
+    """
     if not callable(getattr(optimizer, "eval", None)):
         yield
         return
-    kept = [parameter.detach().clone() for parameter in parameters]
+    copies = [parameter.detach().clone() for parameter in parameters]
     optimizer.eval()  # type: ignore[attr-defined] # optional
     try:
         yield
     finally:
         optimizer.train()  # type: ignore[attr-defined] # optional
         with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
+            for parameter, value in zip(parameters, copies, strict=True):
                 parameter.copy_(value)

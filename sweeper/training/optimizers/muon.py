@@ -1,7 +1,7 @@
-"""Muon for a whole model: torch's for the matrices of hidden layers, AdamW for everything else, with one LR.
+"""Muon for a whole model: torch's Muon for the matrices of hidden layers, AdamW for everything else, with one LR.
 
-Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; the scale of its updates is that of
-AdamW's (Liu et al. 2025, arXiv 2502.16982), so one LR, and one range of it, fits both.
+Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". Its updates are scaled to the size of
+AdamW's (Liu et al. 2025, arXiv 2502.16982), so one LR, and one range to search it in, fits both.
 """
 
 from __future__ import annotations
@@ -11,10 +11,20 @@ from torch import Tensor, nn
 
 
 class Muon(torch.optim.Optimizer):
-    """torch.optim.Muon and torch.optim.AdamW side by side.
+    """torch.optim.Muon and torch.optim.AdamW together.
 
-    Muon has the weights of linear layers except those of the last one; embeddings, convolutions, biases, normalisation
-    and the last layer have AdamW. momentum, nesterov, ns_steps: of Muon; betas, eps: of AdamW; weight_decay: of both.
+    Muon trains the weights of all linear layers except the last one. AdamW trains embeddings, convolutions, biases,
+    normalization and the last linear layer.
+
+    Args:
+        model: The model whose parameters are trained.
+        lr: LR of both.
+        momentum: Of Muon.
+        nesterov: Of Muon.
+        ns_steps: Newton-Schulz iterations of Muon.
+        betas: Of AdamW.
+        eps: Of AdamW.
+        weight_decay: Of both, decoupled.
     """
 
     def __init__(
@@ -54,7 +64,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def hidden_matrices(model: nn.Module) -> list[Tensor]:
-    """The weights of linear layers but the last one, in the model's order."""
+    """Return the weights of all linear layers except the last one, in the order of the model.
+
+    A weight that is shared with the last layer or an embedding is left out.
+    """
     linear = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
     embedded = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
     return [weight for weight in linear[:-1] if all(weight is not other for other in (linear[-1], *embedded))]

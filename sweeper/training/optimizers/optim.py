@@ -1,4 +1,4 @@
-"""The optimizer: built from its configuration and a trial's numbers; LR and momentum set exactly, update by update."""
+"""Checking and building an optimizer, and setting its LR and momentum before every update."""
 
 from __future__ import annotations
 
@@ -14,84 +14,116 @@ from torch import nn
 
 from sweeper.importing import import_object
 from sweeper.training.optimizers.groups import Group, Grouping, WeightDecay, groups_of
-from sweeper.training.optimizers.looking import Forward, takes_model
+from sweeper.training.optimizers.looking import Forward, has_model_argument
 from sweeper.training.optimizers.spec import KEYS, OptimizerSpec, Options, number_of, parse_optimizer
-from sweeper.training.optimizers.trial_run import has_one_lr, ignores_lr, tiny_model
+from sweeper.training.optimizers.trial_run import has_one_lr, is_lr_ignored, tiny_model
 from sweeper.types import InputError, Job, Task, Value, closest, did_you_mean
 
 Optimizer = torch.optim.Optimizer
-ANY_LR = 1e-3  # for a constructor; every update sets its own before it
+ANY_LR = 1e-3  # for the constructor: the LR is set before every update
 
 
 def check_optimizer(spec: OptimizerSpec) -> None:
-    """Refuse, before anything is trained, an optimizer that no schedule could use.
+    """Check that a schedule can use an optimizer, before anything is trained.
 
-    Raises InputError: unknown import path or option, no option `lr`, a step that needs a closure, values that
-    the optimizer refuses, groups that it cannot have.
+    Raises:
+        InputError: If the import path or an option is unknown, if there is no option `lr`, if the step needs a closure,
+            if the optimizer refuses a value, or if it cannot have these groups.
     """
     target = _target(spec)
     _check_names(target, spec.arguments)
     names = _option_names(target)
     if names is not None and "lr" not in names:
-        raise _unusable(spec, "has no option lr, so no schedule can set it")
-    _check_can_group(target, spec)
+        raise _unusable_error(spec, "has no option lr, so no schedule can set it")
+    _check_grouping(target, spec)
     _try_run(target, json.dumps(spec.node(), sort_keys=True))
 
 
 def check_names(spec: OptimizerSpec, hparams: Mapping[str, Value]) -> None:
-    """Refuse a trial's "optimizer.<option>" that the optimizer does not have."""
+    """Check that the optimizer has the options that a trial sets.
+
+    Args:
+        spec: The optimizer.
+        hparams: Hyperparameters of the trial by config path; those of the optimizer are "optimizer.<option>".
+
+    Raises:
+        InputError: If it does not have one of them.
+    """
     _check_names(_target(spec), _trial_options(hparams))
 
 
-def takes_momentum(spec: OptimizerSpec) -> bool:
-    """Whether a schedule can set its momentum: `momentum` of SGD and RMSprop, the first of `betas` of Adam."""
-    optimizer = _built(_target(spec), tiny_model(), spec.arguments)
+def has_momentum(spec: OptimizerSpec) -> bool:
+    """Return whether a schedule can set the momentum: `momentum` as in SGD, or the first of `betas` as in Adam."""
+    optimizer = _build(_target(spec), tiny_model(), spec.arguments)
     return all("momentum" in group or "betas" in group for group in optimizer.param_groups)
 
 
-def wants_look(spec: OptimizerSpec) -> bool:
-    """Whether it looks at the forward pass of every update; see sweeper.training.optimizers.looking."""
+def has_look(spec: OptimizerSpec) -> bool:
+    """Return whether the optimizer looks at every forward pass (see sweeper.training.optimizers.looking)."""
     return hasattr(_target(spec), "look")
 
 
 def check_look(spec: OptimizerSpec, hparams: Mapping[str, Value], task: Task, batch_size: int) -> None:
-    """Refuse a model or a loss that an optimizer which looks at the forward pass cannot work with: by a first look.
+    """Let an optimizer with a `look` take a first one, to check that it supports model and loss.
 
-    Raises InputError; what else goes wrong the trial itself will say.
+    Other errors are ignored here. The trial itself will report them.
+
+    Args:
+        spec: The optimizer. Without a `look`, nothing is checked.
+        hparams: Hyperparameters of a trial by config path.
+        task: What is trained.
+        batch_size: Examples of an update.
+
+    Raises:
+        InputError: If the optimizer does not support the model or the loss.
     """
-    if not wants_look(spec):
+    if not has_look(spec):
         return
     with torch.random.fork_rng(devices=[]), contextlib.suppress(RuntimeError, TypeError, AttributeError):
         model = task.build(0, **options_of(hparams, "model"))
         inputs_B, target_B = task.fetch("train", 0, torch.arange(min(batch_size, task.size("train", 0))))
         output_B = task.forward(model, inputs_B)
-        seen = Forward(task, model, inputs_B, target_B, output_B, task.loss(output_B, target_B), 0)
-        make_optimizer(spec, hparams, model).look(seen)  # type: ignore[attr-defined] # optional
+        forward = Forward(task, model, inputs_B, target_B, output_B, task.loss(output_B, target_B), 0)
+        make_optimizer(spec, hparams, model).look(forward)  # type: ignore[attr-defined] # optional
 
 
 def make_optimizer(spec: OptimizerSpec, hparams: Mapping[str, Value], model: nn.Module) -> Optimizer:
-    """The optimizer of a model on its device, with torch's fused update where it has one (the fastest, measured)."""
+    """Return the optimizer of a model on its device.
+
+    The update is torch's fused one if there is one, because it was measured to be the fastest.
+
+    Args:
+        spec: The optimizer.
+        hparams: Hyperparameters of the trial by config path.
+        model: The model, on its device.
+    """
     target = _target(spec)
-    options = spec.with_numbers(options_of(hparams, "optimizer")).arguments
+    options = spec.with_options(options_of(hparams, "optimizer")).arguments
     groups, decay = _grouping(spec, hparams, model, 1.0)
     if decay.is_ours:
         options["weight_decay"] = 0.0
-    given = model if takes_model(target) else _param_groups(model, groups, decay)
-    if _may_fuse(target, options, model):
+    params = model if has_model_argument(target) else _param_groups(model, groups, decay)
+    if _can_fuse(target, options, model):
         try:
-            return target(given, lr=ANY_LR, **options, fused=True)
-        except RuntimeError:  # fused on another kind of device than this one
+            return target(params, lr=ANY_LR, **options, fused=True)
+        except RuntimeError:  # not supported on this kind of device
             pass
-    return target(given, lr=ANY_LR, **options)
+    return target(params, lr=ANY_LR, **options)
 
 
 def grouping_of(spec: OptimizerSpec, job: Job, model: nn.Module) -> Grouping:
-    """The groups of a job's model, and its weight decay."""
+    """Return the parameter groups of a job's model, and its weight decay."""
     return _grouping(spec, job.hparams, model, float(job.lr_S.max()))
 
 
-def set_numbers(optimizer: Optimizer, lr: float, momentum: float | None) -> None:
-    """What the next update uses, in every group, as given; the LR times the group's factor, 1 where it has none."""
+def set_lr_and_momentum(optimizer: Optimizer, lr: float, momentum: float | None) -> None:
+    """Set LR and momentum of the next update in every group.
+
+    Args:
+        optimizer: What `make_optimizer` returns.
+        lr: LR of the trial. It is multiplied by the factor of the group, if it has one.
+        momentum: None to keep the optimizer's.
+    """
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)
         if momentum is None:
@@ -103,37 +135,52 @@ def set_numbers(optimizer: Optimizer, lr: float, momentum: float | None) -> None
 
 
 @torch.no_grad()
-def shrink(optimizer: Optimizer, by: float) -> None:
-    """Before an update whose weight decay is the trainer's: by `by` times each group's, where there is a gradient."""
+def shrink(optimizer: Optimizer, scale: float) -> None:
+    """Apply the weight decay of an update for which the trainer is responsible (`WeightDecay.is_ours`).
+
+    Only weights with a gradient shrink.
+
+    Args:
+        optimizer: What `make_optimizer` returns.
+        scale: What the weight decay of each group is multiplied by (`WeightDecay.scale`).
+    """
     for group in optimizer.param_groups:
         weights = [weight for weight in group["params"] if weight.grad is not None]
         if weights and group.get("decay"):
-            torch._foreach_mul_(weights, 1 - by * group["decay"])
+            torch._foreach_mul_(weights, 1 - scale * group["decay"])
 
 
 def options_of(hparams: Mapping[str, Value], owner: str) -> dict[str, Value]:
-    """The numbers of "optimizer" or "model" out of a trial's, by the name that their owner knows."""
+    """Return the hyperparameters of one owner, without its prefix.
+
+    Args:
+        hparams: Hyperparameters of a trial by config path.
+        owner: "optimizer" or "model".
+    """
     prefix = f"{owner}."
     return {key.removeprefix(prefix): value for key, value in hparams.items() if key.startswith(prefix)}
 
 
 def all_options(spec: OptimizerSpec, hparams: Mapping[str, Value]) -> dict[str, Value]:
-    """Every option but lr: the optimizer's own default, or the configured value, or a trial's before both."""
+    """Return every option except lr. The trial's value overrides the configured one, which overrides the default."""
     parameters = list(inspect.signature(_target(spec)).parameters.values())[1:]
     named = [parameter for parameter in parameters if parameter.default is not parameter.empty]
     defaults = {parameter.name: parameter.default for parameter in named if parameter.name != "lr"}
-    return {**defaults, **spec.with_numbers(options_of(hparams, "optimizer")).arguments}
+    return {**defaults, **spec.with_options(options_of(hparams, "optimizer")).arguments}
 
 
 def _trial_options(hparams: Mapping[str, Value]) -> dict[str, Value]:
-    """A trial's options of the optimizer, without the numbers of its groups."""
+    """Return a trial's options of the optimizer, without those of parameter groups."""
     options = options_of(hparams, "optimizer")
     return {name: value for name, value in options.items() if name.partition(".")[0] not in KEYS}
 
 
 def _grouping(spec: OptimizerSpec, hparams: Mapping[str, Value], model: nn.Module, peak: float) -> Grouping:
-    """peak: the largest LR. A weight decay that the trial sets is on even at 0, lest groups depend on numbers."""
-    trial = spec.with_numbers(options_of(hparams, "optimizer"))
+    """Return groups and weight decay of a model; `peak` is the largest LR of the trial.
+
+    A weight decay that the trial sets is on even at 0, so that groups do not depend on the values of hyperparameters.
+    """
+    trial = spec.with_options(options_of(hparams, "optimizer"))
     options = all_options(spec, hparams)
     has_decay = options.get("weight_decay") is not None
     on = has_decay and (bool(options["weight_decay"]) or "optimizer.weight_decay" in hparams)
@@ -142,7 +189,7 @@ def _grouping(spec: OptimizerSpec, hparams: Mapping[str, Value], model: nn.Modul
 
 
 def _param_groups(model: nn.Module, groups: Sequence[Group], decay: WeightDecay) -> list[Any]:
-    """What the constructor is given: parameters, where they are one group with the optimizer's own numbers."""
+    """Return the first argument of the constructor: parameters if all have the optimizer's own options, else groups."""
     parameters = dict(model.named_parameters())
     if len(groups) == 1 and groups[0].lr == 1 and groups[0].weight_decay == decay.amount and not decay.is_ours:
         return [parameters[name] for name in groups[0].parameters]
@@ -158,14 +205,14 @@ def _param_groups(model: nn.Module, groups: Sequence[Group], decay: WeightDecay)
 
 
 def _target(spec: OptimizerSpec) -> Callable[..., Optimizer]:
-    found = import_object("optimizer._target_", spec.target, "torch.optim.SGD")
-    if not callable(found):
-        raise InputError("optimizer._target_", spec.target, "cannot be called", "Name a class such as torch.optim.SGD.")
-    return found  # type: ignore[no-any-return] # the user's class, which _try_run calls
+    target = import_object("optimizer._target_", spec.target, "torch.optim.SGD")
+    if not callable(target):
+        raise InputError("optimizer._target_", spec.target, "cannot be called", "Use a class such as torch.optim.SGD")
+    return target  # type: ignore[no-any-return] # the user's class, which _try_run calls
 
 
 def _option_names(target: Callable[..., Any]) -> tuple[str, ...] | None:
-    """Names of its arguments after the parameters; None where it takes any (**kwargs)."""
+    """Return the names of the arguments after the parameters; None if there may be any (**kwargs)."""
     parameters = list(inspect.signature(target).parameters.values())
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
@@ -173,85 +220,94 @@ def _option_names(target: Callable[..., Any]) -> tuple[str, ...] | None:
 
 
 def _check_names(target: Callable[..., Any], options: Options) -> None:
-    """Where an optimizer takes any option, and may leave it unused, one that is almost another is refused."""
+    """Check the names of options. Raises InputError.
+
+    An optimizer with **kwargs may ignore an option silently, so a name that is similar to a known one is refused.
+    """
     names = _option_names(target)
     known = set(inspect.signature(target).parameters) if names is None else set(names)
     for name, value in options.items():
         if name == "lr":
-            raise InputError("optimizer.lr", value, "the schedule sets the learning rate", "Use peak_lr instead.")
-        misspelt = names is None and closest(name, known, 0.8) is not None
-        if name not in known and (names is not None or misspelt):
+            raise InputError("optimizer.lr", value, "the schedule sets the learning rate", "Use peak_lr instead")
+        is_misspelled = names is None and closest(name, known, 0.8) is not None
+        if name not in known and (names is not None or is_misspelled):
             problem = f"no such option of {_name(target)}"
             raise InputError(f"optimizer.{name}", value, problem, did_you_mean(name, sorted(known - {"lr"})))
 
 
 @functools.lru_cache
-def _try_run(target: Callable[..., Any], written: str) -> None:
-    """Build it for a tiny model: the optimizer's own checks of its values, and what it does with an LR.
+def _try_run(target: Callable[..., Any], node: str) -> None:
+    """Build the optimizer for a tiny model and train that. Raises InputError if a schedule cannot use it.
 
-    written: its configuration as JSON, so that each is tried once in a process; every trainer asks again.
+    Args:
+        target: Class of the optimizer.
+        node: Its configuration as JSON, so that it can be cached: every trainer checks the same optimizer.
     """
-    spec = parse_optimizer(json.loads(written))
+    spec = parse_optimizer(json.loads(node))
     options = spec.arguments
     try:
-        optimizer = _built(target, tiny_model(), options)
+        optimizer = _build(target, tiny_model(), options)
     except Exception as error:
-        shown = ", ".join(f"{key}={value}" for key, value in options.items()) or "no options"
+        text = ", ".join(f"{key}={value}" for key, value in options.items()) or "no options"
         message = str(error).rstrip(".")
-        raise InputError("optimizer", _name(target), f"refuses {shown}: {message}", "Change these options.") from error
+        raise InputError("optimizer", _name(target), f"refuses {text}: {message}", "Change these options") from error
     if not isinstance(optimizer, Optimizer):
-        raise _unusable(spec, "is no torch.optim.Optimizer")
+        raise _unusable_error(spec, "is not a torch.optim.Optimizer")
     if any("lr" not in group for group in optimizer.param_groups):
-        raise _unusable(spec, "keeps no lr in its groups, so no schedule can set it")
+        raise _unusable_error(spec, "has no lr in its groups, so no schedule can set it")
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
-        raise _unusable(spec, "evaluates the loss several times in an update, by a closure, which is not supported")
-    if ignores_lr(lambda model: _built(target, model, options)):
-        raise _unusable(spec, "does not use the LR that its groups are given for an update, as a schedule needs it")
+        raise _unusable_error(
+            spec, "evaluates the loss several times in an update by a closure, which is not supported"
+        )
+    if is_lr_ignored(lambda model: _build(target, model, options)):
+        raise _unusable_error(spec, "does not use the LR of its groups in the same update, so no schedule can set it")
     several = [key for key in ("layer_decay", "groups") if spec.node().get(key)]
-    if several and has_one_lr(lambda model: target(_one_each(model), lr=ANY_LR, **options)):
+    if several and has_one_lr(lambda model: target(_single_groups(model), lr=ANY_LR, **options)):
         problem = f"{_name(target)} has one LR for all groups"
-        raise InputError(f"optimizer.{several[0]}", spec.node()[several[0]], problem, "Leave it out.")
+        raise InputError(f"optimizer.{several[0]}", spec.node()[several[0]], problem, "Leave it out")
 
 
-def _one_each(model: nn.Module) -> list[dict[str, Any]]:
+def _single_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Return one group for each parameter."""
     return [{"params": [parameter]} for parameter in model.parameters()]
 
 
-def _check_can_group(target: Callable[..., Any], spec: OptimizerSpec) -> None:
+def _check_grouping(target: Callable[..., Any], spec: OptimizerSpec) -> None:
+    """Check that the optimizer can have the configured groups and weight decays. Raises InputError."""
     node = spec.node()
-    given = [key for key in KEYS if node.get(key)]
-    if given and takes_model(target):
-        problem = f"{_name(target)} is given the whole model, whose parameters it groups itself"
-        raise InputError(f"optimizer.{given[0]}", node[given[0]], problem, "Leave it out.")
+    keys = [key for key in KEYS if node.get(key)]
+    if keys and has_model_argument(target):
+        problem = f"{_name(target)} takes the whole model and groups its parameters itself"
+        raise InputError(f"optimizer.{keys[0]}", node[keys[0]], problem, "Leave it out")
     names = _option_names(target)
-    decays = names is None or "weight_decay" in names
-    asked = [name for name, group in spec.groups.items() if group is not None and "weight_decay" in group]
-    ours = WeightDecay(mode=spec.wd_mode).is_ours
-    decaying = [f"groups.{name}.weight_decay" for name in asked] + (["wd_mode"] if ours else [])
-    if decaying and not decays:
-        raise InputError(f"optimizer.{decaying[0]}", None, f"{_name(target)} has no weight decay", "Leave it out.")
-    if ours and hasattr(target, "eval"):
-        problem = f"{_name(target)} keeps the weights that it evaluates apart, and they would not shrink"
-        raise InputError("optimizer.wd_mode", spec.wd_mode, problem, "Use wd_mode=lr.")
+    can_decay = names is None or "weight_decay" in names
+    groups = [name for name, group in spec.groups.items() if group is not None and "weight_decay" in group]
+    is_ours = WeightDecay(mode=spec.wd_mode).is_ours
+    decay_keys = [f"groups.{name}.weight_decay" for name in groups] + (["wd_mode"] if is_ours else [])
+    if decay_keys and not can_decay:
+        raise InputError(f"optimizer.{decay_keys[0]}", None, f"{_name(target)} has no weight decay", "Leave it out")
+    if is_ours and hasattr(target, "eval"):
+        problem = f"{_name(target)} stores the weights to evaluate separately, and those would not shrink"
+        raise InputError("optimizer.wd_mode", spec.wd_mode, problem, "Use wd_mode=lr")
 
 
-def _unusable(spec: OptimizerSpec, problem: str) -> InputError:
-    return InputError("optimizer._target_", spec.target, problem, "Choose another, such as torch.optim.AdamW.")
+def _unusable_error(spec: OptimizerSpec, problem: str) -> InputError:
+    return InputError("optimizer._target_", spec.target, problem, "Choose another, such as torch.optim.AdamW")
 
 
-def _built(target: Callable[..., Optimizer], model: nn.Module, options: Options) -> Optimizer:
-    return target(model if takes_model(target) else list(model.parameters()), lr=ANY_LR, **options)
+def _build(target: Callable[..., Optimizer], model: nn.Module, options: Options) -> Optimizer:
+    return target(model if has_model_argument(target) else list(model.parameters()), lr=ANY_LR, **options)
 
 
-def _may_fuse(target: Callable[..., Any], options: Options, model: nn.Module) -> bool:
-    """Whether to ask for the fused update: not where the user chose, nor where torch's does not cover the model."""
+def _can_fuse(target: Callable[..., Any], options: Options, model: nn.Module) -> bool:
+    """Return whether to try the fused update: torch's must support the model, and the user must not have chosen."""
     names = _option_names(target)
-    sparse = any(getattr(module, "sparse", False) for module in model.modules())
-    floating = all(parameter.is_floating_point() for parameter in model.parameters())
-    chosen = any(options.get(name) is not None for name in ("fused", "foreach"))
-    special = any(options.get(name) for name in ("capturable", "differentiable"))
-    return names is not None and "fused" in names and floating and not (sparse or chosen or special)
+    is_sparse = any(getattr(module, "sparse", False) for module in model.modules())
+    is_floating = all(parameter.is_floating_point() for parameter in model.parameters())
+    is_chosen = any(options.get(name) is not None for name in ("fused", "foreach"))
+    is_special = any(options.get(name) for name in ("capturable", "differentiable"))
+    return names is not None and "fused" in names and is_floating and not (is_sparse or is_chosen or is_special)
 
 
 def _name(target: Callable[..., Any]) -> str:

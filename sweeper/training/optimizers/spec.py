@@ -1,4 +1,4 @@
-"""An optimizer as the configuration describes it: its node parsed and checked into a typed spec, and written back."""
+"""The configuration of an optimizer: parses its node into a checked, typed spec, and writes it back."""
 
 from __future__ import annotations
 
@@ -11,20 +11,30 @@ from typing import Any, Required, TypedDict, TypeGuard, cast
 from sweeper.importing import parse_path
 from sweeper.types import InputError, Value, did_you_mean
 
-KEYS = ("groups", "no_decay", "layer_decay", "wd_mode")  # of an optimizer's node: no arguments of its constructor
-OF_GROUP = ("match", "lr", "weight_decay")
+KEYS = (
+    "groups",
+    "no_decay",
+    "layer_decay",
+    "wd_mode",
+)  # keys of an optimizer's node that are not arguments of its constructor
+GROUP_KEYS = ("match", "lr", "weight_decay")
 MODES = ("lr", "relative", "independent")
 DEFAULT_MODE = "lr"
 
 Options = Mapping[str, Value]  # arguments of a constructor, by name
-Written = Value | list[Any]  # an option in the configuration, which has lists where a constructor takes tuples
-Patterns = str | Sequence[str]  # names of modules or parameters, globs, kinds; see groups.matches
+Written = Value | list[Any]  # an option in the configuration, which has a list where the constructor takes a tuple
+Patterns = str | Sequence[str]  # names of modules or parameters, globs, kinds (groups.matches)
 
 
 class GroupSpec(TypedDict, total=False):
-    """A parameter group: its parameters, the factor of their LR, their weight decay.
+    """A parameter group.
 
-    A dict, since the digests of stored checkpoints have its keys in the order in which the user wrote them.
+    It is a dict, because the digests of stored checkpoints have its keys in the order in which the user wrote them.
+
+    Attributes:
+        match: Its parameters.
+        lr: Factor of their LR.
+        weight_decay: Their weight decay.
     """
 
     match: Required[Patterns]
@@ -34,15 +44,15 @@ class GroupSpec(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """An optimizer and its parameter groups, without what is searched. `parse_optimizer` makes and checks it.
+    """An optimizer and its parameter groups, without searched hyperparameters. `parse_optimizer` returns it.
 
     Attributes:
-        target: The import path of its class.
-        options: Arguments of the constructor as they were written; no `lr`, which the schedule sets.
-        groups: Parameter groups by name, None for one that is switched off.
-        no_decay: The parameters that have no weight decay.
-        layer_decay: The factor of the LR from each layer to the one below; None: all layers have the same LR.
-        wd_mode: One of MODES; see groups.WeightDecay.
+        target: Import path of its class.
+        options: Arguments of the constructor as they were written, without `lr`, which the schedule sets.
+        groups: Parameter groups by name; None for a group that is turned off.
+        no_decay: Parameters without weight decay.
+        layer_decay: Factor of the LR from each layer to the one below it; None if all layers have the same LR.
+        wd_mode: One of MODES (groups.WeightDecay).
     """
 
     target: str
@@ -54,11 +64,11 @@ class OptimizerSpec:
 
     @property
     def arguments(self) -> dict[str, Value]:
-        """The options as a constructor takes them: lists become tuples, which is what torch documents (betas)."""
+        """The options as the constructor takes them: lists become tuples, as torch documents for betas."""
         return {name: tuple(value) if isinstance(value, list) else value for name, value in self.options.items()}
 
     def node(self) -> dict[str, Any]:
-        """Return the plain node, as the digests of stored checkpoints have it."""
+        """Return the node as the digests of stored checkpoints have it."""
         groups = {name: {**group} for name, group in self.groups.items() if group is not None}
         return {
             "_target_": self.target,
@@ -69,10 +79,17 @@ class OptimizerSpec:
             **({} if self.wd_mode == DEFAULT_MODE else {"wd_mode": self.wd_mode}),
         }
 
-    def with_numbers(self, numbers: Options) -> OptimizerSpec:
-        """Return it with these numbers, by path: "weight_decay", "groups.head.lr". Raises InputError."""
+    def with_options(self, options: Options) -> OptimizerSpec:
+        """Return a copy with these options.
+
+        Args:
+            options: Values by path in the node: "weight_decay", "groups.head.lr".
+
+        Raises:
+            InputError: If a value is of the wrong form.
+        """
         node = self.node()
-        for path, value in numbers.items():
+        for path, value in options.items():
             if path.startswith("groups."):
                 _, name, key = path.split(".", 2)
                 node.setdefault("groups", {}).setdefault(name, {})[key] = value
@@ -82,15 +99,16 @@ class OptimizerSpec:
 
 
 def parse_optimizer(node: Mapping[str, object]) -> OptimizerSpec:
-    """Check the form of an optimizer's node, and return it without the numbers that it searches.
+    """Return the spec of an optimizer's node, without its searched hyperparameters.
 
-    Whether there is such an optimizer, and whether it takes these options, is checked by optim.check_optimizer.
+    It checks the form only. optim.check_optimizer checks that the optimizer exists and has these options.
 
     Args:
-        node: {"_target_": import path, option: value, ...}, with KEYS.
+        node: {"_target_": import path, option: value, ...}. It may have KEYS.
 
     Raises:
-        InputError: for no import path, an option that is no plain value, or what no model could be grouped by.
+        InputError: If the import path is missing or invalid, if an option is not a plain value, or if KEYS have values
+            of the wrong form.
     """
     fixed = {str(key): value for key, value in node.items() if key == "groups" or not isinstance(value, Mapping)}
     target = parse_path("optimizer._target_", fixed.pop("_target_", None), "torch.optim.SGD")
@@ -106,43 +124,43 @@ def parse_optimizer(node: Mapping[str, object]) -> OptimizerSpec:
     )
 
 
-def searched_numbers(node: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
-    """Return the searched numbers of an optimizer's node, by path: "weight_decay", "groups.head.lr"."""
+def searched_options(node: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
+    """Return the searched options of an optimizer's node by path: "weight_decay", "groups.head.lr"."""
     return {path: value for path, value in _leaves(node) if isinstance(value, Mapping)}
 
 
 def without_idle_keys(node: Mapping[str, object]) -> dict[str, object]:
-    """Return the node without those of KEYS that change nothing."""
+    """Return the node without those of KEYS that have no effect."""
     return {key: value for key, value in node.items() if key not in KEYS or (value and value != DEFAULT_MODE)}
 
 
 def number_of(options: Options, name: str) -> float:
-    """Return an option that is a number."""
-    return float(options[name])  # type: ignore[arg-type] # else the optimizer itself has refused it
+    """Return the value of a numeric option."""
+    return float(options[name])  # type: ignore[arg-type] # the optimizer itself has refused anything else
 
 
-def listed(patterns: object) -> list[str]:
-    """Return one pattern, or several, as a list; empty where they are no patterns."""
-    several = [patterns] if isinstance(patterns, str) else list(patterns) if isinstance(patterns, list | tuple) else []
-    return several if all(isinstance(pattern, str) and pattern for pattern in several) else []
+def pattern_list(patterns: object) -> list[str]:
+    """Return one pattern or several as a list. The list is empty if any is not a pattern."""
+    items = [patterns] if isinstance(patterns, str) else list(patterns) if isinstance(patterns, list | tuple) else []
+    return items if all(isinstance(pattern, str) and pattern for pattern in items) else []
 
 
 def _leaves(node: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """Every number by its path; the groups themselves are none."""
+    """Yield every option with its path, including the options of groups."""
     for key, value in node.items():
         if key != "groups":
             yield key, value
         elif isinstance(value, Mapping):
             for name, group in value.items():
-                for number, one in group.items() if isinstance(group, Mapping) else ():
-                    yield f"groups.{name}.{number}", one
+                for option, setting in group.items() if isinstance(group, Mapping) else ():
+                    yield f"groups.{name}.{option}", setting
 
 
 def _parse_option(name: str, value: object) -> Written:
     if value is None or isinstance(value, int | float | str | tuple | list):
         return value
-    problem = f"{type(value).__name__} is no plain value"
-    raise InputError(f"optimizer.{name}", value, problem, "Write a number, a word, true, false, null or a list")
+    problem = f"a {type(value).__name__} is not a plain value"
+    raise InputError(f"optimizer.{name}", value, problem, "Use a number, a word, true, false, null or a list")
 
 
 def _parse_mode(mode: object) -> str:
@@ -153,43 +171,47 @@ def _parse_mode(mode: object) -> str:
 
 def _parse_layer_decay(layer_decay: object) -> float:
     if not _is_number(layer_decay) or layer_decay <= 0:
-        raise InputError("optimizer.layer_decay", layer_decay, "no factor", "Write one, such as 0.75, or null")
+        raise InputError(
+            "optimizer.layer_decay", layer_decay, "must be a positive number", "Use for example 0.75, or null"
+        )
     return layer_decay
 
 
 def _parse_groups(groups: object) -> dict[str, GroupSpec | None]:
     if not isinstance(groups, Mapping):
-        raise InputError("optimizer.groups", groups, "not groups by name", "Write {head: {match: last, lr: 10}}")
+        raise InputError(
+            "optimizer.groups", groups, "must be groups by name", "Use for example {head: {match: last, lr: 10}}"
+        )
     return {str(name): None if group is None else _parse_group(str(name), group) for name, group in groups.items()}
 
 
 def _parse_group(name: str, group: object) -> GroupSpec:
     key = f"optimizer.groups.{name}"
     if not re.fullmatch(r"[A-Za-z]\w*", name) or re.fullmatch(r"(group|layer)\d+", name):
-        raise InputError(key, None, "cannot be the name of a group", "Use letters, digits and _, such as head")
+        raise InputError(key, None, "not a valid name of a group", "Use letters, digits and _, such as head")
     fixed: dict[str, object] = {}
     if isinstance(group, Mapping):
-        fixed = {number: value for number, value in group.items() if not isinstance(value, Mapping)}
+        fixed = {option: value for option, value in group.items() if not isinstance(value, Mapping)}
     if "match" not in fixed:
-        raise InputError(key, group, "does not say which parameters", "Write {match: last, lr: 10}")
-    for number, value in fixed.items():
-        if number not in OF_GROUP:
-            raise InputError(f"{key}.{number}", value, "no such number of a group", did_you_mean(number, OF_GROUP))
+        raise InputError(key, group, "has no `match`", "Use for example {match: last, lr: 10}")
+    for option, value in fixed.items():
+        if option not in GROUP_KEYS:
+            raise InputError(f"{key}.{option}", value, "no such option of a group", did_you_mean(option, GROUP_KEYS))
     _parse_patterns(f"{key}.match", fixed["match"])
     lr, weight_decay = fixed.get("lr", 1.0), fixed.get("weight_decay", 0.0)
     if not _is_number(lr) or lr <= 0:
-        problem = "no factor that an LR could have"
-        raise InputError(f"{key}.lr", lr, problem, "Write one, such as 10; model.freeze leaves them untrained")
+        remedy = "Use for example 10, or model.freeze to not train these parameters"
+        raise InputError(f"{key}.lr", lr, "must be a positive number", remedy)
     if not _is_number(weight_decay) or weight_decay < 0:
-        raise InputError(f"{key}.weight_decay", weight_decay, "no weight decay", "Write one, such as 0.01")
+        raise InputError(f"{key}.weight_decay", weight_decay, "must be a number of at least 0", "Use for example 0.01")
     return cast(GroupSpec, fixed)  # each of its keys was checked
 
 
 def _parse_patterns(key: str, patterns: object) -> Patterns:
     """Return patterns as they were written."""
-    if not listed(patterns):
-        remedy = "Write names of modules or parameters (blocks.0, *.weight) or kinds (norm, bias, embedding)"
-        raise InputError(key, patterns, "no names of parameters", remedy)
+    if not pattern_list(patterns):
+        remedy = "Use names of modules or parameters (blocks.0, *.weight) or kinds (norm, bias, embedding)"
+        raise InputError(key, patterns, "must be one name or a list of names", remedy)
     return cast(Patterns, patterns)  # a string, or a list or tuple of strings
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sweeper.tasks.arrays import Arrays
 from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
-from sweeper.training.lanes.compiling import Compiled, compiling, has_compiled
+from sweeper.training.lanes.compiling import CompiledUpdate, compiler_settings, has_compiled
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import parse_optimizer
@@ -169,11 +169,11 @@ def test_torch_does_not_give_up_after_eight_updates() -> None:
         return update
 
     x = torch.arange(3.0)
-    with compiling():
+    with compiler_settings():
         counters = torch._dynamo.utils.counters
         counters.clear()
         for factor in range(10):
-            assert torch.equal(Compiled(times(factor))(x), x * factor)
+            assert torch.equal(CompiledUpdate(times(factor))(x), x * factor)
         assert counters["stats"]["unique_graphs"] == 10
 
 
@@ -189,16 +189,16 @@ def test_another_size_is_compiled_for_itself(monkeypatch: pytest.MonkeyPatch) ->
         return graph.forward
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
-    with compiling():
+    with compiler_settings():
         for size in (3, 4, 5):
-            assert torch.equal(Compiled(update)(torch.ones(size)), torch.full((size,), float(size)))
+            assert torch.equal(CompiledUpdate(update)(torch.ones(size)), torch.full((size,), float(size)))
     assert sizes == [True, True, True]
 
 
 def test_settings_and_warnings_are_as_before() -> None:
     settings: Any = torch._dynamo.config
     before = (settings.trace_autograd_ops, list(warnings.filters))
-    with compiling():
+    with compiler_settings():
         assert settings.trace_autograd_ops
     assert (settings.trace_autograd_ops, list(warnings.filters)) == before
 

@@ -23,7 +23,7 @@ from sweeper.tasks.models import MLP, NGram
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.transformer import Transformer
 from sweeper.training.lanes.probe import STACKED, ProbedTrainer, Verdict, probe
-from sweeper.training.lanes.program import Form, Mode, built
+from sweeper.training.lanes.program import Form, Mode, build_model
 from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
@@ -142,7 +142,13 @@ def hooked(net: Any) -> None:
 
 
 class Trap(NamedTuple):
-    """model: its factory. mode: how the probe stacks it. why: words of the reason where it does not."""
+    """A model that the probe must judge right.
+
+    Attributes:
+        model: Its factory.
+        mode: How the probe stacks it; None if it does not.
+        why: Part of the reason that the probe gives.
+    """
 
     model: Callable[[], nn.Module]
     mode: Mode | None
@@ -174,7 +180,7 @@ TRAPS: dict[str, Trap] = {
     "GRUCell": Trap(lambda: Symbols(Cells), "forward"),
     "attention": Trap(lambda: Symbols(Attention), "forward"),
     "checkpoint": Trap(
-        lambda: Net(lambda net, h: checkpoint(torch.sin, h, use_reentrant=False)), None, "again in the backward pass"
+        lambda: Net(lambda net, h: checkpoint(torch.sin, h, use_reentrant=False)), None, "recomputes parts of itself"
     ),
     "reentrant checkpoint": Trap(
         lambda: Net(lambda net, h: checkpoint(torch.sin, h, use_reentrant=True)), None, "autograd.Function"
@@ -189,7 +195,7 @@ TRAPS: dict[str, Trap] = {
     "old spectral_norm": Trap(layer(lambda: nn.utils.spectral_norm(nn.Linear(6, 6))), None, "differ in more than"),
     "weight_norm": Trap(layer(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))), "forward"),
     "buffer assigned": Trap(
-        lambda: Net(reassigned, lambda net: net.register_buffer("count", torch.ones(()))), None, "its buffer count anew"
+        lambda: Net(reassigned, lambda net: net.register_buffer("count", torch.ones(()))), None, "reassigns its buffer"
     ),
     "a count of its own": Trap(lambda: Net(counted, lambda net: setattr(net, "calls", 0)), None, "no buffer (calls)"),
     "dropout that changes": Trap(
@@ -207,7 +213,7 @@ TRAPS: dict[str, Trap] = {
     ),
     "another layer's weight": Trap(lambda: Net(lambda net, h: functional.linear(h, net.first.weight)), "forward"),
     "another's weight, kept": Trap(
-        lambda: Net(linear_by, lambda net: setattr(net, "kept", [net.first.weight])), None, "is not as it is alone"
+        lambda: Net(linear_by, lambda net: setattr(net, "kept", [net.first.weight])), None, "is not the same as alone"
     ),
     "a hook of a parameter": Trap(lambda: Net(plain, hooked), None, "a parameter of the model has a hook"),
     "BatchNorm": Trap(layer(lambda: nn.BatchNorm1d(6)), "forward"),
@@ -256,12 +262,12 @@ def test_the_probe_finds_the_way_or_says_why_not(name: str, caplog: pytest.LogCa
     assert verdict.why == STACKED if trap.mode else verdict.why.startswith(ALONE)
     assert len(verdict.why) < 200
     assert not any(word in verdict.why for word in ("vmap", "functorch", "Traceback", "\n", "RuntimeError"))
-    assert caplog.records == []  # what failed in it is no news
+    assert caplog.records == []  # a failure inside the probe is not logged
 
 
 def form_by_hand(task: Supervised, mode: Mode) -> Form:
-    """What a person without the probe would write: all parameters; the buffers that one pass changes."""
-    model = built(task, 5, {}, torch.float64, CPU)
+    """Return what a user without the probe would write: all parameters, and the buffers that one pass changes."""
+    model = build_model(task, 5, {}, torch.float64, CPU)
     before = {name: value.clone() for name, value in model.named_buffers()}
     x, y = task.fetch("train", 0, torch.arange(BATCH))
     task.loss(model(x.double() if x.is_floating_point() else x), y).sum().backward()

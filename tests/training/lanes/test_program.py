@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from sweeper.tasks import Arrays, Supervised
 from sweeper.training.lanes.probe import Verdict, probe
-from sweeper.training.lanes.program import Layout, Program, built
+from sweeper.training.lanes.program import Layout, Program, build_model
 from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import parse_optimizer
 from sweeper.training.recipe import Recipe
@@ -108,7 +108,7 @@ def test_a_row_is_the_parameters_end_to_end_and_back() -> None:
 def test_a_program_holds_one_lane_after_another_without_a_copy() -> None:
     task = task_of(lambda net: net.register_buffer("scale", torch.ones(2)))
     cpu = torch.device("cpu")
-    models = [built(task, seed, {}, torch.float32, cpu) for seed in range(2)]
+    models = [build_model(task, seed, {}, torch.float32, cpu) for seed in range(2)]
     form = probed(task).form
     assert form is not None
     program = Program(task, models[0], form, BATCH)
@@ -116,7 +116,7 @@ def test_a_program_holds_one_lane_after_another_without_a_copy() -> None:
     x = torch.ones(1, 6)
     for lane in (0, 1, 0):
         held = program.hold(rows[lane])
-        torch.testing.assert_close(held(x), built(task, lane, {}, torch.float32, cpu)(x))  # by other addresses
+        torch.testing.assert_close(held(x), build_model(task, lane, {}, torch.float32, cpu)(x))  # by other addresses
     rows[0].weight_P.zero_()
     assert held(x).abs().sum() == 0
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweeper.training.lanes.stacked import Rule, rule_of, static_options, why_not
-from sweeper.training.optimizers.optim import all_options, set_numbers
+from sweeper.training.lanes.stacked import Rule, rule_of, stacking_obstacle, static_options
+from sweeper.training.optimizers.optim import all_options, set_lr_and_momentum
 from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.types import Floats, Value
 
@@ -153,7 +153,7 @@ def alone(spec: OptimizerSpec, hparams: HParams, lane: int, momentum_S: Floats |
     optimizer = kind([weight], lr=1e-3, **all_options(spec, hparams) | ({} if "lion" in module else how))
     after = []
     for step, lr in enumerate(lr_of(lane).tolist()):
-        set_numbers(optimizer, lr, None if momentum_S is None else float(momentum_S[step]))
+        set_lr_and_momentum(optimizer, lr, None if momentum_S is None else float(momentum_S[step]))
         weight.grad = gradient_of(weight.detach(), step)
         optimizer.step()
         after.append(weight.detach().clone())
@@ -183,7 +183,7 @@ class Stack:
     def refill(self, row: int, job: tuple[HParams, int]) -> None:
         self.jobs[row], self.steps[row] = job, 0
         self.weight[row] = start_of(job[1])
-        for state, start in zip(self.states, self.rule.starts(all_options(self.spec, job[0])), strict=True):
+        for state, start in zip(self.states, self.rule.initial_values(all_options(self.spec, job[0])), strict=True):
             state[row] = start
 
     def block(self, size: int) -> Tensor:
@@ -344,7 +344,7 @@ def test_lanes_of_one_stack_share_the_program_and_not_the_numbers() -> None:
     ],
 )
 def test_what_cannot_be_stacked_says_why(spec: OptimizerSpec, words: str) -> None:
-    reason = why_not(spec)
+    reason = stacking_obstacle(spec)
     assert reason is not None
     assert words in reason
     assert rule_of(spec) is None
@@ -352,7 +352,7 @@ def test_what_cannot_be_stacked_says_why(spec: OptimizerSpec, words: str) -> Non
 
 def test_a_momentum_that_stops_for_a_while_is_not_stacked() -> None:
     spec, momentum_S = OptimizerSpec(SGD, {"momentum": 0.9}), np.array([0.9, 0.0, 0.9])
-    assert "is 0 in some updates" in str(why_not(spec, {}, momentum_S))
+    assert "is 0 in some updates" in str(stacking_obstacle(spec, {}, momentum_S))
     assert rule_of(OptimizerSpec(ADAM), {}, momentum_S) is not None
 
 

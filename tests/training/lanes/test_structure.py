@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from sweeper.training.lanes.structure import described, structure
+from sweeper.training.lanes.structure import attribute_texts, structure
 from sweeper.training.randomness import Clock, count_dropout
 
 
@@ -170,11 +170,11 @@ def test_what_cannot_be_looked_into_is_like_nothing() -> None:
 
 
 def test_described_names_the_attribute() -> None:
-    one, other = described(Model()), described(Model(lambda m: setattr(m.act, "negative_slope", 0.3)))
+    one, other = attribute_texts(Model()), attribute_texts(Model(lambda m: setattr(m.act, "negative_slope", 0.3)))
     assert {key for key in one if one[key] != other[key]} == {"act.negative_slope"}
-    shapes = [described(Model(noted(torch.zeros(3) + k)), values=False) for k in range(2)]
+    shapes = [attribute_texts(Model(noted(torch.zeros(3) + k)), values=False) for k in range(2)]
     assert shapes[0] == shapes[1]
-    assert described(Model(noted(torch.zeros(4))), values=False) != shapes[0]
+    assert attribute_texts(Model(noted(torch.zeros(4))), values=False) != shapes[0]
 
 
 @pytest.mark.slow

@@ -551,7 +551,7 @@ def test_where_memory_runs_out_lanes_wait_in_host_memory(caplog: pytest.LogCaptu
         assert_same_bits(one, other)
     assert trainer.capacity() == 4
     assert [record.message for record in caplog.records] == [
-        "out of memory on cpu: trials wait for their turn in host memory from now on"
+        "out of memory on cpu: trials now wait for their turn in host memory"
     ]
 
 
@@ -564,7 +564,7 @@ def test_where_one_stack_is_too_much_it_becomes_narrower(caplog: pytest.LogCaptu
         assert_same_bits(one, other)
     assert trainer.capacity() == 2
     assert [record.message.partition(": ")[2][:23] for record in caplog.records] == [
-        "trials wait for their t", "4 trials at once from n", "2 trials at once from n"
+        "trials now wait for the", "now 4 trials at once. R", "now 2 trials at once. R"
     ]  # fmt: skip
 
 

@@ -370,7 +370,7 @@ def test_compiled_lanes_train_groups_too() -> None:
 
 def test_one_group_is_the_rule_itself() -> None:
     from sweeper.training.lanes.program import Layout
-    from sweeper.training.lanes.segments import segmented, segments_of
+    from sweeper.training.lanes.segments import segmented_rule, segments_of
     from sweeper.training.lanes.stacked import rule_of
     from sweeper.training.optimizers.optim import grouping_of
 
@@ -379,7 +379,7 @@ def test_one_group_is_the_rule_itself() -> None:
     segments, _ = segments_of(
         spec, job(), grouping_of(spec, job(), model), Layout(model, [*dict(model.named_parameters())])
     )
-    assert segmented(segments).update is rule_of(spec).update  # type: ignore[union-attr] # there is one
+    assert segmented_rule(segments).update is rule_of(spec).update  # type: ignore[union-attr] # there is one
 
 
 def test_a_checkpoint_takes_groups_up(tmp_path: Any) -> None:
@@ -403,8 +403,10 @@ def test_a_checkpoint_takes_groups_up(tmp_path: Any) -> None:
 
 
 def test_a_group_without_parameters_is_refused() -> None:
-    told = r"optimizer.groups.last.match=heat: no trained parameter of the model fits. There are: embedding, .*head"
-    with pytest.raises(InputError, match=told):
+    words = (
+        r"optimizer.groups.last.match=heat: matches no trained parameter of the model. Choose from embedding, .*head"
+    )
+    with pytest.raises(InputError, match=words):
         groups_of(Net(), OptimizerSpec("torch.optim.SGD", groups={"last": {"match": "heat"}}), None)
 
 
@@ -416,7 +418,7 @@ def test_a_group_without_parameters_is_refused() -> None:
             {"_target_": "torch.optim.Rprop", "groups": {"a": {"match": "b", "weight_decay": 1}}},
             "groups.a.weight_decay",
         ),
-        ({"_target_": "sweeper.training.optimizers.muon.Muon", "layer_decay": 0.5}, "groups itself"),
+        ({"_target_": "sweeper.training.optimizers.muon.Muon", "layer_decay": 0.5}, "groups its parameters itself"),
         ({"_target_": "pytorch_optimizer.Prodigy", "layer_decay": 0.5}, "Prodigy has one LR for all groups"),
     ],
 )

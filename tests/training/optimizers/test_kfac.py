@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sweeper.training.optimizers.fisher import fisher_root
-from sweeper.training.optimizers.kfac import KFAC, average_factors, damped_inverse, kronecker, loss_of
+from sweeper.training.optimizers.kfac import KFAC, average_factors, damped_inverse, kfac_operator, loss_of
 from sweeper.training.optimizers.looking import Forward
 from sweeper.types import InputError
 
@@ -51,7 +51,7 @@ def test_equal_inputs_of_one_layer_make_the_kronecker_product_the_fisher_matrix(
     x = inputs(1, 4).expand(EXAMPLES, 4).contiguous()
     forward = seen(model, x)
     root = fisher_root(forward, list(model.parameters()))
-    factors = kronecker(forward, nn.CrossEntropyLoss(), list(model.parameters()), "type-2").state_dict()
+    factors = kfac_operator(forward, nn.CrossEntropyLoss(), list(model.parameters()), "type-2").state_dict()
     a, g = factors["input_covariances"]["model.0"], factors["gradient_covariances"]["model.0"]
     product = torch.einsum("ij,kl->ikjl", g, a)  # by output and by input and bias
     fisher = (root.T @ root).detach()
@@ -63,7 +63,7 @@ def test_equal_inputs_of_one_layer_make_the_kronecker_product_the_fisher_matrix(
 def test_a_first_step_is_the_damped_inverse_of_the_factors_by_hand() -> None:
     model, x = classifier(nn.Linear(4, 4), nn.Tanh()), inputs(EXAMPLES, 4)
     forward = seen(model, x)
-    operator = kronecker(forward, nn.CrossEntropyLoss(), list(model.parameters()), "type-2")
+    operator = kfac_operator(forward, nn.CrossEntropyLoss(), list(model.parameters()), "type-2")
     a = operator.state_dict()["input_covariances"]["model.2"]
     g = operator.state_dict()["gradient_covariances"]["model.2"]
     pi = ((a.trace() / len(a)) / (g.trace() / len(g))).sqrt()
@@ -85,7 +85,7 @@ def test_factors_are_averages_over_all_updates_then_running_ones() -> None:
     model, x = classifier(), inputs(EXAMPLES, 4)
     found, state = [], {}  # type: ignore[var-annotated]
     for update in range(4):
-        operator = kronecker(seen(model, x + update), nn.CrossEntropyLoss(), list(model.parameters()), "type-2")
+        operator = kfac_operator(seen(model, x + update), nn.CrossEntropyLoss(), list(model.parameters()), "type-2")
         found.append(operator.state_dict()["input_covariances"]["model.0"].clone())
         average_factors(operator, "model.0", state, average=0.6)
     mean = (found[0] + found[1]) / 2
@@ -97,7 +97,7 @@ def test_drawn_labels_are_counted_by_the_key() -> None:
     model, x = classifier(), inputs(EXAMPLES, 4)
 
     def drawn(key: int) -> Tensor:
-        operator = kronecker(seen(model, x, key), nn.CrossEntropyLoss(), list(model.parameters()), "mc")
+        operator = kfac_operator(seen(model, x, key), nn.CrossEntropyLoss(), list(model.parameters()), "mc")
         factor: Tensor = operator.state_dict()["gradient_covariances"]["model.0"]
         return factor
 
@@ -139,7 +139,7 @@ def test_sequences_share_their_layers_weights() -> None:
     output = model(x)
     loss_B = functional.cross_entropy(output.flatten(0, 1), y.flatten(), reduction="none").view(EXAMPLES, 5).mean(1)
     forward = Forward(Task(), model, x, y, output, loss_B, 1)  # type: ignore[arg-type]
-    operator = kronecker(forward, nn.CrossEntropyLoss(), list(model.parameters()), "type-2")
+    operator = kfac_operator(forward, nn.CrossEntropyLoss(), list(model.parameters()), "type-2")
     gradients = torch.autograd.grad(loss_B.mean(), list(model.parameters()))
     natural = damped_inverse(operator, 1e-2) @ list(gradients)
     assert sum((one * other).sum() for one, other in zip(natural, gradients, strict=True)) > 0

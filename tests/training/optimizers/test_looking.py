@@ -8,7 +8,7 @@ import pytorch_optimizer
 import torch
 from torch import nn
 
-from sweeper.training.optimizers.looking import evaluated_weights, takes_model
+from sweeper.training.optimizers.looking import evaluated_weights, has_model_argument
 from sweeper.training.optimizers.muon import Muon
 
 
@@ -41,4 +41,4 @@ def test_others_evaluate_their_weights_as_they_are() -> None:
 def test_a_constructor_that_asks_for_the_model_is_told_apart() -> None:
     def own(model: Any, lr: float) -> None: ...
 
-    assert [takes_model(target) for target in (Muon, torch.optim.SGD, own)] == [True, False, True]
+    assert [has_model_argument(target) for target in (Muon, torch.optim.SGD, own)] == [True, False, True]

@@ -14,7 +14,13 @@ from torch import nn
 from sweeper.tasks.arrays import Arrays
 from sweeper.tasks.models import NGram
 from sweeper.tasks.problems import Supervised
-from sweeper.training.optimizers.optim import check_look, check_optimizer, make_optimizer, set_numbers, takes_momentum
+from sweeper.training.optimizers.optim import (
+    check_look,
+    check_optimizer,
+    has_momentum,
+    make_optimizer,
+    set_lr_and_momentum,
+)
 from sweeper.training.optimizers.spec import OptimizerSpec, parse_optimizer
 from sweeper.types import InputError
 
@@ -34,7 +40,7 @@ REFUSED: dict[str, dict[str, Any]] = {
         "_target_": "torch.optim.SGD",
         "momentun": 0.9,
     },
-    "optimizer.lr=0.1: the schedule sets the learning rate. Use peak_lr instead.": {
+    "optimizer.lr=0.1: the schedule sets the learning rate. Use peak_lr instead": {
         "_target_": "torch.optim.SGD",
         "lr": 0.1,
     },
@@ -48,7 +54,7 @@ REFUSED: dict[str, dict[str, Any]] = {
         "_target_": "pytorch_optimizer.Lion",
         "weight_decai": 0.1,
     },
-    "optimizer=SGD: refuses momentum=-1: Invalid momentum value: -1. Change these options.": {
+    "optimizer=SGD: refuses momentum=-1: Invalid momentum value: -1. Change these options": {
         "_target_": "torch.optim.SGD",
         "momentum": -1,
     },
@@ -107,18 +113,18 @@ def test_a_trials_numbers_go_before_the_configured_ones() -> None:
 
 def test_lr_and_momentum_are_set_as_given_in_every_group() -> None:
     sgd = torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))]} for _ in range(2)], lr=1, momentum=0.5)
-    set_numbers(sgd, 0.1 + 0.2, None)
+    set_lr_and_momentum(sgd, 0.1 + 0.2, None)
     assert [(group["lr"], group["momentum"]) for group in sgd.param_groups] == [(0.1 + 0.2, 0.5)] * 2
-    set_numbers(sgd, 0.0, 0.7)
+    set_lr_and_momentum(sgd, 0.0, 0.7)
     assert [(group["lr"], group["momentum"]) for group in sgd.param_groups] == [(0.0, 0.7)] * 2
     adam = torch.optim.Adam([nn.Parameter(torch.zeros(1))])
-    set_numbers(adam, 0.1, 0.7)
+    set_lr_and_momentum(adam, 0.1, 0.7)
     assert adam.param_groups[0]["betas"] == (0.7, 0.999)
 
 
 def test_which_optimizers_have_a_momentum_to_move() -> None:
     names = {"SGD": True, "RMSprop": True, "AdamW": True, "Adagrad": False}
-    assert {name: takes_momentum(OptimizerSpec(f"torch.optim.{name}")) for name in names} == names
+    assert {name: has_momentum(OptimizerSpec(f"torch.optim.{name}")) for name in names} == names
 
 
 def test_what_looks_at_the_forward_pass_looks_once_before_anything_is_trained() -> None:

@@ -9,7 +9,7 @@ import pytest
 from sweeper.training.optimizers.spec import (
     OptimizerSpec,
     parse_optimizer,
-    searched_numbers,
+    searched_options,
     without_idle_keys,
 )
 from sweeper.training.recipe import Recipe
@@ -78,16 +78,16 @@ def test_a_constructor_takes_tuples_where_the_configuration_has_lists() -> None:
     assert spec.options["betas"] == [0.9, 0.999]
 
 
-def test_searched_numbers_have_paths_and_are_put_back() -> None:
+def test_searched_options_have_paths_and_are_put_back() -> None:
     node = {
         "_target_": "torch.optim.SGD",
         "weight_decay": SPAN,
         "groups": {"last": {"match": "head", "lr": SPAN}, "a": {"match": "b"}},
     }
-    assert searched_numbers(node) == {"weight_decay": SPAN, "groups.last.lr": SPAN}
+    assert searched_options(node) == {"weight_decay": SPAN, "groups.last.lr": SPAN}
     spec = parse_optimizer(node)
     assert spec == OptimizerSpec("torch.optim.SGD", groups={"last": {"match": "head"}, "a": {"match": "b"}})
-    assert spec.with_numbers({"groups.last.lr": 0.5, "weight_decay": 1, "layer_decay": 0.5}) == OptimizerSpec(
+    assert spec.with_options({"groups.last.lr": 0.5, "weight_decay": 1, "layer_decay": 0.5}) == OptimizerSpec(
         "torch.optim.SGD",
         {"weight_decay": 1},
         {"last": {"match": "head", "lr": 0.5}, "a": {"match": "b"}},
@@ -98,19 +98,19 @@ def test_searched_numbers_have_paths_and_are_put_back() -> None:
 
 REFUSED: dict[str, dict[str, Any]] = {
     "optimizer.wd_mode=own: no such mode. Choose one of lr, relative, independent": {"wd_mode": "own"},
-    "optimizer.layer_decay=0: no factor. Write one, such as 0.75, or null": {"layer_decay": 0},
-    "optimizer.groups.last.lrs=2: no such number of a group. Did you mean lr?": {
+    "optimizer.layer_decay=0: must be a positive number. Use for example 0.75, or null": {"layer_decay": 0},
+    "optimizer.groups.last.lrs=2: no such option of a group. Did you mean lr?": {
         "groups": {"last": {"match": "head", "lrs": 2}}
     },
-    "optimizer.groups.last={'lr': 2}: does not say which parameters. Write {match: last, lr: 10}": {
+    "optimizer.groups.last={'lr': 2}: has no `match`. Use for example {match: last, lr: 10}": {
         "groups": {"last": {"lr": 2}}
     },
-    "optimizer.groups.last=2: does not say which parameters. Write {match: last, lr: 10}": {"groups": {"last": 2}},
-    "optimizer.groups.group1: cannot be the name of a group. Use letters, digits and _, such as head": {
+    "optimizer.groups.last=2: has no `match`. Use for example {match: last, lr: 10}": {"groups": {"last": 2}},
+    "optimizer.groups.group1: not a valid name of a group. Use letters, digits and _, such as head": {
         "groups": {"group1": {"match": "head"}}
     },
-    "optimizer.groups=head: not groups by name. Write {head: {match: last, lr: 10}}": {"groups": "head"},
-    "optimizer.eps={1}: set is no plain value. Write a number, a word, true, false, null or a list": {"eps": {1}},
+    "optimizer.groups=head: must be groups by name. Use for example {head: {match: last, lr: 10}}": {"groups": "head"},
+    "optimizer.eps={1}: a set is not a plain value. Use a number, a word, true, false, null or a list": {"eps": {1}},
 }
 
 
