@@ -21,7 +21,7 @@ from sweeper.training.device import resolve_device
 from sweeper.training.lanes.compiling import has_compiled
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.trainer import LaneTrainer, Stacking
-from sweeper.training.norms import OF_A_RUN
+from sweeper.training.norms import MEASUREMENTS
 from sweeper.training.optimizers.optim import options_of
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -42,7 +42,7 @@ LANES = "sweeper.training.lanes.probe.ProbedTrainer"
 
 
 # What torch.compile saves is, first, what Python and torch spend around the operations of an update of a stack: as much
-# for two lanes as for two hundred, and so many times the small pass of `_pass` for each parameter. Some arithmetic is
+# for two lanes as for two hundred, and so many times the small pass for each parameter. Some arithmetic is
 # saved as well, by fusing operations, though none in convolutions. On a CPU with one thread, torch 2.13, this foretold
 # most times of compiled stacks of 4 to 64 lanes within a fifth: MLPs, an n-gram model, CNNs, a ResNet, transformers.
 SAVED, FUSED = 5.5, 1.1
@@ -72,7 +72,7 @@ class Choice(NamedTuple):
     compiling: float = 0.0
 
 
-class Timed(NamedTuple):
+class Timing(NamedTuple):
     """width: lanes of a stack, 1 for one at a time. update: seconds of one update of one job, empty lanes paid."""
 
     width: int
@@ -94,10 +94,10 @@ def choose(task: Task, recipe: Recipe, example: Job, load: Load, *, device: str)
     Trains copies of the example for a few seconds at most; changes nothing.
     """
     # A run of few updates measures each of them, the runs timed here too; a longer one every so often.
-    timed_recipe = replace(recipe, norms=recipe.norms and example.steps < 2 * OF_A_RUN)
+    timed_recipe = replace(recipe, norms=recipe.norms and example.steps < 2 * MEASUREMENTS)
     sequential = partial(SequentialTrainer, task, timed_recipe, device=device)
     clock = time.thread_time if resolve_device(device).type == "cpu" else time.perf_counter
-    alone = Timed(1, _seconds(sequential(), example, 1, clock), 1.0)
+    alone = Timing(1, _time_update(sequential(), example, 1, clock), 1.0)
     if not math.isfinite(alone.update):
         return Choice({"_target_": SEQUENTIAL}, "")  # its first trial will say why
     updates = load.jobs * example.steps * (PRUNED if load.pruned else 1.0)
@@ -111,31 +111,31 @@ def choose(task: Task, recipe: Recipe, example: Job, load: Load, *, device: str)
     def update_of(width: int, *, compiled: bool = False) -> float:
         """Of one look."""
         if width == 1:
-            return _seconds(sequential(), example, 1, clock)
+            return _time_update(sequential(), example, 1, clock)
         trainer = LaneTrainer(task, timed_recipe, Stacking(form, width, compiled), device=device)
-        return width * _stacks(width, load.at_once) * _seconds(trainer, example, width, clock)
+        return width * _stacks_per_job(width, load.at_once) * _time_update(trainer, example, width, clock)
 
-    alone, *stacked = _looked_again([alone, *_stacked(update_of, load.at_once)], update_of, updates)
-    gain = _gain(task, example, device, _pass(clock))
+    alone, *stacked = _remeasure([alone, *_time_stacks(update_of, load.at_once)], update_of, updates)
+    gain = _predict_gain(task, example, device, _time_small_pass(clock))
     began = time.perf_counter()
-    compiled = _compiled(lambda width: update_of(width, compiled=True), stacked, gain, updates)
+    compiled = _time_compiled(lambda width: update_of(width, compiled=True), stacked, gain, updates)
     spent = time.perf_counter() - began
-    return _cheapest(alone, stacked, compiled, gain, updates)._replace(compiling=spent)
+    return _choose_fastest(alone, stacked, compiled, gain, updates)._replace(compiling=spent)
 
 
-def _stacked(update_of: Callable[[int], float], jobs_at_once: int) -> list[Timed]:
+def _time_stacks(update_of: Callable[[int], float], jobs_at_once: int) -> list[Timing]:
     """Wider and wider stacks, until they no longer get faster, as far as jobs fill them."""
-    timed: list[Timed] = []
+    timed: list[Timing] = []
     for width in WIDTHS:
         if width >= 2 * jobs_at_once or (timed and width * timed[-1].update * (WARM + TIMED) > 4 * PATIENCE):
             break
-        timed.append(Timed(width, update_of(width), _stacks(width, jobs_at_once)))
+        timed.append(Timing(width, update_of(width), _stacks_per_job(width, jobs_at_once)))
         if timed[-1].update > NEAR * min(one.update for one in timed):
             break
     return timed
 
 
-def _looked_again(timed: list[Timed], update_of: Callable[[int], float], updates: float) -> list[Timed]:
+def _remeasure(timed: list[Timing], update_of: Callable[[int], float], updates: float) -> list[Timing]:
     """The same with the least of some looks, taken by turns, at those that may be the best."""
     began = time.perf_counter()
     for _ in range(LOOKS):
@@ -148,32 +148,34 @@ def _looked_again(timed: list[Timed], update_of: Callable[[int], float], updates
     return timed
 
 
-def _compiled(update_of: Callable[[int], float], stacked: Sequence[Timed], gain: Gain, updates: float) -> list[Timed]:
+def _time_compiled(
+    update_of: Callable[[int], float], stacked: Sequence[Timing], gain: Gain, updates: float
+) -> list[Timing]:
     """The stacks of which compiling promises most, compiled and timed: as many as the sweep is long enough for."""
-    timed: list[Timed] = []
+    timed: list[Timing] = []
     began = time.perf_counter()
-    for promised in sorted(_predicted(stacked, gain), key=_update)[:COMPILED_LOOKS]:
+    for promised in sorted(_predict_compiled(stacked, gain), key=_update)[:COMPILED_LOOKS]:
         if time.perf_counter() - began + gain.seconds > COMPILING * updates * promised.update:
             break
         timed.append(promised._replace(update=update_of(promised.width)))
     return timed
 
 
-def _predicted(stacked: Sequence[Timed], gain: Gain) -> list[Timed]:
+def _predict_compiled(stacked: Sequence[Timing], gain: Gain) -> list[Timing]:
     """The same stacks compiled."""
-    return [one._replace(update=_faster(one, gain)) for one in stacked]
+    return [one._replace(update=_predicted_update(one, gain)) for one in stacked]
 
 
-def _faster(one: Timed, gain: Gain) -> float:
+def _predicted_update(one: Timing, gain: Gain) -> float:
     return max(LEAST * one.update, (one.update - gain.saved * one.stacks) / gain.fused)
 
 
-def _stacks(width: int, jobs_at_once: int) -> float:
+def _stacks_per_job(width: int, jobs_at_once: int) -> float:
     """Of that width, for each job: the last one may have empty lanes."""
     return math.ceil(jobs_at_once / width) / jobs_at_once
 
 
-def _seconds(trainer: Trainer, example: Job, width: int, clock: Callable[[], float]) -> float:
+def _time_update(trainer: Trainer, example: Job, width: int, clock: Callable[[], float]) -> float:
     """Seconds of one update of one job, `width` of them together; infinite where one fails.
 
     The least of some blocks, evaluations left out. On a CPU this thread's own time: what other programs take of the
@@ -212,7 +214,7 @@ def _seconds(trainer: Trainer, example: Job, width: int, clock: Callable[[], flo
     return best / TIMED / width if trainer.capacity() >= width else math.inf  # it ran out of memory
 
 
-def _pass(clock: Callable[[], float]) -> float:
+def _time_small_pass(clock: Callable[[], float]) -> float:
     """Seconds that this machine needs for a few of torch's small operations, forward and backward."""
     weight, inputs = torch.ones(8, 8, requires_grad=True), torch.ones(2, 8)
     best = math.inf
@@ -224,42 +226,44 @@ def _pass(clock: Callable[[], float]) -> float:
     return best
 
 
-def _cheapest(alone: Timed, stacked: Sequence[Timed], compiled: Sequence[Timed], gain: Gain, updates: float) -> Choice:
+def _choose_fastest(
+    alone: Timing, stacked: Sequence[Timing], compiled: Sequence[Timing], gain: Gain, updates: float
+) -> Choice:
     """One at a time, lanes, or lanes compiled: what takes the least time in all.
 
     compiled: stacks that were compiled and timed, and so are loaded in no time; if there are none, `gain` is believed.
     """
-    one_by_one = f"one trial at a time{_slower(alone, stacked)}"
+    one_by_one = f"one trial at a time{_speed_note(alone, stacked)}"
     ways = [(updates * alone.update, Choice({"_target_": SEQUENTIAL}, one_by_one))]
     if stacked:
         lanes = min(stacked, key=_update)
-        ways.append((SIMPLER * updates * lanes.update, _lanes(alone, lanes, "measured", compiled=False)))
+        ways.append((SIMPLER * updates * lanes.update, _lanes_choice(alone, lanes, "measured", compiled=False)))
         how, setup = ("measured", 0.0) if compiled else ("predicted", gain.seconds)
-        fast = min(compiled or _predicted(stacked, gain), key=_update)
-        ways.append((SIMPLER**2 * (setup + updates * fast.update), _lanes(alone, fast, how, compiled=True)))
+        fast = min(compiled or _predict_compiled(stacked, gain), key=_update)
+        ways.append((SIMPLER**2 * (setup + updates * fast.update), _lanes_choice(alone, fast, how, compiled=True)))
     return min(ways, key=lambda way: way[0])[1]
 
 
-def _update(timed: Timed) -> float:
+def _update(timed: Timing) -> float:
     return timed.update
 
 
-def _slower(alone: Timed, stacked: Sequence[Timed]) -> str:
+def _speed_note(alone: Timing, stacked: Sequence[Timing]) -> str:
     if not stacked:
         return ""
     best = min(stacked, key=_update)
     return f": {best.width} at once are {alone.update / best.update:.2f} times as fast (measured)"
 
 
-def _lanes(alone: Timed, lanes: Timed, how: str, *, compiled: bool) -> Choice:
+def _lanes_choice(alone: Timing, lanes: Timing, how: str, *, compiled: bool) -> Choice:
     """how: measured or predicted."""
     times = f"{alone.update / lanes.update:.1f} times as fast as one at a time"
     node = {"_target_": LANES, "width": lanes.width, "compiled": compiled}
     return Choice(node, f"{lanes.width} trials at once{', compiled' if compiled else ''}: {times} ({how})")
 
 
-def _gain(task: Task, example: Job, device: str, small: float) -> Gain:
-    """What compiling is expected to do for this model; on a GPU, nothing. small: as `_pass`."""
+def _predict_gain(task: Task, example: Job, device: str, small: float) -> Gain:
+    """What compiling is expected to do for this model; on a GPU, nothing. small: as `_time_small_pass`."""
     model = task.build(example.seed, **options_of(example.hparams, "model"))
     parameters = len(list(model.parameters()))
     convolves = _has(model, nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -15,7 +15,7 @@ from sweeper.training.randomness import AUGMENT, Draws, key_of
 from sweeper.types import Task
 
 
-def streams(task: Task) -> bool:
+def has_stream(task: Task) -> bool:
     """Whether its data stay on the host, from which batches come one after the other."""
     return getattr(task, "stream", None) is not None
 
@@ -31,8 +31,8 @@ def training_batches(
     lane = (1, index_SB.shape[1])
     seed_L, step_L = np.array([seed]), np.array([first])
     for batch, key_L in zip(fetched, augment_keys(task, seed_L, step_L, len(index_SB), device), strict=True):
-        inputs_LB, target_LB = augmented(task, reshaped(batch, 1, lane), key_L)
-        yield reshaped(inputs_LB, 2, lane[1:]), reshaped(target_LB, 2, lane[1:])
+        inputs_LB, target_LB = augment(task, reshape(batch, 1, lane), key_L)
+        yield reshape(inputs_LB, 2, lane[1:]), reshape(target_LB, 2, lane[1:])
 
 
 def fetch_batches(
@@ -40,7 +40,7 @@ def fetch_batches(
 ) -> Iterator[tuple[Any, Tensor]]:
     """Return inputs and targets [B, ...] of the examples index_SB[0], index_SB[1], ..., as they are."""
     task, part, partition = examples.task, examples.part, examples.partition
-    if streams(task):
+    if has_stream(task):
         return task.stream(part, partition, index_SB)  # type: ignore[attr-defined, no-any-return] # optional
     on_device = torch.from_numpy(index_SB).to(device, non_blocking=True)
     return (task.fetch(part, partition, index_B) for index_B in on_device.unbind())
@@ -56,7 +56,7 @@ def augment_keys(
     return torch.from_numpy(key_NL).to(device, non_blocking=True).unbind()
 
 
-def augmented(task: Task, batch_LB: tuple[Any, Tensor], key_L: Tensor | None) -> tuple[Any, Tensor]:
+def augment(task: Task, batch_LB: tuple[Any, Tensor], key_L: Tensor | None) -> tuple[Any, Tensor]:
     """Inputs and targets [L, B, ...] as the task changes them for training; each lane by its own key."""
     if key_L is None:
         return batch_LB
@@ -71,28 +71,28 @@ def micro_batches(batch: tuple[Any, Tensor], count: int, dim: int = 0) -> list[t
     if count == 1:
         return [batch]
     size = batch[1].shape[dim] // count
-    return [_narrowed(batch, dim, micro * size, size) for micro in range(count)]
+    return [_narrow(batch, dim, micro * size, size) for micro in range(count)]
 
 
-def _narrowed(value: Any, dim: int, first: int, size: int) -> Any:
+def _narrow(value: Any, dim: int, first: int, size: int) -> Any:
     """Those examples alone, in a tensor, tuple, list or mapping."""
     if isinstance(value, Tensor):
         return value.narrow(dim, first, size)
     if isinstance(value, tuple | list):
-        items = [_narrowed(item, dim, first, size) for item in value]
+        items = [_narrow(item, dim, first, size) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
-        return {key: _narrowed(item, dim, first, size) for key, item in value.items()}
+        return {key: _narrow(item, dim, first, size) for key, item in value.items()}
     return value
 
 
-def reshaped(value: Any, leading: int, shape: Sequence[int]) -> Any:
+def reshape(value: Any, leading: int, shape: Sequence[int]) -> Any:
     """The first `leading` dimensions as `shape`, in a tensor, tuple, list or mapping."""
     if isinstance(value, Tensor):
         return value.reshape(*shape, *value.shape[leading:])
     if isinstance(value, tuple | list):
-        items = [reshaped(item, leading, shape) for item in value]
+        items = [reshape(item, leading, shape) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
-        return {key: reshaped(item, leading, shape) for key, item in value.items()}
+        return {key: reshape(item, leading, shape) for key, item in value.items()}
     return value

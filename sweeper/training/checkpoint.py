@@ -113,18 +113,18 @@ def reopen_jobs(
     return stands
 
 
-def part_of(folder: Path, place: int) -> Path:
+def part_folder(folder: Path, place: int) -> Path:
     """Where the process of that place keeps its jobs, of a trainer that has several."""
     return folder / f"part-{place:03d}"
 
 
-def restored(trainer: Trainer, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
+def restore_jobs(trainer: Trainer, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
     """What `trainer` takes up of these jobs, whoever wrote the checkpoint: one process, or several their parts.
 
     The newest round goes first: after a crash between two parts, a job may be in an older one too.
     """
     stands: dict[JobId, int] = {}
-    for source in sorted([folder, *folder.glob("part-*")], key=lambda path: -_newest(path, last_round)):
+    for source in sorted([folder, *folder.glob("part-*")], key=lambda path: -_newest_round(path, last_round)):
         left = [job for job in jobs if job.id not in stands]
         if left:
             stands |= trainer.restore(source, left, last_round)
@@ -133,7 +133,7 @@ def restored(trainer: Trainer, folder: Path, jobs: Sequence[Job], last_round: in
 
 def remove_others(folder: Path, places: Collection[int]) -> None:
     """Leave the parts of these processes alone: all open jobs are in them; with no places, what one process wrote."""
-    kept = {part_of(folder, place) for place in places}
+    kept = {part_folder(folder, place) for place in places}
     for path in _entries(folder) if places else folder.glob("part-*"):
         if path not in kept:
             shutil.rmtree(path, ignore_errors=True)
@@ -145,8 +145,8 @@ def job_digest(job: Job, *of_the_sweep: object) -> str:
         tuple(job.id),
         job.family,
         job.seed,
-        _digits(job.lr_S),
-        None if job.momentum_S is None else _digits(job.momentum_S),
+        _hex_bytes(job.lr_S),
+        None if job.momentum_S is None else _hex_bytes(job.momentum_S),
         tuple(job.report_steps),
         sorted(job.hparams.items()),
         job.partition,
@@ -157,11 +157,11 @@ def job_digest(job: Job, *of_the_sweep: object) -> str:
     return hashlib.blake2b(repr(numbers).encode(), digest_size=16).hexdigest()
 
 
-def _digits(numbers_S: Any) -> str:
+def _hex_bytes(numbers_S: Any) -> str:
     return np.ascontiguousarray(numbers_S, dtype=np.float64).tobytes().hex()
 
 
-def _newest(source: Path, last_round: int) -> int:
+def _newest_round(source: Path, last_round: int) -> int:
     """The newest round of a source that counts, -1 without one; a trainer made of two has a folder for each."""
     inner = [path for path in _entries(source) if path.is_dir() and not path.name.startswith(("part-", "round-"))]
     names = [path.name for folder in (source, *inner) for path in _entries(folder)]

@@ -36,7 +36,7 @@ STARTS: Mapping[str, Mapping[str, float]] = {
 
 def plateau(
     state: State,
-    seen_L: Floats,
+    observed_L: Floats,
     *,
     decay: Floats,
     patience: Floats,
@@ -63,7 +63,7 @@ def plateau(
         report
     direction: which is better: minimize or maximize
     """
-    better_L, best_L = _compared(state, seen_L, threshold, threshold_mode, direction)
+    better_L, best_L = _compare(state, observed_L, threshold, threshold_mode, direction)
     resting_L = state["rest"] > 0
     bad_L = np.where(better_L | resting_L, 0.0, state["bad"] + 1)
     drops_L = bad_L > patience
@@ -78,7 +78,7 @@ def plateau(
 
 def plateau_keras(
     state: State,
-    seen_L: Floats,
+    observed_L: Floats,
     *,
     decay: Floats,
     patience: Floats,
@@ -103,7 +103,7 @@ def plateau_keras(
     """
     rest_L = np.maximum(state["rest"] - 1, 0.0)
     bad_L = np.where(state["rest"] > 0, 0.0, state["bad"])
-    better_L, best_L = _compared(state, seen_L, threshold, "abs", direction)
+    better_L, best_L = _compare(state, observed_L, threshold, "abs", direction)
     bad_L = np.where(better_L, 0.0, bad_L + (rest_L <= 0))
     drops_L = ~better_L & (rest_L <= 0) & (bad_L >= patience) & (state["mult"] > floor)
     return {
@@ -116,7 +116,7 @@ def plateau_keras(
 
 def greedy(
     state: State,
-    seen_L: Floats,
+    observed_L: Floats,
     *,
     decay: Floats,
     patience: Floats,
@@ -148,9 +148,9 @@ def greedy(
     metric: what is watched, as in `plateau`
     direction: which is better: minimize or maximize
     """
-    resting_L, held_L = state["rest"] > 0, (state["rest"] <= 0) & (state["held"] > 0)
-    looks_L = ~resting_L & ~held_L
-    better_L, best_L = _compared(state, seen_L, threshold, threshold_mode, direction)
+    resting_L, holding_L = state["rest"] > 0, (state["rest"] <= 0) & (state["held"] > 0)
+    looks_L = ~resting_L & ~holding_L
+    better_L, best_L = _compare(state, observed_L, threshold, threshold_mode, direction)
     good_L = np.where(looks_L & better_L, state["good"] + 1, 0.0)
     bad_L = np.where(looks_L & ~better_L, state["bad"] + 1, 0.0)
     rises_L, drops_L = good_L > patience, bad_L > patience
@@ -159,19 +159,19 @@ def greedy(
     mult_L = np.where(rises_L & (higher_L - mult_L > EPS), higher_L, mult_L)
     mult_L = np.where(drops_L & (mult_L - lower_L > EPS), lower_L, mult_L)
     stuck_L = np.where(rises_L, 0.0, state["stuck"] + (drops_L & (mult_L <= floor)))
-    anew_L = drops_L & (mult_L <= floor) & (stuck_L >= reset)
+    resets_L = drops_L & (mult_L <= floor) & (stuck_L >= reset)
     return {
-        "mult": np.where(anew_L, 1.0, mult_L),
-        "best": np.where(anew_L, np.inf, np.where(looks_L, best_L, state["best"])),
+        "mult": np.where(resets_L, 1.0, mult_L),
+        "best": np.where(resets_L, np.inf, np.where(looks_L, best_L, state["best"])),
         "good": np.where(rises_L, 0.0, good_L),
         "bad": np.where(drops_L, 0.0, bad_L),
         "rest": np.where(drops_L, cooldown, state["rest"] - resting_L),
-        "held": np.where(rises_L, hold, state["held"] - held_L),
-        "stuck": np.where(anew_L, 0.0, stuck_L),
+        "held": np.where(rises_L, hold, state["held"] - holding_L),
+        "stuck": np.where(resets_L, 0.0, stuck_L),
     }
 
 
-def wall_time(state: State, seen_L: Floats, *, budget: Floats, shape: str, decay: Floats) -> State:
+def wall_time(state: State, observed_L: Floats, *, budget: Floats, shape: str, decay: Floats) -> State:
     """Falls with the time that training has taken, whatever the number of updates done in it.
 
     No run repeats another exactly: how fast the machine is decides.
@@ -183,12 +183,12 @@ def wall_time(state: State, seen_L: Floats, *, budget: Floats, shape: str, decay
     shape: s: cosine c(u), linear 1-u, 1-sqrt 1-sqrt(u), or exponential
     decay: f = final mult
     """
-    elapsed_L = state["elapsed"] + seen_L  # what is seen are the seconds since the last report
+    elapsed_L = state["elapsed"] + observed_L  # what is seen are the seconds since the last report
     u_L = np.minimum(elapsed_L / budget, 1.0)
-    return {"mult": _fallen(u_L, shape, decay), "elapsed": elapsed_L}
+    return {"mult": _decay_curve(u_L, shape, decay), "elapsed": elapsed_L}
 
 
-def _fallen(u_L: Floats, shape: str, decay: Floats) -> Floats:
+def _decay_curve(u_L: Floats, shape: str, decay: Floats) -> Floats:
     """From 1 at u = 0 to decay at u = 1."""
     if shape == "exponential":
         return np.asarray(np.power(decay, u_L), dtype=np.float64)
@@ -197,13 +197,13 @@ def _fallen(u_L: Floats, shape: str, decay: Floats) -> Floats:
     return fallen_L
 
 
-def _compared(state: State, seen_L: Floats, threshold: Floats, mode: str, direction: str) -> tuple[Any, Floats]:
+def _compare(state: State, observed_L: Floats, threshold: Floats, mode: str, direction: str) -> tuple[Any, Floats]:
     """Whether what is seen is better than the best, and the best then. `best` is held as something to minimise.
 
     A NaN is not better.
     """
     sign = 1.0 if direction == "minimize" else -1.0
-    value_L, best_L = sign * seen_L, state["best"]
+    value_L, best_L = sign * observed_L, state["best"]
     with np.errstate(invalid="ignore"):  # the first best is infinite
         wanted_L = best_L * (1.0 - sign * threshold) if mode == "rel" else best_L - threshold
     better_L = value_L < wanted_L
@@ -232,7 +232,7 @@ def observe(course: Course, report: Report) -> tuple[Course, Report]:
     controller = course.job.controller
     if controller is None or report.state != "running":
         return course, report
-    seen = _seen(controller, report)
+    seen = _observation(controller, report)
     if seen is None:
         reason = f"its schedule reacts to {controller['metric']}, and there are {', '.join(report.metrics)}"
         return course, replace(report, state="failed", reason=reason)
@@ -284,7 +284,7 @@ def restore_course(job: Job, saved: SavedCourse) -> Course:
 CONTROLLERS: Mapping[str, Any] = {one.__name__: one for one in (plateau, plateau_keras, greedy, wall_time)}
 
 
-def _seen(controller: Mapping[str, Value], report: Report) -> float | None:
+def _observation(controller: Mapping[str, Value], report: Report) -> float | None:
     """What the controller is shown of a report; None where that is not in it."""
     if controller["name"] == "wall_time":
         return report.seconds

@@ -37,7 +37,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def threads_for(threads: Threads) -> int:
+def thread_count(threads: Threads) -> int:
     """Threads of one operation on the CPU; auto: one.
 
     float32 sums depend on it, so it must not depend on the machine or on how many processes train: the cores go to
@@ -61,7 +61,7 @@ def intra_op_threads(threads: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
+def deterministic_algorithms(device: torch.device) -> Iterator[None]:
     """Algorithms that give the same bits again. On a CPU torch's are; an operation that has none on a GPU warns."""
     if device.type != "cuda":
         yield
@@ -82,8 +82,8 @@ def repeatable(device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-class Waiting:
-    """A model, its optimizer and `others` while they wait in host memory; `back` returns all to where they were."""
+class OffloadedModel:
+    """A model, its optimizer and `others` while they wait in host memory; `reload` returns all to where they were."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, others: list[torch.Tensor]) -> None:
         self._model, self._others = model, others
@@ -96,7 +96,7 @@ class Waiting:
         others[:] = [value.cpu() for value in others]
         model.to("cpu")
 
-    def back(self, device: torch.device) -> None:
+    def reload(self, device: torch.device) -> None:
         self._model.to(device)
         self._others[:] = [value.to(device) for value in self._others]
         for state, name, where in self._moved:

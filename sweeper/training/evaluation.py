@@ -40,7 +40,7 @@ def evaluate(
     losses: list[Tensor] = []
     outputs: list[Any] = []
     targets: list[Tensor] = []
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), evaluation_mode(model):
         known = {} if rows is None else rows
         key = (part, examples.partition)
         if key not in known:
@@ -52,7 +52,7 @@ def evaluate(
             losses.append(task.loss(output_B, target_B))
             outputs.append(output_B if kept is None else kept(output_B, target_B))
             targets.append(target_B)
-        metrics = task.metrics(joined(outputs), joined(targets))
+        metrics = task.metrics(join_batches(outputs), join_batches(targets))
     loss = torch.cat(losses).cpu().double().mean().item()
     return {f"{part}/loss": loss} | {f"{part}/{name}": float(value) for name, value in metrics.items()}
 
@@ -89,7 +89,7 @@ def cast(value: Any, dtype: torch.dtype) -> Any:
     return value
 
 
-def joined(batches: list[Any]) -> Any:
+def join_batches(batches: list[Any]) -> Any:
     """Batches of tensors, or of tuples, lists or mappings of tensors, as one."""
     first = batches[0]
     if len(batches) == 1:
@@ -97,15 +97,15 @@ def joined(batches: list[Any]) -> Any:
     if isinstance(first, Tensor):
         return torch.cat(batches)
     if isinstance(first, tuple | list):
-        items = [joined(list(column)) for column in zip(*batches, strict=True)]
+        items = [join_batches(list(column)) for column in zip(*batches, strict=True)]
         return type(first)(*items) if hasattr(first, "_fields") else type(first)(items)
     if isinstance(first, dict):
-        return {key: joined([batch[key] for batch in batches]) for key in first}
+        return {key: join_batches([batch[key] for batch in batches]) for key in first}
     return first
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode within; afterwards each module is as it was (a frozen BatchNorm stays frozen)."""
     training = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -38,9 +38,11 @@ class FineTuned:
     ) -> None:
         self.task = task
         self.path = None if init_from is None else str(init_from)
-        self.state = {} if init_from is None else _read(Path(init_from))
+        self.state = {} if init_from is None else _read_state(Path(init_from))
         self.strict, self.reset, self.frozen = init_strict, init_reset or (), freeze or ()
-        self.fingerprint = task.fingerprint if init_from is None else f"{task.fingerprint}-{_digest(Path(init_from))}"
+        self.fingerprint = (
+            task.fingerprint if init_from is None else f"{task.fingerprint}-{_file_digest(Path(init_from))}"
+        )
         self.untrained_loss, self.loss_bound = task.untrained_loss, task.loss_bound
 
     def to(self, device: torch.device) -> Self:
@@ -111,7 +113,7 @@ class FineTuned:
             raise InputError("model.freeze", self.frozen, "leaves nothing to train", "Freeze less of the model")
 
 
-def finetuned(task: Task, model: Mapping[str, object]) -> Task:
+def finetuned_task(task: Task, model: Mapping[str, object]) -> Task:
     """The task as a model's node asks for it: wrapped where one of KEYS is set. Raises InputError."""
     asked = {key: model[key] for key in KEYS if model.get(key) is not None}
     for key, value in asked.items():
@@ -134,13 +136,13 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, Iterable) and all(isinstance(one, str) for one in value))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read_state(path: Path) -> dict[str, Tensor]:
     """The state in a file, on the CPU."""
     if not path.is_file():
         raise InputError("model.init_from", path, "no such file", "Give the file of a model's weights")
     try:
         if path.suffix == ".safetensors":
-            state = _safetensors(path)
+            state = _read_safetensors(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
@@ -160,7 +162,7 @@ def _has_names(state: Any) -> bool:
     return isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
@@ -170,6 +172,6 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _digest(path: Path) -> str:
+def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()

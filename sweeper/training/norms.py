@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from sweeper.types import Floats
 
 NAMES = ("grad_norm", "update_to_weight")
-OF_A_RUN = 100  # measured updates, about
+MEASUREMENTS = 100  # measured updates, about
 
 
 class Before(NamedTuple):
@@ -39,8 +39,8 @@ def measured_steps(steps: int, report_steps: tuple[int, ...]) -> NDArray[np.int6
 
     With more than 100 reports only the last of all, so that there are 299 at most. Increasing, read only.
     """
-    stride = max(1, steps // OF_A_RUN)
-    ends = report_steps if len(report_steps) <= OF_A_RUN else report_steps[-1:]
+    stride = max(1, steps // MEASUREMENTS)
+    ends = report_steps if len(report_steps) <= MEASUREMENTS else report_steps[-1:]
     chosen = np.union1d(np.arange(stride, steps + 1, stride, dtype=np.int64), np.asarray(ends, dtype=np.int64))
     chosen.flags.writeable = False
     return chosen
@@ -55,21 +55,21 @@ def measured_flags(steps: int, report_steps: tuple[int, ...], first: int, until:
     return flags_S
 
 
-def before_update(parameters: Sequence[nn.Parameter], spare: Sequence[Tensor] = ()) -> Before:
+def measure_before(parameters: Sequence[nn.Parameter], spare: Sequence[Tensor] = ()) -> Before:
     """Between backward pass and update: an optimizer may overwrite the gradients. Waits for nothing.
 
     spare: the `values` of an earlier call, whose memory is used again where it fits: on the CPU fresh memory costs
     more than what is done with it.
     """
     with torch.no_grad():
-        values = list(spare) if _fit(spare, parameters) else [torch.empty_like(one) for one in parameters]
+        values = list(spare) if _can_reuse(spare, parameters) else [torch.empty_like(one) for one in parameters]
         for value, parameter in zip(values, parameters, strict=True):
             value.copy_(parameter)
         gradients = [_gradient_norm(parameter) for parameter in parameters]
         return Before([*gradients, *map(_norm, values)], values)
 
 
-def after_update(parameters: Sequence[nn.Parameter], before: Before) -> Tensor:
+def measure_after(parameters: Sequence[nn.Parameter], before: Before) -> Tensor:
     """Norms of gradients, of weights before and of their change, by parameter, [3 P], on the device.
 
     The sums over parameters are left to the host: for a small model they would cost half as much again.
@@ -95,7 +95,7 @@ def norm_traces(flags_S: NDArray[np.bool_], measured: Sequence[Tensor]) -> dict[
     return traces
 
 
-def _fit(spare: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> bool:
+def _can_reuse(spare: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> bool:
     return len(spare) == len(parameters) and all(
         (old.shape, old.dtype, old.device) == (one.shape, one.dtype, one.device)
         for old, one in zip(spare, parameters, strict=True)

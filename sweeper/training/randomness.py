@@ -44,18 +44,18 @@ def key_of(*words: Any) -> Any:
     """A 32-bit key of whole numbers or int64 arrays that broadcast; each counts modulo 2^32, order matters."""
     key: Any = GOLDEN
     for word in words:
-        key = absorbed(key, word)
+        key = absorb(key, word)
     return key
 
 
-def absorbed(key: Any, word: Any) -> Any:
+def absorb(key: Any, word: Any) -> Any:
     """The key after one more word."""
     return mix((key + GOLDEN & MASK) ^ (word & MASK))
 
 
-def of_micro_batch(key: Any, micro: int) -> Any:
+def micro_batch_key(key: Any, micro: int) -> Any:
     """The key of an update in its micro-batch of that number; the first one has the update's own."""
-    return absorbed(key, micro) if micro else key
+    return absorb(key, micro) if micro else key
 
 
 # --- batch order ------------------------------------------------------------------------------------
@@ -67,10 +67,10 @@ def example_index(seed: Any, place: Any, size: int) -> Any:
     place: int64 array or tensor, epoch * size + position, broadcastable against seed. Nothing but the places asked
     for is computed, and nothing is read back from a device.
     """
-    return permuted(key_of(seed, ORDER, place // size), place % size, size)
+    return permute(key_of(seed, ORDER, place // size), place % size, size)
 
 
-def permuted(key: Any, position: Any, size: int) -> Any:
+def permute(key: Any, position: Any, size: int) -> Any:
     """Where the permutation of 0 .. size - 1 named by `key` sends `position`.
 
     The numbers are laid out in rows of about sqrt(size). In turn every column, then every row is rotated by a
@@ -82,8 +82,8 @@ def permuted(key: Any, position: Any, size: int) -> Any:
     last = size - (rows - 1) * width
     row, column = position // width, position % width
     for turn in range(0, 16 if size < SMALL else 8, 2):
-        row = _rotated(row, mix(_round_key(key, turn) ^ column), (column < last) + (rows - 1))
-        column = _rotated(column, mix(_round_key(key, turn + 1) ^ row), last + (width - last) * (row < rows - 1))
+        row = _rotate(row, mix(_round_key(key, turn) ^ column), (column < last) + (rows - 1))
+        column = _rotate(column, mix(_round_key(key, turn + 1) ^ row), last + (width - last) * (row < rows - 1))
     return row * width + column
 
 
@@ -98,7 +98,7 @@ def _round_key(key: Any, turn: int) -> Any:
     return key + (turn + 1) * GOLDEN & MASK
 
 
-def _rotated(place: Any, word: Any, length: Any) -> Any:
+def _rotate(place: Any, word: Any, length: Any) -> Any:
     """`place` moved on by `word` / 2^32 of a ring of `length`."""
     place = place + (word * length >> 32)
     return place - length * (place >= length)
@@ -107,24 +107,24 @@ def _rotated(place: Any, word: Any, length: Any) -> Any:
 # --- dropout ----------------------------------------------------------------------------------------
 
 
-def kept(key: Any, threshold: Any, rows: int, elements: int, device: torch.device) -> Tensor:
+def keep_mask(key: Any, threshold: Any, rows: int, elements: int, device: torch.device) -> Tensor:
     """Which of the elements dropout keeps: bool [rows, elements], each dropped with probability threshold / 2^32."""
-    row, element = _hashed(rows, device), _hashed(elements, device)
+    row, element = _element_hashes(rows, device), _element_hashes(elements, device)
     keep: Tensor = mix((row ^ key)[:, None] + element & MASK) >= threshold
     return keep
 
 
-def _hashed(count: int, device: torch.device) -> Tensor:
+def _element_hashes(count: int, device: torch.device) -> Tensor:
     """Hashes of 1 .. count, int64: the part of a mask that is the same in every update, and small."""
-    return _hashes(count, device) if torch.compiler.is_compiling() else _known_hashes(count, device)
+    return _compute_hashes(count, device) if torch.compiler.is_compiling() else _cached_hashes(count, device)
 
 
-def _hashes(count: int, device: torch.device) -> Tensor:
+def _compute_hashes(count: int, device: torch.device) -> Tensor:
     word: Tensor = mix(torch.arange(1, count + 1, device=device))
     return word
 
 
-_known_hashes = functools.lru_cache(maxsize=64)(_hashes)
+_cached_hashes = functools.lru_cache(maxsize=64)(_compute_hashes)
 
 
 class Counts(Protocol):
@@ -157,8 +157,8 @@ class Clock:
     _calls: dict[int, int] = field(default_factory=dict)
 
     def key(self, layer: int) -> int:
-        key: int = of_micro_batch(key_of(self.seed, DROPOUT, self.step), self.micro)
-        return int(absorbed(absorbed(key, layer), self._call(layer)))
+        key: int = micro_batch_key(key_of(self.seed, DROPOUT, self.step), self.micro)
+        return int(absorb(absorb(key, layer), self._call_number(layer)))
 
     def threshold(self, layer: int, p: float) -> int:
         return round(p * 2**32)
@@ -169,7 +169,7 @@ class Clock:
     def never_drops(self, layer: int, p: float) -> bool:
         return p == 0
 
-    def _call(self, layer: int) -> int:
+    def _call_number(self, layer: int) -> int:
         """How often the layer was used before in this update; the same again where checkpointing repeats a use."""
         if self.backward:
             if self._calls.get(layer, 0) > 1:
@@ -197,14 +197,14 @@ class LaneClock:
         self.silent: frozenset[int] = frozenset()
         self._calls: dict[int, int] = {}
 
-    def begin(self, counts: Mapping[str, Tensor]) -> None:
+    def start_forward(self, counts: Mapping[str, Tensor]) -> None:
         """A forward pass begins. counts: "key", "threshold", "scale" of the lane; empty where there is no dropout."""
         self._counts, self._calls = counts, {}
 
     def key(self, layer: int) -> Tensor:
         call = self._calls.get(layer, 0)
         self._calls[layer] = call + 1
-        key: Tensor = absorbed(absorbed(self._counts["key"], layer), call)
+        key: Tensor = absorb(absorb(self._counts["key"], layer), call)
         return key
 
     def threshold(self, layer: int, p: float) -> Tensor:
@@ -257,7 +257,7 @@ class CountedDropout(nn.Module):
         rows = shape[0] if shape else 1
         elements = math.prod(shape[1:])
         key, threshold = self.clock.key(self.layer), self.clock.threshold(self.layer, self.p)
-        return kept(key, threshold, rows, elements, input.device).view(shape)
+        return keep_mask(key, threshold, rows, elements, input.device).view(shape)
 
     def _mask_shape(self, input: Tensor) -> tuple[int, ...]:
         """Of each element, or of each channel; torch's rule says which inputs are one example without a batch."""
@@ -294,10 +294,10 @@ class Draws:
 
     def __call__(self, number: int, count: int) -> Tensor:
         """float32 [L, B, count] in [0, 1): multiples of 2^-24, which every device holds exactly."""
-        key_L = absorbed(self._key_L, number)
+        key_L = absorb(self._key_L, number)
         device = key_L.device
-        key_LB = mix(key_L[:, None] ^ _hashed(self._batch_size, device))
-        word: Tensor = mix(key_LB[:, :, None] + _hashed(count, device) & MASK)
+        key_LB = mix(key_L[:, None] ^ _element_hashes(self._batch_size, device))
+        word: Tensor = mix(key_LB[:, :, None] + _element_hashes(count, device) & MASK)
         return (word >> 8).float() * 2**-24
 
 
@@ -305,7 +305,7 @@ class Draws:
 
 
 @contextlib.contextmanager
-def generators_seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded_generators(seed: int, device: torch.device) -> Iterator[None]:
     """The global generators of torch, NumPy and Python start at `seed` within, and go on as if nothing was after."""
     generators = [torch.default_generator]
     if device.type == "cuda":

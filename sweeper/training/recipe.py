@@ -73,7 +73,7 @@ class Recipe:
         """What changes a training's numbers, as the digests of stored checkpoints have it."""
         keys = ("precision", "clip", "accumulate", "ema")
         update = ", ".join(f"{key}={getattr(self, key)!r}" for key in keys)
-        return self.batch_size, _Written(f"Recipe({update})"), sorted(self.optimizer.node().items())
+        return self.batch_size, _Verbatim(f"Recipe({update})"), sorted(self.optimizer.node().items())
 
     @property
     def weights(self) -> torch.dtype:
@@ -107,7 +107,7 @@ def newest_share(ema: float, first: int, count: int) -> Floats:
     return share_S
 
 
-def follow(average: list[Tensor], weights: Sequence[Tensor], share: float) -> None:
+def update_average(average: list[Tensor], weights: Sequence[Tensor], share: float) -> None:
     """Moves the average towards the weights, in place; an empty one becomes them."""
     with torch.no_grad():
         if average:
@@ -117,7 +117,7 @@ def follow(average: list[Tensor], weights: Sequence[Tensor], share: float) -> No
 
 
 @contextlib.contextmanager
-def shown(weights: Sequence[nn.Parameter], average: Sequence[Tensor]) -> Iterator[None]:
+def swap_in_average(weights: Sequence[nn.Parameter], average: Sequence[Tensor]) -> Iterator[None]:
     """The model has the average for its weights within, where there is one."""
     held = [weight.data for weight in weights]
     try:
@@ -129,7 +129,7 @@ def shown(weights: Sequence[nn.Parameter], average: Sequence[Tensor]) -> Iterato
             weight.data = value
 
 
-class _Written(str):
+class _Verbatim(str):
     """A text that is its own repr."""
 
     def __repr__(self) -> str:

@@ -55,7 +55,7 @@ def check_job(job: Job, task: Task, optimizer: OptimizerSpec) -> None:
             raise InputError("data", part, f"split {job.partition} has no examples of it", "Give it some.")
 
 
-def next_report(job: Job, step: int) -> int:
+def next_report_step(job: Job, step: int) -> int:
     """The report step after `step`."""
     return next(report for report in job.report_steps if report > step)
 
@@ -69,10 +69,10 @@ def report_of(turn: Turn, bound: float, evaluate: Evaluate) -> Report:
         evaluate: Returns the metrics of a part; called only if no training loss diverged.
     """
     job, loss_S = turn.job, turn.loss_S
-    bad = first_bad(loss_S, bound)
+    bad = first_divergence(loss_S, bound)
     if bad is not None:
         step = turn.first + bad + 1
-        reason = _diverged("train/loss", loss_S[bad], bound, step)
+        reason = _divergence_reason("train/loss", loss_S[bad], bound, step)
         return Report(job.id, step, traces(replace(turn, loss_S=loss_S[: bad + 1])), {}, 0.0, "diverged", reason)
     step = turn.until
     metrics: dict[str, float] = {}
@@ -81,8 +81,8 @@ def report_of(turn: Turn, bound: float, evaluate: Evaluate) -> Report:
     state: State = "complete" if step == job.steps else "running"
     reason = ""
     for name in (f"{part}/loss" for part in job.parts[1:]):
-        if first_bad(np.array([metrics[name]]), bound) is not None:
-            state, reason = "diverged", _diverged(name, metrics[name], bound, step)
+        if first_divergence(np.array([metrics[name]]), bound) is not None:
+            state, reason = "diverged", _divergence_reason(name, metrics[name], bound, step)
             break
     return Report(job.id, step, traces(turn), metrics, 0.0, state, reason)
 
@@ -115,12 +115,12 @@ def with_multipliers(report: Report, multipliers: Sequence[Tensor]) -> Report:
     return replace(report, traces={**report.traces, "lr/group0": used_S})
 
 
-def first_bad(loss_S: Floats, bound: float) -> int | None:
+def first_divergence(loss_S: Floats, bound: float) -> int | None:
     """Index of the first loss that is not finite or beyond the bound."""
     bad_S = ~(np.isfinite(loss_S) & (loss_S <= bound))
     return int(bad_S.argmax()) if bad_S.any() else None
 
 
-def _diverged(name: str, value: float, bound: float, step: int) -> str:
+def _divergence_reason(name: str, value: float, bound: float, step: int) -> str:
     beyond = f", beyond the task's bound of {bound:.4g}" if np.isfinite(value) else ""
     return f"{name} of update {step} is {value:.4g}{beyond}"

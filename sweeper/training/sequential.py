@@ -27,17 +27,17 @@ from sweeper.training.batch import micro_batches, training_batches
 from sweeper.training.checkpoint import Saved, job_digest, read_checkpoint, reopen_jobs, write_checkpoint
 from sweeper.training.controllers import Course, observe, restore_course, save_course, start_course
 from sweeper.training.device import (
+    OffloadedModel,
     Threads,
-    Waiting,
+    deterministic_algorithms,
     intra_op_threads,
     is_crowded,
-    repeatable,
     resolve_device,
-    threads_for,
+    thread_count,
 )
 from sweeper.training.evaluation import cast, dtype_of, evaluate, output_of
 from sweeper.training.examples import Examples
-from sweeper.training.norms import after_update, before_update, measured_flags
+from sweeper.training.norms import measure_after, measure_before, measured_flags
 from sweeper.training.optimizers.groups import Grouping, with_lrs
 from sweeper.training.optimizers.looking import Forward, evaluated_weights
 from sweeper.training.optimizers.optim import (
@@ -55,11 +55,19 @@ from sweeper.training.randomness import (
     Clock,
     batches,
     count_dropout,
-    generators_seeded,
     key_of,
+    seeded_generators,
 )
-from sweeper.training.recipe import Recipe, follow, newest_share, shown
-from sweeper.training.reports import Turn, check_job, failure_of, first_bad, next_report, report_of, with_multipliers
+from sweeper.training.recipe import Recipe, newest_share, swap_in_average, update_average
+from sweeper.training.reports import (
+    Turn,
+    check_job,
+    failure_of,
+    first_divergence,
+    next_report_step,
+    report_of,
+    with_multipliers,
+)
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
 _log = logging.getLogger(__name__)
@@ -76,7 +84,7 @@ class _Model:
     parameters: list[nn.Parameter]
     dtype: torch.dtype
     average: list[Tensor] = field(default_factory=list)  # of the weights, from the first update on
-    waiting: Waiting | None = None
+    offloaded: OffloadedModel | None = None
 
     @property
     def weights(self) -> list[nn.Parameter]:
@@ -84,7 +92,7 @@ class _Model:
 
 
 @dataclass
-class _Open:
+class _OpenJob:
     """An open job. `whole`: it stands at a report; false while, or after, a turn was broken off."""
 
     job: Job
@@ -92,7 +100,7 @@ class _Open:
     step: int = 0
     model: _Model | None = None
     state: State = "running"
-    whole: bool = True
+    at_report: bool = True
     losses: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
     multipliers: list[Tensor] = field(default_factory=list)
@@ -146,40 +154,40 @@ class SequentialTrainer:
             raise InputError("train.accumulate", recipe.accumulate, problem, "Use train.accumulate=1.")
         self._half = recipe.half(self._device)
         self._threads, self._now = threads, now
-        self._open: dict[JobId, _Open] = {}
+        self._open: dict[JobId, _OpenJob] = {}
         self._spare: list[Tensor] = []  # of one model's weights, for the norms
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self._check(job)
         for job in jobs:
-            self._open[job.id] = _Open(job, start_course(job))
+            self._open[job.id] = _OpenJob(job, start_course(job))
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
         for id in ids:
-            yield self._turn(self._open[id])
+            yield self._advance_job(self._open[id])
 
     def stop(self, id: JobId) -> None:
         del self._open[id]
 
     def evaluate(self, id: JobId, part: str) -> dict[str, float]:
         run = self._open[id]
-        with self._alone(run.job, TURN, run.step):
-            model = self._ready(run)
-            with intra_op_threads(threads_for(self._threads)):
+        with self._isolation(run.job, TURN, run.step):
+            model = self._ready_model(run)
+            with intra_op_threads(thread_count(self._threads)):
                 return self._metrics(run, model, part)
 
     def weights(self, id: JobId) -> dict[str, Tensor]:
         run = self._open[id]
-        with self._alone(run.job, TURN, run.step):
-            model = self._ready(run)
-            with evaluated_weights(model.optimizer, model.weights), shown(model.weights, model.average):
+        with self._isolation(run.job, TURN, run.step):
+            model = self._ready_model(run)
+            with evaluated_weights(model.optimizer, model.weights), swap_in_average(model.weights, model.average):
                 state = model.module.state_dict()
         return {name: value.detach().cpu().clone() for name, value in state.items() if isinstance(value, Tensor)}
 
     def save(self, folder: Path, round: int) -> None:
-        standing = [run for run in self._open.values() if run.state == "running" and run.whole]
-        write_checkpoint(folder, round, {run.job.id: self._state(run) for run in standing})
+        standing = [run for run in self._open.values() if run.state == "running" and run.at_report]
+        write_checkpoint(folder, round, {run.job.id: self._saved_job(run) for run in standing})
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
         states = read_checkpoint(folder, last_round)
@@ -193,37 +201,37 @@ class SequentialTrainer:
 
     # --- a turn -------------------------------------------------------------------------------------
 
-    def _turn(self, run: _Open) -> Report:
+    def _advance_job(self, run: _OpenJob) -> Report:
         """One job to its next report; whatever goes wrong in it is this job's failure alone."""
         if run.state != "running":
             raise RuntimeError(f"{run.job.id} is {run.state}: it can be evaluated and stopped, not advanced")
         began, first = self._now(), run.step
-        run.whole, run.losses, run.norms, run.multipliers = False, [], [], []
+        run.at_report, run.losses, run.norms, run.multipliers = False, [], [], []
         try:
-            with self._alone(run.job, TURN, first):
+            with self._isolation(run.job, TURN, first):
                 report = self._next_report(run)
         except Exception as error:
             _log.exception("%s failed after update %d", run.job.id, run.step)
-            report = self._failed(run, first, error)
+            report = self._failure_report(run, first, error)
             run.model = None if report.state == "failed" else run.model
         report = with_multipliers(report, run.multipliers)
         run.course, report = observe(run.course, replace(report, seconds=self._now() - began))
         if run.model is not None:
             report = with_lrs(report, run.model.grouping)
-        run.whole, run.losses, run.norms, run.multipliers, run.state = True, [], [], [], report.state
+        run.at_report, run.losses, run.norms, run.multipliers, run.state = True, [], [], [], report.state
         return report
 
-    def _next_report(self, run: _Open) -> Report:
-        first, model = run.step, self._ready(run)
-        with intra_op_threads(threads_for(self._threads)):
-            self._train(run, model, next_report(run.job, first))
-            turn = Turn(run.course.job, first, _read(run.losses), self._norms_of(run))
+    def _next_report(self, run: _OpenJob) -> Report:
+        first, model = run.step, self._ready_model(run)
+        with intra_op_threads(thread_count(self._threads)):
+            self._train(run, model, next_report_step(run.job, first))
+            turn = Turn(run.course.job, first, _mean_losses(run.losses), self._norms_of(run))
             report = report_of(turn, self._task.loss_bound, lambda part: self._metrics(run, model, part))
         if is_crowded(self._device):
-            model.waiting = Waiting(model.module, model.optimizer, model.average)
+            model.offloaded = OffloadedModel(model.module, model.optimizer, model.average)
         return report
 
-    def _train(self, run: _Open, model: _Model, until: int) -> None:
+    def _train(self, run: _OpenJob, model: _Model, until: int) -> None:
         """Updates run.step .. until - 1. No line of it waits for the device.
 
         The mean loss is what is minimised: its gradient is each example's share, and its value is taken at the report.
@@ -247,8 +255,8 @@ class SequentialTrainer:
         ):
             set_numbers(optimizer, lr, momentum)
             model.clock.step = run.step
-            run.losses.append(self._gradients(model, batch))
-            before = before_update(weights, self._spare) if measured else None
+            run.losses.append(self._compute_gradients(model, batch))
+            before = measure_before(weights, self._spare) if measured else None
             if self._recipe.clip is not None:
                 nn.utils.clip_grad_norm_(weights, self._recipe.clip)
             if decay.is_ours:
@@ -258,12 +266,12 @@ class SequentialTrainer:
                 run.multipliers.append(multiplier())
             if before is not None:
                 self._spare = before.values
-                run.norms.append(after_update(weights, before))
+                run.norms.append(measure_after(weights, before))
             if self._recipe.ema is not None:
-                follow(model.average, weights, newest)
+                update_average(model.average, weights, newest)
             run.step += 1
 
-    def _gradients(self, model: _Model, batch: tuple[Any, Tensor]) -> Tensor:
+    def _compute_gradients(self, model: _Model, batch: tuple[Any, Tensor]) -> Tensor:
         """The loss of each example [B]; each parameter has the gradient of their mean."""
         for parameter in model.parameters:  # as optimizer.zero_grad(set_to_none=True), without its profiling
             parameter.grad = None
@@ -283,45 +291,45 @@ class SequentialTrainer:
             losses.append(loss_B.detach())
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
-    def _failed(self, run: _Open, first: int, error: Exception) -> Report:
+    def _failure_report(self, run: _OpenJob, first: int, error: Exception) -> Report:
         """The report of a job that raised, with the traces of its updates, where the device still gives them.
 
         What goes wrong after a loss that diverged goes wrong because of it: an eigenvalue of a matrix of NaN, ...
         """
         try:
-            turn = Turn(run.course.job, first, _read(run.losses), self._norms_of(run))
-            if first_bad(turn.loss_S, self._task.loss_bound) is not None:
+            turn = Turn(run.course.job, first, _mean_losses(run.losses), self._norms_of(run))
+            if first_divergence(turn.loss_S, self._task.loss_bound) is not None:
                 return report_of(turn, self._task.loss_bound, lambda part: {})
             return failure_of(turn, error)
         except Exception:  # the device itself failed
             return failure_of(Turn(run.job, first, np.zeros(0), [] if self._recipe.norms else None), error)
 
-    def _norms_of(self, run: _Open) -> list[Tensor] | None:
+    def _norms_of(self, run: _OpenJob) -> list[Tensor] | None:
         return run.norms if self._recipe.norms else None
 
-    def _metrics(self, run: _Open, model: _Model, part: str) -> dict[str, float]:
-        seeded = generators_seeded(key_of(run.job.seed, EVALUATION, run.step), self._device)
-        with seeded, evaluated_weights(model.optimizer, model.weights), shown(model.weights, model.average):
+    def _metrics(self, run: _OpenJob, model: _Model, part: str) -> dict[str, float]:
+        seeded = seeded_generators(key_of(run.job.seed, EVALUATION, run.step), self._device)
+        with seeded, evaluated_weights(model.optimizer, model.weights), swap_in_average(model.weights, model.average):
             examples = Examples(self._task, part, run.job.partition)
             return evaluate(examples, model.module, self._device, self._half)
 
     # --- what a turn runs in ------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _alone(self, job: Job, purpose: int, step: int) -> Iterator[None]:
-        """The job's own generators and repeatable algorithms within; outside nothing has changed."""
-        with generators_seeded(key_of(job.seed, purpose, step), self._device), repeatable(self._device):
+    def _isolation(self, job: Job, purpose: int, step: int) -> Iterator[None]:
+        """The job's own generators and deterministic_algorithms algorithms within; outside nothing has changed."""
+        with seeded_generators(key_of(job.seed, purpose, step), self._device), deterministic_algorithms(self._device):
             yield
 
-    def _ready(self, run: _Open) -> _Model:
+    def _ready_model(self, run: _OpenJob) -> _Model:
         """The job's model on the device: built before its first turn, brought back when it waited."""
         if run.state == "failed":
             raise RuntimeError(f"{run.job.id} failed: it has no weights")
         if run.model is None:
             run.model = self._build(run.job)
-        if run.model.waiting is not None:
-            run.model.waiting.back(self._device)
-            run.model.waiting = None
+        if run.model.offloaded is not None:
+            run.model.offloaded.reload(self._device)
+            run.model.offloaded = None
         return run.model
 
     def _build(self, job: Job) -> _Model:
@@ -338,7 +346,7 @@ class SequentialTrainer:
     def _digest(self, job: Job) -> str:
         return job_digest(job, self._task.fingerprint, *self._recipe.settings)
 
-    def _state(self, run: _Open) -> Saved:
+    def _saved_job(self, run: _OpenJob) -> Saved:
         """What the next update depends on."""
         saved: Saved = {"digest": self._digest(run.job), "step": run.step, **save_course(run.course)}
         if run.model is None:
@@ -353,10 +361,10 @@ class SequentialTrainer:
         return whole
 
     def _reopen(self, job: Job, saved: _SavedModel) -> None:
-        run = _Open(job, restore_course(job, saved), saved["step"])
+        run = _OpenJob(job, restore_course(job, saved), saved["step"])
         if "model" in saved:
-            with self._alone(job, TURN, 0):
-                model = self._ready(run)
+            with self._isolation(job, TURN, 0):
+                model = self._ready_model(run)
             model.module.load_state_dict(saved["model"])
             buffers = dict(model.module.named_buffers())
             for name, value in saved["buffers"].items():
@@ -373,7 +381,7 @@ class SequentialTrainer:
         check_job(job, self._task, self._recipe.optimizer)
 
 
-def _read(losses: Sequence[Tensor]) -> Floats:
+def _mean_losses(losses: Sequence[Tensor]) -> Floats:
     """Mean losses of updates from those of their examples: the one read of the device between two reports."""
     if not losses:
         return np.zeros(0)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sweeper.training.finetuned import FineTuned, finetuned
+from sweeper.training.finetuned import FineTuned, finetuned_task
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import parse_optimizer
@@ -210,9 +210,9 @@ def test_what_a_persons_node_cannot_say_is_refused(path: Path, teacher: Any) -> 
     }
     for words, node in refused.items():
         with pytest.raises(InputError, match=words):
-            finetuned(teacher(), node)
+            finetuned_task(teacher(), node)
     task = teacher()
-    assert finetuned(task, {"width": 3, "freeze": None}) is task
+    assert finetuned_task(task, {"width": 3, "freeze": None}) is task
 
 
 @pytest.mark.parametrize(

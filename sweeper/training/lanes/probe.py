@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sweeper.training.batch import streams, training_batches
+from sweeper.training.batch import has_stream, training_batches
 from sweeper.training.device import resolve_device
 from sweeper.training.evaluation import cast
 from sweeper.training.examples import Examples
@@ -33,7 +33,7 @@ from sweeper.training.lanes.structure import described, structure
 from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.optim import options_of
 from sweeper.training.optimizers.spec import OptimizerSpec
-from sweeper.training.randomness import PROBE, generators_seeded, key_of
+from sweeper.training.randomness import PROBE, key_of, seeded_generators
 from sweeper.training.recipe import HALF, Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Report, Task, Trainer, Value
@@ -94,7 +94,7 @@ def _form(task: Task, recipe: Recipe, example: Job, device: str) -> Form:
     reason = why_not(recipe.optimizer, example.hparams, example.momentum_S)
     if reason is not None:
         raise _UnfitError(reason.rstrip("."))
-    if streams(task):
+    if has_stream(task):
         raise _UnfitError("the data stay on the host and stream to one model, batch by batch (data.stream)")
     if resolve_device(device).type == "mps":
         raise _UnfitError("mps has no float64, in which stacked trials are compared")
@@ -197,7 +197,7 @@ def _moving(model: nn.Module, train: Callable[[], None], device: torch.device) -
 
 def _drawn(train: Callable[[], None], device: torch.device) -> str:
     """Whose random numbers it draws from; empty if it does not."""
-    with generators_seeded(0, device):
+    with seeded_generators(0, device):
         before = _generators(device)
         train()
         after = _generators(device)
@@ -220,7 +220,7 @@ def _pads(train: Callable[[], None], device: torch.device) -> bool:
 
     Seen even where the batches of the probe do not have the symbol.
     """
-    with generators_seeded(0, device), _Padding() as padding:  # type: ignore[no-untyped-call] # as its class
+    with seeded_generators(0, device), _Padding() as padding:  # type: ignore[no-untyped-call] # as its class
         train()
     return bool(padding.seen)
 
@@ -398,7 +398,7 @@ class ProbedTrainer:
         key = frozenset(numbers.items())
         if key not in self._structures:
             cpu = torch.device("cpu")
-            with generators_seeded(key_of(job.seed, PROBE), cpu):
+            with seeded_generators(key_of(job.seed, PROBE), cpu):
                 self._structures[key] = structure(built(self._task, job.seed, numbers, torch.float32, cpu))
         return self._structures[key]
 

@@ -134,11 +134,11 @@ class Program:
         self, parameters: Tensors, moving: Tensors, fixed: Tensors, batch_B: Batch, counts: Tensors
     ) -> tuple[Tensor, Tensors]:
         """One lane: losses [B], and its moving buffers: clones, because vmap loses changes of its arguments."""
-        self.clock.begin(counts)
+        self.clock.start_forward(counts)
         moved = {name: value.clone() for name, value in moving.items()}
         held = {f"model.{name}": value for name, value in (parameters | moved | fixed).items()}
         loss_B: Tensor = functional_call(self._pass, held, batch_B)
-        self.clock.begin({})  # torch.compile cannot keep a tensor of one lane beyond it
+        self.clock.start_forward({})  # torch.compile cannot keep a tensor of one lane beyond it
         return loss_B, moved
 
     def _mean_loss(self, *lane: Any) -> tuple[Tensor, tuple[Tensor, Tensors]]:

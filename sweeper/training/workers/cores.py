@@ -14,7 +14,7 @@ from sweeper.types import InputError
 _SYSTEM = Path("/sys")
 
 
-def places(workers: int | str, device: str) -> tuple[str, ...]:
+def worker_devices(workers: int | str, device: str) -> tuple[str, ...]:
     """The device of each process; one alone means that no other process is needed.
 
     auto: every GPU of the first one's kind, since another kind gives other last bits, where `device` names no card;
@@ -26,25 +26,25 @@ def places(workers: int | str, device: str) -> tuple[str, ...]:
     asked = None if workers == "auto" else int(workers)
     chosen = resolve_device(device)
     if chosen.type == "cuda":
-        cards = [str(chosen)] if ":" in device else alike(chosen.index or 0)
+        cards = [str(chosen)] if ":" in device else gpus_like(chosen.index or 0)
         count = len(cards) if asked is None else asked
         return tuple(cards[place % len(cards)] for place in range(count))
-    count = (cores() if chosen.type == "cpu" else 1) if asked is None else asked
+    count = (count_cores() if chosen.type == "cpu" else 1) if asked is None else asked
     return (str(chosen),) * count
 
 
-def alike(first: int) -> list[str]:
+def gpus_like(first: int) -> list[str]:
     """The GPUs of the same kind as this one, itself first."""
     kinds = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     others = [index for index, kind in enumerate(kinds) if kind == kinds[first] and index != first]
     return [f"cuda:{index}" for index in (first, *others)]
 
 
-def cores(system: Path = _SYSTEM) -> int:
+def count_cores(system: Path = _SYSTEM) -> int:
     """Physical cores that this process may use: by its affinity, and by the limit of its container."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     physical = {_siblings(system, cpu) for cpu in allowed}
-    return max(1, math.floor(min(len(physical), _quota(system))))
+    return max(1, math.floor(min(len(physical), _cpu_quota(system))))
 
 
 def _siblings(system: Path, cpu: int) -> str:
@@ -55,7 +55,7 @@ def _siblings(system: Path, cpu: int) -> str:
         return str(cpu)
 
 
-def _quota(system: Path) -> float:
+def _cpu_quota(system: Path) -> float:
     """CPUs' worth of time that the control group allows (version 2, else 1); infinity without a limit."""
     groups = system / "fs/cgroup"
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):

@@ -34,18 +34,18 @@ from typing import Any
 
 import torch
 
-from sweeper.training.checkpoint import restored
+from sweeper.training.checkpoint import restore_jobs
 from sweeper.training.recipe import Recipe
 from sweeper.types import InputError, Job, Report, State, Task, Trainer
 
 _log = logging.getLogger(__name__)
 
 PERIOD_SECONDS = 1.0  # how often a worker looks whether its parent still lives, beside the end of the socket
-LIKELY_VICTIM = 500  # where memory ends the system takes a worker, which is started again, before the loop
+OOM_SCORE = 500  # where memory ends the system takes a worker, which is started again, before the loop
 PAYLOAD = "trainer.pt"
 
 
-class DiedError(Exception):
+class WorkerDiedError(Exception):
     """The worker's process is no more; its message says how it ended."""
 
 
@@ -58,14 +58,14 @@ class Payload:
     recipe: Recipe
     options: Mapping[str, Any]
 
-    def built(self, device: str) -> Trainer:
+    def build_trainer(self, device: str) -> Trainer:
         return self.trainer(self.task, self.recipe, device=device, **self.options)
 
     def write(self, folder: Path) -> None:
         """For the workers, classes of a script or notebook by value. Raises whatever pickling raises."""
         import cloudpickle  # type: ignore[import-untyped, unused-ignore] # it has no annotations
 
-        content = (self.trainer, self.task, self.recipe, dict(self.options), _flags())
+        content = (self.trainer, self.task, self.recipe, dict(self.options), _torch_settings())
         torch.save(content, folder / PAYLOAD, pickle_module=cloudpickle, pickle_protocol=pickle.HIGHEST_PROTOCOL)
 
 
@@ -84,7 +84,7 @@ class Worker:
         self._start()
 
     def _start(self) -> None:
-        self.alive, self.ready = True, False
+        self.is_alive, self.is_ready = True, False
         ours, theirs = socket.socketpair()
         with theirs, self._output.open("wb") as output:
             told = (str(theirs.fileno()), str(os.getpid()), str(self._folder))
@@ -94,29 +94,29 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=_environment(),
+                env=_worker_environment(),
                 start_new_session=True,
             )
         self.connection = Connection(ours.detach())
-        self.give("build", self._folder, self.device, log_level())
+        self.send("build", self._folder, self.device, log_level())
 
     def restart(self) -> None:
         self.kill()
         self._start()
 
-    def give(self, *order: Any) -> None:
-        """An order: (name, arguments ...), answered unless it is "stop"; one to a dead process by DiedError."""
+    def send(self, *order: Any) -> None:
+        """An order: (name, arguments ...), answered unless it is "stop"; one to a dead process by WorkerDiedError."""
         with contextlib.suppress(OSError):
             self.connection.send_bytes(pickle.dumps(order, pickle.HIGHEST_PROTOCOL))
 
-    def waiting(self) -> bool:
-        """Whether `take` has something to say at once, be it that the process died."""
+    def has_message(self) -> bool:
+        """Whether `receive` has something to say at once, be it that the process died."""
         return self.connection.poll() or self._process.poll() is not None
 
-    def take(self) -> tuple[str, Any] | None:
+    def receive(self) -> tuple[str, Any] | None:
         """The next message, waiting for it: ("report", Report), ("done", value), ("raised", exception).
 
-        None for one that is dealt with here. Raises DiedError.
+        None for one that is dealt with here. Raises WorkerDiedError.
         """
         try:
             while not self.connection.poll(PERIOD_SECONDS):
@@ -124,13 +124,13 @@ class Worker:
                     raise EOFError
             kind, value = pickle.loads(self.connection.recv_bytes())
         except (EOFError, OSError) as error:
-            raise DiedError(self._how_it_ended()) from error
+            raise WorkerDiedError(self._death_reason()) from error
         if kind == "broken":
-            raise DiedError(value)
+            raise WorkerDiedError(value)
         if kind == "log":
             logging.getLogger(value.name).handle(value)
         elif kind == "ready":
-            self.ready = True
+            self.is_ready = True
         else:
             self.failures = 0
             return kind, value
@@ -138,9 +138,9 @@ class Worker:
 
     def kill(self) -> None:
         """At once: nothing of a worker is worth waiting for."""
-        if not self.alive:
+        if not self.is_alive:
             return
-        self.alive = self.ready = False
+        self.is_alive = self.is_ready = False
         self._process.kill()
         self._process.wait()
         self.connection.close()
@@ -153,7 +153,7 @@ class Worker:
     def _output(self) -> Path:
         return self._folder / f"worker-{self.place}.log"
 
-    def _how_it_ended(self) -> str:
+    def _death_reason(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(PERIOD_SECONDS)
         code = self._process.returncode
@@ -167,7 +167,7 @@ class Worker:
         return f"its process ended with {code}" + (f": {said[-1]}" if said else "")
 
 
-def _environment() -> dict[str, str]:
+def _worker_environment() -> dict[str, str]:
     """The parent's, with its search path for modules; one thread where nobody says otherwise."""
     path = [*(part or str(Path.cwd()) for part in sys.path), str(Path(__file__).resolve().parents[3])]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -179,7 +179,7 @@ def log_level() -> int:
     return logging.getLogger("sweeper").getEffectiveLevel()
 
 
-def _flags() -> dict[str, Any]:
+def _torch_settings() -> dict[str, Any]:
     """What a person may have set for torch and training depends on."""
     return {
         "set_default_dtype": torch.get_default_dtype(),
@@ -193,19 +193,19 @@ def _flags() -> dict[str, Any]:
 def main() -> None:
     """Do one order after the other until the socket ends."""
     faulthandler.enable()
-    _first_to_go()
+    _prefer_for_oom_kill()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # the parent trains with the same code first: it has said them
     torch.set_num_threads(1)
-    socket, parent, folder = sys.argv[1:]  # told at once: the parent may die before the first order
-    line = _Line(Connection(int(socket)), int(parent), Path(folder))
-    logging.getLogger().addHandler(_Forwarded(line))
+    socket_number, parent_pid, folder = sys.argv[1:]  # told at once: the parent may die before the first order
+    parent = _ParentConnection(Connection(int(socket_number)), int(parent_pid), Path(folder))
+    logging.getLogger().addHandler(_ForwardingHandler(parent))
     trainer: Trainer | None = None
     while True:
-        name, *arguments = line.next()
+        name, *arguments = parent.next()
         if name == "build":
-            trainer = _built(line, *arguments)
-            line.say("ready", None)
+            trainer = _build_trainer(parent, *arguments)
+            parent.send("ready", None)
             continue
         assert trainer is not None
         if name == "stop":  # not answered; a job that never started here is stopped all the same
@@ -213,30 +213,30 @@ def main() -> None:
                 trainer.stop(*arguments)
             continue
         try:
-            value = _ORDERS[name](line, trainer, *arguments)
+            value = _ORDERS[name](parent, trainer, *arguments)
         except Exception as error:
-            if not works(line.device):
-                line.say("broken", f"{type(error).__name__}: {error}")
+            if not can_compute(parent.device):
+                parent.send("broken", f"{type(error).__name__}: {error}")
                 raise
-            line.say("raised", error)
+            parent.send("raised", error)
         else:
-            line.say("done", value)
+            parent.send("done", value)
 
 
-def _built(line: _Line, folder: Path, device: str, level: int) -> Trainer:
+def _build_trainer(parent: _ParentConnection, folder: Path, device: str, level: int) -> Trainer:
     """The trainer, on its device; a process that cannot have it says why and ends."""
-    line.folder, line.device = folder, device
+    parent.folder, parent.device = folder, device
     logging.getLogger("sweeper").setLevel(level)
     try:
         if torch.device(device).type == "cuda":
             torch.cuda.set_device(device)
-        return _unpacked(folder).built(device)
+        return _read_payload(folder).build_trainer(device)
     except Exception as error:
-        line.say("broken", f"{type(error).__name__}: {error}")
+        parent.send("broken", f"{type(error).__name__}: {error}")
         raise
 
 
-def _unpacked(folder: Path) -> Payload:
+def _read_payload(folder: Path) -> Payload:
     """What `Payload.write` wrote; its tensors stay in the file, of which all workers see the same pages."""
     trainer, task, recipe, options, flags = torch.load(folder / PAYLOAD, mmap=True, weights_only=False)
     for name, value in flags.items():
@@ -244,18 +244,20 @@ def _unpacked(folder: Path) -> Payload:
     return Payload(trainer, task, recipe, options)
 
 
-def _advance(line: _Line, trainer: Trainer, ids: Sequence[Any]) -> None:
+def _advance(parent: _ParentConnection, trainer: Trainer, ids: Sequence[Any]) -> None:
     for report in trainer.advance(ids):
-        if report.state == "failed" and not works(line.device):
+        if report.state == "failed" and not can_compute(parent.device):
             raise RuntimeError(report.reason)
-        line.say("report", report)
+        parent.send("report", report)
 
 
-def _restore(line: _Line, trainer: Trainer, jobs: Sequence[Job], folder: Path, last_round: int) -> Any:
-    return restored(trainer, folder, jobs, last_round)
+def _restore(parent: _ParentConnection, trainer: Trainer, jobs: Sequence[Job], folder: Path, last_round: int) -> Any:
+    return restore_jobs(trainer, folder, jobs, last_round)
 
 
-def _repeat(line: _Line, trainer: Trainer, job: Job, stands: int | None, step: int) -> tuple[int, State, str]:
+def _repeat(
+    parent: _ParentConnection, trainer: Trainer, job: Job, stands: int | None, step: int
+) -> tuple[int, State, str]:
     """Train a job again in silence, from `stands` (None: from nothing) to the report at `step`; how it then is."""
     if stands is None:
         trainer.start([job])
@@ -271,14 +273,14 @@ _ORDERS: dict[str, Callable[..., Any]] = {
     "advance": _advance,
     "restore": _restore,
     "repeat": _repeat,
-    "start": lambda line, trainer, jobs: trainer.start(jobs),
-    "evaluate": lambda line, trainer, id, part: trainer.evaluate(id, part),
-    "weights": lambda line, trainer, id: trainer.weights(id),
-    "save": lambda line, trainer, folder, round: trainer.save(folder, round),
+    "start": lambda parent, trainer, jobs: trainer.start(jobs),
+    "evaluate": lambda parent, trainer, id, part: trainer.evaluate(id, part),
+    "weights": lambda parent, trainer, id: trainer.weights(id),
+    "save": lambda parent, trainer, folder, round: trainer.save(folder, round),
 }
 
 
-def works(device: str) -> bool:
+def can_compute(device: str) -> bool:
     """Whether the device still computes: after some errors of CUDA a process can only be left."""
     try:
         return bool((torch.ones(2, device=device) + 1).sum().item() == 4)
@@ -286,12 +288,12 @@ def works(device: str) -> bool:
         return False
 
 
-class _Line:
+class _ParentConnection:
     """The worker's end of the socket. A thread reads it; its end is the end of the process."""
 
-    def __init__(self, connection: Connection, parent: int, folder: Path) -> None:
+    def __init__(self, connection: Connection, parent_pid: int, folder: Path) -> None:
         self.folder, self.device = folder, "cpu"
-        self._connection, self._parent = connection, parent
+        self._connection, self._parent_pid = connection, parent_pid
         self._orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._lock = threading.Lock()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -299,51 +301,51 @@ class _Line:
     def next(self) -> Any:
         return pickle.loads(self._orders.get())
 
-    def say(self, kind: str, value: Any) -> None:
+    def send(self, kind: str, value: Any) -> None:
         with self._lock:
             try:
-                self._connection.send_bytes(_pickled(kind, value))
+                self._connection.send_bytes(_pickle(kind, value))
             except OSError:
-                self._gone()
+                self._exit_process()
 
     def _listen(self) -> None:
         """A process that the parent forked may keep the socket open, so the parent's own end is looked for too."""
         try:
-            while os.getppid() == self._parent:
+            while os.getppid() == self._parent_pid:
                 if self._connection.poll(PERIOD_SECONDS):
                     self._orders.put(self._connection.recv_bytes())
         except (EOFError, OSError):
             pass
-        self._gone()
+        self._exit_process()
 
-    def _gone(self) -> None:
+    def _exit_process(self) -> None:
         """The parent closed the socket, or died: then nobody else removes the folder."""
         deadline = time.monotonic() + PERIOD_SECONDS  # its files are closed before it is gone
         while time.monotonic() < deadline:
-            if os.getppid() != self._parent:
+            if os.getppid() != self._parent_pid:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 break
             time.sleep(0.01)
         os._exit(0)
 
 
-class _Forwarded(logging.Handler):
+class _ForwardingHandler(logging.Handler):
     """To the parent's log."""
 
-    def __init__(self, line: _Line) -> None:
+    def __init__(self, parent: _ParentConnection) -> None:
         super().__init__()
-        self._line = line
+        self._parent = parent
 
     def emit(self, record: logging.LogRecord) -> None:
         record.msg, record.args = self.format(record), None  # with its traceback, as text
         record.exc_info = record.exc_text = record.stack_info = None
-        self._line.say("log", record)
+        self._parent.send("log", record)
 
 
-def _pickled(kind: str, value: Any) -> bytes:
+def _pickle(kind: str, value: Any) -> bytes:
     """An exception that does not survive pickling, as what it says."""
     if isinstance(value, InputError):
-        return pickle.dumps((kind, _Portable(value)))
+        return pickle.dumps((kind, _PicklableInputError(value)))
     try:
         message = pickle.dumps((kind, value), pickle.HIGHEST_PROTOCOL)
         if kind == "raised":
@@ -355,7 +357,7 @@ def _pickled(kind: str, value: Any) -> bytes:
         return pickle.dumps((kind, RuntimeError(f"{type(value).__name__}: {value}")))
 
 
-class _Portable:
+class _PicklableInputError:
     """An InputError on its way: it is made of four things, not of its message."""
 
     def __init__(self, error: InputError) -> None:
@@ -365,9 +367,9 @@ class _Portable:
         return InputError, self._parts
 
 
-def _first_to_go() -> None:
+def _prefer_for_oom_kill() -> None:
     with contextlib.suppress(OSError):  # Linux alone
-        Path("/proc/self/oom_score_adj").write_text(str(LIKELY_VICTIM))
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
 
 
 if __name__ == "__main__":

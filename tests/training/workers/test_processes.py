@@ -115,17 +115,17 @@ def test_jobs_move_to_the_processes_in_mid_turn(processes: Any, expected: Traine
     trainer = processes(head_start=1e-9)
     start(trainer, JOBS)
     assert trainer._workers == []
-    ready = lambda count: count == 3 and trainer._ready(wait=True)  # noqa: E731
+    ready = lambda count: count == 3 and trainer._has_ready_workers(wait=True)  # noqa: E731
     short = job(8, lr_S=np.full(5, 0.01), report_steps=(5,))
     trainer.start([short])
     [last] = trainer.advance([short.id])
     assert_same(through(trainer, JOBS, ready), expected)
     assert len(trainer._workers) == 2
-    assert trainer._here is not None  # a job that ended before the move is still there
+    assert trainer._local is not None  # a job that ended before the move is still there
     assert trainer.evaluate(short.id, "valid") == last.metrics
     for each in (short, *JOBS):
         trainer.stop(each.id)
-    assert trainer._here is None
+    assert trainer._local is None
 
 
 def test_a_job_goes_to_the_process_with_the_fewest_jobs_then_updates(processes: Any) -> None:
@@ -420,10 +420,10 @@ def test_a_parent_killed_while_its_processes_start_leaves_nothing(tmp_path: Path
     """They import torch, and know nothing yet but what their command line says."""
     early = (
         textwrap.dedent(PARENT)
-        .replace("for job in jobs:\n    trainer.start([job])", "trainer._begin(2)")
+        .replace("for job in jobs:\n    trainer.start([job])", "trainer._start_workers(2)")
         .replace("list(trainer.advance([job.id for job in jobs]))", "import time; time.sleep(60)")
     )
-    assert "_begin" in early
+    assert "_start_workers" in early
     assert "sleep" in early
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     parent = subprocess.Popen([sys.executable, "-c", early], stdout=subprocess.PIPE, text=True, env=environment)

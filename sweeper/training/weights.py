@@ -35,7 +35,7 @@ class Entry:
     size: int
 
 
-class Kept:
+class BestWeights:
     """Called with each trial that completes, before its trainer lets it go (sweeper.types.AtEnd).
 
     best: trials of each study. quota_gb: of the whole sweep; beyond it the last in their studies go first. Nothing is
@@ -50,23 +50,23 @@ class Kept:
         if not self._best or ending.value is None:
             return
         before = [entry for entry in entries(self._folder) if (entry.study, entry.trial) != ending.trial]
-        if not self._within([*before, Entry(*ending.trial, ending.value, 0)], ending):
+        if not self._select([*before, Entry(*ending.trial, ending.value, 0)], ending):
             return  # before its weights are fetched
         weights = [trainer.weights(job.id) for job in jobs]
-        new = Entry(*ending.trial, ending.value, sum(map(_size, weights)))
-        kept = self._within([*before, new], ending)
+        new = Entry(*ending.trial, ending.value, sum(map(_file_size, weights)))
+        kept = self._select([*before, new], ending)
         for entry in before:
             if entry not in kept:
-                _drop(self._folder, entry)
+                _remove(self._folder, entry)
         if new not in kept:
             _log.warning("weights of %s trial %d: beyond keep.quota_gb, not kept", *ending.trial)
             return
         try:
-            _write(self._folder, new, jobs, weights)
+            _write_trial(self._folder, new, jobs, weights)
         except OSError as error:  # no reason to stop training
             _log.warning("weights of %s trial %d could not be written (%s)", *ending.trial, error)
 
-    def _within(self, all_entries: list[Entry], ending: Ending) -> list[Entry]:
+    def _select(self, all_entries: list[Entry], ending: Ending) -> list[Entry]:
         """Those to keep: the best of each study, without the last ones that the quota has no room for.
 
         Empty where the trial that just ended is not among its study's best.
@@ -100,8 +100,10 @@ def read_weights(folder: Path, study: str, trial: int, member: int = 0) -> dict[
     """The state of a kept model, on the CPU. Raises FileNotFoundError where it is not kept."""
     import torch
 
-    _mark(folder, study, trial).stat()
-    state: dict[str, Tensor] = torch.load(_file(folder, study, trial, member), map_location="cpu", weights_only=True)
+    _mark_path(folder, study, trial).stat()
+    state: dict[str, Tensor] = torch.load(
+        _weights_path(folder, study, trial, member), map_location="cpu", weights_only=True
+    )
     return state
 
 
@@ -114,32 +116,32 @@ def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
     partial.replace(path)
 
 
-def _write(folder: Path, entry: Entry, jobs: Iterable[Job], weights: Iterable[dict[str, Tensor]]) -> None:
-    mark = _mark(folder, entry.study, entry.trial)
+def _write_trial(folder: Path, entry: Entry, jobs: Iterable[Job], weights: Iterable[dict[str, Tensor]]) -> None:
+    mark = _mark_path(folder, entry.study, entry.trial)
     mark.parent.mkdir(parents=True, exist_ok=True)
     for job, state in zip(jobs, weights, strict=True):
-        write_weights(_file(folder, entry.study, entry.trial, job.id.member), state)
+        write_weights(_weights_path(folder, entry.study, entry.trial, job.id.member), state)
     partial = mark.with_suffix(".partial")
     partial.write_text(json.dumps({"value": entry.value, "bytes": entry.size}), encoding="utf-8")
     partial.replace(mark)
 
 
-def _drop(folder: Path, entry: Entry) -> None:
+def _remove(folder: Path, entry: Entry) -> None:
     """The mark first: files without one are no weights."""
-    mark = _mark(folder, entry.study, entry.trial)
+    mark = _mark_path(folder, entry.study, entry.trial)
     mark.unlink(missing_ok=True)
     for path in mark.parent.glob(f"{entry.trial}.*.pt"):
         path.unlink()
 
 
-def _mark(folder: Path, study: str, trial: int) -> Path:
+def _mark_path(folder: Path, study: str, trial: int) -> Path:
     return folder / study / f"{trial}.json"
 
 
-def _file(folder: Path, study: str, trial: int, member: int) -> Path:
+def _weights_path(folder: Path, study: str, trial: int, member: int) -> Path:
     return folder / study / f"{trial}.{member}.pt"
 
 
-def _size(weights: dict[str, Tensor]) -> int:
+def _file_size(weights: dict[str, Tensor]) -> int:
     """Bytes of the file, about."""
     return OVERHEAD + sum(value.numel() * value.element_size() + A_TENSOR for value in weights.values())
