@@ -1,12 +1,12 @@
-"""One model at a time: open jobs lie side by side and take turns, each to its next report.
+"""The sequential trainer: one model at a time. Open jobs take turns, each from one report to the next.
 
-What holds, and what any other trainer must reproduce:
+Invariants, which every other trainer must reproduce:
 
-- Update t of a job trains on the examples `batches(seed, t, ...)` with the LR lr_S[t], and its dropout masks are
-  hashes of (seed, t, ...): a job's numbers are a function of the job alone.
-- Nothing is read from the device between two reports, so a divergence is seen at the report after it.
-- A turn starts and ends at reports; what a model draws from the global generators in it is seeded by the turn,
-  and the caller's generators, threads and flags are as before whenever the caller runs.
+- Update t of a job trains on the examples `batches(seed, t, ...)` with the LR lr_S[t], and its dropout masks are hashes
+  of (seed, t, ...). So a job's results depend on the job alone.
+- Nothing is read from the device between two reports. A divergence is noticed at the next report.
+- A turn starts and ends at reports. The global generators are seeded for each turn, and the caller's generators,
+  threads and flags are restored whenever the caller runs.
 """
 
 from __future__ import annotations
@@ -75,7 +75,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Model:
-    """A job's model on the device, with its optimizer and the clock of its dropout layers."""
+    """A job's model on the device.
+
+    Attributes:
+        module: The model.
+        optimizer: Its optimizer.
+        grouping: Parameter groups of the optimizer.
+        clock: Counter of the dropout layers.
+        parameters: All parameters.
+        dtype: Floating-point type of the parameters.
+        average: Average of the weights; empty before the first update, or without one.
+        offloaded: The model while it is in host memory.
+    """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
@@ -83,17 +94,30 @@ class _Model:
     clock: Clock
     parameters: list[nn.Parameter]
     dtype: torch.dtype
-    average: list[Tensor] = field(default_factory=list)  # of the weights, from the first update on
+    average: list[Tensor] = field(default_factory=list)
     offloaded: OffloadedModel | None = None
 
     @property
     def weights(self) -> list[nn.Parameter]:
+        """The parameters that are trained."""
         return [one for one in self.parameters if one.is_floating_point() and one.requires_grad]
 
 
 @dataclass
 class _OpenJob:
-    """An open job. `whole`: it stands at a report; false while, or after, a turn was broken off."""
+    """An open job.
+
+    Attributes:
+        job: The job.
+        course: The job with its LR as used.
+        step: Updates finished.
+        model: The model, from the first turn on.
+        state: State of the last report.
+        at_report: Whether the last turn reached its report. If not, the job cannot be saved.
+        losses: Loss of each example [B], for each update of the turn.
+        norms: Measurements of the turn (sweeper.training.norms).
+        multipliers: LR multipliers of the turn, for an optimizer that has them.
+    """
 
     job: Job
     course: Course
@@ -107,9 +131,13 @@ class _OpenJob:
 
 
 class _SavedModel(Saved, total=False):
-    """A job in a checkpoint, with its model from its first turn on.
+    """A job in a checkpoint, with its model from the first turn on.
 
-    buffers: Also those that a state_dict leaves out. average: Of the weights, empty without one.
+    Attributes:
+        model: State of the model.
+        buffers: All buffers, including those that a state_dict leaves out.
+        optimizer: State of the optimizer.
+        average: Average of the weights; empty without one.
     """
 
     model: dict[str, Any]
@@ -119,19 +147,20 @@ class _SavedModel(Saved, total=False):
 
 
 class SequentialTrainer:
-    """Trains jobs one at a time, as fast as a tuned plain PyTorch loop; see sweeper.types.Trainer.
+    """Trains jobs one at a time, as fast as a tuned PyTorch loop; see sweeper.types.Trainer.
 
-    float32 sums may differ in their last bits with the number of threads; a machine repeats itself bit for bit.
+    A machine repeats its results bit for bit. With another number of threads, float32 sums may differ in their last
+    bits.
 
     Args:
         task: What is trained.
-        recipe: How.
-        device: auto, cpu, cuda, cuda:1, mps.
-        threads: Of one operation on the CPU; "auto" is one.
-        now: The clock of the seconds in reports.
+        recipe: How it is trained.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        threads: Threads of one operation on the CPU; "auto" is one.
+        now: Clock for the seconds in reports.
 
     Raises:
-        InputError: for a device or a combination that cannot be used.
+        InputError: If the device, or a combination of values, cannot be used.
     """
 
     def __init__(
@@ -147,15 +176,15 @@ class SequentialTrainer:
         self._recipe = recipe
         self._device = resolve_device(device)
         if recipe.precision == "float64" and self._device.type == "mps":
-            raise InputError("train.precision", recipe.precision, "mps has no float64", "Use float32, or device=cpu.")
+            raise InputError("train.precision", recipe.precision, "mps has no float64", "Use float32, or device=cpu")
         self._task = task.to(self._device)
         if recipe.accumulate > 1 and wants_look(recipe.optimizer):
-            problem = f"{recipe.optimizer.target} looks at whole batches"
-            raise InputError("train.accumulate", recipe.accumulate, problem, "Use train.accumulate=1.")
+            problem = f"{recipe.optimizer.target} needs whole batches"
+            raise InputError("train.accumulate", recipe.accumulate, problem, "Use train.accumulate=1")
         self._half = recipe.half(self._device)
         self._threads, self._now = threads, now
         self._open: dict[JobId, _OpenJob] = {}
-        self._spare: list[Tensor] = []  # of one model's weights, for the norms
+        self._spare: list[Tensor] = []  # memory for a copy of one model's weights, for the norms
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -186,8 +215,8 @@ class SequentialTrainer:
         return {name: value.detach().cpu().clone() for name, value in state.items() if isinstance(value, Tensor)}
 
     def save(self, folder: Path, round: int) -> None:
-        standing = [run for run in self._open.values() if run.state == "running" and run.at_report]
-        write_checkpoint(folder, round, {run.job.id: self._saved_job(run) for run in standing})
+        runs = [run for run in self._open.values() if run.state == "running" and run.at_report]
+        write_checkpoint(folder, round, {run.job.id: self._saved_job(run) for run in runs})
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
         states = read_checkpoint(folder, last_round)
@@ -202,10 +231,10 @@ class SequentialTrainer:
     # --- a turn -------------------------------------------------------------------------------------
 
     def _advance_job(self, run: _OpenJob) -> Report:
-        """One job to its next report; whatever goes wrong in it is this job's failure alone."""
+        """Advance one job to its next report. An error fails this job alone."""
         if run.state != "running":
             raise RuntimeError(f"{run.job.id} is {run.state}: it can be evaluated and stopped, not advanced")
-        began, first = self._now(), run.step
+        start, first = self._now(), run.step
         run.at_report, run.losses, run.norms, run.multipliers = False, [], [], []
         try:
             with self._isolation(run.job, TURN, first):
@@ -215,7 +244,7 @@ class SequentialTrainer:
             report = self._failure_report(run, first, error)
             run.model = None if report.state == "failed" else run.model
         report = with_multipliers(report, run.multipliers)
-        run.course, report = observe(run.course, replace(report, seconds=self._now() - began))
+        run.course, report = observe(run.course, replace(report, seconds=self._now() - start))
         if run.model is not None:
             report = with_lrs(report, run.model.grouping)
         run.at_report, run.losses, run.norms, run.multipliers, run.state = True, [], [], [], report.state
@@ -232,9 +261,9 @@ class SequentialTrainer:
         return report
 
     def _train(self, run: _OpenJob, model: _Model, until: int) -> None:
-        """Updates run.step .. until - 1. No line of it waits for the device.
+        """Run updates run.step .. until - 1, without waiting for the device.
 
-        The mean loss is what is minimised: its gradient is each example's share, and its value is taken at the report.
+        The mean loss is minimized. Its value is computed at the report.
         """
         job, first, task = run.course.job, run.step, self._task
         examples = Examples(task, job.parts[0], job.partition)
@@ -272,8 +301,8 @@ class SequentialTrainer:
             run.step += 1
 
     def _compute_gradients(self, model: _Model, batch: tuple[Any, Tensor]) -> Tensor:
-        """The loss of each example [B]; each parameter has the gradient of their mean."""
-        for parameter in model.parameters:  # as optimizer.zero_grad(set_to_none=True), without its profiling
+        """Compute the gradients of the mean loss, and return the loss of each example [B]."""
+        for parameter in model.parameters:  # optimizer.zero_grad(set_to_none=True) would add profiling
             parameter.grad = None
         look = getattr(model.optimizer, "look", None)
         losses: list[Tensor] = []
@@ -292,9 +321,9 @@ class SequentialTrainer:
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
     def _failure_report(self, run: _OpenJob, first: int, error: Exception) -> Report:
-        """The report of a job that raised, with the traces of its updates, where the device still gives them.
+        """Return the report of a job that raised an error, with its traces if the device still returns them.
 
-        What goes wrong after a loss that diverged goes wrong because of it: an eigenvalue of a matrix of NaN, ...
+        If its loss diverged before, the job counts as diverged: the error followed, such as an eigenvalue of NaN.
         """
         try:
             turn = Turn(run.course.job, first, _mean_losses(run.losses), self._norms_of(run))
@@ -313,16 +342,16 @@ class SequentialTrainer:
             examples = Examples(self._task, part, run.job.partition)
             return evaluate(examples, model.module, self._device, self._half)
 
-    # --- what a turn runs in ------------------------------------------------------------------------
+    # --- the environment of a turn ------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _isolation(self, job: Job, purpose: int, step: int) -> Iterator[None]:
-        """The job's own generators and deterministic_algorithms algorithms within; outside nothing has changed."""
+        """Run a block of code with the job's generators and deterministic algorithms, then restore the caller's."""
         with seeded_generators(key_of(job.seed, purpose, step), self._device), deterministic_algorithms(self._device):
             yield
 
     def _ready_model(self, run: _OpenJob) -> _Model:
-        """The job's model on the device: built before its first turn, brought back when it waited."""
+        """Return the job's model on the device. It is built before the first turn, or reloaded from host memory."""
         if run.state == "failed":
             raise RuntimeError(f"{run.job.id} failed: it has no weights")
         if run.model is None:
@@ -347,18 +376,18 @@ class SequentialTrainer:
         return job_digest(job, self._task.fingerprint, *self._recipe.settings)
 
     def _saved_job(self, run: _OpenJob) -> Saved:
-        """What the next update depends on."""
+        """Return everything that the next update depends on."""
         saved: Saved = {"digest": self._digest(run.job), "step": run.step, **save_course(run.course)}
         if run.model is None:
             return saved
-        whole: _SavedModel = {
+        with_model: _SavedModel = {
             **saved,
             "model": run.model.module.state_dict(),
             "buffers": dict(run.model.module.named_buffers()),
             "optimizer": run.model.optimizer.state_dict(),
             "average": run.model.average,
         }
-        return whole
+        return with_model
 
     def _reopen(self, job: Job, saved: _SavedModel) -> None:
         run = _OpenJob(job, restore_course(job, saved), saved["step"])
@@ -373,16 +402,16 @@ class SequentialTrainer:
             model.average = [value.to(self._device) for value in saved["average"]]
         self._open[job.id] = run
 
-    # --- what cannot be used ------------------------------------------------------------------------
+    # --- validation ---------------------------------------------------------------------------------
 
     def _check(self, job: Job) -> None:
         if job.id in self._open:
-            raise RuntimeError(f"{job.id} is open already")
+            raise RuntimeError(f"{job.id} is already open")
         check_job(job, self._task, self._recipe.optimizer)
 
 
 def _mean_losses(losses: Sequence[Tensor]) -> Floats:
-    """Mean losses of updates from those of their examples: the one read of the device between two reports."""
+    """Return the mean loss of each update, float64 [S]. This is the only read from the device between two reports."""
     if not losses:
         return np.zeros(0)
     loss_S: Floats = torch.stack(list(losses)).cpu().double().mean(1).numpy()
@@ -391,6 +420,5 @@ def _mean_losses(losses: Sequence[Tensor]) -> Floats:
 
 def _check_threads(threads: object) -> None:
     if threads != "auto" and (not isinstance(threads, int) or threads < 1):
-        raise InputError(
-            "trainer.threads", threads, "is no number of threads", "Use auto, or a whole number from 1 on."
-        )
+        remedy = "Use auto, or a whole number of at least 1"
+        raise InputError("trainer.threads", threads, "not a number of threads", remedy)

@@ -1,7 +1,7 @@
-"""The weights of each family's best trials, kept on the disk, as many as a quota allows.
+"""The weights of each family's best trials on disk, as many as a quota allows.
 
-A trial's files are <study>/<trial>.<member>.pt, a model's state as torch.save writes it, and then <study>/<trial>.json,
-which says that they are whole: its objective, and their size.
+A trial has the files <study>/<trial>.<member>.pt, written by torch.save, and then <study>/<trial>.json with its
+objective and their size. Without the latter, the files are incomplete.
 """
 
 from __future__ import annotations
@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 GIGABYTE = 10**9
-OVERHEAD = 4096  # bytes of a file beside its numbers, about; some more for each tensor
-A_TENSOR = 512
+OVERHEAD = 4096  # bytes of a file without its tensors, about
+A_TENSOR = 512  # bytes more for each tensor, about
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A trial whose weights are kept. size: bytes, of all members."""
+    """A trial whose weights are kept.
+
+    Attributes:
+        study: Name of its study.
+        trial: Its number in the study.
+        value: The objective.
+        size: Bytes of all members.
+    """
 
     study: str
     trial: int
@@ -36,10 +43,13 @@ class Entry:
 
 
 class BestWeights:
-    """Called with each trial that completes, before its trainer lets it go (sweeper.types.AtEnd).
+    """Keeps the weights of the best trials. Called with each trial that completes (sweeper.types.AtEnd).
 
-    best: trials of each study. quota_gb: of the whole sweep; beyond it the last in their studies go first. Nothing is
-    written before the first trial that is kept.
+    Args:
+        folder: Where the weights are. It is created for the first trial that is kept.
+        best: Trials to keep of each study.
+        quota_gb: Gigabytes of the whole sweep. If it is exceeded, the lowest-ranked trials are removed first.
+        direction: Which objective is better.
     """
 
     def __init__(self, folder: Path, best: int, quota_gb: float, direction: Direction) -> None:
@@ -51,25 +61,25 @@ class BestWeights:
             return
         before = [entry for entry in entries(self._folder) if (entry.study, entry.trial) != ending.trial]
         if not self._select([*before, Entry(*ending.trial, ending.value, 0)], ending):
-            return  # before its weights are fetched
+            return  # without fetching its weights
         weights = [trainer.weights(job.id) for job in jobs]
         new = Entry(*ending.trial, ending.value, sum(map(_file_size, weights)))
-        kept = self._select([*before, new], ending)
+        selected = self._select([*before, new], ending)
         for entry in before:
-            if entry not in kept:
+            if entry not in selected:
                 _remove(self._folder, entry)
-        if new not in kept:
-            _log.warning("weights of %s trial %d: beyond keep.quota_gb, not kept", *ending.trial)
+        if new not in selected:
+            _log.warning("weights of %s trial %d are not kept: no room in keep.quota_gb", *ending.trial)
             return
         try:
             _write_trial(self._folder, new, jobs, weights)
-        except OSError as error:  # no reason to stop training
+        except OSError as error:  # a full disk does not stop training
             _log.warning("weights of %s trial %d could not be written (%s)", *ending.trial, error)
 
     def _select(self, all_entries: list[Entry], ending: Ending) -> list[Entry]:
-        """Those to keep: the best of each study, without the last ones that the quota has no room for.
+        """Return the trials to keep: the best of each study, as far as the quota allows.
 
-        Empty where the trial that just ended is not among its study's best.
+        Empty if the trial that just ended is not among the best of its study.
         """
         studies: dict[str, list[Entry]] = {}
         for entry in sorted(all_entries, key=lambda entry: (self._sign * entry.value, entry.trial)):
@@ -77,27 +87,37 @@ class BestWeights:
         of_study = studies[ending.trial.study][: self._best]
         if ending.trial.trial not in {entry.trial for entry in of_study}:
             return []
-        ranked = [(place, entry) for kept in studies.values() for place, entry in enumerate(kept[: self._best])]
-        room, kept_entries = self._quota, []
+        ranked = [(place, entry) for study in studies.values() for place, entry in enumerate(study[: self._best])]
+        room, selected = self._quota, []
         for _, entry in sorted(ranked, key=lambda ranked: (ranked[0], ranked[1].study)):
             room -= entry.size
             if room < 0:
                 break
-            kept_entries.append(entry)
-        return kept_entries
+            selected.append(entry)
+        return selected
 
 
 def entries(folder: Path) -> list[Entry]:
-    """The trials whose weights are kept, whole, by study and number."""
-    found = []
+    """Return the trials whose weights are complete, sorted by study and number."""
+    complete = []
     for path in folder.glob("*/*.json"):
-        said = json.loads(path.read_text(encoding="utf-8"))
-        found.append(Entry(path.parent.name, int(path.stem), said["value"], said["bytes"]))
-    return sorted(found, key=lambda entry: (entry.study, entry.trial))
+        mark = json.loads(path.read_text(encoding="utf-8"))
+        complete.append(Entry(path.parent.name, int(path.stem), mark["value"], mark["bytes"]))
+    return sorted(complete, key=lambda entry: (entry.study, entry.trial))
 
 
 def read_weights(folder: Path, study: str, trial: int, member: int = 0) -> dict[str, Tensor]:
-    """The state of a kept model, on the CPU. Raises FileNotFoundError where it is not kept."""
+    """Return the state of a kept model, on the CPU.
+
+    Args:
+        folder: Folder of the weights.
+        study: Name of the study.
+        trial: Number of the trial.
+        member: Which seed or fold.
+
+    Raises:
+        FileNotFoundError: If its weights are not kept.
+    """
     import torch
 
     _mark_path(folder, study, trial).stat()
@@ -108,7 +128,7 @@ def read_weights(folder: Path, study: str, trial: int, member: int = 0) -> dict[
 
 
 def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    """A model's state in one file, whole or not at all."""
+    """Write a model's state to one file, whole or not at all."""
     import torch
 
     partial = path.with_name(f"{path.name}.partial")
@@ -127,7 +147,7 @@ def _write_trial(folder: Path, entry: Entry, jobs: Iterable[Job], weights: Itera
 
 
 def _remove(folder: Path, entry: Entry) -> None:
-    """The mark first: files without one are no weights."""
+    """Remove a trial's weights, the mark first: files without one are incomplete."""
     mark = _mark_path(folder, entry.study, entry.trial)
     mark.unlink(missing_ok=True)
     for path in mark.parent.glob(f"{entry.trial}.*.pt"):
@@ -143,5 +163,5 @@ def _weights_path(folder: Path, study: str, trial: int, member: int) -> Path:
 
 
 def _file_size(weights: dict[str, Tensor]) -> int:
-    """Bytes of the file, about."""
+    """Return the approximate bytes of the file."""
     return OVERHEAD + sum(value.numel() * value.element_size() + A_TENSOR for value in weights.values())

@@ -219,7 +219,7 @@ def test_settings_that_cannot_be_used_are_named(arguments: dict[str, Any], words
         ({"hparams": {"optimizer.momentun": 0.9}}, "Did you mean momentum"),
         ({"hparams": {"train.batch_size": 4}}, "train.batch_size=4"),
         ({"controller": {"name": "plateau", "metric": "test/loss"}}, r"schedule\.cosine\.metric=test/loss"),
-        ({"momentum_S": np.full(STEPS, 0.9)}, "moves the momentum"),
+        ({"momentum_S": np.full(STEPS, 0.9)}, "changes the momentum"),
     ],
 )
 def test_jobs_that_cannot_be_trained_are_refused_before_anything_is(

@@ -72,10 +72,10 @@ def test_the_quota_takes_the_last_of_each_study_first(tmp_path):
     assert sum(path.stat().st_size for path in tmp_path.glob("*/*.pt")) <= 3 * SIZE
 
 
-def test_a_trial_that_has_no_room_is_told_and_nothing_is_written(tmp_path, caplog):
+def test_a_trial_that_has_no_room_is_logged_and_nothing_is_written(tmp_path, caplog):
     ended(BestWeights(tmp_path, best=1, quota_gb=0.5 * SIZE / weights.GIGABYTE, direction="minimize"), "cosine", [1.0])
     assert weights.entries(tmp_path) == []
-    assert "weights of cosine trial 0: beyond keep.quota_gb" in caplog.text
+    assert "weights of cosine trial 0 are not kept: no room in keep.quota_gb" in caplog.text
 
 
 def test_weights_that_are_not_kept_are_not_fetched(tmp_path):

@@ -1,13 +1,13 @@
-"""One trainer in a process of its own, and the parent's end of it.
+"""A trainer in a process of its own, and the parent's handle of it.
 
-A plain `python -m sweeper.training.workers.worker` with one socket: never a fork (threads and CUDA do not survive it),
-never multiprocessing's spawn (it runs the caller's script once more). What is trained comes in a file that all workers
-map into memory, so the data are there once; orders and answers go through the socket.
+The process runs `python -m sweeper.training.workers.worker` with one socket for orders and answers. It is not forked,
+because threads and CUDA do not survive a fork, and not spawned by multiprocessing, which would run the caller's script
+again. The task comes in a file that all workers map into memory, so the data are in memory once.
 
-- A thread of the worker always reads, so the parent never waits to be heard, and the end of the socket, that is of the
-  parent, ends the worker at once, also in the middle of a turn.
-- It is in a session of its own: a Ctrl-C in the terminal is for the parent.
-- What it logs is logged by the parent; what it prints is in a file of the workers' folder.
+- A thread of the worker always reads, so the parent never waits to send. When the parent ends, so does the socket, and
+  the worker exits at once, even in the middle of a turn.
+- The worker has its own session, so Ctrl-C in the terminal reaches the parent only.
+- The parent logs what the worker logs. What the worker prints is in a file of the workers' folder.
 """
 
 from __future__ import annotations
@@ -40,18 +40,25 @@ from sweeper.types import InputError, Job, Report, State, Task, Trainer
 
 _log = logging.getLogger(__name__)
 
-PERIOD_SECONDS = 1.0  # how often a worker looks whether its parent still lives, beside the end of the socket
-OOM_SCORE = 500  # where memory ends the system takes a worker, which is started again, before the loop
+PERIOD_SECONDS = 1.0  # how often a worker checks that its parent is alive, in case the socket stays open
+OOM_SCORE = 500  # if memory runs out, the system kills a worker, which is restarted, and not the loop
 PAYLOAD = "trainer.pt"
 
 
 class WorkerDiedError(Exception):
-    """The worker's process is no more; its message says how it ended."""
+    """A worker's process ended. The message says how."""
 
 
 @dataclass(frozen=True)
 class Payload:
-    """What every worker builds its trainer from: `trainer(task, recipe, device=..., **options)`."""
+    """What every worker builds its trainer from: `trainer(task, recipe, device=..., **options)`.
+
+    Attributes:
+        trainer: Constructor of the trainer.
+        task: What is trained.
+        recipe: How it is trained.
+        options: Other arguments of the constructor.
+    """
 
     trainer: Callable[..., Trainer]
     task: Task
@@ -59,23 +66,34 @@ class Payload:
     options: Mapping[str, Any]
 
     def build_trainer(self, device: str) -> Trainer:
+        """Build the trainer on a device."""
         return self.trainer(self.task, self.recipe, device=device, **self.options)
 
     def write(self, folder: Path) -> None:
-        """For the workers, classes of a script or notebook by value. Raises whatever pickling raises."""
+        """Write the payload for the workers, with classes of a script or notebook by value.
+
+        Raises:
+            Exception: If it cannot be pickled. Pickling runs the task's own code.
+        """
         import cloudpickle  # type: ignore[import-untyped, unused-ignore] # it has no annotations
 
         content = (self.trainer, self.task, self.recipe, dict(self.options), _torch_settings())
         torch.save(content, folder / PAYLOAD, pickle_module=cloudpickle, pickle_protocol=pickle.HIGHEST_PROTOCOL)
 
 
-# --- the parent's end -------------------------------------------------------------------------------
+# --- in the parent ----------------------------------------------------------------------------------
 
 
 class Worker:
-    """A place for a process with a trainer on one device; `restart` puts another process there.
+    """A process with a trainer on one device. `restart` replaces the process.
 
-    failures: processes that died here since one last answered an order. ready: its trainer is built.
+    Attributes:
+        place: Number of the worker.
+        device: Where it trains.
+        failures: Processes that died since one last answered an order.
+        connection: The parent's end of the socket.
+        is_alive: Whether the process was started and not killed.
+        is_ready: Whether its trainer is built.
     """
 
     def __init__(self, folder: Path, place: int, device: str) -> None:
@@ -87,9 +105,9 @@ class Worker:
         self.is_alive, self.is_ready = True, False
         ours, theirs = socket.socketpair()
         with theirs, self._output.open("wb") as output:
-            told = (str(theirs.fileno()), str(os.getpid()), str(self._folder))
+            arguments = (str(theirs.fileno()), str(os.getpid()), str(self._folder))
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "sweeper.training.workers.worker", *told],
+                [sys.executable, "-P", "-m", "sweeper.training.workers.worker", *arguments],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -101,22 +119,27 @@ class Worker:
         self.send("build", self._folder, self.device, log_level())
 
     def restart(self) -> None:
+        """Kill the process and start another one."""
         self.kill()
         self._start()
 
     def send(self, *order: Any) -> None:
-        """An order: (name, arguments ...), answered unless it is "stop"; one to a dead process by WorkerDiedError."""
+        """Send an order, (name, arguments ...). All but "stop" are answered; for a dead process `receive` raises."""
         with contextlib.suppress(OSError):
             self.connection.send_bytes(pickle.dumps(order, pickle.HIGHEST_PROTOCOL))
 
     def has_message(self) -> bool:
-        """Whether `receive` has something to say at once, be it that the process died."""
+        """Return whether `receive` returns or raises at once."""
         return self.connection.poll() or self._process.poll() is not None
 
     def receive(self) -> tuple[str, Any] | None:
-        """The next message, waiting for it: ("report", Report), ("done", value), ("raised", exception).
+        """Wait for the next message.
 
-        None for one that is dealt with here. Raises WorkerDiedError.
+        Returns:
+            ("report", Report), ("done", value) or ("raised", exception); None for a message that is handled here.
+
+        Raises:
+            WorkerDiedError: If the process ended, or cannot train.
         """
         try:
             while not self.connection.poll(PERIOD_SECONDS):
@@ -137,7 +160,7 @@ class Worker:
         return None
 
     def kill(self) -> None:
-        """At once: nothing of a worker is worth waiting for."""
+        """Kill the process at once. Nothing in it is worth waiting for."""
         if not self.is_alive:
             return
         self.is_alive = self.is_ready = False
@@ -147,6 +170,7 @@ class Worker:
 
     @property
     def pid(self) -> int:
+        """Process id."""
         return self._process.pid
 
     @property
@@ -158,46 +182,46 @@ class Worker:
             self._process.wait(PERIOD_SECONDS)
         code = self._process.returncode
         if code == -signal.SIGKILL:
-            return "its process was killed (SIGKILL; was memory short?)"
+            return "its process was killed (SIGKILL, perhaps because memory ran out)"
         if code is not None and code < 0:
-            return f"its process was ended by {signal.Signals(-code).name}"
-        said = []
+            return f"its process was killed by {signal.Signals(-code).name}"
+        lines = []
         with contextlib.suppress(OSError):
-            said = self._output.read_text(errors="replace").strip().splitlines()
-        return f"its process ended with {code}" + (f": {said[-1]}" if said else "")
+            lines = self._output.read_text(errors="replace").strip().splitlines()
+        return f"its process exited with code {code}" + (f": {lines[-1]}" if lines else "")
 
 
 def _worker_environment() -> dict[str, str]:
-    """The parent's, with its search path for modules; one thread where nobody says otherwise."""
+    """Return the parent's environment with its module search path, and one thread for each numerical library."""
     path = [*(part or str(Path.cwd()) for part in sys.path), str(Path(__file__).resolve().parents[3])]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
 
 
 def log_level() -> int:
-    """Of the package's log in this process."""
+    """Return the level of the package's log in this process."""
     return logging.getLogger("sweeper").getEffectiveLevel()
 
 
 def _torch_settings() -> dict[str, Any]:
-    """What a person may have set for torch and training depends on."""
+    """Return the global settings of torch that change results and that the user may have changed."""
     return {
         "set_default_dtype": torch.get_default_dtype(),
         "set_float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
 
 
-# --- the worker's process ---------------------------------------------------------------------------
+# --- in the worker ----------------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Do one order after the other until the socket ends."""
+    """Execute orders until the socket closes."""
     faulthandler.enable()
     _prefer_for_oom_kill()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.simplefilter("ignore")  # the parent trains with the same code first: it has said them
+    warnings.simplefilter("ignore")  # the parent runs the same code, and has shown them
     torch.set_num_threads(1)
-    socket_number, parent_pid, folder = sys.argv[1:]  # told at once: the parent may die before the first order
+    socket_number, parent_pid, folder = sys.argv[1:]  # not in an order: the parent may die before it sends one
     parent = _ParentConnection(Connection(int(socket_number)), int(parent_pid), Path(folder))
     logging.getLogger().addHandler(_ForwardingHandler(parent))
     trainer: Trainer | None = None
@@ -208,7 +232,7 @@ def main() -> None:
             parent.send("ready", None)
             continue
         assert trainer is not None
-        if name == "stop":  # not answered; a job that never started here is stopped all the same
+        if name == "stop":  # has no answer; the job may never have started here
             with contextlib.suppress(KeyError):
                 trainer.stop(*arguments)
             continue
@@ -224,7 +248,7 @@ def main() -> None:
 
 
 def _build_trainer(parent: _ParentConnection, folder: Path, device: str, level: int) -> Trainer:
-    """The trainer, on its device; a process that cannot have it says why and ends."""
+    """Build the trainer on its device. If that fails, send the reason and exit."""
     parent.folder, parent.device = folder, device
     logging.getLogger("sweeper").setLevel(level)
     try:
@@ -237,9 +261,9 @@ def _build_trainer(parent: _ParentConnection, folder: Path, device: str, level: 
 
 
 def _read_payload(folder: Path) -> Payload:
-    """What `Payload.write` wrote; its tensors stay in the file, of which all workers see the same pages."""
-    trainer, task, recipe, options, flags = torch.load(folder / PAYLOAD, mmap=True, weights_only=False)
-    for name, value in flags.items():
+    """Read what `Payload.write` wrote. Tensors stay in the file, whose pages all workers share."""
+    trainer, task, recipe, options, settings = torch.load(folder / PAYLOAD, mmap=True, weights_only=False)
+    for name, value in settings.items():
         getattr(torch, name)(value)
     return Payload(trainer, task, recipe, options)
 
@@ -256,17 +280,28 @@ def _restore(parent: _ParentConnection, trainer: Trainer, jobs: Sequence[Job], f
 
 
 def _repeat(
-    parent: _ParentConnection, trainer: Trainer, job: Job, stands: int | None, step: int
+    parent: _ParentConnection, trainer: Trainer, job: Job, restored: int | None, until: int
 ) -> tuple[int, State, str]:
-    """Train a job again in silence, from `stands` (None: from nothing) to the report at `step`; how it then is."""
-    if stands is None:
+    """Train a job again without sending reports, up to the report at `until`.
+
+    Args:
+        parent: Unused, as all orders have it.
+        trainer: The trainer.
+        job: The job.
+        restored: Updates finished in the trainer; None to start the job.
+        until: Updates of its last report.
+
+    Returns:
+        Updates finished, state and reason.
+    """
+    if restored is None:
         trainer.start([job])
     state: State = "running"
-    stands, reason = stands or 0, ""
-    while stands < step and state == "running":
+    step, reason = restored or 0, ""
+    while step < until and state == "running":
         report: Report = next(iter(list(trainer.advance([job.id]))))
-        stands, state, reason = report.step, report.state, report.reason
-    return stands, state, reason
+        step, state, reason = report.step, report.state, report.reason
+    return step, state, reason
 
 
 _ORDERS: dict[str, Callable[..., Any]] = {
@@ -281,7 +316,7 @@ _ORDERS: dict[str, Callable[..., Any]] = {
 
 
 def can_compute(device: str) -> bool:
-    """Whether the device still computes: after some errors of CUDA a process can only be left."""
+    """Return whether the device still works. After some CUDA errors only a new process helps."""
     try:
         return bool((torch.ones(2, device=device) + 1).sum().item() == 4)
     except Exception:
@@ -289,7 +324,7 @@ def can_compute(device: str) -> bool:
 
 
 class _ParentConnection:
-    """The worker's end of the socket. A thread reads it; its end is the end of the process."""
+    """The worker's end of the socket. A thread reads it, and exits the process when it closes."""
 
     def __init__(self, connection: Connection, parent_pid: int, folder: Path) -> None:
         self.folder, self.device = folder, "cpu"
@@ -299,9 +334,11 @@ class _ParentConnection:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def next(self) -> Any:
+        """Wait for the next order."""
         return pickle.loads(self._orders.get())
 
     def send(self, kind: str, value: Any) -> None:
+        """Send an answer."""
         with self._lock:
             try:
                 self._connection.send_bytes(_pickle(kind, value))
@@ -309,7 +346,7 @@ class _ParentConnection:
                 self._exit_process()
 
     def _listen(self) -> None:
-        """A process that the parent forked may keep the socket open, so the parent's own end is looked for too."""
+        """Read orders until the parent ends. Its id is checked too, since its forks may keep the socket open."""
         try:
             while os.getppid() == self._parent_pid:
                 if self._connection.poll(PERIOD_SECONDS):
@@ -319,8 +356,8 @@ class _ParentConnection:
         self._exit_process()
 
     def _exit_process(self) -> None:
-        """The parent closed the socket, or died: then nobody else removes the folder."""
-        deadline = time.monotonic() + PERIOD_SECONDS  # its files are closed before it is gone
+        """Exit. If the parent died, first remove the folder, because nothing else does."""
+        deadline = time.monotonic() + PERIOD_SECONDS  # a dying parent closes its files before its id is gone
         while time.monotonic() < deadline:
             if os.getppid() != self._parent_pid:
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -330,7 +367,7 @@ class _ParentConnection:
 
 
 class _ForwardingHandler(logging.Handler):
-    """To the parent's log."""
+    """Forwards log records to the parent."""
 
     def __init__(self, parent: _ParentConnection) -> None:
         super().__init__()
@@ -343,7 +380,7 @@ class _ForwardingHandler(logging.Handler):
 
 
 def _pickle(kind: str, value: Any) -> bytes:
-    """An exception that does not survive pickling, as what it says."""
+    """Pickle a message. An exception that cannot be pickled becomes a RuntimeError with its text."""
     if isinstance(value, InputError):
         return pickle.dumps((kind, _PicklableInputError(value)))
     try:
@@ -358,7 +395,7 @@ def _pickle(kind: str, value: Any) -> bytes:
 
 
 class _PicklableInputError:
-    """An InputError on its way: it is made of four things, not of its message."""
+    """A pickled form of InputError, whose constructor takes four arguments instead of a message."""
 
     def __init__(self, error: InputError) -> None:
         self._parts = (error.key, error.value, error.problem, error.remedy)
@@ -368,7 +405,8 @@ class _PicklableInputError:
 
 
 def _prefer_for_oom_kill() -> None:
-    with contextlib.suppress(OSError):  # Linux alone
+    """Let the system kill this process first if memory runs out."""
+    with contextlib.suppress(OSError):  # only Linux has this file
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
 
 

@@ -205,7 +205,7 @@ def test_a_task_that_cannot_be_sent_is_trained_here(
     start(trainer, JOBS)
     assert_same(through(trainer, JOBS), expected)
     assert trainer._workers == []
-    assert "trained in one process: TypeError" in caplog.text
+    assert "Training in one process, because workers cannot start: TypeError" in caplog.text
 
 
 @pytest.mark.slow
