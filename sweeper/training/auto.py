@@ -122,7 +122,7 @@ def choose(task: Task, recipe: Recipe, example: Job, load: Load, *, device: str)
     Returns:
         The trainer, and why it was chosen.
     """
-    # Short jobs measure norms at every update, as the timed ones would. Longer jobs do so only now and then.
+    # The timed jobs are so short that they would measure norms at every update. That is fair for short jobs only.
     timed_recipe = replace(recipe, norms=recipe.norms and example.steps < 2 * MEASUREMENTS)
     sequential = partial(SequentialTrainer, task, timed_recipe, device=device)
     clock = time.thread_time if resolve_device(device).type == "cpu" else time.perf_counter

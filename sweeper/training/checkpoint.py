@@ -150,8 +150,8 @@ def remove_others(folder: Path, places: Collection[int]) -> None:
 
     Args:
         folder: Folder of the checkpoint.
-        places: Numbers of the workers whose parts hold all open jobs, and which stay. Empty if this process wrote the
-            checkpoint: then all parts are removed.
+        places: The workers whose parts hold all open jobs; these parts stay. Empty if this process wrote the
+            checkpoint alone: then all parts are removed.
     """
     current = {part_folder(folder, place) for place in places}
     for path in _entries(folder) if places else folder.glob("part-*"):

@@ -71,7 +71,7 @@ def intra_op_threads(threads: int) -> Iterator[None]:
 def deterministic_algorithms(device: torch.device) -> Iterator[None]:
     """Use deterministic algorithms for a block of code, then restore the caller's settings.
 
-    On a CPU torch's algorithms always are. On a GPU, an operation without one warns.
+    On a CPU torch's algorithms are always deterministic. On a GPU, an operation without one warns.
     """
     if device.type != "cuda":
         yield

@@ -347,7 +347,7 @@ class Draws:
     def __call__(self, number: int, count: int) -> Tensor:
         """Return `count` values for each example, float32 [L, B, count] in [0, 1).
 
-        They are multiples of 2^-24, which every device holds exactly.
+        They are multiples of 2^-24, which every device represents exactly.
         """
         key_L = absorb(self._key_L, number)
         device = key_L.device

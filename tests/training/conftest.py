@@ -1,4 +1,4 @@
-"""One small real task for the room: a student learns to classify like a random teacher."""
+"""A small real task for the tests of training: a student learns to classify like a random teacher."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def teacher() -> Any:
 
 @pytest.fixture
 def warm_workers(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Processes of trainers that ended are kept and used again: starting one takes seconds."""
+    """Reuse the processes of trainers that ended, because starting one takes seconds."""
     import cloudpickle  # type: ignore[import-untyped]
 
     monkeypatch.setattr("sweeper.training.workers.processes.Worker", Warm)
@@ -110,10 +110,10 @@ class Warm(Worker):
             self.is_alive, self.is_ready = True, False
             self.send("build", self._folder, self.device, log_level())
             try:
-                while not self.is_ready:  # what it had to say to the one before is nobody's
+                while not self.is_ready:  # answers for the previous trainer are discarded
                     self.receive()
                 return
-            except WorkerDiedError:  # it is as good as dead, or was told to build from a folder that is no more
+            except WorkerDiedError:  # it cannot train, or was to build from a folder that is removed
                 super().kill()
         super()._start()
 

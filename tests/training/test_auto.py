@@ -1,4 +1,4 @@
-"""The trainer that `auto` picks: what a sweep is for which it picks it, and what it says."""
+"""The trainer that `auto` chooses, for which sweeps, and its line to the user."""
 
 import itertools
 from functools import partial
@@ -19,7 +19,7 @@ from sweeper.types import Job, JobId
 
 SGD = OptimizerSpec("torch.optim.SGD", {"momentum": 0.9, "nesterov": True})
 TASK = Supervised(Digits(), partial(MLP, width=32, depth=1))
-LONG = 100_000  # trainings: nobody waits for them here
+LONG = 100_000  # jobs; they are not trained here
 
 
 class Unlucky(nn.Module):

@@ -1,6 +1,6 @@
-"""What only a trainer of several processes can get wrong: deaths, moves, parts of a checkpoint, orphans.
+"""The trainer of several processes: deaths, moves, parts of a checkpoint, orphans.
 
-What it must do as any trainer is in test_contract.py.
+test_contract.py tests what every trainer must do.
 """
 
 from __future__ import annotations
@@ -62,7 +62,14 @@ def processes(teacher: Any, warm_workers: Any) -> Iterator[Any]:
 
 
 def through(trainer: Trainer, jobs: Sequence[Job], after: Any = None, between: Any = None) -> Trained:
-    """These jobs to their ends. after: called at each report with their number so far; between: after each turn."""
+    """Train these jobs to their ends.
+
+    Args:
+        trainer: The trainer.
+        jobs: The jobs, which are started.
+        after: Called after each report with the number of reports so far.
+        between: The same, after each turn.
+    """
     reports: dict[JobId, list[Report]] = {each.id: [] for each in jobs}
     running, count = list(reports), 0
     while running:
@@ -417,7 +424,7 @@ def test_no_process_outlives_a_killed_parent_and_ctrl_c_is_for_the_parent() -> N
 
 @pytest.mark.slow
 def test_a_parent_killed_while_its_processes_start_leaves_nothing(tmp_path: Path) -> None:
-    """They import torch, and know nothing yet but what their command line says."""
+    """The workers import torch, and know only their command line yet."""
     early = (
         textwrap.dedent(PARENT)
         .replace("for job in jobs:\n    trainer.start([job])", "trainer._start_workers(2)")
