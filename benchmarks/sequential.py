@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from sweeper.training.device import intra_op_threads, threads_for
+from sweeper.training.device import intra_op_threads, thread_count
 from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
@@ -97,7 +97,7 @@ def tuned(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, devic
     group = optimizer.param_groups[0]
     rows = len(lr_S) * batch_size
     epochs = -(-rows // EXAMPLES)
-    with intra_op_threads(threads_for("auto")):
+    with intra_op_threads(thread_count("auto")):
         order = torch.cat([torch.randperm(EXAMPLES) for _ in range(epochs)])[:rows].view(-1, batch_size).to(device)
         losses = []
         for step, (index, lr) in enumerate(zip(order.unbind(), lr_S.tolist(), strict=True), 1):

@@ -33,7 +33,7 @@ from sweeper.training.lanes.probe import ProbedTrainer
 from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
-from sweeper.training.workers.cores import cores
+from sweeper.training.workers.cores import count_cores
 from sweeper.training.workers.processes import Processes
 from sweeper.types import Job, JobId, Report
 
@@ -154,13 +154,13 @@ def memory(pid: int) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=int, default=cores())
+    parser.add_argument("--workers", type=int, default=count_cores())
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--jobs", type=int, default=16)
     parser.add_argument("--megabytes", type=int, default=200)
     parser.add_argument("--case", choices=list(CASES), action="append")
     asked = parser.parse_args()
-    print(f"{platform.machine()}, {platform.system()}, {cores()} cores, torch {torch.__version__}")
+    print(f"{platform.machine()}, {platform.system()}, {count_cores()} cores, torch {torch.__version__}")
     print(f"load before: {os.getloadavg()[0]:.1f} (other work on the machine makes the ratio smaller)")
     print(f"one process, {asked.workers} processes; medians of {asked.repeats} times {TURNS} turns\n")
     for name in asked.case or CASES:

@@ -254,9 +254,9 @@ def _process_count(trainer: TrainerSpec, device: str) -> int:
     """Return the number of processes that train."""
     if trainer.workers == 1:
         return 1
-    from sweeper.training.workers.cores import places
+    from sweeper.training.workers.cores import worker_devices
 
-    return len(places(trainer.workers, device))
+    return len(worker_devices(trainer.workers, device))
 
 
 def _measure_pace(spec: SweepSpec, trainer: TrainerSpec, jobs: Sequence[Job], most: int, seconds: float) -> timing.Pace:

@@ -17,7 +17,7 @@ from sweeper.text.columns import value_text
 from sweeper.tracking.facts import Facts, read_facts
 from sweeper.tracking.mlflow.destination import resolve
 from sweeper.tracking.traces import read_trace
-from sweeper.training.kept import read_weights
+from sweeper.training.weights import read_weights
 from sweeper.types import Family, Floats, InputError, Value
 
 if TYPE_CHECKING:

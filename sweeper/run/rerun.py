@@ -20,7 +20,7 @@ from sweeper.spec.parse import parse
 from sweeper.spec.question import differences
 from sweeper.spec.requests import Request
 from sweeper.spec.sweep import Subject, SweepSpec
-from sweeper.training.kept import write_weights
+from sweeper.training.weights import write_weights
 from sweeper.types import InputError, Job, JobId, Record, Report, Trainer, TrialId
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from sweeper.spec.question import Home, lock, settle
 from sweeper.spec.sweep import SweepSpec
 from sweeper.tracking import trackers
 from sweeper.tracking.traces import write_parquet
-from sweeper.training.kept import Kept
+from sweeper.training.weights import BestWeights
 from sweeper.types import Summary, TrackedStudy, TrackedSweep, Tracker
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def sweep(
                 checkpoint=home.checkpoint,
                 stop=ends.stop,
                 due=_every(CHECKPOINT_SECONDS),
-                at_end=Kept(home.weights, spec.keep.best, spec.keep.quota_gb, spec.objective.direction),
+                at_end=BestWeights(home.weights, spec.keep.best, spec.keep.quota_gb, spec.objective.direction),
             )
         if search.is_pending:  # nothing was trained, but a study took over trials or ended
             _commit(search, tracker)

@@ -93,10 +93,10 @@ def make(spec: SweepSpec, trainer: TrainerSpec, *, head_start: float | None = No
     Raises:
         InputError: If there is no such trainer, or it does not take these options.
     """
-    from sweeper.training.workers.cores import places
+    from sweeper.training.workers.cores import worker_devices
     from sweeper.training.workers.processes import Processes
 
-    devices = places(trainer.workers, spec.device)
+    devices = worker_devices(trainer.workers, spec.device)
     constructor = import_object("trainer._target_", trainer.target, LANES)
     try:
         return Processes(
@@ -114,11 +114,11 @@ def make(spec: SweepSpec, trainer: TrainerSpec, *, head_start: float | None = No
 def _fastest(spec: SweepSpec) -> tuple[TrainerSpec, str]:
     from sweeper.training.auto import Load
     from sweeper.training.auto import choose as fastest
-    from sweeper.training.workers.cores import places
+    from sweeper.training.workers.cores import worker_devices
 
     trials = sum(study.n_trials for study in spec.studies)
     open_trials = sum(min(study.n_trials, spec.search.concurrent_trials) for study in spec.studies)
-    members, processes = len(spec.partitions), len(places(spec.trainer.workers, spec.device))
+    members, processes = len(spec.partitions), len(worker_devices(spec.trainer.workers, spec.device))
     load = Load(
         jobs=math.ceil(trials * members / processes),
         at_once=math.ceil(open_trials * members / processes),

@@ -93,14 +93,14 @@ def build_subject(nodes: Node, label: str = "") -> Subject:
     """
     from hydra.utils import instantiate
 
-    from sweeper.training.finetuned import KEYS, finetuned
+    from sweeper.training.finetuned import KEYS, finetuned_task
 
     own = {key: value for key, value in nodes["model"].items() if key not in KEYS}
     numbers = {f"model.{key}": value for key, value in own.items() if isinstance(value, Mapping)}
     fixed = {key: value for key, value in own.items() if f"model.{key}" not in numbers}
     data = _build("data", instantiate, nodes["data"])
     model = _build("model", instantiate, {**fixed, "_partial_": True})
-    task = finetuned(_build("task", instantiate, nodes["task"], data=data, model=model), nodes["model"])
+    task = finetuned_task(_build("task", instantiate, nodes["task"], data=data, model=model), nodes["model"])
     described = {"data": _identity(nodes["data"]), "model": nodes["model"], "task": _without_nulls(nodes["task"])}
     return Subject(task, label, described, numbers)
 

@@ -1,4 +1,4 @@
-"""What updates train on: their examples fetched, or streamed from the host, and augmented where the task does so."""
+"""Training batches: fetched on the device or streamed from the host, and augmented if the task does so."""
 
 from __future__ import annotations
 
@@ -15,15 +15,26 @@ from sweeper.training.randomness import AUGMENT, Draws, key_of
 from sweeper.types import Task
 
 
-def streams(task: Task) -> bool:
-    """Whether its data stay on the host, from which batches come one after the other."""
+def has_stream(task: Task) -> bool:
+    """Return whether the task's data stay on the host, which streams one batch after another."""
     return getattr(task, "stream", None) is not None
 
 
 def training_batches(
     examples: Examples, index_SB: NDArray[np.int64], seed: int, first: int, device: torch.device
 ) -> Iterator[tuple[Any, Tensor]]:
-    """Yield inputs and targets [B, ...] of one model's updates first, first + 1, ..., which train on index_SB."""
+    """Yield the training batches of one model.
+
+    Args:
+        examples: The part that the model trains on.
+        index_SB: The examples of each update, int64 [S, B].
+        seed: The job's seed, for augmentation.
+        first: Number of the first update, counted from 0.
+        device: Where the batches are.
+
+    Yields:
+        Inputs and targets [B, ...] of updates first, first + 1, ...
+    """
     task, fetched = examples.task, fetch_batches(examples, index_SB, device)
     if getattr(task, "augment", None) is None:
         yield from fetched
@@ -31,16 +42,16 @@ def training_batches(
     lane = (1, index_SB.shape[1])
     seed_L, step_L = np.array([seed]), np.array([first])
     for batch, key_L in zip(fetched, augment_keys(task, seed_L, step_L, len(index_SB), device), strict=True):
-        inputs_LB, target_LB = augmented(task, reshaped(batch, 1, lane), key_L)
-        yield reshaped(inputs_LB, 2, lane[1:]), reshaped(target_LB, 2, lane[1:])
+        inputs_LB, target_LB = augment(task, reshape(batch, 1, lane), key_L)
+        yield reshape(inputs_LB, 2, lane[1:]), reshape(target_LB, 2, lane[1:])
 
 
 def fetch_batches(
     examples: Examples, index_SB: NDArray[np.int64], device: torch.device
 ) -> Iterator[tuple[Any, Tensor]]:
-    """Return inputs and targets [B, ...] of the examples index_SB[0], index_SB[1], ..., as they are."""
+    """Return inputs and targets [B, ...] of the examples index_SB[0], index_SB[1], ..., without augmentation."""
     task, part, partition = examples.task, examples.part, examples.partition
-    if streams(task):
+    if has_stream(task):
         return task.stream(part, partition, index_SB)  # type: ignore[attr-defined, no-any-return] # optional
     on_device = torch.from_numpy(index_SB).to(device, non_blocking=True)
     return (task.fetch(part, partition, index_B) for index_B in on_device.unbind())
@@ -49,15 +60,26 @@ def fetch_batches(
 def augment_keys(
     task: Task, seed_L: NDArray[np.int64], step_L: NDArray[np.int64], count: int, device: torch.device
 ) -> Sequence[Tensor | None]:
-    """Of `count` updates from step_L on, what the lanes' augmentation counts by, [L]; None where there is none."""
+    """Return the keys of the lanes' augmentation.
+
+    Args:
+        task: The task; without `augment` there are no keys.
+        seed_L: Seed of each lane, int64 [L].
+        step_L: First update of each lane, int64 [L].
+        count: Number of updates.
+        device: Where the keys are.
+
+    Returns:
+        For each update the keys of the lanes, int64 [L]; None without augmentation.
+    """
     if getattr(task, "augment", None) is None:
         return [None] * count
     key_NL = key_of(seed_L, AUGMENT, step_L + np.arange(count)[:, None])
     return torch.from_numpy(key_NL).to(device, non_blocking=True).unbind()
 
 
-def augmented(task: Task, batch_LB: tuple[Any, Tensor], key_L: Tensor | None) -> tuple[Any, Tensor]:
-    """Inputs and targets [L, B, ...] as the task changes them for training; each lane by its own key."""
+def augment(task: Task, batch_LB: tuple[Any, Tensor], key_L: Tensor | None) -> tuple[Any, Tensor]:
+    """Return inputs and targets [L, B, ...] after the task's augmentation, which draws by each lane's key."""
     if key_L is None:
         return batch_LB
     inputs_LB, target_LB = batch_LB
@@ -67,32 +89,32 @@ def augmented(task: Task, batch_LB: tuple[Any, Tensor], key_L: Tensor | None) ->
 
 
 def micro_batches(batch: tuple[Any, Tensor], count: int, dim: int = 0) -> list[tuple[Any, Tensor]]:
-    """Inputs and targets in `count` equal parts along their dimension of examples."""
+    """Split inputs and targets into `count` equal parts along `dim`, the dimension of the examples."""
     if count == 1:
         return [batch]
     size = batch[1].shape[dim] // count
-    return [_narrowed(batch, dim, micro * size, size) for micro in range(count)]
+    return [_narrow(batch, dim, micro * size, size) for micro in range(count)]
 
 
-def _narrowed(value: Any, dim: int, first: int, size: int) -> Any:
-    """Those examples alone, in a tensor, tuple, list or mapping."""
+def _narrow(value: Any, dim: int, first: int, size: int) -> Any:
+    """Return `size` examples from `first` on of a tensor, tuple, list or mapping."""
     if isinstance(value, Tensor):
         return value.narrow(dim, first, size)
     if isinstance(value, tuple | list):
-        items = [_narrowed(item, dim, first, size) for item in value]
+        items = [_narrow(item, dim, first, size) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
-        return {key: _narrowed(item, dim, first, size) for key, item in value.items()}
+        return {key: _narrow(item, dim, first, size) for key, item in value.items()}
     return value
 
 
-def reshaped(value: Any, leading: int, shape: Sequence[int]) -> Any:
-    """The first `leading` dimensions as `shape`, in a tensor, tuple, list or mapping."""
+def reshape(value: Any, leading: int, shape: Sequence[int]) -> Any:
+    """Reshape the first `leading` dimensions to `shape`, in a tensor, tuple, list or mapping."""
     if isinstance(value, Tensor):
         return value.reshape(*shape, *value.shape[leading:])
     if isinstance(value, tuple | list):
-        items = [reshaped(item, leading, shape) for item in value]
+        items = [reshape(item, leading, shape) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
-        return {key: reshaped(item, leading, shape) for key, item in value.items()}
+        return {key: reshape(item, leading, shape) for key, item in value.items()}
     return value

@@ -1,4 +1,4 @@
-"""The state of open jobs on disk: written whole or not at all, one complete round at a time."""
+"""Checkpoints: the state of open jobs on disk, written whole or not at all, one round at a time."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ _log = logging.getLogger(__name__)
 
 
 class Saved(SavedCourse):
-    """A job in a checkpoint; each trainer adds what it holds of a model, once it is built.
+    """A job in a checkpoint. Each trainer adds the state of the model once it is built.
 
-    digest: See job_digest. step: Updates finished.
+    Attributes:
+        digest: See `job_digest`.
+        step: Updates finished.
     """
 
     digest: str
@@ -38,9 +40,9 @@ AnySaved = TypeVar("AnySaved", bound=Saved)  # of one trainer
 
 
 def write_checkpoint(folder: Path, round: int, states: Mapping[JobId, Saved]) -> None:
-    """`folder`/round-000012/ with these states, durable before it has that name; earlier rounds are removed after.
+    """Write these states to `folder`/round-000012/, then remove earlier rounds.
 
-    A crash at any point leaves the earlier round or this one, complete.
+    The round is durable before it has its name. A crash at any point leaves the earlier round or this one, complete.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"round-{round:06d}"
@@ -48,11 +50,11 @@ def write_checkpoint(folder: Path, round: int, states: Mapping[JobId, Saved]) ->
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     with (partial / _FILE).open("wb") as file:
-        torch.save({tuple(id): state for id, state in states.items()}, file)  # JobId would not load as plain data
+        torch.save({tuple(id): state for id, state in states.items()}, file)  # weights_only cannot load a JobId
         file.flush()
         os.fsync(file.fileno())
     _fsync_folder(partial)
-    if final.exists():  # this round once more
+    if final.exists():  # the same round is written again
         (partial / _FILE).replace(final / _FILE)
         _fsync_folder(final)
     else:
@@ -64,20 +66,20 @@ def write_checkpoint(folder: Path, round: int, states: Mapping[JobId, Saved]) ->
 
 
 def read_checkpoint(folder: Path, last_round: int) -> dict[Key, Any]:
-    """Return the states of the newest readable round <= last_round, on the CPU; empty where there is none.
+    """Return the states of the newest readable round up to `last_round`, on the CPU; empty if there is none.
 
-    They are what some trainer wrote: only one whose digest is a job's own is known to be a Saved of this trainer.
+    Any trainer may have written them. Only a state with the digest of a job is known to be a Saved of this trainer.
     """
     rounds = [(int(match[1]), path) for path in _entries(folder) if (match := _ROUND.fullmatch(path.name))]
     for round, path in sorted(rounds, reverse=True):
         if round > last_round:
             continue
         try:
-            # Mapped: of a file with many jobs each process reads those it takes up.
+            # Memory-mapped, because several processes may each read some jobs of one file.
             states: dict[Key, Any] = torch.load(path / _FILE, map_location="cpu", weights_only=True, mmap=True)
             return states
-        except Exception as error:  # torn, foreign or written by another version: torch.load raises many kinds
-            _log.warning("checkpoint %s cannot be read (%s): its trials are trained again", path.name, error)
+        except Exception as error:  # torch.load raises many kinds for a damaged or foreign file
+            _log.warning("checkpoint %s cannot be read (%s), so its trials are trained again", path.name, error)
     return {}
 
 
@@ -93,12 +95,15 @@ def reopen_jobs(
 
     Args:
         states: What `read_checkpoint` returned.
-        jobs: Those that may be reopened.
-        digest: What a job's saved digest must equal.
-        check: Raises for a job that the trainer cannot take.
-        reopen: Opens a job from its state; raises, and opens nothing, where the state does not fit its model.
+        jobs: The jobs to reopen.
+        digest: Returns the digest of a job, which the saved one must equal.
+        check: Raises if the trainer cannot train a job.
+        reopen: Opens a job from its state. If the state does not fit the model, it raises and opens nothing.
+
+    Returns:
+        Updates finished of each reopened job.
     """
-    stands: dict[JobId, int] = {}
+    steps: dict[JobId, int] = {}
     for job in jobs:
         state = states.get(job.id)
         if state is None or state["digest"] != digest(job):
@@ -106,47 +111,67 @@ def reopen_jobs(
         check(job)
         try:
             reopen(job, state)
-        except Exception as error:  # another model under the same numbers
+        except Exception as error:  # the model changed, though the job did not
             _log.warning("%s cannot be restored (%s), so it is trained again from its start", job.id, error)
         else:
-            stands[job.id] = state["step"]
-    return stands
+            steps[job.id] = state["step"]
+    return steps
 
 
-def part_of(folder: Path, place: int) -> Path:
-    """Where the process of that place keeps its jobs, of a trainer that has several."""
+def part_folder(folder: Path, place: int) -> Path:
+    """Return the folder with the jobs of one worker process."""
     return folder / f"part-{place:03d}"
 
 
-def restored(trainer: Trainer, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
-    """What `trainer` takes up of these jobs, whoever wrote the checkpoint: one process, or several their parts.
+def restore_jobs(trainer: Trainer, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
+    """Restore these jobs from a checkpoint that one process or several workers wrote.
 
-    The newest round goes first: after a crash between two parts, a job may be in an older one too.
+    The newest round is read first. After a crash between two parts, a job may be in an older one too.
+
+    Args:
+        trainer: The trainer that reopens them.
+        folder: Folder of the checkpoint.
+        jobs: The jobs to restore.
+        last_round: The last committed round.
+
+    Returns:
+        Updates finished of each restored job.
     """
-    stands: dict[JobId, int] = {}
-    for source in sorted([folder, *folder.glob("part-*")], key=lambda path: -_newest(path, last_round)):
-        left = [job for job in jobs if job.id not in stands]
-        if left:
-            stands |= trainer.restore(source, left, last_round)
-    return stands
+    steps: dict[JobId, int] = {}
+    for source in sorted([folder, *folder.glob("part-*")], key=lambda path: -_newest_round(path, last_round)):
+        missing = [job for job in jobs if job.id not in steps]
+        if missing:
+            steps |= trainer.restore(source, missing, last_round)
+    return steps
 
 
 def remove_others(folder: Path, places: Collection[int]) -> None:
-    """Leave the parts of these processes alone: all open jobs are in them; with no places, what one process wrote."""
-    kept = {part_of(folder, place) for place in places}
+    """Remove what older checkpoints left behind.
+
+    Args:
+        folder: Folder of the checkpoint.
+        places: The workers whose parts hold all open jobs; these parts stay. Empty if this process wrote the
+            checkpoint alone: then all parts are removed.
+    """
+    current = {part_folder(folder, place) for place in places}
     for path in _entries(folder) if places else folder.glob("part-*"):
-        if path not in kept:
+        if path not in current:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def job_digest(job: Job, *of_the_sweep: object) -> str:
-    """A text that is equal exactly where two jobs train the same: their numbers, and what the sweep adds to them."""
-    numbers = (
+    """Return a text that is equal for two jobs only if they train the same.
+
+    Args:
+        job: The job.
+        of_the_sweep: What the sweep adds: the data, the recipe, ...
+    """
+    values = (
         tuple(job.id),
         job.family,
         job.seed,
-        _digits(job.lr_S),
-        None if job.momentum_S is None else _digits(job.momentum_S),
+        _hex_bytes(job.lr_S),
+        None if job.momentum_S is None else _hex_bytes(job.momentum_S),
         tuple(job.report_steps),
         sorted(job.hparams.items()),
         job.partition,
@@ -154,15 +179,18 @@ def job_digest(job: Job, *of_the_sweep: object) -> str:
         None if job.controller is None else sorted(job.controller.items()),
         *of_the_sweep,
     )
-    return hashlib.blake2b(repr(numbers).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(repr(values).encode(), digest_size=16).hexdigest()
 
 
-def _digits(numbers_S: Any) -> str:
-    return np.ascontiguousarray(numbers_S, dtype=np.float64).tobytes().hex()
+def _hex_bytes(values_S: Any) -> str:
+    return np.ascontiguousarray(values_S, dtype=np.float64).tobytes().hex()
 
 
-def _newest(source: Path, last_round: int) -> int:
-    """The newest round of a source that counts, -1 without one; a trainer made of two has a folder for each."""
+def _newest_round(source: Path, last_round: int) -> int:
+    """Return the newest round up to `last_round` in a source; -1 without one.
+
+    A trainer that is made of two has a folder for each.
+    """
     inner = [path for path in _entries(source) if path.is_dir() and not path.name.startswith(("part-", "round-"))]
     names = [path.name for folder in (source, *inner) for path in _entries(folder)]
     rounds = [int(match[1]) for name in names if (match := _ROUND.fullmatch(name))]
@@ -174,7 +202,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; where the system has no such thing, its renames must do."""
+    """Make the names in a folder durable, if the system can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except (PermissionError, IsADirectoryError):

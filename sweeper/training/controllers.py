@@ -1,10 +1,10 @@
-"""Reactive schedules: lr[t] = trace[t] * mult[t], where mult changes with what a training reports.
+"""Reactive schedules: lr[t] = trace[t] * mult[t], where mult depends on what a training reports.
 
-A controller is a pure function `(state, seen, **numbers) -> state`, elementwise over arrays of trainings [L] or for
-one, float64. What it sees at a report takes effect from the next update on; between reports mult is held. Counts, such
-as `patience`, are in reports. Which numbers there are and what they may be is in sweeper/schedules/reactive.py.
+A controller is a pure function `(state, observed, **hyperparameters) -> state`, float64, elementwise over trainings [L]
+or for one. What it observes at a report takes effect from the next update on, and mult is constant between reports.
+Counts, such as `patience`, are in reports. sweeper/schedules/reactive.py has the hyperparameters and their bounds.
 
-The guide's page of schedules is made of the docstrings, in the form that sweeper/schedules/decays.py describes.
+The guide's page of schedules is made from the docstrings, in the form that sweeper/schedules/decays.py describes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sweeper.types import Floats, InputError, Job, Report, Value
 
 State = Mapping[str, Floats]
 
-EPS = 1e-8  # mult is left alone where it would change by no more (torch, transformers)
+EPS = 1e-8  # smaller changes of mult are ignored, as in torch and transformers
 
 _WATCHING = {"mult": 1.0, "best": np.inf, "bad": 0.0, "rest": 0.0}
 STARTS: Mapping[str, Mapping[str, float]] = {
@@ -36,7 +36,7 @@ STARTS: Mapping[str, Mapping[str, float]] = {
 
 def plateau(
     state: State,
-    seen_L: Floats,
+    observed_L: Floats,
     *,
     decay: Floats,
     patience: Floats,
@@ -46,24 +46,23 @@ def plateau(
     floor: Floats,
     direction: str,
 ) -> State:
-    """Lowered by a factor when the metric has not become better for too long, by PyTorch's rule.
+    """Lowers the LR by a factor when the metric has not improved for too long, by PyTorch's rule.
 
     Formula: bad counts reports without a new best; when bad > patience: mult = max(mult * decay, floor)
     Equals: torch ReduceLROnPlateau
-    Differs: the threshold is absolute by default. A relative one makes a metric below 0 never count as bad, even when
-        it slowly worsens (pytorch/pytorch#47513). Through a warmup too the metric is watched
+    Differs: the threshold is absolute by default. With a relative one a metric below 0 never counts as bad, even when
+        it slowly worsens (pytorch/pytorch#47513). The metric is watched during the warmup too
     Founding notes: "performance-based decay" names no rule. This one and `plateau_keras` are the two in use.
     decay: factor of a drop
-    patience: reports without a new best that are borne; one more, and the LR drops
-    threshold: how much better the metric must be to count as better
-    threshold_mode: abs: by so much; rel: by that share of the best
+    patience: reports without a new best that are tolerated. One more, and the LR drops
+    threshold: how much better the metric must be to count as an improvement
+    threshold_mode: abs: by this amount; rel: by this share of the best
     cooldown: reports after a drop that are not counted
-    floor: mult never falls below
-    metric: what is watched: `valid/loss`, another metric of the validation, or `train/loss`, its mean since the last
-        report
+    floor: the lowest mult
+    metric: what is watched: `valid/loss`, another validation metric, or `train/loss`, averaged since the last report
     direction: which is better: minimize or maximize
     """
-    better_L, best_L = _compared(state, seen_L, threshold, threshold_mode, direction)
+    better_L, best_L = _compare(state, observed_L, threshold, threshold_mode, direction)
     resting_L = state["rest"] > 0
     bad_L = np.where(better_L | resting_L, 0.0, state["bad"] + 1)
     drops_L = bad_L > patience
@@ -78,7 +77,7 @@ def plateau(
 
 def plateau_keras(
     state: State,
-    seen_L: Floats,
+    observed_L: Floats,
     *,
     decay: Floats,
     patience: Floats,
@@ -87,23 +86,23 @@ def plateau_keras(
     floor: Floats,
     direction: str,
 ) -> State:
-    """Lowered by a factor when the metric has not become better for long enough, by Keras's rule.
+    """Lowers the LR by a factor when the metric has not improved for long enough, by Keras's rule.
 
     Formula: bad counts reports without a new best; when bad >= patience: mult = max(mult * decay, floor)
     Equals: keras ReduceLROnPlateau
-    Differs: from `plateau`: it drops one report earlier for the same patience, and after a drop a report of the
-        cooldown is taken off before it is judged, so that it rests one report less. At the floor it goes on counting
+    Differs: from `plateau`, it drops one report earlier for the same patience, and its cooldown is one report shorter.
+        At the floor it continues counting
     decay: factor of a drop
     patience: reports without a new best at which the LR drops
-    threshold: by how much the metric must be better to count as better (Keras: min_delta)
-    cooldown: reports after a drop, the last one of which counts again
-    floor: mult never falls below
+    threshold: how much better the metric must be to count as an improvement (Keras: min_delta)
+    cooldown: reports after a drop that are not counted, except the last one
+    floor: the lowest mult
     metric: what is watched, as in `plateau`
     direction: which is better: minimize or maximize
     """
     rest_L = np.maximum(state["rest"] - 1, 0.0)
     bad_L = np.where(state["rest"] > 0, 0.0, state["bad"])
-    better_L, best_L = _compared(state, seen_L, threshold, "abs", direction)
+    better_L, best_L = _compare(state, observed_L, threshold, "abs", direction)
     bad_L = np.where(better_L, 0.0, bad_L + (rest_L <= 0))
     drops_L = ~better_L & (rest_L <= 0) & (bad_L >= patience) & (state["mult"] > floor)
     return {
@@ -116,7 +115,7 @@ def plateau_keras(
 
 def greedy(
     state: State,
-    seen_L: Floats,
+    observed_L: Floats,
     *,
     decay: Floats,
     patience: Floats,
@@ -129,28 +128,28 @@ def greedy(
     reset: Floats,
     direction: str,
 ) -> State:
-    """Raised while the metric becomes better, lowered while it does not.
+    """Raises the LR while the metric improves, and lowers it while it does not.
 
     Formula: good > patience: mult = min(mult / decay, ceiling); bad > patience: mult = max(mult * decay, floor)
     Source: GreedyLR, arXiv 2512.14527
     Equals: transformers GreedyLR (without its smoothing: a report is a mean already)
-    Differs: floor and ceiling are multiples of the trace. transformers' are LRs, and its lowest, 1e-3, keeps an LR that
-        begins below it from ever falling
+    Differs: floor and ceiling are multiples of the trace. In transformers they are LRs, and its default floor, 1e-3,
+        keeps an LR that starts below it from ever falling
     decay: factor of a drop; a rise is by 1 / decay
-    patience: reports in a row, all better or none, that are borne; one more, and the LR changes
-    threshold: how much better the metric must be to count as better
-    threshold_mode: abs: by so much; rel: by that share of the best
-    cooldown: reports after a drop that are not looked at
-    hold: reports after a rise that are not looked at (transformers: warmup)
-    floor: mult never falls below
-    ceiling: mult never rises above
-    reset: after so many drops at the floor mult begins again at 1
+    patience: consecutive reports, all improved or none, that are tolerated. One more, and the LR changes
+    threshold: how much better the metric must be to count as an improvement
+    threshold_mode: abs: by this amount; rel: by this share of the best
+    cooldown: reports after a drop that are not counted
+    hold: reports after a rise that are not counted (transformers: warmup)
+    floor: the lowest mult
+    ceiling: the highest mult
+    reset: drops at the floor after which mult restarts at 1
     metric: what is watched, as in `plateau`
     direction: which is better: minimize or maximize
     """
-    resting_L, held_L = state["rest"] > 0, (state["rest"] <= 0) & (state["held"] > 0)
-    looks_L = ~resting_L & ~held_L
-    better_L, best_L = _compared(state, seen_L, threshold, threshold_mode, direction)
+    resting_L, holding_L = state["rest"] > 0, (state["rest"] <= 0) & (state["held"] > 0)
+    looks_L = ~resting_L & ~holding_L
+    better_L, best_L = _compare(state, observed_L, threshold, threshold_mode, direction)
     good_L = np.where(looks_L & better_L, state["good"] + 1, 0.0)
     bad_L = np.where(looks_L & ~better_L, state["bad"] + 1, 0.0)
     rises_L, drops_L = good_L > patience, bad_L > patience
@@ -159,51 +158,51 @@ def greedy(
     mult_L = np.where(rises_L & (higher_L - mult_L > EPS), higher_L, mult_L)
     mult_L = np.where(drops_L & (mult_L - lower_L > EPS), lower_L, mult_L)
     stuck_L = np.where(rises_L, 0.0, state["stuck"] + (drops_L & (mult_L <= floor)))
-    anew_L = drops_L & (mult_L <= floor) & (stuck_L >= reset)
+    resets_L = drops_L & (mult_L <= floor) & (stuck_L >= reset)
     return {
-        "mult": np.where(anew_L, 1.0, mult_L),
-        "best": np.where(anew_L, np.inf, np.where(looks_L, best_L, state["best"])),
+        "mult": np.where(resets_L, 1.0, mult_L),
+        "best": np.where(resets_L, np.inf, np.where(looks_L, best_L, state["best"])),
         "good": np.where(rises_L, 0.0, good_L),
         "bad": np.where(drops_L, 0.0, bad_L),
         "rest": np.where(drops_L, cooldown, state["rest"] - resting_L),
-        "held": np.where(rises_L, hold, state["held"] - held_L),
-        "stuck": np.where(anew_L, 0.0, stuck_L),
+        "held": np.where(rises_L, hold, state["held"] - holding_L),
+        "stuck": np.where(resets_L, 0.0, stuck_L),
     }
 
 
-def wall_time(state: State, seen_L: Floats, *, budget: Floats, shape: str, decay: Floats) -> State:
-    """Falls with the time that training has taken, whatever the number of updates done in it.
+def wall_time(state: State, observed_L: Floats, *, budget: Floats, shape: str, decay: Floats) -> State:
+    """Lowers the LR with the time that training has taken, independent of the number of updates.
 
-    No run repeats another exactly: how fast the machine is decides.
+    No run repeats another exactly, since the result depends on the machine's speed.
 
     Formula: mult = A(s(u)), u = min(seconds / budget, 1); exponential: mult = f^u
-    Differs: read at reports, and held between them. Trials that train side by side are charged their share of the time
+    Differs: mult changes at reports only. Trials that train side by side count their share of the time
     Founding notes: they call it time-based decay. Elsewhere that name means `inverse_time`.
-    budget: seconds of training at which the end is reached
+    budget: seconds of training until the end
     shape: s: cosine c(u), linear 1-u, 1-sqrt 1-sqrt(u), or exponential
     decay: f = final mult
     """
-    elapsed_L = state["elapsed"] + seen_L  # what is seen are the seconds since the last report
+    elapsed_L = state["elapsed"] + observed_L  # seconds since the last report
     u_L = np.minimum(elapsed_L / budget, 1.0)
-    return {"mult": _fallen(u_L, shape, decay), "elapsed": elapsed_L}
+    return {"mult": _decay_curve(u_L, shape, decay), "elapsed": elapsed_L}
 
 
-def _fallen(u_L: Floats, shape: str, decay: Floats) -> Floats:
-    """From 1 at u = 0 to decay at u = 1."""
+def _decay_curve(u_L: Floats, shape: str, decay: Floats) -> Floats:
+    """Return mult, which falls from 1 at u = 0 to `decay` at u = 1."""
     if shape == "exponential":
         return np.asarray(np.power(decay, u_L), dtype=np.float64)
-    left_L = {"cosine": (1 + np.cos(np.pi * u_L)) / 2, "linear": 1 - u_L, "1-sqrt": 1 - np.sqrt(u_L)}[shape]
-    fallen_L: Floats = decay + (1 - decay) * left_L
-    return fallen_L
+    shape_L = {"cosine": (1 + np.cos(np.pi * u_L)) / 2, "linear": 1 - u_L, "1-sqrt": 1 - np.sqrt(u_L)}[shape]
+    mult_L: Floats = decay + (1 - decay) * shape_L
+    return mult_L
 
 
-def _compared(state: State, seen_L: Floats, threshold: Floats, mode: str, direction: str) -> tuple[Any, Floats]:
-    """Whether what is seen is better than the best, and the best then. `best` is held as something to minimise.
+def _compare(state: State, observed_L: Floats, threshold: Floats, mode: str, direction: str) -> tuple[Any, Floats]:
+    """Return whether the observed value is an improvement, and the new best.
 
-    A NaN is not better.
+    `best` is stored as a value to minimize. NaN is never an improvement.
     """
     sign = 1.0 if direction == "minimize" else -1.0
-    value_L, best_L = sign * seen_L, state["best"]
+    value_L, best_L = sign * observed_L, state["best"]
     with np.errstate(invalid="ignore"):  # the first best is infinite
         wanted_L = best_L * (1.0 - sign * threshold) if mode == "rel" else best_L - threshold
     better_L = value_L < wanted_L
@@ -214,10 +213,16 @@ def _compared(state: State, seen_L: Floats, threshold: Floats, mode: str, direct
 
 
 class Course(NamedTuple):
-    """A job on its way. job: as it was asked for, but its LR as used until now, and from here on as planned now."""
+    """A job and the state of its controller.
+
+    Attributes:
+        job: The job. Its `lr_S` holds the LR as used until now, and as planned after that.
+        planned_S: Its original `lr_S`, float64 [S].
+        state: State of the controller; empty without one.
+    """
 
     job: Job
-    planned_S: Floats  # lr_S as it was asked for
+    planned_S: Floats
     state: State
 
 
@@ -228,34 +233,43 @@ def start_course(job: Job) -> Course:
 
 
 def observe(course: Course, report: Report) -> tuple[Course, Report]:
-    """Return the course after a report of its job, and the report, failed where it lacks what is to be watched."""
+    """Return the course after a report of its job, and the report.
+
+    If the report lacks the metric that the controller watches, it comes back with the state "failed".
+    """
     controller = course.job.controller
     if controller is None or report.state != "running":
         return course, report
-    seen = _seen(controller, report)
-    if seen is None:
-        reason = f"its schedule reacts to {controller['metric']}, and there are {', '.join(report.metrics)}"
+    observed = _observation(controller, report)
+    if observed is None:
+        reason = f"its schedule reacts to {controller['metric']}, but the metrics are {', '.join(report.metrics)}"
         return course, replace(report, state="failed", reason=reason)
-    numbers = {name: value for name, value in controller.items() if name not in ("name", "metric")}
-    state = CONTROLLERS[str(controller["name"])](course.state, np.asarray(seen), **numbers)
+    params = {name: value for name, value in controller.items() if name not in ("name", "metric")}
+    state = CONTROLLERS[str(controller["name"])](course.state, np.asarray(observed), **params)
     lr_S = np.concatenate([course.job.lr_S[: report.step], course.planned_S[report.step :] * state["mult"]])
     return course._replace(job=replace(course.job, lr_S=lr_S), state=state), report
 
 
 def check_controller(job: Job) -> None:
-    """Raises InputError for a controller that could not see what it reacts to."""
+    """Check that the trial is evaluated on what its controller watches.
+
+    Raises:
+        InputError: If it is not.
+    """
     if job.controller is None:
         return
     part = str(job.controller.get("metric", "train/loss")).partition("/")[0]
     if part not in ("train", *job.parts[1:]):
-        problem = f"the trial is not evaluated on {part}, which its schedule reacts to"
-        raise InputError(f"schedule.{job.family}.metric", job.controller["metric"], problem, "Write train/loss")
+        problem = f"the trial is not evaluated on {part}, but its schedule reacts to it"
+        raise InputError(f"schedule.{job.family}.metric", job.controller["metric"], problem, "Use train/loss")
 
 
 class SavedCourse(TypedDict, total=False):
-    """What a checkpoint holds of a course; nothing without a controller.
+    """A course in a checkpoint. Empty without a controller.
 
-    controller: its state by name. lr: float64 [S], the LR as used and as planned.
+    Attributes:
+        controller: State of the controller by name.
+        lr: The job's LR as used until now, and as planned after that, float64 [S].
     """
 
     controller: dict[str, float]
@@ -263,7 +277,7 @@ class SavedCourse(TypedDict, total=False):
 
 
 def save_course(course: Course) -> SavedCourse:
-    """Return what a checkpoint holds of a course."""
+    """Return a course in the form that a checkpoint holds."""
     if course.job.controller is None:
         return {}
     return {
@@ -284,8 +298,8 @@ def restore_course(job: Job, saved: SavedCourse) -> Course:
 CONTROLLERS: Mapping[str, Any] = {one.__name__: one for one in (plateau, plateau_keras, greedy, wall_time)}
 
 
-def _seen(controller: Mapping[str, Value], report: Report) -> float | None:
-    """What the controller is shown of a report; None where that is not in it."""
+def _observation(controller: Mapping[str, Value], report: Report) -> float | None:
+    """Return what the controller observes of a report; None if the report lacks it."""
     if controller["name"] == "wall_time":
         return report.seconds
     if controller["metric"] == "train/loss":

@@ -1,4 +1,4 @@
-"""Where training runs: which device, with how many threads, by which algorithms; and who waits in host memory."""
+"""The device that trains: its name, threads, deterministic algorithms, and models moved to host memory."""
 
 from __future__ import annotations
 
@@ -13,42 +13,49 @@ from torch import nn
 from sweeper.types import InputError
 
 Threads = Literal["auto"] | int
-WAIT_SHARE = 0.5  # of the device's memory in use: beyond it, models wait for their turn in host memory
+WAIT_SHARE = 0.5  # of the device's memory; if more is in use, models wait for their turn in host memory
 
 
 def resolve_device(name: str) -> torch.device:
-    """auto: cuda, else mps, else cpu; or a device by torch's name ("cuda:1"). Raises InputError."""
+    """Return the device that `device=<name>` selects.
+
+    Args:
+        name: A torch device, such as "cuda:1"; "auto" for cuda, else mps, else cpu.
+
+    Raises:
+        InputError: If there is no such device here.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    remedy = "Use auto, cpu, cuda, cuda:1 or mps."
+    remedy = "Use auto, cpu, cuda, cuda:1 or mps"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError("device", name, "is no device of torch", remedy) from error
+        raise InputError("device", name, "not a device of torch", remedy) from error
     if device.type not in ("cpu", "cuda", "mps"):
-        raise InputError("device", name, "is not supported", remedy)
+        raise InputError("device", name, "not supported", remedy)
     cards = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= cards:
-        raise InputError("device", name, f"torch sees {cards} CUDA devices here", remedy)
+        raise InputError("device", name, f"torch finds {cards} CUDA devices here", remedy)
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device", name, "torch sees no Apple GPU here", remedy)
+        raise InputError("device", name, "torch finds no Apple GPU here", remedy)
     return device
 
 
-def threads_for(threads: Threads) -> int:
-    """Threads of one operation on the CPU; auto: one.
+def thread_count(threads: Threads) -> int:
+    """Return the threads of one operation on the CPU, by default one.
 
-    float32 sums depend on it, so it must not depend on the machine or on how many processes train: the cores go to
-    trials side by side (sweeper.training.workers.processes).
+    float32 sums depend on it, so it must not depend on the machine or on the number of processes. The cores serve
+    trials side by side instead (sweeper.training.workers.processes).
     """
     return 1 if threads == "auto" else threads
 
 
 @contextlib.contextmanager
 def intra_op_threads(threads: int) -> Iterator[None]:
-    """That many threads within; the caller's number afterwards."""
+    """Set the number of threads for a block of code, then restore the caller's."""
     before = torch.get_num_threads()
     if threads == before:
         yield
@@ -61,8 +68,11 @@ def intra_op_threads(threads: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
-    """Algorithms that give the same bits again. On a CPU torch's are; an operation that has none on a GPU warns."""
+def deterministic_algorithms(device: torch.device) -> Iterator[None]:
+    """Use deterministic algorithms for a block of code, then restore the caller's settings.
+
+    On a CPU torch's algorithms are always deterministic. On a GPU, an operation without one warns.
+    """
     if device.type != "cuda":
         yield
         return
@@ -82,8 +92,14 @@ def repeatable(device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-class Waiting:
-    """A model, its optimizer and `others` while they wait in host memory; `back` returns all to where they were."""
+class OffloadedModel:
+    """A model, its optimizer and other tensors that wait in host memory until `reload`.
+
+    Args:
+        model: The model; it moves to the CPU.
+        optimizer: Its optimizer.
+        others: Other tensors. The list is changed in place.
+    """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, others: list[torch.Tensor]) -> None:
         self._model, self._others = model, others
@@ -96,15 +112,16 @@ class Waiting:
         others[:] = [value.cpu() for value in others]
         model.to("cpu")
 
-    def back(self, device: torch.device) -> None:
+    def reload(self, device: torch.device) -> None:
+        """Move the model and `others` to `device`, and the optimizer's state to where it was."""
         self._model.to(device)
         self._others[:] = [value.to(device) for value in self._others]
-        for state, name, where in self._moved:
-            state[name] = state[name].to(where)
+        for state, name, origin in self._moved:
+            state[name] = state[name].to(origin)
 
 
 def is_crowded(device: torch.device) -> bool:
-    """Whether so much of the device's memory is in use that models should wait elsewhere."""
+    """Return whether so much of the device's memory is in use that models should wait in host memory."""
     if device.type != "cuda":
         return False
     total = torch.cuda.get_device_properties(device).total_memory

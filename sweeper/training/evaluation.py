@@ -1,4 +1,4 @@
-"""The loss and the metrics of a whole part, in batches as large as memory likes."""
+"""Evaluation: the loss and the metrics of a whole part, in batches that fit into memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from torch import Tensor, nn
 from sweeper.training.examples import Examples
 from sweeper.types import Task
 
-BATCH_BYTES = 2**26  # of a module's largest output; a function of the model alone, so that sums do not vary
+BATCH_BYTES = 2**26  # of a module's largest output. Batches depend on the model alone, so the sums do too
 
 
 class Half(NamedTuple):
-    """A forward pass in mixed precision: the kind of device, and the type that torch.autocast computes in there."""
+    """The settings of a forward pass in mixed precision.
+
+    Attributes:
+        device: Type of the device, such as "cuda".
+        dtype: What torch.autocast computes in.
+    """
 
     device: str
     dtype: torch.dtype
@@ -29,42 +34,51 @@ def evaluate(
     half: Half | None = None,
     rows: dict[tuple[str, int], int] | None = None,
 ) -> dict[str, float]:
-    """Return `<part>/loss`, the mean over the examples (summed in float64), and the task's metrics as `<part>/<name>`.
+    """Evaluate a model on a part of the data.
 
-    rows: those of batches, by part and partition, as earlier models of the same structure had them; is added to.
-    A task with `kept(output_B, target_B)` says what its metrics need of a batch: outputs of a large vocabulary over a
-    whole part would not fit into memory.
+    A task may have a method `kept(output_B, target_B)`, which returns what its metrics need of a batch. Without it, the
+    outputs of the whole part are in memory at once.
+
+    Args:
+        examples: The part.
+        model: The model, on `device`.
+        device: Where it is evaluated.
+        half: Mixed precision; None to compute in the model's precision.
+        rows: Cache of `rows_at_once` by part and partition, for models of the same structure. It is filled in place.
+
+    Returns:
+        `<part>/loss`, the mean over the examples (summed in float64), and each metric of the task as `<part>/<name>`.
     """
     task, part, size = examples.task, examples.part, examples.size
-    kept = getattr(task, "kept", None)
+    reduce = getattr(task, "kept", None)
     losses: list[Tensor] = []
     outputs: list[Any] = []
     targets: list[Tensor] = []
-    with torch.no_grad(), evaluating(model):
-        known = {} if rows is None else rows
+    with torch.no_grad(), evaluation_mode(model):
+        cache = {} if rows is None else rows
         key = (part, examples.partition)
-        if key not in known:
-            known[key] = rows_at_once(examples, model, device, half)
-        count = known[key]
+        if key not in cache:
+            cache[key] = rows_at_once(examples, model, device, half)
+        count = cache[key]
         for first in range(0, size, count):
             index_B = torch.arange(first, min(first + count, size), device=device)
             output_B, target_B = forward(examples, model, index_B, half)
             losses.append(task.loss(output_B, target_B))
-            outputs.append(output_B if kept is None else kept(output_B, target_B))
+            outputs.append(output_B if reduce is None else reduce(output_B, target_B))
             targets.append(target_B)
-        metrics = task.metrics(joined(outputs), joined(targets))
+        metrics = task.metrics(join_batches(outputs), join_batches(targets))
     loss = torch.cat(losses).cpu().double().mean().item()
     return {f"{part}/loss": loss} | {f"{part}/{name}": float(value) for name, value in metrics.items()}
 
 
 def forward(examples: Examples, model: nn.Module, index_B: Tensor, half: Half | None = None) -> tuple[Any, Tensor]:
-    """Return the model's output for these examples, and their targets; floating ones in the model's precision."""
+    """Return the model's output for these examples, and the targets in the model's precision if they are floats."""
     inputs_B, target_B = cast(examples.fetch(index_B), dtype_of(model))
     return output_of(examples.task, model, inputs_B, half), target_B
 
 
 def output_of(task: Task, model: nn.Module, inputs_B: Any, half: Half | None) -> Any:
-    """The model's output, in float32 where the forward pass was in mixed precision: losses need the digits."""
+    """Return the model's output. After mixed precision it is cast to float32, because losses need the digits."""
     if half is None:
         return task.forward(model, inputs_B)
     with torch.autocast(half.device, half.dtype, cache_enabled=False):
@@ -73,12 +87,12 @@ def output_of(task: Task, model: nn.Module, inputs_B: Any, half: Half | None) ->
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
-    """The precision of its parameters."""
+    """Return the floating-point type of the model's parameters."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def cast(value: Any, dtype: torch.dtype) -> Any:
-    """The floating tensors of a tensor, tuple, list or mapping in `dtype`; all else as it is."""
+    """Return a tensor, tuple, list or mapping with its floating-point tensors in `dtype` and the rest unchanged."""
     if isinstance(value, Tensor):
         return value.to(dtype) if value.is_floating_point() and value.dtype != dtype else value
     if isinstance(value, tuple | list):
@@ -89,24 +103,24 @@ def cast(value: Any, dtype: torch.dtype) -> Any:
     return value
 
 
-def joined(batches: list[Any]) -> Any:
-    """Batches of tensors, or of tuples, lists or mappings of tensors, as one."""
+def join_batches(batches: list[Any]) -> Any:
+    """Concatenate batches of tensors, or of tuples, lists or mappings of tensors."""
     first = batches[0]
     if len(batches) == 1:
         return first
     if isinstance(first, Tensor):
         return torch.cat(batches)
     if isinstance(first, tuple | list):
-        items = [joined(list(column)) for column in zip(*batches, strict=True)]
+        items = [join_batches(list(column)) for column in zip(*batches, strict=True)]
         return type(first)(*items) if hasattr(first, "_fields") else type(first)(items)
     if isinstance(first, dict):
-        return {key: joined([batch[key] for batch in batches]) for key in first}
+        return {key: join_batches([batch[key] for batch in batches]) for key in first}
     return first
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within; afterwards each module is as it was (a frozen BatchNorm stays frozen)."""
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode, then restore the mode of each module (a frozen BatchNorm stays frozen)."""
     training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -117,16 +131,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def rows_at_once(examples: Examples, model: nn.Module, device: torch.device, half: Half | None = None) -> int:
-    """Examples in one batch: as many as keep the largest output of any module below BATCH_BYTES, seen on one or two."""
+    """Return the number of examples in a batch that keeps every module's output below BATCH_BYTES.
+
+    It is extrapolated from a forward pass over one or two examples.
+    """
     probe = torch.arange(min(2, examples.size), device=device)
     largest = 1
 
-    def look(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    def measure(_module: nn.Module, _inputs: Any, output: Any) -> None:
         nonlocal largest
         if isinstance(output, Tensor):
             largest = max(largest, output.numel() * output.element_size())
 
-    hooks = [module.register_forward_hook(look) for module in model.modules()]
+    hooks = [module.register_forward_hook(measure) for module in model.modules()]
     try:
         forward(examples, model, probe, half)
     finally:

@@ -12,7 +12,13 @@ from sweeper.types import Task
 
 @dataclass(frozen=True)
 class Examples:
-    """What a job trains on, or is evaluated on; the arguments of `sweeper.types.Task`."""
+    """What a job trains on or is evaluated on.
+
+    Attributes:
+        task: The task that has them.
+        part: "train", "valid" or "test".
+        partition: Split or fold of the data.
+    """
 
     task: Task
     part: str
@@ -20,6 +26,7 @@ class Examples:
 
     @property
     def size(self) -> int:
+        """Number of examples."""
         return self.task.size(self.part, self.partition)
 
     def fetch(self, index_B: Tensor) -> tuple[Any, Tensor]:

@@ -1,4 +1,4 @@
-"""A task whose models start from stored weights, with parts of them left as they are: fine-tuning."""
+"""Fine-tuning: a task whose models start from stored weights, with some parts frozen."""
 
 from __future__ import annotations
 
@@ -14,17 +14,27 @@ from torch import Tensor, nn
 from sweeper.training.optimizers.groups import kinds_of, matches, unmatched_error
 from sweeper.types import InputError, Task, Value
 
-KEYS = ("init_from", "init_strict", "init_reset", "freeze")  # of a model's node: no arguments of its constructor
-SHOWN = 5  # names in an error
+KEYS = ("init_from", "init_strict", "init_reset", "freeze")  # of a model's node; its constructor does not get them
+LISTED = 5  # names in an error
+STATE_REMEDY = "Write it with torch.save(model.state_dict(), FILE)"
 
 
 class FineTuned:
-    """`task`, every fresh model of which starts from the weights of a file; see sweeper.types.Task.
+    """A task whose models start from the weights in a file; see sweeper.types.Task.
 
-    init_from: a model's state as torch.save writes it (`model.state_dict()`, what `keep.best` keeps), or a .safetensors
-    file; None: the models' own. init_strict: whether its names must be exactly the model's. Names as in groups.matches:
-    init_reset, of what keeps its fresh values; freeze, of what is not trained (buffers, as the running averages of a
-    BatchNorm, move all the same). Raises InputError, also from `build` where file and model do not fit.
+    `init_reset` and `freeze` take one name or a list, as `sweeper.training.optimizers.groups.matches` reads them.
+
+    Args:
+        task: The task to wrap.
+        init_from: A file that torch.save wrote from `model.state_dict()`, as `keep.best` does, or a .safetensors file.
+            None for the fresh weights of the model.
+        init_strict: Whether the file must have exactly the model's names.
+        init_reset: Parts that keep their fresh values.
+        freeze: Parts that are not trained. Their buffers change all the same, such as the running averages of a
+            BatchNorm.
+
+    Raises:
+        InputError: If the file cannot be read. `build` raises it if file and model do not fit.
     """
 
     def __init__(
@@ -38,9 +48,11 @@ class FineTuned:
     ) -> None:
         self.task = task
         self.path = None if init_from is None else str(init_from)
-        self.state = {} if init_from is None else _read(Path(init_from))
+        self.state = {} if init_from is None else _read_state(Path(init_from))
         self.strict, self.reset, self.frozen = init_strict, init_reset or (), freeze or ()
-        self.fingerprint = task.fingerprint if init_from is None else f"{task.fingerprint}-{_digest(Path(init_from))}"
+        self.fingerprint = (
+            task.fingerprint if init_from is None else f"{task.fingerprint}-{_file_digest(Path(init_from))}"
+        )
         self.untrained_loss, self.loss_bound = task.untrained_loss, task.loss_bound
 
     def to(self, device: torch.device) -> Self:
@@ -55,7 +67,7 @@ class FineTuned:
         return self.task.fetch(part, partition, index_B)
 
     def build(self, seed: int, **numbers: Value) -> nn.Module:
-        """A fresh model with the stored weights in place of its own."""
+        """Return a fresh model with the stored weights."""
         model = self.task.build(seed, **numbers)
         if self.path is not None:
             self._load(model)
@@ -72,59 +84,70 @@ class FineTuned:
         return self.task.metrics(output, target)
 
     def __getattr__(self, name: str) -> Any:
-        """What a task may have beside (data, augment, stream)."""
-        if name == "task" or name.startswith("_"):  # not there yet: it is being unpickled
+        """Return an optional member of the task (data, augment, stream)."""
+        if name == "task" or name.startswith("_"):  # during unpickling there is no task yet
             raise AttributeError(name)
         return getattr(self.task, name)
 
     def _load(self, model: nn.Module) -> None:
-        own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+        tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
         kinds = kinds_of(model)
-        fresh = {name for name in own if matches(self.reset, name, kinds.get(name, frozenset()))}
+        fresh = {name for name in tensors if matches(self.reset, name, kinds.get(name, frozenset()))}
         if self.reset and not fresh:
             raise unmatched_error("model.init_reset", self.reset, model)
-        missing = [name for name in own if name not in self.state and name not in fresh]
-        unexpected = [name for name in self.state if name not in own]
-        taken = {name: value for name, value in self.state.items() if name in own and name not in fresh}
-        other = [name for name, value in taken.items() if value.shape != own[name].shape]
-        fresh_parts = "Leave such parts fresh: model.init_reset=[...]"
-        if self.strict or not taken:
-            self._refuse(missing, "the model has, and the file has not,", fresh_parts)
-            self._refuse(unexpected, "the file has, and the model has not,", "Take what fits: model.init_strict=false")
-        self._refuse(other, "of another shape are", fresh_parts)
-        model.load_state_dict(taken, strict=False)
+        missing = [name for name in tensors if name not in self.state and name not in fresh]
+        unexpected = [name for name in self.state if name not in tensors]
+        loaded = {name: value for name, value in self.state.items() if name in tensors and name not in fresh}
+        misshapen = [name for name, value in loaded.items() if value.shape != tensors[name].shape]
+        fresh_parts = "Keep their fresh values with model.init_reset=[...]"
+        if self.strict or not loaded:
+            self._refuse(missing, "the file lacks", fresh_parts)
+            self._refuse(unexpected, "the model lacks", "Load only what fits with model.init_strict=false")
+        self._refuse(misshapen, "shapes differ for", fresh_parts)
+        model.load_state_dict(loaded, strict=False)
 
     def _refuse(self, names: list[str], which: str, remedy: str) -> None:
         if names:
-            shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-            raise InputError("model.init_from", self.path, f"the weights do not fit the model: {which} {shown}", remedy)
+            listed = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+            problem = f"the weights do not fit the model: {which} {listed}"
+            raise InputError("model.init_from", self.path, problem, remedy)
 
     def _freeze(self, model: nn.Module) -> None:
         kinds = kinds_of(model)
         for pattern in [self.frozen] if isinstance(self.frozen, str) else self.frozen:
-            fitting = [parameter for name, parameter in model.named_parameters() if matches(pattern, name, kinds[name])]
-            if not fitting:
+            named = model.named_parameters()
+            parameters = [parameter for name, parameter in named if matches(pattern, name, kinds[name])]
+            if not parameters:
                 raise unmatched_error("model.freeze", pattern, model)
-            for parameter in fitting:
+            for parameter in parameters:
                 parameter.requires_grad_(False)
         if self.frozen and not any(parameter.requires_grad for parameter in model.parameters()):
-            raise InputError("model.freeze", self.frozen, "leaves nothing to train", "Freeze less of the model")
+            raise InputError("model.freeze", self.frozen, "nothing is left to train", "Freeze less of the model")
 
 
-def finetuned(task: Task, model: Mapping[str, object]) -> Task:
-    """The task as a model's node asks for it: wrapped where one of KEYS is set. Raises InputError."""
-    asked = {key: model[key] for key in KEYS if model.get(key) is not None}
-    for key, value in asked.items():
+def finetuned_task(task: Task, model: Mapping[str, object]) -> Task:
+    """Return the task, wrapped in FineTuned if the model's node sets one of KEYS.
+
+    Args:
+        task: The task.
+        model: The model's node.
+
+    Raises:
+        InputError: If a value cannot be used.
+    """
+    settings = {key: model[key] for key in KEYS if model.get(key) is not None}
+    for key, value in settings.items():
         if isinstance(value, Mapping):
-            raise InputError(f"model.{key}", None, "cannot be searched", f"Write -m model.{key}=A,B: a sweep for each")
-    path, strict = asked.get("init_from"), asked.get("init_strict", True)
+            raise InputError(f"model.{key}", None, "cannot be searched", f"Run one sweep for each: -m model.{key}=A,B")
+    path, strict = settings.get("init_from"), settings.get("init_strict", True)
     if not isinstance(strict, bool):
-        raise InputError("model.init_strict", strict, "neither true nor false", "Write one of them")
-    reset, freeze = asked.get("init_reset", ()), asked.get("freeze", ())
+        raise InputError("model.init_strict", strict, "must be true or false", "Choose one")
+    reset, freeze = settings.get("init_reset", ()), settings.get("freeze", ())
     for key, names in {"init_reset": reset, "freeze": freeze}.items():
         if not _are_names(names):
-            raise InputError(f"model.{key}", names, "no names", "Write them in a list: [embedding, blocks.0]")
-    if not asked:
+            remedy = "Use for example [embedding, blocks.0]"
+            raise InputError(f"model.{key}", names, "must be a name or a list of names", remedy)
+    if not settings:
         return task
     source = None if path is None else str(path)
     return FineTuned(task, source, init_strict=strict, init_reset=reset, freeze=freeze)
@@ -134,25 +157,29 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, Iterable) and all(isinstance(one, str) for one in value))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The state in a file, on the CPU."""
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Return the state in a file, on the CPU.
+
+    Raises:
+        InputError: If there is no such file, or it holds no state.
+    """
     if not path.is_file():
-        raise InputError("model.init_from", path, "no such file", "Give the file of a model's weights")
+        raise InputError("model.init_from", path, "there is no such file", "Give a file with a model's weights")
     try:
         if path.suffix == ".safetensors":
-            state = _safetensors(path)
+            state = _read_safetensors(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except Exception as error:  # torch.load raises many kinds
-        told = f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-        raise InputError("model.init_from", path, told, "Write it with torch.save(model.state_dict(), FILE)") from error
+        problem = f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        raise InputError("model.init_from", path, problem, STATE_REMEDY) from error
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)} if _has_names(state) else {}
     if not tensors:
-        inside = ", ".join(list(map(str, state))[:SHOWN]) if isinstance(state, Mapping) else type(state).__name__
-        told = f"holds no tensors by name, but {inside}"
-        raise InputError("model.init_from", path, told, "Write it with torch.save(model.state_dict(), FILE)")
+        content = ", ".join(list(map(str, state))[:LISTED]) if isinstance(state, Mapping) else type(state).__name__
+        problem = f"it holds {content} instead of tensors by name"
+        raise InputError("model.init_from", path, problem, STATE_REMEDY)
     return tensors
 
 
@@ -160,7 +187,7 @@ def _has_names(state: Any) -> bool:
     return isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
@@ -170,6 +197,6 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _digest(path: Path) -> str:
+def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()

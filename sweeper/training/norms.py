@@ -1,12 +1,11 @@
-"""How large gradients and updates are: at which updates it is measured, on the device, and read at the report.
+"""Norms of gradients and updates, measured on the device and read at the report.
 
-grad_norm: the L2 norm of an update's gradients over all parameters, before anything clips or alters them.
-update_to_weight: ||w after - w before|| / ||w before|| of that update, over all parameters. 1e-3 is said to be healthy
-(CS231n, "Neural Networks 3", Ratio of weights:updates).
+- `grad_norm`: the L2 norm of an update's gradients over all parameters, before clipping.
+- `update_to_weight`: ||w after - w before|| / ||w before|| over all parameters. About 1e-3 is considered healthy
+  (CS231n, "Neural Networks 3", Ratio of weights:updates).
 
-Only reads weights and gradients, so the numbers of a training are the same with it and without. At the default of 1,000
-updates, a tenth of which are measured, it costs 3 to 7 % of the time of a small model (benchmarks/RESULTS.md), at
-10,000 a tenth of that.
+Measuring changes no result, because it only reads weights and gradients. At the default of 1,000 updates, a tenth of
+them measured, it takes 3 to 7 % of a small model's time (benchmarks/RESULTS.md). At 10,000 it takes a tenth of that.
 """
 
 from __future__ import annotations
@@ -23,11 +22,16 @@ from torch import Tensor, nn
 from sweeper.types import Floats
 
 NAMES = ("grad_norm", "update_to_weight")
-OF_A_RUN = 100  # measured updates, about
+MEASUREMENTS = 100  # updates of a run that are measured, about
 
 
 class Before(NamedTuple):
-    """What is known of an update before it: norms of its gradients and weights by parameter, the weights themselves."""
+    """What was measured before an update.
+
+    Attributes:
+        norms: Norms of the gradients, then of the weights, one [] for each parameter.
+        values: Copies of the weights.
+    """
 
     norms: list[Tensor]
     values: list[Tensor]
@@ -35,44 +39,56 @@ class Before(NamedTuple):
 
 @lru_cache(maxsize=64)
 def measured_steps(steps: int, report_steps: tuple[int, ...]) -> NDArray[np.int64]:
-    """The updates of a run, counted from 1, that are measured: every (steps // 100)th and the last of each report.
+    """Return the updates of a run that are measured: every (steps // 100)th and the last before each report.
 
-    With more than 100 reports only the last of all, so that there are 299 at most. Increasing, read only.
+    With more than 100 reports, only the last update of the run is added, so there are at most 299.
+
+    Args:
+        steps: Updates of the run.
+        report_steps: Updates after which it reports.
+
+    Returns:
+        Updates counted from 1, increasing, int64. The array is read-only.
     """
-    stride = max(1, steps // OF_A_RUN)
-    ends = report_steps if len(report_steps) <= OF_A_RUN else report_steps[-1:]
+    stride = max(1, steps // MEASUREMENTS)
+    ends = report_steps if len(report_steps) <= MEASUREMENTS else report_steps[-1:]
     chosen = np.union1d(np.arange(stride, steps + 1, stride, dtype=np.int64), np.asarray(ends, dtype=np.int64))
     chosen.flags.writeable = False
     return chosen
 
 
 def measured_flags(steps: int, report_steps: tuple[int, ...], first: int, until: int) -> NDArray[np.bool_]:
-    """Whether each of the updates of index first .. until - 1 is measured; bool [until - first]."""
+    """Return whether each of the updates first .. until - 1, counted from 0, is measured, bool [S]."""
     chosen = measured_steps(steps, report_steps)
     flags_S = np.zeros(until - first, dtype=np.bool_)
-    begin, end = np.searchsorted(chosen, (first, until), side="right")
-    flags_S[chosen[begin:end] - first - 1] = True
+    low, high = np.searchsorted(chosen, (first, until), side="right")
+    flags_S[chosen[low:high] - first - 1] = True
     return flags_S
 
 
-def before_update(parameters: Sequence[nn.Parameter], spare: Sequence[Tensor] = ()) -> Before:
-    """Between backward pass and update: an optimizer may overwrite the gradients. Waits for nothing.
+def measure_before(parameters: Sequence[nn.Parameter], spare: Sequence[Tensor] = ()) -> Before:
+    """Measure gradients and weights between the backward pass and the update, without waiting for the device.
 
-    spare: the `values` of an earlier call, whose memory is used again where it fits: on the CPU fresh memory costs
-    more than what is done with it.
+    The optimizer may overwrite the gradients later.
+
+    Args:
+        parameters: The model's parameters.
+        spare: The `values` of an earlier call, whose memory is reused if it fits. On the CPU, allocating costs more
+            than measuring.
     """
     with torch.no_grad():
-        values = list(spare) if _fit(spare, parameters) else [torch.empty_like(one) for one in parameters]
+        values = list(spare) if _can_reuse(spare, parameters) else [torch.empty_like(one) for one in parameters]
         for value, parameter in zip(values, parameters, strict=True):
             value.copy_(parameter)
         gradients = [_gradient_norm(parameter) for parameter in parameters]
         return Before([*gradients, *map(_norm, values)], values)
 
 
-def after_update(parameters: Sequence[nn.Parameter], before: Before) -> Tensor:
-    """Norms of gradients, of weights before and of their change, by parameter, [3 P], on the device.
+def measure_after(parameters: Sequence[nn.Parameter], before: Before) -> Tensor:
+    """Return the norms of gradients, of weights before the update, and of their change, [3 P], on the device.
 
-    The sums over parameters are left to the host: for a small model they would cost half as much again.
+    There is one of each kind for every parameter. The host sums over parameters later: here that would take half as
+    much time again for a small model.
     """
     with torch.no_grad():
         change = [_norm(old.sub_(new)) for old, new in zip(before.values, parameters, strict=True)]
@@ -80,13 +96,19 @@ def after_update(parameters: Sequence[nn.Parameter], before: Before) -> Tensor:
 
 
 def norm_traces(flags_S: NDArray[np.bool_], measured: Sequence[Tensor]) -> dict[str, Floats]:
-    """The two traces, float64 [S], of updates of which those flagged gave `measured`; NaN at all others.
+    """Return the traces `grad_norm` and `update_to_weight`.
 
-    measured: of each flagged update, norms [3 P] of gradients, of weights before and of their change, P parameters.
-    An update of weights that are all zero has no ratio: NaN.
+    Args:
+        flags_S: Whether each update is measured, bool [S].
+        measured: What `measure_after` returned for each measured update, [3 P]. It may be shorter than the flags say,
+            if training failed between.
+
+    Returns:
+        Both traces by name, float64 [S]: NaN at updates that are not measured. The ratio is also NaN if all weights
+        are zero.
     """
     traces = {name: np.full(len(flags_S), np.nan) for name in NAMES}
-    at = np.flatnonzero(flags_S)[: len(measured)]  # one that raised in the midst has none
+    at = np.flatnonzero(flags_S)[: len(measured)]
     if len(at):
         norms = torch.stack(list(measured[: len(at)])).cpu().double().numpy().reshape(len(at), 3, -1)
         gradient, weight, change = np.sqrt((norms**2).sum(2)).T
@@ -95,7 +117,7 @@ def norm_traces(flags_S: NDArray[np.bool_], measured: Sequence[Tensor]) -> dict[
     return traces
 
 
-def _fit(spare: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> bool:
+def _can_reuse(spare: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> bool:
     return len(spare) == len(parameters) and all(
         (old.shape, old.dtype, old.device) == (one.shape, one.dtype, one.device)
         for old, one in zip(spare, parameters, strict=True)
@@ -103,7 +125,7 @@ def _fit(spare: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> bool:
 
 
 def _gradient_norm(parameter: nn.Parameter) -> Tensor:
-    """0 where there is none: the loss does not depend on the parameter, or it is frozen."""
+    """Return the norm of the gradient; 0 without one, if the parameter is frozen or the loss does not depend on it."""
     gradient = parameter.grad
     if gradient is None:
         return parameter.new_zeros(())

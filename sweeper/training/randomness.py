@@ -1,8 +1,8 @@
-"""Randomness that is counted, not drawn: a hash, and batch order and dropout made of it.
+"""Counted randomness: batch order, dropout and augmentation are hashes of where they are used.
 
-Every function here is pure integer arithmetic, the same text for Python's int, NumPy's int64 and torch's int64,
-and equal bit for bit in all three. Words are 32 bits wide and held in 64, and both multipliers are below 2^31,
-so no product overflows. See docs/decisions/0002-counted-randomness.md.
+The hash functions are pure integer arithmetic. They take Python's int, NumPy's int64 and torch's int64, with results
+that are equal bit for bit. Words have 32 bits and are held in 64, and both multipliers are below 2^31, so no product
+overflows. See docs/decisions/0002-counted-randomness.md.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from torch import Tensor, nn
 Words = TypeVar("Words", int, NDArray[np.int64], Tensor)
 
 MASK = 0xFFFF_FFFF
-GOLDEN = 0x9E37_79B9  # 2^32 / golden ratio: consecutive multiples lie far apart
-SMALL = 256  # examples; rings of fewer than 16 need more turns before every order is equally likely (measured)
-ORDER, DROPOUT, TURN, EVALUATION, PROBE, AUGMENT, LOOK = range(7)  # what a key is for, its second word
+GOLDEN = 0x9E37_79B9  # 2^32 / golden ratio: consecutive multiples are far from each other
+SMALL = 256  # examples; rings of fewer than 16 need more rounds before every order is equally likely (measured)
+ORDER, DROPOUT, TURN, EVALUATION, PROBE, AUGMENT, LOOK = range(7)  # the second word of a key: its purpose
 
 
 def mix(word: Words) -> Words:
-    """A permutation of the 32-bit words in which each bit of `word` turns half of the result's.
+    """Return the hash of a 32-bit word. It is a permutation, and each bit of `word` flips about half of the result's.
 
-    Wellons' form x ^= x >> a; x *= m; ... with TheIronBorn's constants (found with hash-prospector, bias 0.107).
+    Source: Wellons' form x ^= x >> a; x *= m; ... with TheIronBorn's constants (hash-prospector, bias 0.107).
     """
     word = word ^ (word >> 16)
     word = word * 0x21F0_AAAD & MASK
@@ -41,65 +41,76 @@ def mix(word: Words) -> Words:
 
 
 def key_of(*words: Any) -> Any:
-    """A 32-bit key of whole numbers or int64 arrays that broadcast; each counts modulo 2^32, order matters."""
+    """Return a 32-bit key of `words`: ints or int64 arrays that broadcast, each modulo 2^32. Their order matters."""
     key: Any = GOLDEN
     for word in words:
-        key = absorbed(key, word)
+        key = absorb(key, word)
     return key
 
 
-def absorbed(key: Any, word: Any) -> Any:
-    """The key after one more word."""
+def absorb(key: Any, word: Any) -> Any:
+    """Return the key extended by one more word."""
     return mix((key + GOLDEN & MASK) ^ (word & MASK))
 
 
-def of_micro_batch(key: Any, micro: int) -> Any:
-    """The key of an update in its micro-batch of that number; the first one has the update's own."""
-    return absorbed(key, micro) if micro else key
+def micro_batch_key(key: Any, micro: int) -> Any:
+    """Return the key of a micro-batch of an update. The first one has the key of the update."""
+    return absorb(key, micro) if micro else key
 
 
 # --- batch order ------------------------------------------------------------------------------------
 
 
 def example_index(seed: Any, place: Any, size: int) -> Any:
-    """Which example stands at `place` of the endless row of epochs 0, 1, ..., each a permutation of `size`.
+    """Return the example at a place in the sequence of all epochs.
 
-    place: int64 array or tensor, epoch * size + position, broadcastable against seed. Nothing but the places asked
-    for is computed, and nothing is read back from a device.
+    Each epoch is another permutation of the examples. Only the given places are computed, and nothing is read back from
+    a device.
+
+    Args:
+        seed: Seed of the job, an int or int64.
+        place: epoch * size + position in the epoch, an int64 array or tensor that broadcasts against `seed`.
+        size: Number of examples.
+
+    Returns:
+        Indices of examples in [0, size), int64, of the broadcast shape.
     """
-    return permuted(key_of(seed, ORDER, place // size), place % size, size)
+    return permute(key_of(seed, ORDER, place // size), place % size, size)
 
 
-def permuted(key: Any, position: Any, size: int) -> Any:
-    """Where the permutation of 0 .. size - 1 named by `key` sends `position`.
+def permute(key: Any, position: Any, size: int) -> Any:
+    """Return the image of `position` under the permutation of 0 .. size - 1 that `key` selects.
 
-    The numbers are laid out in rows of about sqrt(size). In turn every column, then every row is rotated by a
-    hash of the key and its number: a Feistel network (two halves, each moved by a hash of the other) whose last
-    row may be short, so that it permutes exactly `size` numbers and never has to walk out of a larger domain.
+    The positions fill rows of about sqrt(size). Each round rotates every column, then every row, by a hash of the key
+    and its index. This is a Feistel network (two halves, each moved by a hash of the other) whose last row may be
+    short. So it permutes exactly `size` positions, and needs no walk through a larger domain.
     """
     width = math.isqrt(size - 1) + 1
     rows = -(-size // width)
     last = size - (rows - 1) * width
     row, column = position // width, position % width
-    for turn in range(0, 16 if size < SMALL else 8, 2):
-        row = _rotated(row, mix(_round_key(key, turn) ^ column), (column < last) + (rows - 1))
-        column = _rotated(column, mix(_round_key(key, turn + 1) ^ row), last + (width - last) * (row < rows - 1))
+    for round in range(0, 16 if size < SMALL else 8, 2):
+        row = _rotate(row, mix(_round_key(key, round) ^ column), (column < last) + (rows - 1))
+        column = _rotate(column, mix(_round_key(key, round + 1) ^ row), last + (width - last) * (row < rows - 1))
     return row * width + column
 
 
 def batches(seed: int, first: int, until: int, batch_size: int, size: int) -> NDArray[np.int64]:
-    """The examples of updates first .. until - 1: int64 [S, B]. Every batch is full: it runs on into the next epoch."""
+    """Return the examples of updates first .. until - 1, int64 [S, B].
+
+    Every batch is full: at the end of an epoch it continues with the next one.
+    """
     place = np.arange(first * batch_size, until * batch_size, dtype=np.int64)
     index: NDArray[np.int64] = example_index(seed, place, size)
     return index.reshape(until - first, batch_size)
 
 
-def _round_key(key: Any, turn: int) -> Any:
-    return key + (turn + 1) * GOLDEN & MASK
+def _round_key(key: Any, round: int) -> Any:
+    return key + (round + 1) * GOLDEN & MASK
 
 
-def _rotated(place: Any, word: Any, length: Any) -> Any:
-    """`place` moved on by `word` / 2^32 of a ring of `length`."""
+def _rotate(place: Any, word: Any, length: Any) -> Any:
+    """Return `place` rotated by `word` / 2^32 of a ring of `length`."""
     place = place + (word * length >> 32)
     return place - length * (place >= length)
 
@@ -107,47 +118,70 @@ def _rotated(place: Any, word: Any, length: Any) -> Any:
 # --- dropout ----------------------------------------------------------------------------------------
 
 
-def kept(key: Any, threshold: Any, rows: int, elements: int, device: torch.device) -> Tensor:
-    """Which of the elements dropout keeps: bool [rows, elements], each dropped with probability threshold / 2^32."""
-    row, element = _hashed(rows, device), _hashed(elements, device)
+def keep_mask(key: Any, threshold: Any, rows: int, elements: int, device: torch.device) -> Tensor:
+    """Return which elements dropout keeps.
+
+    Args:
+        key: Key of this use of the layer.
+        threshold: Elements whose hash is below it are dropped, with probability threshold / 2^32.
+        rows: Examples of the batch.
+        elements: Elements of an example.
+        device: Where the mask is.
+
+    Returns:
+        The mask, bool [rows, elements].
+    """
+    row, element = _element_hashes(rows, device), _element_hashes(elements, device)
     keep: Tensor = mix((row ^ key)[:, None] + element & MASK) >= threshold
     return keep
 
 
-def _hashed(count: int, device: torch.device) -> Tensor:
-    """Hashes of 1 .. count, int64: the part of a mask that is the same in every update, and small."""
-    return _hashes(count, device) if torch.compiler.is_compiling() else _known_hashes(count, device)
+def _element_hashes(count: int, device: torch.device) -> Tensor:
+    """Return the hashes of 1 .. count, int64. They are the same in every update, and small, so they are cached."""
+    return _compute_hashes(count, device) if torch.compiler.is_compiling() else _cached_hashes(count, device)
 
 
-def _hashes(count: int, device: torch.device) -> Tensor:
+def _compute_hashes(count: int, device: torch.device) -> Tensor:
     word: Tensor = mix(torch.arange(1, count + 1, device=device))
     return word
 
 
-_known_hashes = functools.lru_cache(maxsize=64)(_hashes)
+_cached_hashes = functools.lru_cache(maxsize=64)(_compute_hashes)
 
 
 class Counts(Protocol):
-    """What dropout layers count by. A layer is its number in the model; p the fraction that it drops."""
+    """The counters of a model's dropout layers.
+
+    Each method takes `layer`, the layer's number in the model, and some take `p`, the fraction that it drops.
+    """
 
     def key(self, layer: int) -> Any:
-        """The key of this use of the layer: an int, or an int64 tensor [1]."""
+        """Return the key of this use of the layer, an int or an int64 tensor [1]."""
         ...
 
     def threshold(self, layer: int, p: float) -> Any:
-        """Elements whose hash is at least this are kept."""
+        """Return the smallest hash of an element that is kept."""
         ...
 
     def scale(self, layer: int, p: float) -> Any:
-        """What the kept elements are multiplied by."""
+        """Return the factor of the elements that are kept."""
         ...
 
-    def never_drops(self, layer: int, p: float) -> bool: ...
+    def never_drops(self, layer: int, p: float) -> bool:
+        """Return whether the layer passes everything through."""
+        ...
 
 
 @dataclass
 class Clock:
-    """Which update a model is at, and which micro-batch of it. `backward`: its forward pass is over."""
+    """The position of one model in its training, by which its dropout layers count.
+
+    Attributes:
+        seed: Seed of the job.
+        step: The update, counted from 0.
+        micro: The micro-batch of the update, counted from 0.
+        backward: Whether the forward pass is over.
+    """
 
     seed: int
     step: int = 0
@@ -157,8 +191,8 @@ class Clock:
     _calls: dict[int, int] = field(default_factory=dict)
 
     def key(self, layer: int) -> int:
-        key: int = of_micro_batch(key_of(self.seed, DROPOUT, self.step), self.micro)
-        return int(absorbed(absorbed(key, layer), self._call(layer)))
+        key: int = micro_batch_key(key_of(self.seed, DROPOUT, self.step), self.micro)
+        return int(absorb(absorb(key, layer), self._call_number(layer)))
 
     def threshold(self, layer: int, p: float) -> int:
         return round(p * 2**32)
@@ -169,13 +203,19 @@ class Clock:
     def never_drops(self, layer: int, p: float) -> bool:
         return p == 0
 
-    def _call(self, layer: int) -> int:
-        """How often the layer was used before in this update; the same again where checkpointing repeats a use."""
+    def _call_number(self, layer: int) -> int:
+        """Return how often the layer was used before in this update.
+
+        In the backward pass it is 0, since torch.utils.checkpoint repeats the first use.
+
+        Raises:
+            RuntimeError: If a layer that is used more than once is recomputed.
+        """
         if self.backward:
             if self._calls.get(layer, 0) > 1:
                 raise RuntimeError(
                     "a dropout layer used more than once in a forward pass cannot be recomputed in the backward pass "
-                    "(torch.utils.checkpoint): give each use a layer of its own"
+                    "(torch.utils.checkpoint). Give each use a layer of its own"
                 )
             return 0
         if self._counted != (self.step, self.micro):
@@ -186,25 +226,32 @@ class Clock:
 
 
 class LaneClock:
-    """What the dropout layers of stacked models count by, each lane by its own key and with its own p.
+    """The counters of the dropout layers of stacked models: each lane has its own key and its own p.
 
-    Within torch.vmap the three tensors are those of one lane: key int64 [1], of (seed, DROPOUT, update), threshold
-    int64 [K] and scale [K] of its K dropout layers. 1-d: torch.compile(vmap) multiplies 0-d keys wrongly.
-    silent: layers at which no lane drops anything.
+    Within torch.vmap the tensors are those of one lane. Keys are 1-d because torch.compile(vmap) multiplies 0-d keys
+    wrongly.
+
+    Attributes:
+        silent: Layers at which no lane drops anything.
     """
 
     def __init__(self) -> None:
         self.silent: frozenset[int] = frozenset()
         self._calls: dict[int, int] = {}
 
-    def begin(self, counts: Mapping[str, Tensor]) -> None:
-        """A forward pass begins. counts: "key", "threshold", "scale" of the lane; empty where there is no dropout."""
+    def start_forward(self, counts: Mapping[str, Tensor]) -> None:
+        """Start a forward pass.
+
+        Args:
+            counts: Of the lane "key", int64 [1], of (seed, DROPOUT, update); "threshold", int64 [K], and "scale", [K],
+                of its K dropout layers. Empty if nothing is dropped.
+        """
         self._counts, self._calls = counts, {}
 
     def key(self, layer: int) -> Tensor:
         call = self._calls.get(layer, 0)
         self._calls[layer] = call + 1
-        key: Tensor = absorbed(absorbed(self._counts["key"], layer), call)
+        key: Tensor = absorb(absorb(self._counts["key"], layer), call)
         return key
 
     def threshold(self, layer: int, p: float) -> Tensor:
@@ -225,7 +272,7 @@ REPLACED = (nn.Dropout, *CHANNELS, *ALPHA)
 class CountedDropout(nn.Module):
     """A torch dropout layer whose mask is a hash of (seed, step, layer, call, element).
 
-    call: how often the layer was used before in the same update. Reads `p` at each use, as torch does.
+    The call is how often the layer was used before in the same update. `p` is read at each use, as torch does.
     """
 
     def __init__(self, dropout: nn.Module, clock: Counts, layer: int) -> None:
@@ -257,10 +304,13 @@ class CountedDropout(nn.Module):
         rows = shape[0] if shape else 1
         elements = math.prod(shape[1:])
         key, threshold = self.clock.key(self.layer), self.clock.threshold(self.layer, self.p)
-        return kept(key, threshold, rows, elements, input.device).view(shape)
+        return keep_mask(key, threshold, rows, elements, input.device).view(shape)
 
     def _mask_shape(self, input: Tensor) -> tuple[int, ...]:
-        """Of each element, or of each channel; torch's rule says which inputs are one example without a batch."""
+        """Return the mask's shape: one value for each element or channel.
+
+        As in torch, the number of dimensions decides whether the input is one example without a batch.
+        """
         shape = tuple(input.shape)
         if self.kind in (nn.Dropout, nn.AlphaDropout):
             return shape
@@ -270,9 +320,9 @@ class CountedDropout(nn.Module):
 
 
 def count_dropout(model: nn.Module, clock: Counts) -> nn.Module:
-    """The model with torch's dropout layers replaced by counted ones, numbered in the order of model.modules()."""
-    found = [module for module in model.modules() if type(module) in REPLACED]
-    counted = {id(module): CountedDropout(module, clock, layer) for layer, module in enumerate(found)}
+    """Return the model with torch's dropout layers replaced by counted ones, numbered as in model.modules()."""
+    dropouts = [module for module in model.modules() if type(module) in REPLACED]
+    counted = {id(module): CountedDropout(module, clock, layer) for layer, module in enumerate(dropouts)}
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
             if id(child) in counted:
@@ -284,32 +334,37 @@ def count_dropout(model: nn.Module, clock: Counts) -> nn.Module:
 
 
 class Draws:
-    """Uniform numbers for the batches of one update, each a hash of (seed, update, number, example, element).
+    """Uniform random numbers for the batches of one update, each a hash of (seed, update, number, example, element).
 
-    key_L: int64 [L], key_of(seed, AUGMENT, update) of each lane; an example is its place in its batch.
+    Args:
+        key_L: key_of(seed, AUGMENT, update) of each lane, int64 [L].
+        batch_size: Examples of a lane's batch. An example counts by its place in the batch.
     """
 
     def __init__(self, key_L: Tensor, batch_size: int) -> None:
         self._key_L, self._batch_size = key_L, batch_size
 
     def __call__(self, number: int, count: int) -> Tensor:
-        """float32 [L, B, count] in [0, 1): multiples of 2^-24, which every device holds exactly."""
-        key_L = absorbed(self._key_L, number)
+        """Return `count` values for each example, float32 [L, B, count] in [0, 1).
+
+        They are multiples of 2^-24, which every device represents exactly.
+        """
+        key_L = absorb(self._key_L, number)
         device = key_L.device
-        key_LB = mix(key_L[:, None] ^ _hashed(self._batch_size, device))
-        word: Tensor = mix(key_LB[:, :, None] + _hashed(count, device) & MASK)
+        key_LB = mix(key_L[:, None] ^ _element_hashes(self._batch_size, device))
+        word: Tensor = mix(key_LB[:, :, None] + _element_hashes(count, device) & MASK)
         return (word >> 8).float() * 2**-24
 
 
-# --- everything else that draws ---------------------------------------------------------------------
+# --- other random numbers ---------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def generators_seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """The global generators of torch, NumPy and Python start at `seed` within, and go on as if nothing was after."""
+def seeded_generators(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators of torch, NumPy and Python for a block of code, then restore their states."""
     generators = [torch.default_generator]
     if device.type == "cuda":
-        torch.cuda.init()  # type: ignore[no-untyped-call] # makes the generators
+        torch.cuda.init()  # type: ignore[no-untyped-call] # creates the generators
         index = torch.cuda.current_device() if device.index is None else device.index
         generators.append(torch.cuda.default_generators[index])
     elif device.type == "mps":

@@ -1,6 +1,6 @@
-"""How every trial of a sweep is trained: its optimizer, batches, precision, clipping, and the average of its weights.
+"""The recipe of a sweep's trials: optimizer, batches, precision, clipping, and the average of the weights.
 
-Every trainer does what is said here, so that a trial gets the same numbers from each.
+Every trainer follows it, so a trial has the same results from each.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ HALF = {"bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every trial of a sweep is trained; the LR comes with the job.
+    """How every trial of a sweep is trained. The LR comes with the job.
 
-    Args:
-        optimizer: Without what is searched. A trial's "optimizer.<option>" replaces an option.
+    Attributes:
+        optimizer: The optimizer and its fixed options. A trial's "optimizer.<option>" replaces one.
         batch_size: Examples of an update.
-        precision: float32 or float64; bfloat16: weights and optimizer in float32, forward passes under torch.autocast.
-        clip: The largest L2 norm of an update's gradients, which are scaled down to it as by
-            torch.nn.utils.clip_grad_norm_. None: no clipping.
+        precision: "float32", "float64", or "bfloat16": weights and optimizer are float32, and forward passes run under
+            torch.autocast.
+        clip: Largest L2 norm of an update's gradients. Larger ones are scaled down, as by
+            torch.nn.utils.clip_grad_norm_. None for no clipping.
         accumulate: Micro-batches of an update, whose gradients are summed.
-        ema: The decay of the average of the weights. None: no average.
+        ema: Decay of the average of the weights; None for no average.
         norms: Whether reports have the traces of sweeper.training.norms.
 
     Raises:
-        InputError: for what no trainer can do. The optimizer is checked by `check_optimizer`.
+        InputError: If no trainer can use a value. The optimizer is checked by `check_optimizer`.
     """
 
     optimizer: OptimizerSpec
@@ -53,62 +54,80 @@ class Recipe:
         batch_size, clip, accumulate, ema = self.batch_size, self.clip, self.accumulate, self.ema
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(
-                "train.batch_size", batch_size, "not a whole number of at least 1", "Write one, such as 20"
+                "train.batch_size", batch_size, "must be a whole number of at least 1", "Use for example 20"
             )
         if clip is not None and not (_is_number(clip) and 0 < clip < float("inf")):
             raise InputError(
-                "train.clip", clip, "no norm that gradients could have", "Write one, such as 1.0, or null."
+                "train.clip", clip, "must be a positive number", "Use for example 1.0, or null to turn it off"
             )
         if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-            told = "no number of micro-batches"
-            raise InputError("train.accumulate", accumulate, told, "Write one, such as 4; 1: none.")
+            problem = "must be a whole number of at least 1"
+            raise InputError("train.accumulate", accumulate, problem, "Use for example 4, or 1 to turn it off")
         if batch_size % accumulate:
-            problem = f"train.batch_size={batch_size} cannot be cut into so many equal parts"
-            raise InputError("train.accumulate", accumulate, problem, "Use a divisor of the batch size.")
+            problem = f"train.batch_size={batch_size} cannot be divided into {accumulate} equal parts"
+            raise InputError("train.accumulate", accumulate, problem, "Use a divisor of the batch size")
         if ema is not None and not (_is_number(ema) and 0 < ema < 1):
-            raise InputError("train.ema", ema, "no decay between 0 and 1", "Write one, such as 0.999, or null.")
+            problem = "must be between 0 and 1 (exclusive)"
+            raise InputError("train.ema", ema, problem, "Use for example 0.999, or null to turn it off")
 
     @property
     def settings(self) -> tuple[object, ...]:
-        """What changes a training's numbers, as the digests of stored checkpoints have it."""
+        """What changes a training's results, in the form that the digests of stored checkpoints have."""
         keys = ("precision", "clip", "accumulate", "ema")
         update = ", ".join(f"{key}={getattr(self, key)!r}" for key in keys)
-        return self.batch_size, _Written(f"Recipe({update})"), sorted(self.optimizer.node().items())
+        return self.batch_size, _Verbatim(f"Recipe({update})"), sorted(self.optimizer.node().items())
 
     @property
     def weights(self) -> torch.dtype:
+        """Type of the weights."""
         return WEIGHTS[self.precision]
 
     def half(self, device: torch.device) -> Half | None:
+        """Return the settings of mixed precision on `device`; None in full precision."""
         return Half(device.type, HALF[self.precision]) if self.precision in HALF else None
 
 
 def check_precision(precision: object) -> None:
-    """Raises InputError; float16 needs a loss scale, by which some updates of a schedule would be left out."""
+    """Check `train.precision`.
+
+    Raises:
+        InputError: If it is not supported. float16 is not: it needs a loss scale, which skips some updates of
+            the schedule.
+    """
     if precision == "float16":
-        problem = "its gradients underflow without a loss scale, which leaves out updates of the schedule"
-        raise InputError("train.precision", precision, problem, "Use bfloat16, or float32.")
+        problem = "it needs a loss scale, which would skip updates of the schedule"
+        raise InputError("train.precision", precision, problem, "Use bfloat16 or float32")
     if precision not in WEIGHTS:
-        raise InputError("train.precision", precision, "is not supported", f"Use one of {', '.join(WEIGHTS)}.")
+        raise InputError("train.precision", precision, "not supported", f"Choose one of {', '.join(WEIGHTS)}")
 
 
 # --- the average of the weights ---------------------------------------------------------------------
 
 
 def newest_share(ema: float, first: int, count: int) -> Floats:
-    """[S]: what the weights after updates first .. first + S - 1 weigh in their average.
+    """Return the share of the newest weights in the average, for `count` updates.
 
-    With t = first + 1, first + 2, ... that is 1 - min(ema, (t - 1) / (t + 8)). The average starts at the weights after
-    the first update, and early on it forgets them: it is over the last tenth or so of the run, as with num_updates in
-    tf.train.ExponentialMovingAverage, which counts one more.
+    After update t, counted from 1, it is 1 - min(ema, (t - 1) / (t + 8)). So the average starts at the weights after
+    the first update and early on covers about the last tenth of the run.
+
+    Args:
+        ema: Decay of the average.
+        first: Number of the first update, counted from 0.
+        count: Number of updates S.
+
+    Returns:
+        The shares, float64 [S].
+
+    Source:
+        num_updates in tf.train.ExponentialMovingAverage, which counts one update more.
     """
     step_S = np.arange(first + 1, first + 1 + count, dtype=np.float64)
     share_S: Floats = 1 - np.minimum(ema, (step_S - 1) / (step_S + 8))
     return share_S
 
 
-def follow(average: list[Tensor], weights: Sequence[Tensor], share: float) -> None:
-    """Moves the average towards the weights, in place; an empty one becomes them."""
+def update_average(average: list[Tensor], weights: Sequence[Tensor], share: float) -> None:
+    """Move the average towards the weights by `share`, in place. An empty average becomes a copy of them."""
     with torch.no_grad():
         if average:
             torch._foreach_lerp_(average, list(weights), share)
@@ -117,20 +136,20 @@ def follow(average: list[Tensor], weights: Sequence[Tensor], share: float) -> No
 
 
 @contextlib.contextmanager
-def shown(weights: Sequence[nn.Parameter], average: Sequence[Tensor]) -> Iterator[None]:
-    """The model has the average for its weights within, where there is one."""
-    held = [weight.data for weight in weights]
+def swap_in_average(weights: Sequence[nn.Parameter], average: Sequence[Tensor]) -> Iterator[None]:
+    """Replace the weights by their average for a block of code, if there is one, then restore them."""
+    originals = [weight.data for weight in weights]
     try:
         for weight, value in zip(weights, average, strict=False):
             weight.data = value
         yield
     finally:
-        for weight, value in zip(weights, held, strict=True):
+        for weight, value in zip(weights, originals, strict=True):
             weight.data = value
 
 
-class _Written(str):
-    """A text that is its own repr."""
+class _Verbatim(str):
+    """A string whose repr is the string itself."""
 
     def __repr__(self) -> str:
         return str(self)

@@ -1,12 +1,12 @@
-"""One model at a time: open jobs lie side by side and take turns, each to its next report.
+"""The sequential trainer: one model at a time. Open jobs take turns, each from one report to the next.
 
-What holds, and what any other trainer must reproduce:
+Invariants, which every other trainer must reproduce:
 
-- Update t of a job trains on the examples `batches(seed, t, ...)` with the LR lr_S[t], and its dropout masks are
-  hashes of (seed, t, ...): a job's numbers are a function of the job alone.
-- Nothing is read from the device between two reports, so a divergence is seen at the report after it.
-- A turn starts and ends at reports; what a model draws from the global generators in it is seeded by the turn,
-  and the caller's generators, threads and flags are as before whenever the caller runs.
+- Update t of a job trains on the examples `batches(seed, t, ...)` with the LR lr_S[t], and its dropout masks are hashes
+  of (seed, t, ...). So a job's results depend on the job alone.
+- Nothing is read from the device between two reports. A divergence is noticed at the next report.
+- A turn starts and ends at reports. The global generators are seeded for each turn, and the caller's generators,
+  threads and flags are restored whenever the caller runs.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from sweeper.training.batch import micro_batches, training_batches
 from sweeper.training.checkpoint import Saved, job_digest, read_checkpoint, reopen_jobs, write_checkpoint
 from sweeper.training.controllers import Course, observe, restore_course, save_course, start_course
 from sweeper.training.device import (
+    OffloadedModel,
     Threads,
-    Waiting,
+    deterministic_algorithms,
     intra_op_threads,
     is_crowded,
-    repeatable,
     resolve_device,
-    threads_for,
+    thread_count,
 )
 from sweeper.training.evaluation import cast, dtype_of, evaluate, output_of
 from sweeper.training.examples import Examples
-from sweeper.training.norms import after_update, before_update, measured_flags
+from sweeper.training.norms import measure_after, measure_before, measured_flags
 from sweeper.training.optimizers.groups import Grouping, with_lrs
 from sweeper.training.optimizers.looking import Forward, evaluated_weights
 from sweeper.training.optimizers.optim import (
@@ -55,11 +55,19 @@ from sweeper.training.randomness import (
     Clock,
     batches,
     count_dropout,
-    generators_seeded,
     key_of,
+    seeded_generators,
 )
-from sweeper.training.recipe import Recipe, follow, newest_share, shown
-from sweeper.training.reports import Turn, check_job, failure_of, first_bad, next_report, report_of, with_multipliers
+from sweeper.training.recipe import Recipe, newest_share, swap_in_average, update_average
+from sweeper.training.reports import (
+    Turn,
+    check_job,
+    failure_of,
+    first_divergence,
+    next_report_step,
+    report_of,
+    with_multipliers,
+)
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
 _log = logging.getLogger(__name__)
@@ -67,7 +75,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Model:
-    """A job's model on the device, with its optimizer and the clock of its dropout layers."""
+    """A job's model on the device.
+
+    Attributes:
+        module: The model.
+        optimizer: Its optimizer.
+        grouping: Parameter groups of the optimizer.
+        clock: Counter of the dropout layers.
+        parameters: All parameters.
+        dtype: Floating-point type of the parameters.
+        average: Average of the weights; empty before the first update, or without one.
+        offloaded: The model while it is in host memory.
+    """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
@@ -75,33 +94,50 @@ class _Model:
     clock: Clock
     parameters: list[nn.Parameter]
     dtype: torch.dtype
-    average: list[Tensor] = field(default_factory=list)  # of the weights, from the first update on
-    waiting: Waiting | None = None
+    average: list[Tensor] = field(default_factory=list)
+    offloaded: OffloadedModel | None = None
 
     @property
     def weights(self) -> list[nn.Parameter]:
+        """The parameters that are trained."""
         return [one for one in self.parameters if one.is_floating_point() and one.requires_grad]
 
 
 @dataclass
-class _Open:
-    """An open job. `whole`: it stands at a report; false while, or after, a turn was broken off."""
+class _OpenJob:
+    """An open job.
+
+    Attributes:
+        job: The job.
+        course: The job with its LR as used.
+        step: Updates finished.
+        model: The model, from the first turn on.
+        state: State of the last report.
+        at_report: Whether the last turn reached its report. If not, the job cannot be saved.
+        losses: Loss of each example [B], for each update of the turn.
+        norms: Measurements of the turn (sweeper.training.norms).
+        multipliers: LR multipliers of the turn, for an optimizer that has them.
+    """
 
     job: Job
     course: Course
     step: int = 0
     model: _Model | None = None
     state: State = "running"
-    whole: bool = True
+    at_report: bool = True
     losses: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
     multipliers: list[Tensor] = field(default_factory=list)
 
 
 class _SavedModel(Saved, total=False):
-    """A job in a checkpoint, with its model from its first turn on.
+    """A job in a checkpoint, with its model from the first turn on.
 
-    buffers: Also those that a state_dict leaves out. average: Of the weights, empty without one.
+    Attributes:
+        model: State of the model.
+        buffers: All buffers, including those that a state_dict leaves out.
+        optimizer: State of the optimizer.
+        average: Average of the weights; empty without one.
     """
 
     model: dict[str, Any]
@@ -111,19 +147,20 @@ class _SavedModel(Saved, total=False):
 
 
 class SequentialTrainer:
-    """Trains jobs one at a time, as fast as a tuned plain PyTorch loop; see sweeper.types.Trainer.
+    """Trains jobs one at a time, as fast as a tuned PyTorch loop; see sweeper.types.Trainer.
 
-    float32 sums may differ in their last bits with the number of threads; a machine repeats itself bit for bit.
+    A machine repeats its results bit for bit. With another number of threads, float32 sums may differ in their last
+    bits.
 
     Args:
         task: What is trained.
-        recipe: How.
-        device: auto, cpu, cuda, cuda:1, mps.
-        threads: Of one operation on the CPU; "auto" is one.
-        now: The clock of the seconds in reports.
+        recipe: How it is trained.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        threads: Threads of one operation on the CPU; "auto" is one.
+        now: Clock for the seconds in reports.
 
     Raises:
-        InputError: for a device or a combination that cannot be used.
+        InputError: If the device, or a combination of values, cannot be used.
     """
 
     def __init__(
@@ -139,47 +176,47 @@ class SequentialTrainer:
         self._recipe = recipe
         self._device = resolve_device(device)
         if recipe.precision == "float64" and self._device.type == "mps":
-            raise InputError("train.precision", recipe.precision, "mps has no float64", "Use float32, or device=cpu.")
+            raise InputError("train.precision", recipe.precision, "mps has no float64", "Use float32, or device=cpu")
         self._task = task.to(self._device)
         if recipe.accumulate > 1 and has_look(recipe.optimizer):
-            problem = f"{recipe.optimizer.target} looks at whole batches"
-            raise InputError("train.accumulate", recipe.accumulate, problem, "Use train.accumulate=1.")
+            problem = f"{recipe.optimizer.target} needs whole batches"
+            raise InputError("train.accumulate", recipe.accumulate, problem, "Use train.accumulate=1")
         self._half = recipe.half(self._device)
         self._threads, self._now = threads, now
-        self._open: dict[JobId, _Open] = {}
-        self._spare: list[Tensor] = []  # of one model's weights, for the norms
+        self._open: dict[JobId, _OpenJob] = {}
+        self._spare: list[Tensor] = []  # memory for a copy of one model's weights, for the norms
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self._check(job)
         for job in jobs:
-            self._open[job.id] = _Open(job, start_course(job))
+            self._open[job.id] = _OpenJob(job, start_course(job))
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
         for id in ids:
-            yield self._turn(self._open[id])
+            yield self._advance_job(self._open[id])
 
     def stop(self, id: JobId) -> None:
         del self._open[id]
 
     def evaluate(self, id: JobId, part: str) -> dict[str, float]:
         run = self._open[id]
-        with self._alone(run.job, TURN, run.step):
-            model = self._ready(run)
-            with intra_op_threads(threads_for(self._threads)):
+        with self._isolation(run.job, TURN, run.step):
+            model = self._ready_model(run)
+            with intra_op_threads(thread_count(self._threads)):
                 return self._metrics(run, model, part)
 
     def weights(self, id: JobId) -> dict[str, Tensor]:
         run = self._open[id]
-        with self._alone(run.job, TURN, run.step):
-            model = self._ready(run)
-            with evaluated_weights(model.optimizer, model.weights), shown(model.weights, model.average):
+        with self._isolation(run.job, TURN, run.step):
+            model = self._ready_model(run)
+            with evaluated_weights(model.optimizer, model.weights), swap_in_average(model.weights, model.average):
                 state = model.module.state_dict()
         return {name: value.detach().cpu().clone() for name, value in state.items() if isinstance(value, Tensor)}
 
     def save(self, folder: Path, round: int) -> None:
-        standing = [run for run in self._open.values() if run.state == "running" and run.whole]
-        write_checkpoint(folder, round, {run.job.id: self._state(run) for run in standing})
+        runs = [run for run in self._open.values() if run.state == "running" and run.at_report]
+        write_checkpoint(folder, round, {run.job.id: self._saved_job(run) for run in runs})
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
         states = read_checkpoint(folder, last_round)
@@ -193,40 +230,40 @@ class SequentialTrainer:
 
     # --- a turn -------------------------------------------------------------------------------------
 
-    def _turn(self, run: _Open) -> Report:
-        """One job to its next report; whatever goes wrong in it is this job's failure alone."""
+    def _advance_job(self, run: _OpenJob) -> Report:
+        """Advance one job to its next report. An error fails this job alone."""
         if run.state != "running":
             raise RuntimeError(f"{run.job.id} is {run.state}: it can be evaluated and stopped, not advanced")
-        began, first = self._now(), run.step
-        run.whole, run.losses, run.norms, run.multipliers = False, [], [], []
+        start, first = self._now(), run.step
+        run.at_report, run.losses, run.norms, run.multipliers = False, [], [], []
         try:
-            with self._alone(run.job, TURN, first):
+            with self._isolation(run.job, TURN, first):
                 report = self._next_report(run)
         except Exception as error:
             _log.exception("%s failed after update %d", run.job.id, run.step)
-            report = self._failed(run, first, error)
+            report = self._failure_report(run, first, error)
             run.model = None if report.state == "failed" else run.model
         report = with_multipliers(report, run.multipliers)
-        run.course, report = observe(run.course, replace(report, seconds=self._now() - began))
+        run.course, report = observe(run.course, replace(report, seconds=self._now() - start))
         if run.model is not None:
             report = with_lrs(report, run.model.grouping)
-        run.whole, run.losses, run.norms, run.multipliers, run.state = True, [], [], [], report.state
+        run.at_report, run.losses, run.norms, run.multipliers, run.state = True, [], [], [], report.state
         return report
 
-    def _next_report(self, run: _Open) -> Report:
-        first, model = run.step, self._ready(run)
-        with intra_op_threads(threads_for(self._threads)):
-            self._train(run, model, next_report(run.job, first))
-            turn = Turn(run.course.job, first, _read(run.losses), self._norms_of(run))
+    def _next_report(self, run: _OpenJob) -> Report:
+        first, model = run.step, self._ready_model(run)
+        with intra_op_threads(thread_count(self._threads)):
+            self._train(run, model, next_report_step(run.job, first))
+            turn = Turn(run.course.job, first, _mean_losses(run.losses), self._norms_of(run))
             report = report_of(turn, self._task.loss_bound, lambda part: self._metrics(run, model, part))
         if is_crowded(self._device):
-            model.waiting = Waiting(model.module, model.optimizer, model.average)
+            model.offloaded = OffloadedModel(model.module, model.optimizer, model.average)
         return report
 
-    def _train(self, run: _Open, model: _Model, until: int) -> None:
-        """Updates run.step .. until - 1. No line of it waits for the device.
+    def _train(self, run: _OpenJob, model: _Model, until: int) -> None:
+        """Run updates run.step .. until - 1, without waiting for the device.
 
-        The mean loss is what is minimised: its gradient is each example's share, and its value is taken at the report.
+        The mean loss is minimized. Its value is computed at the report.
         """
         job, first, task = run.course.job, run.step, self._task
         examples = Examples(task, job.parts[0], job.partition)
@@ -247,8 +284,8 @@ class SequentialTrainer:
         ):
             set_lr_and_momentum(optimizer, lr, momentum)
             model.clock.step = run.step
-            run.losses.append(self._gradients(model, batch))
-            before = before_update(weights, self._spare) if measured else None
+            run.losses.append(self._compute_gradients(model, batch))
+            before = measure_before(weights, self._spare) if measured else None
             if self._recipe.clip is not None:
                 nn.utils.clip_grad_norm_(weights, self._recipe.clip)
             if decay.is_ours:
@@ -258,14 +295,14 @@ class SequentialTrainer:
                 run.multipliers.append(multiplier())
             if before is not None:
                 self._spare = before.values
-                run.norms.append(after_update(weights, before))
+                run.norms.append(measure_after(weights, before))
             if self._recipe.ema is not None:
-                follow(model.average, weights, newest)
+                update_average(model.average, weights, newest)
             run.step += 1
 
-    def _gradients(self, model: _Model, batch: tuple[Any, Tensor]) -> Tensor:
-        """The loss of each example [B]; each parameter has the gradient of their mean."""
-        for parameter in model.parameters:  # as optimizer.zero_grad(set_to_none=True), without its profiling
+    def _compute_gradients(self, model: _Model, batch: tuple[Any, Tensor]) -> Tensor:
+        """Compute the gradients of the mean loss, and return the loss of each example [B]."""
+        for parameter in model.parameters:  # optimizer.zero_grad(set_to_none=True) would add profiling
             parameter.grad = None
         look = getattr(model.optimizer, "look", None)
         losses: list[Tensor] = []
@@ -283,45 +320,45 @@ class SequentialTrainer:
             losses.append(loss_B.detach())
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
-    def _failed(self, run: _Open, first: int, error: Exception) -> Report:
-        """The report of a job that raised, with the traces of its updates, where the device still gives them.
+    def _failure_report(self, run: _OpenJob, first: int, error: Exception) -> Report:
+        """Return the report of a job that raised an error, with its traces if the device still returns them.
 
-        What goes wrong after a loss that diverged goes wrong because of it: an eigenvalue of a matrix of NaN, ...
+        If its loss diverged before, the job counts as diverged: the error followed, such as an eigenvalue of NaN.
         """
         try:
-            turn = Turn(run.course.job, first, _read(run.losses), self._norms_of(run))
-            if first_bad(turn.loss_S, self._task.loss_bound) is not None:
+            turn = Turn(run.course.job, first, _mean_losses(run.losses), self._norms_of(run))
+            if first_divergence(turn.loss_S, self._task.loss_bound) is not None:
                 return report_of(turn, self._task.loss_bound, lambda part: {})
             return failure_of(turn, error)
         except Exception:  # the device itself failed
             return failure_of(Turn(run.job, first, np.zeros(0), [] if self._recipe.norms else None), error)
 
-    def _norms_of(self, run: _Open) -> list[Tensor] | None:
+    def _norms_of(self, run: _OpenJob) -> list[Tensor] | None:
         return run.norms if self._recipe.norms else None
 
-    def _metrics(self, run: _Open, model: _Model, part: str) -> dict[str, float]:
-        seeded = generators_seeded(key_of(run.job.seed, EVALUATION, run.step), self._device)
-        with seeded, evaluated_weights(model.optimizer, model.weights), shown(model.weights, model.average):
+    def _metrics(self, run: _OpenJob, model: _Model, part: str) -> dict[str, float]:
+        seeded = seeded_generators(key_of(run.job.seed, EVALUATION, run.step), self._device)
+        with seeded, evaluated_weights(model.optimizer, model.weights), swap_in_average(model.weights, model.average):
             examples = Examples(self._task, part, run.job.partition)
             return evaluate(examples, model.module, self._device, self._half)
 
-    # --- what a turn runs in ------------------------------------------------------------------------
+    # --- the environment of a turn ------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _alone(self, job: Job, purpose: int, step: int) -> Iterator[None]:
-        """The job's own generators and repeatable algorithms within; outside nothing has changed."""
-        with generators_seeded(key_of(job.seed, purpose, step), self._device), repeatable(self._device):
+    def _isolation(self, job: Job, purpose: int, step: int) -> Iterator[None]:
+        """Run a block of code with the job's generators and deterministic algorithms, then restore the caller's."""
+        with seeded_generators(key_of(job.seed, purpose, step), self._device), deterministic_algorithms(self._device):
             yield
 
-    def _ready(self, run: _Open) -> _Model:
-        """The job's model on the device: built before its first turn, brought back when it waited."""
+    def _ready_model(self, run: _OpenJob) -> _Model:
+        """Return the job's model on the device. It is built before the first turn, or reloaded from host memory."""
         if run.state == "failed":
             raise RuntimeError(f"{run.job.id} failed: it has no weights")
         if run.model is None:
             run.model = self._build(run.job)
-        if run.model.waiting is not None:
-            run.model.waiting.back(self._device)
-            run.model.waiting = None
+        if run.model.offloaded is not None:
+            run.model.offloaded.reload(self._device)
+            run.model.offloaded = None
         return run.model
 
     def _build(self, job: Job) -> _Model:
@@ -338,25 +375,25 @@ class SequentialTrainer:
     def _digest(self, job: Job) -> str:
         return job_digest(job, self._task.fingerprint, *self._recipe.settings)
 
-    def _state(self, run: _Open) -> Saved:
-        """What the next update depends on."""
+    def _saved_job(self, run: _OpenJob) -> Saved:
+        """Return everything that the next update depends on."""
         saved: Saved = {"digest": self._digest(run.job), "step": run.step, **save_course(run.course)}
         if run.model is None:
             return saved
-        whole: _SavedModel = {
+        with_model: _SavedModel = {
             **saved,
             "model": run.model.module.state_dict(),
             "buffers": dict(run.model.module.named_buffers()),
             "optimizer": run.model.optimizer.state_dict(),
             "average": run.model.average,
         }
-        return whole
+        return with_model
 
     def _reopen(self, job: Job, saved: _SavedModel) -> None:
-        run = _Open(job, restore_course(job, saved), saved["step"])
+        run = _OpenJob(job, restore_course(job, saved), saved["step"])
         if "model" in saved:
-            with self._alone(job, TURN, 0):
-                model = self._ready(run)
+            with self._isolation(job, TURN, 0):
+                model = self._ready_model(run)
             model.module.load_state_dict(saved["model"])
             buffers = dict(model.module.named_buffers())
             for name, value in saved["buffers"].items():
@@ -365,16 +402,16 @@ class SequentialTrainer:
             model.average = [value.to(self._device) for value in saved["average"]]
         self._open[job.id] = run
 
-    # --- what cannot be used ------------------------------------------------------------------------
+    # --- validation ---------------------------------------------------------------------------------
 
     def _check(self, job: Job) -> None:
         if job.id in self._open:
-            raise RuntimeError(f"{job.id} is open already")
+            raise RuntimeError(f"{job.id} is already open")
         check_job(job, self._task, self._recipe.optimizer)
 
 
-def _read(losses: Sequence[Tensor]) -> Floats:
-    """Mean losses of updates from those of their examples: the one read of the device between two reports."""
+def _mean_losses(losses: Sequence[Tensor]) -> Floats:
+    """Return the mean loss of each update, float64 [S]. This is the only read from the device between two reports."""
     if not losses:
         return np.zeros(0)
     loss_S: Floats = torch.stack(list(losses)).cpu().double().mean(1).numpy()
@@ -383,6 +420,5 @@ def _read(losses: Sequence[Tensor]) -> Floats:
 
 def _check_threads(threads: object) -> None:
     if threads != "auto" and (not isinstance(threads, int) or threads < 1):
-        raise InputError(
-            "trainer.threads", threads, "is no number of threads", "Use auto, or a whole number from 1 on."
-        )
+        remedy = "Use auto, or a whole number of at least 1"
+        raise InputError("trainer.threads", threads, "not a number of threads", remedy)

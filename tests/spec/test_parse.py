@@ -224,7 +224,7 @@ def test_weights_to_start_from_are_part_of_the_question_and_must_fit(tmp_path):
     tuned = FineTuned(TASK, tmp_path / "weights.pt")
     assert plan(tuned).question["fingerprint"] == tuned.fingerprint != TASK.fingerprint
     torch.save({"head.weight": torch.zeros(2)}, tmp_path / "weights.pt")
-    with pytest.raises(InputError, match=r"model\.init_from=.*the model has, and the file has not, layers\.0\.weight"):
+    with pytest.raises(InputError, match=r"model\.init_from=.*the file lacks layers\.0\.weight"):
         plan(FineTuned(TASK, tmp_path / "weights.pt"))
 
 

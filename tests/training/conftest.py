@@ -1,4 +1,4 @@
-"""One small real task for the room: a student learns to classify like a random teacher."""
+"""A small real task for the tests of training: a student learns to classify like a random teacher."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweeper.training.workers.worker import DiedError, Worker, log_level
+from sweeper.training.workers.worker import Worker, WorkerDiedError, log_level
 from sweeper.types import Task, Value
 
 FEATURES, CLASSES = 6, 3
@@ -92,7 +92,7 @@ def teacher() -> Any:
 
 @pytest.fixture
 def warm_workers(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Processes of trainers that ended are kept and used again: starting one takes seconds."""
+    """Reuse the processes of trainers that ended, because starting one takes seconds."""
     import cloudpickle  # type: ignore[import-untyped]
 
     monkeypatch.setattr("sweeper.training.workers.processes.Worker", Warm)
@@ -107,21 +107,21 @@ class Warm(Worker):
     def _start(self) -> None:
         while self.idle:
             self._process, self.connection = self.idle.pop()
-            self.alive, self.ready = True, False
-            self.give("build", self._folder, self.device, log_level())
+            self.is_alive, self.is_ready = True, False
+            self.send("build", self._folder, self.device, log_level())
             try:
-                while not self.ready:  # what it had to say to the one before is nobody's
-                    self.take()
+                while not self.is_ready:  # answers for the previous trainer are discarded
+                    self.receive()
                 return
-            except DiedError:  # it is as good as dead, or was told to build from a folder that is no more
+            except WorkerDiedError:  # it cannot train, or was to build from a folder that is removed
                 super().kill()
         super()._start()
 
     def kill(self) -> None:
-        if not self.alive:
+        if not self.is_alive:
             return
         if self._process.poll() is None:
-            self.alive = self.ready = False
+            self.is_alive = self.is_ready = False
             self.idle.append((self._process, self.connection))
         else:
             super().kill()

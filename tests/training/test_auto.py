@@ -1,4 +1,4 @@
-"""The trainer that `auto` picks: what a sweep is for which it picks it, and what it says."""
+"""The trainer that `auto` chooses, for which sweeps, and its line to the user."""
 
 import itertools
 from functools import partial
@@ -19,7 +19,7 @@ from sweeper.types import Job, JobId
 
 SGD = OptimizerSpec("torch.optim.SGD", {"momentum": 0.9, "nesterov": True})
 TASK = Supervised(Digits(), partial(MLP, width=32, depth=1))
-LONG = 100_000  # trainings: nobody waits for them here
+LONG = 100_000  # jobs; they are not trained here
 
 
 class Unlucky(nn.Module):
@@ -81,7 +81,7 @@ def test_what_is_timed_is_said_and_changes_nothing():
 
 
 def timed(width, update):
-    return auto.Timed(width, update, 1 / width)
+    return auto.Timing(width, update, 1 / width)
 
 
 ALONE, GAIN, NONE = timed(1, 1.0), auto.Gain(0.8, 1.0, 100.0), auto.Gain(0.0, 1.0, 100.0)
@@ -102,7 +102,9 @@ WAYS = {  # stacks timed, compiled and timed, what compiling promises, updates: 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_way_that_takes_the_least_time_in_all(way):
     stacked, compiled, gain, updates, (width, is_compiled, how) = WAYS[way]
-    choice = auto._cheapest(ALONE, [timed(*one) for one in stacked], [timed(*one) for one in compiled], gain, updates)
+    choice = auto._choose_fastest(
+        ALONE, [timed(*one) for one in stacked], [timed(*one) for one in compiled], gain, updates
+    )
     assert (choice.trainer.get("width", 1), choice.trainer.get("compiled", False)) == (width, is_compiled)
     assert choice.why.endswith(f"({how})" if how else "one trial at a time")
 
@@ -122,7 +124,7 @@ def test_as_many_stacks_are_compiled_as_the_sweep_is_long_enough_for(updates, tr
         return 0.1 * width
 
     stacked = [timed(8, 0.3), timed(4, 0.325), timed(16, 0.2)]  # 0.2, 0.125 and 0.15 are promised
-    found = auto._compiled(update_of, stacked, GAIN, updates)
+    found = auto._time_compiled(update_of, stacked, GAIN, updates)
     assert [one.width for one in found] == seen == tried
     assert [one.update for one in found] == [0.1 * width for width in tried]
 
@@ -130,29 +132,29 @@ def test_as_many_stacks_are_compiled_as_the_sweep_is_long_enough_for(updates, tr
 def test_what_compiling_promises_by_the_model_and_the_machine(monkeypatch):
     monkeypatch.setattr(auto, "has_compiled", lambda: True)
     monkeypatch.setattr(auto, "resolve_device", torch.device)  # a GPU need not be there
-    mlp, small = auto._gain(TASK, job(), "cpu", 1e-4), 1e-4
+    mlp, small = auto._predict_gain(TASK, job(), "cpu", 1e-4), 1e-4
     assert mlp == pytest.approx((auto.SAVED * 4 * small, auto.FUSED, 2 * (auto.ONCE + 4 * auto.EACH)))
-    deep = auto._gain(Supervised(Digits(), ResNet), job(), "cpu", small)
+    deep = auto._predict_gain(Supervised(Digits(), ResNet), job(), "cpu", small)
     assert deep.saved > mlp.saved
     assert deep.fused == 1.0
     assert deep.seconds > mlp.seconds
     for nothing in (
-        auto._gain(TASK, job(), "cuda", small),
-        auto._gain(Supervised(Digits(), partial(ResNet, norm="group")), job(), "cpu", small),
+        auto._predict_gain(TASK, job(), "cuda", small),
+        auto._predict_gain(Supervised(Digits(), partial(ResNet, norm="group")), job(), "cpu", small),
     ):
         assert nothing[:2] == (0.0, 1.0)
         assert nothing.seconds >= mlp.seconds
     monkeypatch.setattr(auto, "has_compiled", lambda: False)
-    assert auto._gain(TASK, job(), "cpu", small).seconds == pytest.approx(mlp.seconds + 2 * auto.FIRST)
+    assert auto._predict_gain(TASK, job(), "cpu", small).seconds == pytest.approx(mlp.seconds + 2 * auto.FIRST)
 
 
 def test_compiling_leaves_a_third_of_the_time_at_least():
-    assert auto._faster(timed(4, 0.3), auto.Gain(100.0, 1.0, 0.0)) == pytest.approx(0.1)
+    assert auto._predicted_update(timed(4, 0.3), auto.Gain(100.0, 1.0, 0.0)) == pytest.approx(0.1)
 
 
 def test_a_small_pass_is_timed_by_the_clock_it_is_given():
     ticks = itertools.count(0, 3e-4 * auto.PASSES)
-    assert auto._pass(lambda: next(ticks)) == pytest.approx(3e-4)
+    assert auto._time_small_pass(lambda: next(ticks)) == pytest.approx(3e-4)
 
 
 def test_stacks_are_widened_until_they_are_slower_or_trials_do_not_fill_them():
@@ -162,19 +164,19 @@ def test_stacks_are_widened_until_they_are_slower_or_trials_do_not_fill_them():
         seen.append(width)
         return 1e-5 * {4: 3, 8: 2, 16: 1, 32: 5}.get(width, 9)
 
-    assert [one.width for one in auto._stacked(update_of, 1000)] == seen == [4, 8, 16, 32]
+    assert [one.width for one in auto._time_stacks(update_of, 1000)] == seen == [4, 8, 16, 32]
     seen.clear()
-    assert [one.width for one in auto._stacked(update_of, 6)] == seen == [4, 8]
-    assert auto._stacked(update_of, 1) == []
+    assert [one.width for one in auto._time_stacks(update_of, 6)] == seen == [4, 8]
+    assert auto._time_stacks(update_of, 1) == []
 
 
 def test_what_is_near_the_best_is_timed_again_and_the_least_counts():
     looks = {4: iter([0.9, 0.8, 0.8, 0.8]), 8: iter([2.0, 0.7, 0.7, 0.7])}
     before = [timed(1, 5.0), timed(4, 1.0), timed(8, 1.1)]
     after = [timed(1, 5.0), timed(4, 0.8), timed(8, 0.7)]
-    assert auto._looked_again(before, lambda width: next(looks[width]), updates=1e9) == after
+    assert auto._remeasure(before, lambda width: next(looks[width]), updates=1e9) == after
 
 
 @pytest.mark.parametrize(("width", "jobs", "stacks"), [(8, 8, 1 / 8), (8, 6, 1 / 6), (4, 6, 2 / 6), (16, 33, 3 / 33)])
 def test_lanes_that_stay_empty_are_paid_by_the_others(width, jobs, stacks):
-    assert auto._stacks(width, jobs) == pytest.approx(stacks)
+    assert auto._stacks_per_job(width, jobs) == pytest.approx(stacks)

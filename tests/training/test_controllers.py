@@ -259,7 +259,7 @@ def test_a_report_without_the_metric_fails_the_job() -> None:
     course, told = observe(before, report(3, 1.0))
     assert course is before
     assert (told.state, told.step) == ("failed", 3)
-    assert told.reason == "its schedule reacts to valid/f1, and there are valid/loss"
+    assert told.reason == "its schedule reacts to valid/f1, but the metrics are valid/loss"
 
 
 def test_a_course_survives_a_checkpoint(tmp_path: Any) -> None:

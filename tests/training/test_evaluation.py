@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sweeper.training import evaluation
-from sweeper.training.evaluation import cast, evaluate, evaluating, joined, rows_at_once
+from sweeper.training.evaluation import cast, evaluate, evaluation_mode, join_batches, rows_at_once
 from sweeper.training.examples import Examples
 
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def test_every_module_is_afterwards_as_it_was(teacher: Any) -> None:
     model[1].eval()  # frozen
     before = {name: value.clone() for name, value in model.state_dict().items()}
     flags = [module.training for module in model.modules()]
-    with evaluating(model):
+    with evaluation_mode(model):
         assert not any(module.training for module in model.modules())
     evaluate(Examples(teacher("batchnorm"), "train", 0), model, CPU)
     assert [module.training for module in model.modules()] == flags
@@ -69,7 +69,7 @@ def test_nested_inputs_are_cast_and_nested_outputs_joined() -> None:
     assert out["x"].dtype == out["ids"][1][0].a.dtype == torch.float64
     assert out["ids"][0] is nested["ids"][0]
     assert out["ids"][1][0].b is None
-    both = joined([out, out])
+    both = join_batches([out, out])
     assert both["x"].shape == both["ids"][0].shape == both["ids"][1][0].a.shape == (4,)
     assert isinstance(both["ids"][1][0], Pair)
 

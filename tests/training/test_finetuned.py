@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sweeper.training.finetuned import FineTuned, finetuned
+from sweeper.training.finetuned import FineTuned, finetuned_task
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.spec import parse_optimizer
@@ -159,26 +159,26 @@ def test_processes_fine_tune_too(path: Path, teacher: Any) -> None:
 # --- what is refused --------------------------------------------------------------------------------
 
 
-def test_names_that_do_not_fit_are_told(path: Path, teacher: Any) -> None:
+def test_names_that_do_not_fit_are_listed(path: Path, teacher: Any) -> None:
     with pytest.raises(InputError) as caught:
         FineTuned(teacher("plain"), path).build(0)
     assert str(caught.value) == (
-        f"model.init_from={path}: the weights do not fit the model: the file has, and the model has not, 1.weight, "
-        "1.bias, 1.running_mean, 1.running_var, 1.num_batches_tracked. Take what fits: model.init_strict=false"
+        f"model.init_from={path}: the weights do not fit the model: the model lacks 1.weight, 1.bias, "
+        "1.running_mean, 1.running_var, 1.num_batches_tracked. Load only what fits with model.init_strict=false"
     )
     torch.save(teacher("plain").build(77).state_dict(), path)
-    with pytest.raises(InputError, match=r"the model has, and the file has not, 1.weight, .*model.init_reset"):
+    with pytest.raises(InputError, match=r"the file lacks 1.weight, .*model.init_reset"):
         FineTuned(teacher("batchnorm"), path).build(0)
     stored = torch.load(path)
     assert torch.equal(FineTuned(teacher("batchnorm"), path, init_strict=False).build(0)[0].weight, stored["0.weight"])
     assert torch.equal(FineTuned(teacher("batchnorm"), path, init_reset=["1"]).build(0)[0].weight, stored["0.weight"])
 
 
-def test_another_shape_is_told_unless_that_part_stays_fresh(path: Path, teacher: Any) -> None:
+def test_another_shape_is_refused_unless_that_part_stays_fresh(path: Path, teacher: Any) -> None:
     state = torch.load(path)
     torch.save({**state, "3.weight": torch.zeros(9, 8), "3.bias": torch.zeros(9)}, path)
     for strict in (True, False):
-        with pytest.raises(InputError, match=r"of another shape are 3.weight, 3.bias. Leave such parts fresh"):
+        with pytest.raises(InputError, match=r"shapes differ for 3.weight, 3.bias. Keep their fresh values"):
             FineTuned(teacher("batchnorm"), path, init_strict=strict).build(0)
     FineTuned(teacher("batchnorm"), path, init_reset=["3"]).build(0)
 
@@ -187,8 +187,8 @@ def test_another_shape_is_told_unless_that_part_stays_fresh(path: Path, teacher:
     ("content", "words"),
     [
         (b"no weights", "cannot be read"),
-        ([torch.zeros(2)], "holds no tensors by name, but list"),
-        ({"state": {"0.weight": torch.zeros(2)}}, "holds no tensors by name, but state"),
+        ([torch.zeros(2)], "it holds list instead of tensors by name"),
+        ({"state": {"0.weight": torch.zeros(2)}}, "it holds state instead of tensors by name"),
     ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path: Path, teacher: Any, content: Any, words: str) -> None:
@@ -201,26 +201,26 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, teacher: Any, conte
         FineTuned(teacher(), path)
 
 
-def test_what_a_persons_node_cannot_say_is_refused(path: Path, teacher: Any) -> None:
+def test_a_node_with_wrong_values_is_refused(path: Path, teacher: Any) -> None:
     refused: dict[str, dict[str, Any]] = {
-        "model.init_from=nowhere.pt: no such file": {"init_from": "nowhere.pt"},
+        "model.init_from=nowhere.pt: there is no such file": {"init_from": "nowhere.pt"},
         "model.init_from: cannot be searched": {"init_from": {"choice": ["a.pt", "b.pt"]}},
-        "model.init_strict=maybe: neither true nor false": {"init_from": path, "init_strict": "maybe"},
-        "model.freeze=7: no names": {"freeze": 7},
+        "model.init_strict=maybe: must be true or false": {"init_from": path, "init_strict": "maybe"},
+        "model.freeze=7: must be a name or a list of names": {"freeze": 7},
     }
     for words, node in refused.items():
         with pytest.raises(InputError, match=words):
-            finetuned(teacher(), node)
+            finetuned_task(teacher(), node)
     task = teacher()
-    assert finetuned(task, {"width": 3, "freeze": None}) is task
+    assert finetuned_task(task, {"width": 3, "freeze": None}) is task
 
 
 @pytest.mark.parametrize(
     ("numbers", "words"),
     [
-        ({"freeze": ["5"]}, r"model.freeze=5: matches no .*parameter of the model. Choose from 0, 1, 3, or"),
-        ({"freeze": ["*"]}, "leaves nothing to train"),
-        ({"init_reset": ["head"]}, r"model.init_reset=\['head'\]: matches no .*parameter of the model"),
+        ({"freeze": ["5"]}, r"model.freeze=5: no .*parameter of the model fits. There are: 0, 1, 3; norm"),
+        ({"freeze": ["*"]}, "nothing is left to train"),
+        ({"init_reset": ["head"]}, r"model.init_reset=\['head'\]: no .*parameter of the model fits"),
     ],
 )
 def test_names_that_are_nowhere_are_refused(path: Path, teacher: Any, numbers: dict[str, Any], words: str) -> None:

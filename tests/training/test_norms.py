@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sweeper.training.norms import after_update, before_update, measured_flags, measured_steps, norm_traces
+from sweeper.training.norms import measure_after, measure_before, measured_flags, measured_steps, norm_traces
 from sweeper.training.optimizers.spec import OptimizerSpec, parse_optimizer
 from sweeper.training.randomness import batches
 from sweeper.training.recipe import Recipe
@@ -83,21 +83,21 @@ def test_gradients_that_are_missing_or_sparse_count_as_what_they_are() -> None:
     frozen(embedding(torch.tensor([1, 1, 4]))).sum().backward()
     assert embedding.weight.grad is not None
     before, gradient = flat(parameters).clone(), embedding.weight.grad.to_dense().norm().item()
-    noted = before_update(parameters)
+    noted = measure_before(parameters)
     with torch.no_grad():
         embedding.weight.add_(1.0)
     ratio = ((flat(parameters) - before).norm() / before.norm()).item()
-    traces = norm_traces(np.array([False, True]), [after_update(parameters, noted)])
+    traces = norm_traces(np.array([False, True]), [measure_after(parameters, noted)])
     np.testing.assert_allclose(traces["grad_norm"], [np.nan, gradient], rtol=1e-6)
     np.testing.assert_allclose(traces["update_to_weight"], [np.nan, ratio], rtol=1e-6)
 
 
 def test_weights_of_zeros_have_no_ratio() -> None:
     weight = nn.Parameter(torch.zeros(3))
-    noted = before_update([weight])
+    noted = measure_before([weight])
     with torch.no_grad():
         weight.add_(1.0)
-    traces = norm_traces(np.array([True]), [after_update([weight], noted)])
+    traces = norm_traces(np.array([True]), [measure_after([weight], noted)])
     assert np.isnan(traces["update_to_weight"]).all()
     np.testing.assert_array_equal(traces["grad_norm"], [0.0])
 

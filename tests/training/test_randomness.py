@@ -23,11 +23,11 @@ from sweeper.training.randomness import (
     batches,
     count_dropout,
     example_index,
-    generators_seeded,
-    kept,
+    keep_mask,
     key_of,
     mix,
-    permuted,
+    permute,
+    seeded_generators,
 )
 
 CPU = torch.device("cpu")
@@ -69,9 +69,9 @@ def test_order_and_number_of_words_matter() -> None:
 
 @given(words, st.integers(1, 3000))
 def test_a_permutation_of_exactly_the_examples(key: int, size: int) -> None:
-    sent = permuted(key, np.arange(size), size)
+    sent = permute(key, np.arange(size), size)
     assert np.array_equal(np.sort(sent), np.arange(size))
-    assert permuted(key, torch.arange(size), size).tolist() == sent.tolist()
+    assert permute(key, torch.arange(size), size).tolist() == sent.tolist()
 
 
 @given(words, st.integers(1, 2**40), st.integers(0, 2**50))
@@ -102,14 +102,14 @@ def test_seeds_vectorise() -> None:
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
 def test_every_order_of_a_few_is_equally_likely(size: int) -> None:
     keys = key_of(11, np.arange(60_000))[:, None]
-    orders = Counter(map(tuple, permuted(keys, np.arange(size)[None], size).tolist()))
+    orders = Counter(map(tuple, permute(keys, np.arange(size)[None], size).tolist()))
     counts = [orders[order] for order in itertools.permutations(range(size))]
     assert chisquare(counts).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("size", [17, 97, 255, 256, 1437])
 def test_no_place_no_neighbour_and_no_epoch_is_preferred(size: int) -> None:
-    orders = permuted(key_of(12, np.arange(400_000 // size))[:, None], np.arange(size)[None], size)
+    orders = permute(key_of(12, np.arange(400_000 // size))[:, None], np.arange(size)[None], size)
     chance = [np.bincount(orders[:, 0], minlength=size)]  # where the first goes
     for apart in (1, 2, int(size**0.5), int(size**0.5) + 1):  # how far from each other two close ones go
         chance.append(np.bincount((orders[:, apart:] - orders[:, :-apart]).ravel() % size, minlength=size)[1:])
@@ -155,8 +155,8 @@ def test_masks_are_independent_in_rows_columns_steps_layers_and_calls() -> None:
 
 def test_an_element_keeps_its_mask_whatever_the_size_of_the_batch() -> None:
     assert torch.equal(layer()(torch.ones(8, 6))[:3], layer()(torch.ones(3, 6)))
-    numbers = kept(key_of(1), 2**31, 4, 6, CPU)
-    assert torch.equal(kept(key_of(1), 2**31, 9, 6, CPU)[:4], numbers)
+    numbers = keep_mask(key_of(1), 2**31, 4, 6, CPU)
+    assert torch.equal(keep_mask(key_of(1), 2**31, 9, 6, CPU)[:4], numbers)
 
 
 @pytest.mark.parametrize("kind", [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout])
@@ -255,9 +255,9 @@ def test_global_generators_are_seeded_within_and_untouched_after() -> None:
     expected = draws()
     for seed in (torch.manual_seed, np.random.seed, random.seed):
         seed(1)
-    with generators_seeded(5, CPU):
+    with seeded_generators(5, CPU):
         one = draws()
-    with contextlib.suppress(KeyError), generators_seeded(5, CPU):
+    with contextlib.suppress(KeyError), seeded_generators(5, CPU):
         other = draws()
         raise KeyError
     assert draws() == expected

@@ -300,7 +300,7 @@ def test_what_cannot_be_stacked_in_mixed_precision_is_not(teacher: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("values", "message"),
     [
         ({"clip": 0}, "train.clip=0: "),
         ({"clip": "big"}, "train.clip=big: "),
@@ -308,15 +308,15 @@ def test_what_cannot_be_stacked_in_mixed_precision_is_not(teacher: Any) -> None:
         ({"accumulate": True}, "train.accumulate=True: "),
         (
             {"accumulate": 3},
-            "train.accumulate=3: train.batch_size=8 cannot be cut into so many equal parts",
+            "train.accumulate=3: train.batch_size=8 cannot be divided into 3 equal parts",
         ),
         ({"ema": 1}, "train.ema=1: "),
         ({"ema": True}, "train.ema=True: "),
         ({"precision": "float16"}, "train.precision=float16: .* Use bfloat16"),
-        ({"precision": "half"}, "train.precision=half: is not supported. Use one of float32, float64, bfloat16"),
+        ({"precision": "half"}, "train.precision=half: not supported. Choose one of float32, float64, bfloat16"),
     ],
 )
-def test_bad_values_are_named(given: dict[str, Any], told: str) -> None:
+def test_bad_values_are_named(values: dict[str, Any], message: str) -> None:
     Recipe(parse_optimizer(SGD), BATCH)
-    with pytest.raises(InputError, match=told):
-        Recipe(parse_optimizer(SGD), BATCH, **given)
+    with pytest.raises(InputError, match=message):
+        Recipe(parse_optimizer(SGD), BATCH, **values)

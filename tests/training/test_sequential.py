@@ -14,7 +14,7 @@ from sweeper.training.optimizers.optim import make_optimizer
 from sweeper.training.optimizers.spec import OptimizerSpec, parse_optimizer
 from sweeper.training.randomness import batches
 from sweeper.training.recipe import Recipe
-from sweeper.training.reports import first_bad
+from sweeper.training.reports import first_divergence
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import InputError, Job, JobId, Report
 
@@ -219,7 +219,7 @@ def test_settings_that_cannot_be_used_are_named(arguments: dict[str, Any], words
         ({"hparams": {"optimizer.momentun": 0.9}}, "Did you mean momentum"),
         ({"hparams": {"train.batch_size": 4}}, "train.batch_size=4"),
         ({"controller": {"name": "plateau", "metric": "test/loss"}}, r"schedule\.cosine\.metric=test/loss"),
-        ({"momentum_S": np.full(STEPS, 0.9)}, "moves the momentum"),
+        ({"momentum_S": np.full(STEPS, 0.9)}, "changes the momentum"),
     ],
 )
 def test_jobs_that_cannot_be_trained_are_refused_before_anything_is(
@@ -245,10 +245,10 @@ def test_the_number_of_threads_leaves_small_models_alone(teacher: Any) -> None:
 
 
 def test_first_bad() -> None:
-    assert first_bad(np.array([1.0, 2.0]), 2.0) is None
-    assert first_bad(np.array([1.0, 2.1, np.nan]), 2.0) == 1
-    assert first_bad(np.array([np.nan, 5.0]), 2.0) == 0
-    assert first_bad(np.array([1.0, -np.inf]), 2.0) == 1
+    assert first_divergence(np.array([1.0, 2.0]), 2.0) is None
+    assert first_divergence(np.array([1.0, 2.1, np.nan]), 2.0) == 1
+    assert first_divergence(np.array([np.nan, 5.0]), 2.0) == 0
+    assert first_divergence(np.array([1.0, -np.inf]), 2.0) == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

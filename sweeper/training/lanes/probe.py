@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sweeper.training.batch import streams, training_batches
+from sweeper.training.batch import has_stream, training_batches
 from sweeper.training.device import resolve_device
 from sweeper.training.evaluation import cast
 from sweeper.training.examples import Examples
@@ -34,7 +34,7 @@ from sweeper.training.lanes.structure import attribute_texts, structure
 from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.optimizers.optim import options_of
 from sweeper.training.optimizers.spec import OptimizerSpec
-from sweeper.training.randomness import PROBE, generators_seeded, key_of
+from sweeper.training.randomness import PROBE, key_of, seeded_generators
 from sweeper.training.recipe import HALF, Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Report, Task, Trainer, Value
@@ -108,7 +108,7 @@ def _form(task: Task, recipe: Recipe, example: Job, device: str) -> Form:
     reason = stacking_obstacle(recipe.optimizer, example.hparams, example.momentum_S)
     if reason is not None:
         raise _UnfitError(reason.rstrip("."))
-    if streams(task):
+    if has_stream(task):
         raise _UnfitError("the data stay on the host and stream to one model, batch by batch (data.stream)")
     if resolve_device(device).type == "mps":
         raise _UnfitError("mps has no float64, which comparing stacked trials needs")
@@ -213,7 +213,7 @@ def _moving_buffers(model: nn.Module, train: Callable[[], None], device: torch.d
 
 def _used_generators(train: Callable[[], None], device: torch.device) -> str:
     """Return whose generators `train` draws from ("torch, NumPy"); empty if none."""
-    with generators_seeded(0, device):
+    with seeded_generators(0, device):
         before = _generators(device)
         train()
         after = _generators(device)
@@ -236,7 +236,7 @@ def _has_padding(train: Callable[[], None], device: torch.device) -> bool:
 
     This finds it even if the symbol does not occur in the batches of the probe.
     """
-    with generators_seeded(0, device), _Padding() as padding:  # type: ignore[no-untyped-call] # as its class
+    with seeded_generators(0, device), _Padding() as padding:  # type: ignore[no-untyped-call] # as its class
         train()
     return bool(padding.has_padding)
 
@@ -428,7 +428,7 @@ class ProbedTrainer:
         key = frozenset(hparams.items())
         if key not in self._structures:
             cpu = torch.device("cpu")
-            with generators_seeded(key_of(job.seed, PROBE), cpu):
+            with seeded_generators(key_of(job.seed, PROBE), cpu):
                 self._structures[key] = structure(build_model(self._task, job.seed, hparams, torch.float32, cpu))
         return self._structures[key]
 

@@ -181,11 +181,11 @@ class Program:
 
         The buffers are clones, because vmap loses changes of its arguments.
         """
-        self.clock.begin(counts)
+        self.clock.start_forward(counts)
         moved = {name: value.clone() for name, value in moving.items()}
         tensors = {f"model.{name}": value for name, value in (parameters | moved | fixed).items()}
         loss_B: Tensor = functional_call(self._pass, tensors, batch_B)
-        self.clock.begin({})  # under torch.compile, the tensors of a lane must not outlive this function
+        self.clock.start_forward({})  # under torch.compile, the tensors of a lane must not outlive this function
         return loss_B, moved
 
     def _mean_loss(self, *lane: Any) -> tuple[Tensor, tuple[Tensor, Tensors]]:

@@ -27,10 +27,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sweeper.training.batch import augment_keys, augmented, micro_batches, reshaped
+from sweeper.training.batch import augment, augment_keys, micro_batches, reshape
 from sweeper.training.checkpoint import Saved, job_digest, read_checkpoint, reopen_jobs, write_checkpoint
 from sweeper.training.controllers import Course, observe, restore_course, save_course, start_course
-from sweeper.training.device import intra_op_threads, repeatable, resolve_device
+from sweeper.training.device import deterministic_algorithms, intra_op_threads, resolve_device
 from sweeper.training.evaluation import cast, evaluate
 from sweeper.training.examples import Examples
 from sweeper.training.lanes.compiling import CompiledUpdate, compiler_settings
@@ -47,12 +47,12 @@ from sweeper.training.randomness import (
     EVALUATION,
     TURN,
     example_index,
-    generators_seeded,
     key_of,
-    of_micro_batch,
+    micro_batch_key,
+    seeded_generators,
 )
 from sweeper.training.recipe import Recipe
-from sweeper.training.reports import Turn, check_job, failure_of, next_report, report_of
+from sweeper.training.reports import Turn, check_job, failure_of, next_report_step, report_of
 from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task
 
 _log = logging.getLogger(__name__)
@@ -421,7 +421,7 @@ class LaneTrainer:
     def _fetch(self, kind: _Kind, index_LB: Tensor, key_L: Tensor | None) -> Batch:
         """Return inputs and targets [L, B, ...] of one update."""
         fetched = self._task.fetch(kind.part, kind.partition, index_LB.flatten())
-        batch = augmented(self._task, reshaped(fetched, 1, index_LB.shape), key_L)
+        batch = augment(self._task, reshape(fetched, 1, index_LB.shape), key_L)
         inputs_LB, target_LB = cast(batch, self._recipe.weights)
         return inputs_LB, target_LB
 
@@ -430,7 +430,7 @@ class LaneTrainer:
     def _build_block(self, lanes: list[_Lane], drops: bool) -> _Block:
         """Return the tables of a turn. `drops` says whether any dropout layer of the lanes drops anything."""
         order = [*lanes, *[lanes[0]] * (self._width - len(lanes))]
-        until_L = [next_report(lane.job, lane.step) for lane in lanes]
+        until_L = [next_report_step(lane.job, lane.step) for lane in lanes]
         count = max(until - lane.step for until, lane in zip(until_L, lanes, strict=True))
         step_L = np.array([lane.step for lane in order], dtype=np.int64)
         seed_L = np.array([lane.job.seed for lane in order], dtype=np.int64)
@@ -461,7 +461,7 @@ class LaneTrainer:
     def _coefficients_of(self, lane: _Lane, count: int) -> Floats:
         """Return the scalars of a lane's next `count` updates, [N, C]. After its report, the last ones are repeated."""
         job, first = lane.course.job, lane.step
-        until = min(first + count, next_report(job, first))
+        until = min(first + count, next_report_step(job, first))
         momentum_S = None if job.momentum_S is None else job.momentum_S[first:until]
         earlier_S = None if job.momentum_S is None else job.momentum_S[:first]
         table_SC: Floats = _rule(lane).coefficients(lane.options, job.lr_S[first:until], momentum_S, first, earlier_S)
@@ -520,7 +520,7 @@ class LaneTrainer:
         if lane.kind is None:
             job = lane.job
             hparams = options_of(job.hparams, "model")
-            with generators_seeded(key_of(job.seed, TURN, 0), self._device):
+            with seeded_generators(key_of(job.seed, TURN, 0), self._device):
                 model = build_model(self._task, job.seed, hparams, self._recipe.weights, self._device)
             name = structure(model)
             lane.grouping = grouping_of(self._recipe.optimizer, job, model)
@@ -558,9 +558,9 @@ class LaneTrainer:
 
         The probe saw no draw from these generators. Seeding them is a precaution.
         """
-        seeded = generators_seeded(key_of(lane.job.seed, EVALUATION, lane.step), self._device)
+        seeded = seeded_generators(key_of(lane.job.seed, EVALUATION, lane.step), self._device)
         compiled = compiler_settings() if self._compiled else contextlib.nullcontext()
-        with intra_op_threads(1), repeatable(self._device), seeded, quiet_vmap(), compiled:
+        with intra_op_threads(1), deterministic_algorithms(self._device), seeded, quiet_vmap(), compiled:
             yield
 
     def _fail(self, lane: _Lane, error: Exception) -> Report:
@@ -637,7 +637,7 @@ def _batches(
 
 def _of_micro_batch(counts: Tensors, micro: int) -> Tensors:
     """Return what the dropout layers count by in a micro-batch."""
-    return {**counts, "key": of_micro_batch(counts["key"], micro)} if counts else counts
+    return {**counts, "key": micro_batch_key(counts["key"], micro)} if counts else counts
 
 
 def _norm(values_LP: Tensor) -> Tensor:

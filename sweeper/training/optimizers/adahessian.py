@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sweeper.training.optimizers.looking import Forward
-from sweeper.training.randomness import absorbed, mix
+from sweeper.training.randomness import absorb, mix
 
 
 class AdaHessian(pytorch_optimizer.AdaHessian):
@@ -58,7 +58,7 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
         gradients = torch.autograd.grad(
             forward.loss_B.mean(), weights, create_graph=True, allow_unused=True, materialize_grads=True
         )
-        signs = [_signs(absorbed(forward.key, place), weight) for place, weight in enumerate(weights)]
+        signs = [_signs(absorb(forward.key, place), weight) for place, weight in enumerate(weights)]
         products = torch.autograd.grad(
             gradients, weights, signs, retain_graph=True, allow_unused=True, materialize_grads=True
         )

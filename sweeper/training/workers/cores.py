@@ -1,4 +1,4 @@
-"""Where trainer processes may run on this machine: one for each GPU of one kind, or one for each physical core."""
+"""The devices of worker processes: one process for each GPU of one model, or for each physical core."""
 
 from __future__ import annotations
 
@@ -14,49 +14,54 @@ from sweeper.types import InputError
 _SYSTEM = Path("/sys")
 
 
-def places(workers: int | str, device: str) -> tuple[str, ...]:
-    """The device of each process; one alone means that no other process is needed.
+def worker_devices(workers: int | str, device: str) -> tuple[str, ...]:
+    """Return the device of each process. A single one means that this process trains alone.
 
-    auto: every GPU of the first one's kind, since another kind gives other last bits, where `device` names no card;
-    on the CPU the physical cores this process may use. A number: so many processes, over those GPUs in turn, or on the
-    one device that was named. Raises InputError for what is neither.
+    Args:
+        workers: Number of processes; "auto" for one on each GPU or physical core.
+        device: A torch device, or "auto". If it names no card, all GPUs of the same model are used in turn, because
+            another model differs in the last bits.
+
+    Raises:
+        InputError: If `workers` is neither "auto" nor a whole number of at least 1, or there is no such device.
     """
     if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise InputError("trainer.workers", workers, "is no number of processes", "Use auto, or a whole number from 1.")
-    asked = None if workers == "auto" else int(workers)
+        remedy = "Use auto, or a whole number of at least 1"
+        raise InputError("trainer.workers", workers, "not a number of processes", remedy)
+    requested = None if workers == "auto" else int(workers)
     chosen = resolve_device(device)
     if chosen.type == "cuda":
-        cards = [str(chosen)] if ":" in device else alike(chosen.index or 0)
-        count = len(cards) if asked is None else asked
+        cards = [str(chosen)] if ":" in device else gpus_like(chosen.index or 0)
+        count = len(cards) if requested is None else requested
         return tuple(cards[place % len(cards)] for place in range(count))
-    count = (cores() if chosen.type == "cpu" else 1) if asked is None else asked
+    count = (count_cores() if chosen.type == "cpu" else 1) if requested is None else requested
     return (str(chosen),) * count
 
 
-def alike(first: int) -> list[str]:
-    """The GPUs of the same kind as this one, itself first."""
-    kinds = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    others = [index for index, kind in enumerate(kinds) if kind == kinds[first] and index != first]
+def gpus_like(first: int) -> list[str]:
+    """Return the GPUs of the same model as this one, itself first."""
+    models = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    others = [index for index, model in enumerate(models) if model == models[first] and index != first]
     return [f"cuda:{index}" for index in (first, *others)]
 
 
-def cores(system: Path = _SYSTEM) -> int:
-    """Physical cores that this process may use: by its affinity, and by the limit of its container."""
+def count_cores(system: Path = _SYSTEM) -> int:
+    """Return the number of physical cores that this process may use, by its CPU affinity and its container's limit."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     physical = {_siblings(system, cpu) for cpu in allowed}
-    return max(1, math.floor(min(len(physical), _quota(system))))
+    return max(1, math.floor(min(len(physical), _cpu_quota(system))))
 
 
 def _siblings(system: Path, cpu: int) -> str:
-    """Which logical CPUs share the core of this one; itself where the system does not say."""
+    """Return the logical CPUs that share a core with this one, or itself if the system does not tell."""
     try:
         return (system / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
     except OSError:
         return str(cpu)
 
 
-def _quota(system: Path) -> float:
-    """CPUs' worth of time that the control group allows (version 2, else 1); infinity without a limit."""
+def _cpu_quota(system: Path) -> float:
+    """Return how many CPUs the control group allows (cgroup version 2, else 1); infinity without a limit."""
     groups = system / "fs/cgroup"
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:

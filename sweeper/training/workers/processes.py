@@ -1,13 +1,14 @@
-"""Jobs spread over processes of this machine, each with a trainer of its own: one for each GPU, or for each core.
+"""Jobs spread over worker processes of this machine, one for each GPU or core. Each has its own trainer.
 
-What holds:
+Invariants:
 
-- A job's numbers depend on the job alone, so where it is trained, and how often it must be moved or trained again,
-  changes nothing but the time.
-- Training begins in this process. The others take seconds to start, so they are started once it has gone on for
-  a while, and take over at the first report after they are ready: a short sweep never has them.
-- A process that dies is started again. Its jobs go on from the last checkpoint or from their beginning, in silence up
-  to their last report; those of the unfinished turn then one at a time, to see which of them it is.
+- A job's results depend on the job alone. Where it is trained, and how often it is moved or repeated, only changes the
+  time.
+- Training starts in this process. Workers take seconds to start, so they are started only after a while. They take over
+  at the first report after they are ready. A short sweep has none.
+- A worker that dies is restarted. Its jobs are restored from the last checkpoint, or started again, and repeated
+  without reports up to their last report. Jobs of the unfinished turn then run one at a time, to see which one kills
+  the process.
 """
 
 from __future__ import annotations
@@ -25,25 +26,32 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sweeper.training.checkpoint import part_of, remove_others, restored
+from sweeper.training.checkpoint import part_folder, remove_others, restore_jobs
 from sweeper.training.recipe import Recipe
-from sweeper.training.workers.worker import PERIOD_SECONDS, DiedError, Payload, Worker
+from sweeper.training.workers.worker import PERIOD_SECONDS, Payload, Worker, WorkerDiedError
 from sweeper.types import Job, JobId, Report, State, Task, Trainer
 
 _log = logging.getLogger(__name__)
 
-HEAD_START = 3.0  # seconds of training in this process before the others are started, which takes as long
-DEATHS = (
-    3  # of a process in a row: with the same job in hand that job has failed; without an answer the place is given up
-)
+HEAD_START = 3.0  # seconds of training in this process before workers are started, which takes as long
+DEATHS = 3  # in a row, after which the job that the workers had fails, or a worker that never answered is removed
 
 Order = tuple[Any, ...]
 Orders = Mapping[Worker, Sequence[Order]]
 
 
 @dataclass
-class _Open:
-    """An open job. place: the process that has it; "here", or "lost" with a process that died. deaths: in a row."""
+class _OpenJob:
+    """An open job.
+
+    Attributes:
+        job: The job.
+        place: The worker that has it; "here" for this process, "lost" if its worker died.
+        step: Updates finished.
+        state: State of its last report.
+        deaths: How many workers in a row died with this job alone.
+        failure: Why it failed; "" if it did not.
+    """
 
     job: Job
     place: Worker | str
@@ -53,8 +61,14 @@ class _Open:
     failure: str = ""
 
 
-class _Said(NamedTuple):
-    """What came of an order: "report" (more follow), "done", "raised", or "died" with the reason."""
+class _Answer(NamedTuple):
+    """The result of an order.
+
+    Attributes:
+        order: The order.
+        kind: "report" (more follow), "done", "raised" or "died".
+        value: The report, the returned value, the exception, or the reason.
+    """
 
     order: Order
     kind: str
@@ -62,11 +76,19 @@ class _Said(NamedTuple):
 
 
 class Processes:
-    """`trainer(task, recipe, device=..., **options)` in a process for each of `devices`; see sweeper.types.Trainer.
+    """A trainer in one process for each device; see sweeper.types.Trainer.
 
-    One device: all in this process. head_start: seconds of training in this process before the others are started, by
-    default HEAD_START; 0: they are waited for before the first job. Raises what the trainer raises. Where no process
-    can be started (the task cannot be pickled, ...) it is logged, and everything is trained in this one.
+    If no worker can be started, for example because the task cannot be pickled, this is logged, and this process trains
+    everything. What the trainer raises is raised here.
+
+    Args:
+        task: What is trained.
+        recipe: How it is trained.
+        trainer: Constructor of the trainer, called as `trainer(task, recipe, device=..., **options)`.
+        devices: Device of each process. With one device, everything is trained in this process.
+        head_start: Seconds of training in this process before workers are started; None for HEAD_START, 0 to wait for
+            the workers before the first job.
+        options: Other arguments of the constructor.
     """
 
     def __init__(
@@ -81,27 +103,27 @@ class Processes:
     ) -> None:
         self._payload = Payload(trainer, task, recipe, options)
         self._devices, self._head_start = tuple(devices), HEAD_START if head_start is None else head_start
-        self._here: Trainer | None = self._payload.built(devices[0])
-        self._lanes = self._here.capacity()
-        self._alone = len(devices) < 2  # no other process (any more)
-        self._moved = False
-        self._telling = False
-        self._trained = 0.0
+        self._local: Trainer | None = self._payload.build_trainer(devices[0])
+        self._lanes = self._local.capacity()
+        self._is_single = len(devices) < 2  # whether this process trains everything
+        self._has_moved = False  # whether the workers have the jobs
+        self._is_sending = False
+        self._trained = 0.0  # seconds in this process
         self._workers: list[Worker] = []
         self._folder = Path()
-        self._open: dict[JobId, _Open] = {}
+        self._open: dict[JobId, _OpenJob] = {}
         self._checkpoint: tuple[Path, int] | None = None
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             if job.id in self._open:
-                raise RuntimeError(f"{job.id} is open already")
-        if not self._across():
-            self._trainer_here.start(jobs)
-            self._open.update({job.id: _Open(job, "here") for job in jobs})
+                raise RuntimeError(f"{job.id} is already open")
+        if not self._distribute():
+            self._local_trainer.start(jobs)
+            self._open.update({job.id: _OpenJob(job, "here") for job in jobs})
             return
-        self._place([_Open(job, "lost") for job in jobs])
-        errors = [said.value for said in self._tell(self._orders("start", jobs)) if said.kind == "raised"]
+        self._assign([_OpenJob(job, "lost") for job in jobs])
+        errors = [answer.value for answer in self._send(self._orders("start", jobs)) if answer.kind == "raised"]
         if errors:
             for job in jobs:
                 self.stop(job.id)
@@ -113,236 +135,247 @@ class Processes:
             if run.state != "running":
                 raise RuntimeError(f"{id} is {run.state}: it can be evaluated and stopped, not advanced")
         left = list(ids)
-        while left and not self._across():
-            self._lanes = self._trainer_here.capacity()
-            together = len(left) if self._alone else self._lanes  # few, to see soon that the others are ready
+        while left and not self._distribute():
+            self._lanes = self._local_trainer.capacity()
+            together = len(left) if self._is_single else self._lanes  # few, to notice soon that the workers are ready
             now, left = left[:together], left[together:]
-            began = time.perf_counter()
-            for report in self._trainer_here.advance(now):
-                yield self._noted(report)
-            self._trained += time.perf_counter() - began
+            start = time.perf_counter()
+            for report in self._local_trainer.advance(now):
+                yield self._record(report)
+            self._trained += time.perf_counter() - start
         if left:
-            yield from self._turn(left)
+            yield from self._advance_workers(left)
 
     def stop(self, id: JobId) -> None:
         run = self._open.pop(id)
         if isinstance(run.place, Worker):
-            run.place.give("stop", id)
+            run.place.send("stop", id)
         elif run.place == "here":
-            self._trainer_here.stop(id)
-            self._leave()
+            self._local_trainer.stop(id)
+            self._release_device()
 
     def evaluate(self, id: JobId, part: str) -> dict[str, float]:
-        metrics: dict[str, float] = self._ask("evaluate", id, part)
+        metrics: dict[str, float] = self._request("evaluate", id, part)
         return metrics
 
     def weights(self, id: JobId) -> dict[str, torch.Tensor]:
-        state: dict[str, torch.Tensor] = self._ask("weights", id)
+        state: dict[str, torch.Tensor] = self._request("weights", id)
         return state
 
     def save(self, folder: Path, round: int) -> None:
-        """Each process its part, below `folder`; a crash between two leaves the older one of the other."""
-        if not self._moved:
-            self._trainer_here.save(folder, round)
+        """Write a checkpoint. Each worker writes a part of it, so a crash may leave an older part of another worker."""
+        if not self._has_moved:
+            self._local_trainer.save(folder, round)
             remove_others(folder, ())
         else:
             self._recover()
-            parts = {worker: [("save", part_of(folder, worker.place), round)] for worker in self._workers}
-            if all(said.kind != "died" for said in self._tell(parts, raises=True)):
+            parts = {worker: [("save", part_folder(folder, worker.place), round)] for worker in self._workers}
+            if all(answer.kind != "died" for answer in self._send(parts, raises=True)):
                 remove_others(folder, [worker.place for worker in parts])
         self._checkpoint = folder, round
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
         self._checkpoint = folder, last_round
-        if not self._across():
-            stands = restored(self._trainer_here, folder, jobs, last_round)
-            self._open.update({job.id: _Open(job, "here", stands[job.id]) for job in jobs if job.id in stands})
-            return stands
-        self._place([_Open(job, "lost") for job in jobs])
-        stands = {}
-        for said in self._tell(self._orders("restore", jobs, folder, last_round), raises=True):
-            stands.update(said.value if said.kind == "done" else {})
+        if not self._distribute():
+            steps = restore_jobs(self._local_trainer, folder, jobs, last_round)
+            self._open.update({job.id: _OpenJob(job, "here", steps[job.id]) for job in jobs if job.id in steps})
+            return steps
+        self._assign([_OpenJob(job, "lost") for job in jobs])
+        steps = {}
+        for answer in self._send(self._orders("restore", jobs, folder, last_round), raises=True):
+            steps.update(answer.value if answer.kind == "done" else {})
         for job in jobs:
-            if job.id in stands:
-                self._open[job.id].step = stands[job.id]
+            if job.id in steps:
+                self._open[job.id].step = steps[job.id]
             else:
                 del self._open[job.id]
-        return stands
+        return steps
 
     def capacity(self) -> int:
-        return self._lanes * (len(self._workers) if self._moved else 1 if self._alone else len(self._devices))
+        return self._lanes * (len(self._workers) if self._has_moved else 1 if self._is_single else len(self._devices))
 
     def close(self) -> None:
-        self._give_up()
+        self._kill_workers()
         self._open.clear()
-        if self._here is not None:
-            self._here.close()
+        if self._local is not None:
+            self._local.close()
 
-    # --- from this process to the others --------------------------------------------------------------
+    # --- from this process to the workers -------------------------------------------------------------
 
     @property
-    def _trainer_here(self) -> Trainer:
-        assert self._here is not None
-        return self._here
+    def _local_trainer(self) -> Trainer:
+        assert self._local is not None
+        return self._local
 
-    def _across(self) -> bool:
-        """Whether the other processes have the jobs: started when it is time, handed over to when they are ready."""
-        if self._moved or self._alone or self._trained < self._head_start:
-            return self._moved
+    def _distribute(self) -> bool:
+        """Start the workers when it is time, and move the jobs when they are ready.
+
+        Returns:
+            Whether the workers have the jobs.
+        """
+        if self._has_moved or self._is_single or self._trained < self._head_start:
+            return self._has_moved
         if not self._workers:
             running = sum(run.state == "running" for run in self._open.values())
             count = min(len(self._devices), running) if self._head_start else len(self._devices)
             if count > 1:
-                self._begin(count)
-        if self._workers and self._ready(wait=not self._head_start):
-            self._hand_over()
-        return self._moved
+                self._start_workers(count)
+        if self._workers and self._has_ready_workers(wait=not self._head_start):
+            self._move_jobs()
+        return self._has_moved
 
-    def _begin(self, count: int) -> None:
+    def _start_workers(self, count: int) -> None:
+        """Start workers without waiting for them; log it if they cannot be started."""
         self._folder = Path(tempfile.mkdtemp(prefix="sweeper-"))
         try:
             self._payload.write(self._folder)
             for place in range(count):
                 self._workers.append(Worker(self._folder, place, self._devices[place]))
         except Exception as error:  # pickling runs the task's own code
-            _log.warning("Everything is trained in one process: %s: %s", type(error).__name__, error)
-            self._give_up()
+            _log.warning("Training in one process, because workers cannot start: %s: %s", type(error).__name__, error)
+            self._kill_workers()
 
-    def _ready(self, *, wait: bool) -> bool:
-        """Whether all processes have built their trainers."""
+    def _has_ready_workers(self, *, wait: bool) -> bool:
+        """Return whether all workers have built their trainers."""
         try:
             for worker in self._workers:
-                while not worker.ready and (wait or worker.waiting()):
-                    worker.take()
-        except DiedError as error:
-            _log.warning("Everything is trained in one process: the others did not start: %s", error)
-            self._give_up()
+                while not worker.is_ready and (wait or worker.has_message()):
+                    worker.receive()
+        except WorkerDiedError as error:
+            _log.warning("Training in one process, because a worker did not start: %s", error)
+            self._kill_workers()
             return False
-        return all(worker.ready for worker in self._workers)
+        return all(worker.is_ready for worker in self._workers)
 
-    def _hand_over(self) -> None:
-        """Running jobs move by way of a checkpoint; those that ended stay until they are stopped."""
+    def _move_jobs(self) -> None:
+        """Move running jobs to the workers by a checkpoint. Jobs that ended stay here until they are stopped."""
         moving = [run for run in self._open.values() if run.state == "running"]
         folder = self._folder / "moving"
         if moving:
-            self._trainer_here.save(folder, 0)
+            self._local_trainer.save(folder, 0)
         for run in moving:
-            self._trainer_here.stop(run.job.id)
+            self._local_trainer.stop(run.job.id)
             run.place = "lost"
-        self._moved = True
-        self._leave()
+        self._has_moved = True
+        self._release_device()
         self._recover((folder, 0))
         shutil.rmtree(folder, ignore_errors=True)
-        _log.info("training goes on in %d processes on %s", len(self._workers), ", ".join(dict.fromkeys(self._devices)))
+        _log.info("Training in %d processes on %s", len(self._workers), ", ".join(dict.fromkeys(self._devices)))
 
-    def _leave(self) -> None:
-        """Once nothing is left in this process, free what it holds of the device."""
-        if self._moved and self._here is not None and all(run.place != "here" for run in self._open.values()):
-            self._here.close()
-            self._here = None
-            torch.cuda.empty_cache()  # nothing where CUDA was not used
+    def _release_device(self) -> None:
+        """Free the device's memory once this process has no job."""
+        if self._has_moved and self._local is not None and all(run.place != "here" for run in self._open.values()):
+            self._local.close()
+            self._local = None
+            torch.cuda.empty_cache()  # does nothing if CUDA was not used
 
-    def _give_up(self) -> None:
+    def _kill_workers(self) -> None:
+        """Kill all workers and train in this process alone."""
         for worker in self._workers:
             worker.kill()
         if self._workers or self._folder != Path():
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._workers, self._alone = [], True
+        self._workers, self._is_single = [], True
 
-    # --- a turn in the other processes ----------------------------------------------------------------
+    # --- a turn in the workers ------------------------------------------------------------------------
 
-    def _turn(self, ids: Sequence[JobId]) -> Iterator[Report]:
-        """Each process its jobs at once; what one left when it died, one at a time."""
+    def _advance_workers(self, ids: Sequence[JobId]) -> Iterator[Report]:
+        """Advance each worker's jobs together. Jobs that a dead worker left are advanced one at a time."""
         left = dict.fromkeys(ids)
         singly = False
         while left:
             self._recover()
             for id in [id for id in left if self._open[id].failure]:
                 del left[id]
-                yield self._noted(self._failed(self._open[id]))
+                yield self._record(self._failure_report(self._open[id]))
             orders: dict[Worker, list[Order]] = {}
             for worker, jobs in self._shares([self._open[id].job for id in left]).items():
-                of = [job.id for job in jobs]
-                orders[worker] = [("advance", [id]) for id in of] if singly else [("advance", of)]
-            for said in self._tell(orders, raises=True):
-                if said.kind == "report":
-                    del left[said.value.id]
-                    yield self._noted(said.value)
-                elif said.kind == "died":
+                share = [job.id for job in jobs]
+                orders[worker] = [("advance", [id]) for id in share] if singly else [("advance", share)]
+            for answer in self._send(orders, raises=True):
+                if answer.kind == "report":
+                    del left[answer.value.id]
+                    yield self._record(answer.value)
+                elif answer.kind == "died":
                     singly = True
-                    self._blame(said)
+                    self._blame(answer)
 
-    def _noted(self, report: Report) -> Report:
+    def _record(self, report: Report) -> Report:
+        """Update the open job by its report, and return the report."""
         run = self._open[report.id]
         run.step, run.state, run.deaths = report.step, report.state, 0
         if report.state == "failed":
             run.failure = report.reason
         return report
 
-    def _failed(self, run: _Open) -> Report:
+    def _failure_report(self, run: _OpenJob) -> Report:
         return Report(run.job.id, run.step, {}, {}, 0.0, "failed", run.failure)
 
-    def _ask(self, name: str, id: JobId, *arguments: Any) -> Any:
-        """What the process of a job says about it, also when it must be started again for that."""
+    def _request(self, name: str, id: JobId, *arguments: Any) -> Any:
+        """Return the result of a trainer's method for one job. If its worker dies, it is restarted and called again."""
         run = self._open[id]
         if run.place == "here":
-            return getattr(self._trainer_here, name)(id, *arguments)
+            return getattr(self._local_trainer, name)(id, *arguments)
         while not run.failure:
             self._recover()
             if not isinstance(run.place, Worker):
                 continue
-            for said in self._tell({run.place: [(name, id, *arguments)]}, raises=True):
-                if said.kind == "done":
-                    return said.value
-                self._blame(said)
+            for answer in self._send({run.place: [(name, id, *arguments)]}, raises=True):
+                if answer.kind == "done":
+                    return answer.value
+                self._blame(answer)
         raise RuntimeError(f"{id} failed: it has no weights ({run.failure})")
 
-    # --- processes that die ---------------------------------------------------------------------------
+    # --- workers that die -----------------------------------------------------------------------------
 
     def _recover(self, source: tuple[Path, int] | None = None) -> None:
-        """Every lost job to a process again, and to where it stood: from `source`, by default the last checkpoint."""
+        """Assign every lost job to a worker, and bring it back to its last report.
+
+        Args:
+            source: Folder and round of a checkpoint; None for the last one.
+        """
         source = source or self._checkpoint
         while lost := [run for run in self._open.values() if run.place == "lost" and not run.failure]:
-            self._place(lost)
+            self._assign(lost)
             jobs = [run.job for run in lost]
-            stands: dict[JobId, int] = {}
+            steps: dict[JobId, int] = {}
             if source is not None:
-                for said in self._tell(self._orders("restore", jobs, *source), raises=True):
-                    stands.update(said.value if said.kind == "done" else {})
+                for answer in self._send(self._orders("restore", jobs, *source), raises=True):
+                    steps.update(answer.value if answer.kind == "done" else {})
             orders: dict[Worker, list[Order]] = {}
             for run in lost:
-                if isinstance(run.place, Worker) and stands.get(run.job.id) != run.step:
-                    order = ("repeat", run.job, stands.get(run.job.id), run.step)
+                if isinstance(run.place, Worker) and steps.get(run.job.id) != run.step:
+                    order = ("repeat", run.job, steps.get(run.job.id), run.step)
                     orders.setdefault(run.place, []).append(order)
-            for said in self._tell(orders):
-                self._repeated(said)
+            for answer in self._send(orders):
+                self._check_repeated(answer)
 
-    def _repeated(self, said: _Said) -> None:
-        """A job that was trained again must stand where it stood."""
-        run = self._open[said.order[1].id]
-        if said.kind == "died":
-            self._blame(said)
-        elif said.kind == "raised":
-            run.failure = f"{type(said.value).__name__}: {said.value}"
-        elif said.value[:2] != (run.step, run.state):
-            step, state, reason = said.value
-            why = f"{state} at {step}" + (f": {reason}" if reason else "")
-            run.failure = f"its process died, and it could not be trained again to update {run.step} ({why})"
+    def _check_repeated(self, answer: _Answer) -> None:
+        """Check that a repeated job reached its last report again. If not, it failed."""
+        run = self._open[answer.order[1].id]
+        if answer.kind == "died":
+            self._blame(answer)
+        elif answer.kind == "raised":
+            run.failure = f"{type(answer.value).__name__}: {answer.value}"
+        elif answer.value[:2] != (run.step, run.state):
+            step, state, reason = answer.value
+            outcome = f"{state} at {step}" + (f": {reason}" if reason else "")
+            run.failure = f"its process died, and training it again did not reach update {run.step} ({outcome})"
 
-    def _blame(self, said: _Said) -> None:
-        """If the process died with an order about one job alone, that job had it in hand."""
-        about = said.order[1]
-        if isinstance(about, list):
-            if len(about) > 1:
+    def _blame(self, answer: _Answer) -> None:
+        """Count the death of a worker against its job, if its order was about a single one."""
+        subject = answer.order[1]
+        if isinstance(subject, list):
+            if len(subject) > 1:
                 return
-            about = about[0]
-        run = self._open[about.id if isinstance(about, Job) else about]
+            subject = subject[0]
+        run = self._open[subject.id if isinstance(subject, Job) else subject]
         run.deaths += 1
         if run.deaths >= DEATHS:
-            run.failure = f"{said.value}, {run.deaths} times in a row"
+            run.failure = f"{answer.value}, {run.deaths} times in a row"
 
-    def _bury(self, worker: Worker, reason: str) -> None:
-        """A dead process: its jobs are lost, another takes its place, unless that is no use any more."""
+    def _replace(self, worker: Worker, reason: str) -> None:
+        """Mark the jobs of a dead worker as lost, and restart it. After DEATHS in a row, remove it instead."""
         _log.warning("Worker %d on %s: %s.", worker.place, worker.device, reason)
         worker.kill()
         for run in self._open.values():
@@ -353,16 +386,19 @@ class Processes:
             worker.restart()
             return
         self._workers.remove(worker)
-        if self._moved and not self._workers:
-            raise RuntimeError(f"No process for training stays alive: {reason}")
+        if self._has_moved and not self._workers:
+            raise RuntimeError(f"All worker processes died: {reason}")
 
     # --- orders ---------------------------------------------------------------------------------------
 
-    def _place(self, runs: Sequence[_Open]) -> None:
-        """Each job to the process with the fewest running jobs: they make a turn long. Then the fewest updates left."""
+    def _assign(self, runs: Sequence[_OpenJob]) -> None:
+        """Assign each job to the worker with the fewest running jobs, then the fewest updates left.
+
+        The number of jobs comes first because it decides how long a turn takes.
+        """
         jobs, updates = dict.fromkeys(self._workers, 0), dict.fromkeys(self._workers, 0)
 
-        def count(worker: Worker, run: _Open) -> None:
+        def count(worker: Worker, run: _OpenJob) -> None:
             jobs[worker] += 1
             updates[worker] += run.job.steps - run.step
 
@@ -375,7 +411,7 @@ class Processes:
             self._open[run.job.id] = run
 
     def _shares(self, jobs: Sequence[Job]) -> dict[Worker, list[Job]]:
-        """By process, those of these jobs that it has."""
+        """Return which of these jobs each worker has."""
         shares: dict[Worker, list[Job]] = {}
         for job in jobs:
             place = self._open[job.id].place
@@ -384,52 +420,56 @@ class Processes:
         return shares
 
     def _orders(self, name: str, jobs: Sequence[Job], *arguments: Any) -> dict[Worker, list[Order]]:
-        """One order for each process, about its share."""
+        """Return one order for each worker, about its share of the jobs."""
         return {worker: [(name, share, *arguments)] for worker, share in self._shares(jobs).items()}
 
-    def _tell(self, orders: Orders, *, raises: bool = False) -> Iterator[_Said]:
-        """Give each process its orders, one after the other, and say what comes of them, as it comes.
+    def _send(self, orders: Orders, *, raises: bool = False) -> Iterator[_Answer]:
+        """Send each worker its orders, one after another, and yield the answers as they arrive.
 
-        One that dies is given no more of them. Whoever breaks off leaves no process with an order in hand: it would
-        go on with what nobody knows of. raises: what a process raised is raised here.
+        A worker that dies gets no more of them. If the caller stops iterating, workers with an unfinished order are
+        killed, because their jobs would advance unnoticed.
+
+        Args:
+            orders: The orders of each worker.
+            raises: Whether to raise what a worker raised, instead of yielding it.
         """
-        if self._telling:
-            raise RuntimeError("A turn is not over: take all its reports first")
-        self._telling = True
-        queues = {worker: deque(of) for worker, of in orders.items()}
+        if self._is_sending:
+            raise RuntimeError("The previous turn has not ended: consume all its reports first")
+        self._is_sending = True
+        queues = {worker: deque(queue) for worker, queue in orders.items()}
         busy: dict[Worker, Order] = {}
 
-        def give(worker: Worker) -> None:
+        def send_next(worker: Worker) -> None:
             if queues[worker]:
-                if not worker.alive:
+                if not worker.is_alive:
                     worker.restart()
                 busy[worker] = queues[worker].popleft()
-                worker.give(*busy[worker])
+                worker.send(*busy[worker])
 
         try:
             for worker in queues:
-                give(worker)
+                send_next(worker)
             while busy:
                 wait([worker.connection for worker in busy], PERIOD_SECONDS)
-                for worker in [worker for worker in busy if worker.waiting()]:
+                for worker in [worker for worker in busy if worker.has_message()]:
                     order = busy[worker]
                     try:
-                        said = worker.take()
-                    except DiedError as error:
+                        answer = worker.receive()
+                    except WorkerDiedError as error:
                         del busy[worker]
-                        self._bury(worker, str(error))
-                        yield _Said(order, "died", str(error))
+                        self._replace(worker, str(error))
+                        yield _Answer(order, "died", str(error))
                         continue
-                    if said is None:
+                    if answer is None:
                         continue
-                    if said[0] != "report":
+                    if answer[0] != "report":
                         del busy[worker]
-                        give(worker)
-                    if said[0] == "raised" and raises:
-                        raise said[1]
-                    yield _Said(order, *said)
+                        send_next(worker)
+                    if answer[0] == "raised" and raises:
+                        raise answer[1]
+                    yield _Answer(order, *answer)
         finally:
-            self._telling = False
+            self._is_sending = False
             for worker in busy:
                 worker.kill()
                 for run in self._open.values():

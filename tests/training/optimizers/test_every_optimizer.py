@@ -160,5 +160,5 @@ def test_the_lr_that_hypergradient_descent_used_is_logged(teacher: Any) -> None:
 
 def test_what_looks_at_whole_batches_is_not_given_pieces_of_them(teacher: Any) -> None:
     config = {"_target_": "sweeper.training.optimizers.kfac.KFAC"}
-    with pytest.raises(InputError, match=r"train.accumulate=2: .*KFAC looks at whole batches"):
+    with pytest.raises(InputError, match=r"train.accumulate=2: .*KFAC needs whole batches"):
         SequentialTrainer(teacher(), Recipe(parse_optimizer(config), BATCH, accumulate=2), device="cpu")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweeper.training.workers.cores import cores, places
+from sweeper.training.workers.cores import count_cores, worker_devices
 from sweeper.types import InputError
 
 
@@ -45,12 +45,12 @@ def test_cores(
     siblings: dict[int, str], limits: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 3}, raising=False)
-    assert cores(system(tmp_path, siblings, **limits)) == expected
+    assert count_cores(system(tmp_path, siblings, **limits)) == expected
 
 
 def test_cores_of_others_are_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 2}, raising=False)
-    assert cores(system(tmp_path, FOUR_ON_TWO)) == 1
+    assert count_cores(system(tmp_path, FOUR_ON_TWO)) == 1
 
 
 @pytest.fixture
@@ -76,15 +76,15 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_cards(workers: int | str, device: str, expected: tuple[str, ...]) -> None:
-    assert places(workers, device) == expected  # type: ignore[arg-type]
+    assert worker_devices(workers, device) == expected  # type: ignore[arg-type]
 
 
 def test_auto_takes_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.training.workers.cores.cores", lambda: 3)
-    assert places("auto", "cpu") == ("cpu",) * 3
+    monkeypatch.setattr("sweeper.training.workers.cores.count_cores", lambda: 3)
+    assert worker_devices("auto", "cpu") == ("cpu",) * 3
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, True, "many", None])
 def test_what_is_no_number_of_processes(workers: object) -> None:
     with pytest.raises(InputError, match=r"trainer\.workers"):
-        places(workers, "cpu")  # type: ignore[arg-type]
+        worker_devices(workers, "cpu")  # type: ignore[arg-type]

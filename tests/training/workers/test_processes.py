@@ -1,6 +1,6 @@
-"""What only a trainer of several processes can get wrong: deaths, moves, parts of a checkpoint, orphans.
+"""The trainer of several processes: deaths, moves, parts of a checkpoint, orphans.
 
-What it must do as any trainer is in test_contract.py.
+test_contract.py tests what every trainer must do.
 """
 
 from __future__ import annotations
@@ -62,7 +62,14 @@ def processes(teacher: Any, warm_workers: Any) -> Iterator[Any]:
 
 
 def through(trainer: Trainer, jobs: Sequence[Job], after: Any = None, between: Any = None) -> Trained:
-    """These jobs to their ends. after: called at each report with their number so far; between: after each turn."""
+    """Train these jobs to their ends.
+
+    Args:
+        trainer: The trainer.
+        jobs: The jobs, which are started.
+        after: Called after each report with the number of reports so far.
+        between: The same, after each turn.
+    """
     reports: dict[JobId, list[Report]] = {each.id: [] for each in jobs}
     running, count = list(reports), 0
     while running:
@@ -115,17 +122,17 @@ def test_jobs_move_to_the_processes_in_mid_turn(processes: Any, expected: Traine
     trainer = processes(head_start=1e-9)
     start(trainer, JOBS)
     assert trainer._workers == []
-    ready = lambda count: count == 3 and trainer._ready(wait=True)  # noqa: E731
+    ready = lambda count: count == 3 and trainer._has_ready_workers(wait=True)  # noqa: E731
     short = job(8, lr_S=np.full(5, 0.01), report_steps=(5,))
     trainer.start([short])
     [last] = trainer.advance([short.id])
     assert_same(through(trainer, JOBS, ready), expected)
     assert len(trainer._workers) == 2
-    assert trainer._here is not None  # a job that ended before the move is still there
+    assert trainer._local is not None  # a job that ended before the move is still there
     assert trainer.evaluate(short.id, "valid") == last.metrics
     for each in (short, *JOBS):
         trainer.stop(each.id)
-    assert trainer._here is None
+    assert trainer._local is None
 
 
 def test_a_job_goes_to_the_process_with_the_fewest_jobs_then_updates(processes: Any) -> None:
@@ -205,7 +212,7 @@ def test_a_task_that_cannot_be_sent_is_trained_here(
     start(trainer, JOBS)
     assert_same(through(trainer, JOBS), expected)
     assert trainer._workers == []
-    assert "trained in one process: TypeError" in caplog.text
+    assert "Training in one process, because workers cannot start: TypeError" in caplog.text
 
 
 @pytest.mark.slow
@@ -417,13 +424,13 @@ def test_no_process_outlives_a_killed_parent_and_ctrl_c_is_for_the_parent() -> N
 
 @pytest.mark.slow
 def test_a_parent_killed_while_its_processes_start_leaves_nothing(tmp_path: Path) -> None:
-    """They import torch, and know nothing yet but what their command line says."""
+    """The workers import torch, and know only their command line yet."""
     early = (
         textwrap.dedent(PARENT)
-        .replace("for job in jobs:\n    trainer.start([job])", "trainer._begin(2)")
+        .replace("for job in jobs:\n    trainer.start([job])", "trainer._start_workers(2)")
         .replace("list(trainer.advance([job.id for job in jobs]))", "import time; time.sleep(60)")
     )
-    assert "_begin" in early
+    assert "_start_workers" in early
     assert "sleep" in early
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     parent = subprocess.Popen([sys.executable, "-c", early], stdout=subprocess.PIPE, text=True, env=environment)
