@@ -92,11 +92,11 @@ class Way:
     best: float = math.inf
 
     def time(self, clock: Callable[[], float]) -> None:
-        began = clock()
+        start = clock()
         self.run()
-        self.best = min(self.best, (clock() - began) / self.count)
+        self.best = min(self.best, (clock() - start) / self.count)
 
-    def sweep(self, trials: int, steps: int, open: int) -> float:
+    def sweep_seconds(self, trials: int, steps: int, open: int) -> float:
         """Seconds of a whole sweep, of whose trials `open` are side by side: lanes beyond them are empty."""
         empty = math.ceil(open / self.width) * self.width / open
         return self.setup + trials * steps * self.best * empty
@@ -128,40 +128,40 @@ class Running:
             list(self.trainer.advance([job.id for job in self.jobs]))
 
 
-def ways(name: str, steps: int, compile: bool, device: str) -> dict[str, Way]:
+def build_ways(name: str, steps: int, compile: bool, device: str) -> dict[str, Way]:
     case = CASES[name]
     task, optimizer, batch = case.task(), case.optimizer, case.batch_size
     lr_S = np.full(steps, 0.01)
     alone = SequentialTrainer(task, Recipe(optimizer, batch, norms=False), device=device, threads=1)
-    found = {
+    ways = {
         "user": Way(partial(User(task, optimizer, batch).run, lr_S), steps),
         "tuned": Way(partial(Tuned(task, optimizer, batch, device).run, lr_S), steps),
         "sequential": Way(Running(alone, 1, steps), steps),
     }
     if compile:
-        found["single compiled"] = Way(partial(Tuned(task, optimizer, batch, device, compiled=True).run, lr_S), steps)
+        ways["single compiled"] = Way(partial(Tuned(task, optimizer, batch, device, compiled=True).run, lr_S), steps)
     kinds = [(width, False) for width in case.widths] + [(width, True) for width in case.compiled if compile]
-    for width, compiled in kinds if probed(case, device) is not None else []:
-        found[_label(width, compiled)] = lanes_way(name, width, compiled, steps, device)
-    for way in found.values():
+    for width, compiled in kinds if probe_form(case, device) is not None else []:
+        ways[_label(width, compiled)] = lanes_way(name, width, compiled, steps, device)
+    for way in ways.values():
         way.run()  # compiles and builds
-    return found
+    return ways
 
 
 def lanes_way(name: str, width: int, compiled: bool, steps: int, device: str) -> Way:
-    setup = in_another_process(compile_seconds, name, width, device) if compiled else 0.0
-    trainer = lanes(CASES[name], width, compiled, device)
+    setup = run_in_process(compile_seconds, name, width, device) if compiled else 0.0
+    trainer = lane_trainer(CASES[name], width, compiled, device)
     return Way(Running(trainer, width, steps), width * steps, width, setup)
 
 
-def lanes(case: Case, width: int, compiled: bool, device: str) -> Trainer:
-    form = probed(case, device)
+def lane_trainer(case: Case, width: int, compiled: bool, device: str) -> Trainer:
+    form = probe_form(case, device)
     assert form is not None
     recipe = Recipe(case.optimizer, case.batch_size, norms=False)
     return LaneTrainer(case.task(), recipe, Stacking(form, width, compiled), device=device)
 
 
-def probed(case: Case, device: str) -> Form | None:
+def probe_form(case: Case, device: str) -> Form | None:
     return probe(case.task(), Recipe(case.optimizer, case.batch_size), jobs(1, 50, 50)[0], device=device).form
 
 
@@ -169,7 +169,7 @@ def compile_seconds(name: str, width: int, device: str) -> float:
     """Of the first update, less that of a second one; processor time, as the C++ compiler's too, one at a time."""
     inductor: Any = importlib.import_module("torch._inductor.config")
     inductor.compile_threads = 1
-    update = Running(lanes(CASES[name], width, True, device), width, 1)
+    update = Running(lane_trainer(CASES[name], width, True, device), width, 1)
     times = []
     with intra_op_threads(1):
         for _ in range(3):
@@ -178,42 +178,42 @@ def compile_seconds(name: str, width: int, device: str) -> float:
     return 2 * times[1] - times[0] - times[2]
 
 
-def in_another_process(function: Callable[..., float], *arguments: Any) -> float:
+def run_in_process(function: Callable[..., float], *arguments: Any) -> float:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(function, *arguments).result()
 
 
-def compare(name: str, given: argparse.Namespace) -> float:
+def compare(name: str, args: argparse.Namespace) -> float:
     """Prints one model; the share of the best way that auto reaches."""
     case = CASES[name]
-    example = jobs(1, given.steps, given.steps // 20)[0]
+    example = jobs(1, args.steps, args.steps // 20)[0]
     choice = auto.choose(
         case.task(),
         Recipe(case.optimizer, case.batch_size),
         example,
-        auto.Load(given.trials, given.open, pruned=False),
-        device=given.device,
+        auto.Load(args.trials, args.open, pruned=False),
+        device=args.device,
     )
-    found = ways(name, given.block, not given.no_compile, given.device)
+    ways = build_ways(name, args.block, not args.no_compile, args.device)
     width, compiled = choice.trainer.get("width", 1), choice.trainer.get("compiled", False)
     chosen = _label(width, compiled) if "width" in choice.trainer else "sequential"
-    if chosen not in found:  # a width that is not in the table
-        found[chosen] = lanes_way(name, width, compiled, given.block, given.device)
-        found[chosen].run()
-    clock = time.thread_time if given.device == "cpu" else time.perf_counter
-    for _ in range(given.repeats):
-        for way in found.values():
+    if chosen not in ways:  # a width that is not in the table
+        ways[chosen] = lanes_way(name, width, compiled, args.block, args.device)
+        ways[chosen].run()
+    clock = time.thread_time if args.device == "cpu" else time.perf_counter
+    for _ in range(args.repeats):
+        for way in ways.values():
             way.time(clock)
-    total = {
-        label: way.sweep(given.trials, given.steps, given.open)
-        for label, way in found.items()
+    seconds = {
+        label: way.sweep_seconds(args.trials, args.steps, args.open)
+        for label, way in ways.items()
         if label.startswith(("sequential", "lanes"))
     }
-    best = min(total, key=total.__getitem__)
-    share = total[best] / (total[chosen] + choice.compiling)
-    print(f"{name:20} {'  '.join(f'{label} {one}' for label, one in found.items())}")
-    lead = found["user"].best / found[chosen].best
-    print(f"{'':20} auto: {chosen}, {share:.2f} of the best ({best}); {lead:.1f} x user; {choice.why}")
+    best = min(seconds, key=seconds.__getitem__)
+    share = seconds[best] / (seconds[chosen] + choice.compiling)
+    print(f"{name:20} {'  '.join(f'{label} {one}' for label, one in ways.items())}")
+    speedup = ways["user"].best / ways[chosen].best
+    print(f"{'':20} auto: {chosen}, {share:.2f} of the best ({best}); {speedup:.1f} x user; {choice.why}")
     sys.stdout.flush()
     return share
 
@@ -232,14 +232,14 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1000, help="updates of a trial")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
+    args = parser.parse_args()
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()  # what compiling costs the first time
-    print(f"{platform.machine()}, {platform.system()}, device {given.device}, torch {torch.__version__}")
-    print(f"microseconds a trial-step; auto for {given.trials} trials of {given.steps} updates")
-    if not given.no_compile:  # torch's first look at the processor is nobody's
-        in_another_process(compile_seconds, next(iter(CASES)), 16, given.device)
+    print(f"{platform.machine()}, {platform.system()}, device {args.device}, torch {torch.__version__}")
+    print(f"microseconds a trial-step; auto for {args.trials} trials of {args.steps} updates")
+    if not args.no_compile:  # torch's first look at the processor is nobody's
+        run_in_process(compile_seconds, next(iter(CASES)), 16, args.device)
     with intra_op_threads(1):
-        shares = {name: compare(name, given) for name in given.models}
+        shares = {name: compare(name, args) for name in args.models}
     short = {name: share for name, share in shares.items() if share < LEAST_SHARE}
     for name, share in short.items():
         print(f"SHORT: {name}: auto reaches {share:.2f} of the best")

@@ -38,7 +38,7 @@ def main() -> None:
         model = task.build(0).double()
         optimizer = make(model.parameters())
         for update, index_B in enumerate(batches(0, 0, UPDATES + 1, BATCH, task.size("train", 0))):
-            forward = seen(task, model, torch.from_numpy(index_B), update)
+            forward = run_forward(task, model, torch.from_numpy(index_B), update)
             if update in LOOKS:
                 for damping in DAMPINGS:
                     exact, drawn, plain = cosines(forward, damping)
@@ -50,7 +50,7 @@ def main() -> None:
             optimizer.step()
 
 
-def seen(task: Supervised, model: nn.Module, index_B: Tensor, key: int) -> Forward:
+def run_forward(task: Supervised, model: nn.Module, index_B: Tensor, key: int) -> Forward:
     inputs_B, target_B = task.fetch("train", 0, index_B)
     inputs_B = inputs_B.double()
     output_B = task.forward(model, inputs_B)
@@ -63,11 +63,11 @@ def cosines(forward: Forward, damping: float) -> tuple[float, float, float]:
     gradients = torch.autograd.grad(forward.loss_B.mean(), weights, retain_graph=True)
     gradient_P = flat(gradients)
     exact_P = damped_solution(fisher_root(forward, weights), gradient_P, damping)
-    found = [gradient_P]
+    directions = [gradient_P]
     for fisher in ("mc", "type-2"):
         operator = kronecker(forward, nn.CrossEntropyLoss(), weights, fisher)
-        found.insert(0, flat(damped_inverse(operator, damping) @ list(gradients)))
-    exact, drawn, plain = (torch.cosine_similarity(one, exact_P, dim=0).item() for one in found)
+        directions.insert(0, flat(damped_inverse(operator, damping) @ list(gradients)))
+    exact, drawn, plain = (torch.cosine_similarity(one, exact_P, dim=0).item() for one in directions)
     return exact, drawn, plain
 
 

@@ -79,7 +79,9 @@ class Digits:
         return {}
 
 
-def ours(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str, norms: bool = True) -> None:
+def train_sweeper(
+    task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str, norms: bool = True
+) -> None:
     kind, options = OPTIMIZERS[name]
     optimizer = OptimizerSpec(f"torch.optim.{kind.__name__}", options)
     trainer = SequentialTrainer(task, Recipe(optimizer, batch_size, norms=norms), device=device)
@@ -90,7 +92,7 @@ def ours(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device
         list(trainer.advance([job.id]))
 
 
-def tuned(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str) -> None:
+def train_tuned(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str) -> None:
     kind, options = OPTIMIZERS[name]
     model = task.build(0).to(device)
     optimizer = kind(model.parameters(), lr=1e-3, fused=True, **options)
@@ -113,7 +115,7 @@ def tuned(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, devic
                 losses.clear()
 
 
-def user(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str) -> None:
+def train_user(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str) -> None:
     kind, options = OPTIMIZERS[name]
     model = task.build(0).to(device)
     optimizer = kind(model.parameters(), lr=1.0, **options)
@@ -135,10 +137,10 @@ def user(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device
 
 
 LOOPS: dict[str, Callable[..., None]] = {
-    "sweeper": ours,
-    "bare": partial(ours, norms=False),
-    "tuned": tuned,
-    "user": user,
+    "sweeper": train_sweeper,
+    "bare": partial(train_sweeper, norms=False),
+    "tuned": train_tuned,
+    "user": train_user,
 }
 
 
@@ -149,19 +151,19 @@ def compare(case: str, name: str, repeats: int, steps: int, every: int, device: 
     rates: dict[str, list[float]] = {loop: [] for loop in LOOPS}
     for repeat in range(repeats + 1):
         for loop, train in LOOPS.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             train(task, name, batch_size, lr_S, every, device)
             if device != "cpu":
                 torch.cuda.synchronize()
             if repeat:  # the first warms up
-                rates[loop].append(steps / (time.perf_counter() - began))
-    against = {
+                rates[loop].append(steps / (time.perf_counter() - start))
+    ratios_to = {
         loop: statistics.median(one / other for one, other in zip(rates["sweeper"], rates[loop], strict=True))
         for loop in ("bare", "tuned", "user")
     }
-    shown = "  ".join(f"{loop} {statistics.median(rate):7.0f}/s" for loop, rate in rates.items())
-    ratios = "  ".join(f"x {loop} {ratio:.3f}" for loop, ratio in against.items())
-    print(f"{case:28} {name:6} {shown}   {ratios}", flush=True)
+    speeds = "  ".join(f"{loop} {statistics.median(rate):7.0f}/s" for loop, rate in rates.items())
+    ratios = "  ".join(f"x {loop} {ratio:.3f}" for loop, ratio in ratios_to.items())
+    print(f"{case:28} {name:6} {speeds}   {ratios}", flush=True)
 
 
 def main() -> None:
@@ -170,13 +172,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--report-every", type=int, default=50)
     parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
-    card = torch.cuda.get_device_name() if given.device.startswith("cuda") else "no GPU used"
+    args = parser.parse_args()
+    card = torch.cuda.get_device_name() if args.device.startswith("cuda") else "no GPU used"
     machine = f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} threads, {card}"
-    print(f"{machine}, torch {torch.__version__}; updates a second, medians of {given.repeats} interleaved runs")
+    print(f"{machine}, torch {torch.__version__}; updates a second, medians of {args.repeats} interleaved runs")
     for case in CASES:
         for name in OPTIMIZERS:
-            compare(case, name, given.repeats, given.steps, given.report_every, given.device)
+            compare(case, name, args.repeats, args.steps, args.report_every, args.device)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class Snapshot(NamedTuple):
     memory: int
 
 
-class MadeUp:
+class StubTrainer:
     """A trainer that trains nothing: a loss curve from the peak LR and the progress, divergence beyond an LR."""
 
     def __init__(self) -> None:
@@ -74,9 +74,9 @@ class MadeUp:
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
         for id in ids:
-            began = time.thread_time()
+            start = time.thread_time()
             report = self._report(self.jobs[id])
-            self.seconds += time.thread_time() - began
+            self.seconds += time.thread_time() - start
             yield report
 
     def stop(self, id: JobId) -> None:
@@ -88,43 +88,43 @@ class MadeUp:
         return {}
 
     def _report(self, job: Job) -> Report:
-        made = self.reports[job.id]
+        index = self.reports[job.id]
         self.reports[job.id] += 1
-        begin, end = (0, *job.report_steps)[made], job.report_steps[made]
+        first, end = (0, *job.report_steps)[index], job.report_steps[index]
         peak = float(job.lr_S.max())
-        noise_K = np.random.default_rng((job.seed, job.id.trial, made)).normal(0, 0.02, end - begin)
+        noise_K = np.random.default_rng((job.seed, job.id.trial, index)).normal(0, 0.02, end - first)
         level = abs(np.log10(peak / 0.2)) / 4 + 0.3 * np.exp(-3 * end / job.steps)
-        measured_K = np.where(np.arange(begin, end) % max(1, job.steps // 100) == 0, 1.0, np.nan)
-        traces = {"train/loss": level + noise_K, "lr/group0": job.lr_S[begin:end]}
+        measured_K = np.where(np.arange(first, end) % max(1, job.steps // 100) == 0, 1.0, np.nan)
+        traces = {"train/loss": level + noise_K, "lr/group0": job.lr_S[first:end]}
         norms = {"grad_norm": measured_K, "update_to_weight": measured_K}
         metrics = {"valid/loss": level + float(noise_K[0]), "valid/accuracy": 1 / (1 + level)}
-        if peak > DIVERGES_BEYOND and made == 2:
+        if peak > DIVERGES_BEYOND and index == 2:
             return Report(job.id, end, {**traces, **norms}, {}, 0.1, "diverged", "loss beyond the bound")
         state = "complete" if end == job.steps else "running"
         return Report(job.id, end, {**traces, **norms}, metrics, 0.1, state)
 
 
-class Metered:
+class TimedSearch:
     """A Search whose asks are timed, by the processor time of this thread."""
 
     def __init__(self, search: Studies) -> None:
         self.search, self.asks = search, []
 
     def ask(self) -> tuple[Job, ...] | None:
-        began = time.thread_time()
+        start = time.thread_time()
         jobs = self.search.ask()
         if jobs:
-            self.asks.append(time.thread_time() - began)
+            self.asks.append(time.thread_time() - start)
         return jobs
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.search, name)
 
 
-class Watching:
+class SnapshotView:
     """A View that takes a snapshot at the ends of the windows."""
 
-    def __init__(self, search: Metered, trainer: MadeUp, at: set[int]) -> None:
+    def __init__(self, search: TimedSearch, trainer: StubTrainer, at: set[int]) -> None:
         self.search, self.trainer, self.at = search, trainer, at
         self.ended, self.snapshots = 0, {0: self._now(0)}
 
@@ -149,7 +149,7 @@ class Sender(threading.Thread):
     def __init__(self, spool: Path, mlflow: MLflow) -> None:
         super().__init__(daemon=True)
         self.folder, self.process = spool, psutil.Process(mlflow._sender._process.pid)
-        self.seen = [(0, 0.0)]
+        self.samples = [(0, 0.0)]
         self.start()
 
     def run(self) -> None:
@@ -159,7 +159,7 @@ class Sender(threading.Thread):
             try:
                 times = self.process.cpu_times()
                 sent = json.loads((self.folder / "sent.json").read_text()).values()
-                self.seen.append((max(int(one["offset"]) for one in sent), times.user + times.system))
+                self.samples.append((max(int(one["offset"]) for one in sent), times.user + times.system))
             except FileNotFoundError:
                 pass  # not connected yet
             except psutil.Error:
@@ -168,22 +168,22 @@ class Sender(threading.Thread):
 
     def at(self, offsets: Sequence[int]) -> list[float]:
         """Processor seconds at those offsets."""
-        return list(np.interp(offsets, *zip(*self.seen, strict=True)))
+        return list(np.interp(offsets, *zip(*self.samples, strict=True)))
 
 
-def node(group: str, name: str) -> Any:
+def read_node(group: str, name: str) -> Any:
     return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
 
 
-def studies(journal: Path, trials: int, updates: int, search: str, pruner: str) -> Studies:
+def build_studies(journal: Path, trials: int, updates: int, search: str, pruner: str) -> Studies:
     space = {
         "factor": "cosine",
         "peak_lr": {"low": 1e-3, "high": 10.0, "log": True},
         "warmup": {"choice": [0, 0.02, 0.05, 0.1, 0.2]},
         "decay": {"low": 1e-3, "high": 0.3, "log": True},
     }
-    sampler, pruned_by = parse_target(node("search", search)["sampler"]), parse_target(node("pruner", pruner))
-    plan = StudyPlan("cosine", family("cosine", space), sampler, pruned_by, trials)
+    sampler = parse_target(read_node("search", search)["sampler"])
+    plan = StudyPlan("cosine", family("cosine", space), sampler, parse_target(read_node("pruner", pruner)), trials)
     report_steps = tuple(round(updates * (i + 1) / REPORTS) for i in range(REPORTS))
     return Studies(journal, [plan], Terms(0, report_steps, 8, Objective(), UNTRAINED))
 
@@ -191,11 +191,11 @@ def studies(journal: Path, trials: int, updates: int, search: str, pruner: str) 
 def ends_of_trials(events: Path) -> list[int]:
     """Bytes of the spool until the end of each trial, in the order of ending."""
     with events.open("rb") as file:
-        ends = itertools.accumulate(((len(line), line.startswith(b'{"e":"close"')) for line in file), summed)
+        ends = itertools.accumulate(((len(line), line.startswith(b'{"e":"close"')) for line in file), add_line)
         return [size for size, closes in ends if closes]
 
 
-def summed(so_far: tuple[int, bool], line: tuple[int, bool]) -> tuple[int, bool]:
+def add_line(so_far: tuple[int, bool], line: tuple[int, bool]) -> tuple[int, bool]:
     return so_far[0] + line[0], line[1]
 
 
@@ -210,29 +210,29 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--search", default="tpe")
     parser.add_argument("--pruner", default="median")
-    given = parser.parse_args()
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}: {vars(given)}", flush=True
-    )
-    spans = windows(given.trials)
+    args = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}: {vars(args)}", flush=True)
+    spans = windows(args.trials)
     with tempfile.TemporaryDirectory() as name:
-        folder, began = Path(name), time.perf_counter()
-        search = Metered(studies(folder / "journal.log", given.trials, given.updates, given.search, given.pruner))
-        trainer, mlflow = MadeUp(), MLflow(f"sqlite:///{folder / 'mlflow.db'}", flush_seconds=3600)
-        tracked = TrackedSweep(folder, "trials", "trials", 0)
-        tracker = trackers.start(tracked, mlflow)
+        folder, start = Path(name), time.perf_counter()
+        search = TimedSearch(build_studies(folder / "journal.log", args.trials, args.updates, args.search, args.pruner))
+        trainer, mlflow = StubTrainer(), MLflow(f"sqlite:///{folder / 'mlflow.db'}", flush_seconds=3600)
+        tracked_sweep = TrackedSweep(folder, "trials", "trials", 0)
+        tracker = trackers.start(tracked_sweep, mlflow)
         tracker.introduce(TrackedStudy("cosine", "cosine", "valid/loss", "minimize", ("peak_lr", "decay")))
-        sender, view = Sender(tracked.spool, mlflow), Watching(search, trainer, {end for span in spans for end in span})
+        sender = Sender(tracked_sweep.spool, mlflow)
+        view = SnapshotView(search, trainer, {end for span in spans for end in span})
         rooms = loop.Rooms(search, trainer, tracker, view)
         loop.run(rooms, checkpoint=folder / "checkpoint", stop=lambda: False, due=lambda: False)
-        looped = time.perf_counter() - began
-        left = tracker.finish()
-        print(f"{looped:.0f} s in the loop, {time.perf_counter() - began:.0f} s until MLflow had it; unsent: {left}")
-        ends = [0, *ends_of_trials(tracked.spool / EVENTS)]
-        show(spans, search.asks, view.snapshots, dict(zip(range(len(ends)), sender.at(ends), strict=True)))
+        loop_seconds = time.perf_counter() - start
+        unsent = tracker.finish()
+        seconds = time.perf_counter() - start
+        print(f"{loop_seconds:.0f} s in the loop, {seconds:.0f} s until MLflow had it; unsent: {unsent}")
+        ends = [0, *ends_of_trials(tracked_sweep.spool / EVENTS)]
+        print_windows(spans, search.asks, view.snapshots, dict(zip(range(len(ends)), sender.at(ends), strict=True)))
 
 
-def show(
+def print_windows(
     spans: Sequence[tuple[int, int]], asks: Sequence[float], at: dict[int, Snapshot], sent: dict[int, float]
 ) -> None:
     print(f"{'trials':>15} {'ask ms':>8} {'loop ms':>8} {'background ms':>14} {'memory kB':>10}")

@@ -37,22 +37,22 @@ def main() -> int:
     parser.add_argument("--extras", default="", help="extras of pyproject.toml, separated by commas")
     parser.add_argument("--this-python", action="store_true", help="made of this Python, even if another would do")
     parser.add_argument("--own", action="store_true", help="install nothing: check this Python")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     if not OLDEST <= sys.version_info[:2] < TOO_NEW:
         fail(f"Python {sys.version.split()[0]} is out of range: it takes 3.11, 3.12 or 3.13")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    extras = {extra for extra in re.split(r"[,\s]+", asked.extras) if extra}
+    extras = {extra for extra in re.split(r"[,\s]+", options.extras) if extra}
     if unknown := extras - set(project["project"]["optional-dependencies"]):
         fail(f"no such extra: {', '.join(sorted(unknown))}")
-    if asked.own:
+    if options.own:
         check_own(project, extras)
         return 0
-    venv = asked.venv.absolute()
-    python = base_python() if asked.this_python else None
-    if not done(read_stamp(venv), venv, project, extras, python):
+    venv = options.venv.absolute()
+    python = base_python() if options.this_python else None
+    if not is_done(read_stamp(venv), venv, project, extras, python):
         claim(venv)
-        with locked(venv):
-            if not done(read_stamp(venv), venv, project, extras, python):
+        with hold_lock(venv):
+            if not is_done(read_stamp(venv), venv, project, extras, python):
                 set_up(venv, project, extras, python)
     return 0
 
@@ -86,16 +86,16 @@ def read_stamp(venv: Path) -> dict[str, Any] | None:
     return stamp if isinstance(stamp, dict) and stamp.keys() >= {"inputs", "extras", "python", "root"} else None
 
 
-def same_python(stamp: dict[str, Any], venv: Path, python: str | None) -> bool:
+def has_same_python(stamp: dict[str, Any], venv: Path, python: str | None) -> bool:
     """Whether the environment's Python is still there, and is the one asked for (if one is)."""
     now = os.path.realpath(venv / "bin" / "python")
     return stamp["python"] == now and os.access(now, os.X_OK) and python in (None, now)
 
 
-def done(
+def is_done(
     stamp: dict[str, Any] | None, venv: Path, project: dict[str, Any], extras: set[str], python: str | None
 ) -> bool:
-    if stamp is None or not same_python(stamp, venv, python):
+    if stamp is None or not has_same_python(stamp, venv, python):
         return False
     return bool(stamp["inputs"] == inputs(project) and stamp["root"] == str(ROOT) and extras <= set(stamp["extras"]))
 
@@ -118,7 +118,7 @@ def claim(venv: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(venv: Path) -> Iterator[None]:
+def hold_lock(venv: Path) -> Iterator[None]:
     """Alone in this environment. pip inherits the lock: should this process be killed, pip still holds it."""
     with (venv / LOCK).open("w") as lock:
         try:
@@ -138,23 +138,23 @@ def locked(venv: Path) -> Iterator[None]:
 def set_up(venv: Path, project: dict[str, Any], extras: set[str], python: str | None) -> None:
     stamp = read_stamp(venv)
     (venv / STAMP).unlink(missing_ok=True)
-    renewed = stamp is None or not same_python(stamp, venv, python)
-    wanted = sorted(extras if stamp is None else extras | set(stamp["extras"]) & extras_of(project))
+    is_new = stamp is None or not has_same_python(stamp, venv, python)
+    all_extras = sorted(extras if stamp is None else extras | set(stamp["extras"]) & extras_of(project))
     version = sys.version.split()[0]
-    print(f"Set-up: {shown(venv)}, Python {version}, 2 GB or more; once" if renewed else f"Set-up: {shown(venv)}")
+    print(f"Set-up: {display_path(venv)}" + (f", Python {version}, 2 GB or more; once" if is_new else ""))
     (venv / LOG).write_text("", encoding="utf-8")
-    if renewed:
+    if is_new:
         make_venv(venv)
-    if not renewed and list((venv / "lib").glob(f"python*/site-packages/{OLD_NAME}-*.dist-info")):
+    if not is_new and list((venv / "lib").glob(f"python*/site-packages/{OLD_NAME}-*.dist-info")):
         stage("old name", [venv_python(venv), "-m", "pip", "uninstall", "-y", OLD_NAME], venv)
-    names = f".[{','.join(wanted)}]" if wanted else "."
+    names = f".[{','.join(all_extras)}]" if all_extras else "."
     pip = [venv_python(venv), "-m", "pip", "install", "--no-compile", "-c", "constraints.txt"]
     # Without isolation the build takes the pinned setuptools instead of fetching some other.
     stage("packages", [*pip, "--no-build-isolation", "-e", names], venv)
     # All cores at once, where pip would use one. Some packages ship templates that are no Python: not an error.
     compileall = [venv_python(venv), "-W", "ignore", "-m", "compileall", "-q", "-j", "0"]
     stage("bytecode", [*compileall, str(venv / "lib")], venv, may_fail=True)
-    write_stamp(venv, project, wanted)
+    write_stamp(venv, project, all_extras)
 
 
 def extras_of(project: dict[str, Any]) -> set[str]:
@@ -178,16 +178,16 @@ def make_venv(venv: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-    ours = importlib.util.find_spec("ensurepip") is not None
-    if not ours and importlib.util.find_spec("pip") is None:
+    has_ensurepip = importlib.util.find_spec("ensurepip") is not None
+    if not has_ensurepip and importlib.util.find_spec("pip") is None:
         fail(
             "this Python has neither ensurepip nor pip. On Debian and Ubuntu: apt-get install "
             f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
         )
     base = base_python()
-    stage("environment", [base, "-m", "venv", *([] if ours else ["--without-pip"]), str(venv)], venv)
+    stage("environment", [base, "-m", "venv", *([] if has_ensurepip else ["--without-pip"]), str(venv)], venv)
     python = venv_python(venv)
-    pip = [python, "-m", "pip"] if ours else [base, "-m", "pip", "--python", python]
+    pip = [python, "-m", "pip"] if has_ensurepip else [base, "-m", "pip", "--python", python]
     stage("pip", [*pip, "install", "-U", "-c", "constraints.txt", "pip", "setuptools"], venv)
 
 
@@ -195,14 +195,14 @@ def venv_python(venv: Path) -> str:
     return str(venv / "bin" / "python")
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def stage(name: str, command: Sequence[str], venv: Path, may_fail: bool = False) -> None:
     """Run one command: a line on the terminal, its output in the log, the reason if it fails."""
     live = sys.stdout.isatty()
-    began = time.monotonic()
+    start = time.monotonic()
     print(f"  {name:<12}", end="", flush=True)
     process = subprocess.Popen(
         command,
@@ -222,24 +222,24 @@ def stage(name: str, command: Sequence[str], venv: Path, may_fail: bool = False)
             log.write(line)
             lines.append(line.rstrip())
             if live:
-                print(f"\r  {name:<12} {doing(line):<60}", end="", flush=True)
+                print(f"\r  {name:<12} {activity(line):<60}", end="", flush=True)
     code = process.wait()
     if live:
         print(f"\r  {name:<12} {'':<60}\r  {name:<12}", end="")
     if code and not may_fail:
         print(" failed", flush=True)
-        sentence, details = explained(lines, name)
-        fail(f"{sentence}. All of it: {shown(venv / LOG)}", details)
-    print(f" {time.monotonic() - began:5.0f} s", flush=True)
+        sentence, details = explain(lines, name)
+        fail(f"{sentence}. All of it: {display_path(venv / LOG)}", details)
+    print(f" {time.monotonic() - start:5.0f} s", flush=True)
 
 
-def doing(line: str) -> str:
+def activity(line: str) -> str:
     """What a line of pip's says it is at, short."""
-    said = re.match(r"\s*(Collecting|Downloading|Building|Installing)\s+([^\s=<>;(]+)", line)
-    return f"{said[1].lower()} {said[2].rpartition('/')[2]}"[:60] if said else ""
+    match = re.match(r"\s*(Collecting|Downloading|Building|Installing)\s+([^\s=<>;(]+)", line)
+    return f"{match[1].lower()} {match[2].rpartition('/')[2]}"[:60] if match else ""
 
 
-def explained(lines: Sequence[str], name: str) -> tuple[str, list[str]]:
+def explain(lines: Sequence[str], name: str) -> tuple[str, list[str]]:
     """Why a command failed, in a sentence, with the lines of it that say more."""
     text = "\n".join(lines)
     errors = [line for line in lines if line.lstrip().lower().startswith("error")]
@@ -261,22 +261,24 @@ def explained(lines: Sequence[str], name: str) -> tuple[str, list[str]]:
 
 def check_own(project: dict[str, Any], extras: set[str]) -> None:
     """Say in one line what this Python lacks. A torch beyond the tested range is told, not refused."""
-    needed = list(project["project"]["dependencies"])
+    requirements = list(project["project"]["dependencies"])
     for extra in sorted(extras):
-        needed += project["project"]["optional-dependencies"][extra]
+        requirements += project["project"]["optional-dependencies"][extra]
     missing = []
-    for requirement in needed:
+    for requirement in requirements:
         name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-        wanted = re.sub(r"^[\w.-]+(\[[^]]*\])?", "", requirement)
+        specifier = re.sub(r"^[\w.-]+(\[[^]]*\])?", "", requirement)
         try:
-            has = metadata.version(name)
+            installed = metadata.version(name)
         except metadata.PackageNotFoundError:
             missing.append(requirement)
             continue
-        if within(has, wanted):
+        if is_within(installed, specifier):
             continue
         if name == "torch":
-            print(f"set-up: torch {has} is not in the tested range {wanted}; going on with it", file=sys.stderr)
+            print(
+                f"set-up: torch {installed} is not in the tested range {specifier}; going on with it", file=sys.stderr
+            )
         else:
             missing.append(requirement)
     if missing:
@@ -284,13 +286,13 @@ def check_own(project: dict[str, Any], extras: set[str]) -> None:
         fail(f"VENV=0 installs nothing, and this Python lacks something. Say: {sys.executable} -m pip install {quoted}")
 
 
-def within(version: str, wanted: str) -> bool:
+def is_within(version: str, specifier: str) -> bool:
     """Whether a version satisfies a specifier; taken for granted where `packaging` is not there to tell."""
     try:
         from packaging.specifiers import SpecifierSet
     except ImportError:
         return True
-    return bool(SpecifierSet(wanted, prereleases=True).contains(version))
+    return bool(SpecifierSet(specifier, prereleases=True).contains(version))
 
 
 if __name__ == "__main__":

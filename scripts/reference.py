@@ -65,11 +65,11 @@ def _entry(path: str, thing: Any) -> Iterator[str]:
 
 def _members(kind: type) -> Iterator[tuple[str, Any]]:
     """Yield the public methods and properties that have a docstring of their own, base classes first."""
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
         if base.__module__.startswith("sweeper"):
-            found |= {name: value for name, value in vars(base).items() if not name.startswith("_")}
-    for name, value in found.items():
+            members |= {name: value for name, value in vars(base).items() if not name.startswith("_")}
+    for name, value in members.items():
         if (inspect.isfunction(value) or isinstance(value, property | cached_property)) and value.__doc__:
             yield name, value
 
@@ -93,8 +93,8 @@ def _call(name: str, thing: Any) -> str:
 def _parameter(one: inspect.Parameter) -> str:
     star = "*" if one.kind is one.VAR_POSITIONAL else "**" if one.kind is one.VAR_KEYWORD else ""
     annotation = "" if one.annotation is one.empty else f": {_annotation(one.annotation)}"
-    shown = str(one.default) if isinstance(one.default, Path) else one.default
-    default = "" if one.default is one.empty else f" = {shown!r}"
+    default_value = str(one.default) if isinstance(one.default, Path) else one.default
+    default = "" if one.default is one.empty else f" = {default_value!r}"
     return f"{star}{one.name}{annotation}{default}"
 
 

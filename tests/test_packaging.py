@@ -368,9 +368,9 @@ def test_a_finished_set_up_is_nothing_to_do(bootstrap, tmp_path):
 def test_the_stamp_counts_only_for_what_it_was_made_from(bootstrap, tmp_path, changed):
     folder = made_environment(bootstrap, tmp_path / "venv")
     stamp = bootstrap.read_stamp(folder)
-    assert bootstrap.done(stamp, folder, PROJECT, {"dev"}, None)
+    assert bootstrap.is_done(stamp, folder, PROJECT, {"dev"}, None)
     other = stamp | {changed: [] if changed == "extras" else "another"}
-    assert not bootstrap.done(other, folder, PROJECT, {"dev"}, None)
+    assert not bootstrap.is_done(other, folder, PROJECT, {"dev"}, None)
 
 
 def test_a_dependency_changes_the_inputs_and_a_linter_does_not(bootstrap):
@@ -447,4 +447,4 @@ def test_an_own_python_that_lacks_something_is_told_in_one_line(bootstrap, capsy
     ],
 )
 def test_a_failure_is_explained(bootstrap, said, sentence):
-    assert bootstrap.explained(["Collecting torch", said], "stage")[0].startswith(sentence)
+    assert bootstrap.explain(["Collecting torch", said], "stage")[0].startswith(sentence)

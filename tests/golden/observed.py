@@ -72,17 +72,17 @@ def one_trial(sweep, trial):
 
 def in_mlflow(database):
     """How many runs there are of each role, and the names of what they hold."""
-    found = {}
+    contents = {}
     with closing(sqlite3.connect(database)) as connection:
         roles = dict(connection.execute("select run_uuid, value from tags where key = 'sweep.role'"))
         for role in roles.values():
-            found.setdefault(role, {"runs": 0, "params": set(), "metrics": set(), "tags": set()})["runs"] += 1
+            contents.setdefault(role, {"runs": 0, "params": set(), "metrics": set(), "tags": set()})["runs"] += 1
         for kind in ("params", "metrics", "tags"):
             for run, key in connection.execute(f"select run_uuid, key from {kind}"):
-                found[roles[run]][kind].add(key)
+                contents[roles[run]][kind].add(key)
     return {
         role: {kind: sorted(of_kind) if isinstance(of_kind, set) else of_kind for kind, of_kind in of_role.items()}
-        for role, of_role in found.items()
+        for role, of_role in contents.items()
     }
 
 
