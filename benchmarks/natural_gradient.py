@@ -1,9 +1,9 @@
-"""How well K-FAC's step agrees with the exact natural gradient: python benchmarks/natural_gradient.py
+"""Measure how well K-FAC's step agrees with the exact natural gradient: python benchmarks/natural_gradient.py
 
-A small classifier of digits is trained by each of the two. Along the way, at the same weights and on the same batch,
-the direction (F + damping I)^-1 g is found with the exact Fisher matrix and with K-FAC's factors of that batch alone,
-by the exact sum over classes and by one drawn label; printed are the cosines of the angles to the exact one, and, to
-see what they are worth, that of the plain gradient.
+Each of the two trains a small classifier of digits. At some updates, the direction (F + damping I)^-1 g is computed at
+the same weights and on the same batch: with the exact Fisher matrix, and with K-FAC's factors of that batch alone, by
+the exact sum over classes and by one drawn label. The output is the cosine of the angle between each and the exact
+direction. The cosine of the plain gradient is printed for comparison.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def main() -> None:
 
 
 def run_forward(task: Supervised, model: nn.Module, index_B: Tensor, key: int) -> Forward:
+    """Run the forward pass of an update in float64."""
     inputs_B, target_B = task.fetch("train", 0, index_B)
     inputs_B = inputs_B.double()
     output_B = task.forward(model, inputs_B)
@@ -58,7 +59,10 @@ def run_forward(task: Supervised, model: nn.Module, index_B: Tensor, key: int) -
 
 
 def cosines(forward: Forward, damping: float) -> tuple[float, float, float]:
-    """Of K-FAC with the exact sum over classes, with drawn labels, and of the gradient, to the exact direction."""
+    """Return the cosines of three directions to the exact one.
+
+    The directions are K-FAC's with the exact sum over classes, K-FAC's with drawn labels, and the gradient.
+    """
     weights = list(forward.model.parameters())
     gradients = torch.autograd.grad(forward.loss_B.mean(), weights, retain_graph=True)
     gradient_P = flat(gradients)

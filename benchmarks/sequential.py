@@ -1,10 +1,13 @@
-"""SequentialTrainer against a plain tuned PyTorch loop and the loop that most people write, in one interleaved run.
+"""Compare SequentialTrainer with a tuned PyTorch loop and with the loop of tutorials, in one interleaved run.
 
     python benchmarks/sequential.py [--repeats 9] [--steps 1000] [--report-every 50]
 
-bare: the trainer without grad_norm and update_to_weight (train.norms=false); both are sweeper's own loop.
+sweeper: our trainer.
+bare: our trainer without grad_norm and update_to_weight (train.norms=false).
 tuned: resident data, torch.randperm batches, fused optimizer, no host read between reports.
-user: DataLoader, LambdaLR, loss.item() at every update. Both without evaluation; the trainer's job has none either.
+user: DataLoader, LambdaLR, loss.item() at every update.
+
+None of them evaluates.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 class Digits:
-    """Classification of noise: what is timed does not depend on what is learnt."""
+    """Classification of noise. What is learned does not change the time."""
 
     fingerprint, untrained_loss, loss_bound = "noise", 2.3, 1e9
 
@@ -145,6 +148,7 @@ LOOPS: dict[str, Callable[..., None]] = {
 
 
 def compare(case: str, name: str, repeats: int, steps: int, every: int, device: str) -> None:
+    """Print the speeds of every loop for one model and optimizer."""
     width, depth, batch_size, dropout = CASES[case]
     task = Digits(width, depth, dropout).to(torch.device(device))
     lr_S = 0.01 * (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
@@ -155,7 +159,7 @@ def compare(case: str, name: str, repeats: int, steps: int, every: int, device: 
             train(task, name, batch_size, lr_S, every, device)
             if device != "cpu":
                 torch.cuda.synchronize()
-            if repeat:  # the first warms up
+            if repeat:  # the first repeat is a warm-up
                 rates[loop].append(steps / (time.perf_counter() - start))
     ratios_to = {
         loop: statistics.median(one / other for one, other in zip(rates["sweeper"], rates[loop], strict=True))
@@ -175,7 +179,7 @@ def main() -> None:
     args = parser.parse_args()
     card = torch.cuda.get_device_name() if args.device.startswith("cuda") else "no GPU used"
     machine = f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} threads, {card}"
-    print(f"{machine}, torch {torch.__version__}; updates a second, medians of {args.repeats} interleaved runs")
+    print(f"{machine}, torch {torch.__version__}; updates per second, medians of {args.repeats} interleaved runs")
     for case in CASES:
         for name in OPTIMIZERS:
             compare(case, name, args.repeats, args.steps, args.report_every, args.device)

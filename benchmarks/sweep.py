@@ -1,15 +1,15 @@
-"""A whole sweep, wall clock, logging to MLflow: ours against what the tutorials of others show.
+"""Compare the wall-clock time of a whole sweep, logging to MLflow, with other libraries used as their tutorials show.
 
     python benchmarks/sweep.py [--trials 40] [--steps 600] [--peers optuna]
 
-Each is a process of its own, timed from start to end, imports too; ours is run before each peer. A cosine schedule with
-warmup, an MLP 64-128-10 (9,610 parameters) on handwritten digits, batches of 64, validation twenty times a trial.
+Each runs in its own process, timed from start to end including imports. Ours runs before each peer. All train an MLP
+64-128-10 (9,610 parameters) on handwritten digits with a cosine schedule and warmup, in batches of 64, with twenty
+validations per trial.
 
-optuna   plain PyTorch and MLflow; it trains the very trials that ours drew (random search, no pruning), and logs LR and
-         training loss at every update, as ours does. Prints both lists of trials.
-ray      Ray Tune with ASHA (`pip install "ray[tune]"`), MLflow by its callback, which logs each validation. Ours then
-         prunes by successive halving with the same grace. Both stop trials, so what is compared is the time of equally
-         many updates.
+optuna   Optuna with plain PyTorch and MLflow. It trains the same trials as ours (random search, no pruning), and logs
+         LR and training loss at every update, as ours does. Prints both lists of trials.
+ray      Ray Tune with ASHA (`pip install "ray[tune]"`) and MLflow's callback, which logs each validation. Ours prunes
+         by successive halving with the same grace period. Both stop trials, so the comparison is of seconds per update.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ with open(out, "w", newline="") as file:
 
 
 def run_sweeper(folder: Path, trials: int, steps: int, pruner: str) -> tuple[float, list[dict[str, str]]]:
-    """Seconds, and the trials."""
+    """Run our sweep and return its seconds and its trials."""
     settings = (
         "schedule=cosine data=digits model=mlp model.width=128 model.depth=1 search=random fresh=true "
         f"{pruner} optimizer.peak_lr={{low:1e-4,high:10,log:true}} schedule.cosine.decay={{low:1e-4,high:1,log:true}} "
@@ -179,6 +179,7 @@ def run_sweeper(folder: Path, trials: int, steps: int, pruner: str) -> tuple[flo
 
 
 def run_tutorial(folder: Path, rows: list[dict[str, str]], steps: int) -> tuple[float, list[dict[str, str]]]:
+    """Run Optuna on the trials in `rows` and return its seconds and its trials."""
     trials_csv, out, script = folder / "trials.csv", folder / "out.csv", folder / "tutorial.py"
     with trials_csv.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["peak_lr", "warmup", "decay"], extrasaction="ignore")
@@ -191,6 +192,7 @@ def run_tutorial(folder: Path, rows: list[dict[str, str]], steps: int) -> tuple[
 
 
 def run_ray(folder: Path, trials: int, steps: int) -> tuple[float, list[dict[str, str]]]:
+    """Run Ray Tune and return its seconds and its trials."""
     out, script = folder / "out.csv", folder / "ray_tune.py"
     script.write_text(RAY)
     database = f"sqlite:///{folder / 'mlflow.db'}"
@@ -200,6 +202,7 @@ def run_ray(folder: Path, trials: int, steps: int) -> tuple[float, list[dict[str
 
 
 def run_timed(command: list[str], folder: Path) -> float:
+    """Run a command in the folder and return its seconds."""
     start = time.perf_counter()
     environment = {**os.environ, "RAY_AIR_NEW_OUTPUT": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -209,9 +212,9 @@ def run_timed(command: list[str], folder: Path) -> float:
 
 
 def trainer_reason(folder: Path) -> str:
-    """How ours was trained."""
+    """Return why our sweep used its trainer."""
     (config,) = folder.glob("sweeps/*/config.yaml")
-    return next((line.strip() for line in config.read_text().splitlines() if "why:" in line), "as was asked")
+    return next((line.strip() for line in config.read_text().splitlines() if "why:" in line), "as requested")
 
 
 def compare_with_optuna(folder: Path, trials: int, steps: int) -> None:
@@ -238,7 +241,7 @@ def compare_with_ray(folder: Path, trials: int, steps: int) -> None:
         print(f"{name}: {seconds:.1f} s, {len(rows)} trials, {updates} updates, {1e3 * rates[name]:.2f} s per 1,000; ")
         print(f"    best {best:.4f}", flush=True)
     our_rate, peer_rate = rates.values()
-    print(f"equally many updates take it {peer_rate / our_rate:.1f} times as long")
+    print(f"Ray takes {peer_rate / our_rate:.1f} times as long for the same number of updates")
 
 
 def main() -> None:

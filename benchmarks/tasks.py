@@ -1,10 +1,10 @@
-"""Do schedules matter on the two tasks, and what does an update cost? Plain PyTorch, one thread.
+"""Measure whether schedules matter on the two tasks, and what an update costs, in plain PyTorch on one thread.
 
     python benchmarks/tasks.py [--trials 20] [--seeds 5] [--steps 1000]
 
-Constant, linear and cosine get equal numbers of random trials; each family's best one is trained again on fresh
-seeds. The gap is the constant LR's mean loss less the best family's, in spreads: the standard deviation over
-seeds, pooled over the families.
+Constant, linear and cosine each get the same number of random trials. The best trial of each family is trained again
+on fresh seeds. The gap is the mean loss of the constant LR minus that of the best family, divided by the spread. The
+spread is the standard deviation over seeds, pooled over the families.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WARMUPS = (0.0, 0.02, 0.05, 0.1, 0.2)
 
 
 class Point(NamedTuple):
-    """A trial's numbers, as in conf/optimizer/sgd.yaml and conf/schedule/."""
+    """The hyperparameters of a trial, in the ranges of conf/optimizer/sgd.yaml and conf/schedule/."""
 
     peak_lr: float
     warmup: float
@@ -38,12 +38,13 @@ class Point(NamedTuple):
 
 
 def draw(generator: np.random.Generator) -> Point:
+    """Draw a random trial."""
     log_lr, log_decay = generator.uniform(np.log([1e-3, 1e-3]), np.log([3, 0.3]))
     return Point(math.exp(log_lr), float(generator.choice(WARMUPS)), math.exp(log_decay))
 
 
 def lr_row(family: str, point: Point, steps: int) -> NDArray[np.float64]:
-    """[steps]: a linear ramp over the first `warmup` of the run, then the family down to `decay` of the peak."""
+    """Return the LR of each update: a linear ramp over the fraction `warmup`, then down to `decay` times the peak."""
     rise = round(point.warmup * steps)
     x = np.arange(steps - rise) / (steps - rise)
     down = {"constant": np.zeros_like(x), "linear": x, "cosine": (1 - np.cos(np.pi * x)) / 2}[family]
@@ -52,7 +53,7 @@ def lr_row(family: str, point: Point, steps: int) -> NDArray[np.float64]:
 
 
 def train(task: Supervised, lr_S: NDArray[np.float64], seed: int) -> dict[str, float]:
-    """Validation loss after the last update (infinite where it diverged), and CPU seconds of the updates."""
+    """Return the final validation loss (infinite if diverged), and the CPU seconds of updates and of validation."""
     model = task.build(seed)
     index_SB = torch.randint(
         task.size("train", 0), (len(lr_S), BATCH), generator=torch.Generator().manual_seed(seed + 1_000_003)
@@ -75,7 +76,8 @@ def train(task: Supervised, lr_S: NDArray[np.float64], seed: int) -> dict[str, f
 
 
 def compare(name: str, task: Supervised, trials: int, seeds: int, steps: int) -> None:
-    print(f"\n{name}: {task.size('train', 0):,} examples, {trials} trials a family, {steps} updates of {BATCH}")
+    """Print the winners, their spread over fresh seeds and the costs for one task."""
+    print(f"\n{name}: {task.size('train', 0):,} examples, {trials} trials per family, {steps} updates of {BATCH}")
     start = time.perf_counter()
     runs, means, spreads = [], {}, {}
     for number, family in enumerate(FAMILIES):
@@ -100,15 +102,15 @@ def compare(name: str, task: Supervised, trials: int, seeds: int, steps: int) ->
     update = np.median([run["update"] for run in runs]) / steps
     validation = np.median([run["validation"] for run in runs])
     print(
-        f"  {1e3 * update:.2f} ms an update, {1e3 * validation:.1f} ms a validation, one thread; "
+        f"  {1e3 * update:.2f} ms per update, {1e3 * validation:.1f} ms per validation, one thread; "
         f"{time.perf_counter() - start:.0f} s in all"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=20, help="of each family")
-    parser.add_argument("--seeds", type=int, default=5, help="fresh ones for each family's best trial")
+    parser.add_argument("--trials", type=int, default=20, help="trials of each family")
+    parser.add_argument("--seeds", type=int, default=5, help="fresh seeds for the best trial of each family")
     parser.add_argument("--steps", type=int, default=1000, help="updates of a trial")
     args = parser.parse_args()
     torch.set_num_threads(1)

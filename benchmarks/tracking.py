@@ -1,9 +1,9 @@
-"""What tracking costs: our spool and sender beside `client.log_metric`, in one interleaved run.
+"""Measure what tracking costs: our spool and sender compared with `client.log_metric`, in one interleaved run.
 
     python benchmarks/tracking.py [--repeats 5] [--away 10]
 
-Figures: points/s into MLflow on SQLite and over http; microseconds a point and the longest call in the training loop
-while the server is away; CPU of all processes for a step; milliseconds of a whole trial.
+It prints points per second into MLflow on SQLite and over HTTP, milliseconds per whole trial, microseconds per point
+and the longest call in the training loop while the server is stopped, and the CPU time of all processes per step.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from sweeper.tracking.mlflow.tracker import MLflow
 from sweeper.types import Ending, Floats, Job, JobId, Report, Summary, TrackedSweep, Tracker, TrialId
 
 POINTS = 320
-PEER_POINTS = 100  # a turn
+PEER_POINTS = 100  # per repeat
 OPEN_TRIALS = 8
 STEP_SECONDS = 0.003
 
@@ -43,7 +43,7 @@ STEP_SECONDS = 0.003
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--away", type=float, default=10.0, help="seconds for which the server is stopped")
+    parser.add_argument("--away", type=float, default=10.0, help="seconds during which the server is stopped")
     args = parser.parse_args()
     os.environ.update(sender.ENVIRONMENT)
     from sweeper.tracking.mlflow.client import make_database
@@ -66,6 +66,7 @@ def main() -> None:
 
 @contextmanager
 def serve_mlflow(database: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run an MLflow server on the database and yield its address and its process."""
     port = view.free_port(5500)
     base = f"http://{view.HOST}:{port}"
     with tempfile.TemporaryFile() as output:
@@ -87,6 +88,7 @@ def serve_mlflow(database: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]
 
 
 def new_store(uri: str) -> Any:
+    """Return a store that writes to a new experiment."""
     from sweeper.tracking.mlflow.client import Store
 
     id = uuid.uuid4().hex
@@ -94,6 +96,7 @@ def new_store(uri: str) -> Any:
 
 
 def rows_of(number: int, points: int) -> Rows:
+    """Return the rows of a trial with that many points, in three metrics."""
     key, t = RunKey("cosine", number), time.time_ns() // 1_000_000
     identity = {"sweep.study": "cosine", "trial.number": str(number)}
     metrics = [Metric(f"m{k % 3}", float(k), t, k // 3) for k in range(points)]
@@ -101,7 +104,7 @@ def rows_of(number: int, points: int) -> Rows:
 
 
 def measure_rates(uri: str, their_uri: str, name: str, repeats: int) -> None:
-    """Points/s of our rows and, in turns, of one call a point on a store as MLflow makes it."""
+    """Print points per second of our rows and of one `log_metric` per point, interleaved."""
     from mlflow.tracking import MlflowClient
 
     store, client, ours, theirs = new_store(uri), MlflowClient(their_uri), [], []
@@ -120,7 +123,7 @@ def measure_rates(uri: str, their_uri: str, name: str, repeats: int) -> None:
 
 
 def measure_whole_trials(uri: str, repeats: int) -> None:
-    """A trial as it is sent, and one whose three traces all have POINTS points."""
+    """Print milliseconds of a trial as it is sent, and of one whose three traces all have POINTS points."""
     store, points = new_store(uri), 0
     thinned: list[float] = []
     full: list[float] = []
@@ -139,6 +142,7 @@ def measure_whole_trials(uri: str, repeats: int) -> None:
 
 
 def build_rows(number: int) -> Rows:
+    """Return the rows of a whole trial of 600 updates, as the sender makes them."""
     job = job_of(number, 600, 20)
     lines = [events.opened([job], 0), *(events.reported(report, 0) for report in reports_of(job))]
     lines.append(events.closed(Ending(TrialId("cosine", number), "complete", 600, 0.5), 0))
@@ -148,7 +152,7 @@ def build_rows(number: int) -> Rows:
 
 
 def measure_ranks(uri: str, trials: int = 50) -> None:
-    """What the tag `trial.rank` adds to a trial, sent one by one (the most rewriting) and in turns."""
+    """Print what the tag `trial.rank` adds to a trial, sent one by one (the most rewriting) and eight at a time."""
     for per_turn in (1, 8):
         stores = {ranked: (new_store(uri), Translation()) for ranked in (False, True)}
         seconds, calls = dict.fromkeys(stores, 0.0), dict.fromkeys(stores, 0)
@@ -169,8 +173,8 @@ def measure_ranks(uri: str, trials: int = 50) -> None:
                 seconds[ranked] += time.perf_counter() - start
         ms, more = (1e3 * (seconds[True] - seconds[False]) / trials, (calls[True] - calls[False]) / trials)
         print(
-            f"ranks           {ms:+.1f} ms and {more:+.2f} calls a trial ({1e3 * seconds[False] / trials:.1f} ms "
-            f"without), {per_turn} trials a turn, {trials} in all"
+            f"ranks           {ms:+.1f} ms and {more:+.2f} calls per trial ({1e3 * seconds[False] / trials:.1f} ms "
+            f"without), {per_turn} trials at a time, {trials} in all"
         )
 
 
@@ -195,7 +199,11 @@ def reports_of(job: Job) -> Iterator[Report]:
 
 
 class Timer:
-    """Seconds of every call, by what it does: "note" in memory, "commit" to disk, and a bare write of one block."""
+    """Times calls by kind: "note" in memory, "commit" to disk, and "bare fsync", a write of one block.
+
+    Attributes:
+        seconds: Seconds of each call, by kind.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = {"note": [], "commit": [], "bare fsync": []}
@@ -210,7 +218,7 @@ class Timer:
 
 
 def run_sweep(tracker: Tracker, folder: Path, groups: int, timer: Timer, step_seconds: float = 0.0) -> int:
-    """A sweep that trains nothing, OPEN_TRIALS trials side by side; how many points were noted."""
+    """Run a sweep that trains nothing, with OPEN_TRIALS trials side by side, and return the number of points."""
     round = points = 0
     bare = os.open(folder / "bare", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for group in range(groups):
@@ -238,7 +246,7 @@ def _write_and_sync(file: int) -> None:
 
 
 def measure_loop(folder: Path, address: str, process: subprocess.Popen[bytes], away: float) -> None:
-    """Every call of the loop while the server is stopped for `away` seconds in mid-sweep."""
+    """Print the times of the loop's calls while the server is stopped for `away` seconds in mid-sweep."""
     timer, tracked_sweep = Timer(), TrackedSweep(folder, "away", uuid.uuid4().hex, 0)
     tracker = trackers.start(tracked_sweep, MLflow(address, flush_seconds=120))
     stop = threading.Timer(5.0, os.killpg, (process.pid, signal.SIGSTOP))
@@ -249,7 +257,7 @@ def measure_loop(folder: Path, address: str, process: subprocess.Popen[bytes], a
     resume.join()
     unsent = tracker.finish()
     print(
-        f"loop            {1e6 * timer.total('note') / points:.2f} us a point; "
+        f"loop            {1e6 * timer.total('note') / points:.2f} us per point; "
         f"server away {away:.0f} s, {unsent} unsent"
     )
     for kind, seconds in timer.seconds.items():
@@ -258,7 +266,7 @@ def measure_loop(folder: Path, address: str, process: subprocess.Popen[bytes], a
 
 
 def measure_cpu(folder: Path, uri: str) -> None:
-    """CPU of the loop's calls and of the whole sender, its start apart, for each step of STEP_SECONDS."""
+    """Print the CPU time of the loop's calls and of the sender per step of STEP_SECONDS, without the sender's start."""
 
     def child_seconds() -> float:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -274,7 +282,10 @@ def measure_cpu(folder: Path, uri: str) -> None:
         used.append(child_seconds() - before + timer.total("note", "commit"))
     steps = (groups[1] - groups[0]) * OPEN_TRIALS * 1000
     share = (used[1] - used[0]) / (steps * STEP_SECONDS)
-    print(f"CPU             {100 * share:.1f} % of steps of {1e3 * STEP_SECONDS:.0f} ms, once {used[0]:.1f} s to begin")
+    print(
+        f"CPU             {100 * share:.1f} % of steps of {1e3 * STEP_SECONDS:.0f} ms, "
+        f"plus {used[0]:.1f} s at the start"
+    )
 
 
 if __name__ == "__main__":

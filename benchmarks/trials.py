@@ -1,16 +1,16 @@
-"""What a trial costs beside its training, from the hundredth to the last of one study: flat, or growing?
+"""Measure what a trial costs besides its training, from the hundredth to the last trial of a study.
 
     python benchmarks/trials.py [--trials 2000] [--updates 200] [--search tpe] [--pruner median]
 
-The loop, the study, the journal and MLflow (SQLite) are real; a trainer that only makes numbers up stands where the
-training would be, and its time is taken out. Windows of trials that end at 100, 300, 1,000, 3,000, 10,000 and the last:
+The loop, the study, the journal and MLflow (SQLite) are real. A stub replaces the trainer, and its time is subtracted.
+Each row is a window of trials that ends at 100, 300, 1,000, 3,000, 10,000 or the last trial:
 
-    ask          milliseconds of processor time of one ask, median
-    loop         of everything else in the loop's thread, a trial
-    background   of the process that sends to MLflow, a trial
-    memory       of the loop's process, kB a trial since the window before
+    ask          milliseconds of CPU time of an ask, median
+    loop         milliseconds of CPU time per trial of everything else in the loop's thread
+    background   milliseconds of CPU time per trial of the process that sends to MLflow
+    memory       growth of the loop's process since the previous window, kB per trial
 
-Processor time, because the machine may be shared; with nothing else on it the two are nearly the same.
+CPU time, because the machine may be shared. On an idle machine it is nearly equal to wall-clock time.
 """
 
 from __future__ import annotations
@@ -47,11 +47,19 @@ CONF = Path(conf.__path__[0])
 REPORTS = 20
 UNTRAINED, DIVERGES_BEYOND = 2.3, 3.0
 ENDS = (100, 300, 1_000, 3_000, 10_000, 30_000)
-WINDOW = 0.3  # of the trials so far: 70 to 100, 700 to 1,000, ...
+WINDOW = 0.3  # fraction of the trials so far: 70 to 100, 700 to 1,000, ...
 
 
 class Snapshot(NamedTuple):
-    """After so many trials: seconds of the loop's thread, of the stub and of asks in it; bytes of the process."""
+    """What was used after a number of trials.
+
+    Attributes:
+        ended: Trials that ended.
+        thread: CPU seconds of the loop's thread.
+        stub: CPU seconds of the stub trainer, in that thread.
+        asks: CPU seconds of asks, in that thread.
+        memory: Bytes of the process.
+    """
 
     ended: int
     thread: float
@@ -61,7 +69,7 @@ class Snapshot(NamedTuple):
 
 
 class StubTrainer:
-    """A trainer that trains nothing: a loss curve from the peak LR and the progress, divergence beyond an LR."""
+    """A trainer that trains nothing. The loss is a function of peak LR and progress; above an LR, trials diverge."""
 
     def __init__(self) -> None:
         self.jobs: dict[JobId, Job] = {}
@@ -105,7 +113,7 @@ class StubTrainer:
 
 
 class TimedSearch:
-    """A Search whose asks are timed, by the processor time of this thread."""
+    """A Search that measures the CPU time of each ask."""
 
     def __init__(self, search: Studies) -> None:
         self.search, self.asks = search, []
@@ -144,7 +152,7 @@ class SnapshotView:
 
 
 class Sender(threading.Thread):
-    """Looks once a second how far the sending process is, and what it took: (bytes of the spool, processor seconds)."""
+    """Samples the sending process once a second: (bytes of the spool that were sent, CPU seconds)."""
 
     def __init__(self, spool: Path, mlflow: MLflow) -> None:
         super().__init__(daemon=True)
@@ -167,15 +175,17 @@ class Sender(threading.Thread):
             time.sleep(1)
 
     def at(self, offsets: Sequence[int]) -> list[float]:
-        """Processor seconds at those offsets."""
+        """Return the CPU seconds at those offsets."""
         return list(np.interp(offsets, *zip(*self.samples, strict=True)))
 
 
 def read_node(group: str, name: str) -> Any:
+    """Return a file of conf."""
     return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
 
 
 def build_studies(journal: Path, trials: int, updates: int, search: str, pruner: str) -> Studies:
+    """Return the studies of one family, cosine."""
     space = {
         "factor": "cosine",
         "peak_lr": {"low": 1e-3, "high": 10.0, "log": True},
@@ -189,17 +199,19 @@ def build_studies(journal: Path, trials: int, updates: int, search: str, pruner:
 
 
 def ends_of_trials(events: Path) -> list[int]:
-    """Bytes of the spool until the end of each trial, in the order of ending."""
+    """Return the spool's size in bytes at the end of each trial, in the order in which they ended."""
     with events.open("rb") as file:
         ends = itertools.accumulate(((len(line), line.startswith(b'{"e":"close"')) for line in file), add_line)
         return [size for size, closes in ends if closes]
 
 
 def add_line(so_far: tuple[int, bool], line: tuple[int, bool]) -> tuple[int, bool]:
+    """Return the size with the line added, and whether the line closes a trial."""
     return so_far[0] + line[0], line[1]
 
 
 def windows(trials: int) -> list[tuple[int, int]]:
+    """Return the first and the last trial of each window."""
     ends = [end for end in ENDS if end < trials] + [trials]
     return [(round((1 - WINDOW) * end), end) for end in ends]
 

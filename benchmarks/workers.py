@@ -1,11 +1,11 @@
-"""Jobs in several processes against the same jobs in one, some turns of each by turns; what starting and memory cost.
+"""Compare training in several processes with training in one, and measure the cost of starting and of memory.
 
     python benchmarks/workers.py [--workers 2] [--repeats 7] [--jobs 16] [--megabytes 200]
 
-Both do equal work and their losses are compared bit for bit. What comes first after starting is not timed. Turns
-follow each other at once, as in a sweep: a core that was idle is slower at first. The line "unconnected" says what the
-machine itself gives: as many programs that train on their own, against one. Memory is that of a worker alone (private)
-and with its part of what it shares (PSS), with a data set of so many megabytes.
+Both train the same jobs, interleaved, and their losses must be equal bit for bit. The first turns after the start are
+not timed. Turns follow each other without a pause, as in a sweep, since an idle core is slower at first. "unconnected"
+is the limit of the machine: as many independent programs, compared with one alone. Memory is given per worker, without
+what it shares (private) and with its share of that (PSS), for a data set of --megabytes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sweeper.training.workers.processes import Processes
 from sweeper.types import Job, JobId, Report
 
 SGD = OptimizerSpec("torch.optim.SGD", {"momentum": 0.9, "nesterov": True})
-TURNS = 5  # timed at once
+TURNS = 5  # timed together
 CASES: dict[str, tuple[Any, Any, int]] = {  # task, trainer, updates of a turn
     "text, NGram 64": (lambda: Supervised(NextByte(), functools.partial(NGram, width=64)), SequentialTrainer, 50),
     "digits, MLP 64-64": (lambda: Supervised(Digits(), functools.partial(MLP, width=64)), SequentialTrainer, 50),
@@ -54,6 +54,7 @@ CASES: dict[str, tuple[Any, Any, int]] = {  # task, trainer, updates of a turn
 def build_processes(
     task: Any, trainer: Any, workers: int, jobs: int, turns: int, updates: int
 ) -> tuple[Processes, list[JobId]]:
+    """Return a trainer with that many processes and the jobs it has started."""
     built = Processes(
         task, Recipe(SGD, 32, precision="float32"), trainer=trainer, devices=("cpu",) * workers, head_start=0
     )
@@ -61,6 +62,7 @@ def build_processes(
 
 
 def start_jobs(trainer: Any, jobs: int, turns: int, updates: int) -> list[JobId]:
+    """Start jobs that are long enough for that many timings."""
     ids = [JobId("s", trial, 0) for trial in range(jobs)]
     steps = turns * TURNS * updates
     for id in ids:
@@ -70,6 +72,7 @@ def start_jobs(trainer: Any, jobs: int, turns: int, updates: int) -> list[JobId]
 
 
 def compare(name: str, workers: int, jobs: int, repeats: int) -> None:
+    """Print the speed of one process and of several for one case."""
     make, trainer, updates = CASES[name]
     task = make()
     both = [build_processes(task, trainer, count, jobs, repeats + 1, updates) for count in (1, workers)]
@@ -99,8 +102,8 @@ def _id(report: Report) -> JobId:
 
 
 def measure_unconnected(name: str, workers: int, jobs: int, repeats: int) -> float:
-    """How many times the updates of one program alone `workers` programs make that know nothing of each other."""
-    ratios, turns = [], (repeats + 1) * (workers + 1)  # whoever is free takes the next one
+    """Return how many times as fast `workers` independent programs are together as one program alone."""
+    ratios, turns = [], (repeats + 1) * (workers + 1)  # enough for one program that runs all of them
     with ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), _start_program, (name, jobs, turns)
     ) as programs:
@@ -112,10 +115,11 @@ def measure_unconnected(name: str, workers: int, jobs: int, repeats: int) -> flo
     return statistics.median(ratios)
 
 
-_program: tuple[Any, list[JobId]]  # of a process of `unconnected`
+_program: tuple[Any, list[JobId]]  # in each process of `measure_unconnected`
 
 
 def _start_program(name: str, jobs: int, turns: int) -> None:
+    """Build the trainer of this process."""
     global _program
     make, trainer, updates = CASES[name]
     torch.set_num_threads(1)
@@ -124,6 +128,7 @@ def _start_program(name: str, jobs: int, turns: int) -> None:
 
 
 def _turn() -> float:
+    """Train some turns and return the seconds."""
     built, ids = _program
     start = time.perf_counter()
     for _ in range(TURNS):
@@ -132,7 +137,7 @@ def _turn() -> float:
 
 
 def print_costs(workers: int, megabytes: int) -> None:
-    """Seconds from the first job to ready processes, and megabytes of each."""
+    """Print the seconds until the processes are ready, and the memory of each."""
     rows = megabytes * 2**20 // (64 * 4)
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(rows, 64)).astype(np.float32), draw.integers(10, size=rows)
@@ -141,7 +146,7 @@ def print_costs(workers: int, megabytes: int) -> None:
     built, ids = build_processes(task, SequentialTrainer, workers, workers, 1, 20)
     ready = time.perf_counter() - start
     list(built.advance(ids))
-    print(f"\n{workers} processes are ready after {ready:.1f} s, with {megabytes} MB of data")
+    print(f"\n{workers} processes were ready after {ready:.1f} s, with {megabytes} MB of data")
     for worker in built._workers:
         kinds = memory_megabytes(worker.pid)
         print(f"  a worker: private {kinds['Private']} MB, shared {kinds['Shared']} MB, PSS {kinds['Pss']} MB")
@@ -149,6 +154,7 @@ def print_costs(workers: int, megabytes: int) -> None:
 
 
 def memory_megabytes(pid: int) -> dict[str, int]:
+    """Return the private, shared and proportional (PSS) memory of a process."""
     kilobytes = {"Private": 0, "Shared": 0, "Pss": 0}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         kind, value = line.split(":")[0].partition("_")[0], line.split()[1]

@@ -1,6 +1,6 @@
-"""Write the guide's page of the API from docstrings and signatures: python scripts/reference.py, after a change.
+"""Write docs/guide/reference.md from docstrings and signatures: `python scripts/reference.py`.
 
-A test fails when the page is older than the docstrings.
+Run it after a change of a docstring. A test fails if the page is out of date.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SECTIONS = {  # title: module, names
     ),
 }
 HEADINGS = ("Args", "Returns", "Raises", "Yields", "Attributes", "Source", "Example")
-NOT_CALLED = ("Sweep", "InputError")  # made by others
+NOT_CALLED = ("Sweep", "InputError")  # users do not construct them
 WIDTH = 100  # of a signature's line
 
 
@@ -75,7 +75,7 @@ def _members(kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def _call(name: str, thing: Any) -> str:
-    """Return the signature, on one line or with a line for each parameter."""
+    """Return the signature, on one line or with one line per parameter."""
     signature = inspect.signature(thing)
     parameters = [_parameter(one) for one in signature.parameters.values() if one.name != "self"]
     kinds = [one.kind for one in signature.parameters.values() if one.name != "self"]
@@ -118,7 +118,7 @@ def _markdown(thing: Any) -> str:
 
 
 def _items(body: str) -> Iterator[str]:
-    """Yield the entries of a section. An entry begins at the section's own indent and goes on deeper."""
+    """Yield the entries of a section. An entry starts at the section's indent; deeper lines continue it."""
     lines = inspect.cleandoc(f"\n{body}").splitlines()
     for entry in re.split(r"\n(?=\S)", "\n".join(lines)):
         text = " ".join(entry.split())

@@ -1,10 +1,10 @@
-"""Count parameters whose type says nothing and functions with too many parameters; the counts may only fall.
+"""Count parameters with an open type and functions with too many parameters. The counts may only fall.
 
-Over `sweeper/` and `tasks/`: parameters typed as an open mapping (`Mapping[str, Any]`, `dict[str, Any]`, or an alias of
-one), and functions with more than five parameters, `self` and `cls` aside.
+It reads `sweeper/` and `tasks/`. It counts parameters typed as an open mapping (`Mapping[str, Any]`, `dict[str, Any]`,
+or an alias of one), and functions with more than five parameters besides `self` and `cls`.
 
-    python scripts/signatures.py           compare with LIMITS; exit code 1 where a count is not its limit
-    python scripts/signatures.py --list    print every place that counts, too
+    python scripts/signatures.py           compare with LIMITS; exit code 1 if a count differs from its limit
+    python scripts/signatures.py --list    also print every place that counts
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOWER = f" <- lower the limit in {Path(__file__).name}"
 
 
 def main() -> int:
-    """Print the counts beside their limits. A count below its limit fails too, so that the limit is lowered with it."""
+    """Print the counts and their limits. A count below its limit fails too, so that the limit gets lowered."""
     modules = {_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(_files())}
     places_by_count = {"open mappings": list(open_mappings(modules)), "long signatures": list(long_signatures(modules))}
     for count, places in places_by_count.items():
@@ -83,7 +83,7 @@ def _members(annotation: ast.expr) -> list[str]:
 
 
 def _imported_aliases(tree: ast.Module, aliases: set[tuple[str, str]]) -> set[str]:
-    """Names in this module of aliases made in others: `Node`, or `sweep.Node`."""
+    """Return the names in this module of aliases defined in other modules: `Node`, or `sweep.Node`."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module is not None:

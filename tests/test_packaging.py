@@ -401,7 +401,7 @@ def test_an_environment_of_somebody_else_is_left_alone(tmp_path):
     theirs.touch()
     said = run(sys.executable, str(SCRIPT), "--venv", str(theirs.parent))
     assert said.returncode == 1
-    assert "was not made by this set-up" in said.stdout
+    assert "was not created by this set-up" in said.stdout
     assert list(theirs.parent.iterdir()) == [theirs]
 
 
@@ -420,7 +420,7 @@ def test_without_a_network_it_says_so_and_an_unfinished_environment_is_made_anew
     (unfinished / bootstrap.LOCK).touch()
     said = run(sys.executable, str(SCRIPT), "--venv", str(unfinished), env=os.environ | OFFLINE)
     assert said.returncode == 1
-    assert "pip reaches no package index" in said.stdout
+    assert "pip cannot reach a package index" in said.stdout
     assert len(said.stdout.splitlines()) <= 5
     assert not (unfinished / "half").exists()
     assert bootstrap.read_stamp(unfinished) is None
@@ -431,7 +431,7 @@ def test_an_own_python_that_lacks_something_is_told_in_one_line(bootstrap, capsy
     with pytest.raises(SystemExit):
         bootstrap.check_own({"project": wanting}, set())
     error = capsys.readouterr().err.splitlines()
-    assert len(error) == 2  # torch is told, not refused
+    assert len(error) == 2  # torch is a warning
     assert error[0].startswith("set-up: torch ")
     assert error[1].endswith("-m pip install 'no-such-package[x]>=2,<3'")
 
@@ -440,8 +440,8 @@ def test_an_own_python_that_lacks_something_is_told_in_one_line(bootstrap, capsy
     ("said", "sentence"),
     [
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "the disk is full"),
-        ("WARNING: Retrying after connection broken by 'NewConnectionError(...)'", "pip reaches no package index"),
-        ("ERROR: No matching distribution found for torch==2.13.0", "pip finds no release for this Python"),
+        ("WARNING: Retrying after connection broken by 'NewConnectionError(...)'", "pip cannot reach a package index"),
+        ("ERROR: No matching distribution found for torch==2.13.0", "pip found no release for this Python"),
         ("ReadTimeoutError: Read timed out.", "the connection broke"),
         ("ERROR: something else", "stage failed"),
     ],
