@@ -1,4 +1,4 @@
-# Commands of the project. The first one that needs it makes the environment (scripts/bootstrap.py).
+# Commands of the project. The first command that needs the environment creates it (scripts/bootstrap.py).
 
 VENV   ?= .venv
 EXTRAS ?=
@@ -12,10 +12,10 @@ MAKEFLAGS += --no-print-directory
 IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHONS   = $(or $(PYTHON),python3 python3.11 python3.12 python3.13)
 FOUND     = $(shell for p in $(PYTHONS); do $$p -c '$(IN_RANGE)' >/dev/null 2>&1 && { echo $$p; break; }; done)
-CHOSEN    = $(or $(FOUND),$(error Python 3.11, 3.12 or 3.13 is needed: tried $(PYTHONS). Install one, or name it: PYTHON=/path/to/python3.12))
+CHOSEN    = $(or $(FOUND),$(error Python 3.11, 3.12 or 3.13 is needed, but none of these is one: $(PYTHONS). Install one, or set PYTHON=/path/to/python3.12))
 
 ifeq ($(VENV),0)
-# Your own Python and torch: nothing is installed, the package is imported from this folder.
+# Your own Python and torch: nothing is installed; the package is imported from this folder.
 MADE = $(CHOSEN) scripts/bootstrap.py --own --extras "$(NEEDS),$(EXTRAS)"
 RUN  = PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(CHOSEN) -P
 else
@@ -23,22 +23,22 @@ MADE = $(CHOSEN) scripts/bootstrap.py --venv "$(VENV)" --extras "$(NEEDS),$(EXTR
 RUN  = "$(VENV)/bin/python"
 endif
 
-help: ## Say what there is
+help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  ARGS='...'   passed on: make sweep ARGS=\"schedule=cosine search.n_trials=5\""
-	@echo "  VENV=0       use your own Python and torch; or VENV=FOLDER for the environment ($(VENV))"
-	@echo "  PYTHON=...   which Python, 3.11 to 3.13;  EXTRAS=optimizers,...  extras of pyproject.toml"
+	@echo "  ARGS='...'   more arguments: make sweep ARGS=\"schedule=cosine search.n_trials=5\""
+	@echo "  VENV=0       use your own Python and torch; VENV=FOLDER: folder of the environment ($(VENV))"
+	@echo "  PYTHON=...   which Python, 3.11 to 3.13; EXTRAS=optimizers,...: extras of pyproject.toml"
 
-sweep: ## Sweep the learning-rate schedules: the main job (python -m sweeper)
+sweep: ## Sweep learning-rate schedules, the main command (python -m sweeper)
 	@$(MADE)
 	@$(RUN) -m sweeper $(ARGS)
 
-setup: ## Only make the environment
+setup: ## Only create the environment
 	@$(MADE)
 
 test: NEEDS := dev
-test: ## Run the tests (the quick ones; all: ARGS="-m ''")
+test: ## Run the quick tests (all tests: ARGS="-m ''")
 	@$(MADE)
 	@$(RUN) -m pytest -n auto $(ARGS)
 
@@ -47,7 +47,7 @@ ui: ## Show the sweeps in the MLflow UI
 	@$(RUN) -m sweeper ui $(ARGS)
 
 lint: NEEDS := dev
-lint: ## Check style (ruff), types (mypy), signatures and who imports whom (import-linter)
+lint: ## Check style (ruff), types (mypy), signatures and imports between rooms (import-linter)
 	@$(MADE)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check --quiet .
@@ -60,6 +60,6 @@ bench: ## Run the benchmarks
 	@$(MADE)
 	@for script in benchmarks/*.py; do $(RUN) "$$script" $(ARGS) || exit 1; done
 
-clean: ## Remove what set-up and tests made (.venv, caches); the sweeps stay
+clean: ## Remove .venv and caches; sweeps stay
 	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

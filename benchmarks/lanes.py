@@ -1,13 +1,14 @@
-"""Microseconds a trial-step of every way to train, model by model, and whether trainer=auto finds the best one.
+"""Measure microseconds per trial-step of every way to train, model by model, and whether trainer=auto picks the best.
 
     python benchmarks/lanes.py [--models "tiny MLP" text] [--no-compile] [--trials 200] [--steps 1000]
 
-All ways of one model are interleaved; each figure is the least of its repeats, on one thread, without evaluation and
-norms; on a CPU it is the time of that thread, since other programs run on the machine too. In brackets the seconds of
-compiling, in a process of its own, as a sweep pays them; nothing was compiled before but what auto compiled.
-auto: the trainer that sweeper.training.auto chose for a sweep of so many trials and steps, of which so many are open;
-its share is the time of the best way over its own, compiling and empty lanes included, and for its own the seconds in
-which it compiled to compare. Ends with 1 if any share is below 0.95.
+All ways of a model are interleaved. Each figure is the minimum of its repeats, on one thread, without evaluation and
+norms. On a CPU it is that thread's CPU time, since other programs run on the machine too. Seconds of compiling are in
+brackets, measured in a separate process, as a sweep pays them. Only what auto compiled was compiled before.
+
+auto is the trainer that sweeper.training.auto chooses for a sweep of --trials trials of --steps updates, --open of them
+side by side. Its share is the time of the best way divided by its own. Both include compiling and empty lanes; its own
+also includes the seconds it spent compiling to compare. The exit code is 1 if any share is below 0.95.
 """
 
 from __future__ import annotations
@@ -55,6 +56,16 @@ EVERY = 50  # updates between two reports
 
 @dataclass
 class Case:
+    """A model to measure.
+
+    Attributes:
+        task: Makes the task with the model.
+        batch_size: Examples per update.
+        optimizer: The optimizer.
+        widths: Widths of eager lanes.
+        compiled: Widths of compiled lanes.
+    """
+
     task: Callable[[], Task]
     batch_size: int
     optimizer: OptimizerSpec = SGD
@@ -83,7 +94,15 @@ CASES = {
 
 @dataclass
 class Way:
-    """One way to train: `run()` does `count` trial-steps. setup: seconds of compiling. best: of a trial-step."""
+    """A way to train.
+
+    Attributes:
+        run: Runs `count` trial-steps.
+        count: Trial-steps of a run.
+        width: Lanes.
+        setup: Seconds of compiling.
+        best: Fewest seconds per trial-step so far.
+    """
 
     run: Callable[[], None]
     count: int
@@ -92,12 +111,13 @@ class Way:
     best: float = math.inf
 
     def time(self, clock: Callable[[], float]) -> None:
-        began = clock()
+        """Run once and update `best`."""
+        start = clock()
         self.run()
-        self.best = min(self.best, (clock() - began) / self.count)
+        self.best = min(self.best, (clock() - start) / self.count)
 
-    def sweep(self, trials: int, steps: int, open: int) -> float:
-        """Seconds of a whole sweep, of whose trials `open` are side by side: lanes beyond them are empty."""
+    def sweep_seconds(self, trials: int, steps: int, open: int) -> float:
+        """Return the seconds of a whole sweep with `open` trials side by side. Further lanes are empty."""
         empty = math.ceil(open / self.width) * self.width / open
         return self.setup + trials * steps * self.best * empty
 
@@ -106,14 +126,14 @@ class Way:
 
 
 def jobs(count: int, steps: int, every: int) -> list[Job]:
-    """Trainings without evaluation, of one seed as a sweep's are."""
+    """Return jobs without evaluation, all with the same seed, as in a sweep."""
     lr_S = 0.01 * (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
     reports = tuple(range(every, steps + 1, every))
     return [Job(JobId("s", place, 0), "cosine", {}, 0, lr_S, reports, parts=("train",)) for place in range(count)]
 
 
 class Running:
-    """`count` trainings that go on, `steps` updates at each call; so models are built once, as in a sweep."""
+    """Trains `count` jobs, `steps` updates further at each call, so that models are built once, as in a sweep."""
 
     def __init__(self, trainer: Trainer, count: int, steps: int, calls: int = 100) -> None:
         self.trainer, self.turns, self.jobs = (
@@ -128,48 +148,52 @@ class Running:
             list(self.trainer.advance([job.id for job in self.jobs]))
 
 
-def ways(name: str, steps: int, compile: bool, device: str) -> dict[str, Way]:
+def build_ways(name: str, steps: int, compile: bool, device: str) -> dict[str, Way]:
+    """Return every way to train the model, by its label, already compiled and warmed up."""
     case = CASES[name]
     task, optimizer, batch = case.task(), case.optimizer, case.batch_size
     lr_S = np.full(steps, 0.01)
     alone = SequentialTrainer(task, Recipe(optimizer, batch, norms=False), device=device, threads=1)
-    found = {
+    ways = {
         "user": Way(partial(User(task, optimizer, batch).run, lr_S), steps),
         "tuned": Way(partial(Tuned(task, optimizer, batch, device).run, lr_S), steps),
         "sequential": Way(Running(alone, 1, steps), steps),
     }
     if compile:
-        found["single compiled"] = Way(partial(Tuned(task, optimizer, batch, device, compiled=True).run, lr_S), steps)
+        ways["single compiled"] = Way(partial(Tuned(task, optimizer, batch, device, compiled=True).run, lr_S), steps)
     kinds = [(width, False) for width in case.widths] + [(width, True) for width in case.compiled if compile]
-    for width, compiled in kinds if probed(case, device) is not None else []:
-        found[_label(width, compiled)] = lanes_way(name, width, compiled, steps, device)
-    for way in found.values():
+    for width, compiled in kinds if probe_form(case, device) is not None else []:
+        ways[_label(width, compiled)] = lanes_way(name, width, compiled, steps, device)
+    for way in ways.values():
         way.run()  # compiles and builds
-    return found
+    return ways
 
 
 def lanes_way(name: str, width: int, compiled: bool, steps: int, device: str) -> Way:
-    setup = in_another_process(compile_seconds, name, width, device) if compiled else 0.0
-    trainer = lanes(CASES[name], width, compiled, device)
+    """Return the way to train the model in that many lanes."""
+    setup = run_in_process(compile_seconds, name, width, device) if compiled else 0.0
+    trainer = lane_trainer(CASES[name], width, compiled, device)
     return Way(Running(trainer, width, steps), width * steps, width, setup)
 
 
-def lanes(case: Case, width: int, compiled: bool, device: str) -> Trainer:
-    form = probed(case, device)
+def lane_trainer(case: Case, width: int, compiled: bool, device: str) -> Trainer:
+    """Return a trainer with that many lanes."""
+    form = probe_form(case, device)
     assert form is not None
     recipe = Recipe(case.optimizer, case.batch_size, norms=False)
     return LaneTrainer(case.task(), recipe, Stacking(form, width, compiled), device=device)
 
 
-def probed(case: Case, device: str) -> Form | None:
+def probe_form(case: Case, device: str) -> Form | None:
+    """Return how the model can be stacked; None if it cannot be."""
     return probe(case.task(), Recipe(case.optimizer, case.batch_size), jobs(1, 50, 50)[0], device=device).form
 
 
 def compile_seconds(name: str, width: int, device: str) -> float:
-    """Of the first update, less that of a second one; processor time, as the C++ compiler's too, one at a time."""
+    """Return the CPU seconds that the first update takes beyond a later one, the C++ compiler's included."""
     inductor: Any = importlib.import_module("torch._inductor.config")
     inductor.compile_threads = 1
-    update = Running(lanes(CASES[name], width, True, device), width, 1)
+    update = Running(lane_trainer(CASES[name], width, True, device), width, 1)
     times = []
     with intra_op_threads(1):
         for _ in range(3):
@@ -178,42 +202,43 @@ def compile_seconds(name: str, width: int, device: str) -> float:
     return 2 * times[1] - times[0] - times[2]
 
 
-def in_another_process(function: Callable[..., float], *arguments: Any) -> float:
+def run_in_process(function: Callable[..., float], *arguments: Any) -> float:
+    """Call the function in a fresh process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(function, *arguments).result()
 
 
-def compare(name: str, given: argparse.Namespace) -> float:
-    """Prints one model; the share of the best way that auto reaches."""
+def compare(name: str, args: argparse.Namespace) -> float:
+    """Print the figures of one model and return auto's share of the best way."""
     case = CASES[name]
-    example = jobs(1, given.steps, given.steps // 20)[0]
+    example = jobs(1, args.steps, args.steps // 20)[0]
     choice = auto.choose(
         case.task(),
         Recipe(case.optimizer, case.batch_size),
         example,
-        auto.Load(given.trials, given.open, pruned=False),
-        device=given.device,
+        auto.Load(args.trials, args.open, pruned=False),
+        device=args.device,
     )
-    found = ways(name, given.block, not given.no_compile, given.device)
+    ways = build_ways(name, args.block, not args.no_compile, args.device)
     width, compiled = choice.trainer.get("width", 1), choice.trainer.get("compiled", False)
     chosen = _label(width, compiled) if "width" in choice.trainer else "sequential"
-    if chosen not in found:  # a width that is not in the table
-        found[chosen] = lanes_way(name, width, compiled, given.block, given.device)
-        found[chosen].run()
-    clock = time.thread_time if given.device == "cpu" else time.perf_counter
-    for _ in range(given.repeats):
-        for way in found.values():
+    if chosen not in ways:  # a width that is not in the table
+        ways[chosen] = lanes_way(name, width, compiled, args.block, args.device)
+        ways[chosen].run()
+    clock = time.thread_time if args.device == "cpu" else time.perf_counter
+    for _ in range(args.repeats):
+        for way in ways.values():
             way.time(clock)
-    total = {
-        label: way.sweep(given.trials, given.steps, given.open)
-        for label, way in found.items()
+    seconds = {
+        label: way.sweep_seconds(args.trials, args.steps, args.open)
+        for label, way in ways.items()
         if label.startswith(("sequential", "lanes"))
     }
-    best = min(total, key=total.__getitem__)
-    share = total[best] / (total[chosen] + choice.compiling)
-    print(f"{name:20} {'  '.join(f'{label} {one}' for label, one in found.items())}")
-    lead = found["user"].best / found[chosen].best
-    print(f"{'':20} auto: {chosen}, {share:.2f} of the best ({best}); {lead:.1f} x user; {choice.why}")
+    best = min(seconds, key=seconds.__getitem__)
+    share = seconds[best] / (seconds[chosen] + choice.compiling)
+    print(f"{name:20} {'  '.join(f'{label} {one}' for label, one in ways.items())}")
+    speedup = ways["user"].best / ways[chosen].best
+    print(f"{'':20} auto: {chosen}, {share:.2f} of the best ({best}); {speedup:.1f} x user; {choice.why}")
     sys.stdout.flush()
     return share
 
@@ -227,19 +252,21 @@ def main() -> int:
     parser.add_argument("--models", nargs="*", default=list(CASES), help=f"some of {', '.join(CASES)}")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--block", type=int, default=100, help="updates timed at once")
-    parser.add_argument("--trials", type=int, default=200, help="of the sweep that auto chooses for")
-    parser.add_argument("--open", type=int, default=64, help="trials that are open at once")
+    parser.add_argument("--trials", type=int, default=200, help="trials of the sweep that auto chooses for")
+    parser.add_argument("--open", type=int, default=64, help="trials side by side")
     parser.add_argument("--steps", type=int, default=1000, help="updates of a trial")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()  # what compiling costs the first time
-    print(f"{platform.machine()}, {platform.system()}, device {given.device}, torch {torch.__version__}")
-    print(f"microseconds a trial-step; auto for {given.trials} trials of {given.steps} updates")
-    if not given.no_compile:  # torch's first look at the processor is nobody's
-        in_another_process(compile_seconds, next(iter(CASES)), 16, given.device)
+    args = parser.parse_args()
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = (
+        tempfile.mkdtemp()
+    )  # an empty cache, so that compiling costs what it does the first time
+    print(f"{platform.machine()}, {platform.system()}, device {args.device}, torch {torch.__version__}")
+    print(f"microseconds per trial-step; auto for {args.trials} trials of {args.steps} updates")
+    if not args.no_compile:  # so that no way pays for torch's first look at the processor
+        run_in_process(compile_seconds, next(iter(CASES)), 16, args.device)
     with intra_op_threads(1):
-        shares = {name: compare(name, given) for name in given.models}
+        shares = {name: compare(name, args) for name in args.models}
     short = {name: share for name, share in shares.items() if share < LEAST_SHARE}
     for name, share in short.items():
         print(f"SHORT: {name}: auto reaches {share:.2f} of the best")

@@ -1,7 +1,7 @@
-"""The loops that people write, as peers of our trainers; imported by the other benchmarks.
+"""Plain PyTorch loops to compare our trainers with. Other benchmarks import this module.
 
-user: DataLoader, LambdaLR, loss.item() at every update, as tutorials show. tuned: resident data, fused optimizer, no
-host read between reports. compiled: the tuned loop with model and loss through torch.compile.
+user: DataLoader, LambdaLR and loss.item() at every update, as tutorials show. tuned: resident data, fused optimizer, no
+host read between reports. compiled: the tuned loop with model and loss compiled by torch.compile.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sweeper.types import Floats, Task
 
 
 class User:
-    """Built once; `run(lr_S)` trains from where it stands, on one thread."""
+    """The loop of tutorials, on one thread. Each `run(lr_S)` continues the training."""
 
     def __init__(self, task: Task, optimizer: OptimizerSpec, batch_size: int) -> None:
         self.task = task
@@ -30,6 +30,7 @@ class User:
         self.kind, self.options = getattr(torch.optim, optimizer.target.rpartition(".")[2]), optimizer.arguments
 
     def run(self, lr_S: Floats) -> None:
+        """Train with these LRs."""
         stepping = self.kind(self.model.parameters(), lr=1.0, **self.options)
         schedule = torch.optim.lr_scheduler.LambdaLR(stepping, lambda t: lr_S[min(t, len(lr_S) - 1)])
         history = []
@@ -52,7 +53,7 @@ class User:
 
 
 class Tuned:
-    """Built once, so that compiling is not timed again: `run(lr_S)` trains from where it stands."""
+    """The tuned loop. Each `run(lr_S)` continues the training, so that compiling is timed only once."""
 
     def __init__(
         self, task: Task, optimizer: OptimizerSpec, batch_size: int, device: str, *, compiled: bool = False
@@ -63,7 +64,7 @@ class Tuned:
         self.loss = torch.compile(self._loss) if compiled else self._loss
 
     def run(self, lr_S: Floats, every: int = 50, threads: int = 1) -> None:
-        """Reads the losses every `every` updates."""
+        """Train with these LRs. Read the losses every `every` updates."""
         size, group = self.task.size("train", 0), self.stepping.param_groups[0]
         order = torch.randint(size, (len(lr_S) * self.batch_size,))
         losses: list[Tensor] = []

@@ -1,9 +1,9 @@
-"""How well K-FAC's step agrees with the exact natural gradient: python benchmarks/natural_gradient.py
+"""Measure how well K-FAC's step agrees with the exact natural gradient: python benchmarks/natural_gradient.py
 
-A small classifier of digits is trained by each of the two. Along the way, at the same weights and on the same batch,
-the direction (F + damping I)^-1 g is found with the exact Fisher matrix and with K-FAC's factors of that batch alone,
-by the exact sum over classes and by one drawn label; printed are the cosines of the angles to the exact one, and, to
-see what they are worth, that of the plain gradient.
+Each of the two trains a small classifier of digits. At some updates, the direction (F + damping I)^-1 g is computed at
+the same weights and on the same batch: with the exact Fisher matrix, and with K-FAC's factors of that batch alone, by
+the exact sum over classes and by one drawn label. The output is the cosine of the angle between each and the exact
+direction. The cosine of the plain gradient is printed for comparison.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
         model = task.build(0).double()
         optimizer = make(model.parameters())
         for update, index_B in enumerate(batches(0, 0, UPDATES + 1, BATCH, task.size("train", 0))):
-            forward = seen(task, model, torch.from_numpy(index_B), update)
+            forward = run_forward(task, model, torch.from_numpy(index_B), update)
             if update in LOOKS:
                 for damping in DAMPINGS:
                     exact, drawn, plain = cosines(forward, damping)
@@ -50,7 +50,8 @@ def main() -> None:
             optimizer.step()
 
 
-def seen(task: Supervised, model: nn.Module, index_B: Tensor, key: int) -> Forward:
+def run_forward(task: Supervised, model: nn.Module, index_B: Tensor, key: int) -> Forward:
+    """Run the forward pass of an update in float64."""
     inputs_B, target_B = task.fetch("train", 0, index_B)
     inputs_B = inputs_B.double()
     output_B = task.forward(model, inputs_B)
@@ -58,16 +59,19 @@ def seen(task: Supervised, model: nn.Module, index_B: Tensor, key: int) -> Forwa
 
 
 def cosines(forward: Forward, damping: float) -> tuple[float, float, float]:
-    """Of K-FAC with the exact sum over classes, with drawn labels, and of the gradient, to the exact direction."""
+    """Return the cosines of three directions to the exact one.
+
+    The directions are K-FAC's with the exact sum over classes, K-FAC's with drawn labels, and the gradient.
+    """
     weights = list(forward.model.parameters())
     gradients = torch.autograd.grad(forward.loss_B.mean(), weights, retain_graph=True)
     gradient_P = flat(gradients)
     exact_P = damped_solution(fisher_root(forward, weights), gradient_P, damping)
-    found = [gradient_P]
+    directions = [gradient_P]
     for fisher in ("mc", "type-2"):
         operator = kfac_operator(forward, nn.CrossEntropyLoss(), weights, fisher)
-        found.insert(0, flat(damped_inverse(operator, damping) @ list(gradients)))
-    exact, drawn, plain = (torch.cosine_similarity(one, exact_P, dim=0).item() for one in found)
+        directions.insert(0, flat(damped_inverse(operator, damping) @ list(gradients)))
+    exact, drawn, plain = (torch.cosine_similarity(one, exact_P, dim=0).item() for one in directions)
     return exact, drawn, plain
 
 

@@ -1,10 +1,13 @@
-"""SequentialTrainer against a plain tuned PyTorch loop and the loop that most people write, in one interleaved run.
+"""Compare SequentialTrainer with a tuned PyTorch loop and with the loop of tutorials, in one interleaved run.
 
     python benchmarks/sequential.py [--repeats 9] [--steps 1000] [--report-every 50]
 
-bare: the trainer without grad_norm and update_to_weight (train.norms=false); both are sweeper's own loop.
+sweeper: our trainer.
+bare: our trainer without grad_norm and update_to_weight (train.norms=false).
 tuned: resident data, torch.randperm batches, fused optimizer, no host read between reports.
-user: DataLoader, LambdaLR, loss.item() at every update. Both without evaluation; the trainer's job has none either.
+user: DataLoader, LambdaLR, loss.item() at every update.
+
+None of them evaluates.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 class Digits:
-    """Classification of noise: what is timed does not depend on what is learnt."""
+    """Classification of noise. What is learned does not change the time."""
 
     fingerprint, untrained_loss, loss_bound = "noise", 2.3, 1e9
 
@@ -79,7 +82,9 @@ class Digits:
         return {}
 
 
-def ours(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str, norms: bool = True) -> None:
+def train_sweeper(
+    task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str, norms: bool = True
+) -> None:
     kind, options = OPTIMIZERS[name]
     optimizer = OptimizerSpec(f"torch.optim.{kind.__name__}", options)
     trainer = SequentialTrainer(task, Recipe(optimizer, batch_size, norms=norms), device=device)
@@ -90,7 +95,7 @@ def ours(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device
         list(trainer.advance([job.id]))
 
 
-def tuned(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str) -> None:
+def train_tuned(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str) -> None:
     kind, options = OPTIMIZERS[name]
     model = task.build(0).to(device)
     optimizer = kind(model.parameters(), lr=1e-3, fused=True, **options)
@@ -113,7 +118,7 @@ def tuned(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, devic
                 losses.clear()
 
 
-def user(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str) -> None:
+def train_user(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device: str) -> None:
     kind, options = OPTIMIZERS[name]
     model = task.build(0).to(device)
     optimizer = kind(model.parameters(), lr=1.0, **options)
@@ -135,33 +140,34 @@ def user(task: Digits, name: str, batch_size: int, lr_S: Any, every: int, device
 
 
 LOOPS: dict[str, Callable[..., None]] = {
-    "sweeper": ours,
-    "bare": partial(ours, norms=False),
-    "tuned": tuned,
-    "user": user,
+    "sweeper": train_sweeper,
+    "bare": partial(train_sweeper, norms=False),
+    "tuned": train_tuned,
+    "user": train_user,
 }
 
 
 def compare(case: str, name: str, repeats: int, steps: int, every: int, device: str) -> None:
+    """Print the speeds of every loop for one model and optimizer."""
     width, depth, batch_size, dropout = CASES[case]
     task = Digits(width, depth, dropout).to(torch.device(device))
     lr_S = 0.01 * (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
     rates: dict[str, list[float]] = {loop: [] for loop in LOOPS}
     for repeat in range(repeats + 1):
         for loop, train in LOOPS.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             train(task, name, batch_size, lr_S, every, device)
             if device != "cpu":
                 torch.cuda.synchronize()
-            if repeat:  # the first warms up
-                rates[loop].append(steps / (time.perf_counter() - began))
-    against = {
+            if repeat:  # the first repeat is a warm-up
+                rates[loop].append(steps / (time.perf_counter() - start))
+    ratios_to = {
         loop: statistics.median(one / other for one, other in zip(rates["sweeper"], rates[loop], strict=True))
         for loop in ("bare", "tuned", "user")
     }
-    shown = "  ".join(f"{loop} {statistics.median(rate):7.0f}/s" for loop, rate in rates.items())
-    ratios = "  ".join(f"x {loop} {ratio:.3f}" for loop, ratio in against.items())
-    print(f"{case:28} {name:6} {shown}   {ratios}", flush=True)
+    speeds = "  ".join(f"{loop} {statistics.median(rate):7.0f}/s" for loop, rate in rates.items())
+    ratios = "  ".join(f"x {loop} {ratio:.3f}" for loop, ratio in ratios_to.items())
+    print(f"{case:28} {name:6} {speeds}   {ratios}", flush=True)
 
 
 def main() -> None:
@@ -170,13 +176,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--report-every", type=int, default=50)
     parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
-    card = torch.cuda.get_device_name() if given.device.startswith("cuda") else "no GPU used"
+    args = parser.parse_args()
+    card = torch.cuda.get_device_name() if args.device.startswith("cuda") else "no GPU used"
     machine = f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} threads, {card}"
-    print(f"{machine}, torch {torch.__version__}; updates a second, medians of {given.repeats} interleaved runs")
+    print(f"{machine}, torch {torch.__version__}; updates per second, medians of {args.repeats} interleaved runs")
     for case in CASES:
         for name in OPTIMIZERS:
-            compare(case, name, given.repeats, given.steps, given.report_every, given.device)
+            compare(case, name, args.repeats, args.steps, args.report_every, args.device)
 
 
 if __name__ == "__main__":

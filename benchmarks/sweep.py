@@ -1,15 +1,15 @@
-"""A whole sweep, wall clock, logging to MLflow: ours against what the tutorials of others show.
+"""Compare the wall-clock time of a whole sweep, logging to MLflow, with other libraries used as their tutorials show.
 
     python benchmarks/sweep.py [--trials 40] [--steps 600] [--peers optuna]
 
-Each is a process of its own, timed from start to end, imports too; ours is run before each peer. A cosine schedule with
-warmup, an MLP 64-128-10 (9,610 parameters) on handwritten digits, batches of 64, validation twenty times a trial.
+Each runs in its own process, timed from start to end including imports. Ours runs before each peer. All train an MLP
+64-128-10 (9,610 parameters) on handwritten digits with a cosine schedule and warmup, in batches of 64, with twenty
+validations per trial.
 
-optuna   plain PyTorch and MLflow; it trains the very trials that ours drew (random search, no pruning), and logs LR and
-         training loss at every update, as ours does. Prints both lists of trials.
-ray      Ray Tune with ASHA (`pip install "ray[tune]"`), MLflow by its callback, which logs each validation. Ours then
-         prunes by successive halving with the same grace. Both stop trials, so what is compared is the time of equally
-         many updates.
+optuna   Optuna with plain PyTorch and MLflow. It trains the same trials as ours (random search, no pruning), and logs
+         LR and training loss at every update, as ours does. Prints both lists of trials.
+ray      Ray Tune with ASHA (`pip install "ray[tune]"`) and MLflow's callback, which logs each validation. Ours prunes
+         by successive halving with the same grace period. Both stop trials, so the comparison is of seconds per update.
 """
 
 from __future__ import annotations
@@ -165,80 +165,83 @@ with open(out, "w", newline="") as file:
 """
 
 
-def ours(folder: Path, trials: int, steps: int, pruner: str) -> tuple[float, list[dict[str, str]]]:
-    """Seconds, and the trials."""
+def run_sweeper(folder: Path, trials: int, steps: int, pruner: str) -> tuple[float, list[dict[str, str]]]:
+    """Run our sweep and return its seconds and its trials."""
     settings = (
         "schedule=cosine data=digits model=mlp model.width=128 model.depth=1 search=random fresh=true "
         f"{pruner} optimizer.peak_lr={{low:1e-4,high:10,log:true}} schedule.cosine.decay={{low:1e-4,high:1,log:true}} "
         f"train.batch_size=64 train.steps={steps} search.n_trials={trials} search.concurrent_trials=64 name=ours"
     )
-    seconds = timed([sys.executable, "-m", "sweeper", *settings.split()], folder)
+    seconds = run_timed([sys.executable, "-m", "sweeper", *settings.split()], folder)
     newest = max(folder.glob("sweeps/*/tables/trials.csv"), key=lambda path: path.stat().st_mtime)
     with newest.open() as file:
         return seconds, sorted(csv.DictReader(file), key=lambda row: int(row["trial"]))
 
 
-def tutorial(folder: Path, rows: list[dict[str, str]], steps: int) -> tuple[float, list[dict[str, str]]]:
-    given, out, script = folder / "given.csv", folder / "out.csv", folder / "tutorial.py"
-    with given.open("w", newline="") as file:
+def run_tutorial(folder: Path, rows: list[dict[str, str]], steps: int) -> tuple[float, list[dict[str, str]]]:
+    """Run Optuna on the trials in `rows` and return its seconds and its trials."""
+    trials_csv, out, script = folder / "trials.csv", folder / "out.csv", folder / "tutorial.py"
+    with trials_csv.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["peak_lr", "warmup", "decay"], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
     script.write_text(TUTORIAL)
-    seconds = timed([sys.executable, str(script), str(given), str(steps), str(out)], folder)
+    seconds = run_timed([sys.executable, str(script), str(trials_csv), str(steps), str(out)], folder)
     with out.open() as file:
         return seconds, list(csv.DictReader(file))
 
 
-def ray(folder: Path, trials: int, steps: int) -> tuple[float, list[dict[str, str]]]:
+def run_ray(folder: Path, trials: int, steps: int) -> tuple[float, list[dict[str, str]]]:
+    """Run Ray Tune and return its seconds and its trials."""
     out, script = folder / "out.csv", folder / "ray_tune.py"
     script.write_text(RAY)
     database = f"sqlite:///{folder / 'mlflow.db'}"
-    seconds = timed([sys.executable, str(script), str(trials), str(steps), str(out), database], folder)
+    seconds = run_timed([sys.executable, str(script), str(trials), str(steps), str(out), database], folder)
     with out.open() as file:
         return seconds, list(csv.DictReader(file))
 
 
-def timed(command: list[str], folder: Path) -> float:
-    began = time.perf_counter()
+def run_timed(command: list[str], folder: Path) -> float:
+    """Run a command in the folder and return its seconds."""
+    start = time.perf_counter()
     environment = {**os.environ, "RAY_AIR_NEW_OUTPUT": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{command[1:4]} ended with {done.returncode}: {done.stderr[-2000:]}")
-    return time.perf_counter() - began
+    process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise SystemExit(f"{command[1:4]} ended with {process.returncode}: {process.stderr[-2000:]}")
+    return time.perf_counter() - start
 
 
-def said(folder: Path) -> str:
-    """How ours was trained."""
+def trainer_reason(folder: Path) -> str:
+    """Return why our sweep used its trainer."""
     (config,) = folder.glob("sweeps/*/config.yaml")
-    return next((line.strip() for line in config.read_text().splitlines() if "why:" in line), "as was asked")
+    return next((line.strip() for line in config.read_text().splitlines() if "why:" in line), "as requested")
 
 
-def against_optuna(folder: Path, trials: int, steps: int) -> None:
-    our_seconds, our_trials = ours(folder / "ours", trials, steps, "pruner=none")
-    print(f"ours {our_seconds:.1f} s ({said(folder / 'ours')})", flush=True)
-    peer_seconds, peer_trials = tutorial(folder / "peer", our_trials, steps)
+def compare_with_optuna(folder: Path, trials: int, steps: int) -> None:
+    our_seconds, our_trials = run_sweeper(folder / "ours", trials, steps, "pruner=none")
+    print(f"ours {our_seconds:.1f} s ({trainer_reason(folder / 'ours')})", flush=True)
+    peer_seconds, peer_trials = run_tutorial(folder / "peer", our_trials, steps)
     print(f"Optuna, PyTorch, MLflow {peer_seconds:.1f} s: {peer_seconds / our_seconds:.1f} times as long", flush=True)
     print("trial  peak_lr  warmup  decay  ours valid/loss  tutorial valid/loss")
     for one, other in zip(our_trials, peer_trials, strict=True):
-        shown = one["value"] or one["state"]
-        print(one["trial"], one["peak_lr"], one["warmup"], one["decay"], shown, other["value"])
+        value = one["value"] or one["state"]
+        print(one["trial"], one["peak_lr"], one["warmup"], one["decay"], value, other["value"])
 
 
-def against_ray(folder: Path, trials: int, steps: int) -> None:
+def compare_with_ray(folder: Path, trials: int, steps: int) -> None:
     pruner = "pruner=successive_halving pruner.min_resource=4 pruner.reduction_factor=3"
     rates = {}
     for name, (seconds, rows) in {
-        "ours": ours(folder / "ours", trials, steps, pruner),
-        "Ray Tune, ASHA, MLflow": ray(folder / "peer", trials, steps),
+        "ours": run_sweeper(folder / "ours", trials, steps, pruner),
+        "Ray Tune, ASHA, MLflow": run_ray(folder / "peer", trials, steps),
     }.items():
         updates = sum(int(float(row["steps"])) for row in rows)
         rates[name] = seconds / updates
         best = min(float(row["value"]) for row in rows if row["value"])
         print(f"{name}: {seconds:.1f} s, {len(rows)} trials, {updates} updates, {1e3 * rates[name]:.2f} s per 1,000; ")
         print(f"    best {best:.4f}", flush=True)
-    mine, theirs = rates.values()
-    print(f"equally many updates take it {theirs / mine:.1f} times as long")
+    our_rate, peer_rate = rates.values()
+    print(f"Ray takes {peer_rate / our_rate:.1f} times as long for the same number of updates")
 
 
 def main() -> None:
@@ -246,14 +249,14 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--peers", default="optuna", help="optuna, ray, or optuna,ray")
-    given = parser.parse_args()
+    args = parser.parse_args()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    print(f"{machine}: {given.trials} trials of at most {given.steps} updates, MLflow on", flush=True)
-    for peer in given.peers.split(","):
+    print(f"{machine}: {args.trials} trials of at most {args.steps} updates, MLflow on", flush=True)
+    for peer in args.peers.split(","):
         with tempfile.TemporaryDirectory() as name:
             for side in ("ours", "peer"):
                 (Path(name) / side).mkdir()
-            {"optuna": against_optuna, "ray": against_ray}[peer](Path(name), given.trials, given.steps)
+            {"optuna": compare_with_optuna, "ray": compare_with_ray}[peer](Path(name), args.trials, args.steps)
 
 
 if __name__ == "__main__":

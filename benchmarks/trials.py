@@ -1,16 +1,16 @@
-"""What a trial costs beside its training, from the hundredth to the last of one study: flat, or growing?
+"""Measure what a trial costs besides its training, from the hundredth to the last trial of a study.
 
     python benchmarks/trials.py [--trials 2000] [--updates 200] [--search tpe] [--pruner median]
 
-The loop, the study, the journal and MLflow (SQLite) are real; a trainer that only makes numbers up stands where the
-training would be, and its time is taken out. Windows of trials that end at 100, 300, 1,000, 3,000, 10,000 and the last:
+The loop, the study, the journal and MLflow (SQLite) are real. A stub replaces the trainer, and its time is subtracted.
+Each row is a window of trials that ends at 100, 300, 1,000, 3,000, 10,000 or the last trial:
 
-    ask          milliseconds of processor time of one ask, median
-    loop         of everything else in the loop's thread, a trial
-    background   of the process that sends to MLflow, a trial
-    memory       of the loop's process, kB a trial since the window before
+    ask          milliseconds of CPU time of an ask, median
+    loop         milliseconds of CPU time per trial of everything else in the loop's thread
+    background   milliseconds of CPU time per trial of the process that sends to MLflow
+    memory       growth of the loop's process since the previous window, kB per trial
 
-Processor time, because the machine may be shared; with nothing else on it the two are nearly the same.
+CPU time, because the machine may be shared. On an idle machine it is nearly equal to wall-clock time.
 """
 
 from __future__ import annotations
@@ -47,11 +47,19 @@ CONF = Path(conf.__path__[0])
 REPORTS = 20
 UNTRAINED, DIVERGES_BEYOND = 2.3, 3.0
 ENDS = (100, 300, 1_000, 3_000, 10_000, 30_000)
-WINDOW = 0.3  # of the trials so far: 70 to 100, 700 to 1,000, ...
+WINDOW = 0.3  # fraction of the trials so far: 70 to 100, 700 to 1,000, ...
 
 
 class Snapshot(NamedTuple):
-    """After so many trials: seconds of the loop's thread, of the stub and of asks in it; bytes of the process."""
+    """What was used after a number of trials.
+
+    Attributes:
+        ended: Trials that ended.
+        thread: CPU seconds of the loop's thread.
+        stub: CPU seconds of the stub trainer, in that thread.
+        asks: CPU seconds of asks, in that thread.
+        memory: Bytes of the process.
+    """
 
     ended: int
     thread: float
@@ -60,8 +68,8 @@ class Snapshot(NamedTuple):
     memory: int
 
 
-class MadeUp:
-    """A trainer that trains nothing: a loss curve from the peak LR and the progress, divergence beyond an LR."""
+class StubTrainer:
+    """A trainer that trains nothing. The loss is a function of peak LR and progress; above an LR, trials diverge."""
 
     def __init__(self) -> None:
         self.jobs: dict[JobId, Job] = {}
@@ -74,9 +82,9 @@ class MadeUp:
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
         for id in ids:
-            began = time.thread_time()
+            start = time.thread_time()
             report = self._report(self.jobs[id])
-            self.seconds += time.thread_time() - began
+            self.seconds += time.thread_time() - start
             yield report
 
     def stop(self, id: JobId) -> None:
@@ -88,43 +96,43 @@ class MadeUp:
         return {}
 
     def _report(self, job: Job) -> Report:
-        made = self.reports[job.id]
+        index = self.reports[job.id]
         self.reports[job.id] += 1
-        begin, end = (0, *job.report_steps)[made], job.report_steps[made]
+        first, end = (0, *job.report_steps)[index], job.report_steps[index]
         peak = float(job.lr_S.max())
-        noise_K = np.random.default_rng((job.seed, job.id.trial, made)).normal(0, 0.02, end - begin)
+        noise_K = np.random.default_rng((job.seed, job.id.trial, index)).normal(0, 0.02, end - first)
         level = abs(np.log10(peak / 0.2)) / 4 + 0.3 * np.exp(-3 * end / job.steps)
-        measured_K = np.where(np.arange(begin, end) % max(1, job.steps // 100) == 0, 1.0, np.nan)
-        traces = {"train/loss": level + noise_K, "lr/group0": job.lr_S[begin:end]}
+        measured_K = np.where(np.arange(first, end) % max(1, job.steps // 100) == 0, 1.0, np.nan)
+        traces = {"train/loss": level + noise_K, "lr/group0": job.lr_S[first:end]}
         norms = {"grad_norm": measured_K, "update_to_weight": measured_K}
         metrics = {"valid/loss": level + float(noise_K[0]), "valid/accuracy": 1 / (1 + level)}
-        if peak > DIVERGES_BEYOND and made == 2:
+        if peak > DIVERGES_BEYOND and index == 2:
             return Report(job.id, end, {**traces, **norms}, {}, 0.1, "diverged", "loss beyond the bound")
         state = "complete" if end == job.steps else "running"
         return Report(job.id, end, {**traces, **norms}, metrics, 0.1, state)
 
 
-class Metered:
-    """A Search whose asks are timed, by the processor time of this thread."""
+class TimedSearch:
+    """A Search that measures the CPU time of each ask."""
 
     def __init__(self, search: Studies) -> None:
         self.search, self.asks = search, []
 
     def ask(self) -> tuple[Job, ...] | None:
-        began = time.thread_time()
+        start = time.thread_time()
         jobs = self.search.ask()
         if jobs:
-            self.asks.append(time.thread_time() - began)
+            self.asks.append(time.thread_time() - start)
         return jobs
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.search, name)
 
 
-class Watching:
+class SnapshotView:
     """A View that takes a snapshot at the ends of the windows."""
 
-    def __init__(self, search: Metered, trainer: MadeUp, at: set[int]) -> None:
+    def __init__(self, search: TimedSearch, trainer: StubTrainer, at: set[int]) -> None:
         self.search, self.trainer, self.at = search, trainer, at
         self.ended, self.snapshots = 0, {0: self._now(0)}
 
@@ -144,12 +152,12 @@ class Watching:
 
 
 class Sender(threading.Thread):
-    """Looks once a second how far the sending process is, and what it took: (bytes of the spool, processor seconds)."""
+    """Samples the sending process once a second: (bytes of the spool that were sent, CPU seconds)."""
 
     def __init__(self, spool: Path, mlflow: MLflow) -> None:
         super().__init__(daemon=True)
         self.folder, self.process = spool, psutil.Process(mlflow._sender._process.pid)
-        self.seen = [(0, 0.0)]
+        self.samples = [(0, 0.0)]
         self.start()
 
     def run(self) -> None:
@@ -159,7 +167,7 @@ class Sender(threading.Thread):
             try:
                 times = self.process.cpu_times()
                 sent = json.loads((self.folder / "sent.json").read_text()).values()
-                self.seen.append((max(int(one["offset"]) for one in sent), times.user + times.system))
+                self.samples.append((max(int(one["offset"]) for one in sent), times.user + times.system))
             except FileNotFoundError:
                 pass  # not connected yet
             except psutil.Error:
@@ -167,39 +175,43 @@ class Sender(threading.Thread):
             time.sleep(1)
 
     def at(self, offsets: Sequence[int]) -> list[float]:
-        """Processor seconds at those offsets."""
-        return list(np.interp(offsets, *zip(*self.seen, strict=True)))
+        """Return the CPU seconds at those offsets."""
+        return list(np.interp(offsets, *zip(*self.samples, strict=True)))
 
 
-def node(group: str, name: str) -> Any:
+def read_node(group: str, name: str) -> Any:
+    """Return a file of conf."""
     return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
 
 
-def studies(journal: Path, trials: int, updates: int, search: str, pruner: str) -> Studies:
+def build_studies(journal: Path, trials: int, updates: int, search: str, pruner: str) -> Studies:
+    """Return the studies of one family, cosine."""
     space = {
         "factor": "cosine",
         "peak_lr": {"low": 1e-3, "high": 10.0, "log": True},
         "warmup": {"choice": [0, 0.02, 0.05, 0.1, 0.2]},
         "decay": {"low": 1e-3, "high": 0.3, "log": True},
     }
-    sampler, pruned_by = parse_target(node("search", search)["sampler"]), parse_target(node("pruner", pruner))
-    plan = StudyPlan("cosine", family("cosine", space), sampler, pruned_by, trials)
+    sampler = parse_target(read_node("search", search)["sampler"])
+    plan = StudyPlan("cosine", family("cosine", space), sampler, parse_target(read_node("pruner", pruner)), trials)
     report_steps = tuple(round(updates * (i + 1) / REPORTS) for i in range(REPORTS))
     return Studies(journal, [plan], Terms(0, report_steps, 8, Objective(), UNTRAINED))
 
 
 def ends_of_trials(events: Path) -> list[int]:
-    """Bytes of the spool until the end of each trial, in the order of ending."""
+    """Return the spool's size in bytes at the end of each trial, in the order in which they ended."""
     with events.open("rb") as file:
-        ends = itertools.accumulate(((len(line), line.startswith(b'{"e":"close"')) for line in file), summed)
+        ends = itertools.accumulate(((len(line), line.startswith(b'{"e":"close"')) for line in file), add_line)
         return [size for size, closes in ends if closes]
 
 
-def summed(so_far: tuple[int, bool], line: tuple[int, bool]) -> tuple[int, bool]:
+def add_line(so_far: tuple[int, bool], line: tuple[int, bool]) -> tuple[int, bool]:
+    """Return the size with the line added, and whether the line closes a trial."""
     return so_far[0] + line[0], line[1]
 
 
 def windows(trials: int) -> list[tuple[int, int]]:
+    """Return the first and the last trial of each window."""
     ends = [end for end in ENDS if end < trials] + [trials]
     return [(round((1 - WINDOW) * end), end) for end in ends]
 
@@ -210,29 +222,29 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--search", default="tpe")
     parser.add_argument("--pruner", default="median")
-    given = parser.parse_args()
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}: {vars(given)}", flush=True
-    )
-    spans = windows(given.trials)
+    args = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}: {vars(args)}", flush=True)
+    spans = windows(args.trials)
     with tempfile.TemporaryDirectory() as name:
-        folder, began = Path(name), time.perf_counter()
-        search = Metered(studies(folder / "journal.log", given.trials, given.updates, given.search, given.pruner))
-        trainer, mlflow = MadeUp(), MLflow(f"sqlite:///{folder / 'mlflow.db'}", flush_seconds=3600)
-        tracked = TrackedSweep(folder, "trials", "trials", 0)
-        tracker = trackers.start(tracked, mlflow)
+        folder, start = Path(name), time.perf_counter()
+        search = TimedSearch(build_studies(folder / "journal.log", args.trials, args.updates, args.search, args.pruner))
+        trainer, mlflow = StubTrainer(), MLflow(f"sqlite:///{folder / 'mlflow.db'}", flush_seconds=3600)
+        tracked_sweep = TrackedSweep(folder, "trials", "trials", 0)
+        tracker = trackers.start(tracked_sweep, mlflow)
         tracker.introduce(TrackedStudy("cosine", "cosine", "valid/loss", "minimize", ("peak_lr", "decay")))
-        sender, view = Sender(tracked.spool, mlflow), Watching(search, trainer, {end for span in spans for end in span})
+        sender = Sender(tracked_sweep.spool, mlflow)
+        view = SnapshotView(search, trainer, {end for span in spans for end in span})
         rooms = loop.Rooms(search, trainer, tracker, view)
         loop.run(rooms, checkpoint=folder / "checkpoint", stop=lambda: False, due=lambda: False)
-        looped = time.perf_counter() - began
-        left = tracker.finish()
-        print(f"{looped:.0f} s in the loop, {time.perf_counter() - began:.0f} s until MLflow had it; unsent: {left}")
-        ends = [0, *ends_of_trials(tracked.spool / EVENTS)]
-        show(spans, search.asks, view.snapshots, dict(zip(range(len(ends)), sender.at(ends), strict=True)))
+        loop_seconds = time.perf_counter() - start
+        unsent = tracker.finish()
+        seconds = time.perf_counter() - start
+        print(f"{loop_seconds:.0f} s in the loop, {seconds:.0f} s until MLflow had it; unsent: {unsent}")
+        ends = [0, *ends_of_trials(tracked_sweep.spool / EVENTS)]
+        print_windows(spans, search.asks, view.snapshots, dict(zip(range(len(ends)), sender.at(ends), strict=True)))
 
 
-def show(
+def print_windows(
     spans: Sequence[tuple[int, int]], asks: Sequence[float], at: dict[int, Snapshot], sent: dict[int, float]
 ) -> None:
     print(f"{'trials':>15} {'ask ms':>8} {'loop ms':>8} {'background ms':>14} {'memory kB':>10}")

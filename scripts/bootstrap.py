@@ -1,8 +1,8 @@
-"""Make the environment that everything runs in, once: `.venv`, with the versions of constraints.txt. No dependencies.
+"""Create the environment `.venv` with the versions of constraints.txt. Needs only the standard library.
 
-The environment is done when its stamp says so. The stamp is written last and names what it was made from, so
-an interrupted set-up never counts; without one the environment is made anew, with another one it is brought up
-to date. A finished set-up prints nothing. Called by the Makefile.
+A stamp file marks a finished environment. It is written last and records what the environment was made from, so an
+interrupted set-up never counts. Without a stamp the environment is created again. If the stamp does not match, the
+environment is updated. If nothing has to be done, nothing is printed. The Makefile calls this script.
 """
 
 from __future__ import annotations
@@ -28,57 +28,60 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 STAMP, LOCK, LOG = "setup.json", "setup.lock", "setup.log"
-OLD_NAME = "sweeper"  # the distribution was called so: two editable installs of one package would hide each other
+OLD_NAME = "sweeper"  # earlier name of the distribution: two editable installs of one package would hide each other
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where the environment is")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="folder of the environment")
     parser.add_argument("--extras", default="", help="extras of pyproject.toml, separated by commas")
-    parser.add_argument("--this-python", action="store_true", help="made of this Python, even if another would do")
-    parser.add_argument("--own", action="store_true", help="install nothing: check this Python")
-    asked = parser.parse_args()
+    parser.add_argument(
+        "--this-python", action="store_true", help="use this Python, even if the environment works with another"
+    )
+    parser.add_argument("--own", action="store_true", help="install nothing; check this Python")
+    options = parser.parse_args()
     if not OLDEST <= sys.version_info[:2] < TOO_NEW:
-        fail(f"Python {sys.version.split()[0]} is out of range: it takes 3.11, 3.12 or 3.13")
+        fail(f"Python {sys.version.split()[0]} is not supported. Use 3.11, 3.12 or 3.13")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    extras = {extra for extra in re.split(r"[,\s]+", asked.extras) if extra}
+    extras = {extra for extra in re.split(r"[,\s]+", options.extras) if extra}
     if unknown := extras - set(project["project"]["optional-dependencies"]):
-        fail(f"no such extra: {', '.join(sorted(unknown))}")
-    if asked.own:
+        fail(f"no such extra: {', '.join(sorted(unknown))}. pyproject.toml lists them")
+    if options.own:
         check_own(project, extras)
         return 0
-    venv = asked.venv.absolute()
-    python = base_python() if asked.this_python else None
-    if not done(read_stamp(venv), venv, project, extras, python):
+    venv = options.venv.absolute()
+    python = base_python() if options.this_python else None
+    if not is_done(read_stamp(venv), venv, project, extras, python):
         claim(venv)
-        with locked(venv):
-            if not done(read_stamp(venv), venv, project, extras, python):
+        with hold_lock(venv):
+            if not is_done(read_stamp(venv), venv, project, extras, python):
                 set_up(venv, project, extras, python)
     return 0
 
 
 def fail(sentence: str, details: Sequence[str] = ()) -> NoReturn:
-    """End with one line that says what is wrong and what to do, and, where it helps, pip's own words below it."""
+    """Exit with one line that states the problem and the remedy, with lines of pip's output below it if they help."""
     print(f"set-up: {sentence}", *(f"    {line}" for line in details), sep="\n", file=sys.stderr)
     sys.exit(1)
 
 
-# --- whether there is anything to do -------------------------------------------------------------------
+# --- is the environment up to date? --------------------------------------------------------------------
 
 
 def base_python() -> str:
-    """The real file of this interpreter, outside any virtual environment."""
+    """Return the real file of this interpreter, outside any virtual environment."""
     return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 
 def inputs(project: dict[str, Any]) -> str:
-    """Hash of all that decides what is installed; settings of linters are none of it."""
+    """Return a hash of everything that decides what is installed. Settings of linters are not part of it."""
     parts = [project["build-system"], project["project"], project["tool"]["setuptools"]]
     text = json.dumps(parts, sort_keys=True) + (ROOT / "constraints.txt").read_text(encoding="utf-8")
     return hashlib.sha256(text.encode() + Path(__file__).read_bytes()).hexdigest()
 
 
 def read_stamp(venv: Path) -> dict[str, Any] | None:
+    """Return the stamp, or None if it is missing or damaged."""
     try:
         stamp = json.loads((venv / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -86,16 +89,17 @@ def read_stamp(venv: Path) -> dict[str, Any] | None:
     return stamp if isinstance(stamp, dict) and stamp.keys() >= {"inputs", "extras", "python", "root"} else None
 
 
-def same_python(stamp: dict[str, Any], venv: Path, python: str | None) -> bool:
-    """Whether the environment's Python is still there, and is the one asked for (if one is)."""
+def has_same_python(stamp: dict[str, Any], venv: Path, python: str | None) -> bool:
+    """Return whether the environment's Python still exists, and is `python` if that is given."""
     now = os.path.realpath(venv / "bin" / "python")
     return stamp["python"] == now and os.access(now, os.X_OK) and python in (None, now)
 
 
-def done(
+def is_done(
     stamp: dict[str, Any] | None, venv: Path, project: dict[str, Any], extras: set[str], python: str | None
 ) -> bool:
-    if stamp is None or not same_python(stamp, venv, python):
+    """Return whether the environment is finished and has these extras."""
+    if stamp is None or not has_same_python(stamp, venv, python):
         return False
     return bool(stamp["inputs"] == inputs(project) and stamp["root"] == str(ROOT) and extras <= set(stamp["extras"]))
 
@@ -104,29 +108,29 @@ def done(
 
 
 def claim(venv: Path) -> None:
-    """Make the folder; refuse one that somebody else made."""
+    """Create the folder. Refuse one that this script did not create."""
     if venv.is_dir() and any(venv.iterdir()) and not (venv / LOCK).exists():
         fail(
-            f"{venv} was not made by this set-up. Remove it, choose another folder (VENV=.venv-sweeper), "
-            f"or use it as it is (VENV=0 PYTHON={venv}/bin/python)"
+            f"{venv} was not created by this set-up. Remove it, choose another folder (VENV=.venv-sweeper), "
+            f"or use it unchanged (VENV=0 PYTHON={venv}/bin/python)"
         )
     try:
         venv.mkdir(parents=True, exist_ok=True)
         (venv / LOCK).touch()
     except OSError as error:
-        fail(f"{venv} cannot be written: {error.strerror}")
+        fail(f"{venv} is not writable ({error.strerror}). Choose another folder: VENV=FOLDER")
 
 
 @contextlib.contextmanager
-def locked(venv: Path) -> Iterator[None]:
-    """Alone in this environment. pip inherits the lock: should this process be killed, pip still holds it."""
+def hold_lock(venv: Path) -> Iterator[None]:
+    """Hold the environment's lock. pip inherits it, so pip still holds it if this process is killed."""
     with (venv / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("Set-up: another one is at work here; waiting for it", flush=True)
+            print("Set-up: waiting for another set-up of this environment", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks
+        except OSError:  # the file system has no locks
             pass
         os.set_inheritable(lock.fileno(), True)
         yield
@@ -136,32 +140,35 @@ def locked(venv: Path) -> Iterator[None]:
 
 
 def set_up(venv: Path, project: dict[str, Any], extras: set[str], python: str | None) -> None:
+    """Create or update the environment. Extras that were installed before stay."""
     stamp = read_stamp(venv)
     (venv / STAMP).unlink(missing_ok=True)
-    renewed = stamp is None or not same_python(stamp, venv, python)
-    wanted = sorted(extras if stamp is None else extras | set(stamp["extras"]) & extras_of(project))
+    is_new = stamp is None or not has_same_python(stamp, venv, python)
+    all_extras = sorted(extras if stamp is None else extras | set(stamp["extras"]) & extras_of(project))
     version = sys.version.split()[0]
-    print(f"Set-up: {shown(venv)}, Python {version}, 2 GB or more; once" if renewed else f"Set-up: {shown(venv)}")
+    print(f"Set-up: {display_path(venv)}" + (f", Python {version}, 2 GB or more (only once)" if is_new else ""))
     (venv / LOG).write_text("", encoding="utf-8")
-    if renewed:
+    if is_new:
         make_venv(venv)
-    if not renewed and list((venv / "lib").glob(f"python*/site-packages/{OLD_NAME}-*.dist-info")):
+    if not is_new and list((venv / "lib").glob(f"python*/site-packages/{OLD_NAME}-*.dist-info")):
         stage("old name", [venv_python(venv), "-m", "pip", "uninstall", "-y", OLD_NAME], venv)
-    names = f".[{','.join(wanted)}]" if wanted else "."
+    names = f".[{','.join(all_extras)}]" if all_extras else "."
     pip = [venv_python(venv), "-m", "pip", "install", "--no-compile", "-c", "constraints.txt"]
-    # Without isolation the build takes the pinned setuptools instead of fetching some other.
+    # Without isolation the build uses the pinned setuptools instead of downloading another.
     stage("packages", [*pip, "--no-build-isolation", "-e", names], venv)
-    # All cores at once, where pip would use one. Some packages ship templates that are no Python: not an error.
+    # On all cores; pip would use one. Some packages ship templates that are not valid Python, which is not an error.
     compileall = [venv_python(venv), "-W", "ignore", "-m", "compileall", "-q", "-j", "0"]
     stage("bytecode", [*compileall, str(venv / "lib")], venv, may_fail=True)
-    write_stamp(venv, project, wanted)
+    write_stamp(venv, project, all_extras)
 
 
 def extras_of(project: dict[str, Any]) -> set[str]:
+    """Return the names of the extras that pyproject.toml declares."""
     return set(project["project"]["optional-dependencies"])
 
 
 def write_stamp(venv: Path, project: dict[str, Any], extras: Sequence[str]) -> None:
+    """Mark the environment as finished, in one atomic step."""
     python = os.path.realpath(venv / "bin" / "python")
     stamp = {"inputs": inputs(project), "extras": list(extras), "python": python, "root": str(ROOT)}
     unfinished = venv / f"{STAMP}.new"
@@ -170,7 +177,7 @@ def write_stamp(venv: Path, project: dict[str, Any], extras: Sequence[str]) -> N
 
 
 def make_venv(venv: Path) -> None:
-    """An empty environment with the pinned pip and setuptools, also where Debian left out ensurepip."""
+    """Create an empty environment with the pinned pip and setuptools, also if Debian left out ensurepip."""
     for entry in venv.iterdir():
         if entry.name in (LOCK, LOG):
             continue
@@ -178,16 +185,16 @@ def make_venv(venv: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-    ours = importlib.util.find_spec("ensurepip") is not None
-    if not ours and importlib.util.find_spec("pip") is None:
+    has_ensurepip = importlib.util.find_spec("ensurepip") is not None
+    if not has_ensurepip and importlib.util.find_spec("pip") is None:
         fail(
-            "this Python has neither ensurepip nor pip. On Debian and Ubuntu: apt-get install "
+            "this Python has neither ensurepip nor pip. On Debian or Ubuntu: apt-get install "
             f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
         )
     base = base_python()
-    stage("environment", [base, "-m", "venv", *([] if ours else ["--without-pip"]), str(venv)], venv)
+    stage("environment", [base, "-m", "venv", *([] if has_ensurepip else ["--without-pip"]), str(venv)], venv)
     python = venv_python(venv)
-    pip = [python, "-m", "pip"] if ours else [base, "-m", "pip", "--python", python]
+    pip = [python, "-m", "pip"] if has_ensurepip else [base, "-m", "pip", "--python", python]
     stage("pip", [*pip, "install", "-U", "-c", "constraints.txt", "pip", "setuptools"], venv)
 
 
@@ -195,14 +202,22 @@ def venv_python(venv: Path) -> str:
     return str(venv / "bin" / "python")
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
+    """Return the path as messages show it: relative to the repository if it is inside."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def stage(name: str, command: Sequence[str], venv: Path, may_fail: bool = False) -> None:
-    """Run one command: a line on the terminal, its output in the log, the reason if it fails."""
+    """Run a command, with one line on the terminal and the output in the log. Exit with the reason if it fails.
+
+    Args:
+        name: What the terminal shows.
+        command: The program and its arguments.
+        venv: Folder of the environment, which has the log.
+        may_fail: Whether a failure is ignored.
+    """
     live = sys.stdout.isatty()
-    began = time.monotonic()
+    start = time.monotonic()
     print(f"  {name:<12}", end="", flush=True)
     process = subprocess.Popen(
         command,
@@ -213,7 +228,7 @@ def stage(name: str, command: Sequence[str], venv: Path, may_fail: bool = False)
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        close_fds=False,  # for the lock
+        close_fds=False,  # the process inherits the lock
     )
     lines: list[str] = []
     assert process.stdout is not None
@@ -222,37 +237,37 @@ def stage(name: str, command: Sequence[str], venv: Path, may_fail: bool = False)
             log.write(line)
             lines.append(line.rstrip())
             if live:
-                print(f"\r  {name:<12} {doing(line):<60}", end="", flush=True)
+                print(f"\r  {name:<12} {activity(line):<60}", end="", flush=True)
     code = process.wait()
     if live:
         print(f"\r  {name:<12} {'':<60}\r  {name:<12}", end="")
     if code and not may_fail:
         print(" failed", flush=True)
-        sentence, details = explained(lines, name)
-        fail(f"{sentence}. All of it: {shown(venv / LOG)}", details)
-    print(f" {time.monotonic() - began:5.0f} s", flush=True)
+        sentence, details = explain(lines, name)
+        fail(f"{sentence}. Full output: {display_path(venv / LOG)}", details)
+    print(f" {time.monotonic() - start:5.0f} s", flush=True)
 
 
-def doing(line: str) -> str:
-    """What a line of pip's says it is at, short."""
-    said = re.match(r"\s*(Collecting|Downloading|Building|Installing)\s+([^\s=<>;(]+)", line)
-    return f"{said[1].lower()} {said[2].rpartition('/')[2]}"[:60] if said else ""
+def activity(line: str) -> str:
+    """Return what pip is doing according to a line of its output, shortened; "" if the line does not tell."""
+    match = re.match(r"\s*(Collecting|Downloading|Building|Installing)\s+([^\s=<>;(]+)", line)
+    return f"{match[1].lower()} {match[2].rpartition('/')[2]}"[:60] if match else ""
 
 
-def explained(lines: Sequence[str], name: str) -> tuple[str, list[str]]:
-    """Why a command failed, in a sentence, with the lines of it that say more."""
+def explain(lines: Sequence[str], name: str) -> tuple[str, list[str]]:
+    """Return why a command failed, in one sentence, and the lines of its output that help."""
     text = "\n".join(lines)
     errors = [line for line in lines if line.lstrip().lower().startswith("error")]
     if re.search(r"No space left on device|Errno 28", text):
-        return "the disk is full: a CPU build of torch needs 2 GB in all, a CUDA build several more", []
+        return "the disk is full. A CPU build of torch needs 2 GB in all, a CUDA build several more", []
     if re.search(r"NewConnectionError|ConnectTimeout|NameResolutionError|Connection refused|Network is unreach", text):
-        return "pip reaches no package index: is this machine offline, or behind a proxy (PIP_PROXY)", []
+        return "pip cannot reach a package index. Check the network; behind a proxy, set PIP_PROXY", []
     if re.search(r"Read timed out|ReadTimeoutError|IncompleteRead|Connection reset|Connection broken", text):
-        return "the connection broke while pip was downloading: run it again", []
+        return "the connection broke while pip was downloading. Run the command again", []
     if re.search(r"No matching distribution", text):
-        return "pip finds no release for this Python and machine", errors[-2:]
+        return "pip found no release for this Python and machine", errors[-2:]
     if name == "pip":
-        return "pip does not find the pinned pip and setuptools: does it reach a package index", errors[-2:]
+        return "pip cannot install the pinned pip and setuptools. Check that it reaches a package index", errors[-2:]
     return f"{name} failed", list(errors[-5:] or lines[-5:])
 
 
@@ -260,42 +275,42 @@ def explained(lines: Sequence[str], name: str) -> tuple[str, list[str]]:
 
 
 def check_own(project: dict[str, Any], extras: set[str]) -> None:
-    """Say in one line what this Python lacks. A torch beyond the tested range is told, not refused."""
-    needed = list(project["project"]["dependencies"])
+    """Exit with one line if this Python lacks a requirement. An untested version of torch is only a warning."""
+    requirements = list(project["project"]["dependencies"])
     for extra in sorted(extras):
-        needed += project["project"]["optional-dependencies"][extra]
+        requirements += project["project"]["optional-dependencies"][extra]
     missing = []
-    for requirement in needed:
+    for requirement in requirements:
         name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-        wanted = re.sub(r"^[\w.-]+(\[[^]]*\])?", "", requirement)
+        specifier = re.sub(r"^[\w.-]+(\[[^]]*\])?", "", requirement)
         try:
-            has = metadata.version(name)
+            installed = metadata.version(name)
         except metadata.PackageNotFoundError:
             missing.append(requirement)
             continue
-        if within(has, wanted):
+        if is_within(installed, specifier):
             continue
         if name == "torch":
-            print(f"set-up: torch {has} is not in the tested range {wanted}; going on with it", file=sys.stderr)
+            print(f"set-up: torch {installed} is outside the tested range {specifier}", file=sys.stderr)
         else:
             missing.append(requirement)
     if missing:
         quoted = " ".join(f"'{requirement}'" for requirement in missing)
-        fail(f"VENV=0 installs nothing, and this Python lacks something. Say: {sys.executable} -m pip install {quoted}")
+        fail(f"requirements are missing, and VENV=0 installs nothing. Run: {sys.executable} -m pip install {quoted}")
 
 
-def within(version: str, wanted: str) -> bool:
-    """Whether a version satisfies a specifier; taken for granted where `packaging` is not there to tell."""
+def is_within(version: str, specifier: str) -> bool:
+    """Return whether a version satisfies a specifier; True if `packaging` is not installed."""
     try:
         from packaging.specifiers import SpecifierSet
     except ImportError:
         return True
-    return bool(SpecifierSet(wanted, prereleases=True).contains(version))
+    return bool(SpecifierSet(specifier, prereleases=True).contains(version))
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("\nset-up: interrupted; the next one starts afresh", file=sys.stderr)
+        print("\nset-up: interrupted. Run the command again to finish it", file=sys.stderr)
         sys.exit(130)

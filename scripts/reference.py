@@ -1,6 +1,6 @@
-"""Write the guide's page of the API from docstrings and signatures: python scripts/reference.py, after a change.
+"""Write docs/guide/reference.md from docstrings and signatures: `python scripts/reference.py`.
 
-A test fails when the page is older than the docstrings.
+Run it after a change of a docstring. A test fails if the page is out of date.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SECTIONS = {  # title: module, names
     ),
 }
 HEADINGS = ("Args", "Returns", "Raises", "Yields", "Attributes", "Source", "Example")
-NOT_CALLED = ("Sweep", "InputError")  # made by others
+NOT_CALLED = ("Sweep", "InputError")  # users do not construct them
 WIDTH = 100  # of a signature's line
 
 
@@ -65,17 +65,17 @@ def _entry(path: str, thing: Any) -> Iterator[str]:
 
 def _members(kind: type) -> Iterator[tuple[str, Any]]:
     """Yield the public methods and properties that have a docstring of their own, base classes first."""
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
         if base.__module__.startswith("sweeper"):
-            found |= {name: value for name, value in vars(base).items() if not name.startswith("_")}
-    for name, value in found.items():
+            members |= {name: value for name, value in vars(base).items() if not name.startswith("_")}
+    for name, value in members.items():
         if (inspect.isfunction(value) or isinstance(value, property | cached_property)) and value.__doc__:
             yield name, value
 
 
 def _call(name: str, thing: Any) -> str:
-    """Return the signature, on one line or with a line for each parameter."""
+    """Return the signature, on one line or with one line per parameter."""
     signature = inspect.signature(thing)
     parameters = [_parameter(one) for one in signature.parameters.values() if one.name != "self"]
     kinds = [one.kind for one in signature.parameters.values() if one.name != "self"]
@@ -93,8 +93,8 @@ def _call(name: str, thing: Any) -> str:
 def _parameter(one: inspect.Parameter) -> str:
     star = "*" if one.kind is one.VAR_POSITIONAL else "**" if one.kind is one.VAR_KEYWORD else ""
     annotation = "" if one.annotation is one.empty else f": {_annotation(one.annotation)}"
-    shown = str(one.default) if isinstance(one.default, Path) else one.default
-    default = "" if one.default is one.empty else f" = {shown!r}"
+    default_value = str(one.default) if isinstance(one.default, Path) else one.default
+    default = "" if one.default is one.empty else f" = {default_value!r}"
     return f"{star}{one.name}{annotation}{default}"
 
 
@@ -118,7 +118,7 @@ def _markdown(thing: Any) -> str:
 
 
 def _items(body: str) -> Iterator[str]:
-    """Yield the entries of a section. An entry begins at the section's own indent and goes on deeper."""
+    """Yield the entries of a section. An entry starts at the section's indent; deeper lines continue it."""
     lines = inspect.cleandoc(f"\n{body}").splitlines()
     for entry in re.split(r"\n(?=\S)", "\n".join(lines)):
         text = " ".join(entry.split())

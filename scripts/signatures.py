@@ -1,10 +1,10 @@
-"""Count parameters whose type says nothing and functions with too many parameters; the counts may only fall.
+"""Count parameters with an open type and functions with too many parameters. The counts may only fall.
 
-Over `sweeper/` and `tasks/`: parameters typed as an open mapping (`Mapping[str, Any]`, `dict[str, Any]`, or an alias of
-one), and functions with more than five parameters, `self` and `cls` aside.
+It reads `sweeper/` and `tasks/`. It counts parameters typed as an open mapping (`Mapping[str, Any]`, `dict[str, Any]`,
+or an alias of one), and functions with more than five parameters besides `self` and `cls`.
 
-    python scripts/signatures.py           compare with LIMITS; exit code 1 where a count is not its limit
-    python scripts/signatures.py --list    print every place that counts, too
+    python scripts/signatures.py           compare with LIMITS; exit code 1 if a count differs from its limit
+    python scripts/signatures.py --list    also print every place that counts
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ LOWER = f" <- lower the limit in {Path(__file__).name}"
 
 
 def main() -> int:
-    """Print the counts beside their limits. A count below its limit fails too, so that the limit is lowered with it."""
+    """Print the counts and their limits. A count below its limit fails too, so that the limit gets lowered."""
     modules = {_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(_files())}
-    found = {"open mappings": list(open_mappings(modules)), "long signatures": list(long_signatures(modules))}
-    for count, places in found.items():
+    places_by_count = {"open mappings": list(open_mappings(modules)), "long signatures": list(long_signatures(modules))}
+    for count, places in places_by_count.items():
         wrong = "" if len(places) == LIMITS[count] else " <- must not rise" if len(places) > LIMITS[count] else LOWER
         print(f"{count}: {len(places)} (limit {LIMITS[count]}){wrong}")
         if "--list" in sys.argv:
             print("\n".join(f"  {place}" for place in places))
-    return int(any(len(places) != LIMITS[count] for count, places in found.items()))
+    return int(any(len(places) != LIMITS[count] for count, places in places_by_count.items()))
 
 
 def open_mappings(modules: Mapping[str, ast.Module]) -> Iterator[str]:
@@ -44,7 +44,7 @@ def open_mappings(modules: Mapping[str, ast.Module]) -> Iterator[str]:
         if isinstance(target, ast.Name)
     }
     for module, tree in modules.items():
-        names = {*OPEN, *(name for home, name in aliases if home == module), *_imported(tree, aliases)}
+        names = {*OPEN, *(name for home, name in aliases if home == module), *_imported_aliases(tree, aliases)}
         for function, parameters in _functions(tree):
             for parameter in parameters:
                 if parameter.annotation is not None and names & set(_members(parameter.annotation)):
@@ -82,8 +82,8 @@ def _members(annotation: ast.expr) -> list[str]:
     return [part.strip() for part in ast.unparse(annotation).strip("'\"").split("|")]
 
 
-def _imported(tree: ast.Module, aliases: set[tuple[str, str]]) -> set[str]:
-    """Names in this module of aliases made in others: `Node`, or `sweep.Node`."""
+def _imported_aliases(tree: ast.Module, aliases: set[tuple[str, str]]) -> set[str]:
+    """Return the names in this module of aliases defined in other modules: `Node`, or `sweep.Node`."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module is not None:

@@ -1,5 +1,7 @@
-"""What the tests share: one Hypothesis profile, random numbers that do not depend on which tests ran before, the
-command line, sweeps without pictures, and work of the package that is done once in a process."""
+"""Shared fixtures: seeded random numbers, the command line, sweeps without figures, and work done once per process.
+
+Also the one Hypothesis profile.
+"""
 
 import functools
 import os
@@ -14,17 +16,17 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 
-# Tests run side by side: libraries that spread one operation over all cores would wait for each other's.
+# Tests run in parallel. Libraries that spread one operation over all cores would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The machine may be busy, so no deadline; the same examples in every run, so that a failure is everybody's.
+# No deadline, since the machine may be busy. The same examples in every run, so that everybody can reproduce a failure.
 settings.register_profile("sweeper", deadline=None, derandomize=True)
 settings.load_profile("sweeper")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Keep the tests of a file in one worker: what its fixtures train, and the processes they start, are there once."""
+    """Run all tests of a file in one worker, so that its fixtures train and start processes only once."""
     from xdist.scheduler import LoadFileScheduling
 
     return LoadFileScheduling(config, log) if config.option.dist == "load" else None
@@ -32,7 +34,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Which tests share a process changes from run to run; what they draw must not."""
+    """Seed every generator before each test: which tests share a process changes from run to run."""
     import numpy as np
     import torch
 
@@ -43,7 +45,7 @@ def seeded():
 
 @pytest.fixture(scope="session")
 def tracked():
-    """Files and links of the repository that are or will be committed, relative to its top."""
+    """Return the files and links of the repository that are or will be committed, relative to its root."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -54,7 +56,7 @@ def tracked():
 
 @pytest.fixture(scope="session")
 def copy_checkout(tracked):
-    """A function that makes a second checkout: the repository's files and links, in a folder of its own."""
+    """Return a function that copies the repository's files and links into a folder and returns the folder."""
 
     def copy(folder):
         for path in tracked:
@@ -67,9 +69,9 @@ def copy_checkout(tracked):
 
 @pytest.fixture(autouse=True, scope="session")
 def data_made_once():
-    """MNIST-1D is made, signal by signal; the digits are read from a text file, which has no public name.
+    """Cache the signals of MNIST-1D and the images of the digits, which take long to make and to read.
 
-    tests/tasks/test_mnist1d.py calls what makes the signals.
+    The private name is the only one for the digits. tests/tasks/test_mnist1d.py tests how signals are made.
     """
     from sweeper.tasks import digits, mnist1d
 
@@ -81,7 +83,7 @@ def data_made_once():
 
 @pytest.fixture(autouse=True, scope="session")
 def configuration_read_by_libyaml():
-    """Hydra reads some thirty files for a command: by libyaml's parser in a tenth of the time, with the same nodes."""
+    """Let Hydra read YAML with libyaml: about thirty files per command in a tenth of the time, with the same result."""
     import yaml
 
     with pytest.MonkeyPatch.context() as patch:
@@ -92,9 +94,9 @@ def configuration_read_by_libyaml():
 
 @pytest.fixture(autouse=True, scope="session")
 def undrawn():
-    """A short sweep spends longer on its pictures than on its trials: only tests that look at them ask for `drawn`.
+    """Skip the figures of a sweep, which take longer than a short sweep's trials. Tests of figures use `drawn`.
 
-    The private name is the one place where a sweep draws.
+    The private name is the only place where a sweep draws.
     """
     from sweeper.views import conclusion
 
@@ -106,22 +108,22 @@ def undrawn():
 
 @pytest.fixture
 def drawn(undrawn, monkeypatch):
-    """Sweeps that end in this test draw their pictures."""
+    """Let sweeps that end in this test draw their figures."""
     monkeypatch.setattr("sweeper.views.conclusion._draw_pictures", undrawn)
 
 
 @pytest.fixture
 def composed_once(monkeypatch):
-    """Hydra composes a command's configuration twice, at first only to read hydra.mode, which ours leaves open.
+    """Let Hydra compose a command's configuration once. It composes it twice, first only to read hydra.mode.
 
-    Nothing public does without. tests/test_command_line.py runs Hydra as it is.
+    Our configuration does not set hydra.mode. No public option skips this. tests/test_command_line.py runs plain Hydra.
     """
     monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda self, config_name, overrides: None)
 
 
 @pytest.fixture
 def sweeper(tmp_path, monkeypatch, capfd, composed_once):
-    """Run the command line in an empty folder: (exit code, stdout, stderr)."""
+    """Return a function that runs the command line in an empty folder and returns (exit code, stdout, stderr)."""
     from sweeper import __main__ as command_line
 
     monkeypatch.chdir(tmp_path)

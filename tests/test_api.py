@@ -1,4 +1,4 @@
-"""Sweeps from Python: what they give back, how they go on, what is another question, what is refused."""
+"""Sweeps from Python: results, resuming, what starts another sweep, errors."""
 
 from functools import partial
 
@@ -30,7 +30,7 @@ class Tanh(Net):
 
 
 def halved(tau_LS, decay_steps_L, *, decay=0.5):
-    """One drop in the middle."""
+    """Halve the LR in the middle of the run."""
     return decay ** (tau_LS >= decay_steps_L / 2)
 
 
@@ -43,7 +43,7 @@ TASK = Supervised(Arrays(X, Y), Net)
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """Small sweeps in an empty folder."""
+    """Return a function that runs a small sweep in an empty folder."""
     monkeypatch.chdir(tmp_path)
     given = {"steps": 16, "n_trials": 3, "tracking": "none", "trainer": "sequential"}
     given["search"] = {"reports": 4, "concurrent_trials": 2}

@@ -1,6 +1,6 @@
-"""The MLflow pages as a person sees them, in headless Chromium: a small real sweep, and one of 1,500 trials.
+"""The MLflow pages as users see them, in headless Chromium: a small real sweep, and one of 1,500 trials.
 
-With SCREENSHOTS=docs/guide/images the pictures of docs/guide/mlflow.md are made anew.
+With SCREENSHOTS=docs/guide/images, the tests replace the screenshots in docs/guide/mlflow.md.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SWEEP = ["data=digits", "model=mlp", "schedule=[cosine,default_lr]", "search.n_t
 NOT_SWEPT = ("core", "knots", "range_test", "wall_time")
 FAMILIES = sorted(path.stem for path in Path(conf.__path__[0], "schedule").glob("*.yaml") if path.stem not in NOT_SWEPT)
 TRIALS = 1500
-POINTS = 20  # of a trace
+POINTS = 20  # per trace
 PAGE = 100  # runs that the page loads
 PATIENCE_SECONDS = 180
-QUIET_SECONDS = 1.5  # without a change, after which a page is taken for drawn
+QUIET_SECONDS = 1.5  # without a change, after which a page counts as drawn
 
 CHARTS = """return Array.from(document.querySelectorAll('.js-plotly-plot')).map(plot => ({
     axis: plot.layout.yaxis.type, x: plot.layout.xaxis.title.text || plot.layout.xaxis.title,
@@ -42,7 +42,7 @@ CHARTS = """return Array.from(document.querySelectorAll('.js-plotly-plot')).map(
     colours: plot.data.map(trace => trace.marker && trace.marker.color)}))"""
 TEXT = "return document.body.innerText"
 PARALLEL = "return document.querySelectorAll('.parcoords svg').length"
-# The page opens a chat when it is seen for the first time; a browser without a mouse always shows Plotly's buttons.
+# On a first visit, the page opens a chat. A browser without a mouse always shows Plotly's buttons.
 AS_SEEN_AGAIN = """
     localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');
     document.addEventListener('DOMContentLoaded', () => {
@@ -81,7 +81,7 @@ def browser(tmp_path_factory):
 
 
 def drawn(browser, address, charts):
-    """What Plotly drew on that page, once that many charts are there and nothing changes; and the seconds it took."""
+    """Return what Plotly drew on the page, once it has that many charts and no longer changes, and the seconds."""
     browser.get("about:blank")
     begun = changed = time.monotonic()
     browser.get(address)
@@ -97,7 +97,7 @@ def drawn(browser, address, charts):
 
 
 def wait_for(browser, address, expected):
-    """Open that page and wait until it says so."""
+    """Open the page and wait until it shows that text."""
     browser.get("about:blank")
     browser.get(address)
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -107,13 +107,13 @@ def wait_for(browser, address, expected):
 
 
 def keep(browser, name):
-    """A picture of the page for the documentation, if asked for; reduced to 256 colours it is small enough to keep."""
+    """Save a screenshot for the documentation if SCREENSHOTS is set, with 256 colors to keep the file small."""
     if "SCREENSHOTS" in os.environ:
         browser.save_screenshot(str(Path(os.environ["SCREENSHOTS"]) / f"mlflow_{name}.png"))
 
 
 def opened_by(spool, base):
-    """The addresses that `ui` prints: of the best trials, of all, of means."""
+    """Return the addresses that `ui` prints: of the best trials, of all trials, of means."""
     return [line.rpartition(" ")[2] for line in view.addresses(spool, base, sender.experiment_id(spool)).splitlines()]
 
 
@@ -122,11 +122,11 @@ def lines(charts):
 
 
 def runs_of(chart):
-    """Names of the lines; the page draws each twice, once smoothed."""
+    """Return the names of the lines. The page draws each line twice, once smoothed."""
     return list(dict.fromkeys(chart["names"]))
 
 
-# --- a small sweep, really trained ------------------------------------------------------------------
+# --- a small sweep with training --------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_a_summary_run_shows_its_note_and_its_table(small, browser):
 
 
 def summary(spool, base):
-    """The page of the cosine study's summary run."""
+    """Return the address of the cosine study's summary run."""
     from mlflow.tracking import MlflowClient
 
     experiment = sender.experiment_id(spool)
@@ -175,11 +175,11 @@ def summary(spool, base):
     return f"{base}/#/experiments/{experiment}/runs/{found.info.run_id}"
 
 
-# --- 1,500 trials, not trained ----------------------------------------------------------------------
+# --- 1,500 trials without training ------------------------------------------------------------------
 
 
 def node(name):
-    """A family's file with the ranges of an SGD sweep."""
+    """Return a family's file with the ranges of an SGD sweep."""
     given = {
         "${optimizer.peak_lr}": {"low": 1e-3, "high": 3.0, "log": True},
         "${optimizer.default_lr}": 1e-3,
@@ -200,7 +200,7 @@ def sampled(rng, dimension):
 
 
 def losses(rng, lr_S):
-    """Plausible ones: best near a peak LR of 0.2, better the lower the LR ends; noise, and divergence beyond 1.2."""
+    """Return plausible losses: best near a peak LR of 0.2 and with a low final LR, noisy, divergent above 1.2."""
     peak, steps = float(lr_S.max()), len(lr_S)
     floor = 2.1 + 0.12 * (math.log10(peak / 0.2)) ** 2 + 0.1 * float(lr_S[-3:].mean() / peak) + 0.03 * rng.random()
     done_S = np.cumsum(lr_S / (lr_S + 0.05)) * 8 / steps
@@ -208,7 +208,7 @@ def losses(rng, lr_S):
 
 
 def play(spool, name, number, built, steps):
-    """One trial of a family, from its opening to its end."""
+    """Record one trial of a family, from start to end."""
     rng = np.random.default_rng([number, FAMILIES.index(name)])
     params = {key: sampled(rng, dimension) for key, dimension in built.space.items()}
     lr_S = lr_trace(built, params, steps)
@@ -231,7 +231,7 @@ def play(spool, name, number, built, steps):
 
 
 def spooled(folder, names, trials, steps):
-    """The spool of a sweep of that many trials in all, sent to MLflow; and the seconds that the sending took."""
+    """Record a sweep of that many trials and send it to MLflow. Return its spool and the seconds."""
     name = "text-ngram-sgd-1a2b3c4d"
     sweep = TrackedSweep(folder / "sweeps" / name, name, "ab" * 16, 0)
     begun = time.monotonic()
@@ -268,8 +268,10 @@ def test_the_best_of_1500_trials(large, browser):
     assert [chart["axis"] for chart in (linear, log, valid, train)] == ["linear", "log", "log", "log"]
     for chart in (linear, log, valid, train):
         shown = {name.split("-")[0] for name in runs_of(chart)}
-        assert shown == {name.split("-")[0] for name in FAMILIES}  # every family, the baselines among them
-        assert len(runs_of(chart)) == 3 * len(FAMILIES) - 2  # of 100 that the page loads: three each, one of default_lr
+        assert shown == {name.split("-")[0] for name in FAMILIES}  # every family, including the baselines
+        assert (
+            len(runs_of(chart)) == 3 * len(FAMILIES) - 2
+        )  # within the 100 runs of the page: three each, one of default_lr
         assert max(chart["points"]) <= POINTS + 1
     assert log["range"] == [-7, 1.1]
     (scatter,) = [chart for chart in charts if chart["x"] == "log10_lr_max"]
@@ -298,9 +300,9 @@ def test_means_of_1500_trials(large, browser):
         assert len(chart["points"]) == 3 * len(FAMILIES)  # a band and two lines each
 
 
-@pytest.mark.skipif("SCREENSHOTS" not in os.environ, reason="only when the pictures are made anew")
+@pytest.mark.skipif("SCREENSHOTS" not in os.environ, reason="only to replace the screenshots")
 def test_pictures_for_the_documentation(tmp_path, browser):
-    """Of the default sweep, which is trained for that: minutes."""
+    """Train the default sweep for the screenshots. This takes minutes."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
     subprocess.run([sys.executable, "-m", "sweeper"], cwd=tmp_path, env=environment, check=True, timeout=1800)
     (home,) = (tmp_path / "sweeps").iterdir()

@@ -1,4 +1,4 @@
-"""What a person types, run as it is: wrong input gets one line and exit code 2, and nothing is written."""
+"""Commands as users type them: wrong input gives one line and exit code 2, and nothing is written."""
 
 import json
 import os
@@ -22,7 +22,7 @@ SMALL = [
 
 @pytest.fixture
 def composed_once():
-    """Not here: what is typed goes through all of Hydra."""
+    """Override the shared fixture: these commands run all of Hydra."""
 
 
 def written(folder):
@@ -183,7 +183,7 @@ def test_help_is_light(tmp_path):
 
 
 def test_a_trial_is_trained_again_and_python_trains_the_same(sweeper, tmp_path):
-    """`rerun` of a trial of several open ones; and the call in Python that asks the same has the same trials."""
+    """Rerun one of several trials that were open together. The equivalent call in Python has the same trials."""
     import sweeper as python
     from sweeper.tasks import Digits, Supervised
     from sweeper.tasks.models import MLP

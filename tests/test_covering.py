@@ -1,8 +1,8 @@
-"""Every optimizer with every model, sampler and pruner that conf has, and every schedule: short sweeps that end well.
+"""Every optimizer with every model, sampler and pruner of conf, and every schedule, in short sweeps that succeed.
 
-A covering set: each pair of (optimizer, data and model), (optimizer, sampler), (optimizer, pruner), (data and model,
-sampler), (data and model, pruner), (sampler, pruner) is in one sweep at least. A new file of conf is in it by itself;
-a new data set or model must be written down in TASKS.
+The sweeps are a covering set: each pair of (optimizer, data and model), (optimizer, sampler), (optimizer, pruner),
+(data and model, sampler), (data and model, pruner), (sampler, pruner) is in at least one of them. New files of conf are
+included automatically; a new data set or model must be added to TASKS.
 """
 
 import functools
@@ -31,7 +31,7 @@ CONF = Path(conf.__path__[0])
 STEPS = 4
 TRAINERS = ("sequential", "lanes")
 
-# Data and model, smaller than their files where these are large.
+# Data and model, smaller than in their files if these are large.
 TASKS = [
     ("text", "ngram", {}, {"width": 8, "embedding": 4}),
     ("text_sequence", "transformer", {"context": 8, "valid_size": 16}, {"width": 8, "depth": 1}),
@@ -52,7 +52,7 @@ TASKS = [
 ]
 
 
-# What cannot be trained together, and what a person is told before anything is.
+# Combinations that cannot be trained, and the error before training.
 REFUSED = {
     ("natural_gradient", "transformer"): "exact Fisher matrix is too large",
     ("natural_gradient", "gpt"): "exact Fisher matrix is too large",
@@ -66,11 +66,11 @@ def files(group):
 
 OPTIMIZERS, SAMPLERS, PRUNERS = files("optimizer"), files("search"), files("pruner")
 SCHEDULES = [name for name in files("schedule") if name not in ("core", "range_test", "knots")]
-NEEDED = {"wall_time": {"budget": 60}, "threshold": {"upper": 1e6}}  # what a person must give
+NEEDED = {"wall_time": {"budget": 60}, "threshold": {"upper": 1e6}}  # values that users must set
 
 
 def rows():
-    """(optimizer, task, sampler, pruner, schedule, trainer): the first two each with each, the others in turn."""
+    """Return (optimizer, task, sampler, pruner, schedule, trainer): all pairs of the first two, the others in turn."""
     for i, j in itertools.product(range(len(OPTIMIZERS)), range(len(TASKS))):
         k = i * len(TASKS) + j
         yield (
@@ -95,7 +95,7 @@ def test_the_set_covers_all_there_is():
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
-    """A function: the task of data and model, made once."""
+    """Return a function that builds the task of data and model, once for each."""
     folder = tmp_path_factory.mktemp("files")
     _fashion_mnist(folder)
     _cifar10(folder)
@@ -150,7 +150,7 @@ def _node(group, name):
 
 
 def _choices(node):
-    """The ends of each range, so that a grid can go through them."""
+    """Return the space with each range replaced by its two ends, for the grid sampler."""
     ends = {key: {"choice": [v["low"], v["high"]]} for key, v in node.items() if isinstance(v, dict) and "low" in v}
     return {**node, **ends}
 

@@ -1,14 +1,14 @@
-"""The golden record: what the command line, the Python call and the stored folders gave when they were recorded.
+"""The golden record: recorded results of the command line, the Python call and the stored folders.
 
-`golden/record.py` records, `golden/asked.py` is what is asked, `golden/readings/` is what came of it. Numbers may
-differ by rounding (`golden/observed.py`); names, states, decisions and identities may not. What may be recorded again:
+`golden/record.py` records, `golden/asked.py` has the sweeps, `golden/readings/` has the results. Numbers may differ by
+rounding (`golden/observed.py`); names, states, decisions and identities may not. What may be recorded again:
 
 - `questions`, `more_questions` and the name, question and studies of any reading: never. A stored sweep is found by
   its name, and a study by its own.
-- `folders/`: never. A new format gets a folder beside those that are there.
-- `sweep`, `journal`, `status`, `files`, `process` and what the folders give: with a change that is meant to change
-  numbers, columns, files or the format, and that CHANGELOG.md tells.
-- `imports`: when they become fewer; `own`, the package's own modules, also when light ones are imported at the top.
+- `folders/`: never. A new format gets another folder.
+- `sweep`, `journal`, `status`, `files`, `process` and the results of the folders: with a change that is meant to change
+  numbers, columns, files or the format, and that CHANGELOG.md describes.
+- `imports`: when they become fewer. `own`, the package's own modules, also when light modules are imported at the top.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ GOLDEN = Path(__file__).with_name("golden")
 def _module(name):
     spec = importlib.util.spec_from_file_location(f"golden_{name}", GOLDEN / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where a class of it is looked up
+    sys.modules[spec.name] = module  # where pickle and inspect look up its classes
     spec.loader.exec_module(module)
     return module
 
@@ -38,7 +38,7 @@ asked, observed = _module("asked"), _module("observed")
 
 
 def check(name, now):
-    """That a reading is as it was recorded."""
+    """Assert that a reading equals the recorded one."""
     path = GOLDEN / "readings" / f"{name}.json"
     if os.environ.get("GOLDEN") == "record" and not path.exists():
         path.parent.mkdir(exist_ok=True)
@@ -52,7 +52,7 @@ def recorded(name):
 
 
 def reading(folder, *trials):
-    """A sweep's folder, with all that was logged of some trials."""
+    """Return what is stored of a sweep, with everything logged for some trials."""
     sweep = package.load(folder.name, folder.parent)
     config = observed.config(folder)
     return {
@@ -66,20 +66,20 @@ def reading(folder, *trials):
 
 
 def outcome(folder, *trials):
-    """The same without the stored configuration, which says how the sweep was trained."""
+    """Return the same without the stored configuration, which depends on how the sweep was trained."""
     whole = reading(folder, *trials)
     return {key: value for key, value in whole.items() if key != "config"}
 
 
 def copied(name, place):
-    """A stored folder in `place`/sweeps, which the commands of the test may change."""
+    """Copy a stored folder to `place`/sweeps, where the test may change it."""
     stored = GOLDEN / "folders" / name
     config = observed.yaml.safe_load((stored / "config.yaml").read_text(encoding="utf-8"))
     return Path(shutil.copytree(stored, place / "sweeps" / config["name"]))
 
 
 def words(name):
-    """The command of a stored folder."""
+    """Return the command of a stored folder."""
     lanes = "trainer=lanes" in asked.FOLDERS[name]
     return [word for word in (*asked.STORED, *asked.FOLDERS[name]) if not lanes or word != "trainer=sequential"]
 
@@ -106,7 +106,7 @@ def test_a_sweep(sweeper, tmp_path):
     folder = only(tmp_path / "sweeps")
     check("sweep", reading(folder, *LOGGED))
     check("journal", observed.journal(folder))
-    check("files", observed.files(folder))  # without pictures and MLflow
+    check("files", observed.files(folder))  # without figures and MLflow
     code, out, _ = sweeper("status", "--json")
     check("status", observed.plain(json.loads(out)))
 
@@ -140,7 +140,7 @@ def test_a_sweep_that_is_interrupted_and_continued(tmp_path):
 
 
 def questions(sweeper, place, of):
-    """Name, question and studies of each, from its folder, without training."""
+    """Return name, question and studies of each sweep from its folder, without training."""
     asked.write_text(place)
     found = {}
     for key, of_one in of.items():
@@ -164,14 +164,14 @@ def test_more_questions(sweeper, tmp_path):
 
 
 def test_a_sweep_in_python(tmp_path):
-    """Its question knows the code of the user's model."""
+    """The code of the user's model is part of the sweep's identity."""
     sweep = asked.sweep_in_python(tmp_path / "sweeps")
     check("python", reading(tmp_path / "sweeps" / sweep.name, "linear:0"))
 
 
 # --- what is imported -------------------------------------------------------------------------------
 
-MARGIN = {"own": 1.1, "all": 1.15}  # a module may be split, a library may grow
+MARGIN = {"own": 1.1, "all": 1.15}  # so that a module may be split and a library may grow
 
 
 @pytest.mark.parametrize("verb", ["--help", "status", "load"])
@@ -213,14 +213,14 @@ def best_of(sweep, family):
 
 @pytest.mark.parametrize("name", ["finished", "stopped", "stopped_in_lanes"])
 def test_a_stored_trial_is_trained_again(sweeper, tmp_path, name):
-    """Bit for bit on the machine that trained it; by its weights elsewhere."""
+    """The results are equal bit for bit on the machine that trained it. Elsewhere the weights are close."""
     import torch
 
     folder = copied(name, tmp_path)
     sweep = package.load(folder.name, folder.parent)
     trial = best_of(sweep, "linear")
     code, out, err = sweeper("rerun", folder.name, "--trial", trial, "--weights", "w.pt")
-    assert code in (0, 1), err  # 1: not bit for bit
+    assert code in (0, 1), err  # 1: not equal bit for bit
     assert trial in out
     close(torch.load("w.pt"), sweep.weights(trial))
 
@@ -237,7 +237,7 @@ def test_a_stored_trial_of_a_sweep_in_python_is_trained_again(tmp_path):
 
 @pytest.mark.parametrize("name", ["stopped", pytest.param("stopped_in_lanes", marks=pytest.mark.slow)])
 def test_a_stopped_sweep_is_continued_from_its_checkpoint(sweeper, tmp_path, name):
-    """To the table of one that was never interrupted; that the checkpoint counts is seen by changing its weights."""
+    """It ends with the table of an uninterrupted sweep. With changed weights in the checkpoint it does not."""
     folder = copied(name, tmp_path)
     changed = Path(shutil.copytree(folder, tmp_path / "changed" / "sweeps" / folder.name))
     code, _, err = sweeper(*words(name))
@@ -252,7 +252,7 @@ def test_a_stopped_sweep_is_continued_from_its_checkpoint(sweeper, tmp_path, nam
 
 
 def change_weights(checkpoint):
-    """Every number of every tensor of floats."""
+    """Change every value of every tensor of floats."""
     import torch
 
     def changed(tree):

@@ -1,4 +1,4 @@
-"""What a dotted path names is imported, and an error says which part of the path is wrong."""
+"""A dotted path is imported, and an error says which part of it is wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Write = Callable[[str], None]
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Write the code of the module `theirs`."""
+    """Return a function that writes the code of the module `theirs`."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "theirs", raising=False)
 

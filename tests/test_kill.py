@@ -1,4 +1,4 @@
-"""A sweep that is killed again and again ends as one that ran through: the table, the journal, the rows in MLflow."""
+"""A sweep that is killed repeatedly ends like an uninterrupted one: the table, the journal, the rows in MLflow."""
 
 import os
 import random
@@ -27,7 +27,7 @@ SWEEP = [
     "search.concurrent_trials=4",
     "pruner.n_startup_trials=2",
 ]
-# The other process is waited for: a sweep as short as this one would never have it.
+# Wait for the other process: a sweep as short as this would end before it starts.
 AT_ONCE = """
 import sys
 from sweeper.training.workers import processes
@@ -35,7 +35,7 @@ from sweeper.__main__ import main
 processes.HEAD_START = 0
 sys.exit(main())
 """
-LANES = ("trainer=lanes", "trainer.width=3")  # fewer than the trials that are open
+LANES = ("trainer=lanes", "trainer.width=3")  # fewer than the open trials
 
 
 def start(folder, *more):
@@ -70,7 +70,7 @@ def table(folder, name):
 
 
 def rows(folder):
-    """Everything MLflow holds, by what a run is instead of its id, apart from timestamps and seconds."""
+    """Return everything in MLflow except timestamps and seconds. Role, study and trial replace the ids of runs."""
     with sqlite3.connect(folder / "mlflow.db") as database:
         tags: dict[str, dict[str, str]] = {}
         for run, key, value in database.execute("select run_uuid, key, value from tags"):
@@ -101,14 +101,14 @@ def rows(folder):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """The same sweep, never interrupted."""
+    """Return the folder of the same sweep without interruption."""
     folder = tmp_path_factory.mktemp("whole")
     through(folder)
     return folder
 
 
 def kill(folder, times, *more):
-    """Run the sweep and kill it so often, each time at some moment after it has committed something."""
+    """Run the sweep and kill it that many times, each time at a random moment after a commit."""
     moments = random.Random(11)
     journal = folder / "sweeps" / "killed" / "journal.log"
     for done in range(times):
@@ -141,7 +141,7 @@ def test_killed_at_ten_moments_it_ends_the_same(whole, tmp_path):
 
 @pytest.fixture(scope="module")
 def whole_in_lanes(tmp_path_factory) -> Path:
-    """The same sweep in lanes of one process, never interrupted."""
+    """Return the folder of the same sweep in lanes of one process, without interruption."""
     folder = tmp_path_factory.mktemp("whole-in-lanes")
     through(folder, *LANES, "trainer.workers=1")
     return folder

@@ -1,4 +1,4 @@
-"""The example notebook, the guide's page of Python, and a sweep that is interrupted, all in real kernels."""
+"""The example notebook, the guide's Python page and an interrupted sweep, all in real kernels."""
 
 import re
 import time
@@ -18,7 +18,7 @@ SECONDS = 300
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):
-    """An empty folder, IPython's own files in it, and no MLflow of somebody's."""
+    """Work in an empty folder, with IPython's files in it and without MLflow settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
@@ -27,7 +27,7 @@ def _alone(tmp_path, monkeypatch):
 
 
 def executed(page):
-    """The notebook after all its cells; an error of a cell is raised."""
+    """Return the notebook after all its cells ran. Raise the error of a cell."""
     from nbclient import NotebookClient
 
     began = time.monotonic()
@@ -37,7 +37,7 @@ def executed(page):
 
 
 def outputs(page, line):
-    """What the one cell that has this line shows, without what it prints (a slow machine says what it waits for)."""
+    """Return what the one cell with this line shows, without what it prints: a slow machine prints why it waits."""
     (cell,) = [cell for cell in page.cells if line in cell.source.splitlines()]
     return [output for output in cell.outputs if output.output_type != "stream"]
 
@@ -47,7 +47,7 @@ def outputs(page, line):
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_a_committed_notebook_has_no_outputs(path):
-    """They would go stale, and make each change unreadable; the page that CI executes is the one that is true."""
+    """Outputs would go stale and make changes unreadable. CI executes the notebook."""
     page = nbformat.read(path, as_version=4)
     nbformat.validate(page)
     for cell in page.cells:
@@ -58,7 +58,7 @@ def test_the_quickstart_shows_its_table_and_its_pictures(tmp_path):
     page = executed(nbformat.read(ROOT / "examples" / "quickstart.ipynb", as_version=4))
     for cell in page.cells:
         for output in cell.get("outputs", []):
-            waits = "Sending the rest to MLflow" in output.get("text", "")  # said on a slow machine
+            waits = "Sending the rest to MLflow" in output.get("text", "")  # printed on a slow machine
             assert output.get("name") != "stderr" or waits, output["text"]
     live, table = outputs(page, "sweep")
     assert live.output_type == "display_data"
@@ -124,7 +124,7 @@ def kernel(tmp_path):
 
 
 def run(client, code):
-    """Execute and wait: the reply, and what was printed or shown as text."""
+    """Execute code and wait. Return the reply, and the text that was printed or shown."""
     id = client.execute(code)
     reply = client.get_shell_msg(timeout=SECONDS)
     assert reply["parent_header"]["msg_id"] == id
@@ -144,7 +144,7 @@ def said(client):
 
 
 def wait_for_rounds(rounds):
-    """Until a sweep in this folder has committed that many."""
+    """Wait until a sweep in this folder has committed that many rounds."""
     from sweeper.search.records import read_round
 
     deadline = time.monotonic() + SECONDS
@@ -189,7 +189,7 @@ def test_pressed_twice_it_stops_at_once_and_what_was_committed_can_be_loaded(ker
         time.sleep(0.05)
     reply = client.get_shell_msg(timeout=SECONDS)["content"]
     said(client)
-    if reply["status"] == "error":  # else the round ended between the two
+    if reply["status"] == "error":  # otherwise the round ended between the two
         assert reply["ename"] == "KeyboardInterrupt"
     reply, told = run(client, "sweep = sweeper.load()\nprint(sweep.finished, len(sweep.trials) > 0)")
     assert (reply["status"], told.split()[:2]) == ("ok", ["False", "True"])

@@ -1,4 +1,4 @@
-"""A tracker of one's own, the one in examples/, through the command line: killed and resumed, it has all of it once."""
+"""The user-written tracker in examples/, from the command line: after a kill and a resume it has everything once."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from jsonl_tracker import JsonLines
 class Dying(JsonLines):
     def commit(self, round):
         super().commit(round)
-        if round == 6:  # it has what the journal has not
+        if round == 6:  # it is one round ahead of the journal
             {how}
 """
 
@@ -83,6 +83,6 @@ def test_a_resumed_sweep_is_tracked_once(sweeper, tmp_path, monkeypatch, end):
         said = [line["summary"] for line in tracked if line["run"] == study]
         assert "**Answer:**" in said[-1]["note"]
 
-    code, _, err = sweeper(*SWEEP, "tracking=none")  # nothing is left to train, and it is the same sweep
+    code, _, err = sweeper(*SWEEP, "tracking=none")  # nothing is left to train: it is the same sweep
     assert code == 0, err
     assert [path.name for path in home.parent.iterdir()] == ["tracked"]

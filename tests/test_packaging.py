@@ -1,4 +1,4 @@
-"""The package as it is shipped and set up: what is in it, what it needs, what it may import, how it is installed."""
+"""Packaging: contents, dependencies, allowed imports, set-up and installation."""
 
 import ast
 import importlib.metadata
@@ -93,7 +93,7 @@ def test_what_is_imported_is_declared(folders, extras):
 
 
 def imported(path):
-    """Top-level modules that a file imports anywhere, unless it looks first whether they are there."""
+    """Return the top-level modules that a file imports anywhere."""
     tree = ast.parse(path.read_text())
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
@@ -101,7 +101,7 @@ def imported(path):
 
 
 def test_import_and_help_are_light():
-    """Neither loads what takes seconds."""
+    """Neither imports libraries that take seconds to load."""
     code = "import sys, sweeper\nfrom sweeper.__main__ import main\nsys.argv[1:] = ['--help']\nassert main() == 0\n"
     heavy = "print('heavy:', {'torch', 'optuna', 'mlflow', 'pandas', 'hydra', 'scipy', 'sklearn'} & set(sys.modules))"
     assert run(sys.executable, "-c", code + heavy).stdout.endswith("heavy: set()\n")
@@ -126,14 +126,14 @@ def test_nothing_names(what, tracked):
         assert not pattern.search(text), f"{path} names {what}: {pattern.search(text)}"
 
 
-# --- who imports whom ---------------------------------------------------------------------------------
+# --- import contracts ---------------------------------------------------------------------------------
 
 DOWNWARDS = "Downwards only; rooms on one line do not know each other"
 CIRCLES = "No circles, between rooms or within one"
 TRACES = "Training and tracking see traces, not families"
 HYDRA = "Hydra in __main__ and the composer alone"
 MLFLOW = "MLflow where it is sent to, shown and asked, alone"
-BREAKAGES = [  # contract, file, line added to it
+BREAKAGES = [  # contract, file, line to add to it
     (DOWNWARDS, "sweeper/results/tables.py", "import sweeper.views.note"),
     (DOWNWARDS, "sweeper/terminal/frame.py", "import sweeper.search.space"),
     (DOWNWARDS, "sweeper/tasks/models.py", "from sweeper.types import Task"),
@@ -166,7 +166,7 @@ def test_every_contract_is_tried():
 
 
 def linted(folder, added):
-    """import-linter's verdict on a copy of the package with those lines added to those files."""
+    """Run import-linter on a copy of the package with lines added to files."""
     for part in ("sweeper", "conf", "tasks"):
         shutil.copytree(ROOT / part, folder / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
@@ -184,7 +184,7 @@ def test_the_contracts_are_kept(tmp_path):
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-    """By broken contract, what is said of it when all the breakages are there at once."""
+    """Return the message for each broken contract, with all the breakages at once."""
     said = linted(tmp_path_factory.mktemp("broken"), [(file, line) for _, file, line in BREAKAGES])
     assert said.returncode == 1, said.stdout
     _, _, details = said.stdout.partition("\nBroken contracts\n")
@@ -194,8 +194,10 @@ def broken(tmp_path_factory):
 
 @pytest.mark.parametrize(("contract", "file", "line"), BREAKAGES)
 def test_a_contract_catches_a_breakage(broken, contract, file, line):
-    """It names the file, and what the line imports (without one, the file itself is what is wrong); of a circle, the
-    room."""
+    """The message names the file and what the line imports. Without a line, the file itself is wrong.
+
+    For a circle, the message names the room.
+    """
     if contract == CIRCLES:
         assert f"No cycles are allowed in {file.rpartition('/')[0].replace('/', '.')}." in broken[contract]
         return
@@ -209,9 +211,11 @@ def test_a_contract_catches_a_breakage(broken, contract, file, line):
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory, copy_checkout):
-    """A function that builds "wheel" or "sdist" from a folder, by default a copy of the checkout, in whose tree a
-    build folder cannot leak."""
-    # By their names alone: importlib's find_spec("pip") switches setuptools' distutils, which torch.compile needs, off.
+    """Return a function that builds "wheel" or "sdist" from a folder.
+
+    By default the folder is a copy of the checkout, so that no build folder leaks into the repository.
+    """
+    # By name only: importlib's find_spec("pip") switches off setuptools' distutils, which torch.compile needs.
     if not {"pip", "setuptools"} <= {found.metadata["Name"] for found in importlib.metadata.distributions()}:
         pytest.skip("this Python has no pip and setuptools of its own")
 
@@ -233,7 +237,7 @@ def wheel(build):
 
 
 def members(wheel):
-    """What a wheel holds, but for its records."""
+    """Return the contents of a wheel without its records."""
     with zipfile.ZipFile(wheel) as archive:
         return {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
 
@@ -261,7 +265,7 @@ def test_the_source_distribution_makes_the_same_wheel(build, wheel, tmp_path):
 
 @pytest.mark.slow
 def test_the_installed_wheel_sweeps_from_another_folder(wheel, tmp_path):
-    """In an environment with the wheel in front of this one's packages; a path in a .pth hides the editable install."""
+    """Put the wheel in front of this environment's packages. A path in a .pth file hides the editable install."""
     elsewhere = tmp_path / "work"
     elsewhere.mkdir()
     venv.create(tmp_path / "env", with_pip=False, symlinks=True)
@@ -290,7 +294,7 @@ NEW_FAMILY = "halved: {factor: constant, peak_lr: 0.5, warmup: 0}\n"
 
 @pytest.fixture
 def second(tmp_path, copy_checkout):
-    """Another checkout, with a family and a task of its own; this Python's `sweeper` is the first one's."""
+    """Return a second checkout, with its own family and task. This Python's `sweeper` belongs to the first."""
     folder = copy_checkout(tmp_path / "second")
     (folder / "conf" / "schedule" / "halved.yaml").write_text(NEW_FAMILY)
     (folder / "tasks" / "added.py").write_text("HERE = True\n")
@@ -302,7 +306,7 @@ PLACES = "import sweeper.tasks.added as t, sweeper.conf as c, sweeper as s; prin
 
 @pytest.mark.parametrize("by", ["folder", "PYTHONPATH"])
 def test_a_second_checkout_is_itself(second, tmp_path, by):
-    """In its folder, and named by PYTHONPATH from elsewhere: its own package, families and tasks, never the first's."""
+    """In its folder or through PYTHONPATH, it uses its own package, families and tasks, never those of the first."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
@@ -316,7 +320,7 @@ def test_a_second_checkout_is_itself(second, tmp_path, by):
 
 
 def test_the_tasks_have_one_name():
-    """Under a second one their classes would be others, and pass for the user's own code."""
+    """Under a second name their classes would be different ones, and count as the user's own code."""
     said = run(sys.executable, "-c", "import tasks", cwd=ROOT)
     assert said.returncode == 1
     assert said.stdout.splitlines()[-1].startswith("ImportError: import sweeper.tasks, not tasks")
@@ -351,7 +355,7 @@ def test_a_python_out_of_range_is_one_line():
 
 
 def made_environment(bootstrap, folder, extras=("dev",)):
-    """A folder that looks like a finished environment of this Python."""
+    """Make a folder that looks like a finished environment of this Python."""
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").symlink_to(bootstrap.base_python())
     bootstrap.write_stamp(folder, PROJECT, list(extras))
@@ -368,9 +372,9 @@ def test_a_finished_set_up_is_nothing_to_do(bootstrap, tmp_path):
 def test_the_stamp_counts_only_for_what_it_was_made_from(bootstrap, tmp_path, changed):
     folder = made_environment(bootstrap, tmp_path / "venv")
     stamp = bootstrap.read_stamp(folder)
-    assert bootstrap.done(stamp, folder, PROJECT, {"dev"}, None)
+    assert bootstrap.is_done(stamp, folder, PROJECT, {"dev"}, None)
     other = stamp | {changed: [] if changed == "extras" else "another"}
-    assert not bootstrap.done(other, folder, PROJECT, {"dev"}, None)
+    assert not bootstrap.is_done(other, folder, PROJECT, {"dev"}, None)
 
 
 def test_a_dependency_changes_the_inputs_and_a_linter_does_not(bootstrap):
@@ -401,7 +405,7 @@ def test_an_environment_of_somebody_else_is_left_alone(tmp_path):
     theirs.touch()
     said = run(sys.executable, str(SCRIPT), "--venv", str(theirs.parent))
     assert said.returncode == 1
-    assert "was not made by this set-up" in said.stdout
+    assert "was not created by this set-up" in said.stdout
     assert list(theirs.parent.iterdir()) == [theirs]
 
 
@@ -420,7 +424,7 @@ def test_without_a_network_it_says_so_and_an_unfinished_environment_is_made_anew
     (unfinished / bootstrap.LOCK).touch()
     said = run(sys.executable, str(SCRIPT), "--venv", str(unfinished), env=os.environ | OFFLINE)
     assert said.returncode == 1
-    assert "pip reaches no package index" in said.stdout
+    assert "pip cannot reach a package index" in said.stdout
     assert len(said.stdout.splitlines()) <= 5
     assert not (unfinished / "half").exists()
     assert bootstrap.read_stamp(unfinished) is None
@@ -431,7 +435,7 @@ def test_an_own_python_that_lacks_something_is_told_in_one_line(bootstrap, capsy
     with pytest.raises(SystemExit):
         bootstrap.check_own({"project": wanting}, set())
     error = capsys.readouterr().err.splitlines()
-    assert len(error) == 2  # torch is told, not refused
+    assert len(error) == 2  # torch is a warning
     assert error[0].startswith("set-up: torch ")
     assert error[1].endswith("-m pip install 'no-such-package[x]>=2,<3'")
 
@@ -440,11 +444,11 @@ def test_an_own_python_that_lacks_something_is_told_in_one_line(bootstrap, capsy
     ("said", "sentence"),
     [
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "the disk is full"),
-        ("WARNING: Retrying after connection broken by 'NewConnectionError(...)'", "pip reaches no package index"),
-        ("ERROR: No matching distribution found for torch==2.13.0", "pip finds no release for this Python"),
+        ("WARNING: Retrying after connection broken by 'NewConnectionError(...)'", "pip cannot reach a package index"),
+        ("ERROR: No matching distribution found for torch==2.13.0", "pip found no release for this Python"),
         ("ReadTimeoutError: Read timed out.", "the connection broke"),
         ("ERROR: something else", "stage failed"),
     ],
 )
 def test_a_failure_is_explained(bootstrap, said, sentence):
-    assert bootstrap.explained(["Collecting torch", said], "stage")[0].startswith(sentence)
+    assert bootstrap.explain(["Collecting torch", said], "stage")[0].startswith(sentence)

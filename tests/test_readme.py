@@ -1,4 +1,4 @@
-"""The pages are true: commands run as they are written, keys and files exist, the recipe for a family works."""
+"""The documentation is correct: commands run as written, keys and files exist, recipes work."""
 
 import importlib
 import os
@@ -25,7 +25,7 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
 def blocks(page, language):
-    """The code blocks of a page in that language, "" for none."""
+    """Return the code blocks of a page in that language; "" for blocks without one."""
     every = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page, re.MULTILINE | re.DOTALL)
     return [textwrap.dedent(block) for tag, block in every if tag == language]
 
@@ -38,7 +38,7 @@ SHORT = "search.n_trials=2 search.concurrent_trials=2 search.reports=4 train.ste
 
 
 def shortened(command):
-    """The command with few and short trials after its own overrides, which is all that it is changed in."""
+    """Return the command with few and short trials, otherwise unchanged."""
     if command == "make sweep":
         return f'make sweep ARGS="{SHORT}"'
     if command == "make test":
@@ -46,7 +46,7 @@ def shortened(command):
     if command == "python -m sweeper ui":
         return f"{command} --help"  # a server
     if command.startswith("python -m sweeper") and "=" in command:
-        return f"{command} {SHORT} tracking=none"  # MLflow is seen after `make sweep`
+        return f"{command} {SHORT} tracking=none"  # `make sweep` covers MLflow
     return command
 
 
@@ -56,7 +56,7 @@ def test_the_readme_gives_the_commands():
 
 @pytest.mark.slow
 def test_the_readmes_commands_run_one_after_the_other(tmp_path, copy_checkout):
-    """In a copy of the checkout, with this Python in place of .venv."""
+    """They run in a copy of the checkout, with this Python instead of .venv."""
     copy = copy_checkout(tmp_path / "sweeper")
     rows = "\n".join(f"{rooms},{'stone' if rooms % 3 else 'wood'},{100_000.5 + 20_000 * rooms}" for rooms in range(60))
     (copy / "houses.csv").write_text(f"rooms,walls,price\n{rows}\n")
@@ -128,7 +128,7 @@ def test_the_tree_in_contributing_is_the_tree():
 
 
 def keys():
-    """Every key of the configuration that a user can set, by its dotted path."""
+    """Yield every key of the configuration that users can set, by its dotted path."""
     top = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text())
     groups = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
     trees = [{key: value for key, value in top.items() if key not in ("defaults", "hydra")}]
@@ -184,14 +184,14 @@ def test_the_guide_names_no_key_that_is_not_there():
 
 
 def recipe(heading):
-    """The function or class of a recipe in CONTRIBUTING, and its file of conf."""
+    """Return the function or class of a recipe in CONTRIBUTING, and its file of conf."""
     (section,) = re.findall(rf"^### {heading}\n(.*?)(?=^##|\Z)", CONTRIBUTING, re.MULTILINE | re.DOTALL)
     (code,), (text,) = blocks(section, "python"), blocks(section, "yaml")
     return code, text
 
 
 def test_the_recipe_for_a_family_works(tmp_path, monkeypatch):
-    """CONTRIBUTING's function, below those of decays.py, and its file, as they are printed; its place on the page."""
+    """CONTRIBUTING's function works in decays.py, together with its file, both as printed."""
     from sweeper import lr_trace
     from sweeper.schedules import family
 
@@ -221,7 +221,7 @@ def test_the_recipe_for_a_family_works(tmp_path, monkeypatch):
     ],
 )
 def test_the_recipe_for_a_class_works(heading, module, file, words, sweeper, tmp_path, monkeypatch):
-    """The class as it is printed, under the path that its file names, is swept from the command line."""
+    """The class as printed, at the path in its file, trains a sweep from the command line."""
     code, text = recipe(heading)
     assert f"_target_: {module}." in text
     own = tmp_path / "conf" / f"{file}.yaml"

@@ -1,4 +1,4 @@
-"""The page of the API is current, and its docstrings name the parameters that there are."""
+"""The API reference page is up to date, and its docstrings name existing parameters."""
 
 import importlib
 import inspect
@@ -21,7 +21,7 @@ def reference():
 
 
 def documented(reference):
-    """Every function, method and constructor on the page, by name."""
+    """Yield every function, method and constructor on the page, with its name."""
     for module, names in reference.SECTIONS.values():
         for name in names:
             thing = getattr(importlib.import_module(module), name)

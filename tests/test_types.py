@@ -1,4 +1,4 @@
-"""What the nouns say of themselves."""
+"""Properties of the shared nouns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image data sets from the command line: files of the user's, the recipe, and what is said when they are missing."""
+"""Image data sets from the command line: the user's files, the recipe, and the error if files are missing."""
 
 import gzip
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# torch's DataLoader forks its processes, of which Python from 3.12 on warns where there are threads.
+# torch's DataLoader forks its processes. From 3.12 on, Python warns about forks in programs with threads.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 SHORT = [
@@ -21,7 +21,7 @@ FASHION = [*SHORT, "data=fashion_mnist", "data.path=fashion", "model=cnn", "mode
 
 @pytest.fixture
 def files(tmp_path):
-    """Small files of both data sets in their true formats, below the working folder."""
+    """Write small files of both data sets in their original formats, below the working folder."""
     draw = np.random.default_rng(0)
     fashion, cifar = tmp_path / "fashion", tmp_path / "cifar-10-batches-py"
     fashion.mkdir()

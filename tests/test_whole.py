@@ -1,4 +1,4 @@
-"""Whole studies with pruned and diverged trials: one at a time, in lanes, in one process or two, the same trials."""
+"""Whole studies with pruned and diverged trials are the same one at a time, in lanes, in one process and in two."""
 
 from functools import partial
 
@@ -21,13 +21,13 @@ TASK = Supervised(Digits(), partial(MLP, width=8, dropout=0.1))
 SEARCH = {"n_trials": 12, "concurrent_trials": 4, "reports": 12}
 SGD = {"sgd": {"peak_lr": {"low": 1e-3, "high": 30.0, "log": True}}}  # some trials diverge
 ONE = {"sequential": {"workers": 1}}
-LANES = {"lanes": {"width": 3, "workers": 1}}  # fewer than the trials that are open
+LANES = {"lanes": {"width": 3, "workers": 1}}  # fewer than the open trials
 SAME = ("study", "family", "number", "state", "params", "seeds", "steps_done", "diverged_step", "retry_of")
 
 
 @pytest.fixture
 def swept(tmp_path):
-    """A sweep by that trainer, in a folder of its own: its trials, and the trace of each of their members."""
+    """Return a function that runs a sweep with a trainer. It returns the trials and the traces of their members."""
 
     def sweep(trainer, precision="float64", **search):
         changes = {
@@ -52,7 +52,7 @@ def swept(tmp_path):
 
 
 def assert_same(found, expected, rtol):
-    """The same trials with the same numbers; what was measured, up to `rtol`."""
+    """Assert that trials and hyperparameters are equal, and measured values up to `rtol`."""
     (ours, our_traces), (theirs, their_traces) = found, expected
     assert [[getattr(one, name) for name in SAME] for one in ours] == [
         [getattr(one, name) for name in SAME] for one in theirs
@@ -83,7 +83,7 @@ def test_the_seeds_of_a_trial_ride_as_lanes_and_end_together(swept):
     for record, first, second in zip(records, traces[::2], traces[1::2], strict=True):
         assert len(set(record.seeds)) == 2
         assert not first["train/loss"].equals(second["train/loss"])
-        if record.state != "diverged":  # of which one member may have gone a report further
+        if record.state != "diverged":  # one of its members may be a report ahead
             assert len(first) == len(second) == record.steps_done
 
 
@@ -91,7 +91,7 @@ def test_the_seeds_of_a_trial_ride_as_lanes_and_end_together(swept):
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("trainer", [ONE, LANES], ids=["one", "lanes"])
 def test_two_processes_are_one(swept, monkeypatch, precision, trainer):
-    monkeypatch.setattr(processes, "HEAD_START", 0)  # the others are waited for: this sweep is too short for them
+    monkeypatch.setattr(processes, "HEAD_START", 0)  # wait for the others: this sweep is too short for them
     ((name, options),) = trainer.items()
     two = swept({name: {**options, "workers": 2}}, precision, seeds=2)
     assert_same(two, swept(trainer, precision, seeds=2), rtol=0)

@@ -1,4 +1,4 @@
-"""A sweep in several processes is the sweep in one: journal and tables, also killed and with another number of them."""
+"""A sweep in several processes equals the sweep in one, also after kills and with another number of processes."""
 
 import os
 import random
@@ -28,7 +28,7 @@ SWEEP = [
     "pruner.n_startup_trials=2",
     "tracking=none",
 ]
-# The others are waited for: a sweep as short as this one would never have them.
+# Wait for the others: a sweep as short as this would end before they start.
 AT_ONCE = """
 import sys
 from sweeper.training.workers import processes
@@ -60,7 +60,7 @@ def through(folder, *more):
 
 
 def result(folder):
-    """All that is kept of the trials, seconds excepted."""
+    """Return everything stored of the trials except seconds."""
     home = Path(folder) / "sweeps" / "spread"
     kept = ("study", "family", "number", "state", "params", "value", "intermediate", "steps_done", "diverged_step")
     trials = [{key: getattr(record, key) for key in kept} for record in read(home / "journal.log")]
@@ -76,7 +76,7 @@ def assert_same(found, expected):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """By trainer, the sweep in one process."""
+    """Return the result of the sweep in one process, by trainer."""
     folders = {trainer: tmp_path_factory.mktemp(trainer) for trainer in TRAINERS}
     for trainer, folder in folders.items():
         through(folder, f"trainer={trainer}", "trainer.workers=1")

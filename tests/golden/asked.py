@@ -1,7 +1,7 @@
-"""The sweeps of the golden record: words of the command line, and a task that a user wrote in Python.
+"""The sweeps of the golden record: words of the command line, and a task as a user writes one in Python.
 
-float64, so that another processor's rounding stays far below the tolerance and flips no decision of a sampler or
-pruner.
+They train in float64. Rounding differences between processors then stay far below the tolerance and change no decision
+of a sampler or pruner.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ BASE = (
     "pruner.n_startup_trials=2",
 )
 
-# Every state of a trial but `failed`, five families of different shapes.
+# Covers every state of a trial except `failed`, and five families of different shapes.
 SWEEP = (
     *BASE,
     "schedule=[constant,cosine,onecycle,sgdr,wsd]",
@@ -32,8 +32,8 @@ SWEEP = (
     "optimizer.peak_lr.high=30",  # some trials diverge
 )
 
-# What the stored folders hold. Constant and linear need no more than + - * /: their LRs, by which a checkpoint knows
-# its trials, are the same bits on every machine.
+# The sweeps in the stored folders. A checkpoint identifies trials by their LRs. Those of constant and linear use only
+# + - * /, so they have the same bits on every machine.
 STORED = (
     *BASE,
     "schedule=[constant,linear]",
@@ -50,10 +50,10 @@ FOLDERS = {
     "stopped": ("name=stopped", "train.norms=false"),
     "stopped_in_lanes": ("name=stopped_in_lanes", "train.norms=false", "trainer=lanes", "trainer.width=3"),
 }
-STOPPED_AFTER = 5  # rounds that are committed when the signal comes: the one in hand is then finished too
+STOPPED_AFTER = 5  # committed rounds when the signal arrives; the current round is then finished too
 SWEEP_STOPPED_AFTER = 11
 
-# Nothing is trained: the time is up before the first round, and the question is in the folder.
+# Trains nothing: the timeout is over before the first round, and the folder already has the sweep's configuration.
 ASKED_ONLY = ("device=cpu", "trainer=sequential", "trainer.workers=1", "tracking=none", "search.timeout=1e-9")
 DIGITS = ("data=digits", "model=mlp")
 TEXT = ("data.path=text", "data.pattern=*.txt", "data.valid_size=256", "data.test_size=256")  # `write_text`
@@ -121,7 +121,7 @@ MORE_QUESTIONS = {
 
 
 def write_text(folder):
-    """Text for the questions about text, whose default data depend on Python's version."""
+    """Write the text files for the text sweeps. Their default data depend on Python's version."""
     (folder / "text").mkdir(exist_ok=True)
     for file in range(8):
         lines = [f"line {number} of file {file} says {number * file % 17}" for number in range(120)]
@@ -141,19 +141,21 @@ class Net(nn.Module):
 
 
 def points():
-    """Made of whole numbers, so that they are the same bits everywhere."""
+    """Return inputs and targets made from whole numbers, so that they have the same bits on every machine."""
     row, column = np.indices((120, 6))
     X = ((row * 7 + column * column * 13) % 17 / 16 - 0.5).astype(np.float32)
     return X, ((row[:, 0] * 7) % 17 > 8).astype(np.int64)
 
 
 def task():
+    """Return a task with the user's arrays and model."""
     from sweeper.tasks import Arrays, Supervised
 
     return Supervised(Arrays(*points(), name="points"), Net)
 
 
 def sweep_in_python(root, families=("constant", "linear")):
+    """Run a sweep of that task from Python, in the folder `root`."""
     import sweeper
 
     return sweeper.sweep(

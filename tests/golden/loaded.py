@@ -1,4 +1,4 @@
-"""Run a verb of the command line, or `load NAME`, and print how much of what was imported, as JSON."""
+"""Run a verb of the command line, or `load NAME`, and print which modules were imported and how many, as JSON."""
 
 import contextlib
 import io
@@ -17,6 +17,7 @@ HEAVY = [
 
 
 def run(words):
+    """Run the command without its output."""
     if words[0] == "load":
         import sweeper
 

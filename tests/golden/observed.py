@@ -1,4 +1,4 @@
-"""What is read off a sweep for the golden record, without times and ids, and how two such readings are compared."""
+"""Readings of a sweep for the golden record, without times and ids, and their comparison."""
 
 import json
 import math
@@ -9,16 +9,16 @@ from contextlib import closing
 
 import yaml
 
-# Processors of the x86 family with AVX2 agree to the nine digits that are recorded. Others round the initial weights,
-# drawn in float32, otherwise in the last bit, which grows to 5e-6 in these trainings and flips no decision.
+# x86 processors with AVX2 agree to the nine recorded digits. Others round the initial weights, drawn in float32,
+# differently in the last bit. In these trainings that grows to 5e-6 and changes no decision.
 RELATIVE, ABSOLUTE = (1e-6, 1e-9) if platform.machine() in ("x86_64", "AMD64") else (1e-4, 1e-6)
-DIGITS = 9  # that are recorded
-PASSING = ("id", "version", "machines", "worker_id")  # of a run or a machine, not of the sweep
+DIGITS = 9  # recorded
+PASSING = ("id", "version", "machines", "worker_id")  # keys of a run or a machine, not of the sweep
 NUMBER = re.compile(r"(-?\d+\.\d+(?:e[+-]?\d+)?)")
 
 
 def plain(tree):
-    """The tree as JSON has it: no times, no ids, no missing values, floats of DIGITS digits."""
+    """Return the tree as JSON without times, ids and missing values. Floats have DIGITS digits."""
     if isinstance(tree, dict):
         kept = {str(key): plain(value) for key, value in tree.items() if not _is_passing(str(key))}
         return {key: value for key, value in kept.items() if value is not None}
@@ -26,7 +26,7 @@ def plain(tree):
         return [plain(value) for value in tree]
     if isinstance(tree, str) and tree.startswith("{"):  # JSON within JSON
         return plain(json.loads(tree))
-    if hasattr(tree, "item"):  # of NumPy
+    if hasattr(tree, "item"):  # a NumPy scalar
         return plain(tree.item())
     if isinstance(tree, float):
         return None if math.isnan(tree) else float(f"{tree:.{DIGITS}g}")
@@ -38,12 +38,15 @@ def _is_passing(key):
 
 
 def config(folder):
-    """What is stored of the sweep."""
+    """Return the stored configuration of the sweep."""
     return plain(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
 
 
 def journal(folder):
-    """Its lines, but for those that are times alone; each distribution once, as it is repeated with every value."""
+    """Return the lines of the journal, without those that hold only times.
+
+    A distribution is repeated with every value. After its first line, its index replaces it.
+    """
     lines = (folder / "journal.log").read_text(encoding="utf-8").splitlines()
     logs = [plain(log) for log in map(json.loads, lines) if "clock" not in log.get("user_attr", {})]
     seen = []
@@ -56,38 +59,39 @@ def journal(folder):
 
 
 def files(folder):
+    """Return the paths of all files in the folder, sorted."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def tables(sweep):
-    """A loaded sweep's tables."""
+    """Return the tables of a loaded sweep."""
     return {name: plain(getattr(sweep, name).to_dict("records")) for name in ("trials", "families")}
 
 
 def one_trial(sweep, trial):
-    """All that was logged of it, and its planned LRs."""
+    """Return everything logged for the trial, and its planned LRs."""
     trace = {name: plain(column.tolist()) for name, column in sweep.trace(trial).items()}
     return {"trial": trial, "trace": trace, "lr": plain(sweep.lr(trial).tolist())}
 
 
 def in_mlflow(database):
-    """How many runs there are of each role, and the names of what they hold."""
-    found = {}
+    """Return, for each role, the number of runs and the names of their params, metrics and tags."""
+    contents = {}
     with closing(sqlite3.connect(database)) as connection:
         roles = dict(connection.execute("select run_uuid, value from tags where key = 'sweep.role'"))
         for role in roles.values():
-            found.setdefault(role, {"runs": 0, "params": set(), "metrics": set(), "tags": set()})["runs"] += 1
+            contents.setdefault(role, {"runs": 0, "params": set(), "metrics": set(), "tags": set()})["runs"] += 1
         for kind in ("params", "metrics", "tags"):
             for run, key in connection.execute(f"select run_uuid, key from {kind}"):
-                found[roles[run]][kind].add(key)
+                contents[roles[run]][kind].add(key)
     return {
         role: {kind: sorted(of_kind) if isinstance(of_kind, set) else of_kind for kind, of_kind in of_role.items()}
-        for role, of_role in found.items()
+        for role, of_role in contents.items()
     }
 
 
 def differences(before, now, path=""):
-    """Where two readings differ, in words; numbers may differ by rounding."""
+    """Return one line for each difference between two readings. Numbers may differ by rounding."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [*before, *(key for key in now if key not in before)]
         pairs = [(f"{path}.{key}", before.get(key), now.get(key)) for key in keys]
@@ -109,7 +113,7 @@ def _same(before, now):
 
 
 def _same_piece(before, now):
-    """Of a text: words are the same, a printed number may differ by one in its last digit."""
+    """Compare pieces of a text. Words must be equal; a printed number may differ by one in its last digit."""
     if not (NUMBER.fullmatch(before) and NUMBER.fullmatch(now)):
         return before == now
     decimals = len(before.partition("e")[0].partition(".")[2])
@@ -125,7 +129,7 @@ def _short(value):
 
 
 def text(tree, indent=""):
-    """JSON in lines of a readable length, so that a difference shows in few of them."""
+    """Return JSON in lines of readable length, so that a difference shows in few lines."""
     short = json.dumps(tree, ensure_ascii=False)
     if not isinstance(tree, dict | list) or len(indent) + len(short) <= 110:
         return short

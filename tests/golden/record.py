@@ -1,6 +1,6 @@
-"""Record what is not recorded yet, or with --again all readings: `python tests/golden/record.py`.
+"""Record missing readings, or with --again all of them: `python tests/golden/record.py`.
 
-Stored folders are made once and never again: that later versions read them is what they are for.
+Stored folders are made once and never replaced: they test that later versions can read them.
 """
 
 import argparse
@@ -20,7 +20,7 @@ PROCESSOR = re.compile(r"^  processor: .*$", re.MULTILINE)
 
 
 def command(name):
-    """How the sweep of a stored folder is run. The finished one is sent to an MLflow, which is not stored."""
+    """Return the command for the sweep of a stored folder. The finished one also logs to MLflow (not stored)."""
     words = [*asked.STORED, *asked.FOLDERS[name]]
     if name == "finished":
         words.remove("tracking=none")
@@ -30,7 +30,7 @@ def command(name):
 
 
 def make(name, work):
-    """The folder of a sweep."""
+    """Run a sweep in the folder `work` and return the sweep's folder."""
     if name == "python":
         return asked.sweep_in_python(work / "sweeps").home.path
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
@@ -40,7 +40,7 @@ def make(name, work):
 
 
 def store(folder, work, target):
-    """Keep it, without pictures and without what tells where it was made."""
+    """Copy the folder to `target`, without figures and without traces of the machine that made it."""
     shutil.rmtree(folder / "figures", ignore_errors=True)
     for path in folder.rglob("*"):
         if path.suffix in (".yaml", ".json", ".jsonl", ".log", ".txt"):
@@ -52,6 +52,7 @@ def store(folder, work, target):
 
 
 def make_folders():
+    """Make the stored folders that are missing."""
     for name in (*asked.FOLDERS, "python"):
         if not (FOLDERS / name).exists():
             with tempfile.TemporaryDirectory() as work:
@@ -59,6 +60,7 @@ def make_folders():
 
 
 def record(again):
+    """Record the readings by running the golden tests; return the exit code."""
     if again:
         shutil.rmtree(GOLDEN / "readings", ignore_errors=True)
     test = [sys.executable, "-m", "pytest", "-q", "-m", "", str(GOLDEN.with_name("test_golden.py"))]
@@ -67,7 +69,7 @@ def record(again):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--again", action="store_true", help="the readings that there are, too")
+    parser.add_argument("--again", action="store_true", help="replace existing readings, too")
     arguments = parser.parse_args()
     make_folders()
     sys.exit(record(arguments.again))

@@ -1,6 +1,6 @@
 """Run the command line and interrupt it in the middle of a round: python stopping.py ROUNDS [word ...].
 
-The signal comes in the first forward pass after so many committed rounds, so that every run stops at the same place.
+The signal is sent in the first forward pass after ROUNDS committed rounds, so every run stops at the same place.
 """
 
 import runpy
@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 
 def stop_after(rounds):
-    """Send SIGINT once, as Ctrl-C does."""
+    """Send SIGINT once, as Ctrl-C does, after that many committed rounds."""
 
     def look(module, inputs):
         journals = Path("sweeps").glob("*/journal.log")
