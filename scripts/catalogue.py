@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from sweeper.schedules import FACTORS, cycles, lr_trace
-from sweeper.schedules.families import MOMENTA, family, numbers_of
+from sweeper.schedules.families import MOMENTA, family, parameters_of
 from sweeper.schedules.numbers import Parameter, parameters
 from sweeper.schedules.reactive import CONTROLLERS as DECLARED
 from sweeper.training.controllers import CONTROLLERS
@@ -55,15 +55,15 @@ class Entry:
     meanings: Mapping[str, str]
 
 
-def entry(name: str, factor: Any = None) -> Entry:
+def parse_entry(name: str, factor: Any = None) -> Entry:
     """The docstring taken apart: what it is, then from Formula on `Name: text`, continued on indented lines."""
     about, formula, rest = (inspect.getdoc(factor or FACTORS[name]) or "").partition("\n\nFormula: ")
     if not formula:
         raise ValueError(f"the docstring of {name} has no Formula: see the head of sweeper/schedules/decays.py")
     named = dict(part.split(": ", 1) for part in re.split(r"^(?=\S)", f"Formula: {rest}", flags=re.MULTILINE) if part)
-    told = {key: " ".join(text.split()) for key, text in named.items()}
-    fields = {key: told.pop(key) for key in FIELDS if key in told}
-    return Entry(name, " ".join(about.split()), fields, told)
+    meanings = {key: " ".join(text.split()) for key, text in named.items()}
+    fields = {key: meanings.pop(key) for key in FIELDS if key in meanings}
+    return Entry(name, " ".join(about.split()), fields, meanings)
 
 
 def families_of(factor: str) -> dict[str, dict[str, Any]]:
@@ -99,44 +99,44 @@ CODE = re.compile(
 
 
 def page() -> str:
-    entries = {name: entry(name) for name in FACTORS}
+    entries = {name: parse_entry(name) for name in FACTORS}
     rising = [name for name in FACTORS if FACTORS[name].__module__ == cycles.__name__]
     falling = [name for name in FACTORS if name not in rising]
     parts = ["## All of them\n", _index(entries)]
     for title, names in (("Falling once", falling), ("Rising again, or first", rising)):
         parts += [f"## {title}\n", *(_section(entries[name]) for name in names)]
-    reactive = [_reactive_section(entry(name, CONTROLLERS[name])) for name in CONTROLLERS]
+    reactive = [_reactive_section(parse_entry(name, CONTROLLERS[name])) for name in CONTROLLERS]
     text = TEMPLATE.read_text(encoding="utf-8").replace("<!-- families -->\n", "\n".join(parts))
     return text.replace("<!-- controllers -->\n", "\n".join(reactive))
 
 
 def _index(entries: Mapping[str, Entry]) -> str:
     rows = ["| factor | families | what it is |", "|---|---|---|"]
-    for name, told in entries.items():
+    for name, entry in entries.items():
         families = ", ".join(f"`{each}`" for each in families_of(name))
-        rows.append(f"| [{name}](#{name}) | {families} | {told.about.split('. ')[0].rstrip('.')} |")
+        rows.append(f"| [{name}](#{name}) | {families} | {entry.about.split('. ')[0].rstrip('.')} |")
     return "\n".join(rows) + "\n"
 
 
-def _section(told: Entry) -> str:
-    fields = told.fields
-    lines = [f"### {told.name}\n", f"{told.about}\n", f"![g of {told.name}](schedules/{told.name}.svg)\n"]
+def _section(entry: Entry) -> str:
+    fields = entry.fields
+    lines = [f"### {entry.name}\n", f"{entry.about}\n", f"![g of {entry.name}](schedules/{entry.name}.svg)\n"]
     lines.append(f"    g = {_formula(fields['Formula'])}\n")
-    return "\n".join([*lines, *_remarks(fields), _table(told)])
+    return "\n".join([*lines, *_remarks(fields), _table(entry)])
 
 
-def _reactive_section(told: Entry) -> str:
-    lines = [f"### {told.name}\n", f"{told.about}\n", f"    {_formula(told.fields['Formula'])}\n"]
-    return "\n".join([*lines, *_remarks(told.fields), _reactive_table(told)])
+def _reactive_section(entry: Entry) -> str:
+    lines = [f"### {entry.name}\n", f"{entry.about}\n", f"    {_formula(entry.fields['Formula'])}\n"]
+    return "\n".join([*lines, *_remarks(entry.fields), _reactive_table(entry)])
 
 
 def _remarks(fields: Mapping[str, str]) -> list[str]:
     lines = []
     for key in ("Source", "Equals", "Differs"):
         if key in fields:
-            lines.append(f"*{key}*: {_linked(_coded(fields[key]))}.\n")
+            lines.append(f"*{key}*: {_link_papers(_mark_code(fields[key]))}.\n")
     if "Founding notes" in fields:
-        lines.append(f"> *Founding notes*: {_coded(fields['Founding notes'])}\n")
+        lines.append(f"> *Founding notes*: {_mark_code(fields['Founding notes'])}\n")
     return lines
 
 
@@ -145,43 +145,45 @@ def _formula(text: str) -> str:
     return text.replace("; ", "\n        ").replace(", closed with", "\n        closed with")
 
 
-def _coded(text: str) -> str:
+def _mark_code(text: str) -> str:
     return CODE.sub(lambda match: f"`{match[0]}`", text)
 
 
-def _linked(text: str) -> str:
+def _link_papers(text: str) -> str:
     """arXiv numbers as links: "arXiv 2106.04560, 2408.13359" too."""
     return re.sub(r"(?<![\w./])(\d{4}\.\d{5})(?!\w)", r"[\1](https://arxiv.org/abs/\1)", text)
 
 
-def _table(told: Entry) -> str:
-    nodes = families_of(told.name)
+def _table(entry: Entry) -> str:
+    nodes = families_of(entry.name)
     rows = [["number", "means", "can be", "default", *(f"`{name}`" for name in nodes)]]
-    for number, parameter in _numbers(told.name, nodes).items():
-        meaning = told.meanings.get(number, COMMON.get(number, ""))
+    for number, parameter in _numbers(entry.name, nodes).items():
+        meaning = entry.meanings.get(number, COMMON.get(number, ""))
         default = "" if parameter.required else _plain(parameter.default)
-        cells = [_written(node[number]) if number in node else "" for node in nodes.values()]
-        rows.append([f"`{number}`", meaning, _allowed(parameter), default, *cells])
-    if told.name in MOMENTA:
+        cells = [_setting(node[number]) if number in node else "" for node in nodes.values()]
+        rows.append([f"`{number}`", meaning, _allowed_values(parameter), default, *cells])
+    if entry.name in MOMENTA:
         rows.append(["`momentum`", "constant, or [cycled](#momentum)", "constant, cycled", "constant"])
-        rows[-1] += [_written(node["momentum"]) for node in nodes.values()]
+        rows[-1] += [_setting(node["momentum"]) for node in nodes.values()]
         for number in ("max_momentum", "base_momentum"):
-            parameter = parameters(MOMENTA[told.name])[number]
+            parameter = parameters(MOMENTA[entry.name])[number]
             where = "where the LR is lowest" if number == "max_momentum" else "at the peak"
-            rows.append([f"`{number}`", f"cycled: the momentum {where}", _allowed(parameter)])
+            rows.append([f"`{number}`", f"cycled: the momentum {where}", _allowed_values(parameter)])
             rows[-1] += [_plain(parameter.default), *("" for _ in nodes)]
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
-def _reactive_table(told: Entry) -> str:
-    nodes = reactive_families_of(told.name)
+def _reactive_table(entry: Entry) -> str:
+    nodes = reactive_families_of(entry.name)
     rows = [["number", "means", "can be", "default", *(f"`{name}`" for name in nodes)]]
     rows.append(["---"] * len(rows[0]))
-    for number in DECLARED[told.name]:
+    for number in DECLARED[entry.name]:
         default = "" if number.required else _plain(number.default)
-        cells = [_written(node[number.name]) if number.name in node else "" for node in nodes.values()]
-        rows.append([f"`{number.name}`", told.meanings[number.name], _allowed(number) or "a word", default, *cells])
+        cells = [_setting(node[number.name]) if number.name in node else "" for node in nodes.values()]
+        rows.append(
+            [f"`{number.name}`", entry.meanings[number.name], _allowed_values(number) or "a word", default, *cells]
+        )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
@@ -189,7 +191,7 @@ def _numbers(factor: str, nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, P
     """The numbers of a factor's families, in the order in which people think of them; `end` last."""
     prefixed = any("warmup" in node for node in nodes.values())
     node = {"factor": factor, "peak_lr": 1.0, **({"warmup": 0} if prefixed and _has_no_warmup(factor) else {})}
-    known = numbers_of(family(factor, node))
+    known = parameters_of(family(factor, node))
     kept = [name for name in known if name not in ("warmup_shape", "warmup_join", "end")]
     return {name: known[name] for name in [*kept, *(["end"] if "end" in known else [])]}
 
@@ -198,7 +200,7 @@ def _has_no_warmup(factor: str) -> bool:
     return "warmup" not in parameters(FACTORS[factor])
 
 
-def _allowed(parameter: Parameter) -> str:
+def _allowed_values(parameter: Parameter) -> str:
     if parameter.kind == "word":
         return ", ".join(_plain(option) for option in parameter.options)
     bounds = parameter.bounds
@@ -210,7 +212,7 @@ def _allowed(parameter: Parameter) -> str:
     return f"{low}to {'below ' if bounds.open_high else ''}{bounds.high:g}"
 
 
-def _written(value: Any) -> str:
+def _setting(value: Any) -> str:
     """What a family's file says of a number."""
     words = {
         "${optimizer.peak_lr}": "**the optimizer's range**",
@@ -246,8 +248,8 @@ class Picture:
     @property
     def digest(self) -> str:
         """Changes when a curve does by more than the last digits, which differ between processors."""
-        told = [(label, [f"{g:.9f}" for g in curve_S]) for label, curve_S in self.curves.items()]
-        return hashlib.blake2b(repr((self.factor, self.number, told)).encode(), digest_size=8).hexdigest()
+        values = [(label, [f"{g:.9f}" for g in curve_S]) for label, curve_S in self.curves.items()]
+        return hashlib.blake2b(repr((self.factor, self.number, values)).encode(), digest_size=8).hexdigest()
 
 
 def picture(factor: str) -> Picture:

@@ -10,10 +10,10 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .counts import whole
+from .counts import check_counts
 from .examples import Examples
 from .problems import CLASSIFICATION
-from .splits import folded
+from .splits import split_folds
 
 TRAINED, TESTED, NUMBERS = 1000, 100, 3
 
@@ -26,7 +26,7 @@ def argmax(seed: int = 0, valid_size: int = 1000, folds: int | None = None) -> E
     further examples are drawn behind them. folds: the 1,000 in K folds, class by class, in place of that part.
     Raises ValueError.
     """
-    whole("data", 1, valid_size=valid_size)
+    check_counts("data", 1, valid_size=valid_size)
     try:
         draw = RandomState(seed)
     except (TypeError, ValueError) as error:
@@ -36,7 +36,7 @@ def argmax(seed: int = 0, valid_size: int = 1000, folds: int | None = None) -> E
     ends = (0, TRAINED, TRAINED + TESTED, len(label_N))
     train, test, valid = (np.arange(first, last) for first, last in pairwise(ends))
     apart = np.arange(0)
-    splits = folded({"train": train, "valid": apart, "test": test}, folds, seed, label_N)
+    splits = split_folds({"train": train, "valid": apart, "test": test}, folds, seed, label_N)
     if len(splits) == 1:
         splits = [{"train": train, "valid": valid, "test": test}]
     parts_K = [{part: _pair(value_NF[index], label_N[index]) for part, index in split.items()} for split in splits]

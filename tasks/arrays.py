@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .problems import CLASSIFICATION, REGRESSION, Problem
-from .splits import folded, is_folded
+from .splits import is_folded, split_folds
 
 Pair = tuple[Any, Any]
 Parts = dict[str, tuple[Tensor, Tensor]]
@@ -56,11 +56,11 @@ class Arrays:
                 shares[part] = _share(part, value)
         self._parts: Parts = {**_split(whole_set, shares, split_seed), **given}
         self.name = name
-        self._folds = self._folded(folds, split_seed, "valid" in given)
+        self._folds = self._split_into_folds(folds, split_seed, "valid" in given)
         self.partitions = max(1, len(self._folds))
         self.problem: Problem = REGRESSION if whole_set[1].is_floating_point() else CLASSIFICATION
         for part, pair in given.items():
-            _check_alike(part, pair, whole_set)
+            _check_rows_match(part, pair, whole_set)
         self.inputs, self.outputs = _sizes(list(self._parts.values()))
         if not whole_set[0].is_floating_point() and whole_set[0].dim() > 1:
             self.context = whole_set[0].shape[1]
@@ -83,7 +83,7 @@ class Arrays:
         x, y = self._parts[part]
         return x[index_B], y[index_B]
 
-    def _folded(self, folds: int | None, seed: int, own_valid: bool) -> list[dict[str, Tensor]]:
+    def _split_into_folds(self, folds: int | None, seed: int, own_valid: bool) -> list[dict[str, Tensor]]:
         """Of each fold the places of its examples in what all folds share, which becomes the part "train"."""
         if not is_folded(folds):
             return []
@@ -96,7 +96,7 @@ class Arrays:
         places = {"train": np.arange(count), "valid": np.arange(0), "test": np.arange(0)}
         return [
             {part: torch.from_numpy(fold[part]) for part in ("train", "valid")}
-            for fold in folded(places, folds, seed, label_N)
+            for fold in split_folds(places, folds, seed, label_N)
         ]
 
 
@@ -139,7 +139,7 @@ def _numbers(what: str, array: Any) -> NDArray[Any]:
     return numbers.astype(np.float64 if numbers.dtype.kind == "f" else np.int64 if numbers.dtype.kind != "b" else bool)
 
 
-def _check_alike(part: str, pair: tuple[Tensor, Tensor], whole_set: tuple[Tensor, Tensor]) -> None:
+def _check_rows_match(part: str, pair: tuple[Tensor, Tensor], whole_set: tuple[Tensor, Tensor]) -> None:
     for side, own, other in zip(("X", "y"), pair, whole_set, strict=True):
         if own.shape[1:] != other.shape[1:] or own.dtype != other.dtype:
             raise ValueError(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .counts import whole
+from .counts import check_counts
 
 QUANTILES = 4096  # equally likely weights of mixup
 CROP, FLIP, CUTOUT, MIXUP = range(4)  # the numbers that each draws
@@ -62,15 +62,15 @@ class Augment:
 
     def __call__(self, inputs_LB: Tensor, target_LB: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         if self.crop or self.flip or self.cutout:
-            inputs_LB = self._moved(inputs_LB, draw)
+            inputs_LB = self._move(inputs_LB, draw)
         if self.label_smoothing or self.mixup:
-            target_LB = self._soft(target_LB)
+            target_LB = self._soften(target_LB)
         if self.quantile_Q is not None:
-            weight_LB = self.quantile_Q[_below(QUANTILES, draw(MIXUP, 1)[..., 0])]
-            inputs_LB, target_LB = _mixed(inputs_LB, weight_LB), _mixed(target_LB, weight_LB)
+            weight_LB = self.quantile_Q[_uniform_integers(QUANTILES, draw(MIXUP, 1)[..., 0])]
+            inputs_LB, target_LB = _mix(inputs_LB, weight_LB), _mix(target_LB, weight_LB)
         return inputs_LB, target_LB
 
-    def _moved(self, inputs_LB: Tensor, draw: Draw) -> Tensor:
+    def _move(self, inputs_LB: Tensor, draw: Draw) -> Tensor:
         """Each pixel from where crop and flip take it; 0 where that is outside or in the square of cutout."""
         height, width = inputs_LB.shape[-2:]
         row = torch.arange(height, device=inputs_LB.device).expand(*inputs_LB.shape[:2], height)
@@ -81,17 +81,17 @@ class Augment:
         if self.flip:
             column = torch.where(draw(FLIP, 1) < 0.5, width - 1 - column, column)
         if self.crop:
-            shift = _below(2 * self.crop + 1, draw(CROP, 2)) - self.crop
+            shift = _uniform_integers(2 * self.crop + 1, draw(CROP, 2)) - self.crop
             row, column = row + shift[..., :1], column + shift[..., 1:]
             inside_row, inside_column = (row >= 0) & (row < height), (column >= 0) & (column < width)
-            keep = keep & _table(inside_row, inside_column, torch.logical_and)
+            keep = keep & _combine(inside_row, inside_column, torch.logical_and)
             row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
-        place = _table(row * width, column, torch.add).flatten(-2).unsqueeze(2)
+        place = _combine(row * width, column, torch.add).flatten(-2).unsqueeze(2)
         pixels = inputs_LB.flatten(-2)
         moved = pixels.gather(-1, place.expand_as(pixels)).view(inputs_LB.shape)
         return torch.where(keep.unsqueeze(-3) if keep.dim() else keep, moved, 0.0)
 
-    def _soft(self, target_LB: Tensor) -> Tensor:
+    def _soften(self, target_LB: Tensor) -> Tensor:
         """Probabilities of the classes."""
         every = torch.arange(self.classes, device=target_LB.device)
         sure = (target_LB.unsqueeze(-1) == every).float()
@@ -121,20 +121,20 @@ def augmentation(
 def _check(augment: Augment, side: int) -> None:
     for name in ("crop", "cutout"):
         value = getattr(augment, name)
-        whole("data.augment", 0, **{name: value})
+        check_counts("data.augment", 0, **{name: value})
         if value > side:
             raise ValueError(f"data.augment.{name}={value}: images have {side} pixels a side. Choose at most {side}.")
     if not isinstance(augment.flip, bool):
         raise ValueError(f"data.augment.flip={augment.flip}: neither true nor false. Choose one of them.")
-    if not _number(augment.mixup) or not 0 <= augment.mixup < math.inf:
+    if not _is_number(augment.mixup) or not 0 <= augment.mixup < math.inf:
         raise ValueError(f"data.augment.mixup={augment.mixup}: no parameter of a Beta distribution. Choose 0 or more.")
-    if not _number(augment.label_smoothing) or not 0 <= augment.label_smoothing < 1:
+    if not _is_number(augment.label_smoothing) or not 0 <= augment.label_smoothing < 1:
         raise ValueError(
             f"data.label_smoothing={augment.label_smoothing}: it is a part of the target. Choose one in [0, 1)."
         )
 
 
-def _number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -146,7 +146,7 @@ def _quantiles(alpha: float) -> Tensor:
     return torch.from_numpy(beta.ppf(middle, alpha, alpha).astype(np.float32))
 
 
-def _below(count: int, uniform: Tensor) -> Tensor:
+def _uniform_integers(count: int, uniform: Tensor) -> Tensor:
     """int64 in 0 .. count - 1, each as likely."""
     return (uniform * count).long().clamp(max=count - 1)
 
@@ -155,17 +155,17 @@ def _square(row: Tensor, column: Tensor, side: int, uniform: Tensor) -> Tensor:
     """Which pixels [L, B, H, W] lie in the square about a pixel drawn from all."""
     strips = []
     for place, centre in ((row, uniform[..., :1]), (column, uniform[..., 1:])):
-        first = _below(place.shape[-1], centre) - side // 2
+        first = _uniform_integers(place.shape[-1], centre) - side // 2
         strips.append((place >= first) & (place < first + side))
-    return _table(strips[0], strips[1], torch.logical_and)
+    return _combine(strips[0], strips[1], torch.logical_and)
 
 
-def _table(row: Tensor, column: Tensor, joined: Any) -> Tensor:
+def _combine(row: Tensor, column: Tensor, joined: Any) -> Tensor:
     """[L, B, H, W] of what is known of each row and of each column."""
     table: Tensor = joined(row.unsqueeze(-1), column.unsqueeze(-2))
     return table
 
 
-def _mixed(value_LB: Tensor, weight_LB: Tensor) -> Tensor:
+def _mix(value_LB: Tensor, weight_LB: Tensor) -> Tensor:
     weight = weight_LB.view(*weight_LB.shape, *[1] * (value_LB.dim() - 2))
     return weight * value_LB + (1 - weight) * value_LB.roll(1, dims=1)

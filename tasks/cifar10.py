@@ -12,21 +12,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .files import damaged, missing, root_of
-from .images import Images, Labelled, checked
+from .files import damaged_file, missing_file, root_of
+from .images import Images, LabeledImages, check_images
 
 SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 CLASSES, SHAPE, PIXELS = 10, (3, 32, 32), 3072
 
 
-class _Format(NamedTuple):
+class _Version(NamedTuple):
     """One of the published versions: its archive, the folder in it, the files that are read."""
 
     archive: str
     folder: str
     trained: tuple[str, ...]
     tested: str
-    read: Callable[[str, bytes], Labelled]
+    read: Callable[[str, bytes], LabeledImages]
 
 
 def cifar10(path: str | Path | None = None, **options: Any) -> Images:
@@ -36,44 +36,44 @@ def cifar10(path: str | Path | None = None, **options: Any) -> Images:
     without running what a pickle might bring with it.
     """
     root = root_of(path, "CIFAR-10's files", SOURCE)
-    version, contents = _contents(root)
+    version, contents = _read_version(root)
     each = {name: version.read(f"{root}/{name}", content) for name, content in contents.items()}
     counts = {name: len(each[name].label) for name in version.trained}
     name = min(counts, key=lambda name: counts[name])
     if counts[name] < max(counts.values()):
         problem = f"it has {counts[name]} images, and others have {max(counts.values())}"
-        raise damaged(f"{root}/{name}", problem, SOURCE)
-    trained = Labelled(*map(np.concatenate, zip(*(each[name] for name in version.trained), strict=True)))
+        raise damaged_file(f"{root}/{name}", problem, SOURCE)
+    trained = LabeledImages(*map(np.concatenate, zip(*(each[name] for name in version.trained), strict=True)))
     return Images(trained, each[version.tested], classes=CLASSES, **options)
 
 
 # --- where the files are ----------------------------------------------------------------------------
 
 
-def _contents(root: Path) -> tuple[_Format, dict[str, bytes]]:
+def _read_version(root: Path) -> tuple[_Version, dict[str, bytes]]:
     """The version that lies there, and what is in its files, by name."""
     if root.is_file():
-        return _unpacked(root)
+        return _unpack(root)
     for version in VERSIONS:
         for folder in (root, root / version.folder):
             names = (*version.trained, version.tested)
             if any((folder / name).is_file() for name in names):
-                return version, {name: _content(folder / name) for name in names}
+                return version, {name: _read(folder / name) for name in names}
         if (root / version.archive).is_file():
-            return _unpacked(root / version.archive)
-    raise missing(root, f"{VERSIONS[0].folder}/{VERSIONS[0].trained[0]}, or another version of it,", SOURCE)
+            return _unpack(root / version.archive)
+    raise missing_file(root, f"{VERSIONS[0].folder}/{VERSIONS[0].trained[0]}, or another version of it,", SOURCE)
 
 
-def _content(file: Path) -> bytes:
+def _read(file: Path) -> bytes:
     if not file.is_file():
-        raise missing(file.parent, file.name, SOURCE)
+        raise missing_file(file.parent, file.name, SOURCE)
     try:
         return file.read_bytes()
     except OSError as error:
-        raise damaged(file, f"it cannot be read ({error.strerror})", SOURCE) from error
+        raise damaged_file(file, f"it cannot be read ({error.strerror})", SOURCE) from error
 
 
-def _unpacked(archive: Path) -> tuple[_Format, dict[str, bytes]]:
+def _unpack(archive: Path) -> tuple[_Version, dict[str, bytes]]:
     """Out of a .tar.gz, in memory: nothing is written."""
     known = {name for version in VERSIONS for name in (*version.trained, version.tested)}
     found: dict[str, bytes] = {}
@@ -85,40 +85,40 @@ def _unpacked(archive: Path) -> tuple[_Format, dict[str, bytes]]:
                 if file is not None:
                     found[name] = file.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise damaged(archive, f"it cannot be unpacked ({error})", SOURCE) from error
+        raise damaged_file(archive, f"it cannot be unpacked ({error})", SOURCE) from error
     version = VERSIONS[0] if any(name in found for name in VERSIONS[0].trained) else VERSIONS[1]
     for name in (*version.trained, version.tested):
         if name not in found:
-            raise damaged(archive, f"it has no {name}", SOURCE)
+            raise damaged_file(archive, f"it has no {name}", SOURCE)
     return version, {name: found[name] for name in (*version.trained, version.tested)}
 
 
 # --- the two formats --------------------------------------------------------------------------------
 
 
-def _of_python(file: str, content: bytes) -> Labelled:
+def _read_python(file: str, content: bytes) -> LabeledImages:
     """A pickled mapping with b"data", uint8 [N, 3072], and b"labels", a list of N numbers."""
     try:
         batch = _Plain(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a damaged pickle may raise anything
-        raise damaged(file, f"it cannot be unpickled ({error})", SOURCE) from error
+        raise damaged_file(file, f"it cannot be unpickled ({error})", SOURCE) from error
     if not isinstance(batch, Mapping) or b"data" not in batch or b"labels" not in batch:
-        raise damaged(file, "it holds no images with labels", SOURCE)
+        raise damaged_file(file, "it holds no images with labels", SOURCE)
     pixels, label = batch[b"data"], np.asarray(batch[b"labels"])
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (PIXELS,):
-        raise damaged(file, f"its data are no bytes, {PIXELS} for each image", SOURCE)
+        raise damaged_file(file, f"its data are no bytes, {PIXELS} for each image", SOURCE)
     if label.dtype.kind not in "iu" or label.ndim != 1 or (len(label) and not 0 <= label.min() <= label.max() <= 255):
-        raise damaged(file, "its labels are no classes", SOURCE)
-    return checked(file, Labelled(pixels.reshape(-1, *SHAPE), label.astype(np.uint8)), CLASSES)
+        raise damaged_file(file, "its labels are no classes", SOURCE)
+    return check_images(file, LabeledImages(pixels.reshape(-1, *SHAPE), label.astype(np.uint8)), CLASSES)
 
 
-def _of_binary(file: str, content: bytes) -> Labelled:
+def _read_binary(file: str, content: bytes) -> LabeledImages:
     """Records of a byte for the class and 3,072 for the pixels."""
     if not content or len(content) % (1 + PIXELS):
         problem = f"its {len(content)} bytes are no whole number of records of {1 + PIXELS}"
-        raise damaged(file, problem, SOURCE)
+        raise damaged_file(file, problem, SOURCE)
     record = np.frombuffer(content, dtype=np.uint8).reshape(-1, 1 + PIXELS)
-    return checked(file, Labelled(record[:, 1:].reshape(-1, *SHAPE).copy(), record[:, 0].copy()), CLASSES)
+    return check_images(file, LabeledImages(record[:, 1:].reshape(-1, *SHAPE).copy(), record[:, 0].copy()), CLASSES)
 
 
 class _Plain(pickle.Unpickler):
@@ -141,18 +141,18 @@ class _Plain(pickle.Unpickler):
 
 
 VERSIONS = (
-    _Format(
+    _Version(
         "cifar-10-python.tar.gz",
         "cifar-10-batches-py",
         tuple(f"data_batch_{i}" for i in range(1, 6)),
         "test_batch",
-        _of_python,
+        _read_python,
     ),
-    _Format(
+    _Version(
         "cifar-10-binary.tar.gz",
         "cifar-10-batches-bin",
         tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
         "test_batch.bin",
-        _of_binary,
+        _read_binary,
     ),
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .counts import rate, whole
+from .counts import check_counts, check_dropout
 
 NORMS = ("batch", "group")
 GROUPS = 8  # of group normalisation, or the largest divisor of the channels that also divides 8
@@ -29,11 +29,11 @@ class CNN(nn.Module):
     ) -> None:
         super().__init__()
         kinds = _layers_of(shape)
-        whole("model", 1, outputs=outputs, width=width, depth=depth)
-        rate(dropout)
+        check_counts("model", 1, outputs=outputs, width=width, depth=depth)
+        check_dropout(dropout)
         if min(shape[1:]) < 2 ** (depth - 1):
             raise ValueError(
-                f"model.depth={depth}: {_shown(shape)} cannot be halved {depth - 1} times. "
+                f"model.depth={depth}: {_describe_shape(shape)} cannot be halved {depth - 1} times. "
                 f"Choose at most {min(shape[1:]).bit_length()}."
             )
         self.shape = tuple(shape)
@@ -74,8 +74,8 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         kinds = _layers_of(shape)
-        whole("model", 1, outputs=outputs, width=width, blocks=blocks, stages=stages)
-        rate(dropout)
+        check_counts("model", 1, outputs=outputs, width=width, blocks=blocks, stages=stages)
+        check_dropout(dropout)
         _check_norm(norm)
         self.shape = tuple(shape)
         found: list[nn.Module] = []
@@ -113,12 +113,13 @@ class ResNet9(nn.Module):
     ) -> None:
         super().__init__()
         kinds = _layers_of(shape)
-        whole("model", 1, outputs=outputs, width=width)
-        rate(dropout)
+        check_counts("model", 1, outputs=outputs, width=width)
+        check_dropout(dropout)
         _check_norm(norm)
         if min(shape[1:]) < 8:
             raise ValueError(
-                f"model=ResNet9: {_shown(shape)} cannot be halved three times. Choose another, such as model=cnn."
+                f"model=ResNet9: {_describe_shape(shape)} cannot be halved three times. "
+                "Choose another, such as model=cnn."
             )
         self.shape, self.scale = tuple(shape), scale
         self.features = nn.Sequential(
@@ -205,7 +206,7 @@ class _Kinds:
 
 def _layers_of(shape: Sequence[int]) -> _Kinds:
     for size in shape:
-        whole("model", 1, shape=size)
+        check_counts("model", 1, shape=size)
     if len(shape) not in (2, 3):
         raise ValueError(
             f"model.shape={list(shape)}: it is no signal (channels, length) and no image (channels, height, width). "
@@ -230,5 +231,5 @@ def _check_norm(norm: str) -> None:
         raise ValueError(f"model.norm={norm}: there is no such normalisation. Choose {' or '.join(NORMS)}.")
 
 
-def _shown(shape: Sequence[int]) -> str:
+def _describe_shape(shape: Sequence[int]) -> str:
     return f"an example of {' x '.join(map(str, shape[1:]))}"

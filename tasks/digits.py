@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .examples import InMemory, fingerprint_of_bytes
-from .splits import Parts, folded
+from .splits import Parts, split_folds
 
 
 class Digits(InMemory):
@@ -28,7 +28,7 @@ class Digits(InMemory):
                 "Choose fractions above 0 that add up to less than 1."
             )
         pixels, label = _images()
-        splits = folded(_split(label, split_seed, valid, test), folds, split_seed, label)
+        splits = split_folds(_split(label, split_seed, valid, test), folds, split_seed, label)
         self._parts_K = [_scaled_parts(pixels, label, split) for split in splits]
         self.partitions = len(splits)
         self.fingerprint = fingerprint_of_bytes(self._parts_K)
@@ -58,11 +58,11 @@ def _split(label: NDArray[np.int64], seed: int, valid: float, test: float) -> di
 def _scaled_parts(
     pixels: NDArray[np.float64], label: NDArray[np.int64], split: Parts
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    scaled = _standardised(pixels, split["train"])
+    scaled = _standardize(pixels, split["train"])
     return {part: (torch.from_numpy(scaled[index]), torch.from_numpy(label[index])) for part, index in split.items()}
 
 
-def _standardised(pixels: NDArray[np.float64], train: NDArray[np.int64]) -> NDArray[np.float32]:
+def _standardize(pixels: NDArray[np.float64], train: NDArray[np.int64]) -> NDArray[np.float32]:
     mean, deviation = pixels[train].mean(0), pixels[train].std(0)
     # Of 16 grey levels: a pixel that varies by less than one counts as varying by one, so that a constant pixel
     # gives 0 and one that is set in a handful of images gives no outliers.

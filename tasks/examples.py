@@ -23,7 +23,10 @@ class InMemory:
     def to(self, device: torch.device) -> Self:
         placed = copy.copy(self)
         placed._parts_K = [
-            {part: (_each(inputs, lambda x: x.to(device)), target.to(device)) for part, (inputs, target) in own.items()}
+            {
+                part: (_map_tensors(inputs, lambda x: x.to(device)), target.to(device))
+                for part, (inputs, target) in own.items()
+            }
             for own in self._parts_K
         ]
         return placed
@@ -33,22 +36,22 @@ class InMemory:
 
     def fetch(self, part: str, partition: int, index_B: Tensor) -> Pair:
         inputs, target = self._parts_K[partition][part]
-        return _each(inputs, lambda x: x[index_B]), target[index_B]
+        return _map_tensors(inputs, lambda x: x[index_B]), target[index_B]
 
 
 class Examples(InMemory):
     """The three parts of each partition, as sweeper.tasks.problems.Data asks.
 
-    parts_K: of each partition the inputs and targets of "train", "valid" and "test". told: what models may take
+    parts_K: of each partition the inputs and targets of "train", "valid" and "test". attributes: what models may take
     beside `inputs` and `outputs`, and what metrics receive; attributes of that name.
     """
 
     def __init__(
-        self, parts_K: Sequence[Mapping[str, Pair]], *, inputs: int, outputs: int, problem: Problem, **told: Any
+        self, parts_K: Sequence[Mapping[str, Pair]], *, inputs: int, outputs: int, problem: Problem, **attributes: Any
     ) -> None:
         self._parts_K = [dict(parts) for parts in parts_K]
         self.inputs, self.outputs, self.partitions, self.problem = inputs, outputs, len(parts_K), problem
-        vars(self).update(told)
+        vars(self).update(attributes)
         self.fingerprint = _fingerprint(self._parts_K)
 
 
@@ -65,7 +68,7 @@ def fingerprint_of_bytes(parts_K: Sequence[Mapping[str, Pair]]) -> str:
     return digest.hexdigest()
 
 
-def _each(inputs: Any, do: Any) -> Any:
+def _map_tensors(inputs: Any, do: Any) -> Any:
     return do(inputs) if isinstance(inputs, Tensor) else type(inputs)(*(do(x) for x in inputs))
 
 

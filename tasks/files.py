@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def missing(path: object, what: str, source: str) -> ValueError:
+def missing_file(path: object, what: str, source: str) -> ValueError:
     """No file `what` at data.path."""
     return ValueError(f"data.path={path}: {what} is not there. Get it from {source}, and set data.path to its folder.")
 
 
-def damaged(file: object, problem: str, source: str) -> ValueError:
+def damaged_file(file: object, problem: str, source: str) -> ValueError:
     """A file that is not what its name says, or not the whole of it."""
     return ValueError(f"data.path={file}: the file is damaged, or not of this kind: {problem}. Get it from {source}.")
 
@@ -24,5 +24,5 @@ def root_of(path: object, what: str, source: str) -> Path:
         )
     root = Path(str(path)).expanduser()
     if not root.exists():
-        raise missing(path, str(root), source)
+        raise missing_file(path, str(root), source)
     return root

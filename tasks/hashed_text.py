@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .counts import whole
+from .counts import check_counts
 from .examples import Examples
 from .problems import CLASSIFICATION
-from .splits import Index, Shares, draw_parts, folded
+from .splits import Index, Shares, draw_parts, split_folds
 from .tabular import PARQUET, read_table
 from .text import read_files
 
@@ -57,20 +57,20 @@ def hashed_text(
     scikit-learn's HashingVectorizer, which is fitted to nothing. Of pieces with more than `longest` features the
     largest are kept. folds: K in place of the one validation part. Raises ValueError.
     """
-    whole("data", 2, features=features, classes=classes)
-    whole("data", 1, ngrams=ngrams, longest=longest, **({} if lines is None else {"lines": lines}))
+    check_counts("data", 2, features=features, classes=classes)
+    check_counts("data", 1, ngrams=ngrams, longest=longest, **({} if lines is None else {"lines": lines}))
     is_table = path is not None and Path(path).suffix.lower() in TABLES
-    pieces, names = _of_table(path, text, target) if is_table else _of_folder(path, pattern, lines, classes)
+    pieces, names = _read_columns(path, text, target) if is_table else _read_folder(path, pattern, lines, classes)
     known, label_N = np.unique(names, return_inverse=True)
     if len(known) < 2:
         raise ValueError(f"data.path={path}: all text is of one class ({', '.join(known) or 'none'}). Name another.")
-    words = _words(pieces, features, ngrams, longest)
+    words = _hash_words(pieces, features, ngrams, longest)
     label_N = label_N.astype(np.int64)
     parts = draw_parts(len(label_N), Shares(valid, test, split_seed), label_N=label_N)
     return Examples(
         [
-            {part: (_taken(words, index), torch.from_numpy(label_N[index])) for part, index in split.items()}
-            for split in folded(parts, folds, split_seed, label_N)
+            {part: (_select(words, index), torch.from_numpy(label_N[index])) for part, index in split.items()}
+            for split in split_folds(parts, folds, split_seed, label_N)
         ],
         inputs=features,
         outputs=len(known),
@@ -79,7 +79,7 @@ def hashed_text(
     )
 
 
-def _of_folder(path: str | Path | None, pattern: str, lines: int | None, classes: int) -> tuple[list[str], list[str]]:
+def _read_folder(path: str | Path | None, pattern: str, lines: int | None, classes: int) -> tuple[list[str], list[str]]:
     pieces: list[tuple[str, str]] = []
     for name, content in read_files(path, pattern).items():
         label = Path(Path(name).parts[0]).stem
@@ -92,7 +92,7 @@ def _of_folder(path: str | Path | None, pattern: str, lines: int | None, classes
     return [piece for _, piece in kept], [label for label, _ in kept]
 
 
-def _of_table(path: str | Path | None, text: str | None, target: str | None) -> tuple[list[str], list[str]]:
+def _read_columns(path: str | Path | None, text: str | None, target: str | None) -> tuple[list[str], list[str]]:
     frame = read_table(str(path))
     for key, name in {"text": text, "target": target}.items():
         if name not in frame.columns:
@@ -104,14 +104,14 @@ def _of_table(path: str | Path | None, text: str | None, target: str | None) -> 
     return frame[text].astype(str).tolist(), frame[target].astype(str).tolist()
 
 
-def _words(pieces: list[str], features: int, ngrams: int, longest: int) -> Words:
+def _hash_words(pieces: list[str], features: int, ngrams: int, longest: int) -> Words:
     from sklearn.feature_extraction.text import HashingVectorizer
 
     hashing = HashingVectorizer(n_features=features, ngram_range=(1, ngrams))
-    return _padded(hashing.transform(pieces), longest)
+    return _pad_rows(hashing.transform(pieces), longest)
 
 
-def _padded(sparse: csr_matrix, longest: int) -> Words:
+def _pad_rows(sparse: csr_matrix, longest: int) -> Words:
     """The rows of a sparse matrix, their largest features first."""
     count_N = np.diff(sparse.indptr)
     row = np.repeat(np.arange(len(count_N)), count_N)
@@ -125,6 +125,6 @@ def _padded(sparse: csr_matrix, longest: int) -> Words:
     return Words(torch.from_numpy(feature_NK), torch.from_numpy(value_NK))
 
 
-def _taken(words: Words, index: Index) -> Words:
+def _select(words: Words, index: Index) -> Words:
     place = torch.from_numpy(index)
     return Words(words.feature_BK[place], words.value_BK[place])

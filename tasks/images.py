@@ -14,12 +14,12 @@ from torch import Tensor
 
 from .augment import Augment, Options, augmentation
 from .places import Host, Resident, Rows
-from .splits import Parts, folded, held_out
+from .splits import Parts, held_out, split_folds
 
 Stream = Callable[[str, int, NDArray[np.int64]], Iterator[tuple[Tensor, Tensor]]]
 
 
-class Labelled(NamedTuple):
+class LabeledImages(NamedTuple):
     """Images uint8 [N, C, H, W] and their classes uint8 [N]."""
 
     pixels: NDArray[np.uint8]
@@ -41,8 +41,8 @@ class Images:
 
     def __init__(
         self,
-        trained: Labelled,
-        tested: Labelled,
+        trained: LabeledImages,
+        tested: LabeledImages,
         *,
         classes: int,
         valid: float = 0.1,
@@ -56,7 +56,7 @@ class Images:
         once = held_out(len(trained.label), valid, split_seed, "training images") | {
             "test": np.arange(len(tested.label))
         }
-        self._index_K = folded(once, folds, split_seed, trained.label.astype(np.int64))
+        self._index_K = split_folds(once, folds, split_seed, trained.label.astype(np.int64))
         self.partitions = len(self._index_K)
         self.shape: tuple[int, ...] = tested.pixels.shape[1:]
         self.inputs, self.outputs = int(np.prod(self.shape)), classes
@@ -78,29 +78,31 @@ class Images:
         return len(self._index_K[partition][part])
 
     def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        images = self._of(part).fetch(self._place_K[partition][part][index_B])
-        return self._normalised(partition, *images)
+        images = self._rows_of(part).fetch(self._place_K[partition][part][index_B])
+        return self._normalize(partition, *images)
 
     @property
     def stream(self) -> Stream | None:
         """Batches one after the other, where the images stay on the host; see Host.stream."""
-        return self._streamed if isinstance(self._trained, Host) else None
+        return self._iterate_batches if isinstance(self._trained, Host) else None
 
-    def _streamed(self, part: str, partition: int, index_SB: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-        images = self._of(part)
+    def _iterate_batches(
+        self, part: str, partition: int, index_SB: NDArray[np.int64]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        images = self._rows_of(part)
         assert isinstance(images, Host)
         batches = images.stream(self._index_K[partition][part][index_SB])
-        return (self._normalised(partition, *batch) for batch in batches)
+        return (self._normalize(partition, *batch) for batch in batches)
 
-    def _of(self, part: str) -> Resident | Host:
+    def _rows_of(self, part: str) -> Resident | Host:
         return self._tested if part == "test" else self._trained
 
-    def _normalised(self, partition: int, pixels_B: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
+    def _normalize(self, partition: int, pixels_B: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
         mean, deviation = self._moments_K[partition]
         return (pixels_B.float() - mean) / deviation, label_B.long()
 
 
-def checked(file: str, images: Labelled, classes: int) -> Labelled:
+def check_images(file: str, images: LabeledImages, classes: int) -> LabeledImages:
     """The images of a file, if there are some and every class is one of `classes`. Raises ValueError."""
     if len(images.pixels) != len(images.label) or not len(images.label):
         raise ValueError(
@@ -125,7 +127,7 @@ def _workers(stream: object) -> int | None:
     return 0 if stream is True else stream
 
 
-def _place(images: Labelled, workers: int | None) -> Resident | Host:
+def _place(images: LabeledImages, workers: int | None) -> Resident | Host:
     if workers is None:
         return Resident(torch.from_numpy(images.pixels), torch.from_numpy(images.label))
     return Host(Rows(images.pixels, images.label), workers)
@@ -146,7 +148,9 @@ def _moments(pixels: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
     return tuple(torch.tensor(moment, dtype=torch.float32).view(-1, 1, 1) for moment in (mean, deviation))  # type: ignore[return-value]
 
 
-def _fingerprint(trained: Labelled, tested: Labelled, index_K: Sequence[Parts], augment: Augment | None) -> str:
+def _fingerprint(
+    trained: LabeledImages, tested: LabeledImages, index_K: Sequence[Parts], augment: Augment | None
+) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for images in (trained, tested):
         digest.update(f"{images.pixels.shape}".encode())

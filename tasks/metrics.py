@@ -17,7 +17,7 @@ OF_TEXT = ("bits_per_byte",)
 CELLS_UP_TO = 10  # classes of a confusion matrix, of which each cell is a metric
 
 
-class Scored(NamedTuple):
+class TargetScores(NamedTuple):
     """What accuracy and bits per byte need of each target: -log p, in nats, and whether it had the largest output."""
 
     nats_B: Tensor
@@ -47,49 +47,50 @@ class Measures:
 
     def kept(self, output_B: Any, target_B: Tensor) -> Any:
         """What is needed of a batch, in place of its output: of text two numbers a symbol, not the whole vocabulary."""
-        return scored(output_B, target_B) if self._is_of_text() else output_B
+        return score_targets(output_B, target_B) if self._is_of_text() else output_B
 
     def __call__(self, output: Any, target: Tensor) -> dict[str, float]:
         """output: of the whole part, or what was kept of its batches."""
         if self._is_of_text():
-            return self._of_text(output if isinstance(output, Scored) else scored(output, target), target)
-        found = self._of_numbers(output, target) if target.is_floating_point() else self._of_classes(output, target)
-        asked = [name for name in found if name.partition("/")[0] in self.names]
-        return {name: found[name] for name in asked}
+            scores = output if isinstance(output, TargetScores) else score_targets(output, target)
+            return self._measure_text(scores, target)
+        measure = self._measure_numbers if target.is_floating_point() else self._measure_classes
+        value_of = measure(output, target)
+        return {name: value for name, value in value_of.items() if name.partition("/")[0] in self.names}
 
     def _is_of_text(self) -> bool:
         return "bits_per_byte" in self.names and set(self.names) <= {"accuracy", "bits_per_byte"}
 
-    def _of_text(self, output: Scored, target: Tensor) -> dict[str, float]:
+    def _measure_text(self, output: TargetScores, target: Tensor) -> dict[str, float]:
         found = {
             "accuracy": output.right_B.double().mean().item(),
             "bits_per_byte": bits_per_byte(output.nats_B, target, self.bytes_V),
         }
         return {name: found[name] for name in self.names}
 
-    def _of_numbers(self, output: Tensor, target: Tensor) -> dict[str, float]:
+    def _measure_numbers(self, output: Tensor, target: Tensor) -> dict[str, float]:
         found = errors(output, target)
-        difference = like(output, target).double() - target.double()
+        difference = reshape_like(output, target).double() - target.double()
         mse = difference.square().mean().item() * self.unit**2
         return {"mse": mse, "mae": found["mae"] * self.unit, "r2": found["r2"]}
 
-    def _of_classes(self, output: Tensor, target: Tensor) -> dict[str, float]:
+    def _measure_classes(self, output: Tensor, target: Tensor) -> dict[str, float]:
         scores, labels = output.detach().flatten(0, -2), target.flatten()
         found: dict[str, float] = {}
         if "accuracy" in self.names:
             found |= accuracy(scores, labels)
         if {"precision", "recall", "f1"} & set(self.names):
-            found |= _by_class(scores, labels)
+            found |= _class_averages(scores, labels)
         if "auroc" in self.names:
             found["auroc"] = auroc(scores, labels)
         if "confusion" in self.names:
-            found |= _cells(scores, labels)
+            found |= _confusion_cells(scores, labels)
         if "bits_per_byte" in self.names:
-            found["bits_per_byte"] = bits_per_byte(scored(scores, labels).nats_B, labels, self.bytes_V)
+            found["bits_per_byte"] = bits_per_byte(score_targets(scores, labels).nats_B, labels, self.bytes_V)
         return found
 
 
-def measures(names: Sequence[str], target: Tensor, classes: int, **told: Any) -> Measures:
+def build_measures(names: Sequence[str], target: Tensor, classes: int, **told: Any) -> Measures:
     """The metrics of these names for targets like `target`. Raises ValueError for one that they do not have."""
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"task.metrics={names}: this is no list of names. Write [accuracy, f1].")
@@ -117,7 +118,7 @@ def accuracy(output: Tensor, target: Tensor) -> dict[str, float]:
     return {"accuracy": (output.argmax(-1) == target).double().mean().item()}
 
 
-def _by_class(scores_NC: Tensor, label_N: Tensor) -> dict[str, float]:
+def _class_averages(scores_NC: Tensor, label_N: Tensor) -> dict[str, float]:
     import numpy as np
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -152,7 +153,7 @@ def auroc(scores_NC: Tensor, label_N: Tensor) -> float:
     return (above_C / (yes_C * (count - yes_C)))[there_C].mean().item()
 
 
-def _cells(scores_NC: Tensor, label_N: Tensor) -> dict[str, float]:
+def _confusion_cells(scores_NC: Tensor, label_N: Tensor) -> dict[str, float]:
     from sklearn.metrics import confusion_matrix
 
     classes = range(scores_NC.shape[1])
@@ -164,10 +165,10 @@ def _cells(scores_NC: Tensor, label_N: Tensor) -> dict[str, float]:
 # --- text -------------------------------------------------------------------------------------------
 
 
-def scored(output_B: Tensor, target_B: Tensor) -> Scored:
+def score_targets(output_B: Tensor, target_B: Tensor) -> TargetScores:
     """Outputs [B, ..., V] for targets [B, ...]."""
     flat = functional.cross_entropy(output_B.flatten(0, -2), target_B.flatten(), reduction="none")
-    return Scored(flat.view(target_B.shape), output_B.argmax(-1) == target_B)
+    return TargetScores(flat.view(target_B.shape), output_B.argmax(-1) == target_B)
 
 
 def bits_per_byte(nats_B: Tensor, target_B: Tensor, bytes_V: Tensor | None) -> float:
@@ -181,7 +182,7 @@ def bits_per_byte(nats_B: Tensor, target_B: Tensor, bytes_V: Tensor | None) -> f
 
 def errors(output: Tensor, target: Tensor) -> dict[str, float]:
     """Mean absolute error, and R2, the share of the variance that is explained, over all columns together."""
-    output, target = like(output, target).double(), target.double()
+    output, target = reshape_like(output, target).double(), target.double()
     spread = (target - target.mean(0)).square().sum()
     return {
         "mae": (output - target).abs().mean().item(),
@@ -189,7 +190,7 @@ def errors(output: Tensor, target: Tensor) -> dict[str, float]:
     }
 
 
-def like(output: Tensor, target: Tensor) -> Tensor:
+def reshape_like(output: Tensor, target: Tensor) -> Tensor:
     """The output in the target's shape, so that [B, 1] and [B] are not spread out to [B, B]."""
     if output.numel() != target.numel():
         raise ValueError(f"model: outputs of shape {list(output.shape)} for targets of shape {list(target.shape)}")

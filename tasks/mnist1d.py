@@ -8,7 +8,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from .examples import InMemory, fingerprint_of_bytes
-from .splits import folded, held_out
+from .splits import held_out, split_folds
 
 Floats = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ class Mnist1D(InMemory):
         places = held_out(TRAINED, valid, split_seed, "training signals") | {"test": np.arange(TRAINED, SAMPLES)}
         self._parts_K = [
             {part: (torch.from_numpy(signal[at].astype(np.float32)), torch.from_numpy(label[at])) for part, at in own}
-            for own in (split.items() for split in folded(places, folds, split_seed, label))
+            for own in (split.items() for split in split_folds(places, folds, split_seed, label))
         ]
         self.partitions = len(self._parts_K)
         self.fingerprint = fingerprint_of_bytes(self._parts_K)
@@ -59,7 +59,7 @@ def signals(seed: int) -> tuple[Floats, NDArray[np.int64]]:
     """All signals [5000, 40] and their labels, in the published order (make_dataset)."""
     draw = RandomState(seed)
     each = SAMPLES // len(TEMPLATES)
-    signal = np.stack([_transformed(template, draw) for template in _templates() for _ in range(each)])
+    signal = np.stack([_transform(template, draw) for template in _templates() for _ in range(each)])
     label = np.repeat(np.arange(len(TEMPLATES)), each)
     order = draw.permutation(SAMPLES)
     signal = signal[order]
@@ -75,18 +75,18 @@ def _templates() -> Floats:
     return x / 6.0
 
 
-def _transformed(template: Floats, draw: RandomState) -> Floats:
+def _transform(template: Floats, draw: RandomState) -> Floats:
     """One signal; what is drawn, and in which order, is part of the recipe (transform)."""
     low, high = PADDING
     zeros = low + int(draw.rand() * (high - low + 1))
-    x = _resampled(np.concatenate([template + 1e-8, np.zeros(zeros)]), STRETCHED)
+    x = _resample(np.concatenate([template + 1e-8, np.zeros(zeros)]), STRETCHED)
     x *= 1 + SCALE * (draw.rand() - 0.5)
     shift = draw.choice(SHIFT)
     x = np.concatenate([x[-shift:], x[:-shift]])
     empty = x == 0
     x = np.where(empty, _correlated_noise(draw), x) + NOISE * draw.randn(STRETCHED)
     x = x - SHEAR * (draw.rand() - 0.5) * np.linspace(-0.5, 0.5, STRETCHED)
-    return _resampled(x, LENGTH)
+    return _resample(x, LENGTH)
 
 
 def _correlated_noise(draw: RandomState) -> Floats:
@@ -96,5 +96,5 @@ def _correlated_noise(draw: RandomState) -> Floats:
     return noise
 
 
-def _resampled(x: Floats, length: int) -> Floats:
+def _resample(x: Floats, length: int) -> Floats:
     return np.interp(np.linspace(0, 1, length), np.linspace(0, 1, len(x)), x)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from .counts import rate, whole
+from .counts import check_counts, check_dropout
 
 
 def layers(inputs: int, outputs: int, width: int, depth: int, dropout: float) -> nn.Sequential:
@@ -14,9 +14,9 @@ def layers(inputs: int, outputs: int, width: int, depth: int, dropout: float) ->
 
     torch's initialisation: uniform within 1 / sqrt(features in), weights and biases.
     """
-    whole("model", 0, depth=depth)
-    whole("model", 1, inputs=inputs, outputs=outputs, width=width)
-    rate(dropout)
+    check_counts("model", 0, depth=depth)
+    check_counts("model", 1, inputs=inputs, outputs=outputs, width=width)
+    check_dropout(dropout)
     sizes = [inputs, *[width] * depth]
     hidden: list[nn.Module] = []
     for a, b in pairwise(sizes):
@@ -56,7 +56,7 @@ class NGram(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        whole("model", 1, inputs=inputs, context=context, embedding=embedding)
+        check_counts("model", 1, inputs=inputs, context=context, embedding=embedding)
         self.embedding = nn.Embedding(inputs, embedding)
         nn.init.normal_(self.embedding.weight, std=embedding**-0.5)
         self.layers = layers(context * embedding, outputs, width, depth, dropout)

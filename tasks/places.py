@@ -85,7 +85,7 @@ class Host:
         places = index_B.tolist()
         get: Any = getattr(self.dataset, "__getitems__", None)
         examples = get(places) if get else [self.dataset[place] for place in places]
-        batch: Batch = _placed(self._collate(examples), self.device)
+        batch: Batch = _move_to(self._collate(examples), self.device)
         return batch
 
     def stream(self, index_SB: NDArray[np.int64]) -> Iterator[Batch]:
@@ -94,12 +94,12 @@ class Host:
         One stream at a time: a second one ends the first. The next batch is copied while the last one is trained on.
         """
         if self._loader is None:
-            self._loader = self._made()
+            self._loader = self._build_loader()
         self._order.index_SB = index_SB
-        ahead = (_placed(batch, self.device) for batch in self._loader)
+        ahead = (_move_to(batch, self.device) for batch in self._loader)
         yield from (ready for ready, _ in itertools.pairwise(itertools.chain(ahead, [None])))
 
-    def _made(self) -> DataLoader[Any]:
+    def _build_loader(self) -> DataLoader[Any]:
         return DataLoader(
             self.dataset,
             batch_sampler=self._order,
@@ -113,7 +113,7 @@ class Host:
 
     @property
     def _collate(self) -> Any:
-        return _as_it_is if isinstance(self.dataset, Rows) else default_collate
+        return _identity if isinstance(self.dataset, Rows) else default_collate
 
 
 class _Order:
@@ -128,15 +128,15 @@ class _Order:
         return len(self.index_SB)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _identity(batch: Batch) -> Batch:
     return batch
 
 
-def _placed(value: Any, device: torch.device) -> Any:
+def _move_to(value: Any, device: torch.device) -> Any:
     """The tensors of a tensor, tuple, list or mapping on the device."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if isinstance(value, tuple | list):
-        items = [_placed(item, device) for item in value]
+        items = [_move_to(item, device) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    return {key: _placed(item, device) for key, item in value.items()} if isinstance(value, dict) else value
+    return {key: _move_to(item, device) for key, item in value.items()} if isinstance(value, dict) else value

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .metrics import accuracy, errors, like, measures
+from .metrics import accuracy, build_measures, errors, reshape_like
 
 PARTS = ("train", "valid", "test")
 # What a data set tells a model whose constructor names it.
@@ -109,14 +109,14 @@ def log_classes(data: Data) -> float:
     return math.log(data.outputs)
 
 
-def weighted(weight_C: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def weighted_cross_entropy(weight_C: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """Cross-entropy in which an example counts as much as its class weighs; [B, C], [B] -> [B]."""
     return functools.partial(_mean_of_each, nn.CrossEntropyLoss(weight=weight_C, reduction="none"))
 
 
 def squared_error(output_B: Tensor, target_B: Tensor) -> Tensor:
     """The mean square of the differences of each example, [B]; an output [B, 1] fits a target [B]."""
-    return (like(output_B, target_B) - target_B).square().reshape(len(target_B), -1).mean(1)
+    return (reshape_like(output_B, target_B) - target_B).square().reshape(len(target_B), -1).mean(1)
 
 
 def mean_square(data: Data) -> float:
@@ -153,9 +153,11 @@ class Supervised:
             )
         usual: Problem = getattr(data, "problem", CLASSIFICATION)
         self.data, self.model = data, model
-        self.problem = problem if isinstance(problem, Problem) else usual if problem is None else _of(problem, usual)
+        self.problem = (
+            problem if isinstance(problem, Problem) else usual if problem is None else _problem_of(problem, usual)
+        )
         if metrics is not None:
-            self.problem = self.problem._replace(metrics=_measures(metrics, data))
+            self.problem = self.problem._replace(metrics=_metrics_of(metrics, data))
         self.fingerprint = data.fingerprint
         known = self.problem.untrained_loss
         self.untrained_loss = self._fresh_loss() if known is None else known(data)
@@ -168,11 +170,11 @@ class Supervised:
         return placed
 
     def size(self, part: str, partition: int) -> int:
-        self._known(part, partition)
+        self._check_part(part, partition)
         return self.data.size(part, partition)
 
     def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Any, Tensor]:
-        self._known(part, partition)
+        self._check_part(part, partition)
         return self.data.fetch(part, partition, index_B)
 
     def build(self, seed: int, **numbers: Any) -> nn.Module:
@@ -180,7 +182,7 @@ class Supervised:
 
         numbers: replace those of the factory, by argument of its constructor ("dropout"). Raises ValueError.
         """
-        arguments = self._arguments(numbers)
+        arguments = self._model_arguments(numbers)
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerators' as well
             return self.model(**arguments)
@@ -217,14 +219,14 @@ class Supervised:
             loss_B = self.loss(self.forward(model, inputs_B), target_B)
         return loss_B.double().abs().mean().item() or 1.0
 
-    def _known(self, part: str, partition: int) -> None:
+    def _check_part(self, part: str, partition: int) -> None:
         if part not in PARTS:
             raise ValueError(f"part={part}: there is no such part of the data. Choose one of {', '.join(PARTS)}.")
         if not 0 <= partition < self.data.partitions:
             count, name = self.data.partitions, type(self.data).__name__
             raise ValueError(f"partition={partition}: {name} has {count} of them. Choose one below {count}.")
 
-    def _arguments(self, numbers: dict[str, object]) -> dict[str, Any]:
+    def _model_arguments(self, numbers: dict[str, object]) -> dict[str, Any]:
         """What the model is called with beside the factory's own numbers: the trial's, and those of the data."""
         factory, own = getattr(self.model, "func", self.model), getattr(self.model, "keywords", {})
         taken = list(inspect.signature(factory).parameters.values())[len(getattr(self.model, "args", ())) :]
@@ -237,14 +239,14 @@ class Supervised:
         return arguments
 
 
-def _measures(names: Sequence[str], data: Data) -> Callable[[Any, Tensor], dict[str, float]]:
+def _metrics_of(names: Sequence[str], data: Data) -> Callable[[Any, Tensor], dict[str, float]]:
     """The metrics of these names, with what the data tell them: the target's unit, the bytes of a symbol."""
     _, target_B = data.fetch("train", 0, torch.arange(1))
     told = {name: getattr(data, name) for name in ("unit", "bytes_V") if hasattr(data, name)}
-    return measures(names, target_B, data.outputs, **told)
+    return build_measures(names, target_B, data.outputs, **told)
 
 
-def _of(loss: Any, usual: Problem) -> Problem:
+def _problem_of(loss: Any, usual: Problem) -> Problem:
     """The problem of minimising a loss of torch, with the usual metrics of these data."""
     if isinstance(loss, nn.Module) and hasattr(loss, "reduction"):
         each: Any = copy.deepcopy(loss)

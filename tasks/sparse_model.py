@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .counts import whole
+from .counts import check_counts
 
 
 class SparseLinear(nn.Module):
@@ -20,7 +20,7 @@ class SparseLinear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        whole("model", 1, inputs=inputs, outputs=outputs)
+        check_counts("model", 1, inputs=inputs, outputs=outputs)
         self.weight = nn.Embedding(inputs, outputs)
         nn.init.zeros_(self.weight.weight)
         self.bias = nn.Parameter(torch.zeros(outputs))

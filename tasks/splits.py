@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .counts import whole
+from .counts import check_counts
 
 Index = NDArray[np.int64]
 Parts = dict[str, Index]
@@ -59,7 +59,7 @@ def held_out(count: int, valid: float, seed: int, what: str) -> Parts:
     return {"train": np.sort(order[held:]), "valid": np.sort(order[:held])}
 
 
-def folded(
+def split_folds(
     parts: Parts,
     folds: int | None,
     seed: int,
@@ -83,7 +83,7 @@ def folded(
 def is_folded(folds: int | None) -> bool:
     """Whether there are folds at all: null and 1 are none. Raises ValueError for what is no number of them."""
     if folds is not None:
-        whole("data", 1, folds=folds)
+        check_counts("data", 1, folds=folds)
     return folds is not None and folds > 1
 
 

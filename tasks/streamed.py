@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from .counts import whole
+from .counts import check_counts
 from .places import Batch, Host, Rows
 from .problems import CLASSIFICATION, REGRESSION, Problem
 
@@ -38,8 +38,8 @@ class Streamed:
     def __init__(
         self, train: Any, valid: Any, test: Any = None, *, outputs: int, workers: int = 0, name: str = "streamed"
     ) -> None:
-        whole("data", 0, workers=workers)
-        whole("data", 1, outputs=outputs)
+        check_counts("data", 0, workers=workers)
+        check_counts("data", 1, outputs=outputs)
         given = {"train": train, "valid": valid, "test": test}
         self._parts = {part: Host(_dataset(part, value), workers) for part, value in given.items() if value is not None}
         inputs, target = self._parts["train"].fetch(torch.zeros(1, dtype=torch.int64))

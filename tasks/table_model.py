@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .counts import whole
+from .counts import check_counts
 from .models import layers
 
 
@@ -31,7 +31,7 @@ class TableMLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        whole("model", 1, embedding=embedding)
+        check_counts("model", 1, embedding=embedding)
         self.embedding: nn.Embedding | None = None
         if categories:  # of all columns one table, one after the other: one look-up for all
             first_C = torch.tensor([0, *categories]).cumsum(0)

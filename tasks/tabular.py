@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .examples import Examples, Pair
 from .metrics import Measures
-from .problems import CLASSIFICATION, Problem, log_classes, mean_square, squared_error, weighted
-from .splits import Index, Parts, Shares, draw_parts, folded
+from .problems import CLASSIFICATION, Problem, log_classes, mean_square, squared_error, weighted_cross_entropy
+from .splits import Index, Parts, Shares, draw_parts, split_folds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def table(
     frame = _breast_cancer() if path is None else read_table(path, separator)
     target = "benign" if path is None and target is None else target
     _check_columns(frame, path, target=target, split_by=split_by, categorical=categorical, leave_out=leave_out)
-    goal = _goal(frame[target], str(target), problem)
+    goal = _parse_target(frame[target], str(target), problem)
     label_N = goal.label_N if split == "stratified" or (split == "auto" and goal.classes) else None
     if split == "stratified" and not goal.classes:
         raise ValueError(f"data.split=stratified: data.target={target} has no classes. Choose random.")
@@ -82,7 +82,7 @@ def table(
     trained = np.unique(np.concatenate([parts["train"] for parts in parts_K]))
     gaps = np.flatnonzero(features[columns.numbers].iloc[trained].isna().any().to_numpy(bool)).tolist()
     values_N, unit = _targets(goal, trained)
-    prepared = [_prepared(features, columns, gaps, values_N, parts) for parts in parts_K]
+    prepared = [_prepare(features, columns, gaps, values_N, parts) for parts in parts_K]
     return Examples(
         [pairs for pairs, _ in prepared],
         inputs=_width(prepared[0][0]["train"][0]),
@@ -159,7 +159,7 @@ class _Goal(NamedTuple):
     value_N: NDArray[np.float64]
 
 
-def _goal(column: pd.Series[Any], name: str, problem: str) -> _Goal:
+def _parse_target(column: pd.Series[Any], name: str, problem: str) -> _Goal:
     missing = int(column.isna().sum())
     if missing:
         raise ValueError(f"data.target={name}: it is missing in {missing} of {len(column)} rows. Leave these rows out.")
@@ -199,7 +199,7 @@ def _problem(goal: _Goal, trained: Index, unit: float, weights: str | Mapping[An
     if weights is None:
         return CLASSIFICATION
     weight_C = _class_weights(weights, goal, trained)
-    return Problem(weighted(torch.from_numpy(weight_C)), CLASSIFICATION.metrics, log_classes)
+    return Problem(weighted_cross_entropy(torch.from_numpy(weight_C)), CLASSIFICATION.metrics, log_classes)
 
 
 def _class_weights(weights: str | Mapping[Any, float], goal: _Goal, trained: Index) -> NDArray[np.float32]:
@@ -227,20 +227,20 @@ def _parts(
     seed = shares.seed
     if split_by is None:
         parts = draw_parts(len(frame), shares, label_N=label_N)
-        return folded(parts, folds, seed, label_N)
+        return split_folds(parts, folds, seed, label_N)
     column = frame[split_by]
     if column.isna().any():
         raise ValueError(f"data.split_by={split_by}: it is missing in {int(column.isna().sum())} rows. Fill it in.")
     names = column.astype(str).to_numpy()
     if set(names) == set(PARTS):
-        return folded({part: np.flatnonzero(names == part) for part in PARTS}, folds, seed, label_N)
+        return split_folds({part: np.flatnonzero(names == part) for part in PARTS}, folds, seed, label_N)
     if set(names) & set(PARTS):
         raise ValueError(
             f"data.split_by={split_by}: its values are {', '.join(sorted(set(names))[:5])}. "
             "Use train, valid and test, all three, or names of groups."
         )
     parts = draw_parts(len(frame), shares, group_N=names)
-    return folded(parts, folds, seed, group_N=names)
+    return split_folds(parts, folds, seed, group_N=names)
 
 
 # --- the columns ------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def _columns(features: pd.DataFrame, categorical: Sequence[str]) -> _Columns:
     return _Columns(numbers, categories)
 
 
-def _prepared(
+def _prepare(
     features: pd.DataFrame, columns: _Columns, gaps: list[int], target_N: Tensor, parts: Parts
 ) -> tuple[dict[str, Pair], tuple[int, ...]]:
     """The three parts, by what the training part says; and how many codes each categorical column has, 0 among them.

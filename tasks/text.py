@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .counts import whole
+from .counts import check_counts
 from .splits import is_folded
 
 # Not the library's own text: other people's packages, tests, what a build wrote (it differs between machines).
@@ -75,8 +75,8 @@ class NextByte(Windowed):
         every: bool = False,
         folds: int | None = None,
     ) -> None:
-        whole("data", 1, context=context, valid_size=valid_size, test_size=test_size)
-        whole("data", 0, split_seed=split_seed)
+        check_counts("data", 1, context=context, valid_size=valid_size, test_size=test_size)
+        check_counts("data", 0, split_seed=split_seed)
         texts_K = read_texts(path, pattern, split_seed, folds)
         if not isinstance(every, bool):
             raise ValueError(f"data.every={every}: this is neither true nor false. Choose one of them.")
@@ -98,7 +98,7 @@ def sample_parts(
     for part, size in sizes.items():
         if len(parts[part]) < size:
             raise ValueError(
-                f"data.path={_shown(path)}: too short, its {part} part has {len(parts[part])} {unit}, fewer than "
+                f"data.path={_path_text(path)}: too short, its {part} part has {len(parts[part])} {unit}, fewer than "
                 f"data.{part}_size={size}. Take a longer text, or a smaller data.{part}_size."
             )
     return {**parts, **{part: parts[part].sample(size, seed) for part, size in sizes.items()}}
@@ -163,16 +163,16 @@ def read_texts(
     """The files of each part, of each fold. Raises ValueError."""
     count = folds if folds is not None and is_folded(folds) else 1
     if path is not None and Path(path).expanduser().is_file():
-        return _pieces(_content(Path(path).expanduser(), path), path, count)
+        return _split_into_pieces(_read(Path(path).expanduser(), path), path, count)
     texts = read_files(path, pattern)
     if len(texts) < max(3, count + 1):
         needed = "three are" if count < 3 else f"{count + 1} for data.folds={count} are"
         raise ValueError(
-            f"data.path={_shown(path)}: {len(texts)} non-empty files match data.pattern={pattern}, and {needed} "
+            f"data.path={_path_text(path)}: {len(texts)} non-empty files match data.pattern={pattern}, and {needed} "
             "needed: training, validation and test share none. Change data.pattern, or name a single file, "
             "which is cut into three pieces."
         )
-    return _by_file(texts, seed, count)
+    return _split_by_file(texts, seed, count)
 
 
 def read_files(path: str | Path | None, pattern: str) -> dict[str, bytes]:
@@ -180,41 +180,41 @@ def read_files(path: str | Path | None, pattern: str) -> dict[str, bytes]:
     root = Path(sysconfig.get_path("stdlib")) if path is None else Path(path).expanduser()
     if str(path) == "" or not root.is_dir():
         raise ValueError(f"data.path={path}: there is no such file or folder. Name one, or null for Python's own.")
-    names = _names(root, pattern, HIDDEN if path else FOREIGN, path)
-    return {name: text for name in names if (text := _content(root / name, path))}
+    names = _list_files(root, pattern, HIDDEN if path else FOREIGN, path)
+    return {name: text for name in names if (text := _read(root / name, path))}
 
 
-def _names(root: Path, pattern: str, skipped: Sequence[str], path: str | Path | None) -> list[str]:
+def _list_files(root: Path, pattern: str, skipped: Sequence[str], path: str | Path | None) -> list[str]:
     """Files below `root`, relative and in order."""
 
-    def taken(name: str) -> bool:
+    def is_included(name: str) -> bool:
         return not any(fnmatchcase(name, skip) for skip in skipped)
 
     def refuse(error: OSError) -> None:
-        raise _unreadable(path, error)
+        raise _unreadable_file(path, error)
 
     found = []
     for folder, inner, files in os.walk(root, onerror=refuse):
-        inner[:] = filter(taken, inner)
+        inner[:] = filter(is_included, inner)
         here = Path(folder).relative_to(root)
-        found += [(here / name).as_posix() for name in files if taken(name) and fnmatchcase(name, pattern)]
+        found += [(here / name).as_posix() for name in files if is_included(name) and fnmatchcase(name, pattern)]
     return sorted(found)
 
 
-def _content(file: Path, path: str | Path | None) -> bytes:
+def _read(file: Path, path: str | Path | None) -> bytes:
     try:
         text = file.read_bytes()
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable_file(path, error) from error
     if 0 in text:
         raise ValueError(
-            f"data.path={_shown(path)}: {file} is not text, it holds zero bytes (UTF-16 does too). "
+            f"data.path={_path_text(path)}: {file} is not text, it holds zero bytes (UTF-16 does too). "
             "Choose text files with data.pattern, or save it as UTF-8."
         )
     return text
 
 
-def _pieces(text: bytes, path: str | Path | None, folds: int) -> list[dict[str, list[bytes]]]:
+def _split_into_pieces(text: bytes, path: str | Path | None, folds: int) -> list[dict[str, list[bytes]]]:
     held = int(len(text) * HELD)
     if held == 0:
         raise ValueError(f"data.path={path}: too short, it has {len(text)} bytes. Name a longer text or a folder.")
@@ -228,7 +228,7 @@ def _pieces(text: bytes, path: str | Path | None, folds: int) -> list[dict[str, 
     ]
 
 
-def _by_file(texts: dict[str, bytes], seed: int, folds: int) -> list[dict[str, list[bytes]]]:
+def _split_by_file(texts: dict[str, bytes], seed: int, folds: int) -> list[dict[str, list[bytes]]]:
     order = sorted(texts, key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode(errors="surrogateescape")).digest())
     held = max(1, round(len(order) * HELD))
     test, rest = order[held : 2 * held], order[:held] + order[2 * held :]
@@ -252,12 +252,12 @@ def _fingerprint(parts_K: list[dict[str, Windows]]) -> str:
     return digest.hexdigest()
 
 
-def _unreadable(path: str | Path | None, error: OSError) -> ValueError:
+def _unreadable_file(path: str | Path | None, error: OSError) -> ValueError:
     return ValueError(
-        f"data.path={_shown(path)}: {error.filename} cannot be read ({error.strerror}). "
+        f"data.path={_path_text(path)}: {error.filename} cannot be read ({error.strerror}). "
         "Make it readable, or leave it out with data.pattern."
     )
 
 
-def _shown(path: str | Path | None) -> str:
+def _path_text(path: str | Path | None) -> str:
     return "null (the standard library)" if path is None else str(path)

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .counts import whole
+from .counts import check_counts
 from .metrics import Measures
 from .problems import Problem, cross_entropy, log_classes
 from .text import Windowed, Windows, read_texts, sample_parts
-from .vocabulary import Vocabulary, identified, vocabulary
+from .vocabulary import Vocabulary, build_vocabulary, identify_vocabulary
 
 FORMAT = 1
 NARROW = 2**15  # symbols that fit int16
@@ -58,13 +58,13 @@ class Tokens(Windowed):
         folds: int | None = None,
         cache: str | Path | None = None,
     ) -> None:
-        whole("data", 1, context=context, valid_size=valid_size, test_size=test_size)
-        whole("data", 0, split_seed=split_seed)
-        told = identified(tokenizer, vocabulary)
+        check_counts("data", 1, context=context, valid_size=valid_size, test_size=test_size)
+        check_counts("data", 0, split_seed=split_seed)
+        told = identify_vocabulary(tokenizer, vocabulary)
         texts_K = read_texts(path, pattern, split_seed, folds)
         self._folder = _root(cache) / _key(told, texts_K)
-        if not _is_whole(self._folder):
-            _make(self._folder, tokenizer, vocabulary, texts_K)
+        if not _is_complete(self._folder):
+            _make_files(self._folder, tokenizer, vocabulary, texts_K)
         self.context, self.partitions = context, len(texts_K)
         self._sizes, self._seed, self._path = {"valid": valid_size, "test": test_size}, split_seed, path
         self._open()
@@ -78,7 +78,7 @@ class Tokens(Windowed):
         self._open()
 
     def _open(self) -> None:
-        about = _about(self._folder)
+        about = _read_description(self._folder)
         if about is None:
             raise ValueError(f"data.cache: {self._folder} is gone. Give all processes the same data.cache.")
         self.bytes_V = torch.tensor([*about["bytes"], 0])
@@ -129,7 +129,7 @@ def _key(told: str, texts_K: Sequence[dict[str, list[bytes]]]) -> str:
     return digest.hexdigest()
 
 
-def _about(folder: Path) -> dict[str, Any] | None:
+def _read_description(folder: Path) -> dict[str, Any] | None:
     try:
         about: dict[str, Any] = json.loads((folder / "about.json").read_text())
     except (OSError, ValueError):
@@ -137,9 +137,9 @@ def _about(folder: Path) -> dict[str, Any] | None:
     return about
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     """Whether all its files are there, as long as they were."""
-    about = _about(folder)
+    about = _read_description(folder)
     if about is None:
         return False
     width = 2 if len(about["bytes"]) < NARROW else 4
@@ -147,19 +147,19 @@ def _is_whole(folder: Path) -> bool:
     return all(file.exists() and file.stat().st_size == width * count for file, count in files)
 
 
-def _make(folder: Path, tokenizer: str, size: int, texts_K: Sequence[dict[str, list[bytes]]]) -> None:
+def _make_files(folder: Path, tokenizer: str, size: int, texts_K: Sequence[dict[str, list[bytes]]]) -> None:
     """Write all files apart and rename their folder: another process sees it whole or not at all, and may win."""
     learnt = [*texts_K[0]["train"], *(texts_K[0]["valid"] if len(texts_K) > 1 else [])]
-    words = vocabulary(tokenizer, size, learnt)
+    words = build_vocabulary(tokenizer, size, learnt)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         partial.mkdir(parents=True)
-        _write(partial, words, texts_K)
-        if folder.exists() and not _is_whole(folder):
+        _write_files(partial, words, texts_K)
+        if folder.exists() and not _is_complete(folder):
             folder.rename(partial / "broken")
         partial.rename(folder)
     except OSError as error:
-        if not _is_whole(folder):
+        if not _is_complete(folder):
             said = error.strerror or type(error).__name__
             raise ValueError(f"data.cache={folder.parent}: it cannot be written to ({said}). Name a folder.") from error
     finally:
@@ -167,7 +167,7 @@ def _make(folder: Path, tokenizer: str, size: int, texts_K: Sequence[dict[str, l
         shutil.rmtree(folder / "broken", ignore_errors=True)
 
 
-def _write(folder: Path, words: Vocabulary, texts_K: Sequence[dict[str, list[bytes]]]) -> None:
+def _write_files(folder: Path, words: Vocabulary, texts_K: Sequence[dict[str, list[bytes]]]) -> None:
     digest = hashlib.blake2b(digest_size=16)
     symbols: dict[bytes, NDArray[np.int64]] = {}  # of each text, which several folds have
     end, dtype = len(words.bytes_V), np.int16 if len(words.bytes_V) < NARROW else np.int32

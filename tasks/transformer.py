@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .counts import rate, whole
+from .counts import check_counts, check_dropout
 
 INITS = ("torch", "gpt2")
 
@@ -46,8 +46,8 @@ class Transformer(nn.Module):
         init: str = "torch",
     ) -> None:
         super().__init__()
-        whole("model", 1, inputs=inputs, outputs=outputs, context=context, width=width, depth=depth, heads=heads)
-        rate(dropout)
+        check_counts("model", 1, inputs=inputs, outputs=outputs, context=context, width=width, depth=depth, heads=heads)
+        check_dropout(dropout)
         if width % heads:
             raise ValueError(f"model.heads={heads}: they share model.width={width} evenly. Choose a divisor of it.")
         if init not in INITS:

@@ -49,7 +49,7 @@ def half_cosine(x: Any) -> Floats:
     return c
 
 
-def raised(base: Any, exponent: Any) -> Floats:
+def stable_power(base: Any, exponent: Any) -> Floats:
     """base ** exponent, equal bit for bit alone and among others.
 
     NumPy squares, which differs from pow in the last bit, where an exponent of 2 is broadcast along its inner loop,

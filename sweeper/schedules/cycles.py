@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.schedules.clock import affine, half_cosine, progress, raised, whole_updates
+from sweeper.schedules.clock import affine, half_cosine, progress, stable_power, whole_updates
 from sweeper.schedules.lengths import CycleFit, cycle_position, wave_count
 from sweeper.schedules.numbers import AtLeastOne, BelowOne, End, Floor, OpenFraction, Positive, PositiveFraction
 from sweeper.schedules.phases import Anneal, anneal_between, onecycle_points
@@ -51,7 +51,7 @@ def sgdr(
     cycle_fit: `fitted` to whole cycles that end with the run, or `free`
     """
     index_LS, x_LS, _ = cycle_position(tau_LS, decay_steps_L, cycle, cycle_mult, cycle_fit)
-    return _restarted(index_LS, half_cosine(x_LS), decay, end_factor)
+    return _restart(index_LS, half_cosine(x_LS), decay, end_factor)
 
 
 def sawtooth(
@@ -77,7 +77,7 @@ def sawtooth(
     cycle_fit: `fitted` to whole cycles that end with the run, or `free`
     """
     index_LS, x_LS, _ = cycle_position(tau_LS, decay_steps_L, cycle, cycle_mult, cycle_fit)
-    return _restarted(index_LS, 1.0 - x_LS, decay, end_factor)
+    return _restart(index_LS, 1.0 - x_LS, decay, end_factor)
 
 
 def cycle_warmup_cosine(
@@ -106,7 +106,7 @@ def cycle_warmup_cosine(
     rise_LS = np.minimum(whole_updates(cycle_warmup, length_LS), length_LS - 1) / length_LS
     up_LS = x_LS / np.where(rise_LS > 0, rise_LS, 1.0)
     shape_LS = np.where(x_LS < rise_LS, up_LS, half_cosine((x_LS - rise_LS) / (1.0 - rise_LS)))
-    return _restarted(index_LS, shape_LS, decay, end_factor)
+    return _restart(index_LS, shape_LS, decay, end_factor)
 
 
 def clr(
@@ -137,7 +137,7 @@ def clr(
     index_LS, x_LS, _ = cycle_position(tau_LS, decay_steps_L, cycle, 1.0, cycle_fit)
     height_LS = np.where(x_LS <= up_share, x_LS / up_share, (1.0 - x_LS) / (1.0 - up_share))
     worn_LS = index_LS if scale_mode == "cycle" else tau_LS / decay_steps_L
-    g_LS: Floats = base_factor + (1.0 - base_factor) * height_LS * raised(decay, worn_LS)
+    g_LS: Floats = base_factor + (1.0 - base_factor) * height_LS * stable_power(decay, worn_LS)
     return g_LS
 
 
@@ -206,7 +206,7 @@ def range_test(
         where the loss falls fastest): at the minimum itself training is about to diverge.
     start_factor: start / peak
     """
-    return raised(start_factor, 1.0 - progress(tau_LS, decay_steps_L, end))
+    return stable_power(start_factor, 1.0 - progress(tau_LS, decay_steps_L, end))
 
 
 def onecycle(
@@ -243,7 +243,7 @@ def onecycle(
     return anneal_between(tau_LS, points, values, anneal)
 
 
-def _restarted(index_LS: Floats, shape_LS: Floats, decay: PositiveFraction, end_factor: Floor) -> Floats:
+def _restart(index_LS: Floats, shape_LS: Floats, decay: PositiveFraction, end_factor: Floor) -> Floats:
     """f + (gamma^i - f) s, with s from 1 to 0 in each cycle i."""
-    g_LS: Floats = end_factor + (raised(decay, index_LS) - end_factor) * shape_LS
+    g_LS: Floats = end_factor + (stable_power(decay, index_LS) - end_factor) * shape_LS
     return g_LS

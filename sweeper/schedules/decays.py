@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.schedules.clock import affine, half_cosine, last_update, progress, raised, whole_updates
+from sweeper.schedules.clock import affine, half_cosine, last_update, progress, stable_power, whole_updates
 from sweeper.schedules.numbers import (
     AtLeastOne,
     AtLeastZero,
@@ -88,7 +88,7 @@ def polynomial(
     decay: f = final / peak
     power: p; 1 is `linear`, above 1 it falls early, below 1 late
     """
-    return affine(decay, raised(1.0 - progress(tau_LS, decay_steps_L, end), power))
+    return affine(decay, stable_power(1.0 - progress(tau_LS, decay_steps_L, end), power))
 
 
 def cosine_exponent(
@@ -104,7 +104,7 @@ def cosine_exponent(
     decay: f = final / peak
     exponent: q; 1 is `cosine`
     """
-    return affine(decay, raised(half_cosine(progress(tau_LS, decay_steps_L, end)), exponent))
+    return affine(decay, stable_power(half_cosine(progress(tau_LS, decay_steps_L, end)), exponent))
 
 
 def cosine_power(
@@ -147,8 +147,8 @@ def k_decay(
     shape: which of the two
     power: p of the polynomial
     """
-    bent_LS = raised(progress(tau_LS, decay_steps_L, end), k)
-    return affine(decay, half_cosine(bent_LS) if shape == "cosine" else raised(1.0 - bent_LS, power))
+    bent_LS = stable_power(progress(tau_LS, decay_steps_L, end), k)
+    return affine(decay, half_cosine(bent_LS) if shape == "cosine" else stable_power(1.0 - bent_LS, power))
 
 
 def rex(tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, d: BelowOne = 0.5, end: End = "open") -> Floats:
@@ -273,7 +273,7 @@ def exponential(
     decay: f = final / peak
     floor: the LR never falls below this fraction of its peak
     """
-    return np.maximum(raised(decay, progress(tau_LS, decay_steps_L, end)), floor)
+    return np.maximum(stable_power(decay, progress(tau_LS, decay_steps_L, end)), floor)
 
 
 def step(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFraction = 0.1, cycle: Positive = 1 / 3) -> Floats:
@@ -288,7 +288,7 @@ def step(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFraction = 0
     cycle: S/D, the distance of the drops as a fraction of the updates after the warmup, never fitted
     """
     drops_LS = tau_LS // whole_updates(cycle, decay_steps_L)
-    return raised(decay, drops_LS)
+    return stable_power(decay, drops_LS)
 
 
 def multistep(
@@ -304,7 +304,7 @@ def multistep(
     milestones: where, as fractions of the updates after the warmup
     """
     drops_LS = sum(tau_LS >= whole_updates(milestone, decay_steps_L) for milestone in milestones)
-    return raised(decay, drops_LS)
+    return stable_power(decay, drops_LS)
 
 
 def knots(
@@ -347,7 +347,7 @@ def wsd(
     cooldown_ratio: r of `exponential`
     """
     v_LS = _cooldown_progress(tau_LS, decay_steps_L, cooldown, end)
-    return affine(decay, _cooled(v_LS, cooldown_shape, cooldown_power, cooldown_ratio))
+    return affine(decay, _cooldown_curve(v_LS, cooldown_shape, cooldown_power, cooldown_ratio))
 
 
 def power_wsd(
@@ -376,9 +376,9 @@ def power_wsd(
     exponent: a; 1/2 is the inverse square root
     timescale: ts as a fraction of the run's updates, at most all of them after the warmup
     """
-    stable_LS = raised(1.0 + tau_LS / (timescale * decay_steps_L), -np.asarray(exponent))
+    stable_LS = stable_power(1.0 + tau_LS / (timescale * decay_steps_L), -np.asarray(exponent))
     v_LS = _cooldown_progress(tau_LS, decay_steps_L, cooldown, end)
-    k_LS = _cooled(v_LS, cooldown_shape, cooldown_power, cooldown_ratio)
+    k_LS = _cooldown_curve(v_LS, cooldown_shape, cooldown_power, cooldown_ratio)
     g_LS: Floats = decay + (np.maximum(stable_LS, decay) - decay) * k_LS
     return g_LS
 
@@ -412,12 +412,12 @@ def _cooldown_progress(tau_LS: Updates, decay_steps_L: Updates, cooldown: RunFra
     return v_LS
 
 
-def _cooled(v_LS: Floats, shape: CooldownShape, power: Positive, ratio: OpenFraction) -> Floats:
+def _cooldown_curve(v_LS: Floats, shape: CooldownShape, power: Positive, ratio: OpenFraction) -> Floats:
     """k(v), from 1 at v = 0 to 0 at v = 1."""
     if shape == "cosine":
         return half_cosine(v_LS)
     if shape == "exponential":
-        k_LS: Floats = (raised(ratio, v_LS) - ratio) / (1.0 - ratio)
+        k_LS: Floats = (stable_power(ratio, v_LS) - ratio) / (1.0 - ratio)
         return k_LS
     exponent = {"linear": 1.0, "1-sqrt": 0.5, "power": power}[shape]
-    return 1.0 - raised(v_LS, exponent)
+    return 1.0 - stable_power(v_LS, exponent)

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from sweeper.importing import import_object
 from sweeper.schedules import cycles, decays, momentum, warmups
 from sweeper.schedules.numbers import PEAK_LR, WARMUP, Parameter, check, parameters
-from sweeper.schedules.reactive import CONTROLLERS, check_together, numbers_beside
+from sweeper.schedules.reactive import CONTROLLERS, check_together, controller_parameters
 from sweeper.schedules.space import dimension
 from sweeper.types import Dimension, Factor, Family, InputError, Value, did_you_mean
 
@@ -26,7 +26,7 @@ _WARMUP_SHAPE = Parameter("warmup_shape", "word", "linear", options=tuple(warmup
 _WARMUP_JOIN = Parameter("warmup_join", "word", "prefix", options=warmups.JOINS)
 
 
-def _public(*modules: ModuleType) -> dict[str, Factor]:
+def _public_functions(*modules: ModuleType) -> dict[str, Factor]:
     """The public functions that the modules define, by name."""
     return {
         name: function
@@ -36,8 +36,8 @@ def _public(*modules: ModuleType) -> dict[str, Factor]:
     }
 
 
-FACTORS = _public(decays, cycles)
-MOMENTA = _public(momentum)
+FACTORS = _public_functions(decays, cycles)
+MOMENTA = _public_functions(momentum)
 
 
 def family(name: str, node: Mapping[str, object]) -> Family:
@@ -64,14 +64,14 @@ def family(name: str, node: Mapping[str, object]) -> Family:
     return replace(bare, space=_space(bare, {key: value for key, value in node.items() if key not in STRUCTURE}))
 
 
-def named(name: str) -> Family:
+def default_family(name: str) -> Family:
     """The factor of that name as a family, everything at its default, with a prefix warmup where it has none."""
     factor = _find("family", name, FACTORS)
     own = parameters(factor)
     return Family(name, factor, "builtin" if "warmup" in own else "prefix", {})
 
 
-def numbers_of(family: Family) -> dict[str, Parameter]:
+def parameters_of(family: Family) -> dict[str, Parameter]:
     """Every number and word that a trial of the family has, by name."""
     of_trial = {"peak_lr": _PEAK_LR}
     if family.warmup == "prefix":
@@ -79,7 +79,7 @@ def numbers_of(family: Family) -> dict[str, Parameter]:
     if family.momentum is not None:
         of_trial |= parameters(family.momentum)
     of_trial |= parameters(family.factor)
-    return of_trial if family.controller is None else of_trial | numbers_beside(family.controller, family.factor)
+    return of_trial if family.controller is None else of_trial | controller_parameters(family.controller, family.factor)
 
 
 def key_of(family: Family, number: str) -> str:
@@ -87,9 +87,9 @@ def key_of(family: Family, number: str) -> str:
     return f"schedule.{family.name}.{number}"
 
 
-def unknown(family: Family, number: str) -> InputError:
+def unknown_parameter(family: Family, number: str) -> InputError:
     """The error for a number that the family does not have."""
-    return InputError(key_of(family, number), None, "no such number", did_you_mean(number, numbers_of(family)))
+    return InputError(key_of(family, number), None, "no such number", did_you_mean(number, parameters_of(family)))
 
 
 def _momentum(name: str, word: object, factor: object) -> Factor | None:
@@ -112,10 +112,10 @@ def _controller(name: str, word: object) -> str | None:
 
 
 def _space(bare: Family, given: Mapping[str, object]) -> dict[str, Dimension | Value]:
-    known = numbers_of(bare)
+    known = parameters_of(bare)
     for key in given:
         if key not in known:
-            raise unknown(bare, key)
+            raise unknown_parameter(bare, key)
     space: dict[str, Dimension | Value] = {}
     for number, parameter in known.items():
         key = key_of(bare, number)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.schedules.clock import raised, whole_updates
+from sweeper.schedules.clock import stable_power, whole_updates
 from sweeper.types import Floats
 
 CycleFit = Literal["fitted", "free"]
@@ -51,7 +51,7 @@ def cycle_position(
     first_L, counts_L = _first_length(decay_steps_L, cycle, cycle_mult, fit)
     power_K = np.arange(int(counts_L.max()))
     with np.errstate(over="ignore"):  # edges far beyond a run whose neighbours have more cycles
-        length_LK = first_L * raised(cycle_mult, power_K)
+        length_LK = first_L * stable_power(cycle_mult, power_K)
         edges = np.minimum(np.floor(np.cumsum(length_LK, axis=1) + 0.5), 2.0**52)
     edge_LK = np.concatenate([np.zeros((len(edges), 1)), edges], axis=1)
     index_LS = _index(edge_LK, tau_LS)
@@ -77,7 +77,7 @@ def _first_length(
 def _geometric_sum(m: Any, count_L: NDArray[np.int64]) -> Floats:
     """1 + m + ... + m^(count-1)."""
     power_LK = np.arange(int(count_L.max())) * np.ones_like(count_L)
-    terms_LK = np.where(power_LK < count_L, raised(m, np.minimum(power_LK, count_L)), 0.0)
+    terms_LK = np.where(power_LK < count_L, stable_power(m, np.minimum(power_LK, count_L)), 0.0)
     total_L: Floats = np.cumsum(terms_LK, axis=1)[:, -1:]
     return total_L
 

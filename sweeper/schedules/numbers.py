@@ -35,7 +35,7 @@ class Bounds:
     floor: bool = False
     run: bool = False
 
-    def hold(self, value: float) -> bool:
+    def contains(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
         return above and (value < self.high if self.open_high else value <= self.high)
 
@@ -115,7 +115,7 @@ def _parameter(given: inspect.Parameter, hint: Any) -> Parameter:
 def check(key: str, parameter: Parameter, value: Dimension | Value) -> None:
     """Refuse what `parameter` cannot be: searched or fixed, the whole of a range and every option of a choice."""
     if isinstance(value, Range) and parameter.kind != "number":
-        raise InputError(key, None, "a range of numbers, where a fixed value is needed", _wanted(parameter))
+        raise InputError(key, None, "a range of numbers, where a fixed value is needed", _remedy(parameter))
     for one in values_of(value):
         _check_value(key, parameter, one)
 
@@ -124,10 +124,10 @@ def _check_value(key: str, parameter: Parameter, value: Value) -> None:
     if parameter.kind == "word":
         known = isinstance(value, str) if not parameter.options else value in parameter.options
         if not known or isinstance(value, bool) != isinstance((parameter.options or ("",))[0], bool):
-            raise InputError(key, value, "not one of its words", _wanted(parameter, value))
+            raise InputError(key, value, "not one of its words", _remedy(parameter, value))
     elif parameter.kind == "list":
         if not isinstance(value, tuple) or not value:
-            raise InputError(key, value, "not a list of numbers", _wanted(parameter))
+            raise InputError(key, value, "not a list of numbers", _remedy(parameter))
         for one in value:
             _check_number(key, parameter, one)
     else:
@@ -135,12 +135,12 @@ def _check_value(key: str, parameter: Parameter, value: Value) -> None:
 
 
 def _check_number(key: str, parameter: Parameter, value: object) -> None:
-    number = finite(key, value)
-    if not parameter.bounds.hold(number):
-        raise InputError(key, value, "outside what it can be", _wanted(parameter))
+    number = finite_number(key, value)
+    if not parameter.bounds.contains(number):
+        raise InputError(key, value, "outside what it can be", _remedy(parameter))
 
 
-def finite(key: str, value: object) -> float:
+def finite_number(key: str, value: object) -> float:
     """`value` as a float, refused where it is no finite number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         kind = "text" if isinstance(value, str) else "no number"
@@ -151,7 +151,7 @@ def finite(key: str, value: object) -> float:
     return number
 
 
-def _wanted(parameter: Parameter, word: object = "") -> str:
+def _remedy(parameter: Parameter, word: object = "") -> str:
     if parameter.kind == "word":
         return did_you_mean(word, parameter.options) if parameter.options else "Write a word"
     what = "numbers in brackets" if parameter.kind == "list" else "a number"

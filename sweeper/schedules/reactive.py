@@ -68,7 +68,7 @@ CONTROLLERS: Mapping[str, tuple[Parameter, ...]] = {
 }
 
 
-def numbers_beside(controller: str, factor: Factor) -> dict[str, Parameter]:
+def controller_parameters(controller: str, factor: Factor) -> dict[str, Parameter]:
     """The controller's numbers by the names they have in a family with that factor."""
     own = {one.name: one for one in CONTROLLERS[controller]}
     return {name: replace(own[called], name=name) for called, name in _names(controller, factor).items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeper.schedules.numbers import finite
+from sweeper.schedules.numbers import finite_number
 from sweeper.types import Choice, Dimension, InputError, Number, Range, Value, did_you_mean
 
 _WORDS = ("low", "high", "log", "step", "choice")
@@ -34,7 +34,7 @@ def dimension(key: str, node: Any) -> Dimension | Value:
     return _choice(f"{key}.choice", node["choice"])
 
 
-def plain(dimension: Dimension | Value) -> Any:
+def to_plain(dimension: Dimension | Value) -> Any:
     """Return the written form of a searched or fixed value, as plain data: the inverse of `dimension`."""
     if isinstance(dimension, Range):
         return {"low": dimension.low, "high": dimension.high, "log": dimension.log, "step": dimension.step}
@@ -48,7 +48,7 @@ def check_range(key: str, given: Range) -> None:
     low, high, step = given.low, given.high, given.step
     for word, number in (("low", low), ("high", high), ("step", step)):
         if number is not None:
-            finite(f"{key}.{word}", number)
+            finite_number(f"{key}.{word}", number)
     if low > high:
         raise InputError(key, f"{low}..{high}", "an empty range: low is above high", "Exchange low and high")
     if given.log and low <= 0:
@@ -66,7 +66,7 @@ def _value(key: str, value: Any) -> Value:
         return tuple(_value(key, one) for one in value)
     if isinstance(value, Mapping):
         raise InputError(key, dict(value), "a mapping inside a list", "Write plain values there")
-    finite(key, value)
+    finite_number(key, value)
     whole: Value = value
     return whole
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from sweeper.schedules import warmups
 from sweeper.schedules.clock import epochs, whole_updates
-from sweeper.schedules.families import key_of, named, numbers_of, unknown
-from sweeper.schedules.numbers import Parameter, check, finite, parameters
+from sweeper.schedules.families import default_family, key_of, parameters_of, unknown_parameter
+from sweeper.schedules.numbers import Parameter, check, finite_number, parameters
 from sweeper.types import Choice, Factor, Family, Floats, InputError, Range, Value
 
 Params = Mapping[str, Value]
@@ -44,10 +44,10 @@ def lr_trace(family: Family | str, params: Params, steps: int, *, epoch: float |
 
 def lr_traces(family: Family | str, params: Sequence[Params], steps: int, *, epoch: float | None = None) -> Floats:
     """The LR traces of many trials, float64 [L, steps]; row i equals lr_trace(family, params[i], steps) bit for bit."""
-    family = named(family) if isinstance(family, str) else family
+    family = default_family(family) if isinstance(family, str) else family
     count, held_S = _clock(steps, epoch)
     lr_LS = np.empty((len(params), count))
-    for rows_L, trials in _alike(family, params):
+    for rows_L, trials in _group_by_words(family, params):
         lr_LS[rows_L] = _lr(family, trials, count)
     return lr_LS if held_S is None else lr_LS[:, held_S]
 
@@ -57,10 +57,10 @@ def momentum_trace(family: Family | str, params: Params, steps: int, *, epoch: f
 
     Through a prefix warmup it stays at its first value. epoch: as in lr_trace.
     """
-    family = named(family) if isinstance(family, str) else family
+    family = default_family(family) if isinstance(family, str) else family
     if family.momentum is None:
         return None
-    ((_, trials),) = _alike(family, [params])
+    ((_, trials),) = _group_by_words(family, [params])
     count, held_S = _clock(steps, epoch)
     momentum_S: Floats = _call(family, family.momentum, trials, _clocks(family, trials, count))[0]
     return momentum_S if held_S is None else momentum_S[held_S]
@@ -68,16 +68,16 @@ def momentum_trace(family: Family | str, params: Params, steps: int, *, epoch: f
 
 def complete(family: Family, params: Params) -> dict[str, Value]:
     """All numbers of one trial: `params`, then what the family fixes, then the factor's defaults; checked."""
-    known = numbers_of(family)
+    known = parameters_of(family)
     for number in params:
         if number not in known:
-            raise unknown(family, number)
+            raise unknown_parameter(family, number)
     return {name: _value(family, parameter, params) for name, parameter in known.items()}
 
 
 def decay_steps(family: Family, params: Params, steps: int, *, epoch: float | None = None) -> int:
     """What the factor runs over: the updates (with `epoch`: the epochs) after a prefix warmup."""
-    ((_, trials),) = _alike(family, [params])
+    ((_, trials),) = _group_by_words(family, [params])
     return int(_clocks(family, trials, _clock(steps, epoch)[0]).decay_steps_L[0, 0])
 
 
@@ -121,15 +121,15 @@ def _clock(steps: int, epoch: float | None) -> tuple[int, NDArray[np.int64] | No
         raise InputError("steps", steps, "no number of updates", "A run has a whole number of updates, at least 1")
     if epoch is None:
         return int(steps), None
-    if finite("epoch", epoch) <= 0:
+    if finite_number("epoch", epoch) <= 0:
         raise InputError("epoch", epoch, "not a number of updates", "Write examples / batch size, above 0, or None")
     held_S = epochs(int(steps), epoch)
     return int(held_S[-1]) + 1, held_S
 
 
-def _alike(family: Family, params: Sequence[Params]) -> Iterator[tuple[list[int], _Trials]]:
+def _group_by_words(family: Family, params: Sequence[Params]) -> Iterator[tuple[list[int], _Trials]]:
     """The trials grouped by their words and lists, with their places in `params`."""
-    known = numbers_of(family)
+    known = parameters_of(family)
     counted = [name for name, parameter in known.items() if parameter.kind == "number"]
     groups: dict[tuple[Value, ...], list[int]] = {}
     rows = [complete(family, row) for row in params]

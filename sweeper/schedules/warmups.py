@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.schedules.clock import half_cosine, raised
+from sweeper.schedules.clock import half_cosine, stable_power
 from sweeper.types import Floats
 
 Ramp = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
@@ -36,7 +36,7 @@ def one_minus_sqrt(t_LS: NDArray[np.int64], warmup_steps_L: NDArray[np.int64]) -
 
 def exponential(t_LS: NDArray[np.int64], warmup_steps_L: NDArray[np.int64]) -> Floats:
     """s^(1 - t/W), s = 1/(W+1): the same factor at every update, from the linear ramp's start."""
-    return raised(1.0 / (warmup_steps_L + 1), 1.0 - t_LS / np.maximum(warmup_steps_L, 1))
+    return stable_power(1.0 / (warmup_steps_L + 1), 1.0 - t_LS / np.maximum(warmup_steps_L, 1))
 
 
 SHAPES: dict[str, Ramp] = {"linear": linear, "cosine": cosine, "1-sqrt": one_minus_sqrt, "exponential": exponential}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sweeper.schedules import FACTORS, controller_of, family, lr_trace
-from sweeper.schedules.families import numbers_of
-from sweeper.schedules.reactive import CONTROLLERS, PREFIX, numbers_beside
+from sweeper.schedules.families import parameters_of
+from sweeper.schedules.reactive import CONTROLLERS, PREFIX, controller_parameters
 from sweeper.types import InputError
 
 NEEDED = {"plateau": {}, "plateau_keras": {}, "greedy": {}, "wall_time": {"budget": 60.0}}
@@ -26,8 +26,8 @@ def node(controller: str | None, factor: str = "constant", **numbers: Any) -> di
 def test_a_controller_goes_with_any_factor_and_leaves_its_trace_alone(controller: str, factor: str) -> None:
     bare, reactive = family("f", node(None, factor)), family("f", node(controller, factor))
     np.testing.assert_array_equal(lr_trace(reactive, {}, 50), lr_trace(bare, {}, 50))
-    beside = numbers_beside(controller, FACTORS[factor])
-    assert not beside.keys() & (numbers_of(bare).keys() | set(COMMON))
+    beside = controller_parameters(controller, FACTORS[factor])
+    assert not beside.keys() & (parameters_of(bare).keys() | set(COMMON))
     told = controller_of(reactive, reactive.space)
     assert told is not None
     defaults = {number.name: number.default for number in CONTROLLERS[controller]}
@@ -39,7 +39,7 @@ def test_a_number_that_the_factor_has_too_is_told_apart() -> None:
     told = controller_of(reactive, {**reactive.space, "mult_decay": 0.5})
     assert told is not None
     assert (told["decay"], told["patience"], reactive.space["decay"]) == (0.5, 3, 0.01)
-    assert [name for name in numbers_of(reactive) if name.startswith(PREFIX)] == ["mult_decay"]
+    assert [name for name in parameters_of(reactive) if name.startswith(PREFIX)] == ["mult_decay"]
     assert lr_trace(reactive, {"mult_decay": 0.5}, 50)[-1] < 0.002
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sweeper.schedules import dimension, plain
+from sweeper.schedules import dimension, to_plain
 from sweeper.types import Choice, InputError, Range
 
 
@@ -78,5 +78,5 @@ def test_what_is_refused(node: Any, message: str) -> None:
     ],
 )
 def test_the_written_form_reads_as_the_same_value(value: Any, written: Any) -> None:
-    assert plain(value) == written
+    assert to_plain(value) == written
     assert dimension("k", written) == value

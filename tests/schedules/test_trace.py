@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, Expone
 
 from sweeper.schedules import FACTORS, family, lr_trace, lr_traces, momentum_trace
 from sweeper.schedules.clock import epochs
-from sweeper.schedules.families import named, numbers_of
+from sweeper.schedules.families import default_family, parameters_of
 from sweeper.schedules.numbers import Parameter
 from sweeper.types import InputError
 
@@ -29,7 +29,7 @@ def values(parameter: Parameter) -> st.SearchStrategy[Any]:
     low = -5.0 if math.isinf(bounds.low) else bounds.low
     high = low + 5.0 if math.isinf(bounds.high) else bounds.high
     margin = 1e-3 * (high - low)
-    round_numbers = [value for value in (0.0, 0.25, 0.5, 1.0, 2.0, 3.0) if bounds.hold(value)]
+    round_numbers = [value for value in (0.0, 0.25, 0.5, 1.0, 2.0, 3.0) if bounds.contains(value)]
     number = st.floats(low + margin * bounds.open_low, high - margin * bounds.open_high)
     number = number | st.sampled_from(round_numbers or [bounds.high])
     if parameter.kind == "list":
@@ -38,7 +38,7 @@ def values(parameter: Parameter) -> st.SearchStrategy[Any]:
 
 
 def trials(name: str) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries({p.name: values(p) for p in numbers_of(named(name)).values()})
+    return st.fixed_dictionaries({p.name: values(p) for p in parameters_of(default_family(name)).values()})
 
 
 @pytest.mark.parametrize("name", FACTORS)

@@ -22,7 +22,7 @@ from sklearn.metrics import (
 from torch.nn import functional
 
 from sweeper.tasks import Arrays, Supervised
-from sweeper.tasks.metrics import OF_CLASSES, Measures, Scored, auroc, measures
+from sweeper.tasks.metrics import OF_CLASSES, Measures, TargetScores, auroc, build_measures
 from sweeper.tasks.models import MLP
 from sweeper.tasks.text import NextByte
 
@@ -149,7 +149,7 @@ def test_only_what_is_asked_for_is_measured():
 )
 def test_names_that_do_not_fit_are_refused(names, target, classes, told):
     with pytest.raises(ValueError, match=told):
-        measures(names, target, classes)
+        build_measures(names, target, classes)
 
 
 def test_a_task_measures_what_it_is_told():
@@ -169,7 +169,7 @@ def test_of_text_two_numbers_a_symbol_are_kept_of_each_batch():
     output, target = scores(4, count=60)
     output, target = output.view(10, 6, 4), target.view(10, 6)
     batches = [measure.kept(output[first : first + 5], target[first : first + 5]) for first in (0, 5)]
-    whole = Scored(*(torch.cat(part) for part in zip(*batches, strict=True)))
+    whole = TargetScores(*(torch.cat(part) for part in zip(*batches, strict=True)))
     assert whole.nats_B.shape == whole.right_B.shape == (10, 6)
     assert measure(whole, target) == pytest.approx(measure(output, target))
     assert measure(output, target)["accuracy"] == pytest.approx(
