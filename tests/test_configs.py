@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import conf
-from sweeper.spec import overrides
+from sweeper.spec import config_files
 
 CONF = Path(conf.__path__[0])
 SHORT = ["train.steps=8", "search.reports=4", "search.n_trials=1", "search.concurrent_trials=1", "tracking=none"]
@@ -54,18 +54,18 @@ def trained(sweeper):
 def test_every_family_trains(trained):
     answer = trained(*SHORT, ALONE, *DIGITS[:2], "schedule=all")
     families = set(stems("schedule")) - {"core"}
-    assert {row["family"] for row in answer["families"]} == families - set(overrides.NOT_IN_ALL)
+    assert {row["family"] for row in answer["families"]} == families - set(config_files.NOT_IN_ALL)
     assert answer["finished"]
     assert answer["trials"]["failed"] == 0
 
 
-@pytest.mark.parametrize("family", overrides.NOT_IN_ALL)
+@pytest.mark.parametrize("family", config_files.NOT_IN_ALL)
 def test_families_that_all_leaves_out_train(trained, family):
     assert trained(*SHORT, ALONE, *DIGITS[:2], f"schedule={family}", *NEEDS.get(("schedule", family), []))["finished"]
 
 
 def test_a_file_of_schedule_is_a_family_or_the_named_list():
-    assert set(overrides.families([CONF])) | set(overrides.NOT_IN_ALL) | {"core"} == set(stems("schedule"))
+    assert set(config_files.families([CONF])) | set(config_files.NOT_IN_ALL) | {"core"} == set(stems("schedule"))
 
 
 FILES = ("fashion_mnist", "cifar10")  # what needs files of the user's: tests/test_vision.py trains it
@@ -106,8 +106,8 @@ def test_other_pairs_of_data_and_model_train(trained, data, model):
     [
         ("text", "cnn", "model=CNN: it needs `shape`"),
         ("digits", "transformer", "model=Transformer: it needs `context`"),
-        ("text_sequence", "ngram", "each target needs one output"),
-        ("text", "transformer model.heads=3", "model.heads=3: they share model.width=32 evenly"),
+        ("text_sequence", "ngram", "Return one output for each class of each target"),
+        ("text", "transformer model.heads=3", "model.heads=3: does not divide model.width=32"),
         ("mnist1d data.valid=1", "mlp", "data.valid=1: a part of the 4000 training signals would be empty"),
     ],
 )
