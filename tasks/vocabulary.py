@@ -1,4 +1,4 @@
-"""How text is cut into symbols: bytes, a byte-pair encoding made from the text itself, or one from a file."""
+"""Vocabularies, which split text into symbols: bytes, a trained byte-pair encoding, or one from a file."""
 
 from __future__ import annotations
 
@@ -14,18 +14,31 @@ from numpy.typing import NDArray
 
 from .counts import check_counts
 
-PIECE = 2**20  # bytes that are encoded at once, up to the end of a line
+PIECE = 2**20  # bytes to encode at once; pieces end with a line
 
 
 class Vocabulary(NamedTuple):
-    """encode: a text's symbols, int64. bytes_V: how many bytes each symbol stands for."""
+    """A vocabulary.
+
+    Attributes:
+        encode: text -> its symbols, int64.
+        bytes_V: Number of bytes of each symbol.
+    """
 
     encode: Callable[[bytes], NDArray[np.int64]]
     bytes_V: list[int]
 
 
 def identify_vocabulary(tokenizer: str, size: int) -> str:
-    """A text that changes when the symbols of a same text would. Raises ValueError for what cannot be used."""
+    """Return a text that changes when the same text would be split into other symbols.
+
+    Args:
+        tokenizer: As in `build_vocabulary`.
+        size: Number of symbols of "bpe".
+
+    Raises:
+        ValueError: If the vocabulary cannot be used.
+    """
     if tokenizer == "bytes":
         return "bytes"
     if tokenizer == "bpe":
@@ -36,9 +49,15 @@ def identify_vocabulary(tokenizer: str, size: int) -> str:
 
 
 def build_vocabulary(tokenizer: str, size: int, texts: Sequence[bytes]) -> Vocabulary:
-    """bytes; bpe: made from `texts`, with `size` symbols; a file .json or .tiktoken; or the name of one of tiktoken's.
+    """Return a vocabulary that restores every text byte by byte.
 
-    All give back the text byte by byte. Raises ValueError.
+    Args:
+        tokenizer: "bytes", "bpe", a .json or .tiktoken file, or the name of a tiktoken vocabulary.
+        size: Number of symbols of "bpe".
+        texts: What "bpe" is trained on.
+
+    Raises:
+        ValueError: If the vocabulary cannot be used, or its library is not installed.
     """
     if tokenizer == "bytes":
         return Vocabulary(lambda text: np.frombuffer(text, np.uint8).astype(np.int64), [1] * 256)
@@ -52,18 +71,18 @@ def build_vocabulary(tokenizer: str, size: int, texts: Sequence[bytes]) -> Vocab
             return _from_tokenizers(_import_tokenizers(tokenizer).Tokenizer.from_file(str(file)), tokenizer)
         except ValueError:
             raise
-        except Exception as error:  # tokenizers raises Exception itself
+        except Exception as error:  # tokenizers raises plain Exception
             raise _unreadable_file(tokenizer, "a tokenizer.json", error) from error
     return _from_tiktoken(_load_ranks(file, tokenizer), tokenizer)
 
 
 def _find_file(tokenizer: str) -> Path | None:
-    """The file that it names, None where it is a name alone."""
+    """Return the file that `tokenizer` names, or None if it is not a file name."""
     file = Path(tokenizer).expanduser()
     if file.suffix not in (".json", ".tiktoken"):
         return None
     if not file.is_file():
-        raise ValueError(f"data.tokenizer={tokenizer}: there is no such file. Name one, or choose bpe or bytes.")
+        raise ValueError(f"data.tokenizer={tokenizer}: there is no such file. Choose another file, bpe or bytes")
     return file
 
 
@@ -73,12 +92,12 @@ def _decode(piece: bytes, tokenizer: str) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(
             f"data.tokenizer={tokenizer}: the text is not UTF-8 ({error.reason}). "
-            "Choose data.tokenizer=bytes, or save it as UTF-8."
+            "Choose data.tokenizer=bytes, or save it as UTF-8"
         ) from error
 
 
 def _split_lines(text: bytes) -> Iterator[bytes]:
-    """The text in pieces of whole lines; a line longer than a piece is one of its own."""
+    """Yield the text in pieces of whole lines. A line longer than `PIECE` is a piece by itself."""
     first = 0
     while first < len(text):
         end = text.rfind(b"\n", first, first + PIECE) + 1 if first + PIECE < len(text) else len(text)
@@ -99,7 +118,7 @@ def _import_tokenizers(tokenizer: str) -> Any:
 
 
 def _train(size: int, texts: Sequence[bytes]) -> Any:
-    """A byte-level byte-pair encoding of those texts; the same ones give the same encoding."""
+    """Train a byte-level byte-pair encoding. Equal texts give equal encodings."""
     library = _import_tokenizers("bpe")
     levels = library.pre_tokenizers.ByteLevel
     tokenizer = library.Tokenizer(library.models.BPE())
@@ -112,17 +131,17 @@ def _train(size: int, texts: Sequence[bytes]) -> Any:
 
 
 def _from_tokenizers(tokenizer: Any, name: str) -> Vocabulary:
-    """Of a byte-level encoding, in whose alphabet each byte is one character."""
+    """Return the vocabulary of a byte-level encoding, whose alphabet has one character for each byte."""
     alphabet = set(_import_tokenizers(name).pre_tokenizers.ByteLevel.alphabet())
     symbols: list[str] = [tokenizer.id_to_token(at) or "" for at in range(tokenizer.get_vocab_size())]
     sample = "An example,\n\twith  spaces and é."
     if tokenizer.decode(tokenizer.encode(sample, add_special_tokens=False).ids) != sample:
-        raise ValueError(f"data.tokenizer={name}: it does not give text back as it was. Take a byte-level one.")
+        raise ValueError(f"data.tokenizer={name}: it does not restore text exactly. Choose a byte-level tokenizer")
 
     def encode(text: bytes) -> NDArray[np.int64]:
         pieces = [_decode(piece, name) for piece in _split_lines(text)]
-        found = tokenizer.encode_batch(pieces, add_special_tokens=False)
-        return np.concatenate([np.array(one.ids, np.int64) for one in found])
+        encodings = tokenizer.encode_batch(pieces, add_special_tokens=False)
+        return np.concatenate([np.array(encoding.ids, np.int64) for encoding in encodings])
 
     return Vocabulary(encode, [len(x) if set(x) <= alphabet else len(x.encode()) for x in symbols])
 
@@ -131,27 +150,27 @@ def _from_tokenizers(tokenizer: Any, name: str) -> Vocabulary:
 
 
 def _load_named(name: str) -> Any:
-    """One of tiktoken's own encodings, whose vocabulary it keeps in a cache, or downloads."""
+    """Return one of tiktoken's encodings, whose vocabulary tiktoken caches or downloads."""
     tiktoken = _import_tiktoken(name)
     known = tiktoken.list_encoding_names()
     if name not in known:
         raise ValueError(
-            f"data.tokenizer={name}: there is no such one. Choose bytes, bpe, a file (.json or .tiktoken), "
-            f"or one of tiktoken's: {', '.join(known)}."
+            f"data.tokenizer={name}: there is no such vocabulary. Choose bytes, bpe, a file (.json or .tiktoken), "
+            f"or one of tiktoken's: {', '.join(known)}"
         )
     try:
         return tiktoken.get_encoding(name)
-    except Exception as error:  # whatever the network gives
+    except Exception as error:  # any error of the network
         raise ValueError(
             f"data.tokenizer={name}: tiktoken could not load its vocabulary ({type(error).__name__}). Set "
-            "TIKTOKEN_CACHE_DIR to a folder that has it, name a .tiktoken file, or choose bpe."
+            "TIKTOKEN_CACHE_DIR to a folder that has it, choose a .tiktoken file, or choose bpe"
         ) from error
 
 
 def _load_ranks(file: Path, name: str) -> Any:
-    """An encoding from a file of lines "<base64 of the bytes> <rank>", text being cut beforehand as for GPT-2.
+    """Return an encoding from a file of lines "<base64 of the bytes> <rank>", which splits text first as GPT-2 does.
 
-    Read here, as tiktoken's own reader remembers files by their path.
+    tiktoken's own reader is not used, because it caches files by path.
     """
     tiktoken = _import_tiktoken(name)
     from tiktoken_ext.openai_public import r50k_pat_str
@@ -162,7 +181,9 @@ def _load_ranks(file: Path, name: str) -> Any:
     except (ValueError, binascii.Error) as error:
         raise _unreadable_file(name, "a .tiktoken file", error) from error
     if sorted(ranks.values()) != list(range(len(ranks))) or not all(bytes([b]) in ranks for b in range(256)):
-        raise ValueError(f"data.tokenizer={name}: its ranks have gaps, or a byte is missing. Take a whole vocabulary.")
+        raise ValueError(
+            f"data.tokenizer={name}: its ranks have gaps, or a byte is missing. Choose a complete vocabulary"
+        )
     return tiktoken.Encoding(file.stem, pat_str=r50k_pat_str, mergeable_ranks=ranks, special_tokens={})
 
 
@@ -186,10 +207,10 @@ def _import_tiktoken(tokenizer: str) -> Any:
 def _missing_library(tokenizer: str, library: str) -> ValueError:
     return ValueError(
         f"data.tokenizer={tokenizer}: the library {library} is not installed. Install it (pip install {library}), or "
-        "choose data.tokenizer=bytes."
+        "choose data.tokenizer=bytes"
     )
 
 
 def _unreadable_file(tokenizer: str, what: str, error: Exception) -> ValueError:
-    said = " ".join(str(error).split()).rstrip(".")
-    return ValueError(f"data.tokenizer={tokenizer}: this is not {what} ({said}). Name one, or choose bpe.")
+    cause = " ".join(str(error).split()).rstrip(".")
+    return ValueError(f"data.tokenizer={tokenizer}: not {what} ({cause}). Choose another file, or bpe")

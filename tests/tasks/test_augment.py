@@ -137,15 +137,15 @@ def test_nothing_asked_for_is_no_augmentation(options):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ("crop", "data.augment=crop: this is no mapping"),
-        ({"zoom": 2}, "data.augment.zoom=2: there is no such augmentation. There are: crop, flip, cutout, mixup."),
-        ({"crop": -1}, "data.augment.crop=-1: this is no count"),
-        ({"crop": 9}, "data.augment.crop=9: images have 8 pixels a side. Choose at most 8."),
-        ({"cutout": 1.5}, "data.augment.cutout=1.5: this is no count"),
+        ("crop", "data.augment=crop: not a mapping"),
+        ({"zoom": 2}, "data.augment.zoom=2: there is no such augmentation. Choose from crop, flip, cutout, mixup"),
+        ({"crop": -1}, "data.augment.crop=-1: not a count"),
+        ({"crop": 9}, "data.augment.crop=9: larger than the images. Choose at most 8"),
+        ({"cutout": 1.5}, "data.augment.cutout=1.5: not a count"),
         ({"flip": 1}, "data.augment.flip=1: neither true nor false"),
-        ({"mixup": -0.1}, "data.augment.mixup=-0.1: no parameter of a Beta distribution"),
-        ({"mixup": np.nan}, "data.augment.mixup=nan: no parameter of a Beta distribution"),
-        ({"mixup": True}, "data.augment.mixup=True: no parameter of a Beta distribution"),
+        ({"mixup": -0.1}, "data.augment.mixup=-0.1: must be the parameter of a Beta distribution"),
+        ({"mixup": np.nan}, "data.augment.mixup=nan: must be the parameter of a Beta distribution"),
+        ({"mixup": True}, "data.augment.mixup=True: must be the parameter of a Beta distribution"),
     ],
 )
 def test_what_is_refused(options, told):
@@ -156,5 +156,5 @@ def test_what_is_refused(options, told):
 
 @pytest.mark.parametrize("value", [-0.1, 1, "0.1"])
 def test_label_smoothing_that_is_refused(value):
-    with pytest.raises(ValueError, match=f"data.label_smoothing={value}: it is a part of the target"):
+    with pytest.raises(ValueError, match=f"data.label_smoothing={value}: must be in"):
         augmentation({}, value, CLASSES, SIDE, SIDE)

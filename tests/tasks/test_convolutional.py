@@ -153,11 +153,11 @@ def test_numbers_out_of_range_are_refused(make, numbers):
 @pytest.mark.parametrize(
     ("build", "told"),
     [
-        (lambda: CNN((1, 8, 8), 4, depth=5), r"^model\.depth=5: an example of 8 x 8 .* Choose at most 4\."),
+        (lambda: CNN((1, 8, 8), 4, depth=5), r"^model\.depth=5: an example of 8 x 8 .* Choose at most 4$"),
         (lambda: CNN((1, 8, 8), 4, depth=0), r"^model\.depth=0: "),
         (lambda: ResNet((1, 8), 4, blocks=0), r"^model\.blocks=0: "),
-        (lambda: ResNet((1, 8), 4, norm="layer"), r"^model\.norm=layer: .* Choose batch or group\."),
-        (lambda: CNN((8,), 4), r"^model\.shape=\[8\]: it is no signal .* Choose "),
+        (lambda: ResNet((1, 8), 4, norm="layer"), r"^model\.norm=layer: .* Choose batch or group$"),
+        (lambda: CNN((8,), 4), r"^model\.shape=\[8\]: neither a signal .* Choose "),
     ],
 )
 def test_what_cannot_be_is_refused(build, told):

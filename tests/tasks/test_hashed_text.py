@@ -112,12 +112,12 @@ def test_what_cannot_be_is_refused(folder, asked, told):
 
 
 def test_text_of_one_class_or_without_its_columns_is_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"all text is of one class \(0\)"):
+    with pytest.raises(ValueError, match=r"fewer than two classes \(0\)"):
         hashed_text(folder / "fruit", "0.txt", lines=2)
-    with pytest.raises(ValueError, match=r"all text is of one class \(none\)"):
+    with pytest.raises(ValueError, match=r"fewer than two classes \(none\)"):
         hashed_text(folder, "*.rst")
     (tmp_path / "t.csv").write_text("a,b\nx,y\n,z\n")
-    with pytest.raises(ValueError, match=r"data\.text=words: .* There are: a, b"):
+    with pytest.raises(ValueError, match=r"data\.text=words: .* Choose from a, b"):
         hashed_text(tmp_path / "t.csv", text="words", target="b")
-    with pytest.raises(ValueError, match=r"data\.text=a: it is missing in 1 of 2 rows"):
+    with pytest.raises(ValueError, match=r"data\.text=a: 1 of 2 rows have no value"):
         hashed_text(tmp_path / "t.csv", text="a", target="b")

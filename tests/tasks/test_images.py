@@ -128,10 +128,10 @@ def test_streamed_images_are_the_resident_ones():
         ({"valid": 1.0}, "data.valid=1.0: a part"),
         ({"valid": 0.001}, "data.valid=0.001: a part"),
         ({"valid": True}, "data.valid=True: a part"),
-        ({"split_seed": -1}, "data.split_seed=-1: this is no seed"),
-        ({"stream": -1}, "data.stream=-1: neither true nor false nor a number of processes"),
-        ({"stream": "yes"}, "data.stream=yes: neither"),
-        ({"augment": {"crop": 6}}, "data.augment.crop=6: images have 5 pixels a side"),
+        ({"split_seed": -1}, "data.split_seed=-1: not a valid seed"),
+        ({"stream": -1}, "data.stream=-1: must be true, false or a number of processes"),
+        ({"stream": "yes"}, "data.stream=yes: must be true"),
+        ({"augment": {"crop": 6}}, "data.augment.crop=6: larger than the images"),
     ],
 )
 def test_what_is_refused(options, told):

@@ -229,7 +229,7 @@ def test_the_data_tell_a_model_what_its_constructor_names():
 @pytest.mark.parametrize("numbers", [{"widht": 8}, {"scale": 1.0}])
 def test_an_unknown_number_is_refused(numbers):
     ((name, value),) = numbers.items()
-    message = rf"^model\.{name}={value}: MLP has no such number\. .* width, depth, dropout\.$"
+    message = rf"^model\.{name}={value}: MLP has no such hyperparameter\. Choose from width, depth, dropout$"
     with pytest.raises(ValueError, match=message):
         Supervised(columns(), MLP).build(0, **numbers)
     with pytest.raises(ValueError, match=message):
@@ -266,7 +266,7 @@ def test_cross_entropy_of_sequences_is_the_mean_over_their_positions():
 
 
 def test_outputs_for_other_targets_are_refused():
-    with pytest.raises(ValueError, match=r"^outputs \[4, 5\] for targets \[4, 6\]: each target needs one output"):
+    with pytest.raises(ValueError, match=r"^outputs=\[4, 5\]: targets are \[4, 6\]\. Return one output"):
         cross_entropy(torch.zeros(4, 5), torch.zeros(4, 6, dtype=torch.int64))
 
 

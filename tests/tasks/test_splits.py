@@ -57,7 +57,7 @@ def test_without_folds_there_is_one_split(none):
 
 @pytest.mark.parametrize(
     ("folds", "told"),
-    [(0, r"data\.folds=0: this is no count"), (2.5, r"data\.folds=2\.5: "), (9, r"data\.folds=9: .*\(a class has 8")],
+    [(0, r"data\.folds=0: not a count"), (2.5, r"data\.folds=2\.5: "), (9, r"data\.folds=9: .*\(a class has 8")],
 )
 def test_folds_that_cannot_be_are_refused(folds, told):
     with pytest.raises(ValueError, match=told):
@@ -67,9 +67,9 @@ def test_folds_that_cannot_be_are_refused(folds, told):
 @pytest.mark.parametrize(
     ("shares", "given", "told"),
     [
-        (Shares(0.5, 0.5, 0), {}, r"data\.valid=0\.5: with data\.test=0\.5 it leaves an empty part"),
-        (SHARES, {"label_N": np.array([0] * 99 + [1])}, r"data\.split_seed=0: 100 examples cannot be split so"),
-        (SHARES, {"group_N": np.zeros(100)}, r"data\.split_seed=0: .* cannot be split so"),
+        (Shares(0.5, 0.5, 0), {}, r"data\.valid=0\.5: with data\.test=0\.5, a part is empty"),
+        (SHARES, {"label_N": np.array([0] * 99 + [1])}, r"data\.split_seed=0: 100 examples cannot be split"),
+        (SHARES, {"group_N": np.zeros(100)}, r"data\.split_seed=0: .* cannot be split"),
         (Shares(0.2, 0.2, -1), {}, r"data\.split_seed=-1: "),
     ],
 )

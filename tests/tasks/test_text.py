@@ -159,23 +159,23 @@ def test_a_missing_path_is_refused(path):
 
 
 def test_a_folder_with_nothing_to_read_is_refused(folder):
-    with pytest.raises(ValueError, match=r"^data\.path=.*: 0 non-empty files match data\.pattern=\*\.rst, .* Change"):
+    with pytest.raises(ValueError, match=r"^data\.path=.*: 0 nonempty files match data\.pattern=\*\.rst, .* Change"):
         small(folder, pattern="*.rst")
 
 
 def test_two_files_are_too_few(folder):
-    with pytest.raises(ValueError, match=r"2 non-empty files match data\.pattern=\[23\]\.txt"):
+    with pytest.raises(ValueError, match=r"2 nonempty files match data\.pattern=\[23\]\.txt"):
         small(folder, pattern="[23].txt")
     assert small(folder, pattern="[234].txt").size("train", 0) >= 22
 
 
 def test_a_short_text_is_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"its valid part has \d+ bytes, fewer than data\.valid_size=4096\. Take"):
+    with pytest.raises(ValueError, match=r"Its valid part has \d+ bytes, fewer than data\.valid_size=4096\. Choose"):
         small(folder, valid_size=4096)
-    with pytest.raises(ValueError, match=r"its test part has \d+ bytes, fewer than data\.test_size=4096\. Take"):
+    with pytest.raises(ValueError, match=r"Its test part has \d+ bytes, fewer than data\.test_size=4096\. Choose"):
         small(folder, test_size=4096)
     (tmp_path / "short").write_bytes(b"too short")
-    with pytest.raises(ValueError, match=r"too short, it has 9 bytes"):
+    with pytest.raises(ValueError, match=r"too short, with 9 bytes"):
         small(tmp_path / "short")
 
 

@@ -157,10 +157,10 @@ def test_many_symbols_are_kept_in_four_bytes(folder, tmp_path, monkeypatch):
     ("asked", "told"),
     [
         ({"context": 0}, r"data\.context=0: "),
-        ({"context": 100_000}, r"too short, its train part has \d+ symbols, no more than data\.context=100000"),
+        ({"context": 100_000}, r"too short. Its train part has \d+ symbols, no more than data\.context=100000"),
         ({"valid_size": 100_000}, r"fewer than data\.valid_size=100000"),
         ({"folds": 20}, r"21 for data\.folds=20 are needed"),
-        ({"tokenizer": "nothing"}, r"data\.tokenizer=nothing: there is no such one"),
+        ({"tokenizer": "nothing"}, r"data\.tokenizer=nothing: there is no such vocabulary"),
     ],
 )
 def test_what_cannot_be_is_refused(folder, tmp_path, asked, told):
@@ -171,5 +171,5 @@ def test_what_cannot_be_is_refused(folder, tmp_path, asked, told):
 
 def test_a_cache_that_cannot_be_written_to_is_told(folder, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"^data\.cache=.*: it cannot be written to"):
+    with pytest.raises(ValueError, match=r"^data\.cache=.*: cannot be written to"):
         read(folder, tmp_path / "file" / "inner")
