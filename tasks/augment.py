@@ -159,7 +159,7 @@ def _check(augment: Augment, side: int) -> None:
         )
     if not _is_number(augment.label_smoothing) or not 0 <= augment.label_smoothing < 1:
         raise ValueError(
-            f"data.label_smoothing={augment.label_smoothing}: must be in [0, 1). Use for example 0.1, or 0 to turn it off"
+            f"data.label_smoothing={augment.label_smoothing}: must be in [0, 1). Use for example 0.1, or 0 for none"
         )
 
 

@@ -1,4 +1,4 @@
-"""Which learning rate at every update: factors, families, their traces, and facts about them. Pure NumPy."""
+"""Learning-rate schedules: factors, families, their traces, and facts about them. Pure NumPy."""
 
 from sweeper.schedules.facts import ENDS_HIGH, cycles_run, height_at_end, height_of
 from sweeper.schedules.families import FACTORS, family

@@ -56,18 +56,21 @@ def test_a_closed_form_has_no_controller_and_null_is_none() -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (node(None) | {"controller": "platau"}, r"schedule\.x\.controller=platau: no such name\. Did you mean plateau"),
-        (node("plateau", decay=1.0), r"schedule\.x\.decay=1\.0: outside what it can be"),
-        (node("plateau", decay={"low": 0.0, "high": 0.5}), r"schedule\.x\.decay=0\.0: outside"),
-        (node("plateau", patience=-1), r"schedule\.x\.patience=-1: outside"),
-        (node("plateau", direction="down"), r"schedule\.x\.direction=down: not one of its words"),
+        (
+            node(None) | {"controller": "platau"},
+            r"schedule\.x\.controller=platau: no such controller\. Did you mean plateau",
+        ),
+        (node("plateau", decay=1.0), r"schedule\.x\.decay=1\.0: out of bounds"),
+        (node("plateau", decay={"low": 0.0, "high": 0.5}), r"schedule\.x\.decay=0\.0: out of bounds"),
+        (node("plateau", patience=-1), r"schedule\.x\.patience=-1: out of bounds"),
+        (node("plateau", direction="down"), r"schedule\.x\.direction=down: not one of its options"),
         (node("plateau", metric="test/loss"), r"schedule\.x\.metric=test/loss: not a metric that a schedule may react"),
         (node("plateau", metric={"choice": ["valid/loss", "loss"]}), r"schedule\.x\.metric=loss: not a metric"),
-        (node("plateau", mult_decay=0.5), r"schedule\.x\.mult_decay: no such number"),
-        (node("plateau", hold=1), r"schedule\.x\.hold: no such number"),
-        (node("wall_time", budget=0), r"schedule\.x\.budget=0: outside"),
+        (node("plateau", mult_decay=0.5), r"schedule\.x\.mult_decay: no such hyperparameter"),
+        (node("plateau", hold=1), r"schedule\.x\.hold: no such hyperparameter"),
+        (node("wall_time", budget=0), r"schedule\.x\.budget=0: out of bounds"),
         ({**node(None), "controller": "wall_time"}, r"schedule\.x\.budget: missing\. Write a value"),
-        (node("wall_time", shape="exponential"), r"schedule\.x\.decay=0: an exponential never falls so far"),
+        (node("wall_time", shape="exponential"), r"schedule\.x\.decay=0: an exponential never reaches 0"),
     ],
 )
 def test_what_cannot_be_used_is_refused(given: dict[str, Any], told: str) -> None:
