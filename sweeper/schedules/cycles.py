@@ -196,7 +196,7 @@ def stlr(tau_LS: Updates, decay_steps_L: Updates, *, warmup: OpenFraction = 0.1,
 def range_test(
     tau_LS: Updates, decay_steps_L: Updates, *, start_factor: PositiveFraction = 1e-8, end: End = "open"
 ) -> Floats:
-    """The LR range test: a rise by a constant factor from update to update. Not a schedule for training.
+    """The LR range test: the LR grows by the same factor at every update. Not a schedule for training.
 
     Formula: start_factor^(1-u)
     Source: arXiv 1506.01186

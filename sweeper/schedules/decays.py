@@ -6,7 +6,7 @@ final value as a fraction of the peak, A(s) = f + (1-f) s, c(x) = (1 + cos(pi x)
 
 scripts/catalogue.py makes the guide's page on schedules from these docstrings. Their form: a summary; the fields
 Formula, Source, Equals (library classes that a test compares it with), Differs and Founding notes (their mistakes), of
-which only Formula is required; then every hyperparameter but `end`, as `name: meaning`.
+which Formula and Equals are required; then every hyperparameter but `end`, as `name: meaning`.
 """
 
 from __future__ import annotations
@@ -267,7 +267,7 @@ def exponential(
     floor: Fraction = 0.0,
     end: End = "open",
 ) -> Floats:
-    """A constant factor from update to update.
+    """Exponential decay: the LR is multiplied by the same factor at every update.
 
     Formula: max(f^u, floor)
     Equals: torch ExponentialLR(f^(1/D)); optax exponential_decay(1, D, f, end_value=floor)

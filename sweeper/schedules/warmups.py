@@ -35,7 +35,7 @@ def one_minus_sqrt(t_LS: NDArray[np.int64], warmup_steps_L: NDArray[np.int64]) -
 
 
 def exponential(t_LS: NDArray[np.int64], warmup_steps_L: NDArray[np.int64]) -> Floats:
-    """Return s^(1 - t/W) with s = 1/(W+1), a constant factor from update to update, from the linear ramp's start."""
+    """Return s^(1 - t/W) with s = 1/(W+1), which grows by the same factor at every update."""
     return stable_power(1.0 / (warmup_steps_L + 1), 1.0 - t_LS / np.maximum(warmup_steps_L, 1))
 
 

@@ -146,7 +146,7 @@ REFUSED = [
     ({"end": "shut"}, "schedule.x.end=shut: not one of its options. Choose one of open, closed"),
     ({"end": True}, "schedule.x.end=True: not one of its options"),
     ({"factor": "sgdr", "cycle_fit": "fit"}, "schedule.x.cycle_fit=fit: not one of its options. Did you mean fitted?"),
-    ({"factor": "multistep", "milestones": 0.5}, "schedule.x.milestones=0.5: not a list of numbers. Write numbers in"),
+    ({"factor": "multistep", "milestones": 0.5}, "schedule.x.milestones=0.5: not a list of numbers. Write a list of"),
     ({"factor": "multistep", "milestones": [0.5, 1]}, "schedule.x.milestones=1: out of bounds"),
     ({"factor": "multistep", "milestones": []}, "schedule.x.milestones=(): not a list of numbers"),
     (
