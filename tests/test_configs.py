@@ -1,4 +1,4 @@
-"""Every file of conf is composed, instantiated and trains a short trial."""
+"""Every file of conf can be composed, instantiated, and train a short trial."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,10 @@ from sweeper.spec import config_files
 
 CONF = Path(conf.__path__[0])
 SHORT = ["train.steps=8", "search.reports=4", "search.n_trials=1", "search.concurrent_trials=1", "tracking=none"]
-ALONE = "trainer=sequential"  # trainer=auto would time each of them first; it is one of the choices of trainer
+ALONE = "trainer=sequential"  # trainer=auto would time each trainer first; it is one of the choices of trainer
 DIGITS = ["data=digits", "model=mlp", "schedule=cosine"]
 SYMBOLS = ["data.pattern=a*.py", "data.cache=cache", "data.valid_size=16", "data.test_size=16"]
-NEEDS = {  # what a choice cannot do without
+NEEDS = {  # what a choice needs
     ("search", "grid"): ["schedule=constant", "optimizer.peak_lr={choice: [0.1, 0.2]}"],
     ("data", "text"): ["model=ngram"],
     ("model", "ngram"): ["data=text"],
@@ -41,7 +41,7 @@ def stems(group):
 
 @pytest.fixture
 def trained(sweeper):
-    """Train a sweep in an empty folder; its table as `status --json` gives it."""
+    """Train a sweep in an empty folder and return the output of `status --json`."""
 
     def run(*words):
         code, _, err = sweeper(*words)
@@ -68,9 +68,9 @@ def test_a_file_of_schedule_is_a_family_or_the_named_list():
     assert set(config_files.families([CONF])) | set(config_files.NOT_IN_ALL) | {"core"} == set(stems("schedule"))
 
 
-FILES = ("fashion_mnist", "cifar10")  # what needs files of the user's: tests/test_vision.py trains it
+FILES = ("fashion_mnist", "cifar10")  # these need the user's files: tests/test_vision.py trains them
 GROUPS = ("data", "model", "optimizer", "search", "pruner", "trainer")
-QUICK = ("data", "model", "trainer")  # the others: slow, there are many of them
+QUICK = ("data", "model", "trainer")  # the others are slow, because there are many of them
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ QUICK = ("data", "model", "trainer")  # the others: slow, there are many of them
 )
 def test_every_choice_trains(trained, group, choice):
     typed = [*SHORT, ALONE, *DIGITS, f"{group}={choice}", *NEEDS.get((group, choice), [])]
-    last = {word.partition("=")[0]: word for word in typed}  # of each key the last one
+    last = {word.partition("=")[0]: word for word in typed}  # the last value of each key
     answer = trained(*last.values())
     assert answer["finished"]
     assert answer["trials"]["failed"] == 0
@@ -123,5 +123,5 @@ def test_pairs_that_do_not_fit_are_told_before_anything_is_trained(sweeper, data
 @pytest.mark.parametrize("choice", [choice for choice in stems("experiment") if choice not in FILES])
 def test_every_experiment_trains(trained, choice):
     typed = [*SHORT, f"experiment={choice}", *NEEDS.get(("experiment", choice), [])]
-    last = {word.partition("=")[0]: word for word in typed}  # of each key the last one
+    last = {word.partition("=")[0]: word for word in typed}  # the last value of each key
     assert trained(*last.values())["finished"]

@@ -1,4 +1,4 @@
-"""Image data sets from the command line: files of the user's, the recipe, and what is said when they are missing."""
+"""Image data sets on the command line: the user's files, the recipe, and errors about missing files."""
 
 import gzip
 import json
@@ -21,7 +21,7 @@ FASHION = [*SHORT, "data=fashion_mnist", "data.path=fashion", "model=cnn", "mode
 
 @pytest.fixture
 def files(tmp_path):
-    """Small files of both data sets in their true formats, below the working folder."""
+    """Write small files of both data sets in their real formats to the working folder."""
     draw = np.random.default_rng(0)
     fashion, cifar = tmp_path / "fashion", tmp_path / "cifar-10-batches-py"
     fashion.mkdir()

@@ -1,4 +1,4 @@
-"""The guide's page of schedules is as old as what it is made of, and what it says is tested."""
+"""The guide's page on schedules is up to date, and its claims are tested."""
 
 import importlib.util
 import sys
@@ -70,7 +70,7 @@ def test_what_a_docstring_says_it_equals_is_an_oracle(name: str, catalogue: Modu
 
 
 def test_a_pictures_labels_are_whole(catalogue: ModuleType) -> None:
-    """Only the lines are rounded to hundredths of a point."""
+    """Only coordinates of lines are rounded, not labels."""
     for name in FACTORS:
         text = (catalogue.PICTURES / f"{name}.svg").read_text(encoding="utf-8")
         shown = catalogue.picture(name)

@@ -1,4 +1,4 @@
-"""A node of `schedule` becomes a Family, or a sentence that says what is wrong; every file of conf/schedule trains."""
+"""A node of `schedule` becomes a Family or an error, and every file of conf/schedule trains."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ def loaded(path: Path) -> Any:
 
 
 def resolved(path: Path, optimizer: str) -> dict[str, Any]:
-    """One file of conf/schedule as the command line hands it over: plain, its interpolations resolved."""
+    """Return a file of conf/schedule as the command line does: plain, with resolved interpolations."""
     config = OmegaConf.create({"schedule": OmegaConf.load(path), "warmup": loaded(CONF / "config.yaml").warmup})
     config.optimizer = loaded(CONF / "optimizer" / f"{optimizer}.yaml")
     plain = OmegaConf.to_container(config, resolve=True)
@@ -51,7 +51,7 @@ def test_every_file_gives_traces(path: Path, optimizer: str) -> None:
     ((name, node),) = resolved(path, optimizer).items()
     assert name == path.stem
     if name == "wall_time":
-        node["budget"] = 60  # a person's to give
+        node["budget"] = 60  # the user must set it
     built = family(name, node)
     searched = [key for key, value in built.space.items() if isinstance(value, Range | Choice)]
     assert len(searched) <= 4
@@ -69,7 +69,7 @@ def test_every_factor_has_a_file() -> None:
 
 
 def test_every_factor_stands_in_a_module_whose_test_counts_it() -> None:
-    """test_decays and test_cycles: as many oracles and as many first and last values as the module has factors."""
+    """test_decays and test_cycles have an oracle, and first and last values, for every factor of their module."""
     assert {factor.__module__ for factor in FACTORS.values()} == {decays.__name__, cycles.__name__}
 
 

@@ -1,4 +1,4 @@
-"""Families with a controller: its numbers beside any factor's, and what is refused."""
+"""Families with a controller: its hyperparameters next to any factor's, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searched and fixed values as they are written."""
+"""Searched and fixed values as the user writes them."""
 
 import re
 from typing import Any

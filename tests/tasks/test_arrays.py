@@ -1,4 +1,4 @@
-"""Arrays: one's own examples become data; what cannot be used is told."""
+"""Arrays: your own examples as a data set, and errors."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Augmentation: each kind against a slow one of single images, and what is refused."""
+"""Augmentation: each kind compared with a slow version for single images, and errors."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ LANES, BATCH, CHANNELS, SIDE, CLASSES = 2, 50, 3, 8, 5
 
 
 class Draws:
-    """Numbers that the test knows too."""
+    """Random numbers that the test knows."""
 
     def __init__(self):
         draw = torch.Generator().manual_seed(0)
@@ -36,7 +36,7 @@ def augment(label_smoothing=0.0, **options):
 
 
 def images(inputs_LB):
-    """(lane, example, image) of each."""
+    """Yield lane, example and image of each."""
     return [(lane, at, inputs_LB[lane, at]) for lane in range(LANES) for at in range(BATCH)]
 
 
@@ -103,7 +103,7 @@ def test_mixup_mixes_each_example_and_its_target_with_the_one_before(batch):
 
 def test_mixups_weights_are_of_the_beta_distribution():
     weight_Q = augment(mixup=0.3).quantile_Q.double().numpy()
-    assert stats.kstest(weight_Q, stats.beta(0.3, 0.3).cdf).statistic < 5e-3  # that of float32 next to 1
+    assert stats.kstest(weight_Q, stats.beta(0.3, 0.3).cdf).statistic < 5e-3  # the float32 next to 1
     assert weight_Q.mean() == pytest.approx(0.5, abs=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-10's files: both published versions read as they are, without running what a pickle might bring."""
+"""CIFAR-10's files: both published versions are read, without running code in a pickle."""
 
 import io
 import pickle
@@ -18,7 +18,7 @@ COUNT = 8  # images of a file
 
 
 class Python2(pickle._Pickler):
-    """Pickles as Python 2 did, which wrote the published files: bytes are its str."""
+    """A pickler like Python 2's, which wrote the published files: bytes are str."""
 
     dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
@@ -37,7 +37,7 @@ def python2(value):
 
 
 def images(name):
-    """uint8 [N, 3072] and labels of a file."""
+    """Return uint8 [N, 3072] and the labels of a file."""
     draw = np.random.default_rng(NAMES.index(name))
     return draw.integers(0, 256, (COUNT, 3072), dtype=np.uint8), draw.integers(0, 10, COUNT).tolist()
 
@@ -89,7 +89,7 @@ def refused(path):
 
 
 def test_python_2_wrote_so():
-    """The first bytes of the published data_batch_1, as far as its own contents do not show."""
+    """Compare with the first bytes of the published data_batch_1, without its contents."""
     content = python2(batch("data_batch_1"))
     assert content[:2] == b"\x80\x02"
     assert b"U\x0bbatch_label" in content

@@ -1,4 +1,4 @@
-"""Digits: its split and its scale."""
+"""Digits: split and standardization."""
 
 import pickle
 

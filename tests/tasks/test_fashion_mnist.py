@@ -1,4 +1,4 @@
-"""Fashion-MNIST's files: read as they are published, and refused with one clear sentence where they are not."""
+"""Fashion-MNIST's files: the published files are read, and others give one clear error."""
 
 import gzip
 import struct
@@ -13,13 +13,13 @@ NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 def idx(array):
-    """The IDX format, written as its page says: two zeros, the type 8 (unsigned byte), dimensions, sizes, numbers."""
+    """Return an IDX file: two zeros, the type 8 (unsigned byte), the dimensions, their sizes, the values."""
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Fifty training images and ten for the test, as files."""
+    """Write files of fifty training and ten test images."""
     draw = np.random.default_rng(0)
     for stem, count in (("train", 50), ("t10k", 10)):
         (tmp_path / f"{stem}-images-idx3-ubyte").write_bytes(

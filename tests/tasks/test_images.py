@@ -1,4 +1,4 @@
-"""Labelled images: parts, normalisation, bytes on the device, what is refused."""
+"""Labeled images: parts, normalization, bytes on the device, errors."""
 
 import pickle
 
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 def labeled(count=40, seed=0, shape=(3, 6, 5)):
     draw = np.random.default_rng(seed)
-    scale = np.array([40, 120, 256])[: shape[0], None, None]  # channels of their own brightness
+    scale = np.array([40, 120, 256])[: shape[0], None, None]  # channels with different brightness
     pixels = (draw.random((count, *shape)) * scale).astype(np.uint8)
     return LabeledImages(pixels, draw.integers(0, 4, count, dtype=np.uint8))
 

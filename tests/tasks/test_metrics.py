@@ -1,4 +1,4 @@
-"""The metrics of a whole part: against scikit-learn; a class that is missing, a prediction that is constant or NaN."""
+"""Metrics of a whole part compared with scikit-learn, also with missing classes and constant or NaN outputs."""
 
 import math
 import pickle
@@ -65,7 +65,7 @@ def test_the_auroc_of_equal_scores_is_scikit_learns(seed, count):
 
 
 def test_a_sure_model_keeps_its_order():
-    """Probabilities of 1 up to rounding would all be equal."""
+    """Probabilities that round to 1 would all be equal."""
     output = torch.stack([torch.zeros(4), torch.tensor([100.0, 200.0, 300.0, 400.0])], 1)
     assert auroc(output, torch.tensor([0, 0, 1, 1])) == 1.0
 
@@ -119,7 +119,7 @@ def test_numbers_are_told_in_their_own_unit():
 
 
 def test_bits_per_byte_do_not_depend_on_how_text_is_cut():
-    """Two symbols of 1 and 3 bytes, equally likely: one bit each."""
+    """Two equally likely symbols of 1 and 3 bytes have one bit each."""
     measure = Measures(("bits_per_byte",), bytes_V=torch.tensor([1, 3]))
     assert measure(torch.zeros(2, 2), torch.tensor([0, 1]))["bits_per_byte"] == pytest.approx(2 / 4)
     output, target = scores(256)
@@ -164,7 +164,7 @@ def test_a_task_measures_what_it_is_told():
 
 
 def test_of_text_two_numbers_a_symbol_are_kept_of_each_batch():
-    """In batches as on the whole; one number of the vocabulary's size is not kept."""
+    """Batches give the same result as the whole part, and outputs over the vocabulary are not kept."""
     measure = Measures(("accuracy", "bits_per_byte"), bytes_V=torch.tensor([1, 3, 2, 0]))
     output, target = scores(4, count=60)
     output, target = output.view(10, 6, 4), target.view(10, 6)

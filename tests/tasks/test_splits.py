@@ -1,4 +1,4 @@
-"""Parts and folds: each example in one part, classes alike, groups whole."""
+"""Parts and folds: each example in one part, stratified classes, whole groups."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Data sets of one's own that stay on the host."""
+"""User data sets that stay on the host."""
 
 import numpy as np
 import pytest

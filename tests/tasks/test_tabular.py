@@ -1,4 +1,4 @@
-"""Tables in true files: what the training part teaches, what is missing, what cannot be read."""
+"""Tables in real files: preprocessing by the training part, missing values, and errors."""
 
 import pickle
 
@@ -15,7 +15,7 @@ PARTS = ("train", "valid", "test")
 
 
 def made(count=300):
-    """Numbers, some missing, names, some missing, a group, and two targets."""
+    """Return a table with numbers and names, some missing, a group, and two targets."""
     draw = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -66,7 +66,7 @@ def trained(task, steps=150):
         return task.metrics(task.forward(model, inputs), target)
 
 
-# --- what is learnt ---------------------------------------------------------------------------------
+# --- preprocessing ----------------------------------------------------------------------------------
 
 
 def test_every_format_gives_the_same_data(folder):
@@ -76,7 +76,7 @@ def test_every_format_gives_the_same_data(folder):
 
 @pytest.fixture(scope="module")
 def parted(tmp_path_factory):
-    """The table with its parts in a column: 200 rows to train on, which alone know no green."""
+    """Return the table with its parts in a column. The 200 training rows have no green."""
     frame = made()
     frame["part"] = np.repeat(PARTS, [200, 50, 50])
     frame.loc[frame["part"] != "train", "colour"] = "green"
@@ -169,7 +169,7 @@ def test_each_fold_is_prepared_by_its_own_training_part(folder):
         assert torch.equal(every(data, "test", fold)[1], every(data, "test", 0)[1])
     assert sum(data.size("valid", fold) for fold in range(4)) == 240
     tests = {tuple(every(data, "test", fold)[0].numbers_BF[0].tolist()) for fold in range(4)}
-    assert len(tests) == 4  # the same rows, each in its fold's scale
+    assert len(tests) == 4  # the same rows in the scale of each fold
 
 
 def test_the_unit_of_a_regression_is_one_for_all_folds(folder):
@@ -183,7 +183,7 @@ def test_rows_of_one_group_stay_together(folder):
     data = of_kind(folder, split_by="shop", folds=3)
     assert data.partitions == 3
     assert sum(data.size(part, 0) for part in PARTS) == 300
-    assert data.inputs == 3  # the group is no input
+    assert data.inputs == 3  # the group is not an input
 
 
 # --- what cannot be used ----------------------------------------------------------------------------

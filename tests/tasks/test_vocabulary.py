@@ -1,4 +1,4 @@
-"""Vocabularies: each gives the text back byte by byte; what is missing or broken is told."""
+"""Vocabularies: each restores text byte by byte, and missing or broken ones give errors."""
 
 import base64
 import importlib
@@ -18,7 +18,7 @@ TEXT = ("the cat sat on the mat, the café too.\n" * 50).encode()
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A vocabulary of each kind, in its true format."""
+    """Write a vocabulary of each kind in its real format."""
     folder = tmp_path_factory.mktemp("vocabularies")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
