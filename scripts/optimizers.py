@@ -1,7 +1,9 @@
-"""Write the table in the guide's page of optimizers: python scripts/optimizers.py, after a change in conf/optimizer.
+"""Write the table on the guide's page on optimizers. Run it after a change to conf/optimizer.
 
-What it says of an optimizer is the comment that its file begins with, its class, its ranges, and whether trials with
-it are stacked. A test fails when the page is older than these.
+    python scripts/optimizers.py
+
+A row has the comment at the top of the optimizer's file, its class, its ranges, and whether its trials can be stacked.
+A test fails if the page is out of date.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ FOR_SCHEDULES = ("peak_lr", "default_lr")
 
 
 def main() -> int:
+    """Write the page."""
     PAGE.write_text(page(), encoding="utf-8")
     return 0
 
 
 def page() -> str:
-    """The page as it is, with the table as it should be."""
+    """Return the page with an updated table."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     rows = [row(path) for path in sorted((ROOT / "conf" / "optimizer").glob("*.yaml"))]
@@ -35,7 +38,7 @@ def page() -> str:
 
 
 def row(path: Path) -> str:
-    """A line of the table."""
+    """Return the row of an optimizer's file."""
     text = path.read_text(encoding="utf-8")
     node: dict[str, Any] = yaml.safe_load(text)
     about = next((line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")), "")

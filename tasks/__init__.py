@@ -1,4 +1,4 @@
-"""What is trained: data, models, and what is a loss. Knows nothing of sweeper.
+"""What is trained: data, models and losses. Imports nothing from the rest of sweeper.
 
 from sweeper.tasks import Arrays, Supervised
 
@@ -45,12 +45,13 @@ _WHERE = {
 }
 
 
-if __name__ != "sweeper.tasks":  # a second name would make every class twice, and ours the user's own code
-    raise ImportError(f"import sweeper.tasks, not {__name__}: this folder is the package's part `sweeper.tasks`")
+# Under a second name every class would exist twice, and ours would count as the user's own code.
+if __name__ != "sweeper.tasks":
+    raise ImportError(f"import={__name__}: this folder is the package `sweeper.tasks`. Import sweeper.tasks")
 
 
 def __getattr__(name: str) -> Any:
-    """Imports torch at first use alone."""
+    """Import a module at the first use of one of its names, so that importing this package does not import torch."""
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -1,4 +1,4 @@
-"""Convolutional models of the examples, for signals [channels, length] and images [channels, height, width]."""
+"""Convolutional models for signals [channels, length] and images [channels, height, width]."""
 
 from __future__ import annotations
 
@@ -9,19 +9,28 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .counts import rate, whole
+from .counts import check_counts, check_dropout
 
 NORMS = ("batch", "group")
-GROUPS = 8  # of group normalisation, or the largest divisor of the channels that also divides 8
+GROUPS = 8  # for group normalization; fewer if 8 does not divide the channels
 
 
 class CNN(nn.Module):
-    """A small convolutional network: [B, ...] of prod(shape) numbers each -> [B, outputs].
+    """A small convolutional network: [B, ...] with prod(shape) numbers for each example -> [B, outputs].
 
-    shape: (channels, length) or (channels, height, width) of an example, however it is laid out. `depth`
-    convolutions over 3 (or 3 x 3) neighbours with ReLU, of width, 2 width, 4 width, ... channels, halved between them
-    by the maximum of two (four) neighbours; the mean over all places, dropout, a linear layer. The number of
-    parameters does not depend on the length. torch's initialisation.
+    It has `depth` convolutions of kernel size 3 with ReLU and max pooling by 2 between them, then the mean over all
+    positions, dropout and a linear layer. The number of parameters does not depend on the size of the input. Weights
+    have torch's default initialization.
+
+    Args:
+        shape: (channels, length) or (channels, height, width) of an example. Inputs are reshaped to it.
+        outputs: Number of classes.
+        width: Channels of the first convolution. Each further one has twice as many.
+        depth: Number of convolutions.
+        dropout: Dropout rate before the linear layer.
+
+    Raises:
+        ValueError: If an argument cannot be used, or the input is too small for `depth`.
     """
 
     def __init__(
@@ -29,20 +38,20 @@ class CNN(nn.Module):
     ) -> None:
         super().__init__()
         kinds = _layers_of(shape)
-        whole("model", 1, outputs=outputs, width=width, depth=depth)
-        rate(dropout)
+        check_counts("model", 1, outputs=outputs, width=width, depth=depth)
+        check_dropout(dropout)
         if min(shape[1:]) < 2 ** (depth - 1):
             raise ValueError(
-                f"model.depth={depth}: {_shown(shape)} cannot be halved {depth - 1} times. "
-                f"Choose at most {min(shape[1:]).bit_length()}."
+                f"model.depth={depth}: {_describe_shape(shape)} cannot be halved {depth - 1} times. "
+                f"Choose at most {min(shape[1:]).bit_length()}"
             )
         self.shape = tuple(shape)
         channels = [shape[0], *(width * 2**layer for layer in range(depth))]
-        found: list[nn.Module] = []
+        layers: list[nn.Module] = []
         for a, b in pairwise(channels):
-            found += [kinds.pool(2)] if found else []
-            found += [kinds.convolution(a, b, 3, padding=1), nn.ReLU()]
-        self.features = nn.Sequential(*found)
+            layers += [kinds.pool(2)] if layers else []
+            layers += [kinds.convolution(a, b, 3, padding=1), nn.ReLU()]
+        self.features = nn.Sequential(*layers)
         self.head = _Head(channels[-1], outputs, dropout)
 
     def forward(self, inputs_B: Tensor) -> Tensor:
@@ -51,15 +60,29 @@ class CNN(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network as He et al. 2016 (arXiv 1512.03385, section 4.2) lay it out for small images.
+    """A residual network for small images: [B, ...] with prod(shape) numbers for each example -> [B, outputs].
 
-    As CNN: [B, ...] of prod(shape) numbers each -> [B, outputs]. A convolution of `width` channels; three `stages` of
-    `blocks` basic blocks with width, 2 width and 4 width channels, the second and third beginning with stride 2;
-    the mean over all places, dropout, a linear layer: 6 blocks + 2 layers, ResNet-8 with one. Where a block changes
-    the shape its shortcut is a convolution over one place (option B). Kaiming initialisation of the convolutions.
-    Four stages of two blocks and width 64 are ResNet-18 with the stem for small images (section 4.1 has 7 x 7 and a
-    maximum, for large ones).
-    norm: "batch", or "group" (arXiv 1803.08494), whose result does not depend on the rest of the batch.
+    It has a convolution, `stages` stages of `blocks` basic blocks, the mean over all positions, dropout and a linear
+    layer. Every stage but the first starts with stride 2. Where a block changes the shape, its shortcut is a
+    convolution of kernel size 1 (option B). Convolutions have Kaiming initialization.
+
+    With three stages it has 6 * blocks + 2 layers: one block for each is ResNet-8. Four stages of two blocks and width
+    64 are ResNet-18 with the stem for small images. (The stem in section 4.1, for large images, is a 7 x 7 convolution
+    and max pooling.)
+
+    Source: He et al. 2016, arXiv 1512.03385, section 4.2.
+
+    Args:
+        shape: (channels, length) or (channels, height, width) of an example. Inputs are reshaped to it.
+        outputs: Number of classes.
+        width: Channels of the first stage. Each further stage has twice as many.
+        blocks: Blocks of each stage.
+        norm: "batch", or "group" (arXiv 1803.08494), whose result does not depend on the other examples of the batch.
+        dropout: Dropout rate before the linear layer.
+        stages: Number of stages.
+
+    Raises:
+        ValueError: If an argument cannot be used.
     """
 
     def __init__(
@@ -74,18 +97,18 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         kinds = _layers_of(shape)
-        whole("model", 1, outputs=outputs, width=width, blocks=blocks, stages=stages)
-        rate(dropout)
+        check_counts("model", 1, outputs=outputs, width=width, blocks=blocks, stages=stages)
+        check_dropout(dropout)
         _check_norm(norm)
         self.shape = tuple(shape)
-        found: list[nn.Module] = []
+        body: list[nn.Module] = []
         channels = width
         for stage in range(stages):
             for block in range(blocks):
                 wider = width * 2**stage
-                found.append(_Block(kinds, channels, wider, 2 if stage and not block else 1, norm))
+                body.append(_Block(kinds, channels, wider, 2 if stage and not block else 1, norm))
                 channels = wider
-        self.features = nn.Sequential(_convolution(kinds, shape[0], width), kinds.norm(norm, width), nn.ReLU(), *found)
+        self.features = nn.Sequential(_convolution(kinds, shape[0], width), kinds.norm(norm, width), nn.ReLU(), *body)
         self.head = _Head(channels, outputs, dropout)
 
     def forward(self, inputs_B: Tensor) -> Tensor:
@@ -94,12 +117,25 @@ class ResNet(nn.Module):
 
 
 class ResNet9(nn.Module):
-    """The nine-layer residual network of DAWNBench's CIFAR-10 (Page 2018, "How to train your ResNet", part 4).
+    """The nine-layer residual network for DAWNBench's CIFAR-10: [B, ...], prod(shape) numbers each -> [B, outputs].
 
-    As CNN: [B, ...] of prod(shape) numbers each -> [B, outputs]. Layers are a 3 x 3 convolution, a normalisation and
-    ReLU. One of `width` channels; then three of 2, 4 and 8 width, each followed by the maximum of two (four)
-    neighbours, behind the first and the third a residual of two layers; the maximum over all places, dropout, a linear
-    layer without a bias, times `scale`. Kaiming initialisation of the convolutions. norm: as in ResNet.
+    A layer is a 3 x 3 convolution, a normalization and ReLU. The first has `width` channels. Three more have 2, 4 and 8
+    times as many, each followed by max pooling by 2; after the first and the third of these comes a residual block of
+    two layers. Then come the maximum over all positions, dropout, and a linear layer without a bias. Convolutions have
+    Kaiming initialization.
+
+    Source: Page 2018, "How to train your ResNet", part 4.
+
+    Args:
+        shape: (channels, length) or (channels, height, width) of an example. Inputs are reshaped to it.
+        outputs: Number of classes.
+        width: Channels of the first layer.
+        scale: Factor of the outputs.
+        norm: "batch" or "group", as in `ResNet`.
+        dropout: Dropout rate before the linear layer.
+
+    Raises:
+        ValueError: If an argument cannot be used, or the input is too small.
     """
 
     def __init__(
@@ -113,12 +149,13 @@ class ResNet9(nn.Module):
     ) -> None:
         super().__init__()
         kinds = _layers_of(shape)
-        whole("model", 1, outputs=outputs, width=width)
-        rate(dropout)
+        check_counts("model", 1, outputs=outputs, width=width)
+        check_dropout(dropout)
         _check_norm(norm)
         if min(shape[1:]) < 8:
             raise ValueError(
-                f"model=ResNet9: {_shown(shape)} cannot be halved three times. Choose another, such as model=cnn."
+                f"model=ResNet9: {_describe_shape(shape)} cannot be halved three times. "
+                "Choose another model, such as model=cnn"
             )
         self.shape, self.scale = tuple(shape), scale
         self.features = nn.Sequential(
@@ -142,7 +179,7 @@ class ResNet9(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two layers, and the input added to what they give."""
+    """Two layers whose output is added to the input."""
 
     def __init__(self, kinds: _Kinds, channels: int, norm: str) -> None:
         super().__init__()
@@ -154,7 +191,7 @@ class _Residual(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions, and the input added to what they give."""
+    """Two convolutions whose output is added to the input."""
 
     def __init__(self, kinds: _Kinds, inputs: int, outputs: int, stride: int, norm: str) -> None:
         super().__init__()
@@ -175,7 +212,7 @@ class _Block(nn.Module):
 
 
 class _Head(nn.Module):
-    """The mean over all places, dropout, a linear layer."""
+    """The mean over all positions, dropout and a linear layer."""
 
     def __init__(self, channels: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -188,7 +225,7 @@ class _Head(nn.Module):
 
 
 class _Kinds:
-    """The layers for signals (one dimension) or images (two)."""
+    """The classes of layers for signals (one dimension) or images (two)."""
 
     def __init__(self, dimensions: int) -> None:
         flat = dimensions == 1
@@ -205,17 +242,17 @@ class _Kinds:
 
 def _layers_of(shape: Sequence[int]) -> _Kinds:
     for size in shape:
-        whole("model", 1, shape=size)
+        check_counts("model", 1, shape=size)
     if len(shape) not in (2, 3):
         raise ValueError(
-            f"model.shape={list(shape)}: it is no signal (channels, length) and no image (channels, height, width). "
-            "Choose a model that fits the data."
+            f"model.shape={list(shape)}: neither a signal (channels, length) nor an image (channels, height, width). "
+            "Choose a model that fits the data"
         )
     return _Kinds(len(shape) - 1)
 
 
 def _convolution(kinds: _Kinds, inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Module:
-    """Without a bias, which the normalisation behind it would take away."""
+    """Return a convolution without a bias, because the normalization after it would remove the bias."""
     layer: nn.Module = kinds.convolution(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")  # type: ignore[arg-type] # a Tensor
     return layer
@@ -227,8 +264,8 @@ def _layer(kinds: _Kinds, inputs: int, outputs: int, norm: str) -> nn.Module:
 
 def _check_norm(norm: str) -> None:
     if norm not in NORMS:
-        raise ValueError(f"model.norm={norm}: there is no such normalisation. Choose {' or '.join(NORMS)}.")
+        raise ValueError(f"model.norm={norm}: there is no such normalization. Choose {' or '.join(NORMS)}")
 
 
-def _shown(shape: Sequence[int]) -> str:
+def _describe_shape(shape: Sequence[int]) -> str:
     return f"an example of {' x '.join(map(str, shape[1:]))}"

@@ -1,4 +1,4 @@
-"""Handwritten digits: 1,797 images of 8 x 8 pixels, ten classes (scikit-learn's copy of UCI's optdigits)."""
+"""Handwritten digits: 1,797 images of 8 x 8 pixels in ten classes (scikit-learn's copy of UCI's optdigits)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .examples import InMemory, fingerprint_of_bytes
-from .splits import Parts, folded
+from .splits import Parts, split_folds
 
 
 class Digits(InMemory):
-    """Inputs float32 [B, 64], rows of 8 x 8 pixels, targets int64 [B]; split by class, at random by `split_seed`.
+    """The handwritten digits as inputs float32 [B, 64], the rows of 8 x 8 pixels, and targets int64 [B].
 
-    valid, test: fractions of the 1,797 images. The pixels are standardised, each with the mean and standard
-    deviation of the training part. folds: K of them in place of the one validation part, split by class too.
-    Raises ValueError.
+    The split is random and stratified by class. Each pixel is standardized with its mean and standard deviation over
+    the training part.
+
+    Args:
+        split_seed: Of the random split.
+        valid: Validation part, as a fraction of the 1,797 images.
+        test: Test part, as a fraction of the 1,797 images.
+        folds: Number of folds, stratified by class, instead of one validation part. None for no folds.
+
+    Raises:
+        ValueError: If the images cannot be split like this.
     """
 
     inputs, outputs, shape = 64, 10, (1, 8, 8)
@@ -24,11 +32,11 @@ class Digits(InMemory):
     def __init__(self, split_seed: int = 0, valid: float = 0.2, test: float = 0.2, folds: int | None = None) -> None:
         if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
             raise ValueError(
-                f"data.valid={valid}: with data.test={test} it leaves an empty part. "
-                "Choose fractions above 0 that add up to less than 1."
+                f"data.valid={valid}: with data.test={test}, a part is empty. "
+                "Choose fractions above 0 that add up to less than 1"
             )
         pixels, label = _images()
-        splits = folded(_split(label, split_seed, valid, test), folds, split_seed, label)
+        splits = split_folds(_split(label, split_seed, valid, test), folds, split_seed, label)
         self._parts_K = [_scaled_parts(pixels, label, split) for split in splits]
         self.partitions = len(splits)
         self.fingerprint = fingerprint_of_bytes(self._parts_K)
@@ -47,24 +55,23 @@ def _split(label: NDArray[np.int64], seed: int, valid: float, test: float) -> di
     count = len(label)
     try:
         rest, tested = train_test_split(np.arange(count), test_size=test, stratify=label, random_state=seed)
-        share = round(valid * count)  # of the whole, so it does not depend on the test part's size
+        share = round(valid * count)  # a fraction of all images, so it does not depend on the size of the test part
         trained, validated = train_test_split(rest, test_size=share, stratify=label[rest], random_state=seed)
     except ValueError as error:  # a part smaller than the number of classes, or a seed out of range
-        remedy = "Change data.valid, data.test or data.split_seed."
-        raise ValueError(f"data.split_seed={seed}: the digits cannot be split so ({error}). {remedy}") from error
+        remedy = "Change data.valid, data.test or data.split_seed"
+        raise ValueError(f"data.split_seed={seed}: the digits cannot be split ({error}). {remedy}") from error
     return {"train": trained, "valid": validated, "test": tested}
 
 
 def _scaled_parts(
     pixels: NDArray[np.float64], label: NDArray[np.int64], split: Parts
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    scaled = _standardised(pixels, split["train"])
+    scaled = _standardize(pixels, split["train"])
     return {part: (torch.from_numpy(scaled[index]), torch.from_numpy(label[index])) for part, index in split.items()}
 
 
-def _standardised(pixels: NDArray[np.float64], train: NDArray[np.int64]) -> NDArray[np.float32]:
+def _standardize(pixels: NDArray[np.float64], train: NDArray[np.int64]) -> NDArray[np.float32]:
     mean, deviation = pixels[train].mean(0), pixels[train].std(0)
-    # Of 16 grey levels: a pixel that varies by less than one counts as varying by one, so that a constant pixel
-    # gives 0 and one that is set in a handful of images gives no outliers.
+    # At least 1 of the 16 gray levels: a constant pixel becomes 0, and a rarely used pixel does not become an outlier.
     scaled: NDArray[np.float32] = ((pixels - mean) / np.maximum(deviation, 1.0)).astype(np.float32)
     return scaled

@@ -1,4 +1,4 @@
-"""Data in memory whose examples were prepared fold by fold."""
+"""Data sets in memory whose examples are prepared for each fold."""
 
 from __future__ import annotations
 
@@ -12,50 +12,64 @@ from torch import Tensor
 
 from .problems import Problem
 
-Pair = tuple[Any, Tensor]  # inputs: a tensor, or a NamedTuple of tensors, one row an example
+Pair = tuple[Any, Tensor]  # inputs (a tensor or a NamedTuple of tensors, one row for each example) and targets
 
 
 class InMemory:
-    """Data that hold the pairs of each part, by partition, in `_parts_K`."""
+    """A data set that stores inputs and targets of each part, for each partition, in `_parts_K`."""
 
     _parts_K: list[dict[str, Pair]]
 
     def to(self, device: torch.device) -> Self:
+        """Return the same data on `device`."""
         placed = copy.copy(self)
         placed._parts_K = [
-            {part: (_each(inputs, lambda x: x.to(device)), target.to(device)) for part, (inputs, target) in own.items()}
-            for own in self._parts_K
+            {
+                part: (_map_tensors(inputs, lambda x: x.to(device)), target.to(device))
+                for part, (inputs, target) in parts.items()
+            }
+            for parts in self._parts_K
         ]
         return placed
 
     def size(self, part: str, partition: int) -> int:
+        """Return the number of examples."""
         return len(self._parts_K[partition][part][1])
 
     def fetch(self, part: str, partition: int, index_B: Tensor) -> Pair:
+        """Return inputs and targets of the examples `index_B`."""
         inputs, target = self._parts_K[partition][part]
-        return _each(inputs, lambda x: x[index_B]), target[index_B]
+        return _map_tensors(inputs, lambda x: x[index_B]), target[index_B]
 
 
 class Examples(InMemory):
-    """The three parts of each partition, as sweeper.tasks.problems.Data asks.
+    """A data set from the inputs and targets of each part. It is a `sweeper.tasks.problems.Data`.
 
-    parts_K: of each partition the inputs and targets of "train", "valid" and "test". told: what models may take
-    beside `inputs` and `outputs`, and what metrics receive; attributes of that name.
+    Args:
+        parts_K: Inputs and targets of "train", "valid" and "test", for each partition.
+        inputs: Number of features, or size of the vocabulary.
+        outputs: Number of classes, or of columns of the target.
+        problem: Loss and metrics.
+        attributes: Further attributes of the data, which models may take as arguments and metrics receive.
     """
 
     def __init__(
-        self, parts_K: Sequence[Mapping[str, Pair]], *, inputs: int, outputs: int, problem: Problem, **told: Any
+        self, parts_K: Sequence[Mapping[str, Pair]], *, inputs: int, outputs: int, problem: Problem, **attributes: Any
     ) -> None:
         self._parts_K = [dict(parts) for parts in parts_K]
         self.inputs, self.outputs, self.partitions, self.problem = inputs, outputs, len(parts_K), problem
-        vars(self).update(told)
+        vars(self).update(attributes)
         self.fingerprint = _fingerprint(self._parts_K)
 
 
 def fingerprint_of_bytes(parts_K: Sequence[Mapping[str, Pair]]) -> str:
-    """Return a hash of the tensors' bytes alone, in the order of the parts; inputs are one tensor.
+    """Return a hash of the tensors' bytes in the order of the parts.
 
-    The identity of sweeps on Digits and Mnist1D rests on it, so it stays beside that of Examples, which hashes more.
+    It ignores types and shapes, unlike the hash of `Examples`. Stored sweeps on Digits and Mnist1D are identified by
+    it, so it cannot change.
+
+    Args:
+        parts_K: Inputs and targets of each part, for each partition. The inputs are one tensor.
     """
     digest = hashlib.blake2b(digest_size=16)
     for parts in parts_K:
@@ -65,8 +79,8 @@ def fingerprint_of_bytes(parts_K: Sequence[Mapping[str, Pair]]) -> str:
     return digest.hexdigest()
 
 
-def _each(inputs: Any, do: Any) -> Any:
-    return do(inputs) if isinstance(inputs, Tensor) else type(inputs)(*(do(x) for x in inputs))
+def _map_tensors(inputs: Any, function: Any) -> Any:
+    return function(inputs) if isinstance(inputs, Tensor) else type(inputs)(*(function(x) for x in inputs))
 
 
 def _fingerprint(parts_K: Sequence[Mapping[str, Pair]]) -> str:

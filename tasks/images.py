@@ -1,4 +1,4 @@
-"""Labelled images with 8 bits a channel: split, kept as bytes, normalised when they are fetched, augmented."""
+"""Labeled images with 8 bits for each channel: split, stored as bytes, normalized when fetched, augmented."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from .augment import Augment, Options, augmentation
 from .places import Host, Resident, Rows
-from .splits import Parts, folded, held_out
+from .splits import Parts, held_out, split_folds
 
 Stream = Callable[[str, int, NDArray[np.int64]], Iterator[tuple[Tensor, Tensor]]]
 
 
-class Labelled(NamedTuple):
+class LabeledImages(NamedTuple):
     """Images uint8 [N, C, H, W] and their classes uint8 [N]."""
 
     pixels: NDArray[np.uint8]
@@ -27,22 +27,33 @@ class Labelled(NamedTuple):
 
 
 class Images:
-    """Inputs float32 [B, C, H, W], targets int64 [B], out of the images of training files and test files.
+    """A data set of images: inputs float32 [B, C, H, W], targets int64 [B].
 
-    valid: the fraction of the training files' images that is held out, drawn by split_seed. folds: those images in K
-    folds, class by class, in place of the one validation part. Pixels are normalised with the mean and the standard
-    deviation of each channel over the training part, of each fold its own.
-    Images lie on the device as bytes, a quarter of what floats take; stream: true leaves them on the host, and batches
-    come as they are needed, a number: gathered by so many processes. Training is the same, bit for bit, but one trial
-    at a time.
-    augment, label_smoothing: see sweeper.tasks.augment.Augment; done to the training batches alone, so that the
-    validation and test losses are those of the classes as they are. Raises ValueError.
+    Pixels are normalized with the mean and standard deviation of each channel over the training part (of the fold).
+    Images are stored on the device as bytes, a quarter of the memory of floats. Augmentation and label smoothing change
+    training batches only, so validation and test losses are those of the plain images with one class each.
+
+    Args:
+        trained: Images of the training files.
+        tested: Images of the test files.
+        classes: Number of classes.
+        valid: Validation part, as a fraction of the training files' images.
+        split_seed: Of the random split.
+        folds: Number of folds of the training files' images, stratified by class, instead of one validation part. None
+            for no folds.
+        augment: Options of `sweeper.tasks.augment.Augment`.
+        label_smoothing: Part of each training target that is spread over all classes.
+        stream: Whether images stay on the host and batches are copied to the device when they are needed; or the number
+            of processes that gather them. Results are the same bit for bit, but trials train one at a time.
+
+    Raises:
+        ValueError: If an argument cannot be used.
     """
 
     def __init__(
         self,
-        trained: Labelled,
-        tested: Labelled,
+        trained: LabeledImages,
+        tested: LabeledImages,
         *,
         classes: int,
         valid: float = 0.1,
@@ -53,10 +64,10 @@ class Images:
         stream: bool | int = False,
     ) -> None:
         workers = _workers(stream)
-        once = held_out(len(trained.label), valid, split_seed, "training images") | {
+        parts = held_out(len(trained.label), valid, split_seed, "training images") | {
             "test": np.arange(len(tested.label))
         }
-        self._index_K = folded(once, folds, split_seed, trained.label.astype(np.int64))
+        self._index_K = split_folds(parts, folds, split_seed, trained.label.astype(np.int64))
         self.partitions = len(self._index_K)
         self.shape: tuple[int, ...] = tested.pixels.shape[1:]
         self.inputs, self.outputs = int(np.prod(self.shape)), classes
@@ -67,6 +78,7 @@ class Images:
         self.fingerprint = _fingerprint(trained, tested, self._index_K, self.augment)
 
     def to(self, device: torch.device) -> Self:
+        """Return the same data on `device`, or streaming to it."""
         placed = copy.copy(self)
         placed._trained, placed._tested = self._trained.to(device), self._tested.to(device)
         placed._moments_K = [(mean.to(device), deviation.to(device)) for mean, deviation in self._moments_K]
@@ -75,57 +87,70 @@ class Images:
         return placed
 
     def size(self, part: str, partition: int) -> int:
+        """Return the number of examples."""
         return len(self._index_K[partition][part])
 
     def fetch(self, part: str, partition: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        images = self._of(part).fetch(self._place_K[partition][part][index_B])
-        return self._normalised(partition, *images)
+        """Return inputs and targets of the examples `index_B`."""
+        images = self._rows_of(part).fetch(self._place_K[partition][part][index_B])
+        return self._normalize(partition, *images)
 
     @property
     def stream(self) -> Stream | None:
-        """Batches one after the other, where the images stay on the host; see Host.stream."""
-        return self._streamed if isinstance(self._trained, Host) else None
+        """A function that iterates over batches, if the images stay on the host. See `Host.stream`."""
+        return self._iterate_batches if isinstance(self._trained, Host) else None
 
-    def _streamed(self, part: str, partition: int, index_SB: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-        images = self._of(part)
+    def _iterate_batches(
+        self, part: str, partition: int, index_SB: NDArray[np.int64]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        images = self._rows_of(part)
         assert isinstance(images, Host)
         batches = images.stream(self._index_K[partition][part][index_SB])
-        return (self._normalised(partition, *batch) for batch in batches)
+        return (self._normalize(partition, *batch) for batch in batches)
 
-    def _of(self, part: str) -> Resident | Host:
+    def _rows_of(self, part: str) -> Resident | Host:
         return self._tested if part == "test" else self._trained
 
-    def _normalised(self, partition: int, pixels_B: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
+    def _normalize(self, partition: int, pixels_B: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
         mean, deviation = self._moments_K[partition]
         return (pixels_B.float() - mean) / deviation, label_B.long()
 
 
-def checked(file: str, images: Labelled, classes: int) -> Labelled:
-    """The images of a file, if there are some and every class is one of `classes`. Raises ValueError."""
+def check_images(file: str, images: LabeledImages, classes: int) -> LabeledImages:
+    """Return the images of a file after checking their labels.
+
+    Args:
+        file: Where they come from, for the error.
+        images: The images.
+        classes: Number of classes.
+
+    Raises:
+        ValueError: If there are no images, their number is not that of the labels, or a label is not a class.
+    """
     if len(images.pixels) != len(images.label) or not len(images.label):
         raise ValueError(
             f"data.path={file}: {len(images.pixels)} images have {len(images.label)} labels. "
-            "Put files that belong together there."
+            "Choose files that belong together"
         )
     largest = int(images.label.max())
     if largest >= classes:
         raise ValueError(
-            f"data.path={file}: it has the label {largest}, and classes go from 0 to {classes - 1}. "
-            "Get the file again, or choose the data that it belongs to."
+            f"data.path={file}: it has the label {largest}, and classes are 0 to {classes - 1}. "
+            "Get the file again, or choose the data set that it belongs to"
         )
     return images
 
 
 def _workers(stream: object) -> int | None:
-    """Processes that gather batches; None: images lie on the device."""
+    """Return the number of processes that gather batches; None if images are stored on the device."""
     if stream == 0:  # or false
         return None
     if not isinstance(stream, int) or stream < 0:
-        raise ValueError(f"data.stream={stream}: neither true nor false nor a number of processes. Choose one.")
+        raise ValueError(f"data.stream={stream}: must be true, false or a number of processes. Choose one of them")
     return 0 if stream is True else stream
 
 
-def _place(images: Labelled, workers: int | None) -> Resident | Host:
+def _place(images: LabeledImages, workers: int | None) -> Resident | Host:
     if workers is None:
         return Resident(torch.from_numpy(images.pixels), torch.from_numpy(images.label))
     return Host(Rows(images.pixels, images.label), workers)
@@ -136,17 +161,19 @@ def _tensors(index: Parts) -> dict[str, Tensor]:
 
 
 def _moments(pixels: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel, float32 [C, 1, 1], from exact counts of its 256 values."""
+    """Return mean and standard deviation of each channel, float32 [C, 1, 1], from exact counts of its 256 values."""
     value = np.arange(256.0)
     mean, deviation = [], []
     for channel in range(pixels.shape[1]):
         share = np.bincount(pixels[:, channel].reshape(-1), minlength=256) / pixels[:, channel].size
         mean.append(share @ value)
-        deviation.append(max(float(np.sqrt(share @ (value - mean[-1]) ** 2)), 1.0))  # of a channel of one colour: 1
+        deviation.append(max(float(np.sqrt(share @ (value - mean[-1]) ** 2)), 1.0))  # a constant channel would give 0
     return tuple(torch.tensor(moment, dtype=torch.float32).view(-1, 1, 1) for moment in (mean, deviation))  # type: ignore[return-value]
 
 
-def _fingerprint(trained: Labelled, tested: Labelled, index_K: Sequence[Parts], augment: Augment | None) -> str:
+def _fingerprint(
+    trained: LabeledImages, tested: LabeledImages, index_K: Sequence[Parts], augment: Augment | None
+) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for images in (trained, tested):
         digest.update(f"{images.pixels.shape}".encode())

@@ -1,4 +1,4 @@
-"""What is measured of a whole part beside its mean loss, chosen by name."""
+"""Metrics of a whole part of the data, in addition to its mean loss, chosen by name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from torch.nn import functional
 OF_CLASSES = ("accuracy", "precision", "recall", "f1", "auroc", "confusion")
 OF_NUMBERS = ("mse", "mae", "r2")
 OF_TEXT = ("bits_per_byte",)
-CELLS_UP_TO = 10  # classes of a confusion matrix, of which each cell is a metric
+CELLS_UP_TO = 10  # most classes of a confusion matrix, because each of its cells is a metric
 
 
-class Scored(NamedTuple):
-    """What accuracy and bits per byte need of each target: -log p, in nats, and whether it had the largest output."""
+class TargetScores(NamedTuple):
+    """What accuracy and bits per byte need of each target.
+
+    Attributes:
+        nats_B: -log p of the target, in nats.
+        right_B: Whether the target has the largest output.
+    """
 
     nats_B: Tensor
     right_B: Tensor
@@ -26,19 +31,25 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class Measures:
-    """(output, target) of a whole part -> {name: number}, as `Problem.metrics` asks.
+    """A function (output, target) of a whole part -> {name: value}. It is a `Problem.metrics`.
 
-    Of classes (the last dimension of the output; all positions of a sequence together):
-    accuracy; precision, recall, f1: the mean over the classes that occur among the targets, 0 for a class that is
-    never predicted; auroc: the area under the ROC curve, of two classes that of class 1, of more the mean of each one
-    against the rest, over the classes that occur; NaN where all targets are of one class, or an output is not finite;
-    confusion: how many examples of class i were taken for class j, as "confusion/i/j".
+    Targets that are classes (the last dimension of the output, all positions of a sequence together):
 
-    Of numbers, all columns together: mse, mae, r2, the share of the variance that is explained. unit: what one of the
-    targets' units is in those that the metrics are wanted in.
+    - accuracy.
+    - precision, recall, f1: the mean over the classes that occur in the targets. A class that is never predicted
+      counts 0.
+    - auroc: the area under the ROC curve. With two classes it is that of class 1. With more it is the mean over the
+      classes that occur, each against the rest. NaN if all targets have the same class, or an output is not finite.
+    - confusion: the number of examples of class i that were predicted as class j, as "confusion/i/j".
 
-    Of text: bits_per_byte, sum of -log2 p over the sum of the bytes of the targets. bytes_V: int64, the bytes of each
-    symbol; None: one each.
+    Targets that are numbers, all columns together: mse, mae, and r2, the fraction of the variance that is explained.
+
+    Text: bits_per_byte, the sum of -log2 p divided by the number of bytes of the targets.
+
+    Attributes:
+        names: Names of the metrics.
+        unit: Factor that converts errors to the unit of the metrics.
+        bytes_V: Number of bytes of each symbol, int64 [V]. None if each symbol is one byte.
     """
 
     names: tuple[str, ...]
@@ -46,78 +57,94 @@ class Measures:
     bytes_V: Tensor | None = None
 
     def kept(self, output_B: Any, target_B: Tensor) -> Any:
-        """What is needed of a batch, in place of its output: of text two numbers a symbol, not the whole vocabulary."""
-        return scored(output_B, target_B) if self._is_of_text() else output_B
+        """Return what the metrics need of a batch's output: of text, two numbers for each symbol."""
+        return score_targets(output_B, target_B) if self._is_of_text() else output_B
 
     def __call__(self, output: Any, target: Tensor) -> dict[str, float]:
-        """output: of the whole part, or what was kept of its batches."""
+        """Return the metrics.
+
+        Args:
+            output: Of the whole part, or what `kept` returned for its batches.
+            target: Of the whole part.
+        """
         if self._is_of_text():
-            return self._of_text(output if isinstance(output, Scored) else scored(output, target), target)
-        found = self._of_numbers(output, target) if target.is_floating_point() else self._of_classes(output, target)
-        asked = [name for name in found if name.partition("/")[0] in self.names]
-        return {name: found[name] for name in asked}
+            scores = output if isinstance(output, TargetScores) else score_targets(output, target)
+            return self._measure_text(scores, target)
+        measure = self._measure_numbers if target.is_floating_point() else self._measure_classes
+        value_of = measure(output, target)
+        return {name: value for name, value in value_of.items() if name.partition("/")[0] in self.names}
 
     def _is_of_text(self) -> bool:
         return "bits_per_byte" in self.names and set(self.names) <= {"accuracy", "bits_per_byte"}
 
-    def _of_text(self, output: Scored, target: Tensor) -> dict[str, float]:
-        found = {
+    def _measure_text(self, output: TargetScores, target: Tensor) -> dict[str, float]:
+        value_of = {
             "accuracy": output.right_B.double().mean().item(),
             "bits_per_byte": bits_per_byte(output.nats_B, target, self.bytes_V),
         }
-        return {name: found[name] for name in self.names}
+        return {name: value_of[name] for name in self.names}
 
-    def _of_numbers(self, output: Tensor, target: Tensor) -> dict[str, float]:
-        found = errors(output, target)
-        difference = like(output, target).double() - target.double()
+    def _measure_numbers(self, output: Tensor, target: Tensor) -> dict[str, float]:
+        value_of = errors(output, target)
+        difference = reshape_like(output, target).double() - target.double()
         mse = difference.square().mean().item() * self.unit**2
-        return {"mse": mse, "mae": found["mae"] * self.unit, "r2": found["r2"]}
+        return {"mse": mse, "mae": value_of["mae"] * self.unit, "r2": value_of["r2"]}
 
-    def _of_classes(self, output: Tensor, target: Tensor) -> dict[str, float]:
+    def _measure_classes(self, output: Tensor, target: Tensor) -> dict[str, float]:
         scores, labels = output.detach().flatten(0, -2), target.flatten()
-        found: dict[str, float] = {}
+        value_of: dict[str, float] = {}
         if "accuracy" in self.names:
-            found |= accuracy(scores, labels)
+            value_of |= accuracy(scores, labels)
         if {"precision", "recall", "f1"} & set(self.names):
-            found |= _by_class(scores, labels)
+            value_of |= _class_averages(scores, labels)
         if "auroc" in self.names:
-            found["auroc"] = auroc(scores, labels)
+            value_of["auroc"] = auroc(scores, labels)
         if "confusion" in self.names:
-            found |= _cells(scores, labels)
+            value_of |= _confusion_cells(scores, labels)
         if "bits_per_byte" in self.names:
-            found["bits_per_byte"] = bits_per_byte(scored(scores, labels).nats_B, labels, self.bytes_V)
-        return found
+            value_of["bits_per_byte"] = bits_per_byte(score_targets(scores, labels).nats_B, labels, self.bytes_V)
+        return value_of
 
 
-def measures(names: Sequence[str], target: Tensor, classes: int, **told: Any) -> Measures:
-    """The metrics of these names for targets like `target`. Raises ValueError for one that they do not have."""
+def build_measures(names: Sequence[str], target: Tensor, classes: int, **options: Any) -> Measures:
+    """Return the metrics of these names.
+
+    Args:
+        names: Names of metrics.
+        target: Some targets. Their type decides between classes and numbers.
+        classes: Number of classes.
+        options: `unit` and `bytes_V` of `Measures`.
+
+    Raises:
+        ValueError: If a name is unknown, or does not fit the targets.
+    """
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"task.metrics={names}: this is no list of names. Write [accuracy, f1].")
-    of_text = OF_TEXT if told.get("bytes_V") is not None or classes == 256 else ()
+        raise ValueError(f"task.metrics={names}: not a list of names. Write [accuracy, f1]")
+    of_text = OF_TEXT if options.get("bytes_V") is not None or classes == 256 else ()
     known = OF_NUMBERS if target.is_floating_point() else (*OF_CLASSES, *of_text)
     for name in names:
         if name not in known:
             kind = "numbers" if target.is_floating_point() else "classes"
             raise ValueError(
-                f"task.metrics={name}: targets that are {kind} have no such metric. Choose from {', '.join(known)}."
+                f"task.metrics={name}: targets that are {kind} have no such metric. Choose from {', '.join(known)}"
             )
     if "confusion" in names and classes > CELLS_UP_TO:
         raise ValueError(
             f"task.metrics=confusion: {classes} classes would be {classes**2} metrics. Leave it out, or call "
-            "sklearn.metrics.confusion_matrix with the final model."
+            "sklearn.metrics.confusion_matrix with the final model"
         )
-    return Measures(tuple(names), **told)
+    return Measures(tuple(names), **options)
 
 
 # --- classes ----------------------------------------------------------------------------------------
 
 
 def accuracy(output: Tensor, target: Tensor) -> dict[str, float]:
-    """The fraction of targets whose class has the largest output."""
+    """Return the fraction of targets whose class has the largest output."""
     return {"accuracy": (output.argmax(-1) == target).double().mean().item()}
 
 
-def _by_class(scores_NC: Tensor, label_N: Tensor) -> dict[str, float]:
+def _class_averages(scores_NC: Tensor, label_N: Tensor) -> dict[str, float]:
     import numpy as np
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -129,30 +156,35 @@ def _by_class(scores_NC: Tensor, label_N: Tensor) -> dict[str, float]:
 
 
 def auroc(scores_NC: Tensor, label_N: Tensor) -> float:
-    """From the ranks of the scores, equal ones sharing theirs: the U statistic of Mann and Whitney, all at once.
+    """Return the area under the ROC curve, for all classes in one pass.
 
-    sklearn's roc_auc_score is the same number, one class a call.
+    It is the U statistic of Mann and Whitney, from the ranks of the scores, where equal scores share their rank. It
+    equals scikit-learn's roc_auc_score, which takes one class at a time.
+
+    Args:
+        scores_NC: Outputs, [N, C].
+        label_N: Classes, int64 [N].
     """
     from scipy.stats import rankdata
 
     if not bool(scores_NC.isfinite().all()):
         return math.nan
     scores_NC = scores_NC.double()
-    # Of two classes the difference, which has the order of the probability and does not saturate.
+    # The difference of two classes orders examples as the probability does, and does not saturate.
     of_class = scores_NC.diff(dim=1) if scores_NC.shape[1] == 2 else scores_NC.log_softmax(1)
     rank_NC = torch.from_numpy(rankdata(of_class.cpu().numpy(), axis=0))
     label_N = label_N.cpu()
     classes = torch.arange(1, 2) if scores_NC.shape[1] == 2 else torch.arange(scores_NC.shape[1])
     is_NC = label_N[:, None] == classes
     yes_C, count = is_NC.sum(0), len(label_N)
-    there_C = (yes_C > 0) & (yes_C < count)
-    if not bool(there_C.any()):
+    occurs_C = (yes_C > 0) & (yes_C < count)
+    if not bool(occurs_C.any()):
         return math.nan
     above_C = (rank_NC * is_NC).sum(0) - yes_C * (yes_C + 1) / 2
-    return (above_C / (yes_C * (count - yes_C)))[there_C].mean().item()
+    return (above_C / (yes_C * (count - yes_C)))[occurs_C].mean().item()
 
 
-def _cells(scores_NC: Tensor, label_N: Tensor) -> dict[str, float]:
+def _confusion_cells(scores_NC: Tensor, label_N: Tensor) -> dict[str, float]:
     from sklearn.metrics import confusion_matrix
 
     classes = range(scores_NC.shape[1])
@@ -164,14 +196,25 @@ def _cells(scores_NC: Tensor, label_N: Tensor) -> dict[str, float]:
 # --- text -------------------------------------------------------------------------------------------
 
 
-def scored(output_B: Tensor, target_B: Tensor) -> Scored:
-    """Outputs [B, ..., V] for targets [B, ...]."""
+def score_targets(output_B: Tensor, target_B: Tensor) -> TargetScores:
+    """Return the scores of the targets.
+
+    Args:
+        output_B: [B, ..., V].
+        target_B: int64 [B, ...].
+    """
     flat = functional.cross_entropy(output_B.flatten(0, -2), target_B.flatten(), reduction="none")
-    return Scored(flat.view(target_B.shape), output_B.argmax(-1) == target_B)
+    return TargetScores(flat.view(target_B.shape), output_B.argmax(-1) == target_B)
 
 
 def bits_per_byte(nats_B: Tensor, target_B: Tensor, bytes_V: Tensor | None) -> float:
-    """Comparable between vocabularies, which the loss of a symbol is not."""
+    """Return the bits per byte of text, which can be compared between vocabularies, unlike the loss of a symbol.
+
+    Args:
+        nats_B: -log p of each target, in nats.
+        target_B: The targets, int64.
+        bytes_V: Number of bytes of each symbol. None if each is one byte.
+    """
     count = target_B.numel() if bytes_V is None else int(bytes_V.to(target_B.device)[target_B].sum())
     return nats_B.double().sum().item() / math.log(2) / count if count else math.nan
 
@@ -180,8 +223,8 @@ def bits_per_byte(nats_B: Tensor, target_B: Tensor, bytes_V: Tensor | None) -> f
 
 
 def errors(output: Tensor, target: Tensor) -> dict[str, float]:
-    """Mean absolute error, and R2, the share of the variance that is explained, over all columns together."""
-    output, target = like(output, target).double(), target.double()
+    """Return the mean absolute error and R2, the fraction of the variance that is explained, over all columns."""
+    output, target = reshape_like(output, target).double(), target.double()
     spread = (target - target.mean(0)).square().sum()
     return {
         "mae": (output - target).abs().mean().item(),
@@ -189,8 +232,15 @@ def errors(output: Tensor, target: Tensor) -> dict[str, float]:
     }
 
 
-def like(output: Tensor, target: Tensor) -> Tensor:
-    """The output in the target's shape, so that [B, 1] and [B] are not spread out to [B, B]."""
+def reshape_like(output: Tensor, target: Tensor) -> Tensor:
+    """Return the output in the shape of the target, so that [B, 1] and [B] do not broadcast to [B, B].
+
+    Raises:
+        ValueError: If they have different numbers of elements.
+    """
     if output.numel() != target.numel():
-        raise ValueError(f"model: outputs of shape {list(output.shape)} for targets of shape {list(target.shape)}")
+        raise ValueError(
+            f"model: outputs of shape {list(output.shape)} for targets of shape {list(target.shape)}. "
+            "Return one output for each target"
+        )
     return output.reshape(target.shape)

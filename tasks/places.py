@@ -1,4 +1,4 @@
-"""Where the examples of a part lie: on the device, or on the host, from which batches stream to it."""
+"""Storage of examples: on the device, or on the host, from where batches stream to the device."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 Batch = tuple[Any, Tensor]
-PREFETCHED = 4  # batches that each process gathers ahead
+PREFETCHED = 4  # batches that each process gathers in advance
 
 
 @dataclass(frozen=True)
 class Resident:
-    """Examples on the device: inputs x_N and targets y_N."""
+    """Examples on the device.
+
+    Attributes:
+        x_N: Inputs.
+        y_N: Targets.
+    """
 
     x_N: Tensor
     y_N: Tensor
@@ -28,15 +33,22 @@ class Resident:
         return len(self.y_N)
 
     def to(self, device: torch.device) -> Resident:
+        """Return the same examples on `device`."""
         return Resident(self.x_N.to(device), self.y_N.to(device))
 
     def fetch(self, index_B: Tensor) -> Batch:
+        """Return inputs and targets of the examples `index_B`."""
         return self.x_N[index_B], self.y_N[index_B]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Arrays [N, ...] on the host, in memory or mapped from a file, as a data set of torch that gives whole batches."""
+    """A torch data set of arrays on the host, in memory or mapped from a file, that returns whole batches.
+
+    Attributes:
+        x_N: Inputs, [N, ...].
+        y_N: Targets, [N, ...].
+    """
 
     x_N: NDArray[Any]
     y_N: NDArray[Any]
@@ -49,7 +61,7 @@ class Rows:
         return x[0], y[0]
 
     def __getitems__(self, places: Sequence[int]) -> Batch:
-        # The rows of a mapped file are read in their order, which a disk likes, then laid in that of the batch.
+        # Rows of a mapped file are read in file order, which is faster, and then put in the order of the batch.
         order = np.argsort(places, kind="stable")
         at = np.asarray(places)[order]
         back = np.argsort(order)
@@ -57,11 +69,14 @@ class Rows:
 
 
 class Host:
-    """Examples that stay on the host: `dataset` is Rows, or any map-style data set, dataset[i] -> (input, target).
+    """Examples that stay on the host.
 
-    A data set may give tensors, NumPy arrays, numbers, and tuples, lists or mappings of them. It must give the same
-    example for the same place each time: random changes belong to the task's `augment`, where they are counted.
-    workers: processes that gather batches ahead of the training; 0: this one does.
+    Args:
+        dataset: `Rows`, or any map-style data set, dataset[i] -> (input, target). It may return tensors, NumPy arrays,
+            numbers, and tuples, lists or mappings of these. It must always return the same example for the same index:
+            random changes belong in the task's `augment`, where they are counted.
+        workers: Processes that gather batches in advance. 0 for the training process itself.
+        device: Where batches go. None for the CPU.
     """
 
     def __init__(self, dataset: Any, workers: int = 0, device: torch.device | None = None) -> None:
@@ -74,32 +89,33 @@ class Host:
         return len(self.dataset)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_order": _Order(), "_loader": None}  # without its processes
+        return self.__dict__ | {"_order": _Order(), "_loader": None}  # processes cannot be pickled
 
     def to(self, device: torch.device) -> Host:
-        """The same examples, where they are; batches go to `device`."""
+        """Return the same examples, still on the host. Their batches go to `device`."""
         return Host(self.dataset, self.workers, device)
 
     def fetch(self, index_B: Tensor) -> Batch:
-        """One batch, gathered by this process; unlike that of data on the device it reads index_B from the device."""
+        """Return one batch, gathered by this process. This reads index_B from the device, unlike `Resident.fetch`."""
         places = index_B.tolist()
         get: Any = getattr(self.dataset, "__getitems__", None)
         examples = get(places) if get else [self.dataset[place] for place in places]
-        batch: Batch = _placed(self._collate(examples), self.device)
+        batch: Batch = _move_to(self._collate(examples), self.device)
         return batch
 
     def stream(self, index_SB: NDArray[np.int64]) -> Iterator[Batch]:
-        """The batches index_SB[0], index_SB[1], ... on the device, gathered and copied ahead of their use.
+        """Iterate over the batches index_SB[0], index_SB[1], ... on the device, gathered and copied in advance.
 
-        One stream at a time: a second one ends the first. The next batch is copied while the last one is trained on.
+        The next batch is copied while the model trains on the current one. There is one stream at a time: a new one
+        ends the previous one.
         """
         if self._loader is None:
-            self._loader = self._made()
+            self._loader = self._build_loader()
         self._order.index_SB = index_SB
-        ahead = (_placed(batch, self.device) for batch in self._loader)
+        ahead = (_move_to(batch, self.device) for batch in self._loader)
         yield from (ready for ready, _ in itertools.pairwise(itertools.chain(ahead, [None])))
 
-    def _made(self) -> DataLoader[Any]:
+    def _build_loader(self) -> DataLoader[Any]:
         return DataLoader(
             self.dataset,
             batch_sampler=self._order,
@@ -108,16 +124,16 @@ class Host:
             persistent_workers=self.workers > 0,
             prefetch_factor=PREFETCHED if self.workers else None,
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # of the processes' seeds: else torch's global one would be moved
+            generator=torch.Generator(),  # for the processes' seeds; the default would advance torch's global generator
         )
 
     @property
     def _collate(self) -> Any:
-        return _as_it_is if isinstance(self.dataset, Rows) else default_collate
+        return _identity if isinstance(self.dataset, Rows) else default_collate
 
 
 class _Order:
-    """What DataLoader calls a batch sampler: the places of each batch, in the order given."""
+    """A batch sampler for DataLoader: the indices of each batch, in the given order."""
 
     index_SB: NDArray[np.int64] = np.zeros((0, 0), dtype=np.int64)
 
@@ -128,15 +144,15 @@ class _Order:
         return len(self.index_SB)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _identity(batch: Batch) -> Batch:
     return batch
 
 
-def _placed(value: Any, device: torch.device) -> Any:
-    """The tensors of a tensor, tuple, list or mapping on the device."""
+def _move_to(value: Any, device: torch.device) -> Any:
+    """Return a tensor, tuple, list or mapping with all tensors on the device."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if isinstance(value, tuple | list):
-        items = [_placed(item, device) for item in value]
+        items = [_move_to(item, device) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    return {key: _placed(item, device) for key, item in value.items()} if isinstance(value, dict) else value
+    return {key: _move_to(item, device) for key, item in value.items()} if isinstance(value, dict) else value

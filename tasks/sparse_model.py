@@ -7,20 +7,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .counts import whole
+from .counts import check_counts
 
 
 class SparseLinear(nn.Module):
-    """Softmax regression on the features that are not 0: Words [B, K] -> [B, outputs].
+    """Softmax regression on nonzero features: `Words` [B, K] -> [B, outputs].
 
-    The sum of a row of weights for each feature, times its value, and a bias; all start at 0, and as nothing is drawn,
-    seeds differ in their batches alone. A rare feature seldom has a gradient, and Adagrad's steps for it stay large
-    (Duchi, Hazan and Singer 2011). The sum is that of nn.EmbeddingBag, written out for vmap, which has no rule for it.
+    The output is the sum over features of a row of weights times the value, plus a bias. Weights and bias start at 0,
+    so seeds differ only in their batches. A rare feature seldom has a gradient, so Adagrad's steps for it stay large.
+    The sum equals that of nn.EmbeddingBag, for which vmap has no batching rule.
+
+    Source: Duchi, Hazan and Singer 2011, Adaptive subgradient methods, JMLR 12.
+
+    Args:
+        inputs: Number of features.
+        outputs: Number of classes.
+
+    Raises:
+        ValueError: If an argument cannot be used.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        whole("model", 1, inputs=inputs, outputs=outputs)
+        check_counts("model", 1, inputs=inputs, outputs=outputs)
         self.weight = nn.Embedding(inputs, outputs)
         nn.init.zeros_(self.weight.weight)
         self.bias = nn.Parameter(torch.zeros(outputs))

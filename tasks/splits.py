@@ -1,4 +1,4 @@
-"""Which examples are trained on, validated on and tested on: at random, class by class, group by group; and folds."""
+"""Splits into training, validation and test: random, stratified by class or by groups, and folds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .counts import whole
+from .counts import check_counts
 
 Index = NDArray[np.int64]
 Parts = dict[str, Index]
@@ -16,7 +16,13 @@ Parts = dict[str, Index]
 
 @dataclass(frozen=True)
 class Shares:
-    """How large the parts are that a seed draws: `valid` and `test` are fractions of all examples, or groups."""
+    """The sizes of a random split.
+
+    Attributes:
+        valid: Validation part, as a fraction of all examples (or groups).
+        test: Test part, as a fraction of all examples (or groups).
+        seed: Of the random split.
+    """
 
     valid: float
     test: float
@@ -26,15 +32,22 @@ class Shares:
 def draw_parts(
     count: int, shares: Shares, *, label_N: Index | None = None, group_N: NDArray[Any] | None = None
 ) -> Parts:
-    """Return the places of `count` examples in "train", "valid" and "test", each in increasing order.
+    """Return the indices of the examples in "train", "valid" and "test", each in increasing order.
 
-    label_N: each class is split alike. group_N: examples of one group stay together. Raises ValueError.
+    Args:
+        count: Number of examples.
+        shares: Sizes of the parts.
+        label_N: Classes, to stratify the split.
+        group_N: Groups whose examples stay in the same part.
+
+    Raises:
+        ValueError: If a part would be empty, or the examples cannot be split like this.
     """
     valid, test, seed = shares.valid, shares.test, shares.seed
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
         raise ValueError(
-            f"data.valid={valid}: with data.test={test} it leaves an empty part. "
-            "Choose fractions above 0 that add up to less than 1."
+            f"data.valid={valid}: with data.test={test}, a part is empty. "
+            "Choose fractions above 0 that add up to less than 1"
         )
     rest, tested = _cut(np.arange(count), test, seed, label_N, group_N)
     trained, validated = _cut(rest, valid / (1 - test), seed, label_N, group_N)
@@ -42,33 +55,51 @@ def draw_parts(
 
 
 def held_out(count: int, valid: float, seed: int, what: str) -> Parts:
-    """The places of `count` examples, whose test part lies elsewhere, in "train" and "valid", in increasing order.
+    """Return the indices of the examples in "train" and "valid", in increasing order, for data with a fixed test part.
 
-    valid: a fraction of them, drawn by `seed`. what: they are called. Raises ValueError.
+    Args:
+        count: Number of examples, without the test part.
+        valid: Validation part, as a fraction of them.
+        seed: Of the random split.
+        what: A plural noun for the examples, for the error.
+
+    Raises:
+        ValueError: If a part would be empty, or the seed cannot be used.
     """
-    number = isinstance(valid, int | float) and not isinstance(valid, bool)
-    held = round(valid * count) if number and 0 < valid < 1 else 0
-    if not 0 < held < count:
+    is_number = isinstance(valid, int | float) and not isinstance(valid, bool)
+    size = round(valid * count) if is_number and 0 < valid < 1 else 0
+    if not 0 < size < count:
         raise ValueError(
-            f"data.valid={valid}: a part of the {count} {what} would be empty. Choose a fraction in (0, 1)."
+            f"data.valid={valid}: a part of the {count} {what} would be empty. Choose a fraction in (0, 1)"
         )
     try:
         order = np.random.default_rng(seed).permutation(count)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"data.split_seed={seed}: this is no seed. Choose a whole number from 0.") from error
-    return {"train": np.sort(order[held:]), "valid": np.sort(order[:held])}
+        raise ValueError(f"data.split_seed={seed}: not a valid seed. Choose a whole number from 0") from error
+    return {"train": np.sort(order[size:]), "valid": np.sort(order[:size])}
 
 
-def folded(
+def split_folds(
     parts: Parts,
     folds: int | None,
     seed: int,
     label_N: Index | None = None,
     group_N: NDArray[Any] | None = None,
 ) -> list[Parts]:
-    """[parts] without folds; else K of them with the same test part, each fold of all the rest validating once.
+    """Split everything but the test part into folds, each of which is the validation part once.
 
-    label_N, group_N: of all examples, as in `draw_parts`. Raises ValueError.
+    Args:
+        parts: The indices of "train", "valid" and "test".
+        folds: Number of folds. None or 1 for no folds.
+        seed: Of the random folds.
+        label_N: Classes of all examples, to stratify the folds.
+        group_N: Groups of all examples, each of which stays in one fold.
+
+    Returns:
+        The parts of each fold, all with the same test part; or `[parts]` without folds.
+
+    Raises:
+        ValueError: If the examples cannot be split into so many folds.
     """
     if not is_folded(folds):
         return [parts]
@@ -76,14 +107,21 @@ def folded(
     try:
         of_rest = _folds_of(rest, int(folds or 1), seed, label_N, group_N)
     except ValueError as error:  # more folds than examples of a class, than groups
-        raise ValueError(f"data.folds={folds}: the examples cannot be split so ({error}). Choose fewer.") from error
+        raise ValueError(f"data.folds={folds}: too many folds ({error}). Choose fewer") from error
     return [{"train": rest[train], "valid": rest[valid], "test": parts["test"]} for train, valid in of_rest]
 
 
 def is_folded(folds: int | None) -> bool:
-    """Whether there are folds at all: null and 1 are none. Raises ValueError for what is no number of them."""
+    """Return whether there is more than one fold.
+
+    Args:
+        folds: `data.folds`. None and 1 mean no folds.
+
+    Raises:
+        ValueError: If it is not a number of folds.
+    """
     if folds is not None:
-        whole("data", 1, folds=folds)
+        check_counts("data", 1, folds=folds)
     return folds is not None and folds > 1
 
 
@@ -99,26 +137,26 @@ def _folds_of(
         return list(KFold(folds, shuffle=True, random_state=seed).split(rest))
     fewest = int(np.bincount(label)[np.unique(label)].min())
     if fewest < folds:  # sklearn only warns
-        raise ValueError(f"a class has {fewest} of them")
+        raise ValueError(f"a class has {fewest} examples")
     return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(rest, label))
 
 
 def _cut(
     places: Index, share: float, seed: int, label_N: Index | None, group_N: NDArray[Any] | None
 ) -> tuple[Index, Index]:
-    """Without and with `share` of the places."""
+    """Split the indices into the rest and a random `share` of them."""
     from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
     try:
         if group_N is not None:
             splitter = GroupShuffleSplit(1, test_size=share, random_state=seed)
-            left, taken = next(splitter.split(places, groups=group_N[places]))
-            return places[left], places[taken]
+            rest, drawn = next(splitter.split(places, groups=group_N[places]))
+            return places[rest], places[drawn]
         label = None if label_N is None else label_N[places]
-        left, taken = train_test_split(places, test_size=share, stratify=label, random_state=seed)
-        return left, taken
-    except ValueError as error:  # a part smaller than the number of classes, a class of one, no seed
+        rest, drawn = train_test_split(places, test_size=share, stratify=label, random_state=seed)
+        return rest, drawn
+    except ValueError as error:  # a part smaller than the number of classes, a class with one example, an invalid seed
         raise ValueError(
-            f"data.split_seed={seed}: {len(places)} examples cannot be split so "
-            f"({' '.join(str(error).split()).rstrip('.')}). Change data.valid or data.test, or leave rare classes out."
+            f"data.split_seed={seed}: {len(places)} examples cannot be split "
+            f"({' '.join(str(error).split()).rstrip('.')}). Change data.valid or data.test, or leave out rare classes"
         ) from error

@@ -1,4 +1,4 @@
-"""Examples of one's own that do not fit into the device's memory: they stay on the host, and batches stream."""
+"""Your own data that do not fit into the device's memory: they stay on the host, and batches stream to the device."""
 
 from __future__ import annotations
 
@@ -14,23 +14,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from .counts import whole
+from .counts import check_counts
 from .places import Batch, Host, Rows
 from .problems import CLASSIFICATION, REGRESSION, Problem
 
-LOOKED_AT = 256  # examples of each part by which the data are known
+LOOKED_AT = 256  # examples of each part in the fingerprint
 
 
 class Streamed:
-    """A data set whose examples are gathered on the host in the counted order, and copied to the device as needed.
+    """A data set that stays on the host. Each batch is gathered there and copied to the device when it is needed.
 
-    train, valid, test: each a pair (X, y) of arrays, memory-mapped or not, or of paths of .npy files, which are
-    mapped; or any map-style data set, dataset[i] -> (input, target), the same each time. test may be None.
-    outputs: classes, or columns of the targets in a regression. workers: processes that gather batches; 0: none.
-    Whole targets are classes, others a regression. Nothing is scaled; floats should be float32.
+    Targets that are whole numbers are classes, others are a regression. Nothing is scaled, and floats should be
+    float32. Trials train one at a time.
 
-    The fingerprint is made of the sizes and of 256 examples of each part, evenly spread, since reading all could take
-    hours: give the data another `name` where they changed elsewhere. Trained one trial at a time. Raises ValueError.
+    The fingerprint covers the sizes and 256 evenly spaced examples of each part, because reading everything could take
+    hours. If other examples change, give the data another `name`.
+
+    Args:
+        train: A pair (X, y) of arrays, memory-mapped or not, or of paths of .npy files, which are then mapped. Or any
+            map-style data set, dataset[i] -> (input, target), that always returns the same examples.
+        valid: The validation part, like `train`.
+        test: The test part, like `train`, or None.
+        outputs: Number of classes, or of columns of the target in a regression.
+        workers: Processes that gather batches. 0 for the training process itself.
+        name: Sweeps of these data are named by it. It is part of the fingerprint.
+
+    Raises:
+        ValueError: If a part or an argument cannot be used.
     """
 
     partitions = 1
@@ -38,10 +48,10 @@ class Streamed:
     def __init__(
         self, train: Any, valid: Any, test: Any = None, *, outputs: int, workers: int = 0, name: str = "streamed"
     ) -> None:
-        whole("data", 0, workers=workers)
-        whole("data", 1, outputs=outputs)
-        given = {"train": train, "valid": valid, "test": test}
-        self._parts = {part: Host(_dataset(part, value), workers) for part, value in given.items() if value is not None}
+        check_counts("data", 0, workers=workers)
+        check_counts("data", 1, outputs=outputs)
+        parts = {"train": train, "valid": valid, "test": test}
+        self._parts = {part: Host(_dataset(part, value), workers) for part, value in parts.items() if value is not None}
         inputs, target = self._parts["train"].fetch(torch.zeros(1, dtype=torch.int64))
         self.name, self.outputs = name, outputs
         self.problem: Problem = REGRESSION if target.is_floating_point() else CLASSIFICATION
@@ -50,42 +60,48 @@ class Streamed:
         self.fingerprint = _fingerprint(name, self._parts)
 
     def to(self, device: torch.device) -> Self:
+        """Return the same data, still on the host. Their batches go to `device`."""
         placed = copy.copy(self)
         placed._parts = {part: place.to(device) for part, place in self._parts.items()}
         return placed
 
     def size(self, part: str, partition: int) -> int:
+        """Return the number of examples."""
         return len(self._parts[part]) if part in self._parts else 0
 
     def fetch(self, part: str, partition: int, index_B: Tensor) -> Batch:
+        """Return inputs and targets of the examples `index_B`."""
         return self._parts[part].fetch(index_B)
 
     def stream(self, part: str, partition: int, index_SB: NDArray[np.int64]) -> Iterator[Batch]:
+        """Iterate over the batches index_SB[0], index_SB[1], ... on the device."""
         return self._parts[part].stream(index_SB)
 
 
-def _dataset(part: str, given: Any) -> Any:
-    """What Host takes."""
-    if isinstance(given, tuple | list) and len(given) == 2:
-        x_N, y_N = (_array(part, side) for side in given)
+def _dataset(part: str, value: Any) -> Any:
+    """Return the data set of a part, as `Host` takes it."""
+    if isinstance(value, tuple | list) and len(value) == 2:
+        x_N, y_N = (_array(part, side) for side in value)
         if len(x_N) != len(y_N):
-            raise ValueError(f"data.{part}: X has {len(x_N)} examples, y has {len(y_N)}. Give each its target.")
-        given = Rows(x_N, y_N)
-    if not hasattr(given, "__len__") or not hasattr(given, "__getitem__") or not len(given):
+            raise ValueError(
+                f"data.{part}: X has {len(x_N)} examples, y has {len(y_N)}. Give one target for each example"
+            )
+        value = Rows(x_N, y_N)
+    if not hasattr(value, "__len__") or not hasattr(value, "__getitem__") or not len(value):
         raise ValueError(
-            f"data.{part}={type(given).__name__}: no examples that are counted and have a place. "
-            "Give (X, y), or a map-style data set with __len__ and __getitem__."
+            f"data.{part}={type(value).__name__}: not a data set, or an empty one. "
+            "Give (X, y), or a map-style data set with __len__ and __getitem__"
         )
-    return given
+    return value
 
 
-def _array(part: str, given: Any) -> NDArray[Any]:
-    if not isinstance(given, str | Path):
-        return given if isinstance(given, np.ndarray) else np.asarray(given)
+def _array(part: str, value: Any) -> NDArray[Any]:
+    if not isinstance(value, str | Path):
+        return value if isinstance(value, np.ndarray) else np.asarray(value)
     try:
-        return np.load(Path(given).expanduser(), mmap_mode="r")  # type: ignore[no-any-return]
+        return np.load(Path(value).expanduser(), mmap_mode="r")  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
-        raise ValueError(f"data.{part}={given}: no array can be mapped from it ({error}). Name a .npy file.") from error
+        raise ValueError(f"data.{part}={value}: cannot be mapped as an array ({error}). Name a .npy file") from error
 
 
 def _fingerprint(name: str, parts: dict[str, Host]) -> str:

@@ -1,4 +1,4 @@
-"""A model of tables: embeddings of the categories and a multilayer perceptron."""
+"""A model for tables: embeddings of the categories and a multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -8,16 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .counts import whole
+from .counts import check_counts
 from .models import layers
 
 
 class TableMLP(nn.Module):
-    """Numbers [B, inputs], or a Row of numbers and codes, -> [B, outputs].
+    """A multilayer perceptron with entity embeddings: numbers [B, inputs], or a `Row`, -> [B, outputs].
 
-    categories: how many codes each categorical column has; code 0, missing or unknown, starts as zeros, the others
-    normal with standard deviation 1 / sqrt(embedding), `embedding` numbers for each. All are concatenated and go
-    through hidden layers, as entity embeddings do (Guo and Berkhahn 2016, arXiv 1604.06737, section 3).
+    Numbers and embeddings are concatenated and pass through hidden layers. Embeddings are initialized with a normal
+    distribution of standard deviation 1 / sqrt(embedding), except those of code 0 (missing or unknown), which are 0.
+
+    Source: Guo and Berkhahn 2016, arXiv 1604.06737, section 3.
+
+    Args:
+        inputs: Number of numeric columns.
+        outputs: Number of classes, or 1.
+        categories: Number of codes of each categorical column.
+        width: Units of a hidden layer.
+        depth: Number of hidden layers.
+        embedding: Size of an embedding.
+        dropout: Dropout rate.
+
+    Raises:
+        ValueError: If an argument cannot be used.
     """
 
     def __init__(
@@ -31,9 +44,9 @@ class TableMLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        whole("model", 1, embedding=embedding)
+        check_counts("model", 1, embedding=embedding)
         self.embedding: nn.Embedding | None = None
-        if categories:  # of all columns one table, one after the other: one look-up for all
+        if categories:  # one table holds the codes of all columns, so that there is one lookup
             first_C = torch.tensor([0, *categories]).cumsum(0)
             self.embedding = nn.Embedding(int(first_C[-1]), embedding)
             self.register_buffer("first_C", first_C[:-1])

@@ -1,4 +1,4 @@
-"""A small causal transformer: the next symbol at every position of a sequence."""
+"""A small causal transformer that predicts the next symbol at every position of a sequence."""
 
 from __future__ import annotations
 
@@ -8,27 +8,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .counts import rate, whole
+from .counts import check_counts, check_dropout
 
 INITS = ("torch", "gpt2")
 
 
 class Transformer(nn.Module):
-    """int64 [B, context] -> [B, context, outputs], or [B, outputs] of the last position alone.
+    """A decoder-only transformer: int64 [B, context] -> [B, context, outputs], or [B, outputs] of the last position.
 
-    The decoder of Vaswani et al. 2017 (arXiv 1706.03762) with normalisation before each part and learned positions,
-    as in GPT-2: `depth` blocks of `heads` heads and a hidden layer of 4 width units with GELU. A position sees itself
-    and those before it. every: the data have a target at each position, not for the last one alone.
+    It has pre-normalization and learned positions, as GPT-2: `depth` blocks of causal attention and a hidden layer of
+    4 * width units with GELU.
 
-    GPT-2 as nanoGPT writes it is init="gpt2" (all weights normal with standard deviation .02, those that a block ends
-    with .02 / sqrt(2 depth), biases 0) with tied=True (the last layer is the table of symbols, and has no bias) and, if
-    wanted, bias=False (no biases anywhere); only the dropout of attention weights is not here.
+    nanoGPT's version of GPT-2 is init="gpt2" with tied=True and optionally bias=False. Only its dropout of attention
+    weights is missing here.
 
-    Attention is written out: for scaled_dot_product_attention vmap has no rule on the CPU, warns and loops over the
-    models. A pass and its gradient on one thread took 1.20 ms against 1.06 with it, stacked 0.80 ms against 1.08 for
-    each of 32 models (width 32, 16 positions, batch 8); 6.4 ms against 6.1, and stacked 7.8 against 7.3 for each of 8
-    (width 64, 64 positions).
-    With init="torch" embeddings start normal with standard deviation .02, the rest as torch has it.
+    Attention is written out, because vmap has no batching rule for scaled_dot_product_attention on the CPU and would
+    loop over the models. Measured on one thread, forward and backward: 1.20 ms, and 1.06 ms with
+    scaled_dot_product_attention; stacked 0.80 and 1.08 ms for each of 32 models (width 32, 16 positions, batch 8).
+    With width 64 and 64 positions: 6.4 and 6.1 ms; stacked 7.8 and 7.3 ms for each of 8 models.
+
+    Source: Vaswani et al. 2017, arXiv 1706.03762.
+
+    Args:
+        inputs: Size of the vocabulary.
+        outputs: Number of classes.
+        context: Largest number of positions.
+        every: Whether each position has a target, and so an output.
+        width: Size of a position's vector.
+        depth: Number of blocks.
+        heads: Attention heads of a block. They must divide `width`.
+        dropout: Dropout rate.
+        bias: Whether linear layers and normalizations have biases.
+        tied: Whether the last layer shares its weights with the embedding of symbols. It then has no bias.
+        init: "torch": torch's defaults, with embeddings of standard deviation 0.02. "gpt2": all weights normal with
+            standard deviation 0.02, those of the last layer of each residual branch 0.02 / sqrt(2 * depth), biases 0.
+
+    Raises:
+        ValueError: If an argument cannot be used.
     """
 
     def __init__(
@@ -46,14 +62,16 @@ class Transformer(nn.Module):
         init: str = "torch",
     ) -> None:
         super().__init__()
-        whole("model", 1, inputs=inputs, outputs=outputs, context=context, width=width, depth=depth, heads=heads)
-        rate(dropout)
+        check_counts("model", 1, inputs=inputs, outputs=outputs, context=context, width=width, depth=depth, heads=heads)
+        check_dropout(dropout)
         if width % heads:
-            raise ValueError(f"model.heads={heads}: they share model.width={width} evenly. Choose a divisor of it.")
+            raise ValueError(f"model.heads={heads}: does not divide model.width={width}. Choose a divisor of it")
         if init not in INITS:
-            raise ValueError(f"model.init={init}: there is no such initialisation. Choose {' or '.join(INITS)}.")
+            raise ValueError(f"model.init={init}: there is no such initialization. Choose {' or '.join(INITS)}")
         if tied and inputs != outputs:
-            raise ValueError(f"model.tied=true: {inputs} symbols are not {outputs} outputs. Choose model.tied=false.")
+            raise ValueError(
+                f"model.tied=true: {inputs} inputs and {outputs} outputs cannot share weights. Choose model.tied=false"
+            )
         self.every = every
         self.symbol = nn.Embedding(inputs, width)
         self.position = nn.Embedding(context, width)
@@ -105,7 +123,7 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Softmax(q k^T / sqrt(width / heads)) v over the positions up to each; [B, T, width] -> the same."""
+    """Causal attention, softmax(q k^T / sqrt(width / heads)) v: [B, T, width] -> [B, T, width]."""
 
     def __init__(self, width: int, heads: int, bias: bool = True) -> None:
         super().__init__()
@@ -117,7 +135,7 @@ class _Attention(nn.Module):
         batch, positions, width = x.shape
         size = width // self.heads
         q, k, v = self.all(x).view(batch, positions, 3, self.heads, size).permute(2, 0, 3, 1, 4)
-        # Made anew at each use: as a buffer it would be stacked once a lane.
+        # Not a buffer, because a buffer would be stacked for every lane.
         later = torch.full((positions, positions), -math.inf, dtype=x.dtype, device=x.device).triu(1)
         weight = functional.softmax((q * size**-0.5) @ k.transpose(-1, -2) + later, dim=-1)
         joined: Tensor = self.join((weight @ v).transpose(1, 2).reshape(batch, positions, width))

@@ -1,4 +1,4 @@
-"""How text is cut into symbols: bytes, a byte-pair encoding made from the text itself, or one from a file."""
+"""Vocabularies, which split text into symbols: bytes, a trained byte-pair encoding, or one from a file."""
 
 from __future__ import annotations
 
@@ -12,73 +12,92 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .counts import whole
+from .counts import check_counts
 
-PIECE = 2**20  # bytes that are encoded at once, up to the end of a line
+PIECE = 2**20  # bytes to encode at once; pieces end with a line
 
 
 class Vocabulary(NamedTuple):
-    """encode: a text's symbols, int64. bytes_V: how many bytes each symbol stands for."""
+    """A vocabulary.
+
+    Attributes:
+        encode: text -> its symbols, int64.
+        bytes_V: Number of bytes of each symbol.
+    """
 
     encode: Callable[[bytes], NDArray[np.int64]]
     bytes_V: list[int]
 
 
-def identified(tokenizer: str, size: int) -> str:
-    """A text that changes when the symbols of a same text would. Raises ValueError for what cannot be used."""
+def identify_vocabulary(tokenizer: str, size: int) -> str:
+    """Return a text that changes when the same text would be split into other symbols.
+
+    Args:
+        tokenizer: As in `build_vocabulary`.
+        size: Number of symbols of "bpe".
+
+    Raises:
+        ValueError: If the vocabulary cannot be used.
+    """
     if tokenizer == "bytes":
         return "bytes"
     if tokenizer == "bpe":
-        whole("data", 257, vocabulary=size)
-        return f"bpe {size} tokenizers {_tokenizers('bpe').__version__}"
-    file = _file(tokenizer)
+        check_counts("data", 257, vocabulary=size)
+        return f"bpe {size} tokenizers {_import_tokenizers('bpe').__version__}"
+    file = _find_file(tokenizer)
     return f"file {file.suffix} {hashlib.blake2b(file.read_bytes()).hexdigest()}" if file else f"tiktoken {tokenizer}"
 
 
-def vocabulary(tokenizer: str, size: int, texts: Sequence[bytes]) -> Vocabulary:
-    """bytes; bpe: made from `texts`, with `size` symbols; a file .json or .tiktoken; or the name of one of tiktoken's.
+def build_vocabulary(tokenizer: str, size: int, texts: Sequence[bytes]) -> Vocabulary:
+    """Return a vocabulary that restores every text byte by byte.
 
-    All give back the text byte by byte. Raises ValueError.
+    Args:
+        tokenizer: "bytes", "bpe", a .json or .tiktoken file, or the name of a tiktoken vocabulary.
+        size: Number of symbols of "bpe".
+        texts: What "bpe" is trained on.
+
+    Raises:
+        ValueError: If the vocabulary cannot be used, or its library is not installed.
     """
     if tokenizer == "bytes":
         return Vocabulary(lambda text: np.frombuffer(text, np.uint8).astype(np.int64), [1] * 256)
     if tokenizer == "bpe":
-        return _of_tokenizers(_trained(size, texts), tokenizer)
-    file = _file(tokenizer)
+        return _from_tokenizers(_train(size, texts), tokenizer)
+    file = _find_file(tokenizer)
     if file is None:
-        return _of_tiktoken(_named(tokenizer), tokenizer)
+        return _from_tiktoken(_load_named(tokenizer), tokenizer)
     if file.suffix == ".json":
         try:
-            return _of_tokenizers(_tokenizers(tokenizer).Tokenizer.from_file(str(file)), tokenizer)
+            return _from_tokenizers(_import_tokenizers(tokenizer).Tokenizer.from_file(str(file)), tokenizer)
         except ValueError:
             raise
-        except Exception as error:  # tokenizers raises Exception itself
-            raise _unreadable(tokenizer, "a tokenizer.json", error) from error
-    return _of_tiktoken(_ranked(file, tokenizer), tokenizer)
+        except Exception as error:  # tokenizers raises plain Exception
+            raise _unreadable_file(tokenizer, "a tokenizer.json", error) from error
+    return _from_tiktoken(_load_ranks(file, tokenizer), tokenizer)
 
 
-def _file(tokenizer: str) -> Path | None:
-    """The file that it names, None where it is a name alone."""
+def _find_file(tokenizer: str) -> Path | None:
+    """Return the file that `tokenizer` names, or None if it is not a file name."""
     file = Path(tokenizer).expanduser()
     if file.suffix not in (".json", ".tiktoken"):
         return None
     if not file.is_file():
-        raise ValueError(f"data.tokenizer={tokenizer}: there is no such file. Name one, or choose bpe or bytes.")
+        raise ValueError(f"data.tokenizer={tokenizer}: there is no such file. Choose another file, bpe or bytes")
     return file
 
 
-def _text(piece: bytes, tokenizer: str) -> str:
+def _decode(piece: bytes, tokenizer: str) -> str:
     try:
         return piece.decode()
     except UnicodeDecodeError as error:
         raise ValueError(
             f"data.tokenizer={tokenizer}: the text is not UTF-8 ({error.reason}). "
-            "Choose data.tokenizer=bytes, or save it as UTF-8."
+            "Choose data.tokenizer=bytes, or save it as UTF-8"
         ) from error
 
 
-def _by_piece(text: bytes) -> Iterator[bytes]:
-    """The text in pieces of whole lines; a line longer than a piece is one of its own."""
+def _split_lines(text: bytes) -> Iterator[bytes]:
+    """Yield the text in pieces of whole lines. A line longer than `PIECE` is a piece by itself."""
     first = 0
     while first < len(text):
         end = text.rfind(b"\n", first, first + PIECE) + 1 if first + PIECE < len(text) else len(text)
@@ -90,39 +109,39 @@ def _by_piece(text: bytes) -> Iterator[bytes]:
 # --- the tokenizers library -------------------------------------------------------------------------
 
 
-def _tokenizers(tokenizer: str) -> Any:
+def _import_tokenizers(tokenizer: str) -> Any:
     try:
         import tokenizers
     except ImportError as error:
-        raise _not_installed(tokenizer, "tokenizers") from error
+        raise _missing_library(tokenizer, "tokenizers") from error
     return tokenizers
 
 
-def _trained(size: int, texts: Sequence[bytes]) -> Any:
-    """A byte-level byte-pair encoding of those texts; the same ones give the same encoding."""
-    library = _tokenizers("bpe")
+def _train(size: int, texts: Sequence[bytes]) -> Any:
+    """Train a byte-level byte-pair encoding. Equal texts give equal encodings."""
+    library = _import_tokenizers("bpe")
     levels = library.pre_tokenizers.ByteLevel
     tokenizer = library.Tokenizer(library.models.BPE())
     tokenizer.pre_tokenizer = levels(add_prefix_space=False)
     trainer = library.trainers.BpeTrainer(vocab_size=size, initial_alphabet=levels.alphabet(), show_progress=False)
-    pieces = (_text(piece, "bpe") for text in texts for piece in _by_piece(text))
+    pieces = (_decode(piece, "bpe") for text in texts for piece in _split_lines(text))
     tokenizer.train_from_iterator(pieces, trainer)
     tokenizer.decoder = library.decoders.ByteLevel()
     return tokenizer
 
 
-def _of_tokenizers(tokenizer: Any, name: str) -> Vocabulary:
-    """Of a byte-level encoding, in whose alphabet each byte is one character."""
-    alphabet = set(_tokenizers(name).pre_tokenizers.ByteLevel.alphabet())
+def _from_tokenizers(tokenizer: Any, name: str) -> Vocabulary:
+    """Return the vocabulary of a byte-level encoding, whose alphabet has one character for each byte."""
+    alphabet = set(_import_tokenizers(name).pre_tokenizers.ByteLevel.alphabet())
     symbols: list[str] = [tokenizer.id_to_token(at) or "" for at in range(tokenizer.get_vocab_size())]
     sample = "An example,\n\twith  spaces and é."
     if tokenizer.decode(tokenizer.encode(sample, add_special_tokens=False).ids) != sample:
-        raise ValueError(f"data.tokenizer={name}: it does not give text back as it was. Take a byte-level one.")
+        raise ValueError(f"data.tokenizer={name}: it does not restore text exactly. Choose a byte-level tokenizer")
 
     def encode(text: bytes) -> NDArray[np.int64]:
-        pieces = [_text(piece, name) for piece in _by_piece(text)]
-        found = tokenizer.encode_batch(pieces, add_special_tokens=False)
-        return np.concatenate([np.array(one.ids, np.int64) for one in found])
+        pieces = [_decode(piece, name) for piece in _split_lines(text)]
+        encodings = tokenizer.encode_batch(pieces, add_special_tokens=False)
+        return np.concatenate([np.array(encoding.ids, np.int64) for encoding in encodings])
 
     return Vocabulary(encode, [len(x) if set(x) <= alphabet else len(x.encode()) for x in symbols])
 
@@ -130,66 +149,68 @@ def _of_tokenizers(tokenizer: Any, name: str) -> Vocabulary:
 # --- tiktoken ---------------------------------------------------------------------------------------
 
 
-def _named(name: str) -> Any:
-    """One of tiktoken's own encodings, whose vocabulary it keeps in a cache, or downloads."""
-    tiktoken = _tiktoken(name)
+def _load_named(name: str) -> Any:
+    """Return one of tiktoken's encodings, whose vocabulary tiktoken caches or downloads."""
+    tiktoken = _import_tiktoken(name)
     known = tiktoken.list_encoding_names()
     if name not in known:
         raise ValueError(
-            f"data.tokenizer={name}: there is no such one. Choose bytes, bpe, a file (.json or .tiktoken), "
-            f"or one of tiktoken's: {', '.join(known)}."
+            f"data.tokenizer={name}: there is no such vocabulary. Choose bytes, bpe, a file (.json or .tiktoken), "
+            f"or one of tiktoken's: {', '.join(known)}"
         )
     try:
         return tiktoken.get_encoding(name)
-    except Exception as error:  # whatever the network gives
+    except Exception as error:  # any error of the network
         raise ValueError(
             f"data.tokenizer={name}: tiktoken could not load its vocabulary ({type(error).__name__}). Set "
-            "TIKTOKEN_CACHE_DIR to a folder that has it, name a .tiktoken file, or choose bpe."
+            "TIKTOKEN_CACHE_DIR to a folder that has it, choose a .tiktoken file, or choose bpe"
         ) from error
 
 
-def _ranked(file: Path, name: str) -> Any:
-    """An encoding from a file of lines "<base64 of the bytes> <rank>", text being cut beforehand as for GPT-2.
+def _load_ranks(file: Path, name: str) -> Any:
+    """Return an encoding from a file of lines "<base64 of the bytes> <rank>", which splits text first as GPT-2 does.
 
-    Read here, as tiktoken's own reader remembers files by their path.
+    tiktoken's own reader is not used, because it caches files by path.
     """
-    tiktoken = _tiktoken(name)
+    tiktoken = _import_tiktoken(name)
     from tiktoken_ext.openai_public import r50k_pat_str
 
     try:
         lines = [line.split() for line in file.read_bytes().splitlines() if line]
         ranks = {base64.b64decode(symbol, validate=True): int(rank) for symbol, rank in lines}
     except (ValueError, binascii.Error) as error:
-        raise _unreadable(name, "a .tiktoken file", error) from error
+        raise _unreadable_file(name, "a .tiktoken file", error) from error
     if sorted(ranks.values()) != list(range(len(ranks))) or not all(bytes([b]) in ranks for b in range(256)):
-        raise ValueError(f"data.tokenizer={name}: its ranks have gaps, or a byte is missing. Take a whole vocabulary.")
+        raise ValueError(
+            f"data.tokenizer={name}: its ranks have gaps, or a byte is missing. Choose a complete vocabulary"
+        )
     return tiktoken.Encoding(file.stem, pat_str=r50k_pat_str, mergeable_ranks=ranks, special_tokens={})
 
 
-def _of_tiktoken(encoding: Any, name: str) -> Vocabulary:
+def _from_tiktoken(encoding: Any, name: str) -> Vocabulary:
     def encode(text: bytes) -> NDArray[np.int64]:
-        pieces = [_text(piece, name) for piece in _by_piece(text)]
+        pieces = [_decode(piece, name) for piece in _split_lines(text)]
         return np.concatenate([np.array(encoding.encode_ordinary(piece), np.int64) for piece in pieces])
 
     length = {encoding._mergeable_ranks[symbol]: len(symbol) for symbol in encoding._mergeable_ranks}
     return Vocabulary(encode, [length.get(at, 0) for at in range(encoding.n_vocab)])
 
 
-def _tiktoken(tokenizer: str) -> Any:
+def _import_tiktoken(tokenizer: str) -> Any:
     try:
         import tiktoken
     except ImportError as error:
-        raise _not_installed(tokenizer, "tiktoken") from error
+        raise _missing_library(tokenizer, "tiktoken") from error
     return tiktoken
 
 
-def _not_installed(tokenizer: str, library: str) -> ValueError:
+def _missing_library(tokenizer: str, library: str) -> ValueError:
     return ValueError(
         f"data.tokenizer={tokenizer}: the library {library} is not installed. Install it (pip install {library}), or "
-        "choose data.tokenizer=bytes."
+        "choose data.tokenizer=bytes"
     )
 
 
-def _unreadable(tokenizer: str, what: str, error: Exception) -> ValueError:
-    said = " ".join(str(error).split()).rstrip(".")
-    return ValueError(f"data.tokenizer={tokenizer}: this is not {what} ({said}). Name one, or choose bpe.")
+def _unreadable_file(tokenizer: str, what: str, error: Exception) -> ValueError:
+    cause = " ".join(str(error).split()).rstrip(".")
+    return ValueError(f"data.tokenizer={tokenizer}: not {what} ({cause}). Choose another file, or bpe")

@@ -158,7 +158,7 @@ def test_a_regression_is_swept(small):
 WRONG = [
     ({"families": "cosin"}, "schedule=cosin: no such choice. Did you mean cosine"),
     ({"families": []}, r"schedule=\[\]: no family is chosen"),
-    ({"families": {"cosine": {"decya": 1}}}, r"schedule\.cosine\.decya: no such number"),
+    ({"families": {"cosine": {"decya": 1}}}, r"schedule\.cosine\.decya: no such hyperparameter"),
     ({"task": Net}, "task=Net: .*Make one"),
     ({"optimizer": "adanw"}, "optimizer=adanw: no such choice. Did you mean adamw"),
     ({"optimizer": {"sgd": {"moment": 1}}}, "optimizer.moment=1: no such option of"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeper.schedules import ENDS_HIGH, cycles_run, height_at_end, lr_traces, plain
+from sweeper.schedules import ENDS_HIGH, cycles_run, height_at_end, lr_traces, to_plain
 from sweeper.text.columns import clean
 from sweeper.text.numbers import share_text
 from sweeper.types import Dimension, Family, Floats, Range, Value, seed_of, values_of
@@ -151,7 +151,7 @@ def as_json(previews: Sequence[Preview]) -> list[dict[str, Any]]:
     return [
         {
             "family": one.family,
-            "searched": {name: plain(dimension) for name, dimension in one.searched.items()},
+            "searched": {name: to_plain(dimension) for name, dimension in one.searched.items()},
             "candidates": one.candidates,
             "ends_high": one.ends_high,
             "largest_lr": one.largest_lr,

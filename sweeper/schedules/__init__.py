@@ -1,9 +1,9 @@
-"""Which learning rate at every update: factors, families, their traces, and facts about them. Pure NumPy."""
+"""Learning-rate schedules: factors, families, their traces, and facts about them. Pure NumPy."""
 
 from sweeper.schedules.facts import ENDS_HIGH, cycles_run, height_at_end, height_of
 from sweeper.schedules.families import FACTORS, family
 from sweeper.schedules.reactive import controller_of
-from sweeper.schedules.space import dimension, plain
+from sweeper.schedules.space import dimension, to_plain
 from sweeper.schedules.trace import lr_trace, lr_traces, momentum_trace
 
 __all__ = [
@@ -18,5 +18,5 @@ __all__ = [
     "lr_trace",
     "lr_traces",
     "momentum_trace",
-    "plain",
+    "to_plain",
 ]

@@ -1,11 +1,12 @@
-"""Factors that fall once. Every public function here is a factor; its keywords are its family's numbers.
+"""Factors that fall once. Every public function here is a factor, and its keywords are its hyperparameters.
 
-Notation: tau updates since the warmup, D decay_steps, u = tau/D (end: open) or tau/(D-1) (closed), f the final value
-as a fraction of the peak, A(s) = f + (1-f) s, c(x) = (1 + cos(pi x)) / 2. Shapes and units as in types.Factor.
+Notation: tau counts updates since the warmup, D is decay_steps, u = tau/D (end: open) or tau/(D-1) (closed), f is the
+final value as a fraction of the peak, A(s) = f + (1-f) s, c(x) = (1 + cos(pi x)) / 2. Shapes and units are those of
+`sweeper.types.Factor`.
 
-The guide's page of schedules is made of the docstrings (scripts/catalogue.py): what it is; Formula, Source, Equals (the
-library classes that a test holds it to), Differs, Founding notes (what these have wrong), as far as there is something
-to say; then each number but `end`, `name: meaning`.
+scripts/catalogue.py makes the guide's page on schedules from these docstrings. Their form: a summary; the fields
+Formula, Source, Equals (library classes that a test compares it with), Differs and Founding notes (their mistakes), of
+which Formula and Equals are required; then every hyperparameter but `end`, as `name: meaning`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.schedules.clock import affine, half_cosine, last_update, progress, raised, whole_updates
+from sweeper.schedules.clock import affine, half_cosine, last_update, progress, stable_power, whole_updates
 from sweeper.schedules.numbers import (
     AtLeastOne,
     AtLeastZero,
@@ -40,7 +41,7 @@ CooldownShape = Literal["linear", "1-sqrt", "cosine", "power", "exponential"]
 
 
 def constant(tau_LS: Updates, decay_steps_L: Updates) -> Floats:
-    """The peak, held: the baseline of every comparison.
+    """The peak LR throughout: the baseline of every comparison.
 
     Formula: 1
     Equals: torch LambdaLR; transformers get_constant_schedule_with_warmup
@@ -54,8 +55,8 @@ def linear(tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, end: 
     Formula: A(1-u)
     Source: budgeted training, arXiv 1905.04753; to zero, arXiv 2502.15938
     Equals: torch LinearLR(1.0, f, D); optax linear_schedule; to zero transformers get_linear_schedule_with_warmup
-    Founding notes: they subtract the same amount at every epoch, without an end, so that the LR becomes negative.
-        Here the line ends with the run.
+    Founding notes: they subtract the same amount at every epoch without an end, so the LR becomes negative. Here the
+        line ends with the run.
     decay: f = final / peak
     """
     return affine(decay, 1.0 - progress(tau_LS, decay_steps_L, end))
@@ -69,9 +70,9 @@ def cosine(tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, end: 
     Equals: torch CosineAnnealingLR(D, f peak_lr); timm CosineLRScheduler; optax cosine_decay_schedule; transformers
         get_cosine_schedule_with_warmup and get_cosine_with_min_lr_schedule_with_warmup, and closed
         get_cosine_with_min_lr_schedule_with_warmup_lr_rate
-    Differs: past T_max torch's rises again; a run of ours ends there
-    Founding notes: one of them says that cosine annealing resets the LR to its highest value again and again. That
-        is `sgdr`; this formula, continued, rises smoothly, as `cosine_waves` does.
+    Differs: torch's rises again after T_max; here the run ends there
+    Founding notes: one of them says that cosine annealing repeatedly resets the LR to its highest value. That is
+        `sgdr`. This formula, continued, rises smoothly, as `cosine_waves` does.
     decay: f = final / peak
     """
     return affine(decay, half_cosine(progress(tau_LS, decay_steps_L, end)))
@@ -80,15 +81,15 @@ def cosine(tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, end: 
 def polynomial(
     tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, power: Positive = 2.0, end: End = "open"
 ) -> Floats:
-    """A power of what is left of the run.
+    """A power of the remaining fraction of the run.
 
     Formula: A((1-u)^p)
     Equals: to zero torch PolynomialLR(D, p); timm PolyLRScheduler; optax polynomial_schedule; transformers
         get_polynomial_decay_schedule_with_warmup
     decay: f = final / peak
-    power: p; 1 is `linear`, above 1 it falls early, below 1 late
+    power: p; 1 is `linear`; above 1 it falls early, below 1 it falls late
     """
-    return affine(decay, raised(1.0 - progress(tau_LS, decay_steps_L, end), power))
+    return affine(decay, stable_power(1.0 - progress(tau_LS, decay_steps_L, end), power))
 
 
 def cosine_exponent(
@@ -98,13 +99,13 @@ def cosine_exponent(
 
     Formula: A(c(u)^q)
     Equals: optax cosine_decay_schedule(exponent=q)
-    Founding notes: their cosine power annealing raises 1 + cos and not the half of it, so that it starts 2^(p-1)
-        times as high above its minimum as it should: at p = 2 at twice the peak. Here all of c(u) is raised. The
-        name belongs to another formula, `cosine_power`.
+    Founding notes: their cosine power annealing raises 1 + cos to the power instead of half of it, so it starts
+        2^(p-1) times as high above its minimum as it should: with p = 2 at twice the peak. Here all of c(u) is raised.
+        The name belongs to another formula, `cosine_power`.
     decay: f = final / peak
     exponent: q; 1 is `cosine`
     """
-    return affine(decay, raised(half_cosine(progress(tau_LS, decay_steps_L, end)), exponent))
+    return affine(decay, stable_power(half_cosine(progress(tau_LS, decay_steps_L, end)), exponent))
 
 
 def cosine_power(
@@ -112,14 +113,14 @@ def cosine_power(
 ) -> Floats:
     """Cosine power annealing: half a cosine wave as an exponent.
 
-    Written with expm1, because p^c - 1 loses its digits near p = 1.
+    It uses expm1, because p^c - 1 loses precision near p = 1.
 
     Formula: A((p^c(u) - 1)/(p - 1)), at p = 1 A(c(u))
     Source: sharpDARTS, arXiv 1903.09900
-    Equals: sharpDARTS' cosine_power_annealing, up to its grid: epochs 1 to T at u = t/T, laid between 0 and 1
+    Equals: sharpDARTS' cosine_power_annealing, up to its grid: epochs 1 to T at u = t/T, rescaled to 0 to 1
     Founding notes: their formula of this name is another one, and starts above its peak: see `cosine_exponent`.
     decay: f = final / peak
-    base: p; 1 is `cosine`, large ones are nearly `exponential`
+    base: p; 1 is `cosine`; large values are nearly `exponential`
     """
     c_LS = half_cosine(progress(tau_LS, decay_steps_L, end))
     log_L = np.log(np.asarray(base, dtype=np.float64))
@@ -137,29 +138,29 @@ def k_decay(
     power: Positive = 1.0,
     end: End = "open",
 ) -> Floats:
-    """A cosine or a polynomial on a bent clock, which stays high longer.
+    """A cosine or a polynomial of warped time, which stays high longer.
 
     Formula: A(c(u^k)), or A((1-u^k)^p)
     Source: arXiv 2004.05909
     Equals: timm CosineLRScheduler(k_decay=k) and PolyLRScheduler(k_decay=k)
     decay: f = final / peak
-    k: how the clock is bent; 1 is `cosine` (or `polynomial`), above 1 it falls late
-    shape: which of the two
+    k: exponent of time; 1 is `cosine` (or `polynomial`); above 1 it falls late
+    shape: cosine or polynomial
     power: p of the polynomial
     """
-    bent_LS = raised(progress(tau_LS, decay_steps_L, end), k)
-    return affine(decay, half_cosine(bent_LS) if shape == "cosine" else raised(1.0 - bent_LS, power))
+    bent_LS = stable_power(progress(tau_LS, decay_steps_L, end), k)
+    return affine(decay, half_cosine(bent_LS) if shape == "cosine" else stable_power(1.0 - bent_LS, power))
 
 
 def rex(tau_LS: Updates, decay_steps_L: Updates, *, decay: Floor = 0.0, d: BelowOne = 0.5, end: End = "open") -> Floats:
-    """REX, a reflected exponential: nearly linear, and steep at the end.
+    """REX, a reflected exponential: nearly linear, then steep at the end.
 
     Formula: A((1-u)/(1-d u))
     Source: arXiv 2107.04197
     Equals: at d = 1/2, to zero, pytorch_scheduler RexScheduler
-    Differs: some other ports have d = 0.9
+    Differs: some other ports use d = 0.9
     decay: f = final / peak
-    d: how late it falls; 0 is `linear`, 1/2 the paper's
+    d: how late it falls; 0 is `linear`, 1/2 is the paper's value
     """
     u_LS = progress(tau_LS, decay_steps_L, end)
     return affine(decay, (1.0 - u_LS) / (1.0 - d * u_LS))
@@ -174,15 +175,16 @@ def tanh(
     upper: AtLeastZero = 3.0,
     end: End = "open",
 ) -> Floats:
-    """Hyperbolic tangent decay: high, then a slope, then low.
+    """Hyperbolic tangent decay: a high plateau, a slope, then a low plateau.
 
     Formula: A((1 - tanh(lower (1-u) + upper u))/2)
     Source: arXiv 1806.01593
     Equals: timm TanhLRScheduler(lb=lower, ub=upper)
-    Differs: it begins just below its peak and ends above f, by the tails of tanh: at upper = 3 by 0.0025 of the way
+    Differs: because tanh has tails, it starts just below the peak and ends just above f: with upper = 3 by 0.0025 of
+        the distance
     decay: f = final / peak, up to that tail
-    lower: where on the curve it begins
-    upper: where on the curve it ends
+    lower: where on the tanh curve it starts
+    upper: where on the tanh curve it ends
     """
     u_LS = progress(tau_LS, decay_steps_L, end)
     return affine(decay, (1.0 - np.tanh(lower * (1.0 - u_LS) + upper * u_LS)) / 2.0)
@@ -196,14 +198,14 @@ def hyperbolic(
     upper: AtLeastOne = 2.0,
     end: End = "open",
 ) -> Floats:
-    """HyperbolicLR: its first updates hardly depend on the run's length.
+    """HyperbolicLR: the first updates hardly depend on the length of the run.
 
     Formula: 1 + (1-f)(h(u) - h(0)), h(u) = sqrt((1-u)/U (2 - (1+u)/U))
     Source: arXiv 2407.15200
     Equals: pytorch_scheduler HyperbolicLRScheduler(D, U D, f peak_lr)
     Differs: it ends at 1 - (1-f) h(0), which is f only at U = 1
     decay: f = final / peak at U = 1
-    upper: U, the run's length that is reckoned with at most, as a multiple of D; 1 is `linear`
+    upper: U, an upper bound of the run's length, as a multiple of D; 1 is `linear`
     """
     u_LS = progress(tau_LS, decay_steps_L, end)
     h_LS = np.sqrt((1.0 - u_LS) / upper * (2.0 - (1.0 + u_LS) / upper))
@@ -220,12 +222,12 @@ def inverse_time(
     floor: Fraction = 0.0,
     end: End = "open",
 ) -> Floats:
-    """The peak over one plus a multiple of time.
+    """The peak divided by one plus a multiple of time.
 
     Formula: max(1/(1 + kappa u), floor), kappa = 1/f - 1
     Equals: torch LambdaLR
-    Differs: Keras' InverseTimeDecay is the same formula, given by a rate and not by its end
-    Founding notes: one of them divides by the square root of the epoch under this name. That is `power`, and
+    Differs: Keras' InverseTimeDecay is the same formula, set by a rate instead of the final value
+    Founding notes: one of them divides by the square root of the epoch under this name. That is `power`, and it is
         infinite at epoch 0.
     decay: f = final / peak
     floor: the LR never falls below this fraction of its peak
@@ -236,22 +238,23 @@ def inverse_time(
 def power(
     tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFloor = 0.1, exponent: Positive = 0.5, end: End = "open"
 ) -> Floats:
-    """A power of time; with exponent 1/2 the inverse square root.
+    """A power of time. With exponent 1/2 it is the inverse square root.
 
-    The timescale ts follows from the end. All is computed in logarithms, since it overflows for a small exponent.
+    The final value determines the timescale ts. The formula is evaluated in logarithms, because it overflows for small
+    exponents.
 
     Formula: (1 + tau/ts)^-a, D/ts = f^(-1/a) - 1, so that 1 + tau/ts = (1-u) + u f^(-1/a)
     Source: the inverse square root of arXiv 2106.04560
     Equals: at a = 1/2 transformers get_inverse_sqrt_schedule(timescale=ts); timm WSDLRScheduler(stable_fn="power")
         before its cooldown
-    Differs: without a warmup transformers silently takes a timescale of 10,000
-    Founding notes: they divide by sqrt(step), which is infinite at step 0 and knows no warmup.
+    Differs: without a warmup, transformers silently uses a timescale of 10,000
+    Founding notes: they divide by sqrt(step), which is infinite at step 0 and ignores the warmup.
     decay: f = final / peak
     exponent: a
     """
     u_LS, log_L = progress(tau_LS, decay_steps_L, end), -np.log(np.asarray(decay)) / exponent
-    with np.errstate(divide="ignore"):  # log 0 at u = 0 and u = 1 is the right limit
-        log_LS = np.maximum(np.logaddexp(np.log1p(-u_LS), log_L + np.log(u_LS)), 0.0)  # its last bit may be below 0
+    with np.errstate(divide="ignore"):  # -inf is the right limit of log 0 at u = 0 and u = 1
+        log_LS = np.maximum(np.logaddexp(np.log1p(-u_LS), log_L + np.log(u_LS)), 0.0)  # rounding may give less than 0
     g_LS: Floats = np.exp(-exponent * log_LS)
     return g_LS
 
@@ -264,55 +267,54 @@ def exponential(
     floor: Fraction = 0.0,
     end: End = "open",
 ) -> Floats:
-    """The same factor at every update.
+    """Exponential decay: the LR is multiplied by the same factor at every update.
 
     Formula: max(f^u, floor)
     Equals: torch ExponentialLR(f^(1/D)); optax exponential_decay(1, D, f, end_value=floor)
-    Founding notes: r^epoch and e^(-k epoch), which they give as two formulas, are both this one:
-        f = r^D = e^(-k D).
+    Founding notes: they give r^epoch and e^(-k epoch) as two formulas. Both are this one: f = r^D = e^(-k D).
     decay: f = final / peak
     floor: the LR never falls below this fraction of its peak
     """
-    return np.maximum(raised(decay, progress(tau_LS, decay_steps_L, end)), floor)
+    return np.maximum(stable_power(decay, progress(tau_LS, decay_steps_L, end)), floor)
 
 
 def step(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFraction = 0.1, cycle: Positive = 1 / 3) -> Floats:
-    """Drops at equal distances, a staircase.
+    """Drops at equal intervals, a staircase.
 
     Formula: gamma^floor(tau/S)
     Equals: torch StepLR(S, gamma)
-    Founding notes: one of them sees the loss fall "quite faster" with drops by 0.8 every two of ten epochs than
-        with a constant LR. Its example trained 400 times with and without them ended with a higher loss every time,
-        on average 1.056 against 1.038: on a short run from a low LR the drops only slow it down.
+    Founding notes: one of them reports that the loss falls "quite faster" with drops by 0.8 every second of ten epochs
+        than with a constant LR. We trained its example 400 times with and without drops. With drops the loss ended
+        higher every time, on average at 1.056 instead of 1.038: in a short run from a low LR they only slow training.
     decay: gamma, the factor of each drop
-    cycle: S/D, the distance of the drops as a fraction of the updates after the warmup, never fitted
+    cycle: S/D, the interval between drops as a fraction of the updates after the warmup, never fitted
     """
     drops_LS = tau_LS // whole_updates(cycle, decay_steps_L)
-    return raised(decay, drops_LS)
+    return stable_power(decay, drops_LS)
 
 
 def multistep(
     tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFraction = 0.1, milestones: Milestones = (0.5, 0.75)
 ) -> Floats:
-    """Drops at given places.
+    """Drops at given points of the run.
 
     Formula: gamma^n, n the number of milestones at or before tau
     Equals: torch MultiStepLR
-    Differs: the same list drops one update earlier in timm and one later in Keras; torch ignores a milestone that
-        is no whole number, here it is rounded
+    Differs: the same list drops one update earlier in timm and one later in Keras; torch ignores a milestone that is
+        not a whole number, and here it is rounded
     decay: gamma, the factor of each drop
-    milestones: where, as fractions of the updates after the warmup
+    milestones: points of the drops, as fractions of the updates after the warmup
     """
     drops_LS = sum(tau_LS >= whole_updates(milestone, decay_steps_L) for milestone in milestones)
-    return raised(decay, drops_LS)
+    return stable_power(decay, drops_LS)
 
 
 def knots(
     tau_LS: Updates, decay_steps_L: Updates, *, log_factors: LogFactors = (0.0, -0.7, -2.3, -4.6), end: End = "open"
 ) -> Floats:
-    """Any curve: straight lines between logarithms of the LR.
+    """Any curve: linear interpolation of the logarithm of the LR.
 
-    Formula: exp of the lines between the knots, which lie at equal distances of u from 0 to 1
+    Formula: exp of the linear interpolation between the knots, which are evenly spaced in u from 0 to 1
     Equals: SciPy's make_interp_spline(k=1) through the logarithms
     log_factors: ln(LR / peak_lr) at each knot, none above 0
     """
@@ -332,22 +334,23 @@ def wsd(
     cooldown_ratio: OpenFraction = 0.1,
     end: End = "closed",
 ) -> Floats:
-    """Warmup, stable, decay: the peak, then a cooldown over the last K updates. Trapezoid, knee, flat-cosine.
+    """Warmup, stable, decay: the peak, then a cooldown over the last K updates. Also called trapezoid or knee.
 
-    Formula: A(k(v)), v = clip((tau - (D-K))/K, 0, 1), closed with D-1 in the place of D; k(v) is 1-v (linear),
+    Formula: A(k(v)), v = clip((tau - (D-K))/K, 0, 1), closed with D-1 instead of D; k(v) is 1-v (linear),
         1-sqrt(v) (1-sqrt), c(v) (cosine), 1-v^p (power) or (r^v - r)/(1-r) (exponential)
     Source: arXiv 2404.06395; 1-sqrt, arXiv 2405.18392; knee, arXiv 2003.03977
     Equals: torch SequentialLR of LambdaLR and LinearLR(1.0, f, K) or CosineAnnealingLR(K, f peak_lr); timm
         WSDLRScheduler; transformers get_wsd_schedule
-    Differs: the ramp of transformers begins at f; open, a cooldown of one update never falls, in every library
+    Differs: the ramp of transformers starts at f; with an open end, a cooldown of one update never falls, in every
+        library
     decay: f = final / peak
-    cooldown: K as a fraction of the run's updates, at most all of them after the warmup
+    cooldown: K as a fraction of the run's updates, at most all updates after the warmup
     cooldown_shape: k
     cooldown_power: p of `power`
     cooldown_ratio: r of `exponential`
     """
     v_LS = _cooldown_progress(tau_LS, decay_steps_L, cooldown, end)
-    return affine(decay, _cooled(v_LS, cooldown_shape, cooldown_power, cooldown_ratio))
+    return affine(decay, _cooldown_curve(v_LS, cooldown_shape, cooldown_power, cooldown_ratio))
 
 
 def power_wsd(
@@ -369,16 +372,16 @@ def power_wsd(
     Source: arXiv 2106.04560, 2408.13359
     Equals: timm WSDLRScheduler(stable_fn="power")
     decay: f = final / peak
-    cooldown: K as a fraction of the run's updates, at most all of them after the warmup
+    cooldown: K as a fraction of the run's updates, at most all updates after the warmup
     cooldown_shape: k
     cooldown_power: p of `power`
     cooldown_ratio: r of `exponential`
     exponent: a; 1/2 is the inverse square root
-    timescale: ts as a fraction of the run's updates, at most all of them after the warmup
+    timescale: ts as a fraction of the run's updates, at most all updates after the warmup
     """
-    stable_LS = raised(1.0 + tau_LS / (timescale * decay_steps_L), -np.asarray(exponent))
+    stable_LS = stable_power(1.0 + tau_LS / (timescale * decay_steps_L), -np.asarray(exponent))
     v_LS = _cooldown_progress(tau_LS, decay_steps_L, cooldown, end)
-    k_LS = _cooled(v_LS, cooldown_shape, cooldown_power, cooldown_ratio)
+    k_LS = _cooldown_curve(v_LS, cooldown_shape, cooldown_power, cooldown_ratio)
     g_LS: Floats = decay + (np.maximum(stable_LS, decay) - decay) * k_LS
     return g_LS
 
@@ -391,33 +394,33 @@ def swa_tail(
     cooldown: RunFraction = 0.2,
     anneal: Anneal = "cos",
 ) -> Floats:
-    """Down to a lower LR and held there, as under stochastic weight averaging.
+    """A fall to a lower LR, which is then held, as in stochastic weight averaging.
 
     Formula: A(c(x)) or A(1-x), x = min(tau/K, 1)
     Source: arXiv 1803.05407
     Equals: torch SWALR
     decay: f = final / peak
-    cooldown: K, the fall, as a fraction of the run's updates, at most all of them after the warmup
-    anneal: the fall's shape
+    cooldown: K, the length of the fall, as a fraction of the run's updates, at most all updates after the warmup
+    anneal: the shape of the fall
     """
     x_LS = np.minimum(tau_LS / np.minimum(whole_updates(cooldown, decay_steps_L), decay_steps_L), 1.0)
     return affine(decay, half_cosine(x_LS) if anneal == "cos" else 1.0 - x_LS)
 
 
 def _cooldown_progress(tau_LS: Updates, decay_steps_L: Updates, cooldown: RunFraction, end: End) -> Floats:
-    """v: 0 before the last K updates, 1 at the end."""
+    """Return v, which is 0 before the last K updates and rises to 1 at the end."""
     last_L = last_update(decay_steps_L, end)
     cooldown_L = np.minimum(whole_updates(cooldown, decay_steps_L), last_L)
     v_LS: Floats = np.clip((tau_LS - (last_L - cooldown_L)) / cooldown_L, 0.0, 1.0)
     return v_LS
 
 
-def _cooled(v_LS: Floats, shape: CooldownShape, power: Positive, ratio: OpenFraction) -> Floats:
-    """k(v), from 1 at v = 0 to 0 at v = 1."""
+def _cooldown_curve(v_LS: Floats, shape: CooldownShape, power: Positive, ratio: OpenFraction) -> Floats:
+    """Return k(v), from 1 at v = 0 to 0 at v = 1."""
     if shape == "cosine":
         return half_cosine(v_LS)
     if shape == "exponential":
-        k_LS: Floats = (raised(ratio, v_LS) - ratio) / (1.0 - ratio)
+        k_LS: Floats = (stable_power(ratio, v_LS) - ratio) / (1.0 - ratio)
         return k_LS
     exponent = {"linear": 1.0, "1-sqrt": 0.5, "power": power}[shape]
-    return 1.0 - raised(v_LS, exponent)
+    return 1.0 - stable_power(v_LS, exponent)

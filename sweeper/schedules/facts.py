@@ -1,4 +1,4 @@
-"""What a table says of a trial's schedule: whether it ended high, and how many cycles it ran."""
+"""Facts about a trial's schedule in tables: whether it ended high, and the number of its cycles."""
 
 from __future__ import annotations
 
@@ -13,41 +13,54 @@ from sweeper.schedules.numbers import parameters
 from sweeper.schedules.trace import complete, decay_steps, lr_trace
 from sweeper.types import Family, Floats, Value
 
-ENDS_HIGH = 0.1  # a trial that ends further above its floor, as a fraction of its peak, is marked in every table
+ENDS_HIGH = 0.1  # tables mark a trial that ends further above its floor, as a fraction of its peak
 
 
 def height_at_end(family: Family, params: Mapping[str, Value], steps: int, *, epoch: float | None = None) -> float:
-    """How far the last LR lies above the trial's floor, as a fraction of its highest LR; > ENDS_HIGH is marked.
+    """Return the distance of the last LR from the trial's floor, as a fraction of its highest LR.
 
-    The floor is the smallest LR from the peak on; in a family that says which g it means to reach (the number
-    annotated Floor: `decay` of cosine, `end_factor` of sgdr) it is at most that one, reached or not. So a cosine
-    cycle cut short in the middle ends half a peak high, while a constant LR ends at its floor. epoch: as in lr_trace.
-    Of a reactive schedule it is that of its closed form, and `height_of` that of the LR it came to.
+    The floor is the smallest LR after the peak. In a family with a target value (a hyperparameter annotated `Floor`,
+    such as `decay` of cosine or `end_factor` of sgdr), it is at most that value, even if the trial does not reach it.
+    So a cosine cycle that is cut off halfway ends half a peak high, and a constant LR ends at its floor.
+
+    Of a reactive schedule this is the height of its closed form; `height_of` gives that of the LR that was used.
+
+    Args:
+        family: The family.
+        params: Hyperparameters of the trial.
+        steps: Updates of the run.
+        epoch: Updates of an epoch, as in `lr_trace`.
     """
     lr_S = lr_trace(family, params, steps, epoch=epoch)
     peak = int(np.argmax(lr_S))
     floor = float(lr_S[peak:].min())
     numbers = complete(family, params)
-    own = parameters(family.factor)
-    for name, parameter in own.items():
+    parameter_of = parameters(family.factor)
+    for name, parameter in parameter_of.items():
         if parameter.bounds.floor:
             floor = min(floor, float(numbers["peak_lr"]) * float(numbers[name]))  # type: ignore[arg-type]  # checked
-    if "floor" in own:
+    if "floor" in parameter_of:
         floor = max(floor, float(numbers["peak_lr"]) * float(numbers["floor"]))  # type: ignore[arg-type]  # checked
     return (float(lr_S[-1]) - floor) / float(lr_S[peak])
 
 
 def height_of(lr_S: Floats) -> float:
-    """How far the last LR lies above the smallest from the peak on, as a fraction of the highest."""
+    """Return the distance of the last LR from the smallest one after the peak, as a fraction of the highest."""
     peak = int(np.argmax(lr_S))
     return float((lr_S[-1] - lr_S[peak:].min()) / lr_S[peak])
 
 
 def cycles_run(family: Family, params: Mapping[str, Value], steps: int, *, epoch: float | None = None) -> float | None:
-    """How many cycles (of `step`: distances between drops) the run holds; None for a family without `cycle`.
+    """Return the number of cycles in the run (of `step`: intervals between drops), or None without `cycle`.
 
-    Whole where they are fitted (cosine_waves: to half a wave); else D/C of the literal length, or with growing
-    cycles the real number of them that fills the run; below 1 where the first one is cut short.
+    With `cycle_fit: fitted` it is whole (a multiple of half a wave in cosine_waves). Otherwise it may have a fraction,
+    and it is below 1 if the run ends inside the first cycle.
+
+    Args:
+        family: The family.
+        params: Hyperparameters of the trial.
+        steps: Updates of the run.
+        epoch: Updates of an epoch, as in `lr_trace`.
     """
     numbers = complete(family, params)
     if "cycle" not in numbers:

@@ -1,4 +1,4 @@
-"""One node of `schedule` becomes a Family: its factor, its space, and every check that needs no trial.
+"""Parsing of families: a node of `schedule` becomes a `Family`, with every check that needs no trial.
 
 family("cosine", {"factor": "cosine", "peak_lr": {"low": 1e-3, "high": 1, "log": True}, "warmup": 0.05})
 """
@@ -14,11 +14,15 @@ from typing import Any, Literal, cast
 from sweeper.importing import import_object
 from sweeper.schedules import cycles, decays, momentum, warmups
 from sweeper.schedules.numbers import PEAK_LR, WARMUP, Parameter, check, parameters
-from sweeper.schedules.reactive import CONTROLLERS, check_together, numbers_beside
+from sweeper.schedules.reactive import CONTROLLERS, check_together, controller_parameters
 from sweeper.schedules.space import dimension
 from sweeper.types import Dimension, Factor, Family, InputError, Value, did_you_mean
 
-STRUCTURE = ("factor", "momentum", "controller")  # keys of a family's node that name code; the others are its numbers
+STRUCTURE = (
+    "factor",
+    "momentum",
+    "controller",
+)  # keys of a family's node that name code; the others are hyperparameters
 
 _PEAK_LR = Parameter("peak_lr", "number", required=True, bounds=PEAK_LR)
 _WARMUP = Parameter("warmup", "number", 0.0, bounds=WARMUP)
@@ -26,8 +30,8 @@ _WARMUP_SHAPE = Parameter("warmup_shape", "word", "linear", options=tuple(warmup
 _WARMUP_JOIN = Parameter("warmup_join", "word", "prefix", options=warmups.JOINS)
 
 
-def _public(*modules: ModuleType) -> dict[str, Factor]:
-    """The public functions that the modules define, by name."""
+def _public_functions(*modules: ModuleType) -> dict[str, Factor]:
+    """Return the public functions that the modules define, by name."""
     return {
         name: function
         for module in modules
@@ -36,27 +40,34 @@ def _public(*modules: ModuleType) -> dict[str, Factor]:
     }
 
 
-FACTORS = _public(decays, cycles)
-MOMENTA = _public(momentum)
+FACTORS = _public_functions(decays, cycles)
+MOMENTA = _public_functions(momentum)
 
 
 def family(name: str, node: Mapping[str, object]) -> Family:
-    """The family that `node`, the plain resolved mapping of one file of `schedule`, describes.
+    """Parse a family.
 
-    `factor`: a name of FACTORS, or `package.module.function` of one's own. A mapping {low, high, log, step} or
-    {choice: [...]} is searched, anything else fixed; a number that is left out is fixed at the factor's default.
-    A family whose factor has no `warmup` of its own gets the prefix ramp if the node has the key `warmup`.
-    `momentum: cycled` (or a path): the momentum runs against the LR. `controller`: a name of reactive.CONTROLLERS,
-    with its numbers beside the factor's.
+    The node has these keys:
 
-    Raises InputError, with the key's full path, for anything that could not be trained.
+    - `factor`: a name of `FACTORS`, or the import path of your own, `package.module.function`.
+    - `momentum`: "constant" (the default), "cycled" against the LR, or an import path.
+    - `controller`: a name of `reactive.CONTROLLERS`, for a reactive family.
+    - The hyperparameters of factor, momentum and controller. {low, high, log, step} or {choice: [...]} is searched,
+      and anything else is fixed. A missing key is fixed at its default. With the key `warmup`, a factor that has no
+      parameter `warmup` gets a ramp before it.
+
+    Args:
+        name: The family's name.
+        node: The resolved mapping of one file of `schedule`.
+
+    Raises:
+        InputError: If the family could not be trained. The error names the full key.
     """
     if not isinstance(node, Mapping) or "factor" not in node:
         remedy = f"Choose the family too, 'schedule=[...,{name}]', or name its factor, or leave these keys out"
-        raise InputError(f"schedule.{name}", None, "no factor, so no family", remedy)
+        raise InputError(f"schedule.{name}", None, "has no factor", remedy)
     factor = _find(f"schedule.{name}.factor", node["factor"], FACTORS)
-    own = parameters(factor)
-    kind: Literal["prefix", "builtin", "none"] = "builtin" if "warmup" in own else "none"
+    kind: Literal["prefix", "builtin", "none"] = "builtin" if "warmup" in parameters(factor) else "none"
     if "warmup" in node and kind == "none":
         kind = "prefix"
     cycled = _momentum(name, node.get("momentum", "constant"), node["factor"])
@@ -64,32 +75,35 @@ def family(name: str, node: Mapping[str, object]) -> Family:
     return replace(bare, space=_space(bare, {key: value for key, value in node.items() if key not in STRUCTURE}))
 
 
-def named(name: str) -> Family:
-    """The factor of that name as a family, everything at its default, with a prefix warmup where it has none."""
+def default_family(name: str) -> Family:
+    """Return the factor `name` as a family with default hyperparameters, and a ramp if the factor has no warmup.
+
+    Raises:
+        InputError: If there is no such factor.
+    """
     factor = _find("family", name, FACTORS)
-    own = parameters(factor)
-    return Family(name, factor, "builtin" if "warmup" in own else "prefix", {})
+    return Family(name, factor, "builtin" if "warmup" in parameters(factor) else "prefix", {})
 
 
-def numbers_of(family: Family) -> dict[str, Parameter]:
-    """Every number and word that a trial of the family has, by name."""
+def parameters_of(family: Family) -> dict[str, Parameter]:
+    """Return every hyperparameter of the family's trials by name."""
     of_trial = {"peak_lr": _PEAK_LR}
     if family.warmup == "prefix":
         of_trial |= {"warmup": _WARMUP, "warmup_shape": _WARMUP_SHAPE, "warmup_join": _WARMUP_JOIN}
     if family.momentum is not None:
         of_trial |= parameters(family.momentum)
     of_trial |= parameters(family.factor)
-    return of_trial if family.controller is None else of_trial | numbers_beside(family.controller, family.factor)
+    return of_trial if family.controller is None else of_trial | controller_parameters(family.controller, family.factor)
 
 
-def key_of(family: Family, number: str) -> str:
-    """The config path of one of its numbers."""
-    return f"schedule.{family.name}.{number}"
+def key_of(family: Family, name: str) -> str:
+    """Return the config key of a hyperparameter."""
+    return f"schedule.{family.name}.{name}"
 
 
-def unknown(family: Family, number: str) -> InputError:
-    """The error for a number that the family does not have."""
-    return InputError(key_of(family, number), None, "no such number", did_you_mean(number, numbers_of(family)))
+def unknown_parameter(family: Family, name: str) -> InputError:
+    """Return the error about a hyperparameter that the family does not have."""
+    return InputError(key_of(family, name), None, "no such hyperparameter", did_you_mean(name, parameters_of(family)))
 
 
 def _momentum(name: str, word: object, factor: object) -> Factor | None:
@@ -99,7 +113,7 @@ def _momentum(name: str, word: object, factor: object) -> Factor | None:
     if word != "cycled":
         return _find(key, word, {"constant": None, "cycled": None})
     if factor not in MOMENTA:
-        raise InputError(key, word, f"{factor} does not cycle it", "Write momentum: constant")
+        raise InputError(key, word, f"{factor} does not cycle momentum", "Write momentum: constant")
     return MOMENTA[str(factor)]
 
 
@@ -107,44 +121,44 @@ def _controller(name: str, word: object) -> str | None:
     if word is None:
         return None
     if word not in CONTROLLERS:
-        raise InputError(f"schedule.{name}.controller", word, "no such name", did_you_mean(word, CONTROLLERS))
+        raise InputError(f"schedule.{name}.controller", word, "no such controller", did_you_mean(word, CONTROLLERS))
     return str(word)
 
 
-def _space(bare: Family, given: Mapping[str, object]) -> dict[str, Dimension | Value]:
-    known = numbers_of(bare)
-    for key in given:
-        if key not in known:
-            raise unknown(bare, key)
+def _space(bare: Family, nodes: Mapping[str, object]) -> dict[str, Dimension | Value]:
+    known = parameters_of(bare)
+    for name in nodes:
+        if name not in known:
+            raise unknown_parameter(bare, name)
     space: dict[str, Dimension | Value] = {}
-    for number, parameter in known.items():
-        key = key_of(bare, number)
-        if number not in given and parameter.required:
+    for name, parameter in known.items():
+        key = key_of(bare, name)
+        if name not in nodes and parameter.required:
             raise InputError(key, None, "missing", "Write a value, or a range {low: ..., high: ...}")
-        space[number] = dimension(key, given[number]) if number in given else parameter.default
-        check(key, parameter, space[number])
+        space[name] = dimension(key, nodes[name]) if name in nodes else parameter.default
+        check(key, parameter, space[name])
     if bare.controller is not None:
         check_together(bare.name, bare.controller, bare.factor, space)
     return space
 
 
 def _find(key: str, path: object, known: Mapping[str, Factor | None]) -> Factor:
-    """The function of that name in `known`, or at that dotted path."""
+    """Return the function of that name in `known`, or at that import path."""
     if isinstance(path, str) and known.get(path) is not None:
         return cast(Factor, known[path])
     if "." not in str(path):
         raise InputError(key, path, "no such name", did_you_mean(path, known))
-    found = import_object(key, path, "package.module.function")
-    _check_signature(key, path, found)
-    return cast(Factor, found)
+    function = import_object(key, path, "package.module.function")
+    _check_signature(key, path, function)
+    return cast(Factor, function)
 
 
-def _check_signature(key: str, path: object, found: Callable[..., Any]) -> None:
-    """Two positional parameters, the rest by keyword."""
+def _check_signature(key: str, path: object, function: Callable[..., Any]) -> None:
+    """Check that it has two positional parameters and takes the rest by keyword."""
     remedy = "A factor is def f(tau_LS, decay_steps_L, *, decay=0.0): ... (see sweeper.types.Factor)"
-    if not callable(found):
+    if not callable(function):
         raise InputError(key, path, "not a function", remedy)
-    kinds = [p.kind for p in inspect.signature(found).parameters.values()]
+    kinds = [p.kind for p in inspect.signature(function).parameters.values()]
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if len(kinds) < 2 or any(kind not in positional for kind in kinds[:2]) or inspect.Parameter.VAR_POSITIONAL in kinds:
         raise InputError(key, path, "not the signature of a factor", remedy)

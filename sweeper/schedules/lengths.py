@@ -1,7 +1,7 @@
-"""How many cycles a run holds, where they begin, and where in its cycle an update is.
+"""Cycles of a run: their number, their boundaries, and the position of an update in its cycle.
 
-Cycle i takes C m^i updates. All lengths are sums of whole powers, never logarithms: `log` based indices are wrong
-at some boundaries for m = 3 in torch and timm (pytorch CosineAnnealingWarmRestarts.step(epoch)).
+Cycle i has C m^i updates. All lengths are sums of integer powers. Indices from logarithms are wrong at some boundaries
+for m = 3, as in torch (CosineAnnealingWarmRestarts.step(epoch)) and timm.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.schedules.clock import raised, whole_updates
+from sweeper.schedules.clock import stable_power, whole_updates
 from sweeper.types import Floats
 
 CycleFit = Literal["fitted", "free"]
 
 
 def cycle_count(cycle: Any, cycle_mult: Any) -> Floats:
-    """The real number x of cycles that fill the whole when the first takes `cycle` of it.
+    """Return the real number of cycles x that fill the run. It is below 1 for a cycle longer than the run.
 
-    cycle (m^x - 1)/(m - 1) = 1, or x = 1/cycle for m = 1. A cycle longer than the run gives x < 1.
+    It solves cycle (m^x - 1)/(m - 1) = 1. For m = 1 it is 1/cycle.
+
+    Args:
+        cycle: Length of the first cycle, as a fraction of the run.
+        cycle_mult: m, the length of each cycle relative to the one before.
     """
     cycle, m = np.asarray(cycle, dtype=np.float64), np.asarray(cycle_mult, dtype=np.float64)
     grown = np.log1p((m - 1.0) / cycle) / np.log(np.where(m > 1.0, m, 2.0))
@@ -29,14 +33,14 @@ def cycle_count(cycle: Any, cycle_mult: Any) -> Floats:
 
 
 def fitted_count(decay_steps_L: NDArray[np.int64], cycle: Any, cycle_mult: Any) -> NDArray[np.int64]:
-    """The number of whole cycles nearest to `cycle_count`, at least 1, the first being at least one update long."""
-    most_L = np.floor(cycle_count(1.0 / decay_steps_L, cycle_mult) + 1e-9)  # the logarithm's last bits
+    """Return the number of whole cycles nearest to `cycle_count`, at least 1, the first at least one update long."""
+    most_L = np.floor(cycle_count(1.0 / decay_steps_L, cycle_mult) + 1e-9)  # the logarithm is not exact
     nearest_L = np.floor(cycle_count(cycle, cycle_mult) + 0.5)
     return np.maximum(np.minimum(nearest_L, most_L), 1.0).astype(np.int64)
 
 
 def wave_count(cycle: Any, fit: CycleFit) -> Floats:
-    """The number of whole waves (up and down) of that length: 1/cycle, or (fitted) the nearest k + 1/2."""
+    """Return the number of waves (fall and rise) of that length: 1/cycle, or (fitted) the nearest k + 1/2."""
     waves_L = 1.0 / np.asarray(cycle, dtype=np.float64)
     return np.asarray(np.floor(waves_L) + 0.5) if fit == "fitted" else waves_L
 
@@ -44,14 +48,24 @@ def wave_count(cycle: Any, fit: CycleFit) -> Floats:
 def cycle_position(
     tau_LS: NDArray[np.int64], decay_steps_L: NDArray[np.int64], cycle: Any, cycle_mult: Any, fit: CycleFit
 ) -> tuple[Floats, Floats, Floats]:
-    """Which cycle each update is in, from 0, how far along it is, in [0, 1), and its length; each [L, S].
+    """Return the position of each update in its cycle.
 
-    The edges are rounded to whole updates, not the lengths, so that fitted cycles end at decay_steps exactly.
+    Boundaries, not lengths, are rounded to whole updates, so that fitted cycles end exactly at decay_steps.
+
+    Args:
+        tau_LS: Updates since the warmup, int64 [L, S].
+        decay_steps_L: Updates after the warmup, int64 [L, 1].
+        cycle: Length of the first cycle, as a fraction of decay_steps.
+        cycle_mult: m, the length of each cycle relative to the one before.
+        fit: Whether the length is fitted to whole cycles.
+
+    Returns:
+        The index of the cycle from 0, the progress through it in [0, 1), and its length in updates; each [L, S].
     """
     first_L, counts_L = _first_length(decay_steps_L, cycle, cycle_mult, fit)
     power_K = np.arange(int(counts_L.max()))
-    with np.errstate(over="ignore"):  # edges far beyond a run whose neighbours have more cycles
-        length_LK = first_L * raised(cycle_mult, power_K)
+    with np.errstate(over="ignore"):  # boundaries far after the run, where other rows have more cycles
+        length_LK = first_L * stable_power(cycle_mult, power_K)
         edges = np.minimum(np.floor(np.cumsum(length_LK, axis=1) + 0.5), 2.0**52)
     edge_LK = np.concatenate([np.zeros((len(edges), 1)), edges], axis=1)
     index_LS = _index(edge_LK, tau_LS)
@@ -64,7 +78,7 @@ def cycle_position(
 def _first_length(
     decay_steps_L: NDArray[np.int64], cycle: Any, cycle_mult: Any, fit: CycleFit
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """Length of cycle 0 in updates, and a number of cycles that covers the run."""
+    """Return the length of cycle 0 in updates, and a number of cycles that covers the run."""
     if fit == "free":
         first_L = whole_updates(cycle, decay_steps_L)
         return first_L.astype(np.float64), np.ceil(cycle_count(first_L / decay_steps_L, cycle_mult)).astype(
@@ -75,15 +89,15 @@ def _first_length(
 
 
 def _geometric_sum(m: Any, count_L: NDArray[np.int64]) -> Floats:
-    """1 + m + ... + m^(count-1)."""
+    """Return 1 + m + ... + m^(count-1)."""
     power_LK = np.arange(int(count_L.max())) * np.ones_like(count_L)
-    terms_LK = np.where(power_LK < count_L, raised(m, np.minimum(power_LK, count_L)), 0.0)
+    terms_LK = np.where(power_LK < count_L, stable_power(m, np.minimum(power_LK, count_L)), 0.0)
     total_L: Floats = np.cumsum(terms_LK, axis=1)[:, -1:]
     return total_L
 
 
 def _index(edge_LK: Floats, tau_LS: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The cycle of each update: how many edges are at or before it, less one."""
+    """Return the cycle of each update: the number of boundaries at or before it, minus one."""
     each_LS = np.broadcast_to(tau_LS, (len(edge_LK), tau_LS.shape[-1]))
     rows = [np.searchsorted(edge_K, tau_S, side="right") - 1 for edge_K, tau_S in zip(edge_LK, each_LS, strict=True)]
     return np.stack(rows).astype(np.int64)

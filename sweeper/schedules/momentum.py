@@ -1,7 +1,9 @@
-"""Momentum of each update, for the families that cycle it against the LR (`momentum: cycled`).
+"""Momentum of each update, for families that cycle it against the LR (`momentum: cycled`).
 
-Each function bears the name of its LR factor, takes the same numbers by the same names, and returns the momentum
-itself. The defaults of the two momenta are torch's, after arXiv 1708.07120 and 1803.09820.
+Each function has the name of its LR factor and takes the same hyperparameters. It returns the momentum itself. The
+defaults of base_momentum and max_momentum are torch's.
+
+Source: arXiv 1708.07120 and 1803.09820.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ def clr(
     base_momentum: BelowOne = 0.8,
     max_momentum: BelowOne = 0.9,
 ) -> Floats:
-    """max_momentum where the LR is lowest, base_momentum at its first peak; later cycles shrink as the LR's do."""
+    """Return momentum that cycles between max_momentum, at the lowest LR, and base_momentum, at the first peak.
+
+    Later cycles shrink as those of the LR do.
+    """
     height_LS = cycles.clr(
         tau_LS,
         decay_steps_L,
@@ -54,7 +59,7 @@ def onecycle(
     base_momentum: BelowOne = 0.85,
     max_momentum: BelowOne = 0.95,
 ) -> Floats:
-    """From max_momentum down to base_momentum while the LR rises, and back up while it falls."""
+    """Return momentum that falls from max_momentum to base_momentum while the LR rises, then rises again."""
     points = onecycle_points(decay_steps_L, warmup, three_phase, end)
     values = [max_momentum, base_momentum, max_momentum, max_momentum][: len(points)]
     return anneal_between(tau_LS, points, values, anneal)

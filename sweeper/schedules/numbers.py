@@ -1,9 +1,10 @@
-"""What a factor says of its numbers: the annotations and defaults of its keyword parameters.
+"""Hyperparameters of a factor, declared by the annotations and defaults of its keyword parameters.
 
     def wsd(tau_LS, decay_steps_L, *, decay: Floor = 0.0, cooldown: RunFraction = 0.2, end: End = "closed"): ...
 
-A number carries its bounds, a word its options. A family's names, checks and units all follow from here, so a
-factor needs no entry anywhere else. Unannotated parameters work too: a finite number, or any word, by default value.
+The annotation of a number holds its bounds, that of a word its options. All names, checks and units of a family derive
+from them, so a factor needs no other declaration. Without an annotation, the type of the default decides: any finite
+number, or any word.
 """
 
 from __future__ import annotations
@@ -22,10 +23,16 @@ from sweeper.types import Dimension, Floats, InputError, Range, Value, did_you_m
 
 @dataclass(frozen=True)
 class Bounds:
-    """The values a number may take, ends included unless open.
+    """The values that a number may have.
 
-    floor: the smallest g that the family means to reach. run: a fraction of the run's updates; the trace hands
-    it over as a fraction of decay_steps, the one clock that a factor knows, like every other fraction.
+    Attributes:
+        low: Smallest value.
+        high: Largest value.
+        open_low: Whether `low` itself is excluded.
+        open_high: Whether `high` itself is excluded.
+        floor: Whether it is the smallest g that the family aims for.
+        run: Whether it is a fraction of the run's updates. `lr_trace` converts it to a fraction of decay_steps, which
+            is the unit of all fractions that a factor receives.
     """
 
     low: float
@@ -35,7 +42,8 @@ class Bounds:
     floor: bool = False
     run: bool = False
 
-    def hold(self, value: float) -> bool:
+    def contains(self, value: float) -> bool:
+        """Return whether the value is allowed."""
         above = value > self.low if self.open_low else value >= self.low
         return above and (value < self.high if self.open_high else value <= self.high)
 
@@ -49,7 +57,7 @@ ANY = Bounds(-math.inf, math.inf)
 PEAK_LR = Bounds(0, math.inf, open_low=True)
 WARMUP = Bounds(0, 1, open_high=True)
 
-# Annotations of a factor's keyword parameters. At run time each number is a float64 array [L, 1].
+# Annotations of a factor's keyword parameters. At run time every number is a float64 array [L, 1].
 Fraction = Annotated[Floats | float, Bounds(0, 1)]
 PositiveFraction = Annotated[Floats | float, Bounds(0, 1, open_low=True)]
 RunFraction = Annotated[Floats | float, Bounds(0, 1, open_low=True, run=True)]
@@ -68,9 +76,15 @@ End = Literal["open", "closed"]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One number or word: its name, its default (`required`: none), its bounds (a number) or options (a word).
+    """A hyperparameter of a factor, momentum or controller.
 
-    options: () stands for any text. A list is a tuple of numbers, each within the bounds, and is never vectorised.
+    Attributes:
+        name: Its name.
+        kind: A number, a word, or a list of numbers, which is never vectorized over trials.
+        default: Its default.
+        required: Whether it has no default.
+        bounds: Of a number, or of each number of a list.
+        options: Of a word. () allows any text.
     """
 
     name: str
@@ -82,7 +96,7 @@ class Parameter:
 
 
 def parameters(factor: Callable[..., Any]) -> dict[str, Parameter]:
-    """The numbers and words of a factor: its parameters after the first two, in their order."""
+    """Return the hyperparameters of a factor: its parameters after the first two, in their order."""
     return _parameters(factor)
 
 
@@ -90,32 +104,41 @@ def parameters(factor: Callable[..., Any]) -> dict[str, Parameter]:
 def _parameters(factor: Callable[..., Any]) -> dict[str, Parameter]:
     try:
         hints = typing.get_type_hints(factor, include_extras=True)
-    except NameError:  # a user's annotation that is only there for a type checker
+    except NameError:  # an annotation in the user's code that only a type checker can resolve
         hints = {}
-    given = list(inspect.signature(factor).parameters.values())[2:]
-    named = [p for p in given if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return {p.name: _parameter(p, hints.get(p.name)) for p in named}
+    after_two = list(inspect.signature(factor).parameters.values())[2:]
+    keywords = [p for p in after_two if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return {p.name: _parameter(p, hints.get(p.name)) for p in keywords}
 
 
-def _parameter(given: inspect.Parameter, hint: Any) -> Parameter:
-    required = given.default is inspect.Parameter.empty
-    default = None if required else given.default
+def _parameter(declared: inspect.Parameter, hint: Any) -> Parameter:
+    required = declared.default is inspect.Parameter.empty
+    default = None if required else declared.default
     if typing.get_origin(hint) is Literal:
-        return Parameter(given.name, "word", default, required, options=typing.get_args(hint))
+        return Parameter(declared.name, "word", default, required, options=typing.get_args(hint))
     if hint is bool or isinstance(default, bool):
-        return Parameter(given.name, "word", default, required, options=(False, True))
+        return Parameter(declared.name, "word", default, required, options=(False, True))
     if hint is str or isinstance(default, str):
-        return Parameter(given.name, "word", default, required)
+        return Parameter(declared.name, "word", default, required)
     bounds = next((m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Bounds)), ANY)
     bare = typing.get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
-    listed = typing.get_origin(bare) is tuple or isinstance(default, tuple)
-    return Parameter(given.name, "list" if listed else "number", default, required, bounds)
+    is_list = typing.get_origin(bare) is tuple or isinstance(default, tuple)
+    return Parameter(declared.name, "list" if is_list else "number", default, required, bounds)
 
 
 def check(key: str, parameter: Parameter, value: Dimension | Value) -> None:
-    """Refuse what `parameter` cannot be: searched or fixed, the whole of a range and every option of a choice."""
+    """Check a fixed or searched value: the whole range, or every option of a choice.
+
+    Args:
+        key: The config key, for the error.
+        parameter: The hyperparameter.
+        value: Its value.
+
+    Raises:
+        InputError: If the hyperparameter cannot have the value.
+    """
     if isinstance(value, Range) and parameter.kind != "number":
-        raise InputError(key, None, "a range of numbers, where a fixed value is needed", _wanted(parameter))
+        raise InputError(key, None, "a range, but it needs a fixed value", _remedy(parameter))
     for one in values_of(value):
         _check_value(key, parameter, one)
 
@@ -124,10 +147,10 @@ def _check_value(key: str, parameter: Parameter, value: Value) -> None:
     if parameter.kind == "word":
         known = isinstance(value, str) if not parameter.options else value in parameter.options
         if not known or isinstance(value, bool) != isinstance((parameter.options or ("",))[0], bool):
-            raise InputError(key, value, "not one of its words", _wanted(parameter, value))
+            raise InputError(key, value, "not one of its options", _remedy(parameter, value))
     elif parameter.kind == "list":
         if not isinstance(value, tuple) or not value:
-            raise InputError(key, value, "not a list of numbers", _wanted(parameter))
+            raise InputError(key, value, "not a list of numbers", _remedy(parameter))
         for one in value:
             _check_number(key, parameter, one)
     else:
@@ -135,24 +158,32 @@ def _check_value(key: str, parameter: Parameter, value: Value) -> None:
 
 
 def _check_number(key: str, parameter: Parameter, value: object) -> None:
-    number = finite(key, value)
-    if not parameter.bounds.hold(number):
-        raise InputError(key, value, "outside what it can be", _wanted(parameter))
+    number = finite_number(key, value)
+    if not parameter.bounds.contains(number):
+        raise InputError(key, value, "out of bounds", _remedy(parameter))
 
 
-def finite(key: str, value: object) -> float:
-    """`value` as a float, refused where it is no finite number."""
+def finite_number(key: str, value: object) -> float:
+    """Return the value as a float.
+
+    Args:
+        key: The config key, for the error.
+        value: The value.
+
+    Raises:
+        InputError: If it is not a finite number.
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        kind = "text" if isinstance(value, str) else "no number"
-        raise InputError(key, value, f"{kind}, where a number is needed", "Write a number, such as 1.0e-3")
+        problem = "text instead of a number" if isinstance(value, str) else "not a number"
+        raise InputError(key, value, problem, "Write a number, such as 1.0e-3")
     number = float(value)
     if not math.isfinite(number):
         raise InputError(key, value, "not a finite number", "Write a finite number, such as 1.0e-3")
     return number
 
 
-def _wanted(parameter: Parameter, word: object = "") -> str:
+def _remedy(parameter: Parameter, word: object = "") -> str:
     if parameter.kind == "word":
         return did_you_mean(word, parameter.options) if parameter.options else "Write a word"
-    what = "numbers in brackets" if parameter.kind == "list" else "a number"
+    what = "a list of numbers" if parameter.kind == "list" else "a number"
     return f"Write {what} {parameter.bounds}".rstrip()

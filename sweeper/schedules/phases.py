@@ -1,4 +1,4 @@
-"""Annealing between points, and the points of 1cycle, which LR and momentum share."""
+"""Annealing between points, and the points of 1cycle, for both LR and momentum."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ Anneal = Literal["cos", "linear"]
 
 
 def onecycle_points(decay_steps_L: NDArray[np.int64], warmup: Any, three_phase: bool, end: End) -> list[Any]:
-    """Where the phases begin and end, in updates, not rounded: start, peak, (back at the start's value,) end.
+    """Return the boundaries of the phases in updates, not rounded: start, peak, (start value again,) end.
 
-    Closed, as in torch's OneCycleLR: peak at pT-1, back at 2pT-2, end at T-1. Open, as in fastai: pT, 2pT, T.
-    Where pT <= 1 there is no rise: the run begins at its peak (torch divides by zero there).
+    With a closed end, as in torch's OneCycleLR, they are pT-1, 2pT-2 and T-1 after the start. With an open end, as in
+    fastai, they are pT, 2pT and T. If pT <= 1, there is no rise and the run starts at its peak; torch divides by zero
+    there.
+
+    Args:
+        decay_steps_L: T, updates of the run, int64 [L, 1].
+        warmup: p, the length of the rise as a fraction of T.
+        three_phase: Whether the second phase ends at the start value, before a third one.
+        end: Whether the final value is reached after the run (open) or at its last update (closed).
     """
     closed = 1.0 if end == "closed" else 0.0
     last_L = decay_steps_L - closed
@@ -29,7 +36,14 @@ def onecycle_points(decay_steps_L: NDArray[np.int64], warmup: Any, three_phase: 
 
 
 def anneal_between(tau_LS: NDArray[np.int64], points: Sequence[Any], values: Sequence[Any], anneal: Anneal) -> Floats:
-    """values[i] at points[i], and half cosines or straight lines between; points ascend, and may coincide."""
+    """Return values[i] at points[i], with half cosine waves or straight lines between them.
+
+    Args:
+        tau_LS: Updates, int64 [L, S].
+        points: Increasing updates. Two may be equal.
+        values: The value at each point.
+        anneal: "cos" or "linear".
+    """
     g_LS: Any = values[0]
     for i in range(len(points) - 1):
         length_L = points[i + 1] - points[i]

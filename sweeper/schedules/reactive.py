@@ -1,10 +1,11 @@
-"""Reactive schedules: what their controllers can be told, and how those numbers are called beside a factor's.
+"""Reactive schedules: the hyperparameters of controllers, and their names next to those of a factor.
 
     lr[t] = trace[t] * mult[t]
 
-The trace is a closed form as everywhere; mult is 1 until the controller, having seen a report, changes it for the
-updates that follow. What each controller does stands in sweeper/training/controllers.py: it happens while training, and
-training knows no families. A name that the factor has too gets a prefix here: `mult_decay` of a plateau over a cosine.
+The trace is the closed form. mult is 1 until the controller changes it after a report, for the updates that follow. The
+controllers are in sweeper/training/controllers.py, because they run during training, which does not know families. If
+factor and controller have a hyperparameter of the same name, the controller's gets a prefix: `mult_decay` of a plateau
+over a cosine.
 """
 
 from __future__ import annotations
@@ -68,40 +69,55 @@ CONTROLLERS: Mapping[str, tuple[Parameter, ...]] = {
 }
 
 
-def numbers_beside(controller: str, factor: Factor) -> dict[str, Parameter]:
-    """The controller's numbers by the names they have in a family with that factor."""
-    own = {one.name: one for one in CONTROLLERS[controller]}
-    return {name: replace(own[called], name=name) for called, name in _names(controller, factor).items()}
+def controller_parameters(controller: str, factor: Factor) -> dict[str, Parameter]:
+    """Return the controller's hyperparameters by their names in a family with that factor."""
+    declared = {parameter.name: parameter for parameter in CONTROLLERS[controller]}
+    return {name: replace(declared[plain], name=name) for plain, name in _names(controller, factor).items()}
 
 
 def controller_of(family: Family, params: Mapping[str, Value]) -> dict[str, Value] | None:
-    """What a Job is told of its controller: the name, and the trial's numbers by the names the controller has for them.
+    """Return `Job.controller`: the controller's name and its hyperparameters, without prefixes.
 
-    params: all numbers of the trial, by their names in the family.
+    Args:
+        family: The family.
+        params: All hyperparameters of the trial, by their names in the family.
+
+    Returns:
+        None if the family has no controller.
     """
     if family.controller is None:
         return None
     names = _names(family.controller, family.factor)
-    return {"name": family.controller, **{called: params[name] for called, name in names.items()}}
+    return {"name": family.controller, **{plain: params[name] for plain, name in names.items()}}
 
 
 def check_together(family: str, controller: str, factor: Factor, space: Mapping[str, Dimension | Value]) -> None:
-    """Refuse what the bounds of one number do not show."""
+    """Check what the bounds of a single hyperparameter do not cover.
+
+    Args:
+        family: The family's name, for the error.
+        controller: Its controller.
+        factor: Its factor.
+        space: Its hyperparameters.
+
+    Raises:
+        InputError: If the metric is not one of the training or validation part, or an exponential should reach 0.
+    """
     names = _names(controller, factor)
     for metric in values_of(space[names["metric"]]) if "metric" in names else ():
         part, _, name = str(metric).partition("/")
-        if metric != "train/loss" and (part != "valid" or not name):  # of the test part nothing may be known
-            remedy = "Write valid/loss, another metric of the validation part, or train/loss"
+        if metric != "train/loss" and (part != "valid" or not name):  # a schedule must not see the test part
+            remedy = "Choose valid/loss, another metric of the validation part, or train/loss"
             key = f"schedule.{family}.{names['metric']}"
             raise InputError(key, metric, "not a metric that a schedule may react to", remedy)
     shapes = values_of(space[names["shape"]]) if "shape" in names else ()
     if "exponential" in shapes and 0 in values_of(space[names["decay"]]):
         key = f"schedule.{family}.{names['decay']}"
-        raise InputError(key, 0, "an exponential never falls so far", "Write a number above 0")
+        raise InputError(key, 0, "an exponential never reaches 0", "Write a number above 0")
 
 
 def _names(controller: str, factor: Factor) -> dict[str, str]:
-    """How each number of the controller is called in a family with that factor."""
-    taken = parameters(factor)
-    called = (one.name for one in CONTROLLERS[controller])
-    return {name: f"{PREFIX}{name}" if name in taken else name for name in called}
+    """Return the name of each of the controller's hyperparameters in a family with that factor."""
+    of_factor = parameters(factor)
+    names = (parameter.name for parameter in CONTROLLERS[controller])
+    return {name: f"{PREFIX}{name}" if name in of_factor else name for name in names}

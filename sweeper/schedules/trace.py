@@ -1,14 +1,13 @@
-"""The LR of every update of a run: the one place where fractions of a run become updates.
+"""The LR of every update of a run. Only this module turns fractions of a run into updates.
 
     lr_trace("cosine", {"peak_lr": 0.1, "warmup": 0.1, "decay": 0.01}, steps=1000)
 
-Every number arrives as a fraction and stays one: a factor knows one clock, the updates after the warmup, and all
-fractions it sees are fractions of decay_steps. Those that a person counts in the run's updates (annotated
-`RunFraction`, as `cooldown`) are rounded here and handed over in that unit. Words (shapes, fits) are plain text,
-shared by all rows of one call to a factor; rows with other words are called apart.
+A factor counts updates after the warmup, and all fractions that it receives are fractions of decay_steps. Fractions of
+the whole run (annotated `RunFraction`, such as `cooldown`) are rounded to updates and converted here. Words (shapes,
+fits) are the same for all rows of one call to a factor, so trials with different words need separate calls.
 
-With `epoch`, the updates of an epoch, the schedule runs on the clock of epochs instead: it is computed for as many
-of them as the run begins, fractions are rounded to whole epochs, and each epoch's LR is held through its updates.
+With `epoch`, the number of updates of an epoch, schedules count epochs instead of updates. A schedule is computed for
+every epoch that the run starts, fractions are rounded to whole epochs, and each LR is held through its epoch.
 """
 
 from __future__ import annotations
@@ -22,68 +21,107 @@ from numpy.typing import NDArray
 
 from sweeper.schedules import warmups
 from sweeper.schedules.clock import epochs, whole_updates
-from sweeper.schedules.families import key_of, named, numbers_of, unknown
-from sweeper.schedules.numbers import Parameter, check, finite, parameters
+from sweeper.schedules.families import default_family, key_of, parameters_of, unknown_parameter
+from sweeper.schedules.numbers import Parameter, check, finite_number, parameters
 from sweeper.types import Choice, Factor, Family, Floats, InputError, Range, Value
 
 Params = Mapping[str, Value]
 
 
 def lr_trace(family: Family | str, params: Params, steps: int, *, epoch: float | None = None) -> Floats:
-    """The LR used by each update, float64 [steps]: peak_lr * g; of a reactive schedule before anything is seen.
+    """Return the LR of each update, peak_lr * g, float64 [steps]. Of a reactive schedule it is the closed form.
 
-    family: a Family, or the name of a factor, with its default numbers and a prefix warmup of 0. params: peak_lr
-    and any other numbers; `warmup`, `cycle`, `cooldown` as fractions (the factors' docstrings say of what).
-    Fractions are rounded to whole updates: 0 if x <= 0, else max(1, floor(x steps + 1/2)); a warmup takes at most
-    steps - 1. epoch: updates of an epoch (examples / batch size, whole or not) through which each LR is held; None:
-    every update has its own. Raises InputError for an unknown, missing or impossible number, and for steps < 1.
+    Fractions are rounded to whole updates: 0 if x <= 0, else max(1, floor(x steps + 1/2)). A warmup has at most
+    steps - 1 updates.
+
+    Args:
+        family: A Family, or the name of a factor, which then has default hyperparameters and a ramp of length 0.
+        params: Hyperparameters, at least peak_lr. `warmup`, `cycle` and `cooldown` are fractions; the docstrings of the
+            factors say of what.
+        steps: Updates of the run.
+        epoch: Updates of an epoch (examples / batch size, whole or not), to hold each LR through an epoch. None for an
+            LR of its own for every update.
+
+    Raises:
+        InputError: If a hyperparameter is unknown, missing or out of bounds, or steps < 1.
     """
     lr_S: Floats = lr_traces(family, [params], steps, epoch=epoch)[0]
     return lr_S
 
 
 def lr_traces(family: Family | str, params: Sequence[Params], steps: int, *, epoch: float | None = None) -> Floats:
-    """The LR traces of many trials, float64 [L, steps]; row i equals lr_trace(family, params[i], steps) bit for bit."""
-    family = named(family) if isinstance(family, str) else family
+    """Return the LR traces of many trials, float64 [L, steps].
+
+    Row i equals `lr_trace(family, params[i], steps)` bit for bit.
+
+    Args:
+        family: As in `lr_trace`.
+        params: Hyperparameters of each trial.
+        steps: Updates of the run.
+        epoch: As in `lr_trace`.
+
+    Raises:
+        InputError: As `lr_trace` does.
+    """
+    family = default_family(family) if isinstance(family, str) else family
     count, held_S = _clock(steps, epoch)
     lr_LS = np.empty((len(params), count))
-    for rows_L, trials in _alike(family, params):
+    for rows_L, trials in _group_by_words(family, params):
         lr_LS[rows_L] = _lr(family, trials, count)
     return lr_LS if held_S is None else lr_LS[:, held_S]
 
 
 def momentum_trace(family: Family | str, params: Params, steps: int, *, epoch: float | None = None) -> Floats | None:
-    """The momentum of each update, float64 [steps]; None where the family keeps the optimizer's constant one.
+    """Return the momentum of each update, float64 [steps]. During a ramp it stays at its first value.
 
-    Through a prefix warmup it stays at its first value. epoch: as in lr_trace.
+    Args:
+        family: As in `lr_trace`.
+        params: Hyperparameters of the trial.
+        steps: Updates of the run.
+        epoch: As in `lr_trace`.
+
+    Returns:
+        None if the family leaves momentum to the optimizer.
+
+    Raises:
+        InputError: As `lr_trace` does.
     """
-    family = named(family) if isinstance(family, str) else family
+    family = default_family(family) if isinstance(family, str) else family
     if family.momentum is None:
         return None
-    ((_, trials),) = _alike(family, [params])
+    ((_, trials),) = _group_by_words(family, [params])
     count, held_S = _clock(steps, epoch)
     momentum_S: Floats = _call(family, family.momentum, trials, _clocks(family, trials, count))[0]
     return momentum_S if held_S is None else momentum_S[held_S]
 
 
 def complete(family: Family, params: Params) -> dict[str, Value]:
-    """All numbers of one trial: `params`, then what the family fixes, then the factor's defaults; checked."""
-    known = numbers_of(family)
-    for number in params:
-        if number not in known:
-            raise unknown(family, number)
+    """Return all hyperparameters of a trial, from `params`, the values that the family fixes, and the defaults.
+
+    Raises:
+        InputError: If a hyperparameter is unknown, missing or out of bounds.
+    """
+    known = parameters_of(family)
+    for name in params:
+        if name not in known:
+            raise unknown_parameter(family, name)
     return {name: _value(family, parameter, params) for name, parameter in known.items()}
 
 
 def decay_steps(family: Family, params: Params, steps: int, *, epoch: float | None = None) -> int:
-    """What the factor runs over: the updates (with `epoch`: the epochs) after a prefix warmup."""
-    ((_, trials),) = _alike(family, [params])
+    """Return the number of updates (with `epoch`: of epochs) after the ramp."""
+    ((_, trials),) = _group_by_words(family, [params])
     return int(_clocks(family, trials, _clock(steps, epoch)[0]).decay_steps_L[0, 0])
 
 
 @dataclass(frozen=True)
 class _Trials:
-    """The numbers of L trials, float64 [L, 1] each, and the words and lists that they share."""
+    """Hyperparameters of L trials that share all words and lists.
+
+    Attributes:
+        numbers: Numbers by name, float64 [L, 1] each.
+        shared: Words and lists by name.
+    """
 
     numbers: Mapping[str, Floats]
     shared: Mapping[str, Value]
@@ -91,10 +129,13 @@ class _Trials:
 
 @dataclass(frozen=True)
 class _Clocks:
-    """What time is to the factor of L trials of so many `steps`.
+    """The time of L trials as their factor counts it.
 
-    tau_LS: its clock, int64 [L, S], 0 through a prefix warmup. decay_steps_L: its length, int64 [L, 1].
-    warmup_steps_L: updates of a prefix warmup, int64 [L, 1].
+    Attributes:
+        steps: Updates of the run.
+        tau_LS: Updates since the ramp, 0 during it, int64 [L, S].
+        decay_steps_L: Updates after the ramp, int64 [L, 1].
+        warmup_steps_L: Updates of the ramp, int64 [L, 1].
     """
 
     steps: int
@@ -107,7 +148,7 @@ def _value(family: Family, parameter: Parameter, params: Params) -> Value:
     key = key_of(family, parameter.name)
     value = params.get(parameter.name, family.space.get(parameter.name, parameter.default))
     if isinstance(value, Range | Choice):
-        raise InputError(key, None, "searched, and without a value", f"Give {parameter.name} in the trial's params")
+        raise InputError(key, None, "searched, but has no value", f"Give {parameter.name} in params")
     if parameter.required and value is None:
         raise InputError(key, None, "missing", f"Give {parameter.name} in params")
     value = tuple(value) if isinstance(value, list) else value
@@ -116,28 +157,28 @@ def _value(family: Family, parameter: Parameter, params: Params) -> Value:
 
 
 def _clock(steps: int, epoch: float | None) -> tuple[int, NDArray[np.int64] | None]:
-    """How many LRs a run has, and, where they are held through epochs, which of them each update [S] uses."""
+    """Return the number of LRs of a run, and the index of each update's LR [S] if epochs hold them."""
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-        raise InputError("steps", steps, "no number of updates", "A run has a whole number of updates, at least 1")
+        raise InputError("steps", steps, "not a number of updates", "Choose a whole number of at least 1")
     if epoch is None:
         return int(steps), None
-    if finite("epoch", epoch) <= 0:
-        raise InputError("epoch", epoch, "not a number of updates", "Write examples / batch size, above 0, or None")
+    if finite_number("epoch", epoch) <= 0:
+        raise InputError("epoch", epoch, "not a number of updates", "Give examples / batch size, above 0, or None")
     held_S = epochs(int(steps), epoch)
     return int(held_S[-1]) + 1, held_S
 
 
-def _alike(family: Family, params: Sequence[Params]) -> Iterator[tuple[list[int], _Trials]]:
-    """The trials grouped by their words and lists, with their places in `params`."""
-    known = numbers_of(family)
-    counted = [name for name, parameter in known.items() if parameter.kind == "number"]
+def _group_by_words(family: Family, params: Sequence[Params]) -> Iterator[tuple[list[int], _Trials]]:
+    """Yield groups of trials with equal words and lists, with their indices in `params`."""
+    known = parameters_of(family)
+    number_names = [name for name, parameter in known.items() if parameter.kind == "number"]
     groups: dict[tuple[Value, ...], list[int]] = {}
     rows = [complete(family, row) for row in params]
     for i, row in enumerate(rows):
-        groups.setdefault(tuple(row[name] for name in known if name not in counted), []).append(i)
+        groups.setdefault(tuple(row[name] for name in known if name not in number_names), []).append(i)
     for places in groups.values():
-        numbers = {name: np.array([[float(rows[i][name])] for i in places]) for name in counted}  # type: ignore[arg-type]  # checked
-        shared = {name: rows[places[0]][name] for name in known if name not in counted}
+        numbers = {name: np.array([[float(rows[i][name])] for i in places]) for name in number_names}  # type: ignore[arg-type]  # checked
+        shared = {name: rows[places[0]][name] for name in known if name not in number_names}
         yield places, _Trials(numbers, shared)
 
 
@@ -162,17 +203,18 @@ def _lr(family: Family, trials: _Trials, steps: int) -> Floats:
 
 
 def _call(family: Family, factor: Factor, trials: _Trials, clocks: _Clocks) -> Floats:
-    """The factor's values [L, S], with the numbers that it names, in its units."""
+    """Return the factor's values [L, S], for its hyperparameters in its units."""
     tau_LS, decay_steps_L = clocks.tau_LS, clocks.decay_steps_L
-    given: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for name, parameter in parameters(factor).items():
-        given[name] = trials.shared[name] if parameter.kind != "number" else trials.numbers[name]
+        arguments[name] = trials.shared[name] if parameter.kind != "number" else trials.numbers[name]
         if parameter.bounds.run:
-            given[name] = np.minimum(whole_updates(given[name], clocks.steps), decay_steps_L) / decay_steps_L
-    g_LS: Floats = np.asarray(factor(tau_LS, decay_steps_L, **given), dtype=np.float64)
+            updates_L = np.minimum(whole_updates(arguments[name], clocks.steps), decay_steps_L)
+            arguments[name] = updates_L / decay_steps_L
+    g_LS: Floats = np.asarray(factor(tau_LS, decay_steps_L, **arguments), dtype=np.float64)
     if g_LS.shape != tau_LS.shape or not np.isfinite(g_LS).all() or (g_LS < 0).any():
         problem = f"its factor gave {_fault(g_LS, tau_LS.shape)} at {dict(trials.shared)}"
-        raise InputError(f"schedule.{family.name}", None, problem, "A factor is finite, at least 0 and [L, S]")
+        raise InputError(f"schedule.{family.name}", None, problem, "Return finite values, at least 0, of shape [L, S]")
     return g_LS
 
 

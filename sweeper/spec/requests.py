@@ -81,7 +81,7 @@ def request(
 def plain(key: str, value: Any) -> Any:
     """Return a value as YAML has it: functions by their path, tuples as lists, NumPy's numbers as Python's."""
     if isinstance(value, Range | Choice):
-        value = {word: given for word, given in space.plain(value).items() if given is not None}
+        value = {word: given for word, given in space.to_plain(value).items() if given is not None}
     if isinstance(value, Mapping):
         return {str(inner): plain(f"{key}.{inner}", one) for inner, one in value.items()}
     if isinstance(value, tuple | list):

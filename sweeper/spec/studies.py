@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from sweeper.importing import Target, parse_target
-from sweeper.schedules import plain
+from sweeper.schedules import to_plain
 from sweeper.search.plan import StudyPlan
 from sweeper.search.stopping import parse_stop
 from sweeper.spec import source
@@ -76,7 +76,7 @@ def _start_points(start: object, families: Sequence[Family]) -> Mapping[str, Any
 def _identity(family: Family, hparams: Space, sampler: Target, pruner: Target | None) -> dict[str, Any]:
     return {
         **_formula(family),
-        "space": {key: plain(value) for key, value in {**family.space, **hparams}.items()},
+        "space": {key: to_plain(value) for key, value in {**family.space, **hparams}.items()},
         "sampler": sampler.node,
         "pruner": None if pruner is None else pruner.node,
     }

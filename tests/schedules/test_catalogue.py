@@ -1,4 +1,4 @@
-"""The guide's page of schedules is as old as what it is made of, and what it says is tested."""
+"""The guide's page on schedules is up to date, and its claims are tested."""
 
 import importlib.util
 import sys
@@ -46,7 +46,7 @@ def test_a_picture_is_drawn_alike_every_time(catalogue: ModuleType, tmp_path: Pa
 
 @pytest.mark.parametrize("name", FACTORS)
 def test_a_docstring_explains_every_number_and_no_other(name: str, catalogue: ModuleType) -> None:
-    told = catalogue.entry(name)
+    told = catalogue.parse_entry(name)
     assert told.about
     assert {"Formula", "Equals"} <= set(told.fields)
     assert set(told.meanings) == set(parameters(FACTORS[name])) - {"end"}
@@ -54,7 +54,7 @@ def test_a_docstring_explains_every_number_and_no_other(name: str, catalogue: Mo
 
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_a_controllers_docstring_explains_every_number_and_no_other(name: str, catalogue: ModuleType) -> None:
-    told = catalogue.entry(name, CONTROLLERS[name])
+    told = catalogue.parse_entry(name, CONTROLLERS[name])
     assert told.about
     assert {"Formula", "Differs"} <= set(told.fields)
     assert set(told.meanings) == {number.name for number in DECLARED[name]}
@@ -64,13 +64,13 @@ def test_a_controllers_docstring_explains_every_number_and_no_other(name: str, c
 @pytest.mark.parametrize("name", FACTORS)
 def test_what_a_docstring_says_it_equals_is_an_oracle(name: str, catalogue: ModuleType) -> None:
     tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
-    named = catalogue.classes(catalogue.entry(name).fields["Equals"])
+    named = catalogue.classes(catalogue.parse_entry(name).fields["Equals"])
     assert named
     assert [each for each in named if each not in tests] == []
 
 
 def test_a_pictures_labels_are_whole(catalogue: ModuleType) -> None:
-    """Only the lines are rounded to hundredths of a point."""
+    """Only coordinates of lines are rounded, not labels."""
     for name in FACTORS:
         text = (catalogue.PICTURES / f"{name}.svg").read_text(encoding="utf-8")
         shown = catalogue.picture(name)

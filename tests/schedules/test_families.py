@@ -1,4 +1,4 @@
-"""A node of `schedule` becomes a Family, or a sentence that says what is wrong; every file of conf/schedule trains."""
+"""A node of `schedule` becomes a Family or an error, and every file of conf/schedule trains."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ def loaded(path: Path) -> Any:
 
 
 def resolved(path: Path, optimizer: str) -> dict[str, Any]:
-    """One file of conf/schedule as the command line hands it over: plain, its interpolations resolved."""
+    """Return a file of conf/schedule as the command line does: plain, with resolved interpolations."""
     config = OmegaConf.create({"schedule": OmegaConf.load(path), "warmup": loaded(CONF / "config.yaml").warmup})
     config.optimizer = loaded(CONF / "optimizer" / f"{optimizer}.yaml")
     plain = OmegaConf.to_container(config, resolve=True)
@@ -51,7 +51,7 @@ def test_every_file_gives_traces(path: Path, optimizer: str) -> None:
     ((name, node),) = resolved(path, optimizer).items()
     assert name == path.stem
     if name == "wall_time":
-        node["budget"] = 60  # a person's to give
+        node["budget"] = 60  # the user must set it
     built = family(name, node)
     searched = [key for key, value in built.space.items() if isinstance(value, Range | Choice)]
     assert len(searched) <= 4
@@ -69,7 +69,7 @@ def test_every_factor_has_a_file() -> None:
 
 
 def test_every_factor_stands_in_a_module_whose_test_counts_it() -> None:
-    """test_decays and test_cycles: as many oracles and as many first and last values as the module has factors."""
+    """test_decays and test_cycles have an oracle, and first and last values, for every factor of their module."""
     assert {factor.__module__ for factor in FACTORS.values()} == {decays.__name__, cycles.__name__}
 
 
@@ -91,7 +91,7 @@ def test_the_kind_of_warmup_follows_from_the_factor_and_the_node() -> None:
     assert family("a", {"factor": "onecycle", "peak_lr": 1}).warmup == "builtin"
     assert family("b", {"factor": "cosine", "peak_lr": 1}).warmup == "none"
     assert family("c", {"factor": "cosine", "peak_lr": 1, "warmup": 0}).warmup == "prefix"
-    with pytest.raises(InputError, match=r"schedule\.b\.warmup: no such number"):
+    with pytest.raises(InputError, match=r"schedule\.b\.warmup: no such hyperparameter"):
         lr_trace(family("b", {"factor": "cosine", "peak_lr": 1}), {"warmup": 0.1}, 10)
 
 
@@ -106,57 +106,60 @@ def test_a_searched_word_is_a_choice() -> None:
 
 
 REFUSED = [
-    ({}, "schedule.x: no factor, so no family. Choose the family too, 'schedule=[...,x]'"),
+    ({}, "schedule.x: has no factor. Choose the family too, 'schedule=[...,x]'"),
     ({"factor": "cosin"}, "schedule.x.factor=cosin: no such name. Did you mean cosine?"),
     ({"factor": "no.such.module.f"}, "schedule.x.factor=no.such.module.f: not found"),
     ({"factor": "math.no_such"}, "schedule.x.factor=math.no_such: not found"),
     ({"factor": "math.pi"}, "schedule.x.factor=math.pi: not a function"),
     ({"factor": "os.getcwd"}, "not the signature of a factor"),
     ({"factor": None}, "schedule.x.factor: no such name"),
-    ({"peak_lr": None}, "schedule.x.peak_lr: no number, where a number is needed"),
-    ({"peak_lr": "${optimizer.peak_lr}"}, "schedule.x.peak_lr=${optimizer.peak_lr}: text, where a number is needed"),
-    ({"peak_lr": 0}, "schedule.x.peak_lr=0: outside what it can be. Write a number above 0"),
-    ({"peak_lr": {"low": 0, "high": 1}}, "schedule.x.peak_lr=0: outside"),
+    ({"peak_lr": None}, "schedule.x.peak_lr: not a number"),
+    ({"peak_lr": "${optimizer.peak_lr}"}, "schedule.x.peak_lr=${optimizer.peak_lr}: text instead of a number"),
+    ({"peak_lr": 0}, "schedule.x.peak_lr=0: out of bounds. Write a number above 0"),
+    ({"peak_lr": {"low": 0, "high": 1}}, "schedule.x.peak_lr=0: out of bounds"),
     ({"peak_lr": {"low": 0, "high": 1, "log": True}}, "schedule.x.peak_lr.low=0: has no logarithm"),
     (
         {"warmup": {"choice": [0, 1]}},
-        "schedule.x.warmup=1: outside what it can be. Write a number at least 0 and below",
+        "schedule.x.warmup=1: out of bounds. Write a number at least 0 and below",
     ),
-    ({"warmup": {"low": -0.1, "high": 0.2}}, "schedule.x.warmup=-0.1: outside"),
-    ({"warmup": {"low": 0, "high": 1.5}}, "schedule.x.warmup=1.5: outside"),
+    ({"warmup": {"low": -0.1, "high": 0.2}}, "schedule.x.warmup=-0.1: out of bounds"),
+    ({"warmup": {"low": 0, "high": 1.5}}, "schedule.x.warmup=1.5: out of bounds"),
     (
         {"warmup_shape": "cosin", "warmup": 0},
-        "schedule.x.warmup_shape=cosin: not one of its words. Did you mean cosine?",
+        "schedule.x.warmup_shape=cosin: not one of its options. Did you mean cosine?",
     ),
-    ({"decai": 0.1}, "schedule.x.decai: no such number. Did you mean decay?"),
-    ({"decay": "low"}, "schedule.x.decay=low: text, where a number is needed"),
-    ({"decay": [0.1]}, "schedule.x.decay=(0.1,): no number, where a number is needed"),
-    ({"decay": {"choice": [0.1, "all"]}}, "schedule.x.decay=all: text, where a number is needed"),
+    ({"decai": 0.1}, "schedule.x.decai: no such hyperparameter. Did you mean decay?"),
+    ({"decay": "low"}, "schedule.x.decay=low: text instead of a number"),
+    ({"decay": [0.1]}, "schedule.x.decay=(0.1,): not a number"),
+    ({"decay": {"choice": [0.1, "all"]}}, "schedule.x.decay=all: text instead of a number"),
     ({"decay": 1.5}, "Write a number at least 0 and at most 1"),
-    ({"factor": "exponential", "decay": 0}, "schedule.x.decay=0: outside what it can be. Write a number above 0"),
-    ({"factor": "exponential", "decay": {"low": 0, "high": 0.5}}, "schedule.x.decay=0: outside"),
-    ({"factor": "wsd", "cooldown": 0}, "schedule.x.cooldown=0: outside"),
-    ({"factor": "wsd", "cooldown_shape": "sqrt"}, "schedule.x.cooldown_shape=sqrt: not one of its words. Did you"),
-    ({"factor": "wsd", "cooldown_shape": {"low": 0, "high": 1}}, "a range of numbers, where a fixed value is needed"),
-    ({"factor": "onecycle", "anneal": "cosine"}, "schedule.x.anneal=cosine: not one of its words. Did you mean cos?"),
-    ({"factor": "onecycle", "warmup": 0}, "schedule.x.warmup=0: outside"),
+    ({"factor": "exponential", "decay": 0}, "schedule.x.decay=0: out of bounds. Write a number above 0"),
+    ({"factor": "exponential", "decay": {"low": 0, "high": 0.5}}, "schedule.x.decay=0: out of bounds"),
+    ({"factor": "wsd", "cooldown": 0}, "schedule.x.cooldown=0: out of bounds"),
+    ({"factor": "wsd", "cooldown_shape": "sqrt"}, "schedule.x.cooldown_shape=sqrt: not one of its options. Did you"),
+    ({"factor": "wsd", "cooldown_shape": {"low": 0, "high": 1}}, "a range, but it needs a fixed value"),
+    ({"factor": "onecycle", "anneal": "cosine"}, "schedule.x.anneal=cosine: not one of its options. Did you mean cos?"),
+    ({"factor": "onecycle", "warmup": 0}, "schedule.x.warmup=0: out of bounds"),
     ({"factor": "onecycle", "momentum": "cycle"}, "schedule.x.momentum=cycle: no such name. Did you mean cycled?"),
-    ({"momentum": "cycled"}, "schedule.x.momentum=cycled: cosine does not cycle it"),
-    ({"factor": "onecycle", "max_momentum": 0.9}, "schedule.x.max_momentum: no such number"),
-    ({"end": "shut"}, "schedule.x.end=shut: not one of its words. Choose one of open, closed"),
-    ({"end": True}, "schedule.x.end=True: not one of its words"),
-    ({"factor": "sgdr", "cycle_fit": "fit"}, "schedule.x.cycle_fit=fit: not one of its words. Did you mean fitted?"),
-    ({"factor": "multistep", "milestones": 0.5}, "schedule.x.milestones=0.5: not a list of numbers. Write numbers in"),
-    ({"factor": "multistep", "milestones": [0.5, 1]}, "schedule.x.milestones=1: outside what it can be"),
+    ({"momentum": "cycled"}, "schedule.x.momentum=cycled: cosine does not cycle momentum"),
+    ({"factor": "onecycle", "max_momentum": 0.9}, "schedule.x.max_momentum: no such hyperparameter"),
+    ({"end": "shut"}, "schedule.x.end=shut: not one of its options. Choose one of open, closed"),
+    ({"end": True}, "schedule.x.end=True: not one of its options"),
+    ({"factor": "sgdr", "cycle_fit": "fit"}, "schedule.x.cycle_fit=fit: not one of its options. Did you mean fitted?"),
+    ({"factor": "multistep", "milestones": 0.5}, "schedule.x.milestones=0.5: not a list of numbers. Write a list of"),
+    ({"factor": "multistep", "milestones": [0.5, 1]}, "schedule.x.milestones=1: out of bounds"),
     ({"factor": "multistep", "milestones": []}, "schedule.x.milestones=(): not a list of numbers"),
-    ({"factor": "multistep", "milestones": {"low": 0.1, "high": 0.5}}, "schedule.x.milestones: a range of numbers"),
-    ({"factor": "knots", "log_factors": [0, 1]}, "schedule.x.log_factors=1: outside what it can be. Write numbers"),
+    (
+        {"factor": "multistep", "milestones": {"low": 0.1, "high": 0.5}},
+        "schedule.x.milestones: a range, but it needs a fixed value",
+    ),
+    ({"factor": "knots", "log_factors": [0, 1]}, "schedule.x.log_factors=1: out of bounds. Write a list of numbers"),
     ({"factor": "rex", "d": 1}, "Write a number at least 0 and below 1"),
     ({"factor": "tanh", "lower": 1}, "Write a number at most 0"),
-    ({"factor": "noam", "warmup": 0}, "schedule.x.warmup=0: outside"),
-    ({"factor": "stlr", "warmup": {"choice": [0, 0.1]}}, "schedule.x.warmup=0: outside"),
-    ({"factor": "inverse_time", "decay": 0}, "schedule.x.decay=0: outside"),
-    ({"factor": "sgdr", "cycle": 0}, "schedule.x.cycle=0: outside"),
+    ({"factor": "noam", "warmup": 0}, "schedule.x.warmup=0: out of bounds"),
+    ({"factor": "stlr", "warmup": {"choice": [0, 0.1]}}, "schedule.x.warmup=0: out of bounds"),
+    ({"factor": "inverse_time", "decay": 0}, "schedule.x.decay=0: out of bounds"),
+    ({"factor": "sgdr", "cycle": 0}, "schedule.x.cycle=0: out of bounds"),
     ({"factor": "sgdr", "cycle_mult": 0.5}, "Write a number at least 1"),
 ]
 

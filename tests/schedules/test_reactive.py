@@ -1,4 +1,4 @@
-"""Families with a controller: its numbers beside any factor's, and what is refused."""
+"""Families with a controller: its hyperparameters next to any factor's, and errors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sweeper.schedules import FACTORS, controller_of, family, lr_trace
-from sweeper.schedules.families import numbers_of
-from sweeper.schedules.reactive import CONTROLLERS, PREFIX, numbers_beside
+from sweeper.schedules.families import parameters_of
+from sweeper.schedules.reactive import CONTROLLERS, PREFIX, controller_parameters
 from sweeper.types import InputError
 
 NEEDED = {"plateau": {}, "plateau_keras": {}, "greedy": {}, "wall_time": {"budget": 60.0}}
@@ -26,8 +26,8 @@ def node(controller: str | None, factor: str = "constant", **numbers: Any) -> di
 def test_a_controller_goes_with_any_factor_and_leaves_its_trace_alone(controller: str, factor: str) -> None:
     bare, reactive = family("f", node(None, factor)), family("f", node(controller, factor))
     np.testing.assert_array_equal(lr_trace(reactive, {}, 50), lr_trace(bare, {}, 50))
-    beside = numbers_beside(controller, FACTORS[factor])
-    assert not beside.keys() & (numbers_of(bare).keys() | set(COMMON))
+    beside = controller_parameters(controller, FACTORS[factor])
+    assert not beside.keys() & (parameters_of(bare).keys() | set(COMMON))
     told = controller_of(reactive, reactive.space)
     assert told is not None
     defaults = {number.name: number.default for number in CONTROLLERS[controller]}
@@ -39,7 +39,7 @@ def test_a_number_that_the_factor_has_too_is_told_apart() -> None:
     told = controller_of(reactive, {**reactive.space, "mult_decay": 0.5})
     assert told is not None
     assert (told["decay"], told["patience"], reactive.space["decay"]) == (0.5, 3, 0.01)
-    assert [name for name in numbers_of(reactive) if name.startswith(PREFIX)] == ["mult_decay"]
+    assert [name for name in parameters_of(reactive) if name.startswith(PREFIX)] == ["mult_decay"]
     assert lr_trace(reactive, {"mult_decay": 0.5}, 50)[-1] < 0.002
 
 
@@ -56,18 +56,21 @@ def test_a_closed_form_has_no_controller_and_null_is_none() -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (node(None) | {"controller": "platau"}, r"schedule\.x\.controller=platau: no such name\. Did you mean plateau"),
-        (node("plateau", decay=1.0), r"schedule\.x\.decay=1\.0: outside what it can be"),
-        (node("plateau", decay={"low": 0.0, "high": 0.5}), r"schedule\.x\.decay=0\.0: outside"),
-        (node("plateau", patience=-1), r"schedule\.x\.patience=-1: outside"),
-        (node("plateau", direction="down"), r"schedule\.x\.direction=down: not one of its words"),
+        (
+            node(None) | {"controller": "platau"},
+            r"schedule\.x\.controller=platau: no such controller\. Did you mean plateau",
+        ),
+        (node("plateau", decay=1.0), r"schedule\.x\.decay=1\.0: out of bounds"),
+        (node("plateau", decay={"low": 0.0, "high": 0.5}), r"schedule\.x\.decay=0\.0: out of bounds"),
+        (node("plateau", patience=-1), r"schedule\.x\.patience=-1: out of bounds"),
+        (node("plateau", direction="down"), r"schedule\.x\.direction=down: not one of its options"),
         (node("plateau", metric="test/loss"), r"schedule\.x\.metric=test/loss: not a metric that a schedule may react"),
         (node("plateau", metric={"choice": ["valid/loss", "loss"]}), r"schedule\.x\.metric=loss: not a metric"),
-        (node("plateau", mult_decay=0.5), r"schedule\.x\.mult_decay: no such number"),
-        (node("plateau", hold=1), r"schedule\.x\.hold: no such number"),
-        (node("wall_time", budget=0), r"schedule\.x\.budget=0: outside"),
+        (node("plateau", mult_decay=0.5), r"schedule\.x\.mult_decay: no such hyperparameter"),
+        (node("plateau", hold=1), r"schedule\.x\.hold: no such hyperparameter"),
+        (node("wall_time", budget=0), r"schedule\.x\.budget=0: out of bounds"),
         ({**node(None), "controller": "wall_time"}, r"schedule\.x\.budget: missing\. Write a value"),
-        (node("wall_time", shape="exponential"), r"schedule\.x\.decay=0: an exponential never falls so far"),
+        (node("wall_time", shape="exponential"), r"schedule\.x\.decay=0: an exponential never reaches 0"),
     ],
 )
 def test_what_cannot_be_used_is_refused(given: dict[str, Any], told: str) -> None:

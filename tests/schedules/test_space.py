@@ -1,11 +1,11 @@
-"""Searched and fixed values as they are written."""
+"""Searched and fixed values as the user writes them."""
 
 import re
 from typing import Any
 
 import pytest
 
-from sweeper.schedules import dimension, plain
+from sweeper.schedules import dimension, to_plain
 from sweeper.types import Choice, InputError, Range
 
 
@@ -39,23 +39,23 @@ def test_whole_numbers_stay_whole() -> None:
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ({"low": 2, "high": 1}, "optimizer.lr=2..1: an empty range: low is above high. Exchange low and high"),
+        ({"low": 2, "high": 1}, "optimizer.lr=2..1: an empty range: low is above high. Swap low and high"),
         ({"low": 0, "high": 1, "log": True}, "optimizer.lr.low=0: has no logarithm. Raise low above 0"),
-        ({"low": 1, "high": 2, "log": True, "step": 1}, "optimizer.lr.step=1: a logarithmic range has no step"),
+        ({"low": 1, "high": 2, "log": True, "step": 1}, "optimizer.lr.step=1: a logarithmic range cannot have a step"),
         ({"low": 1, "high": 2, "step": 0}, "optimizer.lr.step=0: not positive"),
         ({"low": 1, "high": 2, "step": -1}, "optimizer.lr.step=-1: not positive"),
-        ({"low": 1, "high": 2, "step": "a"}, "optimizer.lr.step=a: text, where a number is needed"),
-        ({"low": 1}, "optimizer.lr.high: missing. A range is {low: ..., high: ...}"),
+        ({"low": 1, "high": 2, "step": "a"}, "optimizer.lr.step=a: text instead of a number"),
+        ({"low": 1}, "optimizer.lr.high: missing. Write a range as {low: ..., high: ...}"),
         ({"high": 1}, "optimizer.lr.low: missing"),
         ({}, "optimizer.lr.low: missing"),
         ({"low": 0, "high": float("inf")}, "optimizer.lr.high=inf: not a finite number"),
-        ({"low": "1e-3", "high": 1}, "optimizer.lr.low=1e-3: text, where a number is needed. Write a number"),
-        ({"low": True, "high": 1}, "optimizer.lr.low=True: no number"),
+        ({"low": "1e-3", "high": 1}, "optimizer.lr.low=1e-3: text instead of a number. Write a number"),
+        ({"low": True, "high": 1}, "optimizer.lr.low=True: not a number"),
         ({"low": 1, "high": 2, "log": "yes"}, "optimizer.lr.log=yes: neither true nor false"),
-        ({"low": 1, "hihg": 2}, "optimizer.lr.hihg: no such key of a searched value. Did you mean high?"),
-        ({"choice": []}, "optimizer.lr.choice=[]: no list of options"),
-        ({"choice": "abc"}, "optimizer.lr.choice=abc: no list of options"),
-        ({"choice": [1], "low": 0}, "optimizer.lr: a choice and a range in one"),
+        ({"low": 1, "hihg": 2}, "optimizer.lr.hihg: no such key in a searched value. Did you mean high?"),
+        ({"choice": []}, "optimizer.lr.choice=[]: not a list of options"),
+        ({"choice": "abc"}, "optimizer.lr.choice=abc: not a list of options"),
+        ({"choice": [1], "low": 0}, "optimizer.lr: has both a choice and a range"),
         ({"choice": [{"low": 1}]}, "optimizer.lr.choice={'low': 1}: a mapping inside a list"),
         (float("nan"), "optimizer.lr=nan: not a finite number"),
         ({"choice": [float("inf")]}, "optimizer.lr.choice=inf: not a finite number"),
@@ -78,5 +78,5 @@ def test_what_is_refused(node: Any, message: str) -> None:
     ],
 )
 def test_the_written_form_reads_as_the_same_value(value: Any, written: Any) -> None:
-    assert plain(value) == written
+    assert to_plain(value) == written
     assert dimension("k", written) == value

@@ -1,4 +1,4 @@
-"""From a trial's numbers to its LR trace: properties of every factor, rounding, warmups, and golden rows."""
+"""From a trial's hyperparameters to its LR trace: properties of every factor, rounding, warmups, golden rows."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, Expone
 
 from sweeper.schedules import FACTORS, family, lr_trace, lr_traces, momentum_trace
 from sweeper.schedules.clock import epochs
-from sweeper.schedules.families import named, numbers_of
+from sweeper.schedules.families import default_family, parameters_of
 from sweeper.schedules.numbers import Parameter
 from sweeper.types import InputError
 
@@ -22,14 +22,14 @@ GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 
 
 def values(parameter: Parameter) -> st.SearchStrategy[Any]:
-    """Anything that the parameter may be, its bounds included where it is closed there, and round numbers."""
+    """Return a strategy for the values of a parameter: its bounds if they are included, and round numbers."""
     if parameter.kind == "word":
         return st.sampled_from(parameter.options)
     bounds = parameter.bounds
     low = -5.0 if math.isinf(bounds.low) else bounds.low
     high = low + 5.0 if math.isinf(bounds.high) else bounds.high
     margin = 1e-3 * (high - low)
-    round_numbers = [value for value in (0.0, 0.25, 0.5, 1.0, 2.0, 3.0) if bounds.hold(value)]
+    round_numbers = [value for value in (0.0, 0.25, 0.5, 1.0, 2.0, 3.0) if bounds.contains(value)]
     number = st.floats(low + margin * bounds.open_low, high - margin * bounds.open_high)
     number = number | st.sampled_from(round_numbers or [bounds.high])
     if parameter.kind == "list":
@@ -38,7 +38,7 @@ def values(parameter: Parameter) -> st.SearchStrategy[Any]:
 
 
 def trials(name: str) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries({p.name: values(p) for p in numbers_of(named(name)).values()})
+    return st.fixed_dictionaries({p.name: values(p) for p in parameters_of(default_family(name)).values()})
 
 
 @pytest.mark.parametrize("name", FACTORS)
@@ -80,11 +80,11 @@ STARTS_LOW = {"clr", "stlr", "range_test", "tanh", "cycle_warmup_cosine"}  # g[0
 @pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize("warmup", [0.01, 0.5, 0.999])
 def test_the_shortest_runs_train(name: str, steps: int, warmup: float) -> None:
-    """Also with a warmup of none, one, or all but one of the updates."""
+    """Also with a warmup of no update, one, or all but one."""
     lr_S = lr_trace(name, {"peak_lr": 0.5, "warmup": warmup}, steps)
     assert lr_S.shape == (steps,)
     assert np.isfinite(lr_S).all()
-    assert lr_S[0] > 0 or name == "cycle_warmup_cosine"  # whose cycles begin at its floor
+    assert lr_S[0] > 0 or name == "cycle_warmup_cosine"  # its cycles start at the floor
     assert lr_S.max() <= 0.5
     if steps == 1 and name not in STARTS_LOW:
         assert lr_S[0] == 0.5
@@ -142,12 +142,12 @@ def test_a_factor_runs_on_the_updates_after_the_warmup() -> None:
     np.testing.assert_array_equal(warm_S[20:], cold_S)
 
 
-# --- on the clock of epochs -----------------------------------------------------------------------------
+# --- schedules by epoch ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("epoch", [1, 7, 25, 100])
 def test_a_schedule_by_epochs_is_torchs_stepped_once_an_epoch(epoch: int) -> None:
-    """Ten epochs, the last one cut short; two of warmup, then a cosine over eight."""
+    """Ten epochs, of which the last is incomplete: two of warmup, then a cosine over eight."""
     steps = 9 * epoch + 1
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
     ramp = LinearLR(optimizer, 1 / 3, 1.0, 2)
@@ -194,11 +194,15 @@ def test_a_family_fixes_what_it_does_not_search_and_a_trial_may_say_otherwise() 
     ("name", "params", "message"),
     [
         ("cosin", {"peak_lr": 1.0}, "family=cosin: no such name. Did you mean cosine?"),
-        ("cosine", {"peak_lr": 1.0, "decai": 0.1}, "schedule.cosine.decai: no such number. Did you mean decay?"),
+        (
+            "cosine",
+            {"peak_lr": 1.0, "decai": 0.1},
+            "schedule.cosine.decai: no such hyperparameter. Did you mean decay?",
+        ),
         ("cosine", {}, "schedule.cosine.peak_lr: missing. Give peak_lr in params"),
-        ("cosine", {"peak_lr": "0.1"}, "schedule.cosine.peak_lr=0.1: text, where a number is needed"),
-        ("cosine", {"peak_lr": True}, "schedule.cosine.peak_lr=True: no number"),
-        ("cosine", {"peak_lr": 0.0}, "schedule.cosine.peak_lr=0.0: outside what it can be. Write a number above 0"),
+        ("cosine", {"peak_lr": "0.1"}, "schedule.cosine.peak_lr=0.1: text instead of a number"),
+        ("cosine", {"peak_lr": True}, "schedule.cosine.peak_lr=True: not a number"),
+        ("cosine", {"peak_lr": 0.0}, "schedule.cosine.peak_lr=0.0: out of bounds. Write a number above 0"),
         ("cosine", {"peak_lr": float("nan")}, "schedule.cosine.peak_lr=nan: not a finite number"),
         ("cosine", {"peak_lr": 1.0, "warmup": 1.0}, "Write a number at least 0 and below 1"),
         ("exponential", {"peak_lr": 1.0, "decay": 0}, "Write a number above 0 and at most 1"),
@@ -232,7 +236,7 @@ def test_the_momentum_is_constant_unless_asked_for() -> None:
 
 @pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["family"])
 def test_golden_rows(row: dict[str, Any]) -> None:
-    """Traces as they were when they were last looked at: a change of any number shows in the diff of golden.json."""
+    """Compare with stored traces. Any change shows in the diff of golden.json."""
     lr_S = lr_trace(row["family"], row["params"], len(row["lr_S"]))
     np.testing.assert_allclose(lr_S, row["lr_S"], rtol=1e-14, atol=1e-17)
 

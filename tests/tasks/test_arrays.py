@@ -1,4 +1,4 @@
-"""Arrays: one's own examples become data; what cannot be used is told."""
+"""Arrays: your own examples as a data set, and errors."""
 
 import math
 
@@ -168,14 +168,14 @@ def test_the_given_loss_is_left_as_it_was():
 WRONG = {
     "lengths": ({"X": X[:-1]}, r"X, y: X has 49 examples, y has 50"),
     "nan": ({"X": np.where(X > 2, np.nan, X)}, r"X, y: X has NaN or infinity in \d+ of 50 examples"),
-    "text": ({"y": np.array(["a", "b"] * 25)}, r"y is not made of numbers .* np.unique"),
+    "text": ({"y": np.array(["a", "b"] * 25)}, r"y does not hold numbers .* np.unique"),
     "negative": ({"y": CLASSES - 1}, "has the class -1. Number the classes from 0"),
-    "share": ({"valid": 0}, "valid=0: not a part of the examples. Choose a fraction above 0"),
-    "large": ({"valid": 0.6, "test": 0.4}, "valid=0.6, test=0.4: nothing is left to train on"),
-    "small": ({"valid": 0.001}, "valid=0.001: none of 50 examples"),
-    "unlike": ({"valid": (X[:, :2], CLASSES)}, r"valid: its X has rows float32 \[2\], .* float32 \[3\]"),
-    "kinds": ({"test": (X, VALUES)}, "test: its y has rows float32"),
-    "scalar": ({"X": 3.0}, "X is one number"),
+    "share": ({"valid": 0}, "valid=0: not a fraction of the examples. Choose a fraction above 0"),
+    "large": ({"valid": 0.6, "test": 0.4}, "valid=0.6, test=0.4: no examples are left for training"),
+    "small": ({"valid": 0.001}, "valid=0.001: selects none of the 50 examples"),
+    "unlike": ({"valid": (X[:, :2], CLASSES)}, r"valid: X has rows float32 \[2\], .* float32 \[3\]"),
+    "kinds": ({"test": (X, VALUES)}, "test: y has rows float32"),
+    "scalar": ({"X": 3.0}, "X is a single number"),
 }
 
 
@@ -210,5 +210,5 @@ def test_folds_share_the_test_part_and_each_validates_once():
     there = data.to(torch.device("meta"))
     assert there.fetch("valid", 3, torch.arange(2, device="meta"))[0].device.type == "meta"
     assert Arrays(X, VALUES, folds=3).partitions == 3
-    with pytest.raises(ValueError, match="folds=3: there is a validation part of your own"):
+    with pytest.raises(ValueError, match="folds=3: `valid` is your own validation part"):
         Arrays(X, CLASSES, valid=(X[:5], CLASSES[:5]), folds=3)

@@ -1,4 +1,4 @@
-"""Augmentation: each kind against a slow one of single images, and what is refused."""
+"""Augmentation: each kind compared with a slow version for single images, and errors."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ LANES, BATCH, CHANNELS, SIDE, CLASSES = 2, 50, 3, 8, 5
 
 
 class Draws:
-    """Numbers that the test knows too."""
+    """Random numbers that the test knows."""
 
     def __init__(self):
         draw = torch.Generator().manual_seed(0)
@@ -36,7 +36,7 @@ def augment(label_smoothing=0.0, **options):
 
 
 def images(inputs_LB):
-    """(lane, example, image) of each."""
+    """Yield lane, example and image of each."""
     return [(lane, at, inputs_LB[lane, at]) for lane in range(LANES) for at in range(BATCH)]
 
 
@@ -103,7 +103,7 @@ def test_mixup_mixes_each_example_and_its_target_with_the_one_before(batch):
 
 def test_mixups_weights_are_of_the_beta_distribution():
     weight_Q = augment(mixup=0.3).quantile_Q.double().numpy()
-    assert stats.kstest(weight_Q, stats.beta(0.3, 0.3).cdf).statistic < 5e-3  # that of float32 next to 1
+    assert stats.kstest(weight_Q, stats.beta(0.3, 0.3).cdf).statistic < 5e-3  # the float32 next to 1
     assert weight_Q.mean() == pytest.approx(0.5, abs=1e-6)
 
 
@@ -137,15 +137,15 @@ def test_nothing_asked_for_is_no_augmentation(options):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ("crop", "data.augment=crop: this is no mapping"),
-        ({"zoom": 2}, "data.augment.zoom=2: there is no such augmentation. There are: crop, flip, cutout, mixup."),
-        ({"crop": -1}, "data.augment.crop=-1: this is no count"),
-        ({"crop": 9}, "data.augment.crop=9: images have 8 pixels a side. Choose at most 8."),
-        ({"cutout": 1.5}, "data.augment.cutout=1.5: this is no count"),
+        ("crop", "data.augment=crop: not a mapping"),
+        ({"zoom": 2}, "data.augment.zoom=2: there is no such augmentation. Choose from crop, flip, cutout, mixup"),
+        ({"crop": -1}, "data.augment.crop=-1: not a count"),
+        ({"crop": 9}, "data.augment.crop=9: larger than the images. Choose at most 8"),
+        ({"cutout": 1.5}, "data.augment.cutout=1.5: not a count"),
         ({"flip": 1}, "data.augment.flip=1: neither true nor false"),
-        ({"mixup": -0.1}, "data.augment.mixup=-0.1: no parameter of a Beta distribution"),
-        ({"mixup": np.nan}, "data.augment.mixup=nan: no parameter of a Beta distribution"),
-        ({"mixup": True}, "data.augment.mixup=True: no parameter of a Beta distribution"),
+        ({"mixup": -0.1}, "data.augment.mixup=-0.1: must be the parameter of a Beta distribution"),
+        ({"mixup": np.nan}, "data.augment.mixup=nan: must be the parameter of a Beta distribution"),
+        ({"mixup": True}, "data.augment.mixup=True: must be the parameter of a Beta distribution"),
     ],
 )
 def test_what_is_refused(options, told):
@@ -156,5 +156,5 @@ def test_what_is_refused(options, told):
 
 @pytest.mark.parametrize("value", [-0.1, 1, "0.1"])
 def test_label_smoothing_that_is_refused(value):
-    with pytest.raises(ValueError, match=f"data.label_smoothing={value}: it is a part of the target"):
+    with pytest.raises(ValueError, match=f"data.label_smoothing={value}: must be in"):
         augmentation({}, value, CLASSES, SIDE, SIDE)

@@ -1,4 +1,4 @@
-"""CIFAR-10's files: both published versions read as they are, without running what a pickle might bring."""
+"""CIFAR-10's files: both published versions are read, without running code in a pickle."""
 
 import io
 import pickle
@@ -18,7 +18,7 @@ COUNT = 8  # images of a file
 
 
 class Python2(pickle._Pickler):
-    """Pickles as Python 2 did, which wrote the published files: bytes are its str."""
+    """A pickler like Python 2's, which wrote the published files: bytes are str."""
 
     dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
@@ -37,7 +37,7 @@ def python2(value):
 
 
 def images(name):
-    """uint8 [N, 3072] and labels of a file."""
+    """Return uint8 [N, 3072] and the labels of a file."""
     draw = np.random.default_rng(NAMES.index(name))
     return draw.integers(0, 256, (COUNT, 3072), dtype=np.uint8), draw.integers(0, 10, COUNT).tolist()
 
@@ -89,7 +89,7 @@ def refused(path):
 
 
 def test_python_2_wrote_so():
-    """The first bytes of the published data_batch_1, as far as its own contents do not show."""
+    """Compare with the first bytes of the published data_batch_1, without its contents."""
     content = python2(batch("data_batch_1"))
     assert content[:2] == b"\x80\x02"
     assert b"U\x0bbatch_label" in content
@@ -127,13 +127,13 @@ def test_files_that_python_3_wrote_are_read_too(python):
 
 
 def test_no_path_says_where_people_get_the_files():
-    assert "nothing is downloaded" in refused(None)
+    assert "not downloaded automatically" in refused(None)
 
 
 def test_what_is_missing_is_named(python, tmp_path):
-    assert "nowhere is not there" in refused(tmp_path / "nowhere")
+    assert "nowhere not found" in refused(tmp_path / "nowhere")
     (python / "data_batch_4").unlink()
-    assert "data_batch_4 is not there" in refused(python)
+    assert "data_batch_4 not found" in refused(python)
     (tmp_path / "empty").mkdir()
     assert "data_batch_1" in refused(tmp_path / "empty")
 
@@ -147,18 +147,18 @@ PICKLES = {
     "truncated": (python2(batch("data_batch_2"))[:-900], "cannot be unpickled"),
     "no pickle": (b"<html>404</html>", "cannot be unpickled"),
     "empty": (b"", "cannot be unpickled"),
-    "code": (pickle.dumps(batch("data_batch_2", x=Bomb()), protocol=2), "it asks for __builtin__.eval"),
-    "no mapping": (python2([1, 2]), "holds no images with labels"),
-    "no labels": (python2(batch("data_batch_2") | {b"labels": None}), "labels are no classes"),
+    "code": (pickle.dumps(batch("data_batch_2", x=Bomb()), protocol=2), "it refers to __builtin__.eval"),
+    "no mapping": (python2([1, 2]), "does not contain images with labels"),
+    "no labels": (python2(batch("data_batch_2") | {b"labels": None}), "labels are not classes"),
     "cifar-100": (
         python2({key.replace(b"labels", b"fine_labels"): v for key, v in batch("data_batch_2").items()}),
-        "holds no images with labels",
+        "does not contain images with labels",
     ),
-    "floats": (python2(batch("data_batch_2") | {b"data": np.zeros((8, 3072))}), "its data are no bytes, 3072"),
-    "size": (python2(batch("data_batch_2") | {b"data": np.zeros((8, 784), np.uint8)}), "its data are no bytes, 3072"),
+    "floats": (python2(batch("data_batch_2") | {b"data": np.zeros((8, 3072))}), "its data are not 3072 bytes"),
+    "size": (python2(batch("data_batch_2") | {b"data": np.zeros((8, 784), np.uint8)}), "its data are not 3072 bytes"),
     "fewer labels": (python2(batch("data_batch_2") | {b"labels": [1]}), "8 images have 1 labels"),
-    "label": (python2(batch("data_batch_2") | {b"labels": [10] * 8}), "label 10, and classes go from 0 to 9"),
-    "negative": (python2(batch("data_batch_2") | {b"labels": [-1] * 8}), "its labels are no classes"),
+    "label": (python2(batch("data_batch_2") | {b"labels": [10] * 8}), "label 10, and classes are 0 to 9"),
+    "negative": (python2(batch("data_batch_2") | {b"labels": [-1] * 8}), "its labels are not classes"),
 }
 
 
@@ -177,11 +177,11 @@ def test_damaged_records_are_refused(binary):
     file = binary / "data_batch_2.bin"
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
-    assert f"its {8 * 3073 - 1} bytes are no whole number of records of 3073" in refused(binary)
+    assert f"its {8 * 3073 - 1} bytes are not a multiple of 3073" in refused(binary)
     file.write_bytes(whole[:-3073])
-    assert "it has 7 images, and others have 8" in refused(binary)
+    assert "it has 7 images, and other files have 8" in refused(binary)
     file.write_bytes(b"\x0b" + whole[1:])
-    with pytest.raises(ValueError, match="label 11, and classes go from 0 to 9"):
+    with pytest.raises(ValueError, match="label 11, and classes are 0 to 9"):
         cifar10(binary)
 
 

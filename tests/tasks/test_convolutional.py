@@ -1,4 +1,4 @@
-"""The convolutional models: their layers, shapes, what they learn, many at once under vmap, and what they refuse."""
+"""Convolutional models: layers, shapes, learning, stacking under vmap, and errors."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_resnet_18_has_eighteen_layers_and_its_known_size():
     model = ResNet((3, 32, 32), 10, width=64, blocks=2, stages=4)
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     assert sum(1 for layer in layers if not (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))) == 18
-    # torchvision's resnet18 for 10 classes has 11,181,642: its stem has 7 x 7 for 3 x 3 places, of 3 to 64 channels
+    # torchvision's resnet18 for 10 classes has 11,181,642: its stem is 7 x 7 instead of 3 x 3, 3 to 64 channels
     assert sum(p.numel() for p in model.parameters()) == 11_181_642 - 40 * 3 * 64
     assert model.features(inputs_of((3, 32, 32), 1)).shape == (1, 512, 4, 4)
 
@@ -153,11 +153,11 @@ def test_numbers_out_of_range_are_refused(make, numbers):
 @pytest.mark.parametrize(
     ("build", "told"),
     [
-        (lambda: CNN((1, 8, 8), 4, depth=5), r"^model\.depth=5: an example of 8 x 8 .* Choose at most 4\."),
+        (lambda: CNN((1, 8, 8), 4, depth=5), r"^model\.depth=5: an example of 8 x 8 .* Choose at most 4$"),
         (lambda: CNN((1, 8, 8), 4, depth=0), r"^model\.depth=0: "),
         (lambda: ResNet((1, 8), 4, blocks=0), r"^model\.blocks=0: "),
-        (lambda: ResNet((1, 8), 4, norm="layer"), r"^model\.norm=layer: .* Choose batch or group\."),
-        (lambda: CNN((8,), 4), r"^model\.shape=\[8\]: it is no signal .* Choose "),
+        (lambda: ResNet((1, 8), 4, norm="layer"), r"^model\.norm=layer: .* Choose batch or group$"),
+        (lambda: CNN((8,), 4), r"^model\.shape=\[8\]: neither a signal .* Choose "),
     ],
 )
 def test_what_cannot_be_is_refused(build, told):

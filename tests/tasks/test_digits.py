@@ -1,4 +1,4 @@
-"""Digits: its split and its scale."""
+"""Digits: split and standardization."""
 
 import pickle
 
@@ -68,13 +68,13 @@ def test_a_placed_copy_and_a_pickle_give_the_same(data):
 
 @pytest.mark.parametrize(("valid", "test"), [(0, 0.2), (0.2, 1), (0.5, 0.5), (-0.1, 0.2)])
 def test_fractions_that_leave_a_part_empty_are_refused(valid, test):
-    with pytest.raises(ValueError, match=rf"^data\.valid={valid}: with data\.test={test} "):
+    with pytest.raises(ValueError, match=rf"^data\.valid={valid}: with data\.test={test}, "):
         Digits(valid=valid, test=test)
 
 
 @pytest.mark.parametrize("numbers", [{"valid": 1e-4}, {"test": 0.001}, {"split_seed": -1}])
 def test_what_cannot_be_split_is_refused(numbers):
-    with pytest.raises(ValueError, match=r"^data\.split_seed=.*: the digits cannot be split so"):
+    with pytest.raises(ValueError, match=r"^data\.split_seed=.*: the digits cannot be split"):
         Digits(**numbers)
 
 

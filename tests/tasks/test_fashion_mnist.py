@@ -1,4 +1,4 @@
-"""Fashion-MNIST's files: read as they are published, and refused with one clear sentence where they are not."""
+"""Fashion-MNIST's files: the published files are read, and others give one clear error."""
 
 import gzip
 import struct
@@ -13,13 +13,13 @@ NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 def idx(array):
-    """The IDX format, written as its page says: two zeros, the type 8 (unsigned byte), dimensions, sizes, numbers."""
+    """Return an IDX file: two zeros, the type 8 (unsigned byte), the dimensions, their sizes, the values."""
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Fifty training images and ten for the test, as files."""
+    """Write files of fifty training and ten test images."""
     draw = np.random.default_rng(0)
     for stem, count in (("train", 50), ("t10k", 10)):
         (tmp_path / f"{stem}-images-idx3-ubyte").write_bytes(
@@ -66,23 +66,23 @@ def test_gzipped_files_are_the_same_data(folder):
 @pytest.mark.parametrize("path", [None, ""])
 def test_no_path_says_where_people_get_the_files(path):
     said = refused(path)
-    assert "nothing is downloaded" in said
+    assert "not downloaded automatically" in said
     assert "set data.path to their folder" in said
 
 
 def test_a_missing_folder_and_a_missing_file_are_named(folder):
-    assert "nowhere is not there" in refused(folder / "nowhere")
+    assert "nowhere not found" in refused(folder / "nowhere")
     (folder / NAMES[2]).unlink()
-    assert f"{NAMES[2]}[.gz] is not there" in refused(folder)
+    assert f"{NAMES[2]}[.gz] not found" in refused(folder)
 
 
 DAMAGE = {
-    "magic": (NAMES[0], lambda content: b"\x89PNG" + content[4:], "it begins with 89 50 4e 47, not with 00 00 08 03"),
+    "magic": (NAMES[0], lambda content: b"\x89PNG" + content[4:], "it starts with 89 50 4e 47, not with 00 00 08 03"),
     "other kind": (NAMES[0], lambda content: idx(np.zeros(50, np.uint8)), "not with 00 00 08 03"),
-    "empty": (NAMES[1], lambda content: b"", "it begins with , not with 00 00 08 01"),
-    "header": (NAMES[1], lambda content: content[:6], "numbers are announced, and 0 there"),
-    "truncated": (NAMES[0], lambda content: content[:-1], "50 x 28 x 28 numbers are announced, and 39199 there"),
-    "too long": (NAMES[3], lambda content: content + b"\0", "10 numbers are announced, and 11 there"),
+    "empty": (NAMES[1], lambda content: b"", "it starts with , not with 00 00 08 01"),
+    "header": (NAMES[1], lambda content: content[:6], "it has 6 bytes, and its header implies"),
+    "truncated": (NAMES[0], lambda content: content[:-1], "it has 39215 bytes, and its header implies 39216"),
+    "too long": (NAMES[3], lambda content: content + b"\0", "it has 19 bytes, and its header implies 18"),
 }
 
 
@@ -100,12 +100,12 @@ def test_damaged_gzip_is_refused(folder, damage):
     zipped(folder)
     file = folder / f"{NAMES[0]}.gz"
     file.write_bytes(damage(file.read_bytes()))
-    assert f"data.path={file}: the file is damaged" in refused(folder)
+    assert f"data.path={file}: damaged, or a file of another kind" in refused(folder)
 
 
 def test_images_without_their_labels_and_labels_out_of_range_are_refused(folder):
     (folder / NAMES[1]).write_bytes(idx(np.full(50, 10, np.uint8)))
-    with pytest.raises(ValueError, match="has the label 10, and classes go from 0 to 9"):
+    with pytest.raises(ValueError, match="has the label 10, and classes are 0 to 9"):
         fashion_mnist(folder)
     (folder / NAMES[1]).write_bytes(idx(np.zeros(49, np.uint8)))
     with pytest.raises(ValueError, match="50 images have 49 labels"):
@@ -114,4 +114,4 @@ def test_images_without_their_labels_and_labels_out_of_range_are_refused(folder)
 
 def test_images_of_two_sizes_are_refused(folder):
     (folder / NAMES[2]).write_bytes(idx(np.zeros((10, 27, 28), np.uint8)))
-    assert "28 x 28 pixels for training, 27 x 28 for the test" in refused(folder)
+    assert "training images have 28 x 28 pixels, and test images have 27 x 28" in refused(folder)

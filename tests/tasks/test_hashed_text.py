@@ -1,4 +1,4 @@
-"""Hashed words: scikit-learn's own matrix, and the model that learns from them."""
+"""Hashed words: compared with scikit-learn's matrix, and learned by the model."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from sweeper.tasks.sparse_model import SparseLinear
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three folders of text with words of their own, and one file beside them."""
+    """Write three folders of text with different words, and one file next to them."""
     folder, draw = tmp_path_factory.mktemp("text"), np.random.default_rng(0)
     for name, words in {"fruit": "apple pear plum", "metal": "iron tin lead", "bird": "crow wren tit"}.items():
         (folder / name).mkdir()
@@ -75,7 +75,7 @@ def test_the_model_is_an_embedding_bag(folder):
     torch.testing.assert_close(model(inputs), bag)
     padded = Words(torch.tensor([[5, 0]]), torch.tensor([[1.0, 0.0]]))
     model(padded).sum().backward()
-    assert model.weight.weight.grad[0].eq(0).all()  # what fills a row is no feature
+    assert model.weight.weight.grad[0].eq(0).all()  # padding is not a feature
 
 
 def test_folders_are_told_apart(folder):
@@ -112,12 +112,12 @@ def test_what_cannot_be_is_refused(folder, asked, told):
 
 
 def test_text_of_one_class_or_without_its_columns_is_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"all text is of one class \(0\)"):
+    with pytest.raises(ValueError, match=r"fewer than two classes \(0\)"):
         hashed_text(folder / "fruit", "0.txt", lines=2)
-    with pytest.raises(ValueError, match=r"all text is of one class \(none\)"):
+    with pytest.raises(ValueError, match=r"fewer than two classes \(none\)"):
         hashed_text(folder, "*.rst")
     (tmp_path / "t.csv").write_text("a,b\nx,y\n,z\n")
-    with pytest.raises(ValueError, match=r"data\.text=words: .* There are: a, b"):
+    with pytest.raises(ValueError, match=r"data\.text=words: .* Choose from a, b"):
         hashed_text(tmp_path / "t.csv", text="words", target="b")
-    with pytest.raises(ValueError, match=r"data\.text=a: it is missing in 1 of 2 rows"):
+    with pytest.raises(ValueError, match=r"data\.text=a: 1 of 2 rows have no value"):
         hashed_text(tmp_path / "t.csv", text="a", target="b")

@@ -1,4 +1,4 @@
-"""Labelled images: parts, normalisation, bytes on the device, what is refused."""
+"""Labeled images: parts, normalization, bytes on the device, errors."""
 
 import pickle
 
@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from sweeper.tasks.images import Images, Labelled
+from sweeper.tasks.images import Images, LabeledImages
 
 CPU = torch.device("cpu")
 
 
-def labelled(count=40, seed=0, shape=(3, 6, 5)):
+def labeled(count=40, seed=0, shape=(3, 6, 5)):
     draw = np.random.default_rng(seed)
-    scale = np.array([40, 120, 256])[: shape[0], None, None]  # channels of their own brightness
+    scale = np.array([40, 120, 256])[: shape[0], None, None]  # channels with different brightness
     pixels = (draw.random((count, *shape)) * scale).astype(np.uint8)
-    return Labelled(pixels, draw.integers(0, 4, count, dtype=np.uint8))
+    return LabeledImages(pixels, draw.integers(0, 4, count, dtype=np.uint8))
 
 
 def images(**options):
-    return Images(labelled(), labelled(10, 1), **{"classes": 4, "valid": 0.25} | options)
+    return Images(labeled(), labeled(10, 1), **{"classes": 4, "valid": 0.25} | options)
 
 
 def whole(data, part):
@@ -31,14 +31,14 @@ def test_parts_share_no_image_and_leave_none_out():
     assert [data.size(part, 0) for part in ("train", "valid", "test")] == [30, 10, 10]
     pixels = torch.cat([whole(data, part)[0] for part in ("train", "valid")])
     found = sorted(map(bytes, (pixels * data._moments_K[0][1] + data._moments_K[0][0]).round().byte().numpy()))
-    assert found == sorted(map(bytes, labelled().pixels))
+    assert found == sorted(map(bytes, labeled().pixels))
 
 
 def test_the_test_part_is_the_test_files_in_their_order():
     data = images()
     pixels, label = whole(data, "test")
-    assert (label.numpy() == labelled(10, 1).label).all()
-    assert ((pixels * data._moments_K[0][1] + data._moments_K[0][0]).round().numpy() == labelled(10, 1).pixels).all()
+    assert (label.numpy() == labeled(10, 1).label).all()
+    assert ((pixels * data._moments_K[0][1] + data._moments_K[0][0]).round().numpy() == labeled(10, 1).pixels).all()
     assert pixels.dtype == torch.float32
     assert label.dtype == torch.int64
 
@@ -48,7 +48,7 @@ def test_channels_are_normalised_by_the_training_part_alone():
     pixels, _ = whole(data, "train")
     torch.testing.assert_close(pixels.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(pixels.std((0, 2, 3), correction=0), torch.ones(3))
-    raw = labelled().pixels
+    raw = labeled().pixels
     assert not np.allclose(data._moments_K[0][0].flatten().numpy(), raw.mean((0, 2, 3)), rtol=1e-6)
 
 
@@ -64,7 +64,7 @@ def test_folds_validate_each_image_once_with_moments_of_their_own(stream):
         torch.testing.assert_close(train.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
         mean, deviation = data._moments_K[fold]
         found += map(bytes, (valid * deviation + mean).round().byte().numpy())
-    assert sorted(found) == sorted(map(bytes, labelled().pixels))
+    assert sorted(found) == sorted(map(bytes, labeled().pixels))
     assert len({float(mean[0]) for mean, _ in data._moments_K}) == 4
     if stream:
         ((x, _),) = data.stream("train", 2, np.array([[5, 1]]))
@@ -72,7 +72,7 @@ def test_folds_validate_each_image_once_with_moments_of_their_own(stream):
 
 
 def test_a_channel_of_one_colour_gives_zeros():
-    flat = Labelled(np.full((8, 1, 2, 2), 7, np.uint8), np.zeros(8, np.uint8))
+    flat = LabeledImages(np.full((8, 1, 2, 2), 7, np.uint8), np.zeros(8, np.uint8))
     data = Images(flat, flat, classes=2, valid=0.25)
     assert not whole(data, "train")[0].any()
 
@@ -88,7 +88,7 @@ def test_images_stay_bytes_on_the_device():
 
 
 def test_the_fingerprint_tells_images_splits_and_augmentation_apart():
-    other = labelled()
+    other = labeled()
     other.pixels[3, 0, 0, 0] ^= 1
     data = [
         images(),
@@ -98,7 +98,7 @@ def test_the_fingerprint_tells_images_splits_and_augmentation_apart():
         images(augment={"crop": 1}),
         images(label_smoothing=0.1),
         images(folds=3),
-        Images(other, labelled(10, 1), classes=4, valid=0.25),
+        Images(other, labeled(10, 1), classes=4, valid=0.25),
     ]
     assert len({one.fingerprint for one in data}) == len(data)
     assert images().fingerprint == images(stream=True).fingerprint == images(augment={"crop": 0}).fingerprint
@@ -128,10 +128,10 @@ def test_streamed_images_are_the_resident_ones():
         ({"valid": 1.0}, "data.valid=1.0: a part"),
         ({"valid": 0.001}, "data.valid=0.001: a part"),
         ({"valid": True}, "data.valid=True: a part"),
-        ({"split_seed": -1}, "data.split_seed=-1: this is no seed"),
-        ({"stream": -1}, "data.stream=-1: neither true nor false nor a number of processes"),
-        ({"stream": "yes"}, "data.stream=yes: neither"),
-        ({"augment": {"crop": 6}}, "data.augment.crop=6: images have 5 pixels a side"),
+        ({"split_seed": -1}, "data.split_seed=-1: not a valid seed"),
+        ({"stream": -1}, "data.stream=-1: must be true, false or a number of processes"),
+        ({"stream": "yes"}, "data.stream=yes: must be true"),
+        ({"augment": {"crop": 6}}, "data.augment.crop=6: larger than the images"),
     ],
 )
 def test_what_is_refused(options, told):

@@ -1,4 +1,4 @@
-"""The metrics of a whole part: against scikit-learn; a class that is missing, a prediction that is constant or NaN."""
+"""Metrics of a whole part compared with scikit-learn, also with missing classes and constant or NaN outputs."""
 
 import math
 import pickle
@@ -22,7 +22,7 @@ from sklearn.metrics import (
 from torch.nn import functional
 
 from sweeper.tasks import Arrays, Supervised
-from sweeper.tasks.metrics import OF_CLASSES, Measures, Scored, auroc, measures
+from sweeper.tasks.metrics import OF_CLASSES, Measures, TargetScores, auroc, build_measures
 from sweeper.tasks.models import MLP
 from sweeper.tasks.text import NextByte
 
@@ -65,7 +65,7 @@ def test_the_auroc_of_equal_scores_is_scikit_learns(seed, count):
 
 
 def test_a_sure_model_keeps_its_order():
-    """Probabilities of 1 up to rounding would all be equal."""
+    """Probabilities that round to 1 would all be equal."""
     output = torch.stack([torch.zeros(4), torch.tensor([100.0, 200.0, 300.0, 400.0])], 1)
     assert auroc(output, torch.tensor([0, 0, 1, 1])) == 1.0
 
@@ -119,7 +119,7 @@ def test_numbers_are_told_in_their_own_unit():
 
 
 def test_bits_per_byte_do_not_depend_on_how_text_is_cut():
-    """Two symbols of 1 and 3 bytes, equally likely: one bit each."""
+    """Two equally likely symbols of 1 and 3 bytes have one bit each."""
     measure = Measures(("bits_per_byte",), bytes_V=torch.tensor([1, 3]))
     assert measure(torch.zeros(2, 2), torch.tensor([0, 1]))["bits_per_byte"] == pytest.approx(2 / 4)
     output, target = scores(256)
@@ -141,15 +141,15 @@ def test_only_what_is_asked_for_is_measured():
     ("names", "target", "classes", "told"),
     [
         (["f2"], LABELS, 3, r"task\.metrics=f2: targets that are classes have no .* accuracy, precision"),
-        (["accuracy"], LABELS.float(), 1, r"task\.metrics=accuracy: targets that are numbers .* mse, mae, r2\."),
+        (["accuracy"], LABELS.float(), 1, r"task\.metrics=accuracy: targets that are numbers .* mse, mae, r2$"),
         (["bits_per_byte"], LABELS, 3, r"task\.metrics=bits_per_byte: "),
-        ("f1", LABELS, 3, r"task\.metrics=f1: this is no list of names"),
+        ("f1", LABELS, 3, r"task\.metrics=f1: not a list of names"),
         (["confusion"], LABELS, 11, r"task\.metrics=confusion: 11 classes would be 121 metrics"),
     ],
 )
 def test_names_that_do_not_fit_are_refused(names, target, classes, told):
     with pytest.raises(ValueError, match=told):
-        measures(names, target, classes)
+        build_measures(names, target, classes)
 
 
 def test_a_task_measures_what_it_is_told():
@@ -164,12 +164,12 @@ def test_a_task_measures_what_it_is_told():
 
 
 def test_of_text_two_numbers_a_symbol_are_kept_of_each_batch():
-    """In batches as on the whole; one number of the vocabulary's size is not kept."""
+    """Batches give the same result as the whole part, and outputs over the vocabulary are not kept."""
     measure = Measures(("accuracy", "bits_per_byte"), bytes_V=torch.tensor([1, 3, 2, 0]))
     output, target = scores(4, count=60)
     output, target = output.view(10, 6, 4), target.view(10, 6)
     batches = [measure.kept(output[first : first + 5], target[first : first + 5]) for first in (0, 5)]
-    whole = Scored(*(torch.cat(part) for part in zip(*batches, strict=True)))
+    whole = TargetScores(*(torch.cat(part) for part in zip(*batches, strict=True)))
     assert whole.nats_B.shape == whole.right_B.shape == (10, 6)
     assert measure(whole, target) == pytest.approx(measure(output, target))
     assert measure(output, target)["accuracy"] == pytest.approx(

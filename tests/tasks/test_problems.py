@@ -1,4 +1,4 @@
-"""Supervised as a Task: what it builds, fetches and measures, for our data and a stranger's."""
+"""Supervised as a Task: what it builds, fetches and measures, for our data and for user data."""
 
 import math
 import pickle
@@ -27,7 +27,7 @@ PARTS = ("train", "valid", "test")
 
 
 class Columns:
-    """A stranger's data, as the docstring of `Data` shows them."""
+    """The user data set in the docstring of `Data`."""
 
     inputs, outputs, partitions, fingerprint = 2, 3, 1, "columns-1"
 
@@ -46,7 +46,7 @@ class Columns:
 
 
 class Line(Columns):
-    """Targets that are numbers."""
+    """A data set with targets that are numbers."""
 
     outputs = 1
 
@@ -72,7 +72,7 @@ def variance(data):
 
 
 class Affine(nn.Module):
-    """A stranger's model, without any of our names."""
+    """A user's model, with none of our parameter names."""
 
     def __init__(self, scale=1.0):
         super().__init__()
@@ -105,7 +105,7 @@ def task(request) -> types.Task:
 
 
 def trained(task, steps=60):
-    """The mean loss of the training part before and after."""
+    """Return the mean training loss before and after training."""
     model, inputs_B, target_B = task.build(0), *task.fetch("train", 0, torch.arange(20))
     optimizer, losses = torch.optim.Adam(model.parameters(), lr=0.03), []
     for _ in range(steps):
@@ -204,7 +204,7 @@ def test_an_unknown_part_or_partition_is_refused(task):
             task.fetch("train", partition, torch.arange(2))
 
 
-# --- the model's numbers -----------------------------------------------------------------------------
+# --- the model's hyperparameters ---------------------------------------------------------------------
 
 
 def test_a_trials_numbers_replace_the_factorys():
@@ -229,7 +229,7 @@ def test_the_data_tell_a_model_what_its_constructor_names():
 @pytest.mark.parametrize("numbers", [{"widht": 8}, {"scale": 1.0}])
 def test_an_unknown_number_is_refused(numbers):
     ((name, value),) = numbers.items()
-    message = rf"^model\.{name}={value}: MLP has no such number\. .* width, depth, dropout\.$"
+    message = rf"^model\.{name}={value}: MLP has no such hyperparameter\. Choose from width, depth, dropout$"
     with pytest.raises(ValueError, match=message):
         Supervised(columns(), MLP).build(0, **numbers)
     with pytest.raises(ValueError, match=message):
@@ -266,7 +266,7 @@ def test_cross_entropy_of_sequences_is_the_mean_over_their_positions():
 
 
 def test_outputs_for_other_targets_are_refused():
-    with pytest.raises(ValueError, match=r"^outputs \[4, 5\] for targets \[4, 6\]: each target needs one output"):
+    with pytest.raises(ValueError, match=r"^outputs=\[4, 5\]: targets are \[4, 6\]\. Return one output"):
         cross_entropy(torch.zeros(4, 5), torch.zeros(4, 6, dtype=torch.int64))
 
 
@@ -289,14 +289,14 @@ FITTING = {
     "text_sequence": ("transformer", "gpt"),
     "tokens": ("transformer", "gpt"),
 }
-OF_FILES = {"cifar10", "fashion_mnist"}  # of the user's: tests of their own
+OF_FILES = {"cifar10", "fashion_mnist"}  # need the user's files: they have their own tests
 MODELS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
 PAIRS = [(data, model) for data in FITTING for model in MODELS]
 
 
 @pytest.fixture(scope="module")
 def data_of(tmp_path_factory):
-    """The data of a file of conf, made once; of what is large a little."""
+    """Return the data of a file of conf, cached, and small where it would be large."""
     few = {"pattern": "a*.py"}
     less = {"tokens": {**few, "cache": str(tmp_path_factory.mktemp("symbols"))}, "hashed_text": {**few, "classes": 4}}
 

@@ -1,11 +1,11 @@
-"""Parts and folds: each example in one part, classes alike, groups whole."""
+"""Parts and folds: each example in one part, stratified classes, whole groups."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.tasks.splits import Shares, draw_parts, folded
+from sweeper.tasks.splits import Shares, draw_parts, split_folds
 
 LABEL = np.repeat([0, 1, 2], [60, 30, 10])
 GROUP = np.arange(100) // 5
@@ -23,7 +23,7 @@ def test_each_example_is_in_one_part(count, valid, test, seed):
 
 def test_classes_have_their_shares_of_every_part_and_fold():
     parts = draw_parts(100, SHARES, label_N=LABEL)
-    for split in [parts, *folded(parts, 4, 0, LABEL)]:
+    for split in [parts, *split_folds(parts, 4, 0, LABEL)]:
         for index in split.values():
             share = np.bincount(LABEL[index], minlength=3) / len(index)
             np.testing.assert_allclose(share, [0.6, 0.3, 0.1], atol=0.06)
@@ -31,7 +31,7 @@ def test_classes_have_their_shares_of_every_part_and_fold():
 
 def test_groups_are_torn_apart_by_no_part_and_no_fold():
     parts = draw_parts(100, SHARES, group_N=GROUP)
-    for split in [parts, *folded(parts, 3, 0, group_N=GROUP)]:
+    for split in [parts, *split_folds(parts, 3, 0, group_N=GROUP)]:
         groups = [set(GROUP[index]) for index in split.values()]
         assert sum(map(len, groups)) == len(set.union(*groups)) == 20
 
@@ -39,7 +39,7 @@ def test_groups_are_torn_apart_by_no_part_and_no_fold():
 @pytest.mark.parametrize("label_N", [None, LABEL])
 def test_each_fold_validates_once_and_the_test_part_stays(label_N):
     parts = draw_parts(100, SHARES, label_N=label_N)
-    folds = folded(parts, 5, 0, label_N)
+    folds = split_folds(parts, 5, 0, label_N)
     assert len(folds) == 5
     assert sorted(np.concatenate([fold["valid"] for fold in folds]).tolist()) == sorted(
         [*parts["train"].tolist(), *parts["valid"].tolist()]
@@ -52,24 +52,24 @@ def test_each_fold_validates_once_and_the_test_part_stays(label_N):
 @pytest.mark.parametrize("none", [None, 1])
 def test_without_folds_there_is_one_split(none):
     parts = draw_parts(100, SHARES)
-    assert folded(parts, none, 0) == [parts]
+    assert split_folds(parts, none, 0) == [parts]
 
 
 @pytest.mark.parametrize(
     ("folds", "told"),
-    [(0, r"data\.folds=0: this is no count"), (2.5, r"data\.folds=2\.5: "), (9, r"data\.folds=9: .*\(a class has 8")],
+    [(0, r"data\.folds=0: not a count"), (2.5, r"data\.folds=2\.5: "), (9, r"data\.folds=9: .*\(a class has 8")],
 )
 def test_folds_that_cannot_be_are_refused(folds, told):
     with pytest.raises(ValueError, match=told):
-        folded(draw_parts(100, SHARES, label_N=LABEL), folds, 0, LABEL)
+        split_folds(draw_parts(100, SHARES, label_N=LABEL), folds, 0, LABEL)
 
 
 @pytest.mark.parametrize(
     ("shares", "given", "told"),
     [
-        (Shares(0.5, 0.5, 0), {}, r"data\.valid=0\.5: with data\.test=0\.5 it leaves an empty part"),
-        (SHARES, {"label_N": np.array([0] * 99 + [1])}, r"data\.split_seed=0: 100 examples cannot be split so"),
-        (SHARES, {"group_N": np.zeros(100)}, r"data\.split_seed=0: .* cannot be split so"),
+        (Shares(0.5, 0.5, 0), {}, r"data\.valid=0\.5: with data\.test=0\.5, a part is empty"),
+        (SHARES, {"label_N": np.array([0] * 99 + [1])}, r"data\.split_seed=0: 100 examples cannot be split"),
+        (SHARES, {"group_N": np.zeros(100)}, r"data\.split_seed=0: .* cannot be split"),
         (Shares(0.2, 0.2, -1), {}, r"data\.split_seed=-1: "),
     ],
 )

@@ -1,4 +1,4 @@
-"""Data sets of one's own that stay on the host."""
+"""User data sets that stay on the host."""
 
 import numpy as np
 import pytest
@@ -63,11 +63,11 @@ def test_other_examples_and_another_name_are_other_data():
     ("train", "options", "told"),
     [
         ((X, Y[:7]), {}, "data.train: X has 30 examples, y has 7"),
-        (iter([]), {}, "data.train=list_iterator: no examples that are counted"),
-        ((X[:0], Y[:0]), {}, "data.train=Rows: no examples"),
-        (("nowhere.npy", Y), {}, "data.train=nowhere.npy: no array can be mapped"),
-        ((X, Y), {"workers": -1}, "data.workers=-1: this is no count"),
-        ((X, Y), {"outputs": 0}, "data.outputs=0: this is no count"),
+        (iter([]), {}, "data.train=list_iterator: not a data set"),
+        ((X[:0], Y[:0]), {}, "data.train=Rows: not a data set"),
+        (("nowhere.npy", Y), {}, "data.train=nowhere.npy: cannot be mapped as an array"),
+        ((X, Y), {"workers": -1}, "data.workers=-1: not a count"),
+        ((X, Y), {"outputs": 0}, "data.outputs=0: not a count"),
     ],
 )
 def test_what_is_refused(train, options, told):

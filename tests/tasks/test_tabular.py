@@ -1,4 +1,4 @@
-"""Tables in true files: what the training part teaches, what is missing, what cannot be read."""
+"""Tables in real files: preprocessing by the training part, missing values, and errors."""
 
 import pickle
 
@@ -15,7 +15,7 @@ PARTS = ("train", "valid", "test")
 
 
 def made(count=300):
-    """Numbers, some missing, names, some missing, a group, and two targets."""
+    """Return a table with numbers and names, some missing, a group, and two targets."""
     draw = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -66,7 +66,7 @@ def trained(task, steps=150):
         return task.metrics(task.forward(model, inputs), target)
 
 
-# --- what is learnt ---------------------------------------------------------------------------------
+# --- preprocessing ----------------------------------------------------------------------------------
 
 
 def test_every_format_gives_the_same_data(folder):
@@ -76,7 +76,7 @@ def test_every_format_gives_the_same_data(folder):
 
 @pytest.fixture(scope="module")
 def parted(tmp_path_factory):
-    """The table with its parts in a column: 200 rows to train on, which alone know no green."""
+    """Return the table with its parts in a column. The 200 training rows have no green."""
     frame = made()
     frame["part"] = np.repeat(PARTS, [200, 50, 50])
     frame.loc[frame["part"] != "train", "colour"] = "green"
@@ -169,7 +169,7 @@ def test_each_fold_is_prepared_by_its_own_training_part(folder):
         assert torch.equal(every(data, "test", fold)[1], every(data, "test", 0)[1])
     assert sum(data.size("valid", fold) for fold in range(4)) == 240
     tests = {tuple(every(data, "test", fold)[0].numbers_BF[0].tolist()) for fold in range(4)}
-    assert len(tests) == 4  # the same rows, each in its fold's scale
+    assert len(tests) == 4  # the same rows in the scale of each fold
 
 
 def test_the_unit_of_a_regression_is_one_for_all_folds(folder):
@@ -183,7 +183,7 @@ def test_rows_of_one_group_stay_together(folder):
     data = of_kind(folder, split_by="shop", folds=3)
     assert data.partitions == 3
     assert sum(data.size(part, 0) for part in PARTS) == 300
-    assert data.inputs == 3  # the group is no input
+    assert data.inputs == 3  # the group is not an input
 
 
 # --- what cannot be used ----------------------------------------------------------------------------
@@ -191,18 +191,18 @@ def test_rows_of_one_group_stay_together(folder):
 FILES = {
     "empty": (b"", "the file is empty"),
     "header": (b"a,y\n", "the file has no rows"),
-    "long row": (b"a,y\n1,2\n3,4,5\n", r"not every row fits the header .* data\.separator"),
-    "all long": (b"a,y\n1,2,3\n4,5,6\n", r"not every row fits the header"),
-    "open quote": (b'a,y\n"1,2\n3,4\n', r"not every row fits the header"),
-    "latin": (b"a,y\n\xe9\xe9\xff,1\n", "it is not UTF-8 .* Save it as UTF-8"),
-    "no target": (b"a,b\n1,2\n", r"data\.target=y: .* has no such column\. There are: a, b\."),
-    "missing": (b"a,y\n1,2\n3,\n", r"data\.target=y: it is missing in 1 of 2 rows"),
-    "one class": (b"a,y\n1,x\n3,x\n", r"data\.target=y: all rows are of one class \(x\)"),
-    "constant": (b"a,y\n1,2.5\n3,2.5\n", r"data\.target=y: it is infinite, or always the same"),
-    "names": (b"a,y\nn1,0\nn2,1\nn3,0\n", r"data\.leave_out: a is a name for each row alone"),
+    "long row": (b"a,y\n1,2\n3,4,5\n", r"some rows do not fit the header .* data\.separator"),
+    "all long": (b"a,y\n1,2,3\n4,5,6\n", r"some rows do not fit the header"),
+    "open quote": (b'a,y\n"1,2\n3,4\n', r"some rows do not fit the header"),
+    "latin": (b"a,y\n\xe9\xe9\xff,1\n", "not UTF-8 .* Save it as UTF-8"),
+    "no target": (b"a,b\n1,2\n", r"data\.target=y: .* has no such column\. Choose from a, b$"),
+    "missing": (b"a,y\n1,2\n3,\n", r"data\.target=y: 1 of 2 rows have no value"),
+    "one class": (b"a,y\n1,x\n3,x\n", r"data\.target=y: all rows have the same class \(x\)"),
+    "constant": (b"a,y\n1,2.5\n3,2.5\n", r"data\.target=y: it has infinite values, or is constant"),
+    "names": (b"a,y\nn1,0\nn2,1\nn3,0\n", r"data\.leave_out: a has a different name in every row"),
     "infinite": (b"a,y\n1,0\ninf,1\n2,0\n", r"data\.leave_out: a is infinite in 1 rows"),
-    "few": (b"a,y\n1,0\n2,1\n1,1\n", r"data\.split_seed=0: 3 examples cannot be split so"),
-    "nothing": (b"y\n1\n0\n", r"data\.leave_out: no column is left"),
+    "few": (b"a,y\n1,0\n2,1\n1,1\n", r"data\.split_seed=0: 3 examples cannot be split"),
+    "nothing": (b"y\n1\n0\n", r"data\.leave_out: no input column is left"),
     "amounts": (
         b"a,y\n" + b"".join(b"1,%d\n" % i for i in range(200)),
         r"200 different whole numbers [^.]*\. .*=regression",
@@ -222,7 +222,7 @@ def test_files_that_cannot_be_used_give_one_clear_error(tmp_path, content, told)
 def test_a_file_that_is_none_is_refused(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=r"^data\.path=.*: (it cannot be read|there is no such file)"):
+    with pytest.raises(ValueError, match=r"^data\.path=.*: (cannot be read|there is no such file)"):
         table(tmp_path / name, "y")
 
 
@@ -230,13 +230,13 @@ def test_a_file_that_is_none_is_refused(tmp_path, name, content):
     ("asked", "told"),
     [
         ({"split": "by"}, r"data\.split=by: no such choice"),
-        ({"leave_out": "price"}, r"data\.leave_out=price: this is no list .* Write \[price\]"),
+        ({"leave_out": "price"}, r"data\.leave_out=price: not a list .* Write \[price\]"),
         ({"categorical": ["colours"]}, r"data\.categorical=colours: .* has no such column"),
         ({"split_by": "sold"}, r"data\.split_seed=0: "),
-        ({"split_by": "colour"}, r"data\.split_by=colour: it is missing in \d+ rows"),
+        ({"split_by": "colour"}, r"data\.split_by=colour: \d+ rows have no value"),
         ({"class_weights": {"good": 1}}, r"data\.class_weights=.* Write balanced, or {bad: 1\.0, good: 1\.0}"),
         ({"class_weights": "even"}, r"data\.class_weights=even: "),
-        ({"problem": "regression"}, r"data\.problem=regression: data\.target=kind is not made of numbers"),
+        ({"problem": "regression"}, r"data\.problem=regression: data\.target=kind does not hold numbers"),
         ({"folds": 200}, r"data\.folds=200: "),
     ],
 )
@@ -250,5 +250,5 @@ def test_a_regression_has_neither_weights_nor_strata(folder):
         of_price(folder, class_weights="balanced")
     with pytest.raises(ValueError, match=r"^data\.split=stratified: "):
         of_price(folder, split="stratified")
-    with pytest.raises(ValueError, match=r"^data\.target=null: .* There are: size, age"):
+    with pytest.raises(ValueError, match=r"^data\.target=null: .* Choose from size, age"):
         table(folder / "goods.csv")

@@ -1,4 +1,4 @@
-"""NextByte: its windows against a plain loop over the files, its split, and what it refuses."""
+"""NextByte: its windows compared with a plain loop over the files, its split, and errors."""
 
 import math
 import pickle
@@ -14,7 +14,7 @@ from sweeper.tasks.text import NextByte, windows
 
 
 def slow_windows(texts, context):
-    """Every (context, target) by slicing each file on its own."""
+    """Return every (context, target) by slicing each file."""
     pairs = []
     for text in texts:
         padded = bytes(context) + text
@@ -29,7 +29,7 @@ def everything(data, part):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten files with distinct letters, two of them in a folder below, and things that are not read."""
+    """Write ten files with distinct letters, two of them in a subfolder, and files that are not read."""
     (tmp_path / "inner").mkdir()
     (tmp_path / ".hidden").mkdir()
     for number in range(10):
@@ -80,7 +80,7 @@ def test_a_sample_has_no_repetition_and_depends_on_its_seed():
     drawn = list(zip(inputs.tolist(), target.tolist(), strict=True))
     remaining = list(pairs)
     for pair in drawn:
-        remaining.remove(pair)  # raises if it was drawn more often than it is there
+        remaining.remove(pair)  # raises if an example was drawn more often than it exists
     assert len(drawn) == 250
     assert torch.equal(sample.places(torch.arange(250)), part.sample(250, 7).places(torch.arange(250)))
     assert not torch.equal(sample.places(torch.arange(250)), part.sample(250, 8).places(torch.arange(250)))
@@ -159,23 +159,23 @@ def test_a_missing_path_is_refused(path):
 
 
 def test_a_folder_with_nothing_to_read_is_refused(folder):
-    with pytest.raises(ValueError, match=r"^data\.path=.*: 0 non-empty files match data\.pattern=\*\.rst, .* Change"):
+    with pytest.raises(ValueError, match=r"^data\.path=.*: 0 nonempty files match data\.pattern=\*\.rst, .* Change"):
         small(folder, pattern="*.rst")
 
 
 def test_two_files_are_too_few(folder):
-    with pytest.raises(ValueError, match=r"2 non-empty files match data\.pattern=\[23\]\.txt"):
+    with pytest.raises(ValueError, match=r"2 nonempty files match data\.pattern=\[23\]\.txt"):
         small(folder, pattern="[23].txt")
     assert small(folder, pattern="[234].txt").size("train", 0) >= 22
 
 
 def test_a_short_text_is_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"its valid part has \d+ bytes, fewer than data\.valid_size=4096\. Take"):
+    with pytest.raises(ValueError, match=r"Its valid part has \d+ bytes, fewer than data\.valid_size=4096\. Choose"):
         small(folder, valid_size=4096)
-    with pytest.raises(ValueError, match=r"its test part has \d+ bytes, fewer than data\.test_size=4096\. Take"):
+    with pytest.raises(ValueError, match=r"Its test part has \d+ bytes, fewer than data\.test_size=4096\. Choose"):
         small(folder, test_size=4096)
     (tmp_path / "short").write_bytes(b"too short")
-    with pytest.raises(ValueError, match=r"too short, it has 9 bytes"):
+    with pytest.raises(ValueError, match=r"too short, with 9 bytes"):
         small(tmp_path / "short")
 
 

@@ -1,4 +1,4 @@
-"""Token files: what is in them, that they are made once, whole and by several processes, and mapped."""
+"""Token files: contents, one complete write even by several processes, and mapping."""
 
 import json
 import multiprocessing
@@ -123,7 +123,7 @@ def test_folds_have_the_same_symbols_and_test_part(folder, tmp_path):
 
 
 def test_loss_and_bits_per_byte_agree(folder, tmp_path):
-    """Nats of a symbol / ln 2 * symbols / bytes."""
+    """Bits per byte are nats of a symbol / ln 2 * symbols / bytes."""
     task = Supervised(read(folder, tmp_path), Transformer)
     inputs, target = every(task.data, "valid")
     with torch.no_grad():
@@ -157,19 +157,19 @@ def test_many_symbols_are_kept_in_four_bytes(folder, tmp_path, monkeypatch):
     ("asked", "told"),
     [
         ({"context": 0}, r"data\.context=0: "),
-        ({"context": 100_000}, r"too short, its train part has \d+ symbols, no more than data\.context=100000"),
+        ({"context": 100_000}, r"too short. Its train part has \d+ symbols, no more than data\.context=100000"),
         ({"valid_size": 100_000}, r"fewer than data\.valid_size=100000"),
         ({"folds": 20}, r"21 for data\.folds=20 are needed"),
-        ({"tokenizer": "nothing"}, r"data\.tokenizer=nothing: there is no such one"),
+        ({"tokenizer": "nothing"}, r"data\.tokenizer=nothing: there is no such vocabulary"),
     ],
 )
 def test_what_cannot_be_is_refused(folder, tmp_path, asked, told):
     with pytest.raises(ValueError, match=told):
         read(folder, tmp_path, **asked)
-    assert not list(tmp_path.glob("*.*"))  # nothing half made is left
+    assert not list(tmp_path.glob("*.*"))  # no partial files are left
 
 
 def test_a_cache_that_cannot_be_written_to_is_told(folder, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"^data\.cache=.*: it cannot be written to"):
+    with pytest.raises(ValueError, match=r"^data\.cache=.*: cannot be written to"):
         read(folder, tmp_path / "file" / "inner")

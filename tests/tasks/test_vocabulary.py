@@ -1,4 +1,4 @@
-"""Vocabularies: each gives the text back byte by byte; what is missing or broken is told."""
+"""Vocabularies: each restores text byte by byte, and missing or broken ones give errors."""
 
 import base64
 import importlib
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from sweeper.tasks import vocabulary as module
-from sweeper.tasks.vocabulary import identified, vocabulary
+from sweeper.tasks.vocabulary import build_vocabulary, identify_vocabulary
 
 TEXT = ("the cat sat on the mat, the café too.\n" * 50).encode()
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A vocabulary of each kind, in its true format."""
+    """Write a vocabulary of each kind in its real format."""
     folder = tmp_path_factory.mktemp("vocabularies")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -39,7 +39,7 @@ def kinds(files):
 
 @pytest.mark.parametrize("kind", range(4))
 def test_symbols_are_as_long_as_the_text(files, kind):
-    words = vocabulary(kinds(files)[kind], 300, [TEXT])
+    words = build_vocabulary(kinds(files)[kind], 300, [TEXT])
     symbol_N = words.encode(TEXT)
     assert symbol_N.dtype == np.int64
     assert sum(words.bytes_V[symbol] for symbol in symbol_N) == len(TEXT)
@@ -50,35 +50,38 @@ def test_symbols_are_as_long_as_the_text(files, kind):
 @settings(max_examples=25)
 @given(st.text(min_size=1, max_size=60))
 def test_any_text_is_cut_into_symbols_of_its_bytes(text):
-    words = vocabulary("bpe", 257, [TEXT])
+    words = build_vocabulary("bpe", 257, [TEXT])
     assert sum(words.bytes_V[symbol] for symbol in words.encode(text.encode())) == len(text.encode())
 
 
 def test_a_long_text_is_cut_at_the_ends_of_lines(monkeypatch):
     monkeypatch.setattr(module, "PIECE", 100)
-    pieces = list(module._by_piece(TEXT + b"x" * 300 + b"\n" + TEXT))
+    pieces = list(module._split_lines(TEXT + b"x" * 300 + b"\n" + TEXT))
     assert b"".join(pieces) == TEXT + b"x" * 300 + b"\n" + TEXT
     assert all(piece.endswith(b"\n") for piece in pieces)
     assert max(map(len, pieces)) == 301
 
 
 def test_the_same_text_gives_the_same_encoding():
-    one, other = (vocabulary("bpe", 280, [TEXT]).encode(TEXT) for _ in range(2))
+    one, other = (build_vocabulary("bpe", 280, [TEXT]).encode(TEXT) for _ in range(2))
     assert one.tolist() == other.tolist()
 
 
 def test_tiktokens_symbols_are_its_own(files):
-    words = vocabulary(str(files / "own.tiktoken"), 0, [])
+    words = build_vocabulary(str(files / "own.tiktoken"), 0, [])
     assert words.encode(b"the cat").tolist() == [257, 32, 99, 259]
     assert words.bytes_V[256:] == [2, 3, 4, 2]
 
 
 def test_what_identifies_it(files, tmp_path):
-    told = {identified(kind, 300) for kind in kinds(files)} | {identified("bpe", 301), identified("gpt2", 300)}
+    told = {identify_vocabulary(kind, 300) for kind in kinds(files)} | {
+        identify_vocabulary("bpe", 301),
+        identify_vocabulary("gpt2", 300),
+    }
     assert len(told) == 6
     copy = tmp_path / "copy.json"
     copy.write_bytes((files / "own.json").read_bytes())
-    assert identified(str(copy), 300) == identified(str(files / "own.json"), 300)
+    assert identify_vocabulary(str(copy), 300) == identify_vocabulary(str(files / "own.json"), 300)
 
 
 def test_a_vocabulary_that_tiktoken_cannot_get_is_told(monkeypatch, tmp_path):
@@ -87,8 +90,8 @@ def test_a_vocabulary_that_tiktoken_cannot_get_is_told(monkeypatch, tmp_path):
 
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(tiktoken.load, "read_file", unreachable)
-    with pytest.raises(ValueError, match=r"^data\.tokenizer=gpt2: .* TIKTOKEN_CACHE_DIR .* or choose bpe\.$"):
-        vocabulary("gpt2", 0, [TEXT])
+    with pytest.raises(ValueError, match=r"^data\.tokenizer=gpt2: .* TIKTOKEN_CACHE_DIR .* or choose bpe$"):
+        build_vocabulary("gpt2", 0, [TEXT])
 
 
 @pytest.mark.parametrize(
@@ -100,15 +103,15 @@ def test_a_library_that_is_not_installed_is_told(files, monkeypatch, library, ki
     with pytest.raises(
         ValueError, match=rf"the library {library} is not installed\. .*pip install {library}\), or .*=bytes"
     ):
-        vocabulary(tokenizer, 300, [TEXT])
+        build_vocabulary(tokenizer, 300, [TEXT])
 
 
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
         ("none.json", None, "there is no such file"),
-        ("bad.json", b"{}", "this is not a tokenizer.json"),
-        ("bad.tiktoken", b"!! 0\n", "this is not a .tiktoken file"),
+        ("bad.json", b"{}", "not a tokenizer.json"),
+        ("bad.tiktoken", b"!! 0\n", "not a .tiktoken file"),
         ("few.tiktoken", b"YQ== 0\n", "its ranks have gaps, or a byte is missing"),
     ],
 )
@@ -116,26 +119,26 @@ def test_files_that_cannot_be_used_are_told(tmp_path, name, content, told):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"^data\.tokenizer=.*{told}"):
-        vocabulary(str(tmp_path / name), 0, [])
+        build_vocabulary(str(tmp_path / name), 0, [])
 
 
 def test_a_tokenizer_that_loses_spaces_is_refused(tmp_path):
     tokenizer = Tokenizer(models.WordLevel({"the": 0, "?": 1}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(tmp_path / "words.json"))
-    with pytest.raises(ValueError, match="it does not give text back as it was"):
-        vocabulary(str(tmp_path / "words.json"), 0, [])
+    with pytest.raises(ValueError, match="it does not restore text exactly"):
+        build_vocabulary(str(tmp_path / "words.json"), 0, [])
 
 
 def test_names_and_sizes_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"^data\.vocabulary=256: .* at least 257"):
-        identified("bpe", 256)
+        identify_vocabulary("bpe", 256)
     with pytest.raises(ValueError, match=r"^data\.tokenizer=nothing: .* tiktoken's: gpt2, "):
-        vocabulary("nothing", 300, [TEXT])
+        build_vocabulary("nothing", 300, [TEXT])
 
 
 def test_text_that_is_not_utf8_is_told():
     latin = "é".encode("latin-1") * 10
     with pytest.raises(ValueError, match=r"^data\.tokenizer=bpe: the text is not UTF-8 .* data\.tokenizer=bytes"):
-        vocabulary("bpe", 300, [latin])
-    assert vocabulary("bytes", 0, [latin]).encode(latin).tolist() == [0xE9] * 10
+        build_vocabulary("bpe", 300, [latin])
+    assert build_vocabulary("bytes", 0, [latin]).encode(latin).tolist() == [0xE9] * 10

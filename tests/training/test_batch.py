@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from sweeper.tasks.convolutional import CNN
-from sweeper.tasks.images import Images, Labelled
+from sweeper.tasks.images import Images, LabeledImages
 from sweeper.tasks.problems import Supervised
 from sweeper.training.batch import training_batches
 from sweeper.training.examples import Examples
@@ -37,16 +37,18 @@ ALL: dict[str, Any] = {
 }
 
 
-def labelled(count: int, seed: int) -> Labelled:
+def labeled(count: int, seed: int) -> LabeledImages:
     draw = np.random.default_rng(seed)
-    return Labelled(draw.integers(0, 256, (count, 3, 8, 8), dtype=np.uint8), draw.integers(0, 4, count, dtype=np.uint8))
+    return LabeledImages(
+        draw.integers(0, 256, (count, 3, 8, 8), dtype=np.uint8), draw.integers(0, 4, count, dtype=np.uint8)
+    )
 
 
 @functools.cache
 def task(**options: Any) -> Supervised:
     options = {key: ALL[key] for key in options if key in ALL} | {k: v for k, v in options.items() if k not in ALL}
     return Supervised(
-        Images(labelled(40, 0), labelled(10, 1), classes=4, **options), functools.partial(CNN, width=4, dropout=0.2)
+        Images(labeled(40, 0), labeled(10, 1), classes=4, **options), functools.partial(CNN, width=4, dropout=0.2)
     )
 
 
