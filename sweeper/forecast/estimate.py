@@ -103,12 +103,12 @@ def estimate(
     seconds: float = timing.SECONDS,
 ) -> Estimate:
     """Look at what is asked, and train for some seconds. Raises InputError as the sweep itself would."""
-    from sweeper.search.study import checked
+    from sweeper.search.study import build_studies
     from sweeper.tracking.mlflow.tracker import MLflow
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
     stored = StoredSweep(home) if home.config.exists() else None
-    studies = checked(spec.studies, spec.terms)
+    studies = build_studies(spec.studies, spec.terms)
     jobs = first_jobs(studies)
     rows = tuple(_row(study, spec, stored.records if stored else []) for study in studies)
     counts = open_jobs(rows, spec.search.concurrent_trials, len(spec.partitions))
@@ -161,7 +161,7 @@ def first_jobs(studies: Sequence[FamilyStudy]) -> list[Job]:
         for study in studies:
             study.attach(storage)
             asked.append([])
-            while study.wants_trial:
+            while study.can_ask:
                 asked[-1] += study.ask()
     finally:
         optuna.logging.set_verbosity(level)

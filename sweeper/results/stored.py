@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from sweeper.search.records import Reading
+    from sweeper.search.records import JournalReader
     from sweeper.types import Record, TrialId
 
 Which = Any  # a trial: "cosine:17", (study, 17), or a row of .trials; or study, 17 as two arguments
@@ -68,16 +68,16 @@ class StoredSweep:
         return self._read[0]
 
     @cached_property
-    def _reading(self) -> Reading:
+    def _reading(self) -> JournalReader:
         """The journal as of one moment."""
-        from sweeper.search.records import Reading
+        from sweeper.search.records import JournalReader
 
-        return Reading(self.home.journal)
+        return JournalReader(self.home.journal)
 
     @cached_property
     def _read(self) -> tuple[list[Record], dict[str, int]]:
         """The trials, and how many of each study count."""
-        return self._reading.records(), self._reading.begun()
+        return self._reading.records(), self._reading.trial_counts()
 
     @cached_property
     def importances(self) -> Mapping[str, Mapping[str, float]]:
@@ -130,7 +130,7 @@ class StoredSweep:
     @cached_property
     def stopped(self) -> Mapping[str, int]:
         """Of each study that got no better (`search.stop`), after how many trials it ended."""
-        return self._reading.stopped()
+        return self._reading.trials_at_stop()
 
     def refresh(self) -> Self:
         """Read it again, as far as it is now; the same object."""

@@ -70,10 +70,10 @@ def sweep(
         InputError: before anything is written, if the sweep of that name asks another question, was begun with another
             trainer, or is being run by another process.
     """
-    from sweeper.search.study import Studies, checked
+    from sweeper.search.study import Studies, build_studies
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
-    checked(spec.studies, spec.terms)
+    build_studies(spec.studies, spec.terms)
     chosen = choose(spec, begun_with(home))
     trainer = make(spec, chosen.trainer)
     with locked(home), _logged(home):
@@ -111,7 +111,7 @@ def _shown(
         search.progress(),
         reports=len(spec.train.report_steps),
         direction=objective.direction,
-        past={study: terminal.Past(*before) for study, before in search.past().items()},
+        past={study: terminal.Past(*before) for study, before in search.histories().items()},
     )
     return terminal.view(tally, terminal.Heading(home.name, objective.metric, objective.direction), plain=plain)
 
@@ -128,7 +128,7 @@ def _introduce(spec: SweepSpec, tracker: Tracker) -> None:
 
 def _link(search: Studies, tracker: Tracker) -> None:
     """Trials that a wider study took over stay tracked where they are: they and its summary name each other."""
-    for study, origins in search.taken_over.items():
+    for study, origins in search.trials_taken_over.items():
         extended = ", ".join(sorted({origin.study for origin in origins}))
         tracker.describe(study, Summary(tags={"sweep.extends": extended}))
         for origin in origins:

@@ -24,7 +24,7 @@ SAME = ("family", "formula", "report_steps", "epoch")  # of the plan in the jour
 OF_THE_STUDY = ("queued", "retry_of", "retries")  # attributes that mean something in the trial's own study alone
 
 
-class Earlier(NamedTuple):
+class EarlierStudy(NamedTuple):
     """A study of before. plan: what it was begun with."""
 
     name: str
@@ -32,11 +32,11 @@ class Earlier(NamedTuple):
     trials: list[FrozenTrial]
 
 
-def earlier(storage: BaseStorage, name: str, plan: StoredPlan) -> list[Earlier]:
+def earlier_studies(storage: BaseStorage, name: str, plan: StoredPlan) -> list[EarlierStudy]:
     """The other studies of that family that trained the same formula as long, the oldest first."""
     studies = sorted(storage.get_all_studies(), key=lambda study: study._study_id)
     return [
-        Earlier(study.study_name, theirs, storage.get_all_trials(study._study_id, deepcopy=False))
+        EarlierStudy(study.study_name, theirs, storage.get_all_trials(study._study_id, deepcopy=False))
         for study in studies
         if (theirs := study.user_attrs.get("plan")) is not None
         and study.study_name != name
@@ -44,18 +44,18 @@ def earlier(storage: BaseStorage, name: str, plan: StoredPlan) -> list[Earlier]:
     ]
 
 
-def within(study: Earlier, axes: Axes) -> Iterator[tuple[FrozenTrial, Record, dict[str, Scalar]]]:
+def trials_within(study: EarlierStudy, axes: Axes) -> Iterator[tuple[FrozenTrial, Record, dict[str, Scalar]]]:
     """Its own trials that did not fail and lie in the new space, with their points as Optuna stores them there."""
     for trial in study.trials:
         if trial.state == TrialState.WAITING or "origin" in trial.user_attrs:
             continue
         record = record_of(study.name, study.plan, trial)
-        stored = _stored(axes, record.params)
+        stored = _point_of(axes, record.params)
         if stored is not None and record.state != "failed":
             yield trial, record, stored
 
 
-def copied(
+def copy_trial(
     trial: FrozenTrial,
     origin: tuple[str, int],
     params: Mapping[str, Scalar],
@@ -80,7 +80,7 @@ def copied(
     )
 
 
-def _stored(axes: Axes, params: Mapping[str, Value]) -> dict[str, Scalar] | None:
+def _point_of(axes: Axes, params: Mapping[str, Value]) -> dict[str, Scalar] | None:
     """The point of these numbers in that space; None where it has none."""
     if params.keys() != {*axes.searched, *axes.fixed}:
         return None

@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sweeper.schedules import controller_of, lr_trace, momentum_trace
 from sweeper.search import extending, pruning
-from sweeper.search.objective import together
+from sweeper.search.objective import combine_members
 from sweeper.search.plan import StudyPlan, Terms, start_points
 from sweeper.search.sampling import Sampling
 from sweeper.search.space import Scalar
-from sweeper.search.stopping import KEY, Standing
+from sweeper.search.stopping import KEY, StallCounter
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Report, State, TrialId, seed_of
 
 CONSTRAINT = "diverged"
@@ -26,7 +26,7 @@ CLOCK_DIGITS = 4  # of a second
 
 
 @dataclass
-class Open:
+class OpenTrial:
     """A running trial. step: of its last report, in updates. fault: why it cannot be judged, if so.
 
     clock: seconds of training until each report, of all members together. members: the value of each at each report,
@@ -51,30 +51,30 @@ class FamilyStudy:
         self.sampling = Sampling(plan.sampler, self.axes, terms.seed, plan.family.name)
         self.sampling.check()
         self.pruner = pruning.build_pruner(plan.pruner, len(terms.report_steps))
-        self.start = start_points(plan, self.axes, whole=self.sampling.needs_whole_points)
-        self.open: dict[int, Open] = {}
-        self.taken_over: list[TrialId] = []  # from this family's earlier studies, by this process
+        self.start_points = start_points(plan, self.axes, whole=self.sampling.is_grid)
+        self.open: dict[int, OpenTrial] = {}
+        self.trials_taken_over: list[TrialId] = []  # from this family's earlier studies, by this process
         self.failures: list[str] = []  # of this process: what stands in the journal may have been mended since
 
     def attach(self, storage: optuna.storages.BaseStorage) -> None:
         """Begin the study in `storage`, or take it up where it stands."""
-        self.study = self._begun_or_loaded(storage)
+        self.study = self._create_or_load(storage)
         if "extends" in self.study.user_attrs:
-            self.sampling = self.sampling.after_others()
-        pruning.settle(self.study)
+            self.sampling = self.sampling.without_repeats()
+        pruning.set_up_brackets(self.study)
         self._enqueue_start()
         trials = self.study.get_trials(deepcopy=False)
         started = [trial for trial in trials if trial.state != TrialState.WAITING]
         self.waiting = deque(trial.number for trial in trials if trial.state == TrialState.WAITING)
-        self.asked = sum(not {"queued", "origin"} & trial.user_attrs.keys() for trial in started)
-        self.begun = len(started) - sum("retry_of" in trial.user_attrs for trial in trials)
-        self.started_from = len(self.study.user_attrs["start"])  # points, those of earlier commands too
-        self.open = {trial.number: self._open(trial) for trial in started if trial.state == TrialState.RUNNING}
-        self.standing = Standing(self.terms.objective)
+        self.n_sampled = sum(not {"queued", "origin"} & trial.user_attrs.keys() for trial in started)
+        self.n_started = len(started) - sum("retry_of" in trial.user_attrs for trial in trials)
+        self.n_start_points = len(self.study.user_attrs["start"])  # points, those of earlier commands too
+        self.open = {trial.number: self._restore(trial) for trial in started if trial.state == TrialState.RUNNING}
+        self.stall_counter = StallCounter(self.terms.objective)
         for trial in started:
             if trial.state.is_finished() and trial.user_attrs["state"] != "failed":
-                self.standing.join(trial.number, trial.value if trial.user_attrs["state"] == "complete" else None)
-        self.stopped: int | None = self.study.user_attrs.get("stopped")
+                self.stall_counter.add(trial.number, trial.value if trial.user_attrs["state"] == "complete" else None)
+        self.stopped_at: int | None = self.study.user_attrs.get("stopped")
         self._note_stop()
 
     # --- the trials there are -----------------------------------------------------------------------
@@ -83,21 +83,21 @@ class FamilyStudy:
     def limit(self) -> int:
         """How many trials there will be in all."""
         if not self.axes.searched:
-            return min(self.plan.n_trials, max(1, self.started_from))
-        if self.sampling.points is None:
+            return min(self.plan.n_trials, max(1, self.n_start_points))
+        if self.sampling.point_count is None:
             return self.plan.n_trials
-        return min(self.plan.n_trials, self.sampling.points + self.started_from)
+        return min(self.plan.n_trials, self.sampling.point_count + self.n_start_points)
 
     @property
-    def wants_trial(self) -> bool:
+    def can_ask(self) -> bool:
         """Whether a trial may be asked for now."""
-        begins = self.begun < self.limit and (bool(self.waiting) or not self.has_stalled)
+        begins = self.n_started < self.limit and (bool(self.waiting) or not self.has_stalled)
         return begins and len(self.open) < self.terms.concurrent
 
     @property
     def has_stalled(self) -> bool:
         """Whether so many trials have not beaten the best that it asks for no more; an open one may still do so."""
-        return self.plan.stop is not None and self.standing.since >= self.plan.stop
+        return self.plan.stop is not None and self.stall_counter.trials_since_best >= self.plan.stop
 
     @property
     def has_succeeded(self) -> bool:
@@ -112,12 +112,12 @@ class FamilyStudy:
         counts: Counter[State] = Counter(trial.user_attrs["state"] for trial in trials if trial.state.is_finished())
         complete = [trial for trial in trials if trial.user_attrs.get("state") == "complete"]
         values = [float(trial.value) for trial in complete if trial.value is not None]
-        best = self.terms.objective.better(values) if values else None
+        best = self.terms.objective.best(values) if values else None
         best_trial = complete[values.index(best)].number if best is not None else None
         given_up = counts["failed"] - sum("retry_of" in trial.user_attrs for trial in trials)
         return Progress(self.plan.name, self.plan.family.name, self.limit, dict(counts), best, best_trial, given_up)
 
-    def past(self) -> tuple[tuple[float | None, ...], Floats]:
+    def history(self) -> tuple[tuple[float | None, ...], Floats]:
         """The objective of each trial that ended, in that order, None unless it is complete; the LR of the best."""
         ended = [trial for trial in self.study.get_trials(deepcopy=False) if trial.datetime_complete is not None]
         in_order = sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))
@@ -127,7 +127,7 @@ class FamilyStudy:
             return values, np.empty(0)
         return values, self.jobs(best)[0].lr_S
 
-    def resumed(self) -> list[tuple[tuple[Job, ...], int]]:
+    def resume(self) -> list[tuple[tuple[Job, ...], int]]:
         """The jobs of the open trials, and the step of their last report."""
         return [(self.jobs(number), open.step) for number, open in self.open.items()]
 
@@ -136,13 +136,15 @@ class FamilyStudy:
     def ask(self) -> tuple[Job, ...]:
         """The jobs of the next trial: a start point or one tried again if there is any, else a sampled one."""
         number = self.waiting.popleft() if self.waiting else None
-        self.study.sampler = self.sampling.for_ask(*([self.asked] if number is None else ["queued", number]))
+        self.study.sampler = self.sampling.sampler_for_ask(
+            *([self.n_sampled] if number is None else ["queued", number])
+        )
         trial = self.study.ask(fixed_distributions=dict(self.axes.distributions))
         seed = trial.user_attrs.get("seed", self.terms.seed)
         trial.set_user_attr("seeds", [seed_of(seed, "member", member) for member in range(len(self.terms.partitions))])
-        self.open[trial.number] = Open(trial, [], 0, [], [])
-        self.asked += number is None
-        self.begun += 1
+        self.open[trial.number] = OpenTrial(trial, [], 0, [], [])
+        self.n_sampled += number is None
+        self.n_started += 1
         return self.jobs(trial.number)
 
     def report(self, number: int, reports: Sequence[Report]) -> bool:
@@ -157,8 +159,8 @@ class FamilyStudy:
         open.step = min(ended_badly or [report.step for report in reports])
         if ended_badly:
             return False
-        of_members = self.terms.objective.of_members(reports)
-        value = together(of_members)
+        of_members = self.terms.objective.member_values(reports)
+        value = combine_members(of_members)
         is_last = open.step == self.terms.steps
         if math.isnan(value):  # Optuna would store a NaN, prune for it and learn nothing from it
             open.fault = f"{self.terms.objective.metric} is not finite"
@@ -171,7 +173,7 @@ class FamilyStudy:
         if is_last or open.trial.should_prune():
             return not is_last
         rule = self.terms.early_stopping
-        open.truncated = rule is not None and rule.ends(open.values, self.terms.objective)
+        open.truncated = rule is not None and rule.is_due(open.values, self.terms.objective)
         return open.truncated
 
     def tell(self, number: int, state: State, reason: str) -> Ending:
@@ -185,15 +187,15 @@ class FamilyStudy:
         for name, said in (("state", state), ("reason", reason), ("step", open.step)):
             open.trial.set_user_attr(name, said)
         value, measures, given_up = None, {}, False
-        self.study.sampler = self.sampling.for_tell(number)
+        self.study.sampler = self.sampling.sampler_for_tell(number)
         match state:
             case "complete":
-                value = self.terms.objective.of_trial(open.values)
+                value = self.terms.objective.trial_value(open.values)
                 measures = self.terms.objective.measures(open.values, open.members)
                 open.trial.set_user_attr("measures", measures)
-                self._tell_well(open, state, value)
+                self._tell_success(open, state, value)
             case "pruned":
-                self._tell_well(open, state, None)
+                self._tell_success(open, state, None)
             case "diverged":
                 self._tell_diverged(open)
             case "failed":
@@ -203,46 +205,45 @@ class FamilyStudy:
             case "running":
                 raise ValueError("a running trial has not ended")
         if state != "failed":
-            self.standing.join(number, value)
+            self.stall_counter.add(number, value)
         self._note_stop()
         return Ending(TrialId(self.plan.name, number), state, open.step, value, reason, measures, given_up)
 
     def _note_stop(self) -> None:
         """In the journal: after how many trials the study has stalled; None while it has not, or some are open."""
         over = self.has_stalled and not self.open and not self.waiting
-        stopped = self.begun if over and self.begun < self.limit else None
-        if stopped != self.stopped:
+        stopped = self.n_started if over and self.n_started < self.limit else None
+        if stopped != self.stopped_at:
             self.study.set_user_attr("stopped", stopped)
-            self.stopped = stopped
+            self.stopped_at = stopped
 
-    def _tell_well(self, open: Open, state: State, value: float | None) -> None:
-        told, constraint = self._told(state)
+    def _tell_success(self, open: OpenTrial, state: State, value: float | None) -> None:
+        optuna_state, constraint = self._optuna_end(state)
         if constraint is not None:
             open.trial.set_constraint(CONSTRAINT, constraint)
-        self.study.tell(open.trial, value, told)
+        self.study.tell(open.trial, value, optuna_state)
 
-    def _tell_diverged(self, open: Open) -> None:
-        left = _left(open.step, self.terms.steps)
+    def _tell_diverged(self, open: OpenTrial) -> None:
+        left = _unfinished_fraction(open.step, self.terms.steps)
         penalty = self.terms.objective.penalty(self.terms.untrained_loss, left)
         open.trial.report(penalty, len(open.values) + 1)
-        told, constraint = self._told("diverged", left)
+        optuna_state, constraint = self._optuna_end("diverged", left)
         if constraint is not None:
             open.trial.set_constraint(CONSTRAINT, constraint)
-        self.study.tell(open.trial, penalty if told == TrialState.COMPLETE else None, told)
+        self.study.tell(open.trial, penalty if optuna_state == TrialState.COMPLETE else None, optuna_state)
 
-    def _told(self, state: State, left: float | None = None) -> tuple[TrialState, float | None]:
+    def _optuna_end(self, state: State, left: float | None = None) -> tuple[TrialState, float | None]:
         """What this study's sampler is told of a trial that ended so: Optuna's state, and a constraint if any.
 
         left: the fraction of its updates that a diverged trial did not finish.
         """
         if left is not None:
-            counts = self.sampling.reads_complete_trials_alone
             return (
-                TrialState.COMPLETE if counts else TrialState.PRUNED,
-                left if self.sampling.heeds_constraints else None,
+                TrialState.PRUNED if self.sampling.can_use_pruned_trials else TrialState.COMPLETE,
+                left if self.sampling.can_use_constraints else None,
             )
-        told = TrialState.COMPLETE if state == "complete" else TrialState.PRUNED
-        return told, -1.0 if self.sampling.needs_constraints_of_all else None
+        optuna_state = TrialState.COMPLETE if state == "complete" else TrialState.PRUNED
+        return optuna_state, -1.0 if self.sampling.has_constraint_on_every_trial else None
 
     def _retry(self, failed: Trial) -> bool:
         """Have a failed trial tried again, if it was not too often; whether it is."""
@@ -252,14 +253,14 @@ class FamilyStudy:
             return False
         again = {"retry_of": failed.number, "retries": retries + 1}
         self._enqueue(failed.params, {**again, **({"seed": attrs["seed"]} if "seed" in attrs else {})})
-        self.begun -= 1
+        self.n_started -= 1
         return True
 
     # --- in the journal -----------------------------------------------------------------------------
 
-    def _begun_or_loaded(self, storage: optuna.storages.BaseStorage) -> optuna.Study:
+    def _create_or_load(self, storage: optuna.storages.BaseStorage) -> optuna.Study:
         """The study in the journal. Raises InputError if it was begun with another space, sampler or pruner."""
-        name, described = self.plan.name, self.plan.described(self.terms, self.axes)
+        name, described = self.plan.name, self.plan.describe(self.terms, self.axes)
         given: dict[str, Any] = {"sampler": optuna.samplers.RandomSampler(seed=0), "pruner": self.pruner}
         if name not in {study.study_name for study in storage.get_all_studies()}:
             direction = self.terms.objective.direction
@@ -267,7 +268,7 @@ class FamilyStudy:
             study.set_user_attr("plan", described)
             study.set_user_attr("start", [])
             if self.plan.extends:
-                self._take_over(study, extending.earlier(storage, name, described))
+                self._take_over(study, extending.earlier_studies(storage, name, described))
             return study
         study = optuna.load_study(study_name=name, storage=storage, **given)
         stored = study.user_attrs["plan"]
@@ -276,17 +277,17 @@ class FamilyStudy:
                 raise InputError("study", name, f"was begun with another {what}", "Give it another name")
         return study
 
-    def _take_over(self, study: optuna.Study, earlier: Sequence[extending.Earlier]) -> None:
+    def _take_over(self, study: optuna.Study, earlier: Sequence[extending.EarlierStudy]) -> None:
         """The trials of before that lie in this space; those that are running are trained here from the start."""
         for before in earlier:
-            for trial, record, stored in extending.within(before, self.axes):
+            for trial, record, stored in extending.trials_within(before, self.axes):
                 if record.state == "running":
                     seed = {"seed": trial.user_attrs["seed"]} if "seed" in trial.user_attrs else {}
                     study.enqueue_trial(dict(stored), {"queued": True, **seed})
                     continue
-                left = _left(record.steps_done, self.terms.steps) if record.state == "diverged" else None
-                state, constraint = self._told(record.state, left)
-                copy = extending.copied(
+                left = _unfinished_fraction(record.steps_done, self.terms.steps) if record.state == "diverged" else None
+                state, constraint = self._optuna_end(record.state, left)
+                copy = extending.copy_trial(
                     trial,
                     (before.name, trial.number),
                     stored,
@@ -296,14 +297,14 @@ class FamilyStudy:
                 if constraint is not None:
                     copy.set_constraint(CONSTRAINT, constraint)
                 study.add_trial(copy)
-                self.taken_over.append(record.trained_as)
+                self.trials_taken_over.append(record.trained_as)
         if earlier:
             study.set_user_attr("extends", {before.name: len(before.trials) for before in earlier})
 
     def _enqueue_start(self) -> None:
         """Start points that are not in the study yet."""
-        seeds: Sequence[int | None] = self.plan.start_seeds or [None] * len(self.start)
-        wanted: list[list[Any]] = [[stored, seed] for stored, seed in zip(self.start, seeds, strict=True)]
+        seeds: Sequence[int | None] = self.plan.start_seeds or [None] * len(self.start_points)
+        wanted: list[list[Any]] = [[stored, seed] for stored, seed in zip(self.start_points, seeds, strict=True)]
         known = self.study.user_attrs["start"]
         if wanted[: len(known)] != known and wanted:
             raise InputError(
@@ -321,12 +322,12 @@ class FamilyStudy:
         self.study.enqueue_trial(dict(stored), {"queued": True, **attrs})
         self.waiting.append(self.study.get_trials(deepcopy=False)[-1].number)
 
-    def _open(self, trial: FrozenTrial) -> Open:
+    def _restore(self, trial: FrozenTrial) -> OpenTrial:
         values = [value for _, value in sorted(trial.intermediate_values.items())]
         attrs = trial.user_attrs
         members = [attrs[f"members/{report}"] for report in range(1, len(values) + 1) if f"members/{report}" in attrs]
         running = Trial(self.study, trial._trial_id)
-        return Open(running, values, self.terms.step_after(len(values)), list(attrs.get("clock", ())), members)
+        return OpenTrial(running, values, self.terms.step_after(len(values)), list(attrs.get("clock", ())), members)
 
     def jobs(self, number: int) -> tuple[Job, ...]:
         """The jobs of a trial, from what the journal holds of it, so that they are the same after a restart."""
@@ -355,6 +356,6 @@ class FamilyStudy:
         )
 
 
-def _left(diverged_step: int, steps: int) -> float:
+def _unfinished_fraction(diverged_step: int, steps: int) -> float:
     """The fraction of its updates that a diverged trial did not finish."""
     return 1 - (max(diverged_step, 1) - 1) / steps

@@ -40,9 +40,9 @@ class Journal(BaseJournalBackend):
         if not read_only:
             _create(path)
         data = path.read_bytes()
-        self._size = marked_size(data, path)
+        self._size = committed_size(data, path)
         if not read_only and self._size < len(data):
-            _cut(path, self._size)
+            _truncate(path, self._size)
         self._lines = data[: self._size].split(b"\n")[:-1]
         self._written = len(self._lines)
 
@@ -65,7 +65,7 @@ class Journal(BaseJournalBackend):
                 raise OSError(f"{self._path} is shorter than what was read of it")
             file.seek(self._size)
             new = file.read()
-        size = marked_size(new, self._path)
+        size = committed_size(new, self._path)
         self._size += size
         self._lines += new[:size].split(b"\n")[:-1]
         self._written = len(self._lines)
@@ -91,13 +91,13 @@ class Journal(BaseJournalBackend):
         self._written = len(self._lines)
 
 
-def marked_size(data: bytes, path: Path) -> int:
+def committed_size(data: bytes, path: Path) -> int:
     """How many bytes of a journal's content count: up to the end of its last mark. `path`: for the InputError."""
     size = offset = 0
     damaged: int | None = None
     for number, line in enumerate(data.split(b"\n")[:-1], start=1):
         offset += len(line) + 1
-        log = _decoded(line)
+        log = _decode(line)
         if log is None:
             damaged = damaged or number
         elif _is_mark(log):
@@ -109,7 +109,7 @@ def marked_size(data: bytes, path: Path) -> int:
     return size
 
 
-def _decoded(line: bytes) -> Log | None:
+def _decode(line: bytes) -> Log | None:
     try:
         log: Log = json.loads(line)
     except ValueError:
@@ -134,7 +134,7 @@ def _create(path: Path) -> None:
         os.close(folder)
 
 
-def _cut(path: Path, size: int) -> None:
+def _truncate(path: Path, size: int) -> None:
     with path.open("r+b") as file:
         file.truncate(size)
         os.fsync(file.fileno())

@@ -22,11 +22,11 @@ class Objective:
     at: At = "last"
     k: int = 3
 
-    def of_trial(self, values: Sequence[float]) -> float:
+    def trial_value(self, values: Sequence[float]) -> float:
         """The objective of a complete trial, from the values of all its reports in order."""
         match self.at:
             case "best":
-                return self.better(values)
+                return self.best(values)
             case "mean_last_k":
                 return fmean(values[-self.k :])
             case "ema":
@@ -40,15 +40,15 @@ class Objective:
 
         of_members: at each report, the value of every member.
         """
-        found = {f"objective/{at}": replace(self, at=at).of_trial(values) for at in AT}
-        members = [self.of_trial(of_member) for of_member in zip(*of_members, strict=True)]
+        found = {f"objective/{at}": replace(self, at=at).trial_value(values) for at in AT}
+        members = [self.trial_value(of_member) for of_member in zip(*of_members, strict=True)]
         return found | ({"objective/spread": stdev(members)} if len(members) > 1 else {})
 
-    def of_members(self, reports: Sequence[Report]) -> list[float]:
+    def member_values(self, reports: Sequence[Report]) -> list[float]:
         """The value of each of a trial's members at one step. Raises InputError if a report lacks the metric."""
-        return [self._of_member(report) for report in reports]
+        return [self._member_value(report) for report in reports]
 
-    def better(self, values: Sequence[float]) -> float:
+    def best(self, values: Sequence[float]) -> float:
         """The best of some values."""
         return min(values) if self.direction == "minimize" else max(values)
 
@@ -60,13 +60,13 @@ class Objective:
         worst = untrained_loss + left
         return worst if self.direction == "minimize" else -worst
 
-    def _of_member(self, report: Report) -> float:
+    def _member_value(self, report: Report) -> float:
         if self.metric not in report.metrics:
             known = ", ".join(sorted(report.metrics)) or "none"
             raise InputError("objective.metric", self.metric, "not a metric of the reports", f"There are: {known}")
         return float(report.metrics[self.metric])
 
 
-def together(of_members: Sequence[float]) -> float:
+def combine_members(of_members: Sequence[float]) -> float:
     """What a trial is judged by at one step: the median over its members; NaN if one of them is not finite."""
     return median(of_members) if all(map(math.isfinite, of_members)) else math.nan

@@ -22,15 +22,15 @@ class Percentile(BasePruner):
         self._percentile = pruner._percentile
         self._startup, self._warmup = pruner._n_startup_trials, pruner._n_warmup_steps
         self._interval, self._least = pruner._interval_steps, pruner._n_min_trials
-        self._taken: set[int] = set()  # numbers of the trials whose values are sorted in
+        self._added: set[int] = set()  # numbers of the trials whose values are sorted in
         self._sorted: dict[int, list[float]] = {}  # by report
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether the best value so far is worse than that percentile of the complete trials' values at this report."""
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        self._take(complete)
+        self._add(complete)
         report = trial.last_step
-        if len(complete) < max(1, self._startup) or report is None or not self._is_asked(report, trial):
+        if len(complete) < max(1, self._startup) or report is None or not self._is_due(report, trial):
             return False
         minimize = study.direction == StudyDirection.MINIMIZE
         known = [value for value in trial.intermediate_values.values() if not math.isnan(value)]
@@ -40,28 +40,28 @@ class Percentile(BasePruner):
         if len(values) < self._least:
             return False
         if minimize:
-            return min(known) > _interpolated(values, self._percentile / 100)
-        return max(known) < _interpolated(values, (100 - self._percentile) / 100)
+            return min(known) > _interpolate(values, self._percentile / 100)
+        return max(known) < _interpolate(values, (100 - self._percentile) / 100)
 
-    def _is_asked(self, report: int, trial: FrozenTrial) -> bool:
+    def _is_due(self, report: int, trial: FrozenTrial) -> bool:
         """Whether this is the first report of an interval, the warmup over."""
         if report < self._warmup:
             return False
         begin = report - (report - self._warmup) % self._interval
         return all(other < begin for other in trial.intermediate_values if other != report)
 
-    def _take(self, complete: Sequence[FrozenTrial]) -> None:
-        if len(complete) == len(self._taken):
+    def _add(self, complete: Sequence[FrozenTrial]) -> None:
+        if len(complete) == len(self._added):
             return
         for trial in complete:
-            if trial.number not in self._taken:
-                self._taken.add(trial.number)
+            if trial.number not in self._added:
+                self._added.add(trial.number)
                 for report, value in trial.intermediate_values.items():
                     if not math.isnan(value):
                         insort(self._sorted.setdefault(report, []), value)
 
 
-def _interpolated(ordered: Sequence[float], share: float) -> float:
+def _interpolate(ordered: Sequence[float], share: float) -> float:
     """As numpy.percentile: linear between the two values next to that share of the way, to the last bit."""
     place = (len(ordered) - 1) * share
     below = min(int(place), len(ordered) - 1)

@@ -67,21 +67,22 @@ class StudyPlan:
         of_family = {name: f"schedule.{self.family.name}.{name}" for name in self.family.space}
         return axes(self.space, {**of_family, **{name: name for name in self.hparams}})
 
-    def described(self, terms: Terms, axes: Axes) -> StoredPlan:
+    def describe(self, terms: Terms, axes: Axes) -> StoredPlan:
         """What makes the trials of this study what they are, and what reading them takes, as JSON holds it."""
-        described = {
+        pruner = None if self.pruner is None else self.pruner.node
+        description = {
             "family": self.family.name,
             "formula": self.formula,
             "space": fingerprint(self.space),
-            "sampler": json.dumps(self.sampler.node, sort_keys=True, default=_named),
-            "pruner": json.dumps(None if self.pruner is None else self.pruner.node, sort_keys=True, default=_named),
+            "sampler": json.dumps(self.sampler.node, sort_keys=True, default=_qualified_name),
+            "pruner": json.dumps(pruner, sort_keys=True, default=_qualified_name),
             "report_steps": terms.report_steps,
             "epoch": terms.epoch,
             "fixed": axes.fixed,
             "lists": axes.lists,
         }
-        as_stored: StoredPlan = json.loads(json.dumps(described))
-        return as_stored
+        stored: StoredPlan = json.loads(json.dumps(description))
+        return stored
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def start_points(plan: StudyPlan, axes: Axes, *, whole: bool) -> list[dict[str, 
     return points
 
 
-def _named(option: object) -> Any:
+def _qualified_name(option: object) -> Any:
     """A function among a sampler's options, by its name: its repr would change from process to process."""
     if isinstance(option, Mapping):
         return dict(option)

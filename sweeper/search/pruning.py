@@ -32,8 +32,8 @@ def build_pruner(target: Target | None, reports: int) -> BasePruner:
     reports: of a trial. Raises InputError for one that cannot be made or used.
     """
 
-    def complete(key: str, kind: type, named: Target) -> Mapping[str, Any]:
-        options = named.options
+    def complete(key: str, kind: type, target: Target) -> Mapping[str, Any]:
+        options = target.options
         if issubclass(kind, WilcoxonPruner):
             raise InputError(
                 key, kind.__name__, "compares instances of a problem, and reports are none", "Choose another pruner"
@@ -62,7 +62,7 @@ def build_pruner(target: Target | None, reports: int) -> BasePruner:
     return Percentile(pruner) if type(pruner) is MedianPruner or type(pruner) is PercentilePruner else pruner
 
 
-def settle(study: Study) -> None:
+def set_up_brackets(study: Study) -> None:
     """Let Hyperband lay out its brackets now.
 
     It would do so at its first decision and until then show a sampler the trials of all brackets, so that the first

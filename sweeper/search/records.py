@@ -17,7 +17,7 @@ from sweeper.search.plan import StoredPlan
 from sweeper.types import Record, State, TrialId, Value
 
 
-class Reading:
+class JournalReader:
     """A journal that is read while it grows; only what is new is read again. Writes nothing."""
 
     def __init__(self, journal: Path) -> None:
@@ -33,11 +33,11 @@ class Reading:
         """What each study was begun with: family, report_steps, ..."""
         return {study.study_name: study.user_attrs["plan"] for study in self._studies()}
 
-    def begun(self) -> dict[str, int]:
+    def trial_counts(self) -> dict[str, int]:
         """How many trials of each study count towards its limit: those begun, a failed one that is tried again not."""
-        return {study.study_name: _begun(self._trials(study)) for study in self._studies()}
+        return {study.study_name: _count_trials(self._trials(study)) for study in self._studies()}
 
-    def stopped(self) -> dict[str, int]:
+    def trials_at_stop(self) -> dict[str, int]:
         """Of each study that ended before its time (`search.stop`): after how many trials."""
         attrs = {study.study_name: study.user_attrs.get("stopped") for study in self._studies()}
         return {name: trials for name, trials in attrs.items() if trials is not None}
@@ -60,7 +60,7 @@ class Reading:
             for trial in self._trials(study)
             if trial.state != TrialState.WAITING
         ]
-        placed = _placed(records, self._extensions())
+        placed = _unique_records(records, self._extensions())
         return sorted(placed, key=lambda record: (record.family, record.study, record.number))
 
     def _extensions(self) -> dict[str, tuple[str, int]]:
@@ -77,7 +77,7 @@ class Reading:
         return self._storage.get_all_trials(study._study_id, deepcopy=False)
 
 
-def _placed(records: Iterable[Record], extensions: Mapping[str, tuple[str, int]]) -> Iterator[Record]:
+def _unique_records(records: Iterable[Record], extensions: Mapping[str, tuple[str, int]]) -> Iterator[Record]:
     """Each trial once: what a wider study took over as its own, what lies outside its space as prior knowledge."""
     records = list(records)
     taken = {(record.study, record.origin) for record in records if record.origin is not None}
@@ -91,7 +91,7 @@ def _placed(records: Iterable[Record], extensions: Mapping[str, tuple[str, int]]
 
 def read(journal: Path) -> list[Record]:
     """All trials that were begun, by family, study and number. Writes nothing."""
-    return Reading(journal).records()
+    return JournalReader(journal).records()
 
 
 def read_round(journal: Path) -> int:
@@ -100,7 +100,7 @@ def read_round(journal: Path) -> int:
     return max((study.user_attrs.get(MARK, 0) for study in studies), default=0)
 
 
-def _begun(trials: Sequence[FrozenTrial]) -> int:
+def _count_trials(trials: Sequence[FrozenTrial]) -> int:
     retries = sum("retry_of" in trial.user_attrs for trial in trials)
     return sum(trial.state != TrialState.WAITING for trial in trials) - retries
 
@@ -141,8 +141,8 @@ def record_of(study: str, plan: StoredPlan, trial: FrozenTrial) -> Record:
 def _params(plan: StoredPlan, trial: FrozenTrial) -> dict[str, Value]:
     lists = plan["lists"]
     searched = {name: lists[name].get(value, value) if name in lists else value for name, value in trial.params.items()}
-    return {name: _with_tuples(value) for name, value in {**plan["fixed"], **searched}.items()}
+    return {name: _to_tuples(value) for name, value in {**plan["fixed"], **searched}.items()}
 
 
-def _with_tuples(value: Any) -> Value:
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+def _to_tuples(value: Any) -> Value:
+    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value

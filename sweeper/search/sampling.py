@@ -27,7 +27,7 @@ from optuna.search_space import IntersectionSearchSpace
 
 from sweeper.importing import Target
 from sweeper.search.space import Axes, grid
-from sweeper.search.target import build, import_class, takes
+from sweeper.search.target import build, has_argument, import_class
 from sweeper.types import InputError, seed_of
 
 KEY = "search.sampler"
@@ -52,19 +52,22 @@ class Sampling:
         kind = self._kind
         if issubclass(kind, CmaEsSampler) and importlib.util.find_spec("cmaes") is None:
             raise InputError(KEY, kind.__name__, "needs the package cmaes", "Install it: pip install cmaes")
-        if self.points is not None and self.points > LARGEST_GRID:
+        if self.point_count is not None and self.point_count > LARGEST_GRID:
             raise InputError(
-                KEY, kind.__name__, f"the grid has {self.points:,} points", f"Keep it to {LARGEST_GRID:,}: larger steps"
+                KEY,
+                kind.__name__,
+                f"the grid has {self.point_count:,} points",
+                f"Keep it to {LARGEST_GRID:,}: larger steps",
             )
-        self._made("check")
+        self._build("check")
 
-    def for_ask(self, *turn: object) -> BaseSampler:
+    def sampler_for_ask(self, *turn: object) -> BaseSampler:
         """The sampler of one ask. turn: what tells it from every other ask of the study."""
-        return self._made(*turn) if self.axes.searched else RandomSampler(seed=0)
+        return self._build(*turn) if self.axes.searched else RandomSampler(seed=0)
 
-    def for_tell(self, trial: int) -> BaseSampler:
+    def sampler_for_tell(self, trial: int) -> BaseSampler:
         """The sampler that learns of a trial's end. One that goes through a list wants to stop Optuna's own loop."""
-        return RandomSampler(seed=0) if self.is_exhaustive or not self.axes.searched else self._made("tell", trial)
+        return RandomSampler(seed=0) if self.is_exhaustive or not self.axes.searched else self._build("tell", trial)
 
     @property
     def is_exhaustive(self) -> bool:
@@ -72,35 +75,34 @@ class Sampling:
         return issubclass(self._kind, GridSampler | BruteForceSampler)
 
     @property
-    def needs_whole_points(self) -> bool:
+    def is_grid(self) -> bool:
         """Whether a start point must give every number: the grid has no way to sample the others."""
         return issubclass(self._kind, GridSampler)
 
     @property
-    def reads_complete_trials_alone(self) -> bool:
+    def can_use_pruned_trials(self) -> bool:
         """Whether a diverged trial must be told as complete, with its penalty, to be learnt from."""
-        return issubclass(self._kind, GPSampler | CmaEsSampler)
+        return not issubclass(self._kind, GPSampler | CmaEsSampler)
 
     @property
-    def heeds_constraints(self) -> bool:
+    def can_use_constraints(self) -> bool:
         """Whether trials may carry constraints: CMA-ES warns of each that does."""
         return not issubclass(self._kind, CmaEsSampler)
 
     @property
-    def needs_constraints_of_all(self) -> bool:
+    def has_constraint_on_every_trial(self) -> bool:
         """Whether healthy trials must carry one too: the Gaussian process wants as many of each trial."""
         return issubclass(self._kind, GPSampler)
 
-    def after_others(self) -> Sampling:
+    def without_repeats(self) -> Sampling:
         """The sampler of a study that has taken over trials: it must not go through their points again.
 
         Optuna's grid numbers its points by the study's trials, so it would; brute force knows them by their values.
         """
-        grid = issubclass(self._kind, GridSampler)
-        return replace(self, sampler=Target("optuna.samplers.BruteForceSampler")) if grid else self
+        return replace(self, sampler=Target("optuna.samplers.BruteForceSampler")) if self.is_grid else self
 
     @cached_property
-    def points(self) -> int | None:
+    def point_count(self) -> int | None:
         """How many points there are to go through; None if without end. InputError for a number without a grid."""
         return math.prod(len(values) for values in grid(self.axes).values()) if self.is_exhaustive else None
 
@@ -108,20 +110,22 @@ class Sampling:
     def _kind(self) -> type:
         return import_class(KEY, self.sampler, BaseSampler)
 
-    def _made(self, *turn: object) -> BaseSampler:
-        sampler: BaseSampler = build(KEY, self.sampler, BaseSampler, lambda *given: self._complete(turn, *given))
+    def _build(self, *turn: object) -> BaseSampler:
+        sampler: BaseSampler = build(
+            KEY, self.sampler, BaseSampler, lambda *arguments: self._complete(turn, *arguments)
+        )
         if isinstance(sampler, TPESampler):  # it would go through all trials anew, and find what the last one found
-            sampler._search_space = self._seen
+            sampler._search_space = self._search_space
         return sampler
 
     @cached_property
-    def _seen(self) -> IntersectionSearchSpace:
+    def _search_space(self) -> IntersectionSearchSpace:
         """What all trials of the study were searched in; it looks at new ones alone."""
         return IntersectionSearchSpace(include_pruned=True)
 
-    def _complete(self, turn: tuple[object, ...], key: str, kind: type, named: Target) -> Mapping[str, Any]:
+    def _complete(self, turn: tuple[object, ...], key: str, kind: type, target: Target) -> Mapping[str, Any]:
         """The options of a sampler, with seed and grid."""
-        options = named.options
+        options = target.options
         for name, source in (("seed", "search.seed"), ("search_space", "the family's numbers")):
             if name in options:
                 raise InputError(f"{key}.{name}", options[name], f"follows from {source}", "Drop it")
@@ -130,4 +134,4 @@ class Sampling:
             return {**options, "search_space": grid(self.axes), "seed": constant}
         if issubclass(kind, QMCSampler):  # its first points are independent draws: with a constant seed all the same
             return {"independent_sampler": RandomSampler(seed=fresh), **options, "seed": constant}
-        return {**options, "seed": fresh} if takes(kind, "seed") else options
+        return {**options, "seed": fresh} if has_argument(kind, "seed") else options

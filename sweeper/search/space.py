@@ -48,7 +48,7 @@ def axes(space: Space, keys: Mapping[str, str]) -> Axes:
     for name, dimension in space.items():
         if isinstance(dimension, Range | Choice):
             _check(keys[name], dimension)
-    fixed = {name: _plain(first_of(dimension)) for name, dimension in space.items() if _is_single(dimension)}
+    fixed = {name: _to_tuple(first_of(dimension)) for name, dimension in space.items() if _is_single(dimension)}
     searched = {
         name: dimension
         for name, dimension in sorted(space.items())
@@ -71,7 +71,7 @@ def point(axes: Axes, given: Mapping[str, Value], where: str) -> dict[str, Scala
             stored[name] = _to_optuna(key, axes.searched[name], value)
         elif name not in axes.fixed:
             raise InputError(key, value, "no such number", f"Searched are: {', '.join(axes.searched) or 'none'}")
-        elif _plain(value) != axes.fixed[name]:
+        elif _to_tuple(value) != axes.fixed[name]:
             raise InputError(
                 key, value, f"this number is fixed at {axes.fixed[name]}", f"Drop it, or search {axes.keys[name]}"
             )
@@ -80,12 +80,12 @@ def point(axes: Axes, given: Mapping[str, Value], where: str) -> dict[str, Scala
 
 def grid(axes: Axes) -> dict[str, list[Scalar]]:
     """The values of each searched number, as Optuna stores them. Raises InputError for one without a grid."""
-    return {name: _grid(axes.keys[name], dimension) for name, dimension in axes.searched.items()}
+    return {name: _grid_values(axes.keys[name], dimension) for name, dimension in axes.searched.items()}
 
 
 def fingerprint(space: Space) -> str:
     """Eight hex digits that change when the space does, and not with the order of its names or 1 for 1.0."""
-    text = json.dumps({name: _described(dimension) for name, dimension in space.items()}, sort_keys=True)
+    text = json.dumps({name: _to_json(dimension) for name, dimension in space.items()}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
@@ -100,10 +100,13 @@ def _check(key: str, dimension: Dimension) -> None:
     low, high, step = dimension.low, dimension.high, dimension.step
     if step is None:
         return
-    last = _last(dimension)
+    last = _last_grid_point(dimension)
     if last != high:
         raise InputError(
-            f"{key}.high", high, f"not on the grid from {low} in steps of {step}", f"Write {last} or {_sum(last, step)}"
+            f"{key}.high",
+            high,
+            f"not on the grid from {low} in steps of {step}",
+            f"Write {last} or {_decimal_sum(last, step)}",
         )
 
 
@@ -131,24 +134,24 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(low, high, dimension.log, dimension.step)
 
 
-def _grid(key: str, dimension: Dimension) -> list[Scalar]:
+def _grid_values(key: str, dimension: Dimension) -> list[Scalar]:
     if isinstance(dimension, Choice):
         return [_label(option) for option in dimension.options]
     step = dimension.spacing
     if step is None:
         raise InputError(key, None, "a grid needs its points", f"Give {key} a step, or write {{choice: [...]}}")
     count = round((dimension.high - dimension.low) / step) + 1
-    return [min(dimension.high, _sum(dimension.low, step, i)) for i in range(count)]
+    return [min(dimension.high, _decimal_sum(dimension.low, step, i)) for i in range(count)]
 
 
-def _described(dimension: Dimension | Value) -> Any:
+def _to_json(dimension: Dimension | Value) -> Any:
     if isinstance(dimension, Choice):
-        return {"choice": [_described(option) for option in dimension.options]}
+        return {"choice": [_to_json(option) for option in dimension.options]}
     if isinstance(dimension, Range):
-        ends = [_described(number) for number in (dimension.low, dimension.high, dimension.step)]
+        ends = [_to_json(number) for number in (dimension.low, dimension.high, dimension.step)]
         return {"range": ends, "log": dimension.log, "whole": dimension.is_whole}
     if isinstance(dimension, list | tuple):
-        return [_described(value) for value in dimension]
+        return [_to_json(value) for value in dimension]
     return float(dimension) if isinstance(dimension, int) and not isinstance(dimension, bool) else dimension
 
 
@@ -168,7 +171,7 @@ def _from_optuna(dimension: Dimension, stored: Scalar) -> Value:
 
 def _to_optuna(key: str, dimension: Dimension, value: Value) -> Scalar:
     if isinstance(dimension, Choice):
-        label = _label(_plain(value))
+        label = _label(_to_tuple(value))
         for option in dimension.options:
             if _label(option) == label and isinstance(option, bool) == isinstance(value, bool):
                 return _label(option)
@@ -182,22 +185,26 @@ def _to_optuna(key: str, dimension: Dimension, value: Value) -> Scalar:
     if step is not None:
         steps = (value - dimension.low) / step
         if abs(steps - round(steps)) > ON_GRID:
-            near = _sum(dimension.low, step, round(steps))
+            near = _decimal_sum(dimension.low, step, round(steps))
             raise InputError(key, value, f"not on the grid from {dimension.low} in steps of {step}", f"Write {near}")
     return int(value) if whole else float(value)
 
 
-def _plain(value: Any) -> Any:
-    return tuple(_plain(one) for one in value) if isinstance(value, list | tuple) else value
+def _to_tuple(value: Any) -> Any:
+    return tuple(_to_tuple(one) for one in value) if isinstance(value, list | tuple) else value
 
 
-def _last(dimension: Range) -> Number:
+def _last_grid_point(dimension: Range) -> Number:
     """The last grid point that is not beyond `high`, reckoned in decimals: in floats 0.3 is no multiple of 0.1."""
     low, high, step = (Decimal(str(number)) for number in (dimension.low, dimension.high, dimension.step))
-    return dimension.high if (high - low) % step == 0 else _sum(dimension.low, float(step), int((high - low) // step))
+    return (
+        dimension.high
+        if (high - low) % step == 0
+        else _decimal_sum(dimension.low, float(step), int((high - low) // step))
+    )
 
 
-def _sum(low: Number, step: Number, count: int = 1) -> Number:
+def _decimal_sum(low: Number, step: Number, count: int = 1) -> Number:
     """low + count * step in decimals, whole if it is and both were."""
     total = Decimal(str(low)) + count * Decimal(str(step))
     return int(total) if isinstance(low, int) and total == int(total) and float(step).is_integer() else float(total)

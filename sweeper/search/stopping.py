@@ -20,11 +20,11 @@ class EarlyStopping:
     patience: int
     min_delta: float = 0.0
 
-    def ends(self, values: Sequence[float], objective: Objective) -> bool:
+    def is_due(self, values: Sequence[float], objective: Objective) -> bool:
         """values: of all reports so far, in order."""
         if len(values) <= self.patience:
             return False
-        before, since = (objective.better(part) for part in (values[: -self.patience], values[-self.patience :]))
+        before, since = (objective.best(part) for part in (values[: -self.patience], values[-self.patience :]))
         gained = before - since if objective.direction == "minimize" else since - before
         return gained <= self.min_delta
 
@@ -56,7 +56,7 @@ def parse_early_stopping(node: object, *, allowed: bool) -> EarlyStopping | None
 
 
 @dataclass
-class Standing:
+class StallCounter:
     """The best trial of a study, and how many have not beaten it: what its end hangs on.
 
     Of trials that were begun after the best one, those that ended well or badly (a failed one, tried again, says
@@ -68,16 +68,16 @@ class Standing:
 
     def __post_init__(self) -> None:
         self._ended: list[int] = []
-        self.since = 0
+        self.trials_since_best = 0
 
-    def join(self, number: int, value: float | None) -> None:
+    def add(self, number: int, value: float | None) -> None:
         """A trial ended; value: of a complete one."""
         self._ended.append(number)
         if value is not None and self._is_best(value, number):
             self.best = (value, number)
-            self.since = sum(other > number for other in self._ended)
+            self.trials_since_best = sum(other > number for other in self._ended)
         elif self.best is None or number > self.best[1]:
-            self.since += 1
+            self.trials_since_best += 1
 
     def _is_best(self, value: float, number: int) -> bool:
         """Of equal values the first trial's is the best."""
@@ -85,7 +85,7 @@ class Standing:
             return True
         if value == self.best[0]:
             return number < self.best[1]
-        return self.objective.better([value, self.best[0]]) == value
+        return self.objective.best([value, self.best[0]]) == value
 
 
 def parse_stop(value: Any) -> int | None:

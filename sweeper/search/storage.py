@@ -19,7 +19,7 @@ States = frozenset[TrialState]
 
 
 @dataclass
-class _Known:
+class _StudyTrials:
     """The trials of one study, in the order of their numbers.
 
     changing: ids of those that have not ended. ended: by the states asked for, those of `trials` that ended so.
@@ -35,10 +35,10 @@ class Storage(JournalStorage):
 
     def __init__(self, backend: BaseJournalBackend) -> None:
         super().__init__(backend)
-        self._known: dict[int, _Known] = {}
+        self._studies: dict[int, _StudyTrials] = {}
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        known = self._of(study_id)
+        known = self._trials_of(study_id)
         id = super().create_new_trial(study_id, template_trial)
         known.trials.append(self.get_trial(id))
         known.changing.append(id)
@@ -47,16 +47,16 @@ class Storage(JournalStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        found = self._found(self._of(study_id), states)
+        found = self._select(self._trials_of(study_id), states)
         return copy.deepcopy(found) if deepcopy else found
 
-    def _of(self, study_id: int) -> _Known:
+    def _trials_of(self, study_id: int) -> _StudyTrials:
         """What is known of a study, as of now."""
-        if study_id not in self._known:
+        if study_id not in self._studies:
             trials = super().get_all_trials(study_id, deepcopy=False)
             changing = [trial._trial_id for trial in trials if not trial.state.is_finished()]
-            self._known[study_id] = _Known(trials, changing)
-        known = self._known[study_id]
+            self._studies[study_id] = _StudyTrials(trials, changing)
+        known = self._studies[study_id]
         for id in list(known.changing):
             trial = self.get_trial(id)
             known.trials[trial.number] = trial
@@ -67,7 +67,7 @@ class Storage(JournalStorage):
                         insort(ended, trial, key=_number)
         return known
 
-    def _found(self, known: _Known, states: Container[TrialState] | None) -> list[FrozenTrial]:
+    def _select(self, known: _StudyTrials, states: Container[TrialState] | None) -> list[FrozenTrial]:
         if states is None:
             return list(known.trials)
         asked = frozenset(state for state in TrialState if state in states)

@@ -25,7 +25,7 @@ class AllTrialsFailedError(RuntimeError):
     """The first trials of a sweep failed, all of them: something is wrong with all there are to come."""
 
 
-def checked(plans: Sequence[StudyPlan], terms: Terms) -> list[FamilyStudy]:
+def build_studies(plans: Sequence[StudyPlan], terms: Terms) -> list[FamilyStudy]:
     """Return the studies in the order in which they ask, none of them begun. Writes nothing.
 
     Raises InputError for a space, sampler, pruner or start point that cannot be used.
@@ -48,7 +48,7 @@ class Studies:
         space, sampler or pruner.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._studies = {study.plan.name: study for study in checked(plans, terms)}
+        self._studies = {study.plan.name: study for study in build_studies(plans, terms)}
         self._journal = Journal(journal)
         storage = Storage(self._journal)
         self._rounds = _rounds(storage)
@@ -62,12 +62,12 @@ class Studies:
         return round
 
     def resume(self) -> list[tuple[tuple[Job, ...], int]]:
-        return [trial for study in self._studies.values() for trial in study.resumed()]
+        return [trial for study in self._studies.values() for trial in study.resume()]
 
     def ask(self) -> tuple[Job, ...] | None:
         """Raises AllTrialsFailedError if it makes no sense to go on; all that happened is committed by then."""
         self._check_failures()
-        return next((study.ask() for study in self._studies.values() if study.wants_trial), None)
+        return next((study.ask() for study in self._studies.values() if study.can_ask), None)
 
     def report(self, reports: Sequence[Report]) -> set[TrialId]:
         """Raises InputError if the objective's metric is not among the reported ones."""
@@ -98,26 +98,26 @@ class Studies:
         return self._journal.is_pending
 
     @property
-    def taken_over(self) -> dict[str, list[TrialId]]:
+    def trials_taken_over(self) -> dict[str, list[TrialId]]:
         """The trials that studies begun by this process took over from earlier ones (`StudyPlan.extends`)."""
-        return {study.plan.name: study.taken_over for study in self._studies.values() if study.taken_over}
+        return {study.plan.name: study.trials_taken_over for study in self._studies.values() if study.trials_taken_over}
 
     def progress(self) -> list[Progress]:
         return [study.progress() for study in self._studies.values()]
 
-    def past(self) -> dict[str, tuple[tuple[float | None, ...], Floats]]:
+    def histories(self) -> dict[str, tuple[tuple[float | None, ...], Floats]]:
         """How each study that has a best trial came to it: the objective of every trial that ended, in the order of
         ending (None unless it is complete), and the LR of the best.
         """  # fmt: skip
         studies = [study for study in self._studies.values() if study.progress().best_trial is not None]
-        return {study.plan.name: study.past() for study in studies}
+        return {study.plan.name: study.history() for study in studies}
 
     def _check_failures(self) -> None:
         failures = [failure for study in self._studies.values() for failure in study.failures]
         studies = self._studies.values()
         if not failures or any(study.has_succeeded for study in studies):
             return
-        over = not any(study.open or study.wants_trial for study in studies)
+        over = not any(study.open or study.can_ask for study in studies)
         if len(failures) >= FAILURES or over:
             raise AllTrialsFailedError(
                 f"{len(failures)} trials were started, and all of them failed; the first: {failures[0]}. "

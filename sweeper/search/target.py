@@ -47,7 +47,7 @@ def build(key: str, target: Target, base: type, complete: Complete) -> Any:
     target = replace(target, options=options)
     _check_names(key, kind, target)
     try:
-        with _experiments_allowed():
+        with _allow_experimental():
             return kind(**complete(key, kind, target))
     except InputError:
         raise
@@ -55,7 +55,7 @@ def build(key: str, target: Target, base: type, complete: Complete) -> Any:
         raise InputError(key, kind.__name__, str(error).rstrip("."), "Correct that option") from error
 
 
-def takes(kind: type, name: str) -> bool:
+def has_argument(kind: type, name: str) -> bool:
     """Whether the constructor has an argument of that name."""
     return name in inspect.signature(kind).parameters
 
@@ -71,7 +71,7 @@ def _check_names(key: str, kind: type, target: Target) -> None:
 
 
 @contextmanager
-def _experiments_allowed() -> Iterator[None]:
+def _allow_experimental() -> Iterator[None]:
     """Who names an experimental sampler, pruner or option wants it: no warning at each ask."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

@@ -22,24 +22,24 @@ class TPE(TPESampler):
     """TPESampler that looks at the best trials and at most OTHERS of those that ended otherwise."""
 
     def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        few: Any = _Few(study)
-        return super()._sample(few, trial, search_space)
+        subset: Any = _Subset(study)
+        return super()._sample(subset, trial, search_space)
 
 
-class _Few:
+class _Subset:
     """A study that shows few of its trials."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
 
     def _get_trials(self, *args: Any, **options: Any) -> list[FrozenTrial]:
-        return few(self._study._get_trials(*args, **options), self._study.direction)
+        return select_trials(self._study._get_trials(*args, **options), self._study.direction)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
 
 
-def few(trials: list[FrozenTrial], direction: StudyDirection, others: int = OTHERS) -> list[FrozenTrial]:
+def select_trials(trials: list[FrozenTrial], direction: StudyDirection, others: int = OTHERS) -> list[FrozenTrial]:
     """The BEST complete ones, `others` of all that ended, evenly spread and with the last, and all that run.
 
     In the order of their numbers. All of them where fewer than BEST are complete.
@@ -49,10 +49,10 @@ def few(trials: list[FrozenTrial], direction: StudyDirection, others: int = OTHE
     if len(complete) < BEST or len(ended) <= BEST + others:
         return trials
     first = heapq.nsmallest if direction is StudyDirection.MINIMIZE else heapq.nlargest
-    shown = [ended[-1 - len(ended) * k // others] for k in range(others)]
-    shown += first(BEST, complete, key=_value)
-    shown += [trial for trial in trials if trial.state is TrialState.RUNNING]
-    by_number = {trial.number: trial for trial in shown}
+    selected = [ended[-1 - len(ended) * k // others] for k in range(others)]
+    selected += first(BEST, complete, key=_value)
+    selected += [trial for trial in trials if trial.state is TrialState.RUNNING]
+    by_number = {trial.number: trial for trial in selected}
     return [by_number[number] for number in sorted(by_number)]
 
 

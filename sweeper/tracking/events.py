@@ -171,7 +171,7 @@ def _base64(data: bytes) -> str:
 # --- from what happens to lines ---------------------------------------------------------------------
 
 
-def opened(jobs: Sequence[Job], t: int) -> bytes:
+def open_line(jobs: Sequence[Job], t: int) -> bytes:
     """All members of one trial; an LR trace that members share is written once (null: as the first member's)."""
     first = jobs[0]
     members: list[MemberEvent] = [
@@ -198,17 +198,17 @@ def opened(jobs: Sequence[Job], t: int) -> bytes:
     return _line(event)
 
 
-def report_start(study: str, trial: int, member: int) -> bytes:
+def report_prefix(study: str, trial: int, member: int) -> bytes:
     """How every report line of that job begins."""
-    return trial_start("report", study, trial) + b'"member":%d,' % member
+    return trial_prefix("report", study, trial) + b'"member":%d,' % member
 
 
-def trial_start(kind: str, study: str, trial: int) -> bytes:
+def trial_prefix(kind: str, study: str, trial: int) -> bytes:
     """How every open, report, close or tag line of that trial begins."""
     return _line({"e": kind, "study": study, "trial": trial})[:-2] + b","
 
 
-def reported(report: Report, t: int) -> bytes:
+def report_line(report: Report, t: int) -> bytes:
     """What one job did since its last report."""
     event: ReportEvent = {
         "e": "report",
@@ -227,7 +227,7 @@ def reported(report: Report, t: int) -> bytes:
     return _line(event)
 
 
-def closed(ending: Ending, t: int) -> bytes:
+def close_line(ending: Ending, t: int) -> bytes:
     """The end of a trial."""
     event: CloseEvent = {
         "e": "close",
@@ -244,13 +244,13 @@ def closed(ending: Ending, t: int) -> bytes:
     return _line(event)
 
 
-def tagged(trial: TrialId, tags: Mapping[str, str], t: int) -> bytes:
+def tag_line(trial: TrialId, tags: Mapping[str, str], t: int) -> bytes:
     """Tags of a trial's run."""
     event: TagEvent = {"e": "tag", "study": trial.study, "trial": trial.trial, "t": t, "tags": dict(tags)}
     return _line(event)
 
 
-def described(study: str, summary: Summary, t: int) -> bytes:
+def describe_line(study: str, summary: Summary, t: int) -> bytes:
     """What is said of a study."""
     event: DescribeEvent = {
         "e": "describe",
@@ -265,7 +265,7 @@ def described(study: str, summary: Summary, t: int) -> bytes:
     return _line(event)
 
 
-def attached(study: str, path: str, digest: str, t: int, *, table: bool = False) -> bytes:
+def artifact_line(study: str, path: str, digest: str, t: int, *, table: bool = False) -> bytes:
     """A file of a study; the digest of its content tells whether it is to be sent again."""
     event: ArtifactEvent = {"e": "artifact", "study": study, "t": t, "path": path, "digest": digest}
     if table:
@@ -273,17 +273,17 @@ def attached(study: str, path: str, digest: str, t: int, *, table: bool = False)
     return _line(event)
 
 
-def marked(round: int, t: int) -> bytes:
+def mark_line(round: int, t: int) -> bytes:
     """Everything above is of this round or before."""
     event: MarkEvent = {"e": "mark", "round": round, "t": t}
     return _line(event)
 
 
 def _line(event: Mapping[str, object]) -> bytes:
-    return json.dumps(event, separators=(",", ":"), default=_plain).encode() + b"\n"
+    return json.dumps(event, separators=(",", ":"), default=_to_json).encode() + b"\n"
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """NumPy scalars as Python numbers, whatever else a configuration holds as its text."""
     return value.item() if isinstance(value, np.generic) else str(value)
 

@@ -28,7 +28,7 @@ from statistics import median
 
 import numpy as np
 
-from sweeper.tracking.events import EVENTS, TrainingEvent, decode, last_mark, lines, planned_lr, trial_start
+from sweeper.tracking.events import EVENTS, TrainingEvent, decode, last_mark, lines, planned_lr, trial_prefix
 from sweeper.types import Direction, Floats, State, TrialId
 
 LR, TRAIN, VALID = "lr/group0", "train/loss", "valid/loss"
@@ -40,7 +40,7 @@ LATE_LEAST = 20  # updates: the spread of fewer says little
 Facts = dict[str, float]
 
 
-def to_target(
+def time_to_target(
     intermediate: Iterable[tuple[int, float]],
     target: float | None,
     direction: Direction,
@@ -74,7 +74,7 @@ def late_loss_spread(loss_K: Floats) -> float | None:
     return math.sqrt(residual_K @ residual_K / (count - 2))
 
 
-class Seen:
+class TrialFacts:
     """What has been seen of one trial: its reports go in, the facts come out. Holds the losses of its end alone.
 
     lr_S: as planned; a trainer that reports no LR used it.
@@ -89,7 +89,7 @@ class Seen:
         self._late_from = steps - min(steps, max(LATE_LEAST, round(LATE_SHARE * steps)))
         self._late: dict[int, list[Floats]] = {}
         self._gaps: dict[int, float | None] = {}
-        self._taken: dict[int, float] = {}
+        self._lr_wd_sums: dict[int, float] = {}
 
     def report(
         self,
@@ -101,9 +101,9 @@ class Seen:
     ) -> None:
         """What a member did until update `step`. The LR is that of whichever member was there first."""
         if LR_WD in sums:
-            self._taken[member] = self._taken.get(member, 0.0) + sums[LR_WD]
+            self._lr_wd_sums[member] = self._lr_wd_sums.get(member, 0.0) + sums[LR_WD]
         if step > self._lr_until:
-            self._used(traces.get(LR, self._lr_S[:step])[self._lr_until - step :])
+            self._add_lr(traces.get(LR, self._lr_S[:step])[self._lr_until - step :])
             self._lr_until = step
         loss_K = traces.get(TRAIN, np.zeros(0))
         if step > self._late_from:
@@ -112,20 +112,20 @@ class Seen:
             gap = metrics.get(VALID, math.nan) - float(loss_K.mean()) if len(loss_K) else math.nan
         self._gaps[member] = gap if math.isfinite(gap) else None
 
-    def at_end(self, state: State) -> Facts:
+    def facts_at_end(self, state: State) -> Facts:
         """The facts of a trial that ended so, those there are."""
         found: dict[str, float | None] = {}
         if self._lr_until > 0:
             found |= {"lr_max": self.lr_max, "lr_auc": self._lr_sum / len(self._lr_S)}
             found["lr_end_over_peak"] = self._lr_last / self.lr_max if self.lr_max > 0 else None
-            found["lr_wd_sum"] = max(self._taken.values(), default=None)  # of the member that came furthest
+            found["lr_wd_sum"] = max(self._lr_wd_sums.values(), default=None)  # of the member that came furthest
         if state == "complete":
             found["late_loss_spread"] = _median(late_loss_spread(np.concatenate(late)) for late in self._late.values())
         if state in ("complete", "pruned"):
             found["train_valid_gap"] = _median(self._gaps.values())
         return {name: value for name, value in found.items() if value is not None}
 
-    def _used(self, lr_K: Floats) -> None:
+    def _add_lr(self, lr_K: Floats) -> None:
         if len(lr_K) == 0:
             return
         self.lr_max = max(self.lr_max, float(lr_K.max()))
@@ -148,14 +148,14 @@ def read_facts(spool: Path, only: Collection[TrialId] | None = None) -> dict[Tri
 
     Goes through the whole spool; of few trials it parses their lines alone.
     """
-    seen: dict[TrialId, Seen] = {}
+    seen: dict[TrialId, TrialFacts] = {}
     found: dict[TrialId, Facts] = {}
     for event in _events(spool / EVENTS, only):
         id = TrialId(event["study"], event["trial"])
         if event["e"] == "open":
-            seen[id] = Seen(planned_lr(event))
+            seen[id] = TrialFacts(planned_lr(event))
         elif event["e"] == "close":
-            found[id] = seen.pop(id).at_end(event["state"])
+            found[id] = seen.pop(id).facts_at_end(event["state"])
         else:
             traces = {name: decode(event["traces"][name]) for name in (LR, TRAIN) if name in event["traces"]}
             seen[id].report(event["member"], event["step"], traces, event["metrics"], event.get("sums", NONE))
@@ -167,7 +167,7 @@ def _events(path: Path, only: Collection[TrialId] | None) -> Iterator[TrainingEv
     if only is None:
         starts = tuple(b'{"e":"%s",' % kind.encode() for kind in kinds)
     else:
-        starts = tuple(trial_start(kind, *id) for kind in kinds for id in only)
+        starts = tuple(trial_prefix(kind, *id) for kind in kinds for id in only)
     for line in lines(path, 0, last_mark(path)[1]):
         if line.startswith(starts):
             yield json.loads(line)

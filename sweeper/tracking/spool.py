@@ -35,7 +35,7 @@ class Spool:
             os.ftruncate(self._file, self._end)
         os.fsync(self._file)
         _sync_folder(self.folder)
-        self._noted: list[bytes] = []
+        self._pending: list[bytes] = []
         self._publish()
 
     # --- noting down ------------------------------------------------------------------------------------
@@ -50,40 +50,40 @@ class Spool:
         self.describe(study.name, Summary(tags=said))
 
     def open(self, jobs: Sequence[Job]) -> None:
-        self._noted.append(events.opened(jobs, _now()))
+        self._pending.append(events.open_line(jobs, _now()))
 
     def append(self, reports: Sequence[Report]) -> None:
         now = _now()
-        self._noted.extend(events.reported(report, now) for report in reports)
+        self._pending.extend(events.report_line(report, now) for report in reports)
 
     def close(self, ending: Ending) -> None:
-        self._noted.append(events.closed(ending, _now()))
+        self._pending.append(events.close_line(ending, _now()))
 
     def tag(self, trial: TrialId, tags: Mapping[str, str]) -> None:
-        self._noted.append(events.tagged(trial, tags, _now()))
+        self._pending.append(events.tag_line(trial, tags, _now()))
 
     def describe(self, study: str, summary: Summary) -> None:
-        self._noted.append(events.described(study, summary, _now()))
+        self._pending.append(events.describe_line(study, summary, _now()))
 
     def artifact(self, study: str, path: Path, *, table: bool = False) -> None:
         """A file or a folder of the study; it is read when it is sent, and again when it changed."""
         resolved = path.resolve()
         home = self.folder.parent
         known = str(resolved.relative_to(home)) if resolved.is_relative_to(home) else str(resolved)
-        self._noted.append(events.attached(study, known, _digest(resolved), _now(), table=table))
+        self._pending.append(events.artifact_line(study, known, _digest(resolved), _now(), table=table))
 
     # --- making it last ---------------------------------------------------------------------------------
 
     def commit(self, round: int) -> None:
         """One write and one fsync; whole or not at all, also when the disk is full (OSError, nothing is lost)."""
-        data = b"".join([*self._noted, events.marked(round, _now())])
+        data = b"".join([*self._pending, events.mark_line(round, _now())])
         try:
             _write(self._file, data)
             os.fsync(self._file)
         except OSError:
             os.ftruncate(self._file, self._end)
             raise
-        self._noted.clear()
+        self._pending.clear()
         self._end += len(data)
         self._round = round
 
@@ -102,7 +102,7 @@ class Spool:
         replace_object(self.folder / PUBLISHED, {"round": self._round, "end": self._end})
 
 
-def published(folder: Path) -> int:
+def published_bytes(folder: Path) -> int:
     """How many bytes of the events of the spool in `folder` may be sent."""
     return int(read_object(folder / PUBLISHED).get("end", 0))
 

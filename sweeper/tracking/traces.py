@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeper.tracking.events import EVENTS, ReportEvent, decode, last_mark, lines, report_start, rounds
+from sweeper.tracking.events import EVENTS, ReportEvent, decode, last_mark, lines, report_prefix, rounds
 from sweeper.types import Floats
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ def _parquet_path(folder: Path, study: str) -> Path:
 
 
 def _from_spool(spool: Path, study: str, trial: int, member: int) -> Traces:
-    start = report_start(study, trial, member)
+    start = report_prefix(study, trial, member)
     end = last_mark(spool / EVENTS)[1]
     parts = [_rows(json.loads(line)) for line in lines(spool / EVENTS, 0, end) if line.startswith(start)]
     if not parts:
         raise KeyError(f"{study} trial {trial} member {member} has no committed report")
-    return _joined(parts, list(dict.fromkeys(name for part in parts for name in part)))
+    return _join(parts, list(dict.fromkeys(name for part in parts for name in part)))
 
 
 def _rows(report: ReportEvent) -> Traces:
@@ -77,7 +77,7 @@ def _rows(report: ReportEvent) -> Traces:
     return rows
 
 
-def _joined(parts: list[Traces], columns: list[str]) -> Traces:
+def _join(parts: list[Traces], columns: list[str]) -> Traces:
     """The parts one below the other; NaN where a part lacks a column."""
     return {
         name: np.concatenate([part[name] if name in part else np.full(len(part["step"]), np.nan) for part in parts])
@@ -131,7 +131,7 @@ def _write_study(spool: Path, study: str, columns: list[str], still_open: list[i
     with pq.ParquetWriter(new, schema, compression="zstd") as writer:
         tables: list[Any] = []
         for trial, member, parts in _jobs(spool, study):
-            tables.append(_table(trial, member, _joined(parts, ["step", *columns]), schema))
+            tables.append(_table(trial, member, _join(parts, ["step", *columns]), schema))
             if sum(len(table) for table in tables) >= ROWS_A_GROUP:
                 writer.write_table(pa.concat_tables(tables))
                 tables = []

@@ -51,13 +51,13 @@ def build(node: object) -> ConfiguredTracker | None:
     return tracker
 
 
-def start(sweep: TrackedSweep, beside: ConfiguredTracker | None) -> Tracker:
+def start(sweep: TrackedSweep, configured: ConfiguredTracker | None) -> Tracker:
     """Open the spool of a sweep, then start the tracker beside it."""
     spool = Spool(sweep.spool, sweep.round)
-    if beside is None:
+    if configured is None:
         return spool
-    beside.start(sweep)
-    return Trackers(spool, beside)
+    configured.start(sweep)
+    return Trackers(spool, configured)
 
 
 class Trackers:
@@ -137,8 +137,8 @@ def _make(factory: Callable[..., ConfiguredTracker], target: Target) -> Configur
         raise
     except Exception as error:
         remedy = "Change the other keys of tracking"
-        raise InputError(TARGET, target.path, f"cannot be built ({_told(error)})", remedy) from error
+        raise InputError(TARGET, target.path, f"cannot be built ({_first_line(error)})", remedy) from error
 
 
-def _told(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]

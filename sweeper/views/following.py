@@ -21,7 +21,7 @@ from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Reco
 
 if TYPE_CHECKING:
     from sweeper.search.plan import StoredPlan
-    from sweeper.search.records import Reading
+    from sweeper.search.records import JournalReader
 
 NO_LR: Floats = np.empty(0)
 
@@ -54,7 +54,7 @@ class Following:
         self.running = self.finished = False
         self.began = self.at = 0.0
         self._stamp: object = None
-        self._reading: Reading | None = None
+        self._reading: JournalReader | None = None
         self._then: float | None = None  # the time of what is being told
         self._told = 0.0  # and of what was told last
         self._seen: dict[TrialId, tuple[int, bool]] = {}  # reports of each trial, and whether it ended
@@ -89,10 +89,10 @@ class Following:
 
     def _begin(self) -> None:
         """Read everything: a command may ask for other studies and more trials than the one before."""
-        from sweeper.search.records import Reading
+        from sweeper.search.records import JournalReader
 
         self.config, self.began = self.home.read(), self.home.config.stat().st_mtime
-        self._reading = Reading(self.home.journal)
+        self._reading = JournalReader(self.home.journal)
         self._seen, self._drawn, self._told = {}, {}, 0.0
         studies = sorted(self.config["studies"].items(), key=lambda item: (item[1]["family"], item[0]))
         self.tally = Tally(
@@ -106,7 +106,7 @@ class Following:
     def _take_in(self) -> None:
         """Tell the tally what the journal has now and did not have at the last look."""
         assert self._reading is not None
-        records, plans, begun = self._reading.records(), self._reading.plans(), self._reading.begun()
+        records, plans, begun = self._reading.records(), self._reading.plans(), self._reading.trial_counts()
         self.at = min(self.now(), self.home.journal.stat().st_mtime)
         of = {TrialId(record.study, record.number): record for record in records}
         for event in sorted(event for id, record in of.items() for event in news(record, self._seen.get(id), self.at)):

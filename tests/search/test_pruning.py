@@ -9,7 +9,7 @@ from optuna import pruners
 from optuna.trial import TrialState
 
 from sweeper.importing import parse_target
-from sweeper.search.pruning import build_pruner, settle
+from sweeper.search.pruning import build_pruner, set_up_brackets
 from sweeper.types import InputError
 
 CONF = Path(__file__).parents[2] / "conf" / "pruner"
@@ -84,7 +84,7 @@ def test_hyperband_knows_its_brackets_from_the_start():
     made = built(named("HyperbandPruner", min_resource=1, reduction_factor=3), 20)
     study = optuna.create_study(pruner=made, study_name="s")
     before = [made._get_bracket_id(study, optuna.create_trial(state=TrialState.RUNNING))]
-    settle(study)
+    set_up_brackets(study)
     brackets = set()
     for _ in range(30):
         trial = study.ask()

@@ -21,7 +21,7 @@ from sweeper.run import loop
 from sweeper.search.journal import Journal
 from sweeper.search.objective import Objective
 from sweeper.search.plan import Terms
-from sweeper.search.records import Reading, read, read_round
+from sweeper.search.records import JournalReader, read, read_round
 from sweeper.search.stopping import EarlyStopping
 from sweeper.search.study import AllTrialsFailedError, Studies, StudyPlan
 from sweeper.types import Choice, Family, InputError, JobId, Range, Record, Report, TrialId, seed_of
@@ -705,13 +705,13 @@ def test_a_study_that_gets_no_better_asks_for_no_more(tmp_path):
     assert sum(row["family"] == "other" for row in rows) == 8, "the others go on"
     ours = table(tmp_path / "j", "fall")
     assert len(ours) == 1 + 5
-    assert Reading(tmp_path / "j").stopped() == {"fall-0": 6}
+    assert JournalReader(tmp_path / "j").trials_at_stop() == {"fall-0": 6}
 
     again = studies(tmp_path / "j", [stalling])
     assert again.ask() is None
     more = swept(tmp_path / "j", [plan(n_trials=30, pruner=None, start=[best])], curve)
     assert sum(row["family"] == "fall" for row in more) == 30, "without the rule it goes on"
-    assert Reading(tmp_path / "j").stopped() == {}
+    assert JournalReader(tmp_path / "j").trials_at_stop() == {}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -726,7 +726,7 @@ def test_a_study_that_stops_does_so_whenever_it_was_interrupted(tmp_path, seed):
         path.write_bytes(content[: rng.randrange(len(content) // 2, len(content) + 1)])
     train(studies(path, planned), rough)
     assert table(path) == whole
-    assert Reading(path).stopped() == Reading(tmp_path / "whole.log").stopped() != {}
+    assert JournalReader(path).trials_at_stop() == JournalReader(tmp_path / "whole.log").trials_at_stop() != {}
 
 
 def rising_late(job, step):

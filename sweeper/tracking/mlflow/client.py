@@ -17,7 +17,7 @@ from mlflow.entities import Experiment, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeper.tracking.mlflow.destination import ARTIFACTS, Destination, hidden
+from sweeper.tracking.mlflow.destination import ARTIFACTS, Destination, hide_password
 from sweeper.tracking.mlflow.rows import Rows, RunKey
 from sweeper.types import InputError
 
@@ -49,11 +49,11 @@ class Store:
             make_database(destination.database)
         self._destination = destination
         self._client = MlflowClient(destination.uri)
-        self.experiment_id = _experiment(self._client, destination)
-        self.runs, self.deleted = _runs(self._client, self.experiment_id, destination.sweep_id)
+        self.experiment_id = _find_or_create_experiment(self._client, destination)
+        self.runs, self.deleted = _find_runs(self._client, self.experiment_id, destination.sweep_id)
         self._running: set[RunKey] = set()
 
-    def knows(self, key: RunKey) -> bool:
+    def has_run(self, key: RunKey) -> bool:
         """The run is there, or was and a person deleted it."""
         return key in self.runs or key in self.deleted
 
@@ -127,11 +127,11 @@ class Store:
 # --- the experiment ---------------------------------------------------------------------------------
 
 
-def _experiment(client: MlflowClient, destination: Destination) -> str:
+def _find_or_create_experiment(client: MlflowClient, destination: Destination) -> str:
     """Id of the experiment, made when missing; an own one of a taken name gets letters of the sweep's id."""
     name, id = destination.experiment, destination.sweep_id
     for candidate in [name] if destination.named else [name, f"{name}-{id[:6]}", f"{name}-{id}"]:
-        found = client.get_experiment_by_name(candidate) or _created(client, candidate, destination)
+        found = client.get_experiment_by_name(candidate) or _create_experiment(client, candidate, destination)
         ours = found.tags.get("sweep.id") == id
         if found.lifecycle_stage == "deleted" and (ours or destination.named):
             raise UnusableError(
@@ -146,7 +146,7 @@ def _experiment(client: MlflowClient, destination: Destination) -> str:
     )
 
 
-def _created(client: MlflowClient, name: str, destination: Destination) -> Experiment:
+def _create_experiment(client: MlflowClient, name: str, destination: Destination) -> Experiment:
     tags = KIND if destination.named else {**KIND, "sweep.id": destination.sweep_id}
     try:
         client.create_experiment(name, artifact_location=destination.artifacts, tags=tags)
@@ -159,7 +159,7 @@ def _created(client: MlflowClient, name: str, destination: Destination) -> Exper
 # --- the runs ---------------------------------------------------------------------------------------
 
 
-def _runs(client: MlflowClient, experiment_id: str, sweep_id: str) -> tuple[dict[RunKey, str], set[RunKey]]:
+def _find_runs(client: MlflowClient, experiment_id: str, sweep_id: str) -> tuple[dict[RunKey, str], set[RunKey]]:
     """Run id of each of the sweep's runs, and those that a person deleted.
 
     A request that timed out may have made a run all the same, so a run may have a twin. The one with params or
@@ -205,7 +205,7 @@ def sweep_of_run(uri: str, run_id: str) -> tuple[str, str]:
         run = client.get_run(run_id)
         experiment = client.get_experiment(run.info.experiment_id)
     except MlflowException as error:
-        told = f"MLflow at {hidden(uri)} has no such run ({str(error.message).splitlines()[0]})"
+        told = f"MLflow at {hide_password(uri)} has no such run ({str(error.message).splitlines()[0]})"
         raise InputError("sweep", shown, told, "Set MLFLOW_TRACKING_URI to the one that has it") from error
     id = run.data.tags.get("sweep.id")
     if id is None:
@@ -226,12 +226,12 @@ def make_database(path: Path) -> None:
         _wait_for_migration(path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_up(path)
+    _delete_stale(path)
     path.unlink(missing_ok=True)  # an empty file is no database
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         _migrate(new, path.parent)
-        _put(new, path)
+        _move_into_place(new, path)
     except FileExistsError:
         _wait_for_migration(path)
     finally:
@@ -248,7 +248,7 @@ def _migrate(new: Path, folder: Path) -> None:
     database.close()
 
 
-def _put(new: Path, path: Path) -> None:
+def _move_into_place(new: Path, path: Path) -> None:
     """Give the database its name, unless another process was faster (FileExistsError)."""
     try:
         os.link(new, path)
@@ -283,7 +283,7 @@ def _has_tables(path: Path) -> bool:
         database.close()
 
 
-def _sweep_up(path: Path) -> None:
+def _delete_stale(path: Path) -> None:
     """Unfinished databases of processes that were killed."""
     for leftover in path.parent.glob(f".{path.name}.*.new*"):
         if time.time() - leftover.stat().st_mtime > STALE_SECONDS:

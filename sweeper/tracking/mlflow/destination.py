@@ -28,9 +28,9 @@ class Destination:
     named: bool = False
 
     @property
-    def shown(self) -> str:
+    def display_uri(self) -> str:
         """The address without its password: what is written to files and shown."""
-        return hidden(self.uri)
+        return hide_password(self.uri)
 
     @property
     def database(self) -> Path | None:
@@ -42,10 +42,10 @@ class Destination:
         """Where files of a new experiment go: beside the SQLite file; None: where the server puts them."""
         if self.database is not None:
             return str(self.database.parent / ARTIFACTS)
-        return None if self.remote else str(Path.cwd() / ARTIFACTS)
+        return None if self.is_remote else str(Path.cwd() / ARTIFACTS)
 
     @property
-    def remote(self) -> bool:
+    def is_remote(self) -> bool:
         return self.uri.startswith(("http", "databricks"))
 
 
@@ -62,7 +62,7 @@ def resolve(uri: str | None, *, experiment: str, sweep_id: str, named: bool = Fa
     if re.split(r"[:+]", wanted)[0] not in SCHEMES:
         raise InputError(
             key,
-            hidden(wanted),
+            hide_password(wanted),
             "MLflow has no such store (folders of files are gone since MLflow 3)",
             "Use sqlite:///mlflow.db, http://host:5000, a postgresql:// address, or tracking=none",
         )
@@ -87,7 +87,7 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(found[1]).absolute()
 
 
-def hidden(uri: str) -> str:
+def hide_password(uri: str) -> str:
     """The address without its password."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
 

@@ -29,22 +29,26 @@ def run_name(
     outside, inside = dict(hparams or {}), {name: params[name] for name in params if name not in SHORT}
     shown = {name: params[name] for name in SHORT if name in params}
     shown |= {name: value for name, value in (outside | inside).items() if name in searched}
-    words = [f"{_letters(name)}={_short(name, value)}" for name, value in shown.items() if _worth(name, value)]
+    words = [
+        f"{_abbreviate(name)}={_format_value(name, value)}"
+        for name, value in shown.items()
+        if _is_informative(name, value)
+    ]
     return " ".join([f"{family}-{number:03d}", *words])
 
 
-def colour(family: str) -> str:
+def run_color(family: str) -> str:
     """The colour of a family's runs, always the same one."""
     main, place = kin_of(family)
     return GRAY.get(family) or _shade(main, SHADES[place])
 
 
-def _worth(name: str, value: object) -> bool:
+def _is_informative(name: str, value: object) -> bool:
     """Whether it says anything: no warmup is not worth a word."""
     return value is not None and not (name == "warmup" and value == 0)
 
 
-def _letters(name: str) -> str:
+def _abbreviate(name: str) -> str:
     """lr, wu; optimizer.weight_decay: wd; model.dropout: dropout; optimizer.groups.head.lr: head.lr."""
     if name.startswith("optimizer.groups."):
         return name.removeprefix("optimizer.groups.")
@@ -52,7 +56,7 @@ def _letters(name: str) -> str:
     return SHORT.get(name) or ("".join(word[:1] for word in last.split("_")) if "_" in last else last)
 
 
-def _short(name: str, value: object) -> str:
+def _format_value(name: str, value: object) -> str:
     """Numbers in two digits, without what can be left out: .034, 3.4e-5, 17%."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
@@ -61,8 +65,8 @@ def _short(name: str, value: object) -> str:
     return re.sub(r"e-0", "e-", re.sub(r"^0\.", ".", f"{value:.2g}"))
 
 
-def _shade(colour: str, share: float) -> str:
+def _shade(color: str, share: float) -> str:
     """`colour` mixed with white, or black where `share` is negative."""
     end = 255 if share > 0 else 0
-    parts = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    parts = (int(color[place : place + 2], 16) for place in (1, 3, 5))
     return "#" + "".join(f"{round(part + abs(share) * (end - part)):02x}" for part in parts)

@@ -28,19 +28,19 @@ class Ranking:
 
     def __init__(self) -> None:
         self._values: dict[int, float] = {}
-        self._told: dict[int, str] = {}
-        self._joined = False
+        self._reported: dict[int, str] = {}
+        self._has_changed = False
 
-    def join(self, trial: int, value: float) -> None:
+    def add(self, trial: int, value: float) -> None:
         """A trial is complete."""
         self._values[trial] = value
-        self._joined = True
+        self._has_changed = True
 
-    def news(self, direction: Direction | None) -> dict[int, str]:
+    def changes(self, direction: Direction | None) -> dict[int, str]:
         """The ranks that have changed since the last call; none while nobody has said which direction is better."""
-        if not self._joined or direction is None:
+        if not self._has_changed or direction is None:
             return {}
         now = ranks(self._values, direction)
-        news = {trial: rank for trial, rank in now.items() if self._told.get(trial) != rank}
-        self._told, self._joined = now, False
+        news = {trial: rank for trial, rank in now.items() if self._reported.get(trial) != rank}
+        self._reported, self._has_changed = now, False
         return news

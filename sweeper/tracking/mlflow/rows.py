@@ -35,11 +35,11 @@ from sweeper.tracking.events import (
     decode,
     planned_lr,
 )
-from sweeper.tracking.facts import LR, Seen
+from sweeper.tracking.facts import LR, TrialFacts
 from sweeper.tracking.mlflow import ranks
-from sweeper.tracking.mlflow.names import colour, run_name
-from sweeper.tracking.mlflow.saved_view import Shown
-from sweeper.tracking.mlflow.thinning import MOST_POINTS, Indices, by_shape, evenly, strided
+from sweeper.tracking.mlflow.names import run_color, run_name
+from sweeper.tracking.mlflow.saved_view import ViewContent
+from sweeper.tracking.mlflow.thinning import MOST_POINTS, Indices, even_indices, indices_by_shape, indices_by_stride
 from sweeper.types import Direction, Floats, JobId, Value
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
@@ -98,7 +98,7 @@ class _Trial:
     members: int
     lr_at: Indices
     loss_at: Indices
-    seen: Seen
+    seen: TrialFacts
     step: int = 0
     seconds: float = 0.0
     judged: list[tuple[int, float]] = field(default_factory=list)  # updates, the objective's metric
@@ -119,7 +119,7 @@ class _Study:
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
     tables: dict[str, None] = field(default_factory=dict)  # their names among the artifacts
-    to_target: dict[int, facts.Facts] = field(default_factory=dict)  # of its ended trials, as told
+    time_to_target: dict[int, facts.Facts] = field(default_factory=dict)  # of its ended trials, as told
 
     @property
     def direction(self) -> Direction | None:
@@ -128,7 +128,7 @@ class _Study:
         return "maximize" if word == "maximize" else "minimize" if word == "minimize" else None
 
     @property
-    def searched(self) -> tuple[str, ...]:
+    def searched_names(self) -> tuple[str, ...]:
         """The searched numbers, as far as the sweep has said them."""
         return tuple(self.tags.get(SEARCHED, "").split())
 
@@ -144,14 +144,14 @@ class Translation:
         self._decades: set[int] = set()  # of the peaks of complete trials
         self._pending: dict[RunKey, Rows] = {}
 
-    def take(self, events: Iterable[Event]) -> int:
+    def add_events(self, events: Iterable[Event]) -> int:
         """Take in the events of whole rounds; the number of points waiting to be given out."""
         reports: dict[JobId, ReportEvent] = {}
         for event in events:
             if event["e"] != "report":
                 self._reports(reports.values())
                 reports = {}
-                self._take_other(event)
+                self._add_event(event)
                 continue
             job = JobId(event["study"], event["trial"], event["member"])
             if job in reports:  # a job's next report belongs to another turn
@@ -161,23 +161,23 @@ class Translation:
         self._reports(reports.values())
         return sum(len(rows.metrics) for rows in self._pending.values())
 
-    def give(self) -> list[Rows]:
+    def pop_rows(self) -> list[Rows]:
         """What was taken in since the last call, a study's summary before its trials."""
         for study, known in self._studies.items():
-            for trial, rank in known.ranking.news(known.direction).items():
+            for trial, rank in known.ranking.changes(known.direction).items():
                 self._rows(RunKey(study, trial)).tags[ranks.TAG] = rank
         given = sorted(self._pending.values(), key=lambda rows: (rows.key.trial is not None, rows.key))
         self._pending = {}
         return given
 
-    def shown(self) -> Shown | None:
+    def view_content(self) -> ViewContent | None:
         """What there is to be drawn of the sweep; None until it has said what its objective is."""
         told = [known for known in self._studies.values() if known.direction is not None]
         if not told or told[0].direction is None:
             return None
-        searched = {(known.tags.get("schedule.family", ""), known.searched) for known in told}
+        searched = {(known.tags.get("schedule.family", ""), known.searched_names) for known in told}
         decades = (min(self._decades), max(self._decades)) if self._decades else None
-        return Shown(
+        return ViewContent(
             told[0].tags.get(METRIC, ""),
             told[0].direction,
             tuple(sorted(searched)),
@@ -187,7 +187,7 @@ class Translation:
 
     # --- one method an event ----------------------------------------------------------------------------
 
-    def _take_other(self, event: OpenEvent | CloseEvent | TagEvent | DescribeEvent | ArtifactEvent) -> None:
+    def _add_event(self, event: OpenEvent | CloseEvent | TagEvent | DescribeEvent | ArtifactEvent) -> None:
         """Take in an event that is no report."""
         if event["e"] == "open":
             self._open(event)
@@ -206,8 +206,8 @@ class Translation:
         summary.status, summary.end = "RUNNING", None
         self._studies[study].open += 1
         key = RunKey(study, number)
-        name = run_name(family, number, event["params"], event["hparams"], self._studies[study].searched)
-        identity = {**_identity(key, family), "mlflow.runColor": colour(family)}
+        name = run_name(family, number, event["params"], event["hparams"], self._studies[study].searched_names)
+        identity = {**_identity(key, family), "mlflow.runColor": run_color(family)}
         self.runs[key] = Rows(key, name, t, identity)
         rows = self._rows(key)
         rows.tags["trial.state"] = "running"
@@ -215,7 +215,12 @@ class Translation:
         lr_S = planned_lr(event)
         report_steps = tuple(event["report_steps"])
         self._trials[key] = _Trial(
-            lr_S, report_steps, len(event["members"]), by_shape(lr_S), strided(len(lr_S), report_steps), Seen(lr_S)
+            lr_S,
+            report_steps,
+            len(event["members"]),
+            indices_by_shape(lr_S),
+            indices_by_stride(len(lr_S), report_steps),
+            TrialFacts(lr_S),
         )
 
     def _reports(self, events: Iterable[ReportEvent]) -> None:
@@ -233,28 +238,28 @@ class Translation:
         for event, of_member in zip(events, traces, strict=True):
             trial.seen.report(event["member"], event["step"], of_member, event["metrics"], event.get("sums", {}))
         for name, values in _medians(traces).items():
-            kept = _chosen(trial, name, values).tolist()
+            kept = _choose_indices(trial, name, values).tolist()
             last = [len(values) - 1] if len(values) and name not in MEASURED else []
             for k in dict.fromkeys([*kept, *last]):
-                self._point(key, Metric(name, float(values[k]), t, trial.step + k), kept=k in kept)
+                self._add_point(key, Metric(name, float(values[k]), t, trial.step + k), kept=k in kept)
         trial.step = max(event["step"] for event in events)
         for event in events:
-            self._evaluated(key, event, t, suffix=f".member{event['member']}" if trial.members > 1 else "")
+            self._add_evaluation(key, event, t, suffix=f".member{event['member']}" if trial.members > 1 else "")
         if len(events) == trial.members:
-            self._evaluated_together(key, events, t)
+            self._add_medians(key, events, t)
 
-    def _evaluated(self, key: RunKey, event: ReportEvent, t: int, suffix: str) -> None:
-        kept = _report_kept(self._trials[key], event["step"])
+    def _add_evaluation(self, key: RunKey, event: ReportEvent, t: int, suffix: str) -> None:
+        kept = _is_report_kept(self._trials[key], event["step"])
         for name, value in event["metrics"].items():
-            self._point(key, Metric(name + suffix, value, t, event["step"]), kept=kept)
+            self._add_point(key, Metric(name + suffix, value, t, event["step"]), kept=kept)
 
-    def _evaluated_together(self, key: RunKey, events: list[ReportEvent], t: int) -> None:
+    def _add_medians(self, key: RunKey, events: list[ReportEvent], t: int) -> None:
         """Medians over all members of a trial at one report, one of which is what the trial is judged by."""
         trial, judge = self._trials[key], self._studies[key.study].tags.get(METRIC)
         for name in events[0]["metrics"]:
             value = float(np.median([event["metrics"].get(name, math.nan) for event in events]))
             if trial.members > 1:
-                self._point(key, Metric(name, value, t, trial.step), kept=_report_kept(trial, trial.step))
+                self._add_point(key, Metric(name, value, t, trial.step), kept=_is_report_kept(trial, trial.step))
             if name == judge:
                 trial.judged.append((trial.step, value))
                 trial.clock.append(trial.seconds)
@@ -269,15 +274,15 @@ class Translation:
         if event["value"] is not None:
             numbers["objective"] = event["value"]
             if event["state"] == "complete":
-                self._studies[event["study"]].ranking.join(event["trial"], event["value"])
+                self._studies[event["study"]].ranking.add(event["trial"], event["value"])
         numbers |= event.get("measures", {})
-        numbers |= trial.seen.at_end(event["state"])
+        numbers |= trial.seen.facts_at_end(event["state"])
         if numbers.get("lr_max", 0) > 0:  # MLflow's scatter has no log axis
             numbers["log10_lr_max"] = math.log10(numbers["lr_max"])
             if event["state"] == "complete":
                 self._decades.add(math.floor(numbers["log10_lr_max"]))
         for name, value in numbers.items():
-            self._point(key, Metric(name, value, t, step), kept=True)
+            self._add_point(key, Metric(name, value, t, step), kept=True)
         rows.tags["trial.state"] = event["state"]
         if event["state"] == "diverged":
             rows.tags["diverged.step"] = str(step)
@@ -285,11 +290,11 @@ class Translation:
             rows.tags["trial.reason"] = event["reason"]
         rows.status, rows.end = STATUS[event["state"]], t
         trial.ended = True
-        self._to_target(key, t)
-        self._study_closed(event["study"], t)
-        trial.lr_S, trial.seen = np.zeros(0), Seen(np.zeros(0))  # a long sweep has many ended trials
+        self._add_time_to_target(key, t)
+        self._close_study(event["study"], t)
+        trial.lr_S, trial.seen = np.zeros(0), TrialFacts(np.zeros(0))  # a long sweep has many ended trials
 
-    def _to_target(self, key: RunKey, t: int) -> None:
+    def _add_time_to_target(self, key: RunKey, t: int) -> None:
         """How long an ended trial took to the sweep's target: what is new of it, as far as there is a target.
 
         Of a target that has become harder and is not reached any more a NaN is told: MLflow takes nothing back.
@@ -297,15 +302,15 @@ class Translation:
         trial, study = self._trials[key], self._studies[key.study]
         if key.trial is None or study.direction is None or TARGET not in study.metrics:
             return
-        told = study.to_target.get(key.trial, {})
-        now = facts.to_target(trial.judged, study.metrics[TARGET], study.direction, trial.clock)
+        told = study.time_to_target.get(key.trial, {})
+        now = facts.time_to_target(trial.judged, study.metrics[TARGET], study.direction, trial.clock)
         for name in dict.fromkeys([*told, *now]):
             if told.get(name) != now.get(name):
                 self._metrics.add(name)
                 self._rows(key).metrics.append(Metric(name, now.get(name, math.nan), t, trial.step))
-        study.to_target[key.trial] = now
+        study.time_to_target[key.trial] = now
 
-    def _study_closed(self, study: str, t: int) -> None:
+    def _close_study(self, study: str, t: int) -> None:
         """A summary run is finished whenever no trial of it is open."""
         self._studies[study].open -= 1
         if self._studies[study].open == 0:
@@ -338,7 +343,7 @@ class Translation:
     def _retarget(self, study: str, t: int) -> None:
         for key, trial in self._trials.items():
             if key.study == study and trial.ended:
-                self._to_target(key, t)
+                self._add_time_to_target(key, t)
 
     def _artifact(self, event: ArtifactEvent) -> None:
         rows = self._summary(event["study"], event["t"])
@@ -372,7 +377,7 @@ class Translation:
             tags["schedule.family"] = rows.tags["schedule.family"] = family
         return rows
 
-    def _point(self, key: RunKey, metric: Metric, kept: bool) -> None:
+    def _add_point(self, key: RunKey, metric: Metric, kept: bool) -> None:
         """Send it, or keep it in mind as the last one; a value that is not finite is a tag instead."""
         trial, rows = self._trials[key], self._rows(key)
         if not math.isfinite(metric.value):
@@ -459,7 +464,7 @@ def _median_of_measured(values_MK: Floats) -> Floats:
     return median_K
 
 
-def _chosen(trial: _Trial, name: str, values: Floats) -> Indices:
+def _choose_indices(trial: _Trial, name: str, values: Floats) -> Indices:
     """Positions in `values`, the updates from trial.step on, that are sent.
 
     The LR by the shape of the whole planned trace; where a controller changed it, and for any other LR or momentum,
@@ -473,16 +478,16 @@ def _chosen(trial: _Trial, name: str, values: Floats) -> Indices:
     if name == LR and len(planned) == len(values) and np.allclose(values, planned, rtol=LR_RTOL, atol=0):
         at = trial.lr_at
     elif name.startswith(("lr/", "momentum")):
-        return by_shape(values)
+        return indices_by_shape(values)
     else:
         at = trial.loss_at
     return at[np.searchsorted(at, begin) : np.searchsorted(at, stop)] - begin
 
 
-def _report_kept(trial: _Trial, step: int) -> bool:
+def _is_report_kept(trial: _Trial, step: int) -> bool:
     """Whether the evaluation at `step` is among at most MOST_POINTS of them, the last one always."""
     count = len(trial.report_steps)
     if count <= MOST_POINTS or step >= trial.report_steps[-1]:
         return True
     position = int(np.searchsorted(trial.report_steps, step))
-    return position in evenly(count, MOST_POINTS - 1)
+    return position in even_indices(count, MOST_POINTS - 1)

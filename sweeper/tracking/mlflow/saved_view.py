@@ -35,7 +35,7 @@ PAGE = 100  # runs that the page loads by itself
 View = dict[str, Any]
 
 
-class Shown(NamedTuple):
+class ViewContent(NamedTuple):
     """What there is to be drawn: the objective, each family with its searched numbers, the metrics' names.
 
     decades: of the smallest and the largest peak LR of complete trials, -2 for 0.01 to 0.1; None before the first.
@@ -58,7 +58,7 @@ class Tags(Protocol):
     def tag_experiment(self, key: str, value: str) -> None: ...
 
 
-def write(tags: Tags, shown: Shown, sweep_id: str, now: int, *, named: bool) -> None:
+def write(tags: Tags, shown: ViewContent, sweep_id: str, now: int, *, named: bool) -> None:
     """Write the views that are not there yet, or show something else, as tags. now: in milliseconds.
 
     And, unless a person wrote another, a note that leads to them, for who comes by the experiment's plain address.
@@ -69,11 +69,11 @@ def write(tags: Tags, shown: Shown, sweep_id: str, now: int, *, named: bool) -> 
     for which in WHICH:
         key, view = key_of(which, sweep_id, named=named), views(shown, sweep_id, named=named)[which]
         try:
-            before, known = opened(there.get(TAG + key, ""))
+            before, known = decode_view(there.get(TAG + key, ""))
         except (ValueError, KeyError, TypeError, zlib.error):
             before, known = {}, {}
         if known != view:
-            tags.tag_experiment(TAG + key, value(names[which], view, before.get("createdAt", now), now))
+            tags.tag_experiment(TAG + key, encode_view(names[which], view, before.get("createdAt", now), now))
     note = there.get(NOTE, "")
     if not named and note != _note(shown, tags) and (not note or note.startswith(NOTE_BEGINS)):
         tags.tag_experiment(NOTE, _note(shown, tags))
@@ -85,7 +85,7 @@ def address(experiment_id: str, key: str | None) -> str:
     return f"/experiments/{quote(experiment_id)}/runs?{view}{CHARTS}"
 
 
-def views(shown: Shown, sweep_id: str, *, named: bool) -> dict[str, View]:
+def views(shown: ViewContent, sweep_id: str, *, named: bool) -> dict[str, View]:
     """The views by their names in WHICH. named: the experiment may hold other sweeps' runs, so the filters say whose.
 
     "means" draws a mean line and a band a family, of what all trials log at the same steps; each LR is logged at steps
@@ -99,11 +99,11 @@ def views(shown: Shown, sweep_id: str, *, named: bool) -> dict[str, View]:
     return {
         "best": _view(shown, of_best, sections, grouped=True),
         "all": _view(shown, of_trials, sections),
-        "means": _view(shown, of_best, _of_means(shown, sections), grouped=True, means=True),
+        "means": _view(shown, of_best, _mean_sections(shown, sections), grouped=True, means=True),
     }
 
 
-def _places(shown: Shown) -> int:
+def _places(shown: ViewContent) -> int:
     """How many trials of each family the page can show by itself."""
     return max(1, min(ranks.TOP, PAGE // max(1, len(shown.searched))))
 
@@ -113,13 +113,13 @@ def key_of(which: str, sweep_id: str, *, named: bool) -> str:
     return f"{which}-{sweep_id[:6]}" if named else which
 
 
-def value(name: str, view: Mapping[str, object], created: int, updated: int) -> str:
+def encode_view(name: str, view: Mapping[str, object], created: int, updated: int) -> str:
     """The tag's value: name and times in milliseconds, and the state as base64 of zlib of JSON."""
     packed = base64.b64encode(zlib.compress(_json(view).encode(), 9)).decode("ascii")
     return _json({"name": name, "createdAt": created, "updatedAt": updated, "state": f"deflate;{packed}"})
 
 
-def opened(text: str) -> tuple[Mapping[str, Any], View]:
+def decode_view(text: str) -> tuple[Mapping[str, Any], View]:
     """The inverse of `value`: what the tag says of the view, and the view. Raises ValueError for another text."""
     envelope = json.loads(text)
     packed = str(envelope["state"]).removeprefix("deflate;")
@@ -130,7 +130,7 @@ def _json(content: Any) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def _note(shown: Shown, tags: Tags) -> str:
+def _note(shown: ViewContent, tags: Tags) -> str:
     best, every = (f"[{said}](#{address(tags.experiment_id, key)})" for key, said in LINKS.items())
     count = len({family for family, _ in shown.searched})
     families = "1 family" if count == 1 else f"{count} families"
@@ -142,7 +142,7 @@ def _note(shown: Shown, tags: Tags) -> str:
 
 
 def _view(
-    shown: Shown, search: str, sections: Mapping[str, list[View]], *, grouped: bool = False, means: bool = False
+    shown: ViewContent, search: str, sections: Mapping[str, list[View]], *, grouped: bool = False, means: bool = False
 ) -> View:
     """Charts of the runs that a search finds, the best first. grouped: the list by family; means: the charts too."""
     family = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "schedule.family"}]}
@@ -192,12 +192,12 @@ DECADES_BELOW = 3
 SMOOTHNESS = 90  # of what single batches say, in percent; the page draws the raw values beneath
 
 
-def _sections(shown: Shown) -> dict[str, list[View]]:
+def _sections(shown: ViewContent) -> dict[str, list[View]]:
     """Section by section the charts: what is asked first stands first."""
     losses = _losses(shown)
     traces = [name for name in shown.metrics if "/" in name and name not in {*losses, LR}]
     numbers = [name for name in shown.metrics if "/" not in name]
-    together = _together(shown)
+    together = _parallel_groups(shown)
     sections = {
         LRS: [_line(LR), _line(LR, log=True, decades=_lr_decades(shown))],
         LOSSES: [_loss(name) for name in losses],
@@ -212,13 +212,13 @@ def _sections(shown: Shown) -> dict[str, list[View]]:
     return {name: charts for name, charts in sections.items() if charts}
 
 
-def _losses(shown: Shown) -> list[str]:
+def _losses(shown: ViewContent) -> list[str]:
     """The objective's metric, what else is evaluated, and the training loss."""
     evaluated = [name for name in shown.metrics if name.startswith("valid/") and ".member" not in name]
     return [*dict.fromkeys(filter(None, [shown.metric, "valid/loss", *evaluated])), "train/loss"]
 
 
-def _of_means(shown: Shown, sections: Mapping[str, list[View]]) -> dict[str, list[View]]:
+def _mean_sections(shown: ViewContent, sections: Mapping[str, list[View]]) -> dict[str, list[View]]:
     """Charts that may be drawn of means over trials; the others are marked, else the page adds them by itself."""
     losses = _losses(shown)
     others = [
@@ -231,7 +231,7 @@ def _of_means(shown: Shown, sections: Mapping[str, list[View]]) -> dict[str, lis
     }
 
 
-def _together(shown: Shown) -> list[list[str]]:
+def _parallel_groups(shown: ViewContent) -> list[list[str]]:
     """Which numbers to draw on parallel axes together: the page leaves out runs that lack one of them.
 
     First those that every family searches, then each family's own, those of the most families first.
@@ -283,7 +283,7 @@ def _loss(name: str) -> View:
     return _line(name, log=name.endswith("loss"), smoothness=SMOOTHNESS * (name == "train/loss"))
 
 
-def _lr_decades(shown: Shown) -> tuple[float, float] | None:
+def _lr_decades(shown: ViewContent) -> tuple[float, float] | None:
     """What is worth seeing of LRs on a log axis: some decades below the peaks, not the way to an LR of zero."""
     return None if shown.decades is None else (shown.decades[0] - DECADES_BELOW, shown.decades[1] + 1.1)
 

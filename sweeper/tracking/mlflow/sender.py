@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.tracking.events import EVENTS, MARK, lines, rounds
 from sweeper.tracking.mlflow import saved_view
-from sweeper.tracking.mlflow.destination import Destination, hidden
+from sweeper.tracking.mlflow.destination import Destination, hide_password
 from sweeper.tracking.mlflow.rows import Rows, Translation
 from sweeper.tracking.small_files import read_object, replace_object
-from sweeper.tracking.spool import published
+from sweeper.tracking.spool import published_bytes
 from sweeper.types import InputError
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ class Sender:
                 start_new_session=True,  # Ctrl-C is for the sweep
             )
         order = {"destination": asdict(self._destination), "patience": self._patience}
-        self._tell((json.dumps(order) + "\n").encode())
+        self._write_order((json.dumps(order) + "\n").encode())
 
-    def _tell(self, order: bytes) -> None:
+    def _write_order(self, order: bytes) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it is gone; `revive` or `unsent` will see
             self._process.stdin.write(order)
@@ -114,33 +114,33 @@ class Sender:
 
 def sync(folder: Path, *, uri: str | None = None) -> int:
     """Send what is left of a sweep to where it was sent last, or to another MLflow at `uri`; 0 when all is there."""
-    destination = remembered(folder, uri)
+    destination = stored_destination(folder, uri)
     if destination is None:
         print("This sweep is tracked nowhere (tracking=none): nothing to send.")
         return 0
     Sender(folder.resolve(), destination).finish(None)
-    left = unsent(folder, destination)
+    left = count_unsent(folder, destination)
     if left == 0:
-        print(f"Everything is in MLflow at {destination.shown}.")
+        print(f"Everything is in MLflow at {destination.display_uri}.")
         return 0
-    why = problem(folder, destination) or f"see {folder / 'sender.log'}"
-    print(f"{left} events are not in MLflow at {destination.shown} yet: {why}", file=sys.stderr)
+    why = last_problem(folder, destination) or f"see {folder / 'sender.log'}"
+    print(f"{left} events are not in MLflow at {destination.display_uri} yet: {why}", file=sys.stderr)
     return 1
 
 
-def remember(folder: Path, destination: Destination | None) -> None:
+def store_destination(folder: Path, destination: Destination | None) -> None:
     """Where the sweep is sent to, without a password."""
-    known = None if destination is None else {**asdict(destination), "uri": destination.shown}
+    known = None if destination is None else {**asdict(destination), "uri": destination.display_uri}
     replace_object(folder / "destination.json", known)
 
 
-def unsent(folder: Path, destination: Destination) -> int:
+def count_unsent(folder: Path, destination: Destination) -> int:
     """Published events that are not known to have reached the destination."""
-    start, end = int(_progress(folder, destination).get("offset", 0)), published(folder)
+    start, end = int(_progress(folder, destination).get("offset", 0)), published_bytes(folder)
     return sum(not line.startswith(MARK) for line in lines(folder / EVENTS, start, end))
 
 
-def problem(folder: Path, destination: Destination) -> str:
+def last_problem(folder: Path, destination: Destination) -> str:
     """Why sending does not get on, "" when it does."""
     return str(_progress(folder, destination).get("problem", ""))
 
@@ -163,7 +163,7 @@ def address(folder: Path) -> str:
     return str(read_object(folder / "destination.json").get("uri", ""))
 
 
-def remembered(folder: Path, uri: str | None = None) -> Destination | None:
+def stored_destination(folder: Path, uri: str | None = None) -> Destination | None:
     """The destination of the last command; its password, which no file holds, from MLFLOW_TRACKING_URI."""
     known = read_object(folder / "destination.json")
     if not known:
@@ -171,7 +171,7 @@ def remembered(folder: Path, uri: str | None = None) -> Destination | None:
     from_outside = os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri is not None:
         known["uri"] = uri
-    elif hidden(from_outside) == known["uri"]:
+    elif hide_password(from_outside) == known["uri"]:
         known["uri"] = from_outside
     elif ":***@" in known["uri"]:
         raise InputError("MLFLOW_TRACKING_URI", None, f"the password of {known['uri']} is kept nowhere", "Set it")
@@ -211,7 +211,7 @@ def main() -> None:
             if time.monotonic() > deadline:
                 return
     with lock:
-        Sending(folder, Destination(**order["destination"])).run(ended, order["patience"])
+        Delivery(folder, Destination(**order["destination"])).run(ended, order["patience"])
 
 
 def _watch_input(ended: threading.Event) -> None:
@@ -229,7 +229,7 @@ def _watch_input(ended: threading.Event) -> None:
 
 
 @dataclass
-class Sending:
+class Delivery:
     """How far one destination is: `offset` bytes are sent, `outgoing` rows reach to `read` and are being sent."""
 
     folder: Path
@@ -241,7 +241,7 @@ class Sending:
     outgoing: list[Rows] = field(default_factory=list)
     written: int = 0
     doubtful: bool = False  # a request failed: it may have been carried out all the same
-    viewed: saved_view.Shown | None = None  # what the saved views show
+    saved_content: saved_view.ViewContent | None = None  # what the saved views show
 
     def run(self, ended: threading.Event, patience: float) -> None:
         """Send whatever is published until `ended`, and then what is left, while it moves at all."""
@@ -252,16 +252,16 @@ class Sending:
                 give_up = time.monotonic() + patience
             before = self.written
             try:
-                while self.turn():
+                while self.send_batch():
                     pass
                 if last:
-                    self.settle()
+                    self.recheck()
                     return
                 delay = 0.5
                 ended.wait(PERIOD_SECONDS)
             except Exception as error:
-                log.exception("MLflow at %s", self.destination.shown)
-                self.failed(error)
+                log.exception("MLflow at %s", self.destination.display_uri)
+                self.handle_failure(error)
                 if last and self.written > before:
                     give_up = time.monotonic() + patience
                 if time.monotonic() > give_up:
@@ -269,7 +269,7 @@ class Sending:
                 time.sleep(delay) if last else ended.wait(delay)
                 delay = min(2 * delay, LONGEST_BACKOFF_SECONDS)
 
-    def turn(self) -> bool:
+    def send_batch(self) -> bool:
         """Send some of what is published; False when nothing is left."""
         from sweeper.tracking.mlflow.client import RefusedError
 
@@ -285,7 +285,7 @@ class Sending:
             self.outgoing.pop(0)
             self.written += 1
         self.offset = self.read
-        self._note()
+        self._save_progress()
         self._save_views(store)
         return True
 
@@ -293,15 +293,15 @@ class Sending:
         """Where there is something new to show. A convenience: an MLflow that refuses it gets the rows all the same."""
         from sweeper.tracking.mlflow.client import RefusedError
 
-        shown, id, named = self.translation.shown(), self.destination.sweep_id, self.destination.named
-        if shown is None or shown == self.viewed:
+        shown, id, named = self.translation.view_content(), self.destination.sweep_id, self.destination.named
+        if shown is None or shown == self.saved_content:
             return
         try:
             saved_view.write(store, shown, id, time.time_ns() // 1_000_000, named=named)
-            self._note(views={which: saved_view.key_of(which, id, named=named) for which in saved_view.WHICH})
+            self._save_progress(views={which: saved_view.key_of(which, id, named=named) for which in saved_view.WHICH})
         except RefusedError as error:
             log.warning("no saved view: %s", error)
-        self.viewed = shown
+        self.saved_content = shown
 
     def connect(self) -> Store:
         """Find the experiment and its runs; start from the beginning if what was sent is not all there."""
@@ -310,19 +310,19 @@ class Sending:
         store = Store(self.destination)
         if self.read == 0:
             self._resume(store)
-        if not all(store.knows(key) for key in self._sent_keys()):
+        if not all(store.has_run(key) for key in self._sent_keys()):
             log.warning("some runs are missing in experiment %s: sending everything again", store.experiment_id)
             self.translation, self.outgoing, self.offset, self.read = Translation(), [], 0, 0
-        self.store, self.viewed = store, None
-        self._note(experiment_id=store.experiment_id)
+        self.store, self.saved_content = store, None
+        self._save_progress(experiment_id=store.experiment_id)
         return store
 
-    def failed(self, error: Exception) -> None:
+    def handle_failure(self, error: Exception) -> None:
         """Look everything up again before the next try."""
         self.store, self.doubtful = None, True
-        self._note(problem=f"{type(error).__name__}: {error}".splitlines()[0][:500])
+        self._save_progress(problem=f"{type(error).__name__}: {error}".splitlines()[0][:500])
 
-    def settle(self) -> None:
+    def recheck(self) -> None:
         """After a failure, look once more whether it left a run twice."""
         if self.doubtful:
             self.connect()
@@ -332,22 +332,22 @@ class Sending:
         """Go through what was sent before, so that the translation stands where it stood."""
         known = _progress(self.folder, self.destination)
         offset = int(known.get("offset", 0))
-        if known.get("experiment_id") != store.experiment_id or offset > published(self.folder):
+        if known.get("experiment_id") != store.experiment_id or offset > published_bytes(self.folder):
             return
         for events, end in rounds(self.folder / EVENTS, 0, offset):
-            self.translation.take(events)
+            self.translation.add_events(events)
             self.offset = self.read = end
-        self.translation.give()
+        self.translation.pop_rows()
 
     def _take(self) -> bool:
         """Translate the next published rounds, at most some thousand points of them."""
         points, begin = 0, self.read
-        for events, end in rounds(self.folder / EVENTS, self.read, published(self.folder)):
-            points = self.translation.take(events)
+        for events, end in rounds(self.folder / EVENTS, self.read, published_bytes(self.folder)):
+            points = self.translation.add_events(events)
             self.read = end
             if points > POINTS_A_TURN:
                 break
-        self.outgoing = self.translation.give()
+        self.outgoing = self.translation.pop_rows()
         return self.read > begin
 
     def _sent_keys(self) -> Iterator[Any]:
@@ -355,15 +355,15 @@ class Sending:
         on_their_way = {rows.key for rows in self.outgoing}
         return (key for key in self.translation.runs if key not in on_their_way)
 
-    def _note(self, **more: str | dict[str, str]) -> None:
+    def _save_progress(self, **more: str | dict[str, str]) -> None:
         """Keep how far it is, in the file that the sweep and the next sender read."""
         whole = read_object(self.folder / "sent.json")
-        mine = {**whole.get(self.destination.shown, {}), "problem": "", "offset": self.offset, **more}
-        replace_object(self.folder / "sent.json", {**whole, self.destination.shown: mine})
+        mine = {**whole.get(self.destination.display_uri, {}), "problem": "", "offset": self.offset, **more}
+        replace_object(self.folder / "sent.json", {**whole, self.destination.display_uri: mine})
 
 
 def _progress(folder: Path, destination: Destination) -> dict[str, Any]:
-    return dict(read_object(folder / "sent.json").get(destination.shown, {}))
+    return dict(read_object(folder / "sent.json").get(destination.display_uri, {}))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ KNEE_SLOPE = 0.05  # change of slope, in peaks a run, from which a knee is looke
 KNEE_SHARPNESS = 10.0  # how much sharper than its surroundings a knee is
 
 
-def by_shape(values_S: Floats, tolerance: float = TOLERANCE) -> Indices:
+def indices_by_shape(values_S: Floats, tolerance: float = TOLERANCE) -> Indices:
     """Increasing indices [K] whose polyline is nowhere further than tolerance * max|values| from the trace.
 
     The first, the last and the knees are always among them. A trace that would need more than MOST_POINTS gets the
@@ -26,7 +26,7 @@ def by_shape(values_S: Floats, tolerance: float = TOLERANCE) -> Indices:
     """
     count = len(values_S)
     if count <= 2 or not np.isfinite(values_S).all():
-        return evenly(count, MOST_POINTS)
+        return even_indices(count, MOST_POINTS)
     peak = float(np.abs(values_S).max())
     scaled_S = values_S / peak if peak > 0 else values_S  # so that no slope overflows
     knees_K = knees(scaled_S)
@@ -56,7 +56,7 @@ def knees(values_S: Floats) -> Indices:
     return found.astype(np.int64)
 
 
-def strided(steps: int, report_steps: tuple[int, ...]) -> Indices:
+def indices_by_stride(steps: int, report_steps: tuple[int, ...]) -> Indices:
     """Update indices at a fixed stride, with the first, the last and, where that is few, the last of each report."""
     most = FEW_POINTS if steps < FEW_STEPS else MOST_POINTS
     if steps <= most:
@@ -64,10 +64,10 @@ def strided(steps: int, report_steps: tuple[int, ...]) -> Indices:
     ends = np.asarray([step - 1 for step in report_steps], dtype=np.int64)
     if len(ends) > most // 2:
         ends = np.asarray([steps - 1], dtype=np.int64)
-    return np.union1d(evenly(steps, most - len(ends)), ends)
+    return np.union1d(even_indices(steps, most - len(ends)), ends)
 
 
-def evenly(count: int, most: int) -> Indices:
+def even_indices(count: int, most: int) -> Indices:
     """0, k, 2k, ... below `count`, at most `most` of them."""
     return np.arange(0, count, max(1, -(-count // max(1, most))), dtype=np.int64)
 

@@ -42,7 +42,7 @@ class MLflow(ConfiguredTracker):
     def start(self, sweep: TrackedSweep) -> None:
         self._sweep = sweep
         self._destination = self._resolve(sweep.name, sweep.id)
-        sender.remember(sweep.spool, self._destination)
+        sender.store_destination(sweep.spool, self._destination)
         if self._destination is not None:
             self._sender = sender.Sender(sweep.spool.resolve(), self._destination)
 
@@ -55,9 +55,9 @@ class MLflow(ConfiguredTracker):
         if self._sender is None or self._destination is None:
             return 0
         name = self._sweep.name
-        with _explained_if_long(f"Sending the rest to MLflow. Ctrl-C leaves it to `python -m sweeper sync {name}`."):
+        with _explain_if_long(f"Sending the rest to MLflow. Ctrl-C leaves it to `python -m sweeper sync {name}`."):
             self._sender.finish(self._flush_seconds)
-        return sender.unsent(self._sweep.spool, self._destination)
+        return sender.count_unsent(self._sweep.spool, self._destination)
 
     def _resolve(self, name: str, id: str) -> Destination | None:
         named = self._experiment is not None
@@ -71,7 +71,7 @@ def _check_seconds(seconds: float | None) -> None:
 
 
 @contextmanager
-def _explained_if_long(text: str) -> Iterator[None]:
+def _explain_if_long(text: str) -> Iterator[None]:
     """Say what is waited for once the block takes a while."""
     timer = threading.Timer(LONG_SECONDS, print, (text,), {"file": sys.stderr, "flush": True})
     timer.start()

@@ -26,7 +26,7 @@ STOP_SECONDS = 10.0
 PORTS_TRIED = 50
 
 
-def charts(base: str, experiment_id: str, saved: str | None = None) -> str:
+def charts_url(base: str, experiment_id: str, saved: str | None = None) -> str:
     """The page with the charts, as a saved view shows it (an experiment's plain address may open another page).
 
     A page that does not know the view shows the plain charts.
@@ -38,8 +38,8 @@ def addresses(spool: Path, base: str, experiment_id: str) -> str:
     """What a person is told: where the best trials are, then where others; without saved views the plain charts."""
     saved = sender.views(spool)
     if not saved:
-        return charts(base, experiment_id)
-    best, every, means = (charts(base, experiment_id, saved.get(which)) for which in saved_view.WHICH)
+        return charts_url(base, experiment_id)
+    best, every, means = (charts_url(base, experiment_id, saved.get(which)) for which in saved_view.WHICH)
     return f"{best}\nAll trials: {every}\nMeans of families: {means}"
 
 
@@ -55,7 +55,7 @@ def unsent_text(spool: Path, name: str, count: int) -> str:
     return f"Not in MLflow yet: {count} events; send them with python -m sweeper sync {name}"
 
 
-def where(spool: Path, name: str) -> str:
+def location_text(spool: Path, name: str) -> str:
     """Where a sweep's traces are to be seen: a page of a server, or the command that starts one."""
     address, experiment = sender.address(spool), sender.experiment_id(spool)
     if address.startswith("http") and experiment is not None:
@@ -65,16 +65,16 @@ def where(spool: Path, name: str) -> str:
 
 def ui(spool: Path, port: int = 5000) -> int:
     """Show a sweep's traces until Ctrl-C: print the page's address, having started a server where one is needed."""
-    destination = sender.remembered(spool)
+    destination = sender.stored_destination(spool)
     experiment = sender.experiment_id(spool)
     if destination is None or experiment is None:
         raise InputError(
             "ui", str(spool.parent.name), "nothing of this sweep is in MLflow yet", "Send it: python -m sweeper sync"
         )
-    if destination.remote:
-        print(addresses(spool, destination.shown, experiment))
+    if destination.is_remote:
+        print(addresses(spool, destination.display_uri, experiment))
         return 0
-    with serving(destination.uri, port) as base:
+    with serve(destination.uri, port) as base:
         print(f"{addresses(spool, base, experiment)}\nCtrl-C ends the server.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause() if hasattr(signal, "pause") else time.sleep(float("inf"))
@@ -82,7 +82,7 @@ def ui(spool: Path, port: int = 5000) -> int:
 
 
 @contextmanager
-def serving(uri: str, port: int = 5000) -> Iterator[str]:
+def serve(uri: str, port: int = 5000) -> Iterator[str]:
     """MLflow's server on the database at `uri`, on this machine alone, while the block runs; its address.
 
     One worker and no jobs: 2 processes and 0.5 GB instead of 15 and 1.9. port: the first one tried.
