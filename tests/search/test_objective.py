@@ -54,7 +54,7 @@ def test_one_member_that_is_not_finite_spoils_the_trial(bad):
 
 
 def test_a_metric_that_is_not_reported_is_named():
-    with pytest.raises(InputError, match=r"objective\.metric=valid/loss: .*There are: valid/auroc"):
+    with pytest.raises(InputError, match=r"objective\.metric=valid/loss: .*Choose one of valid/auroc"):
         Objective().member_values(reports([1.0], "valid/auroc"))
 
 

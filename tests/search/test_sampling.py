@@ -98,7 +98,7 @@ def test_a_sampler_within_a_sampler_is_seeded_too():
         ),
         (
             {"_target_": "optuna.samplers.GridSampler", "search_space": {}},
-            r"search\.sampler\.search_space=\{\}: follows from the family's numbers",
+            r"search\.sampler\.search_space=\{\}: follows from the family's hyperparameters",
         ),
         (
             {"_target_": "optuna.samplers.QMCSampler", "qmc_type": "grid"},
@@ -112,10 +112,10 @@ def test_what_cannot_be_a_sampler_is_named(node, message):
 
 
 def test_a_grid_needs_points_everywhere_and_not_too_many():
-    with pytest.raises(InputError, match=r"schedule\.cosine\.peak_lr: a grid needs its points"):
+    with pytest.raises(InputError, match=r"schedule\.cosine\.peak_lr: a grid needs a list of values"):
         sampling("GridSampler", LOOSE).check()
     large = {name: Range(1, 100) for name in "abc"}
-    with pytest.raises(InputError, match=f"the grid has 1,000,000 points. Keep it to {LARGEST_GRID:,}"):
+    with pytest.raises(InputError, match=f"the grid has 1,000,000 points. Use at most {LARGEST_GRID:,}"):
         sampling("GridSampler", large).check()
     assert sampling("GridSampler", STEPPED).point_count == 10
     assert sampling("BruteForceSampler", STEPPED).point_count == 10

@@ -35,7 +35,7 @@ def test_a_trial_ends_once_so_many_reports_brought_nothing_better(values, patien
 
 def test_early_stopping_is_off_and_says_why():
     assert parse_early_stopping(None, allowed=False) is None
-    with pytest.raises(InputError, match=r"search\.early_stopping=.*a truncated decay is another schedule\. .*=true"):
+    with pytest.raises(InputError, match=r"search\.early_stopping=.*a truncated decay is another one\. .*=true"):
         parse_early_stopping({"patience": 5}, allowed=False)
     assert parse_early_stopping({"patience": 5}, allowed=True) == EarlyStopping(5)
 

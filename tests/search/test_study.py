@@ -412,8 +412,8 @@ def test_a_start_point_with_its_own_seed(tmp_path):
 @pytest.mark.parametrize(
     ("point", "said"),
     [
-        ({"peek_lr": 0.1}, r"\[1\]\.peek_lr=0\.1: no such number"),
-        ({"peak_lr": 30}, r"\[1\]\.peak_lr=30: not a number of the searched range"),
+        ({"peek_lr": 0.1}, r"\[1\]\.peek_lr=0\.1: no such hyperparameter"),
+        ({"peak_lr": 30}, r"\[1\]\.peak_lr=30: not a number in the searched range"),
         ({"warmup": 0.2}, r"\[1\]\.warmup=0\.2: not an option"),
         (3, r"\[1\]=3: not a point"),
     ],
@@ -468,7 +468,7 @@ def test_what_members_reported_before_an_interruption_counts(tmp_path):
 def test_a_missing_metric_is_named_with_those_there_are(tmp_path):
     objective = {"metric": "valid/auroc", "direction": "maximize", "at": "last", "k": 3}
     search = studies(tmp_path / "j", [plan()], objective=objective)
-    with pytest.raises(InputError, match=r"objective\.metric=valid/auroc: .*There are: valid/accuracy, valid/loss"):
+    with pytest.raises(InputError, match=r"objective\.metric=valid/auroc: .*Choose one of valid/accuracy, valid/loss"):
         train(search, healthy)
 
 
