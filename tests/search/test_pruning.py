@@ -136,7 +136,10 @@ def test_a_threshold_stops_beyond_its_bounds(bounds, expected):
         (named("WilcoxonPruner"), r"pruner=WilcoxonPruner: compares instances"),
         (named("ThresholdPruner"), r"pruner=ThresholdPruner: has no bound\. Set pruner\.upper or pruner\.lower"),
         (named("ThresholdPruner", upper=1.0, lower=2.0), r"pruner=ThresholdPruner: lower should be smaller"),
-        (named("PatientPruner", patience=1), r"pruner\.wrapped_pruner: missing, and patience alone would truncate good"),
+        (
+            named("PatientPruner", patience=1),
+            r"pruner\.wrapped_pruner: missing, and patience alone would truncate good",
+        ),
         (named("PatientPruner", wrapped_pruner=None, patience=1), r"pruner\.wrapped_pruner: missing"),
         (named("PatientPruner", wrapped_pruner=named("Nop"), patience=1), r"pruner\.wrapped_pruner\._target_=.*Nop"),
         (named("PatientPruner", wrapped_pruner=named("WilcoxonPruner"), patience=1), r"pruner\.wrapped_pruner=Wilcox"),

@@ -163,7 +163,10 @@ SPACE = {
     ("given_", "said"),
     [
         ({"peek_lr": 1}, r"start\.peek_lr=1: no such hyperparameter. Choose one of cycles, decay, peak_lr, warmup"),
-        ({"peak_lr": 3.1}, r"start\.peak_lr=3\.1: not a number in the searched range. Use a number from 0\.001 to 3\.0"),
+        (
+            {"peak_lr": 3.1},
+            r"start\.peak_lr=3\.1: not a number in the searched range. Use a number from 0\.001 to 3\.0",
+        ),
         ({"peak_lr": "high"}, r"start\.peak_lr=high: not a number"),
         ({"peak_lr": True}, r"start\.peak_lr=True: not a number"),
         ({"peak_lr": math.nan}, r"start\.peak_lr=nan: not a number"),
