@@ -107,8 +107,8 @@ class Sender:
         Ctrl-C stops only the waiting; the process continues.
 
         Args:
-            timeout: Seconds after which the process is killed; None for no limit. It may send its last piece again
-                later.
+            timeout: Seconds after which the process is killed; None for no limit. What it was sending may then be sent
+                twice.
         """
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):

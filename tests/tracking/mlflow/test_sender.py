@@ -432,11 +432,11 @@ def test_a_run_that_a_person_deleted_stays_deleted(spool, database):
 
 def test_a_run_deleted_while_it_is_sent_is_left_alone(spool, database, monkeypatch):
     monkeypatch.setattr(sender, "POINTS_A_TURN", 50)
-    sending = Delivery(spool, to(database))
-    assert sending.send_batch()
+    delivery = Delivery(spool, to(database))
+    assert delivery.send_batch()
     (run,) = query(database, "SELECT run_uuid FROM runs WHERE name LIKE 'cosine-000%'")[0]
     client(database).delete_run(run)
-    while sending.send_batch():
+    while delivery.send_batch():
         pass
     assert meant(spool).keys() - stored(database).keys() == {("cosine", "0")}
 
@@ -458,11 +458,11 @@ def test_an_empty_twin_is_deleted(spool, database):
     once = stored(database)
     (run,) = query(database, "SELECT run_uuid FROM runs WHERE name LIKE 'wsd-000%'")[0]
     tags = dict(query(database, "SELECT key, value FROM tags WHERE run_uuid = ?", run))
-    experiment = read_object(spool / "sent.json")[to(database).shown]["experiment_id"]
+    experiment = read_object(spool / "sent.json")[to(database).display_uri]["experiment_id"]
     identity = {k: tags[k] for k in ("sweep.id", "sweep.role", "sweep.study", "trial.number", "sweep.study_run")}
     client(database).create_run(experiment, tags=identity)
-    sending = Delivery(spool, to(database))
-    sending.connect()
+    delivery = Delivery(spool, to(database))
+    delivery.connect()
     assert stored(database) == once
 
 
