@@ -21,7 +21,7 @@ from sweeper.search.space import Axes, Scalar, point
 from sweeper.types import InputError, Record, Value
 
 SAME = ("family", "formula", "report_steps", "epoch")  # keys of the stored plan: trials are comparable if they agree
-OF_THE_STUDY = ("queued", "retry_of", "retries")  # attributes that mean nothing in another study
+STUDY_ATTRS = ("queued", "retry_of", "retries")  # attributes that mean nothing in another study
 
 
 class EarlierStudy(NamedTuple):
@@ -82,7 +82,7 @@ def copy_trial(
         distributions: The distributions of the other study.
         state: The state that the sampler of the other study sees.
     """
-    attrs = {name: value for name, value in trial.user_attrs.items() if name not in OF_THE_STUDY}
+    attrs = {name: value for name, value in trial.user_attrs.items() if name not in STUDY_ATTRS}
     return FrozenTrial(
         number=-1,
         trial_id=-1,

@@ -17,8 +17,8 @@ from sweeper.types import Ending, Floats, Job, Progress, Report, State, TrialId
 
 __all__ = ["AllTrialsFailedError", "Studies", "StudyPlan"]
 
-ROUNDS = "rounds"  # the study without trials whose attribute ends each round
-FAILURES = 3  # that many at the start, and no trial that ended well: the sweep cannot work
+ROUNDS = "rounds"  # reserved name: the study without trials whose attribute marks each round
+FAILURES = 3  # so many failed trials and no good one: the sweep cannot work
 
 
 class AllTrialsFailedError(RuntimeError):
@@ -35,7 +35,7 @@ def build_studies(plans: Sequence[StudyPlan], terms: Terms) -> list[FamilyStudy]
     ordered = sorted(plans, key=lambda plan: (plan.family.name, plan.name))
     names = {plan.name for plan in ordered}
     if len(names) < len(ordered) or ROUNDS in names:
-        raise ValueError(f"studies need names of their own, none of them {ROUNDS!r}")
+        raise ValueError(f"plans: study names must be unique, and none may be {ROUNDS!r}. Rename a study")
     return [FamilyStudy(plan, terms) for plan in ordered]
 
 

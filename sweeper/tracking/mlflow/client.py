@@ -24,9 +24,8 @@ from sweeper.types import InputError
 log = logging.getLogger("sweeper")
 
 SOURCE = {"mlflow.source.name": "sweeper", "mlflow.source.type": "LOCAL"}
-KIND = {
-    "mlflow.experimentKind": "custom_model_development"
-}  # without it, the plain address opens a page about GenAI traces
+# Without this tag, the plain address of an experiment opens a page about GenAI traces.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 RUNS_A_PAGE = 1000
 REFUSALS = ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "UNAUTHENTICATED")
 LONGEST_TAG = 8000

@@ -11,13 +11,8 @@ from sweeper.types import Value
 # MLflow draws no dashed lines, so related families have shades of one color. Of the baselines, the untuned one is gray
 # and the tuned one black.
 GRAY = {"default_lr": "#8c8c8c"}
-SHADES = (
-    0.0,
-    -0.4,
-    0.45,
-    -0.65,
-    0.25,
-)  # negative towards black, positive towards white; the last one is for the user's own families
+# Negative: towards black. Positive: towards white. The last shade is for the user's own families.
+SHADES = (0.0, -0.4, 0.45, -0.65, 0.25)
 SHORT = {"peak_lr": "lr", "warmup": "wu"}
 SHARES = ("warmup", "cycle")  # fractions of a run, in percent
 
@@ -41,11 +36,11 @@ def run_name(
         searched: Names of the searched hyperparameters.
     """
     outside, inside = dict(hparams or {}), {name: params[name] for name in params if name not in SHORT}
-    shown = {name: params[name] for name in SHORT if name in params}
-    shown |= {name: value for name, value in (outside | inside).items() if name in searched}
+    values = {name: params[name] for name in SHORT if name in params}
+    values |= {name: value for name, value in (outside | inside).items() if name in searched}
     words = [
         f"{_abbreviate(name)}={_format_value(name, value)}"
-        for name, value in shown.items()
+        for name, value in values.items()
         if _is_informative(name, value)
     ]
     return " ".join([f"{family}-{number:03d}", *words])

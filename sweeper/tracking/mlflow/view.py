@@ -27,7 +27,7 @@ PORTS_TRIED = 50
 
 
 def charts_url(base: str, experiment_id: str, saved: str | None = None) -> str:
-    """Return the address of the charts page, whose plain address may open another page.
+    """Return the address of an experiment's charts. (Its plain address may open another page.)
 
     Args:
         base: Address of the server.
