@@ -144,11 +144,11 @@ def measure_whole_trials(uri: str, repeats: int) -> None:
 def build_rows(number: int) -> Rows:
     """Return the rows of a whole trial of 600 updates, as the sender makes them."""
     job = job_of(number, 600, 20)
-    lines = [events.opened([job], 0), *(events.reported(report, 0) for report in reports_of(job))]
-    lines.append(events.closed(Ending(TrialId("cosine", number), "complete", 600, 0.5), 0))
+    lines = [events.open_line([job], 0), *(events.report_line(report, 0) for report in reports_of(job))]
+    lines.append(events.close_line(Ending(TrialId("cosine", number), "complete", 600, 0.5), 0))
     translation = Translation()
-    translation.take(json.loads(line) for line in lines)
-    return next(rows for rows in translation.give() if rows.key.trial == number)
+    translation.add_events(json.loads(line) for line in lines)
+    return next(rows for rows in translation.pop_rows() if rows.key.trial == number)
 
 
 def measure_ranks(uri: str, trials: int = 50) -> None:
@@ -159,15 +159,19 @@ def measure_ranks(uri: str, trials: int = 50) -> None:
         values = np.random.default_rng(0).random(trials)
         for first in range(0, trials, per_turn):
             for ranked, (store, translation) in stores.items():
-                lines = [events.described("cosine", Summary(tags={events.DIRECTION: "minimize"}), 0)] if ranked else []
+                direction = Summary(tags={events.DIRECTION: "minimize"})
+                lines = [events.describe_line("cosine", direction, 0)] if ranked else []
                 for number in range(first, min(first + per_turn, trials)):
                     job = job_of(number, 600, 20)
-                    lines += [events.opened([job], 0), *(events.reported(report, 0) for report in reports_of(job))]
+                    lines += [
+                        events.open_line([job], 0),
+                        *(events.report_line(report, 0) for report in reports_of(job)),
+                    ]
                     ending = Ending(TrialId("cosine", number), "complete", 600, float(values[number]))
-                    lines.append(events.closed(ending, 0))
+                    lines.append(events.close_line(ending, 0))
                 start = time.perf_counter()
-                translation.take(json.loads(line) for line in lines)
-                for rows in translation.give():
+                translation.add_events(json.loads(line) for line in lines)
+                for rows in translation.pop_rows():
                     store.write(rows, Path())
                     calls[ranked] += 1
                 seconds[ranked] += time.perf_counter() - start

@@ -135,7 +135,7 @@ def small(tmp_path_factory):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
     subprocess.run([sys.executable, "-m", "sweeper", *SWEEP], cwd=folder, env=environment, check=True, timeout=240)
     (home,) = (folder / "sweeps").iterdir()
-    with view.serving(sender.remembered(home / "spool").uri, 5600) as base:
+    with view.serve(sender.stored_destination(home / "spool").uri, 5600) as base:
         yield base, home / "spool"
 
 
@@ -154,7 +154,7 @@ def test_the_saved_view_draws_lr_and_losses_of_the_best_trials(small, browser):
 
 def test_the_plain_charts_work_without_a_saved_view(small, browser):
     base, spool = small
-    wait_for(browser, view.charts(base, sender.experiment_id(spool)), "cosine-000")
+    wait_for(browser, view.charts_url(base, sender.experiment_id(spool)), "cosine-000")
 
 
 def test_a_summary_run_shows_its_note_and_its_table(small, browser):
@@ -171,7 +171,7 @@ def summary(spool, base):
 
     experiment = sender.experiment_id(spool)
     of_cosine = "tags.`sweep.role` = 'study' and tags.`schedule.family` = 'cosine'"
-    (found,) = MlflowClient(sender.remembered(spool).uri).search_runs([experiment], of_cosine)
+    (found,) = MlflowClient(sender.stored_destination(spool).uri).search_runs([experiment], of_cosine)
     return f"{base}/#/experiments/{experiment}/runs/{found.info.run_id}"
 
 
@@ -257,7 +257,7 @@ def spooled(folder, names, trials, steps):
 def large(tmp_path_factory):
     folder, seconds = spooled(tmp_path_factory.mktemp("large"), FAMILIES, TRIALS, steps=POINTS)
     print(f"\n{TRIALS} trials of {len(FAMILIES)} families in MLflow after {seconds:.1f} s")
-    with view.serving(sender.remembered(folder).uri, 5650) as base:
+    with view.serve(sender.stored_destination(folder).uri, 5650) as base:
         yield opened_by(folder, base)
 
 
@@ -307,7 +307,7 @@ def test_pictures_for_the_documentation(tmp_path, browser):
     subprocess.run([sys.executable, "-m", "sweeper"], cwd=tmp_path, env=environment, check=True, timeout=1800)
     (home,) = (tmp_path / "sweeps").iterdir()
     folder = home / "spool"
-    with view.serving(sender.remembered(folder).uri, 5670) as base:
+    with view.serve(sender.stored_destination(folder).uri, 5670) as base:
         for name, address in zip(("best", "all", "means"), opened_by(folder, base), strict=True):
             drawn(browser, address, charts=4)
             time.sleep(2)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from sweeper.tracking.mlflow.thinning import MOST_POINTS, by_shape, strided
+from sweeper.tracking.mlflow.thinning import MOST_POINTS, indices_by_shape, indices_by_stride
 from sweeper.types import Job
 
 # Measured on sweeps of 19 and 161 trials, MLflow 3.17 on SQLite, Optuna 5.0; benchmarks/RESULTS.md.
@@ -102,11 +102,11 @@ def points_per_trial(tracked: TrackedTrials) -> float:
     """Return the number of points that MLflow stores of a trial's metrics, after thinning."""
     jobs, members = tracked.jobs, tracked.members
     steps, report_steps = jobs[0].steps, jobs[0].report_steps
-    lr = fmean(len(by_shape(job.lr_S)) for job in jobs)
+    lr = fmean(len(indices_by_shape(job.lr_S)) for job in jobs)
     momentum = fmean(0 if job.momentum_S is None else 2 * len(report_steps) for job in jobs)
     evaluated = min(MOST_POINTS, len(report_steps)) * tracked.metrics * (1 if members == 1 else members + 1)
     gaps = _measured_values(jobs[0]) if tracked.norms else 0
-    return lr + momentum + len(strided(steps, report_steps)) + gaps + evaluated + END_POINTS
+    return lr + momentum + len(indices_by_stride(steps, report_steps)) + gaps + evaluated + END_POINTS
 
 
 def _measured_values(job: Job) -> int:

@@ -136,12 +136,12 @@ def estimate(
     Raises:
         InputError: If the sweep itself would raise it, or if a training fails.
     """
-    from sweeper.search.study import checked
+    from sweeper.search.study import build_studies
     from sweeper.tracking.mlflow.tracker import MLflow
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
     stored = StoredSweep(home) if home.config.exists() else None
-    studies = checked(spec.studies, spec.terms)
+    studies = build_studies(spec.studies, spec.terms)
     jobs = first_jobs(studies)
     rows = tuple(_row(study, spec, stored.records if stored else []) for study in studies)
     counts = open_jobs(rows, spec.search.concurrent_trials, len(spec.partitions))
@@ -197,7 +197,7 @@ def first_jobs(studies: Sequence[FamilyStudy]) -> list[Job]:
         for study in studies:
             study.attach(storage)
             proposed.append([])
-            while study.wants_trial:
+            while study.can_ask:
                 proposed[-1] += study.ask()
     finally:
         optuna.logging.set_verbosity(level)

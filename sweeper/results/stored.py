@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from sweeper.search.records import Reading
+    from sweeper.search.records import JournalReader
     from sweeper.types import Record, TrialId
 
 Which = Any  # a trial: "cosine:17", (study, 17), a row of .trials; or study and number as two arguments
@@ -69,16 +69,16 @@ class StoredSweep:
         return self._records_and_counts[0]
 
     @cached_property
-    def _reading(self) -> Reading:
+    def _reading(self) -> JournalReader:
         """The journal as of one moment, so that all tables agree."""
-        from sweeper.search.records import Reading
+        from sweeper.search.records import JournalReader
 
-        return Reading(self.home.journal)
+        return JournalReader(self.home.journal)
 
     @cached_property
     def _records_and_counts(self) -> tuple[list[Record], dict[str, int]]:
         """All trials, and the number of started trials of each study."""
-        return self._reading.records(), self._reading.begun()
+        return self._reading.records(), self._reading.trial_counts()
 
     @cached_property
     def importances(self) -> Mapping[str, Mapping[str, float]]:
@@ -137,7 +137,7 @@ class StoredSweep:
     @cached_property
     def stopped(self) -> Mapping[str, int]:
         """Trials of each study that ended early because it did not improve (`search.stop`)."""
-        return self._reading.stopped()
+        return self._reading.trials_at_stop()
 
     def refresh(self) -> Self:
         """Read the sweep again. Returns the same object."""

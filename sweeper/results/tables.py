@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeper.text.columns import clean
-from sweeper.tracking.facts import Facts, to_target
+from sweeper.tracking.facts import Facts, time_to_target
 from sweeper.types import AT, At, Direction, Record, State, TrialId, Value
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def trials_table(
             **{name: record.measures.get(name) for name in (*RULES.values(), SPREAD)},
             "steps": record.steps_done,
             "seconds": record.seconds,
-            **to_target(record.intermediate, target, direction, record.clock),
+            **time_to_target(record.intermediate, target, direction, record.clock),
             **{name: (facts or {}).get(record.trained_as, {}).get(name) for name in FACTS},
             "diverged_step": record.diverged_step,
             "truncated": record.truncated,
@@ -286,7 +286,7 @@ def _study_row(
         "stable_lr": max((lr for lr in stable if lr is not None), default=None),
         "diverged_lr": min((lr for lr in burst if lr is not None), default=None),
         "steps": best.steps_done if best else None,
-        **(to_target(best.intermediate, target, direction, best.clock) if best else {}),
+        **(time_to_target(best.intermediate, target, direction, best.clock) if best else {}),
     }
 
 

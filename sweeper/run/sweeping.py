@@ -73,10 +73,10 @@ def sweep(
         InputError: If the sweep of that name has another configuration or another trainer, or another process is
             running it. Raised before anything is written.
     """
-    from sweeper.search.study import Studies, checked
+    from sweeper.search.study import Studies, build_studies
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
-    checked(spec.studies, spec.terms)
+    build_studies(spec.studies, spec.terms)
     chosen = choose(spec, stored_trainer(home))
     trainer = make(spec, chosen.trainer)
     with lock(home), _log_to_file(home):
@@ -114,7 +114,7 @@ def _live_view(
         search.progress(),
         reports=len(spec.train.report_steps),
         direction=objective.direction,
-        past={study: terminal.Past(*before) for study, before in search.past().items()},
+        past={study: terminal.Past(*before) for study, before in search.histories().items()},
     )
     return terminal.view(tally, terminal.Heading(home.name, objective.metric, objective.direction), plain=plain)
 
@@ -131,7 +131,7 @@ def _introduce(spec: SweepSpec, tracker: Tracker) -> None:
 
 def _link(search: Studies, tracker: Tracker) -> None:
     """Link trials that a wider study took over with that study. They stay tracked where they are."""
-    for study, origins in search.taken_over.items():
+    for study, origins in search.trials_taken_over.items():
         extended = ", ".join(sorted({origin.study for origin in origins}))
         tracker.describe(study, Summary(tags={"sweep.extends": extended}))
         for origin in origins:

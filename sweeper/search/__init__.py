@@ -1,10 +1,10 @@
-"""Which trial next, which to stop: Optuna."""
+"""Decide which trial is next and which to prune, with Optuna."""
 
 import warnings
 
 with warnings.catch_warnings():
-    # Of tqdm, in a notebook without widgets; we draw no bar of theirs.
+    # tqdm warns so in a notebook without widgets, but none of its bars is used.
     warnings.filterwarnings("ignore", message="IProgress not found")
     import optuna
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # what it would say of each study and trial, the view shows
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # the view shows each study and trial

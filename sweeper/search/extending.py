@@ -1,9 +1,9 @@
-"""A family's space made wider: what its new study takes over from those of before, in the same sweep.
+"""Extend the space of a family: find the earlier trials that a new study takes over, in the same sweep.
 
-A trial of before that lies in the new space is added to the new study with its numbers, its curve and its end, as if
-it had been sampled there; the copy says where it comes from (`origin`), and the trial is not trained again. One that
-lies outside stays where it is: it is shown, not counted, and no sampler is told of it, since Optuna's take points of
-their own space alone.
+An earlier trial inside the new space is copied to the new study, with its values and its end, as if it had been
+sampled there. The copy names the trial that was trained (`origin`), and nothing is trained again. An earlier trial
+outside the new space stays in its study. Tables show it but do not count it, and no sampler learns from it: Optuna's
+samplers accept only points of their own space.
 """
 
 from __future__ import annotations
@@ -20,42 +20,52 @@ from sweeper.search.records import record_of
 from sweeper.search.space import Axes, Scalar, point
 from sweeper.types import InputError, Record, Value
 
-SAME = ("family", "formula", "report_steps", "epoch")  # of the plan in the journal: what makes two trials comparable
-OF_THE_STUDY = ("queued", "retry_of", "retries")  # attributes that mean something in the trial's own study alone
+SAME = ("family", "formula", "report_steps", "epoch")  # keys of the stored plan: trials are comparable if they agree
+STUDY_ATTRS = ("queued", "retry_of", "retries")  # attributes that mean nothing in another study
 
 
-class Earlier(NamedTuple):
-    """A study of before. plan: what it was begun with."""
+class EarlierStudy(NamedTuple):
+    """An earlier study of the same family.
+
+    Attributes:
+        name: Its name.
+        plan: Its stored plan.
+        trials: All its trials.
+    """
 
     name: str
     plan: StoredPlan
     trials: list[FrozenTrial]
 
 
-def earlier(storage: BaseStorage, name: str, plan: StoredPlan) -> list[Earlier]:
-    """The other studies of that family that trained the same formula as long, the oldest first."""
+def earlier_studies(storage: BaseStorage, name: str, plan: StoredPlan) -> list[EarlierStudy]:
+    """Return the other studies of the family with the same formula and the same reports, the oldest first."""
     studies = sorted(storage.get_all_studies(), key=lambda study: study._study_id)
     return [
-        Earlier(study.study_name, theirs, storage.get_all_trials(study._study_id, deepcopy=False))
+        EarlierStudy(study.study_name, stored, storage.get_all_trials(study._study_id, deepcopy=False))
         for study in studies
-        if (theirs := study.user_attrs.get("plan")) is not None
+        if (stored := study.user_attrs.get("plan")) is not None
         and study.study_name != name
-        and all(theirs.get(what) == plan.get(what) for what in SAME)
+        and all(stored.get(key) == plan.get(key) for key in SAME)
     ]
 
 
-def within(study: Earlier, axes: Axes) -> Iterator[tuple[FrozenTrial, Record, dict[str, Scalar]]]:
-    """Its own trials that did not fail and lie in the new space, with their points as Optuna stores them there."""
+def trials_within(study: EarlierStudy, axes: Axes) -> Iterator[tuple[FrozenTrial, Record, dict[str, Scalar]]]:
+    """Yield the trials that a study takes over: inside the new space, and not failed.
+
+    Yields:
+        The trial, its record, and its point as Optuna stores it in the new space.
+    """
     for trial in study.trials:
         if trial.state == TrialState.WAITING or "origin" in trial.user_attrs:
             continue
         record = record_of(study.name, study.plan, trial)
-        stored = _stored(axes, record.params)
-        if stored is not None and record.state != "failed":
-            yield trial, record, stored
+        new_point = _point_of(axes, record.params)
+        if new_point is not None and record.state != "failed":
+            yield trial, record, new_point
 
 
-def copied(
+def copy_trial(
     trial: FrozenTrial,
     origin: tuple[str, int],
     params: Mapping[str, Scalar],
@@ -63,8 +73,16 @@ def copied(
     *,
     state: TrialState,
 ) -> FrozenTrial:
-    """An ended trial as one of another study. state: what the sampler there is told."""
-    attrs = {name: value for name, value in trial.user_attrs.items() if name not in OF_THE_STUDY}
+    """Return a copy of a trial, for another study.
+
+    Args:
+        trial: A trial that ended.
+        origin: Its study and number.
+        params: Its point, as the other study stores it.
+        distributions: The distributions of the other study.
+        state: The state that the sampler of the other study sees.
+    """
+    attrs = {name: value for name, value in trial.user_attrs.items() if name not in STUDY_ATTRS}
     return FrozenTrial(
         number=-1,
         trial_id=-1,
@@ -80,8 +98,8 @@ def copied(
     )
 
 
-def _stored(axes: Axes, params: Mapping[str, Value]) -> dict[str, Scalar] | None:
-    """The point of these numbers in that space; None where it has none."""
+def _point_of(axes: Axes, params: Mapping[str, Value]) -> dict[str, Scalar] | None:
+    """Return the point of a trial in a space, or None if the space does not contain it."""
     if params.keys() != {*axes.searched, *axes.fixed}:
         return None
     try:

@@ -1,8 +1,8 @@
 """The journal of a sweep: Optuna's journal format, in memory, made durable once a round.
 
-One JSON object a line, as Optuna's own `JournalFileBackend` writes it, so whoever knows that reads this. What differs:
-lines stay pending until `commit`, which is one write and one fsync; a round ends with its mark, and opening the file
-cuts it after the last mark, so a crash leaves whole rounds and never half of one.
+The file has one JSON object per line, as Optuna's own `JournalFileBackend` writes it, so its readers can read this. The
+differences: lines stay pending until `commit`, which is one write and one fsync. Each round ends with its mark, and
+opening the file truncates it after the last mark. A crash therefore leaves whole rounds, never part of one.
 """
 
 from __future__ import annotations
@@ -18,21 +18,26 @@ from optuna.storages.journal import BaseJournalBackend
 from sweeper.types import InputError
 
 MARK = "round"  # a study's user attribute of this name ends a round
-SET_STUDY_USER_ATTR = 2  # Optuna's code of that operation, part of its file format
+SET_STUDY_USER_ATTR = 2  # Optuna's code of this operation in its file format
 
 
 class Log(TypedDict):
-    """One line of the file, an operation of Optuna's, as far as it is read here."""
+    """The fields of a line that are read here. A line is one of Optuna's operations."""
 
     op_code: int
     user_attr: NotRequired[dict[str, object]]
 
 
 class Journal(BaseJournalBackend):
-    """The lines of a journal file and those not yet in it. One writer; any number of readers beside it.
+    """The lines of a journal file, and those not written yet. It has one writer and any number of readers.
 
-    read_only: never changes the file, and sees it as of its last mark. A missing file is created, or, read only,
-    FileNotFoundError. Raises InputError if the file is damaged before its last mark: no crash does that.
+    Args:
+        path: The file. It is created if it is missing, unless `read_only`.
+        read_only: Never change the file, and read it up to its last mark.
+
+    Raises:
+        FileNotFoundError: The file is missing and `read_only`.
+        InputError: The file is damaged before its last mark. No crash does that.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -40,32 +45,33 @@ class Journal(BaseJournalBackend):
         if not read_only:
             _create(path)
         data = path.read_bytes()
-        self._size = marked_size(data, path)
+        self._size = committed_size(data, path)
         if not read_only and self._size < len(data):
-            _cut(path, self._size)
+            _truncate(path, self._size)
         self._lines = data[: self._size].split(b"\n")[:-1]
         self._written = len(self._lines)
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        # Decoded from the line, not kept from append_logs: a study then never holds what its file would not give back.
+        # From the lines, not from the objects of append_logs: a study then holds exactly what its file can restore.
         return [json.loads(line) for line in self._lines[log_number_from:]]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         if self._read_only:
-            raise PermissionError(f"{self._path} is open for reading")
+            raise PermissionError(f"{self._path} is open for reading only")
         self._lines.extend(json.dumps(log, separators=(",", ":")).encode() for log in logs)
 
     def refresh(self) -> bool:
-        """Take in what was committed since the file was read, without reading the rest again; whether there was any.
+        """Read what was committed since the last read, and return whether there was any. For readers.
 
-        For readers. Raises OSError if the file has become shorter than what was read: it is another one.
+        Raises:
+            OSError: The file is shorter than before, so it is another file.
         """
         with self._path.open("rb") as file:
             if file.seek(0, os.SEEK_END) < self._size:
-                raise OSError(f"{self._path} is shorter than what was read of it")
+                raise OSError(f"{self._path} is shorter than what was read from it")
             file.seek(self._size)
             new = file.read()
-        size = marked_size(new, self._path)
+        size = committed_size(new, self._path)
         self._size += size
         self._lines += new[:size].split(b"\n")[:-1]
         self._written = len(self._lines)
@@ -73,16 +79,20 @@ class Journal(BaseJournalBackend):
 
     @property
     def is_pending(self) -> bool:
-        """Whether there are lines that are not in the file yet."""
+        """Whether some lines are not in the file yet."""
         return self._written < len(self._lines)
 
     def commit(self) -> None:
-        """Write all pending lines and wait until they are durable. After an error it may be called again."""
+        """Write all pending lines and wait until they are durable. After an error it may be called again.
+
+        Raises:
+            OSError: The file cannot be written, or another process made it shorter.
+        """
         pending = b"".join(line + b"\n" for line in self._lines[self._written :])
         with self._path.open("r+b") as file:
             if file.seek(0, os.SEEK_END) < self._size:
                 raise OSError(f"{self._path} is shorter than what was written to it: something else changed it")
-            file.truncate(self._size)  # what a failed commit, or a writer that is none of ours, left there
+            file.truncate(self._size)  # drop what a failed commit or another writer left there
             file.seek(self._size)
             file.write(pending)
             file.flush()
@@ -91,25 +101,33 @@ class Journal(BaseJournalBackend):
         self._written = len(self._lines)
 
 
-def marked_size(data: bytes, path: Path) -> int:
-    """How many bytes of a journal's content count: up to the end of its last mark. `path`: for the InputError."""
+def committed_size(data: bytes, path: Path) -> int:
+    """Return the size of a journal's committed part: up to the end of its last mark, in bytes.
+
+    Args:
+        data: The content of the file, from the start of a line.
+        path: The file; errors name it.
+
+    Raises:
+        InputError: A line before the last mark is damaged.
+    """
     size = offset = 0
     damaged: int | None = None
     for number, line in enumerate(data.split(b"\n")[:-1], start=1):
         offset += len(line) + 1
-        log = _decoded(line)
+        log = _decode(line)
         if log is None:
             damaged = damaged or number
         elif _is_mark(log):
             if damaged:
                 raise InputError(
-                    "journal", path, f"line {damaged} is damaged, though whole rounds follow it", "Restore the file"
+                    "journal", path, f"line {damaged} is damaged, but whole rounds follow it", "Restore the file"
                 )
             size = offset
     return size
 
 
-def _decoded(line: bytes) -> Log | None:
+def _decode(line: bytes) -> Log | None:
     try:
         log: Log = json.loads(line)
     except ValueError:
@@ -122,7 +140,7 @@ def _is_mark(log: Log) -> bool:
 
 
 def _create(path: Path) -> None:
-    """An empty file, if there is none, whose directory entry survives a crash."""
+    """Create an empty file unless it exists. Its directory entry survives a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         return
@@ -134,7 +152,7 @@ def _create(path: Path) -> None:
         os.close(folder)
 
 
-def _cut(path: Path, size: int) -> None:
+def _truncate(path: Path, size: int) -> None:
     with path.open("r+b") as file:
         file.truncate(size)
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""What one study searches and what all trials of a sweep share, checked before anything is written."""
+"""What one study searches, and what all trials of a sweep have in common. It is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ from sweeper.types import Family, InputError, Space, Value
 
 
 class StoredPlan(TypedDict):
-    """What a study was begun with, as its journal holds it. A list of values is a tuple of the plan.
+    """A study's plan as its journal stores it, in JSON, so tuples become lists.
 
-    sampler, pruner: their nodes as JSON text. fixed: by name. lists: of each choice between lists, the option by its
-    label.
+    Attributes:
+        family: Name of the family.
+        formula: Hash of the code that makes its LRs.
+        space: Fingerprint of the space.
+        sampler: The sampler's node as JSON text.
+        pruner: The pruner's node as JSON text.
+        report_steps: Updates after which trials report.
+        epoch: As in Terms.
+        fixed: Hyperparameters that are not searched, by name.
+        lists: For each choice between lists, its options by label.
     """
 
     family: str
@@ -34,14 +42,23 @@ class StoredPlan(TypedDict):
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What one study searches. name: in the journal; another space, sampler or pruner needs another name.
+    """What one study searches.
 
-    hparams: other numbers by their config path, searched or fixed. n_trials: in all; complete, pruned, diverged and
-    running trials count, and failed ones that are not tried again. start: points to try first; numbers they leave
-    out are sampled; more may be added at the end later. start_seeds: one for each start point, in place of the run
-    seed; () for none. stop: the study asks for no more once so many trials have not beaten its best; None for never.
-    formula: a hash of the code that makes its LRs. extends: when it is begun, it takes over the trials of this family's
-    other studies of the same formula, as far as they lie in its space.
+    Attributes:
+        name: The study's name in the journal. Another space, sampler or pruner needs another name.
+        family: The schedule family.
+        sampler: Proposes trials.
+        pruner: Stops trials; None for no pruning.
+        n_trials: How many trials in all. Complete, pruned, diverged and running trials count, and failed ones without
+            another retry.
+        hparams: Other hyperparameters by config path, searched or fixed.
+        start: Points to try first. The sampler chooses hyperparameters that a point leaves out. More points may be
+            added at the end later.
+        start_seeds: One seed for each start point, instead of the run seed; () for none.
+        stop: The study stops asking once so many trials have not beaten its best one; None for never.
+        formula: Hash of the code that makes its LRs.
+        extends: Whether a new study takes over trials from the family's other studies with the same formula, if its
+            space contains them.
     """
 
     name: str
@@ -58,40 +75,52 @@ class StudyPlan:
 
     @property
     def space(self) -> Space:
-        """The family's numbers and the others."""
+        """The hyperparameters of the family and the others."""
         return {**self.family.space, **self.hparams}
 
     @property
     def axes(self) -> Axes:
-        """The space, taken apart. Raises InputError for what cannot be searched."""
+        """The space, split into searched and fixed hyperparameters.
+
+        Raises:
+            InputError: A range or choice cannot be searched.
+        """
         of_family = {name: f"schedule.{self.family.name}.{name}" for name in self.family.space}
         return axes(self.space, {**of_family, **{name: name for name in self.hparams}})
 
-    def described(self, terms: Terms, axes: Axes) -> StoredPlan:
-        """What makes the trials of this study what they are, and what reading them takes, as JSON holds it."""
-        described = {
+    def describe(self, terms: Terms, axes: Axes) -> StoredPlan:
+        """Return everything that the study's trials depend on, and what is needed to read them."""
+        pruner = None if self.pruner is None else self.pruner.node
+        description = {
             "family": self.family.name,
             "formula": self.formula,
             "space": fingerprint(self.space),
-            "sampler": json.dumps(self.sampler.node, sort_keys=True, default=_named),
-            "pruner": json.dumps(None if self.pruner is None else self.pruner.node, sort_keys=True, default=_named),
+            "sampler": json.dumps(self.sampler.node, sort_keys=True, default=_qualified_name),
+            "pruner": json.dumps(pruner, sort_keys=True, default=_qualified_name),
             "report_steps": terms.report_steps,
             "epoch": terms.epoch,
             "fixed": axes.fixed,
             "lists": axes.lists,
         }
-        as_stored: StoredPlan = json.loads(json.dumps(described))
-        return as_stored
+        stored: StoredPlan = json.loads(json.dumps(description))
+        return stored
 
 
 @dataclass(frozen=True)
 class Terms:
     """What all trials of a sweep have in common.
 
-    partitions: one for each member of a trial. report_steps: increasing, the last one is a trial's length in updates.
-    concurrent: open trials of each family. max_retries: how often a failed trial is tried again. epoch: updates of an
-    epoch through which the schedules hold each LR; None where every update has its own. early_stopping: of single
-    trials.
+    Attributes:
+        seed: The run seed.
+        report_steps: Updates after which trials report, increasing. The last one is a trial's length.
+        concurrent: Open trials of each family.
+        objective: How trials are judged.
+        untrained_loss: Loss of a model that knows nothing, for the penalty of diverged trials.
+        partitions: The split or fold of each member of a trial.
+        parts: Parts of the data: jobs train on the first and evaluate the others.
+        max_retries: How often a failed trial is retried.
+        epoch: Updates of an epoch, if schedules hold each LR through an epoch; None if every update has its own LR.
+        early_stopping: The rule that ends single trials; None for none.
     """
 
     seed: int
@@ -110,30 +139,36 @@ class Terms:
         return self.report_steps[-1]
 
     def step_after(self, reports: int) -> int:
-        """Updates of a trial that has reported so often."""
+        """Return the updates of a trial after so many reports."""
         return self.report_steps[reports - 1] if reports else 0
 
 
 def start_points(plan: StudyPlan, axes: Axes, *, whole: bool) -> list[dict[str, Scalar]]:
-    """The start points as Optuna stores them. whole: each must give every searched number.
+    """Return the start points as Optuna stores them.
 
-    Raises InputError for the first that cannot be tried.
+    Args:
+        plan: The study's plan.
+        axes: Its space.
+        whole: Whether each point must have every searched hyperparameter.
+
+    Raises:
+        InputError: A point cannot be tried.
     """
     points = []
-    for place, given in enumerate(plan.start):
+    for place, start in enumerate(plan.start):
         key = f"search.start.{plan.family.name}[{place}]"
-        if not isinstance(given, Mapping):
-            raise InputError(key, given, "not a point", "Write the numbers by name: {peak_lr: 0.1, warmup: 0.05}")
-        stored = point(axes, given, key)
+        if not isinstance(start, Mapping):
+            raise InputError(key, start, "not a point", "Write a mapping, such as {peak_lr: 0.1, warmup: 0.05}")
+        stored = point(axes, start, key)
         missing = [name for name in axes.searched if name not in stored]
         if whole and missing:
-            raise InputError(f"{key}.{missing[0]}", None, "missing, and the grid sampler cannot choose it", "Add it")
+            raise InputError(f"{key}.{missing[0]}", None, "missing, and the grid sampler cannot choose it", "Set it")
         points.append(stored)
     return points
 
 
-def _named(option: object) -> Any:
-    """A function among a sampler's options, by its name: its repr would change from process to process."""
+def _qualified_name(option: object) -> Any:
+    """Return the name of a function among a sampler's options. Its repr would differ from process to process."""
     if isinstance(option, Mapping):
         return dict(option)
     return f"{getattr(option, '__module__', '')}.{getattr(option, '__qualname__', type(option).__qualname__)}"

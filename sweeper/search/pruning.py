@@ -1,4 +1,4 @@
-"""Which trial to stop: the pruner a configuration names. Its options count reports, whatever the horizon."""
+"""Build the pruner that the configuration names. Its options count reports, whatever the number of updates."""
 
 from __future__ import annotations
 
@@ -27,30 +27,35 @@ KEY = "pruner"
 
 
 def build_pruner(target: Target | None, reports: int) -> BasePruner:
-    """Build the pruner that a study names; None never prunes.
+    """Build the pruner that a study names.
 
-    reports: of a trial. Raises InputError for one that cannot be made or used.
+    Args:
+        target: The pruner's class and options; None never prunes.
+        reports: How often a trial reports.
+
+    Raises:
+        InputError: The pruner cannot be built or used.
     """
 
-    def complete(key: str, kind: type, named: Target) -> Mapping[str, Any]:
-        options = named.options
+    def complete(key: str, kind: type, target: Target) -> Mapping[str, Any]:
+        options = target.options
         if issubclass(kind, WilcoxonPruner):
             raise InputError(
-                key, kind.__name__, "compares instances of a problem, and reports are none", "Choose another pruner"
+                key, kind.__name__, "compares instances of a problem, not reports", "Choose another pruner"
             )
         if issubclass(kind, ThresholdPruner) and options.get("lower") is options.get("upper") is None:
             raise InputError(
                 key,
                 kind.__name__,
                 "has no bound",
-                f"Give one of the metric's values: {key}.upper=3, or {key}.lower=0.5",
+                f"Set {key}.upper or {key}.lower to a value of the metric",
             )
         if issubclass(kind, PatientPruner) and options.get("wrapped_pruner") is None:
             raise InputError(
                 f"{key}.wrapped_pruner",
                 None,
-                "missing, and patience alone would stop good trials too, whose schedule is then another one",
-                "Give the pruner whose decisions it delays, as conf/pruner/patient.yaml does",
+                "missing, and patience alone would truncate good trials too",
+                "Name the pruner whose decisions it delays, as in conf/pruner/patient.yaml",
             )
         if issubclass(kind, HyperbandPruner) and options.get("max_resource", "auto") == "auto":
             return {**options, "max_resource": reports}
@@ -62,12 +67,12 @@ def build_pruner(target: Target | None, reports: int) -> BasePruner:
     return Percentile(pruner) if type(pruner) is MedianPruner or type(pruner) is PercentilePruner else pruner
 
 
-def settle(study: Study) -> None:
-    """Let Hyperband lay out its brackets now.
+def set_up_brackets(study: Study) -> None:
+    """Make Hyperband create its brackets now.
 
-    It would do so at its first decision and until then show a sampler the trials of all brackets, so that the first
-    asks after a restart would differ from those of a sweep that ran through. (Of Optuna's samplers none looks: they
-    see the whole study in either case. One's own may.)
+    It would do so at its first decision, and until then show a sampler the trials of all brackets. The first asks after
+    a restart would then differ from those of an uninterrupted sweep. Optuna's samplers see the whole study in either
+    case, but a user's sampler may not.
     """
     if isinstance(study.pruner, HyperbandPruner):
         study.pruner.prune(study, create_trial(state=TrialState.RUNNING))

@@ -1,4 +1,4 @@
-"""The trials in a journal as plain records, for tables and status; a sweep may be running meanwhile."""
+"""Read the trials of a journal as plain records, for tables and status. A sweep may be running meanwhile."""
 
 from __future__ import annotations
 
@@ -17,33 +17,42 @@ from sweeper.search.plan import StoredPlan
 from sweeper.types import Record, State, TrialId, Value
 
 
-class Reading:
-    """A journal that is read while it grows; only what is new is read again. Writes nothing."""
+class JournalReader:
+    """Reads a journal while it grows, each part once. It writes nothing."""
 
     def __init__(self, journal: Path) -> None:
-        """Raises FileNotFoundError if there is no such file, InputError if it is damaged."""
+        """Open a journal.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            InputError: The file is damaged.
+        """
         self._journal = Journal(journal, read_only=True)
         self._storage = JournalStorage(self._journal)
 
     def refresh(self) -> bool:
-        """Take in the rounds committed since; whether there were any. OSError if the file is another one now."""
+        """Read the rounds committed since the last call, and return whether there were any.
+
+        Raises:
+            OSError: The file is shorter than before, so it is another journal.
+        """
         return self._journal.refresh()
 
     def plans(self) -> dict[str, StoredPlan]:
-        """What each study was begun with: family, report_steps, ..."""
+        """Return the stored plan of each study."""
         return {study.study_name: study.user_attrs["plan"] for study in self._studies()}
 
-    def begun(self) -> dict[str, int]:
-        """How many trials of each study count towards its limit: those begun, a failed one that is tried again not."""
-        return {study.study_name: _begun(self._trials(study)) for study in self._studies()}
+    def trial_counts(self) -> dict[str, int]:
+        """Return how many trials of each study count towards its limit. A failed trial that is retried does not."""
+        return {study.study_name: _count_trials(self._trials(study)) for study in self._studies()}
 
-    def stopped(self) -> dict[str, int]:
-        """Of each study that ended before its time (`search.stop`): after how many trials."""
+    def trials_at_stop(self) -> dict[str, int]:
+        """Return, for each study that `search.stop` ended, after how many trials."""
         attrs = {study.study_name: study.user_attrs.get("stopped") for study in self._studies()}
         return {name: trials for name, trials in attrs.items() if trials is not None}
 
     def importances(self) -> dict[str, Mapping[str, float]]:
-        """Of each study: how much each searched number matters; {} where too few trials say it."""
+        """Return the importance of each searched hyperparameter, by study. It is {} for a study with too few trials."""
         return {
             study.study_name: importances(
                 [trial for trial in self._trials(study) if trial.user_attrs.get("state") == "complete"],
@@ -53,22 +62,26 @@ class Reading:
         }
 
     def records(self) -> list[Record]:
-        """All trials that were begun, by family, study and number; one that a wider study took over stands there."""
+        """Return all trials that were started, ordered by family, study and number.
+
+        A trial that a wider study took over is listed once, in that study.
+        """
         records = [
             record_of(study.study_name, study.user_attrs["plan"], trial)
             for study in self._studies()
             for trial in self._trials(study)
             if trial.state != TrialState.WAITING
         ]
-        placed = _placed(records, self._extensions())
-        return sorted(placed, key=lambda record: (record.family, record.study, record.number))
+        unique = _unique_records(records, self._extensions())
+        return sorted(unique, key=lambda record: (record.family, record.study, record.number))
 
     def _extensions(self) -> dict[str, tuple[str, int]]:
-        """Of each study that a wider one extends: the newest such, and how many trials it looked at."""
-        found: dict[str, tuple[str, int]] = {}
+        """Return, for each extended study, its newest extension and how many of its trials that one read."""
+        extensions: dict[str, tuple[str, int]] = {}
         for study in sorted(self._studies(), key=lambda study: study._study_id):
-            found |= {old: (study.study_name, seen) for old, seen in study.user_attrs.get("extends", {}).items()}
-        return found
+            counts = study.user_attrs.get("extends", {})
+            extensions |= {earlier: (study.study_name, count) for earlier, count in counts.items()}
+        return extensions
 
     def _studies(self) -> list[Any]:
         return [study for study in self._storage.get_all_studies() if "plan" in study.user_attrs]
@@ -77,40 +90,46 @@ class Reading:
         return self._storage.get_all_trials(study._study_id, deepcopy=False)
 
 
-def _placed(records: Iterable[Record], extensions: Mapping[str, tuple[str, int]]) -> Iterator[Record]:
-    """Each trial once: what a wider study took over as its own, what lies outside its space as prior knowledge."""
+def _unique_records(records: Iterable[Record], extensions: Mapping[str, tuple[str, int]]) -> Iterator[Record]:
+    """Yield each trial once: in the wider study that took it over, or, outside its space, as prior knowledge."""
     records = list(records)
-    taken = {(record.study, record.origin) for record in records if record.origin is not None}
+    copies = {(record.study, record.origin) for record in records if record.origin is not None}
     for record in records:
-        wider, seen = extensions.get(record.study, ("", 0))
-        if record.number >= seen:
+        wider, count = extensions.get(record.study, ("", 0))
+        if record.number >= count:
             yield record
-        elif record.origin is None and (wider, record.trained_as) not in taken:
+        elif record.origin is None and (wider, record.trained_as) not in copies:
             yield replace(record, prior_of=wider)
 
 
 def read(journal: Path) -> list[Record]:
-    """All trials that were begun, by family, study and number. Writes nothing."""
-    return Reading(journal).records()
+    """Return all trials that were started, ordered by family, study and number. Writes nothing."""
+    return JournalReader(journal).records()
 
 
 def read_round(journal: Path) -> int:
-    """The last committed round; 0 before the first. Writes nothing."""
+    """Return the last committed round, or 0 before the first. Writes nothing."""
     studies = JournalStorage(Journal(journal, read_only=True)).get_all_studies()
     return max((study.user_attrs.get(MARK, 0) for study in studies), default=0)
 
 
-def _begun(trials: Sequence[FrozenTrial]) -> int:
+def _count_trials(trials: Sequence[FrozenTrial]) -> int:
     retries = sum("retry_of" in trial.user_attrs for trial in trials)
     return sum(trial.state != TrialState.WAITING for trial in trials) - retries
 
 
 def record_of(study: str, plan: StoredPlan, trial: FrozenTrial) -> Record:
-    """A trial that was begun, from what the journal holds of it. plan: what its study was begun with."""
+    """Return the record of a trial that was started.
+
+    Args:
+        study: Name of its study.
+        plan: The study's stored plan.
+        trial: The trial in the journal.
+    """
     attrs = trial.user_attrs
     state: State = attrs.get("state", "running")
     values = [value for _, value in sorted(trial.intermediate_values.items())]
-    measured = values[:-1] if state == "diverged" else values  # its last one is the penalty it was told with
+    measured = values[:-1] if state == "diverged" else values  # the last value is the penalty
     intermediate = tuple(zip(plan["report_steps"], measured, strict=False))
     clock = tuple(attrs.get("clock", ()))
     steps_done = attrs.get("step", intermediate[-1][0] if intermediate else 0)
@@ -141,8 +160,8 @@ def record_of(study: str, plan: StoredPlan, trial: FrozenTrial) -> Record:
 def _params(plan: StoredPlan, trial: FrozenTrial) -> dict[str, Value]:
     lists = plan["lists"]
     searched = {name: lists[name].get(value, value) if name in lists else value for name, value in trial.params.items()}
-    return {name: _with_tuples(value) for name, value in {**plan["fixed"], **searched}.items()}
+    return {name: _to_tuples(value) for name, value in {**plan["fixed"], **searched}.items()}
 
 
-def _with_tuples(value: Any) -> Value:
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+def _to_tuples(value: Any) -> Value:
+    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value

@@ -1,7 +1,7 @@
-"""Which point next: a sampler made anew, and seeded, for each ask.
+"""Build the sampler that proposes the next point: a new one, with its own seed, for each ask.
 
-What a sampler then proposes depends on the study's trials and the seed alone, and not on how often the sweep was
-interrupted: a sampler kept from ask to ask holds the state of its generator, which no journal has.
+A proposal therefore depends only on the study's trials and the seed, not on how often the sweep was interrupted. A
+sampler that lived from ask to ask would hold the state of a generator, which no journal stores.
 """
 
 from __future__ import annotations
@@ -27,19 +27,23 @@ from optuna.search_space import IntersectionSearchSpace
 
 from sweeper.importing import Target
 from sweeper.search.space import Axes, grid
-from sweeper.search.target import build, import_class, takes
+from sweeper.search.target import build, has_argument, import_class
 from sweeper.types import InputError, seed_of
 
 KEY = "search.sampler"
-LARGEST_GRID = 100_000  # points; the sampler lists them all at each ask
+LARGEST_GRID = 100_000  # points: the sampler lists all of them at each ask
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How the points of one study are proposed.
 
-    sampler: the class and its options. run_seed and family determine all seeds, so a family's points are the same
-    beside others and alone.
+    Attributes:
+        sampler: The sampler class and its options.
+        axes: The space.
+        run_seed: The seed of the sweep.
+        family: Name of the family. All seeds follow from it and `run_seed`, so a family gets the same points with other
+            families and without them.
     """
 
     sampler: Target
@@ -48,86 +52,108 @@ class Sampling:
     family: str
 
     def check(self) -> None:
-        """Raises InputError for a sampler that cannot be made, and for a space that it cannot search."""
+        """Check the sampler.
+
+        Raises:
+            InputError: It cannot be built, or it cannot search the space.
+        """
         kind = self._kind
         if issubclass(kind, CmaEsSampler) and importlib.util.find_spec("cmaes") is None:
             raise InputError(KEY, kind.__name__, "needs the package cmaes", "Install it: pip install cmaes")
-        if self.points is not None and self.points > LARGEST_GRID:
+        if self.point_count is not None and self.point_count > LARGEST_GRID:
             raise InputError(
-                KEY, kind.__name__, f"the grid has {self.points:,} points", f"Keep it to {LARGEST_GRID:,}: larger steps"
+                KEY,
+                kind.__name__,
+                f"the grid has {self.point_count:,} points",
+                f"Use at most {LARGEST_GRID:,}, with larger steps",
             )
-        self._made("check")
+        self._build("check")
 
-    def for_ask(self, *turn: object) -> BaseSampler:
-        """The sampler of one ask. turn: what tells it from every other ask of the study."""
-        return self._made(*turn) if self.axes.searched else RandomSampler(seed=0)
+    def sampler_for_ask(self, *turn: object) -> BaseSampler:
+        """Return the sampler of one ask.
 
-    def for_tell(self, trial: int) -> BaseSampler:
-        """The sampler that learns of a trial's end. One that goes through a list wants to stop Optuna's own loop."""
-        return RandomSampler(seed=0) if self.is_exhaustive or not self.axes.searched else self._made("tell", trial)
+        Args:
+            turn: Identifies the ask within the study.
+        """
+        return self._build(*turn) if self.axes.searched else RandomSampler(seed=0)
+
+    def sampler_for_tell(self, trial: int) -> BaseSampler:
+        """Return the sampler that learns how a trial ended.
+
+        An exhaustive sampler would try to stop Optuna's own loop at its last point, so a random one takes its place.
+        """
+        return RandomSampler(seed=0) if self.is_exhaustive or not self.axes.searched else self._build("tell", trial)
 
     @property
     def is_exhaustive(self) -> bool:
-        """Whether it goes through a list of points, each once."""
+        """Whether the sampler tries each point of a list once."""
         return issubclass(self._kind, GridSampler | BruteForceSampler)
 
     @property
-    def needs_whole_points(self) -> bool:
-        """Whether a start point must give every number: the grid has no way to sample the others."""
+    def is_grid(self) -> bool:
+        """Whether it is the grid sampler, which needs start points with every searched hyperparameter."""
         return issubclass(self._kind, GridSampler)
 
     @property
-    def reads_complete_trials_alone(self) -> bool:
-        """Whether a diverged trial must be told as complete, with its penalty, to be learnt from."""
-        return issubclass(self._kind, GPSampler | CmaEsSampler)
+    def can_use_pruned_trials(self) -> bool:
+        """Whether the sampler learns from pruned trials.
+
+        If not, it must see a diverged trial as complete, with its penalty as its value.
+        """
+        return not issubclass(self._kind, GPSampler | CmaEsSampler)
 
     @property
-    def heeds_constraints(self) -> bool:
-        """Whether trials may carry constraints: CMA-ES warns of each that does."""
+    def can_use_constraints(self) -> bool:
+        """Whether trials may have constraints. CMA-ES warns about each one that has."""
         return not issubclass(self._kind, CmaEsSampler)
 
     @property
-    def needs_constraints_of_all(self) -> bool:
-        """Whether healthy trials must carry one too: the Gaussian process wants as many of each trial."""
+    def has_constraint_on_every_trial(self) -> bool:
+        """Whether good trials need a constraint too. The Gaussian process requires one on every trial."""
         return issubclass(self._kind, GPSampler)
 
-    def after_others(self) -> Sampling:
-        """The sampler of a study that has taken over trials: it must not go through their points again.
+    def without_repeats(self) -> Sampling:
+        """Return the sampling of a study that took over trials, which must not propose their points again.
 
-        Optuna's grid numbers its points by the study's trials, so it would; brute force knows them by their values.
+        Optuna's grid sampler counts the trials of the study, so it would. Brute force compares values.
         """
-        grid = issubclass(self._kind, GridSampler)
-        return replace(self, sampler=Target("optuna.samplers.BruteForceSampler")) if grid else self
+        return replace(self, sampler=Target("optuna.samplers.BruteForceSampler")) if self.is_grid else self
 
     @cached_property
-    def points(self) -> int | None:
-        """How many points there are to go through; None if without end. InputError for a number without a grid."""
+    def point_count(self) -> int | None:
+        """The number of points of an exhaustive sampler, None for any other.
+
+        Raises:
+            InputError: A searched hyperparameter has no grid.
+        """
         return math.prod(len(values) for values in grid(self.axes).values()) if self.is_exhaustive else None
 
     @cached_property
     def _kind(self) -> type:
         return import_class(KEY, self.sampler, BaseSampler)
 
-    def _made(self, *turn: object) -> BaseSampler:
-        sampler: BaseSampler = build(KEY, self.sampler, BaseSampler, lambda *given: self._complete(turn, *given))
-        if isinstance(sampler, TPESampler):  # it would go through all trials anew, and find what the last one found
-            sampler._search_space = self._seen
+    def _build(self, *turn: object) -> BaseSampler:
+        sampler: BaseSampler = build(
+            KEY, self.sampler, BaseSampler, lambda *arguments: self._complete(turn, *arguments)
+        )
+        if isinstance(sampler, TPESampler):  # spares it reading all trials again
+            sampler._search_space = self._search_space
         return sampler
 
     @cached_property
-    def _seen(self) -> IntersectionSearchSpace:
-        """What all trials of the study were searched in; it looks at new ones alone."""
+    def _search_space(self) -> IntersectionSearchSpace:
+        """The space that all trials of the study have in common. It reads only new trials."""
         return IntersectionSearchSpace(include_pruned=True)
 
-    def _complete(self, turn: tuple[object, ...], key: str, kind: type, named: Target) -> Mapping[str, Any]:
-        """The options of a sampler, with seed and grid."""
-        options = named.options
-        for name, source in (("seed", "search.seed"), ("search_space", "the family's numbers")):
+    def _complete(self, turn: tuple[object, ...], key: str, kind: type, target: Target) -> Mapping[str, Any]:
+        """Return the options of a sampler, with seed and grid."""
+        options = target.options
+        for name, source in (("seed", "search.seed"), ("search_space", "the family's hyperparameters")):
             if name in options:
                 raise InputError(f"{key}.{name}", options[name], f"follows from {source}", "Drop it")
         fresh, constant = seed_of(self.run_seed, self.family, *turn), seed_of(self.run_seed, self.family)
         if issubclass(kind, GridSampler):
             return {**options, "search_space": grid(self.axes), "seed": constant}
-        if issubclass(kind, QMCSampler):  # its first points are independent draws: with a constant seed all the same
+        if issubclass(kind, QMCSampler):  # with a constant seed its first, independent points would be equal
             return {"independent_sampler": RandomSampler(seed=fresh), **options, "seed": constant}
-        return {**options, "seed": fresh} if takes(kind, "seed") else options
+        return {**options, "seed": fresh} if has_argument(kind, "seed") else options

@@ -1,4 +1,4 @@
-"""What ends before its time: a study whose best gets no better, and, where a person allows it, a trial likewise."""
+"""Stop a study that no longer improves (`search.stop`), and, if allowed, single trials (`search.early_stopping`)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,39 @@ OPTIONS = ("patience", "min_delta")
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """A trial ends once its last `patience` reports brought nothing that is better by more than `min_delta`."""
+    """The rule that ends a trial early.
+
+    Attributes:
+        patience: A trial ends once this many reports in a row brought no improvement.
+        min_delta: An improvement must be larger than this, in units of the objective.
+    """
 
     patience: int
     min_delta: float = 0.0
 
-    def ends(self, values: Sequence[float], objective: Objective) -> bool:
-        """values: of all reports so far, in order."""
+    def is_due(self, values: Sequence[float], objective: Objective) -> bool:
+        """Return whether the trial ends now.
+
+        Args:
+            values: The objective's metric at each report so far.
+            objective: Which values are better.
+        """
         if len(values) <= self.patience:
             return False
-        before, since = (objective.better(part) for part in (values[: -self.patience], values[-self.patience :]))
-        gained = before - since if objective.direction == "minimize" else since - before
-        return gained <= self.min_delta
+        earlier, latest = (objective.best(part) for part in (values[: -self.patience], values[-self.patience :]))
+        gain = earlier - latest if objective.direction == "minimize" else latest - earlier
+        return gain <= self.min_delta
 
 
 def parse_early_stopping(node: object, *, allowed: bool) -> EarlyStopping | None:
-    """`search.early_stopping` as it was typed; None where it is off.
+    """Parse `search.early_stopping`; None turns it off.
 
-    Raises InputError where it cannot be used, and where nobody said that trials may be truncated.
+    Args:
+        node: The value from the configuration.
+        allowed: `search.allow_truncation`.
+
+    Raises:
+        InputError: The value cannot be used, or trials may not be truncated.
     """
     if node is None:
         return None
@@ -40,56 +55,71 @@ def parse_early_stopping(node: object, *, allowed: bool) -> EarlyStopping | None
         raise InputError(
             KEY,
             node,
-            "off, because a trial that ends early has not run its schedule: a truncated decay is another schedule",
-            "Leave it out (pruners stop bad trials), or accept that: search.allow_truncation=true",
+            "not allowed: a trial that ends early has not run its whole schedule, and a truncated decay is another one",
+            "Leave it out (pruners stop bad trials), or allow it with search.allow_truncation=true",
         )
     if not isinstance(node, Mapping) or not {"patience"} <= set(node) <= set(OPTIONS):
         raise InputError(
-            KEY, node, "not the rule of a trial's end", "Write {patience: 5}, or {patience: 5, min_delta: 0.01}"
+            KEY, node, "not an early-stopping rule", "Use for example {patience: 5}, or {patience: 5, min_delta: 0.01}"
         )
     patience, min_delta = node["patience"], node.get("min_delta", 0.0)
     if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-        raise InputError(f"{KEY}.patience", patience, "not a whole number of reports", "Write 1 or more")
+        raise InputError(f"{KEY}.patience", patience, "not a positive whole number of reports", "Use 1 or more")
     if isinstance(min_delta, bool) or not isinstance(min_delta, int | float) or not min_delta >= 0:
-        raise InputError(f"{KEY}.min_delta", min_delta, "not a difference", "Write 0 or more")
+        raise InputError(f"{KEY}.min_delta", min_delta, "not a number >= 0", "Use for example 0.01")
     return EarlyStopping(patience, float(min_delta))
 
 
 @dataclass
-class Standing:
-    """The best trial of a study, and how many have not beaten it: what its end hangs on.
+class StallCounter:
+    """The best trial of a study, and how many later trials have not beaten it.
 
-    Of trials that were begun after the best one, those that ended well or badly (a failed one, tried again, says
-    nothing of the space): counted by number, so that neither clocks nor the order of ends within a round matter.
+    It counts trials that were started after the best one and ended, well or badly; a failed trial is retried and says
+    nothing about the space. Trials are compared by number, so neither clocks nor the order of ends within a round
+    matter.
+
+    Attributes:
+        objective: Which values are better.
+        best: Value and number of the best trial; None before the first complete one.
+        trials_since_best: How many trials have not beaten it.
     """
 
     objective: Objective
-    best: tuple[float, int] | None = None  # value, number
+    best: tuple[float, int] | None = None
 
     def __post_init__(self) -> None:
         self._ended: list[int] = []
-        self.since = 0
+        self.trials_since_best = 0
 
-    def join(self, number: int, value: float | None) -> None:
-        """A trial ended; value: of a complete one."""
+    def add(self, number: int, value: float | None) -> None:
+        """Add a trial that ended.
+
+        Args:
+            number: Its number.
+            value: Its objective; None unless it is complete.
+        """
         self._ended.append(number)
         if value is not None and self._is_best(value, number):
             self.best = (value, number)
-            self.since = sum(other > number for other in self._ended)
+            self.trials_since_best = sum(other > number for other in self._ended)
         elif self.best is None or number > self.best[1]:
-            self.since += 1
+            self.trials_since_best += 1
 
     def _is_best(self, value: float, number: int) -> bool:
-        """Of equal values the first trial's is the best."""
+        """Return whether a value is the best. Of equal values the first trial's counts."""
         if self.best is None:
             return True
         if value == self.best[0]:
             return number < self.best[1]
-        return self.objective.better([value, self.best[0]]) == value
+        return self.objective.best([value, self.best[0]]) == value
 
 
 def parse_stop(value: Any) -> int | None:
-    """`search.stop` as it was typed. Raises InputError."""
+    """Parse `search.stop`: after how many trials without an improvement a study stops; None for never.
+
+    Raises:
+        InputError: The value is not a positive whole number.
+    """
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise InputError("search.stop", value, "not a number of trials", "Write one, such as 20, or null")
+        raise InputError("search.stop", value, "not a positive whole number of trials", "Use for example 20, or null")
     return None if value is None else int(value)

@@ -1,7 +1,7 @@
-"""Optuna's journal storage, whose trials are found by their states at once, however many there are.
+"""Optuna's journal storage with a fast lookup of trials by state, however many there are.
 
-Optuna goes through every trial of the study whenever one is asked for, reported or told. A trial that has ended never
-changes, so the lists of those are kept here, and only the few others are looked at again.
+Optuna reads every trial of the study whenever one is asked for, reported or told. A trial that has ended never changes,
+so this storage keeps lists of those, and reads only the few others again.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ States = frozenset[TrialState]
 
 
 @dataclass
-class _Known:
-    """The trials of one study, in the order of their numbers.
+class _StudyTrials:
+    """The trials of one study.
 
-    changing: ids of those that have not ended. ended: by the states asked for, those of `trials` that ended so.
+    Attributes:
+        trials: All of them, in the order of their numbers.
+        changing: Ids of those that have not ended.
+        ended: For each set of states that was requested, the trials that ended in one of them.
     """
 
     trials: list[FrozenTrial] = field(default_factory=list)
@@ -31,14 +34,14 @@ class _Known:
 
 
 class Storage(JournalStorage):
-    """One writer: every new trial and every end of one passes through this object."""
+    """A journal storage with a single writer: every new trial and every end of a trial passes through it."""
 
     def __init__(self, backend: BaseJournalBackend) -> None:
         super().__init__(backend)
-        self._known: dict[int, _Known] = {}
+        self._studies: dict[int, _StudyTrials] = {}
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        known = self._of(study_id)
+        known = self._trials_of(study_id)
         id = super().create_new_trial(study_id, template_trial)
         known.trials.append(self.get_trial(id))
         known.changing.append(id)
@@ -47,16 +50,16 @@ class Storage(JournalStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        found = self._found(self._of(study_id), states)
-        return copy.deepcopy(found) if deepcopy else found
+        trials = self._select(self._trials_of(study_id), states)
+        return copy.deepcopy(trials) if deepcopy else trials
 
-    def _of(self, study_id: int) -> _Known:
-        """What is known of a study, as of now."""
-        if study_id not in self._known:
+    def _trials_of(self, study_id: int) -> _StudyTrials:
+        """Return the trials of a study, up to date."""
+        if study_id not in self._studies:
             trials = super().get_all_trials(study_id, deepcopy=False)
             changing = [trial._trial_id for trial in trials if not trial.state.is_finished()]
-            self._known[study_id] = _Known(trials, changing)
-        known = self._known[study_id]
+            self._studies[study_id] = _StudyTrials(trials, changing)
+        known = self._studies[study_id]
         for id in list(known.changing):
             trial = self.get_trial(id)
             known.trials[trial.number] = trial
@@ -67,19 +70,20 @@ class Storage(JournalStorage):
                         insort(ended, trial, key=_number)
         return known
 
-    def _found(self, known: _Known, states: Container[TrialState] | None) -> list[FrozenTrial]:
+    def _select(self, known: _StudyTrials, states: Container[TrialState] | None) -> list[FrozenTrial]:
+        """Return the trials in one of `states`, in the order of their numbers; None for all."""
         if states is None:
             return list(known.trials)
-        asked = frozenset(state for state in TrialState if state in states)
-        ended = frozenset(state for state in asked if state.is_finished())
+        wanted = frozenset(state for state in TrialState if state in states)
+        ended = frozenset(state for state in wanted if state.is_finished())
         if ended not in known.ended:
             known.ended[ended] = [trial for trial in known.trials if trial.state in ended]
-        others: Iterable[FrozenTrial] = (self.get_trial(id) for id in known.changing if asked != ended)
-        found = list(known.ended[ended])
+        others: Iterable[FrozenTrial] = (self.get_trial(id) for id in known.changing if wanted != ended)
+        selected = list(known.ended[ended])
         for trial in others:
-            if trial.state in asked:
-                insort(found, trial, key=_number)
-        return found
+            if trial.state in wanted:
+                insort(selected, trial, key=_number)
+        return selected
 
 
 def _number(trial: FrozenTrial) -> int:

@@ -1,4 +1,4 @@
-"""All studies of one sweep in one journal: which trial next, which to stop. Optuna in memory, durable once a round."""
+"""All studies of one sweep in one journal. Optuna works in memory, and each round is made durable at once."""
 
 from __future__ import annotations
 
@@ -17,38 +17,45 @@ from sweeper.types import Ending, Floats, Job, Progress, Report, State, TrialId
 
 __all__ = ["AllTrialsFailedError", "Studies", "StudyPlan"]
 
-ROUNDS = "rounds"  # the study without trials whose attribute ends each round
-FAILURES = 3  # that many at the start, and no trial that ended well: the sweep cannot work
+ROUNDS = "rounds"  # reserved name: the study without trials whose attribute marks each round
+FAILURES = 3  # so many failed trials and no good one: the sweep cannot work
 
 
 class AllTrialsFailedError(RuntimeError):
-    """The first trials of a sweep failed, all of them: something is wrong with all there are to come."""
+    """All first trials of a sweep failed, so the others would fail the same way."""
 
 
-def checked(plans: Sequence[StudyPlan], terms: Terms) -> list[FamilyStudy]:
-    """Return the studies in the order in which they ask, none of them begun. Writes nothing.
+def build_studies(plans: Sequence[StudyPlan], terms: Terms) -> list[FamilyStudy]:
+    """Return the studies in the order in which they ask, none of them started. Writes nothing.
 
-    Raises InputError for a space, sampler, pruner or start point that cannot be used.
+    Raises:
+        InputError: A space, sampler, pruner or start point cannot be used.
+        ValueError: Two studies have the same name, or one has the reserved name.
     """
     ordered = sorted(plans, key=lambda plan: (plan.family.name, plan.name))
     names = {plan.name for plan in ordered}
     if len(names) < len(ordered) or ROUNDS in names:
-        raise ValueError(f"studies need names of their own, none of them {ROUNDS!r}")
+        raise ValueError(f"plans: study names must be unique, and none may be {ROUNDS!r}. Rename a study")
     return [FamilyStudy(plan, terms) for plan in ordered]
 
 
 class Studies:
-    """The protocol Search, for one study a family. The only writer of the journal."""
+    """The protocol Search, with one study for each family. The only writer of the journal."""
 
     def __init__(self, journal: Path, plans: Sequence[StudyPlan], terms: Terms) -> None:
-        """Begin a sweep's studies, or take them up as of the last committed round.
+        """Start the studies of a sweep, or resume them as of the last committed round.
 
-        journal: the file; it may hold other studies, which stay as they are.
-        Raises InputError before anything is written, as `checked` does, and for a study that was begun with another
-        space, sampler or pruner.
+        Args:
+            journal: The file. It may hold other studies, which do not change.
+            plans: One for each study.
+            terms: What all trials have in common.
+
+        Raises:
+            InputError: As from `build_studies`, or a study was started with another space, sampler or pruner. Nothing
+                is written.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._studies = {study.plan.name: study for study in checked(plans, terms)}
+        self._studies = {study.plan.name: study for study in build_studies(plans, terms)}
         self._journal = Journal(journal)
         storage = Storage(self._journal)
         self._rounds = _rounds(storage)
@@ -62,15 +69,23 @@ class Studies:
         return round
 
     def resume(self) -> list[tuple[tuple[Job, ...], int]]:
-        return [trial for study in self._studies.values() for trial in study.resumed()]
+        return [trial for study in self._studies.values() for trial in study.resume()]
 
     def ask(self) -> tuple[Job, ...] | None:
-        """Raises AllTrialsFailedError if it makes no sense to go on; all that happened is committed by then."""
+        """Return the jobs of the next trial; None if every family has its open trials, or all its trials.
+
+        Raises:
+            AllTrialsFailedError: All first trials failed. Everything that happened is committed.
+        """
         self._check_failures()
-        return next((study.ask() for study in self._studies.values() if study.wants_trial), None)
+        return next((study.ask() for study in self._studies.values() if study.can_ask), None)
 
     def report(self, reports: Sequence[Report]) -> set[TrialId]:
-        """Raises InputError if the objective's metric is not among the reported ones."""
+        """Record reports, all members of a trial together, and return the running trials to prune.
+
+        Raises:
+            InputError: The objective's metric is not among the reported ones.
+        """
         trials: dict[TrialId, list[Report]] = {}
         for report in reports:
             trials.setdefault(report.id.of, []).append(report)
@@ -89,44 +104,48 @@ class Studies:
         self._journal.commit()
 
     def jobs(self, trial: TrialId) -> tuple[Job, ...]:
-        """The jobs of a trial there is, ended or not."""
+        """Return the jobs of an existing trial, ended or not."""
         return self._studies[trial.study].jobs(trial.trial)
 
     @property
     def is_pending(self) -> bool:
-        """Whether something was noted since the last round: a command that trains nothing may take over trials."""
+        """Whether something is not committed. A command that trains nothing may still take over trials."""
         return self._journal.is_pending
 
     @property
-    def taken_over(self) -> dict[str, list[TrialId]]:
-        """The trials that studies begun by this process took over from earlier ones (`StudyPlan.extends`)."""
-        return {study.plan.name: study.taken_over for study in self._studies.values() if study.taken_over}
+    def trials_taken_over(self) -> dict[str, list[TrialId]]:
+        """The earlier trials that studies started by this process took over (`StudyPlan.extends`), by study."""
+        return {study.plan.name: study.trials_taken_over for study in self._studies.values() if study.trials_taken_over}
 
     def progress(self) -> list[Progress]:
         return [study.progress() for study in self._studies.values()]
 
-    def past(self) -> dict[str, tuple[tuple[float | None, ...], Floats]]:
-        """How each study that has a best trial came to it: the objective of every trial that ended, in the order of
-        ending (None unless it is complete), and the LR of the best.
-        """  # fmt: skip
+    def histories(self) -> dict[str, tuple[tuple[float | None, ...], Floats]]:
+        """Return the history of each study that has a best trial.
+
+        Returns:
+            By study: the objective of every ended trial, in the order of ending (None unless complete), and the LR of
+            the best trial, float64 [S], empty if its family is reactive.
+        """
         studies = [study for study in self._studies.values() if study.progress().best_trial is not None]
-        return {study.plan.name: study.past() for study in studies}
+        return {study.plan.name: study.history() for study in studies}
 
     def _check_failures(self) -> None:
         failures = [failure for study in self._studies.values() for failure in study.failures]
         studies = self._studies.values()
         if not failures or any(study.has_succeeded for study in studies):
             return
-        over = not any(study.open or study.wants_trial for study in studies)
-        if len(failures) >= FAILURES or over:
+        is_over = not any(study.open or study.can_ask for study in studies)
+        if len(failures) >= FAILURES or is_over:
             raise AllTrialsFailedError(
-                f"{len(failures)} trials were started, and all of them failed; the first: {failures[0]}. "
-                "Mend that; the same command then goes on."
+                f"All {len(failures)} trials that were started failed. The first was {failures[0]}. "
+                "Fix the cause, then resume with the same command."
             )
 
 
 def _rounds(storage: JournalStorage) -> optuna.Study:
-    given: dict[str, Any] = {"sampler": optuna.samplers.RandomSampler(seed=0), "pruner": optuna.pruners.NopPruner()}
+    """Return the study without trials whose attribute marks the end of each round."""
+    options: dict[str, Any] = {"sampler": optuna.samplers.RandomSampler(seed=0), "pruner": optuna.pruners.NopPruner()}
     if any(study.study_name == ROUNDS for study in storage.get_all_studies()):
-        return optuna.load_study(study_name=ROUNDS, storage=storage, **given)
-    return optuna.create_study(study_name=ROUNDS, storage=storage, **given)
+        return optuna.load_study(study_name=ROUNDS, storage=storage, **options)
+    return optuna.create_study(study_name=ROUNDS, storage=storage, **options)

@@ -1,4 +1,4 @@
-"""Build a sampler or pruner, Optuna's or the user's own, that the configuration names by its `_target_`."""
+"""Build the sampler or pruner, Optuna's or the user's own, that `_target_` in the configuration names."""
 
 from __future__ import annotations
 
@@ -14,28 +14,38 @@ from optuna.exceptions import ExperimentalWarning
 from sweeper.importing import Target, import_object, parse_target
 from sweeper.types import InputError, did_you_mean
 
-Complete = Callable[[str, type, Target], Mapping[str, Any]]  # key, class, target -> all arguments of the class
+Complete = Callable[[str, type, Target], Mapping[str, Any]]  # (key, class, target) -> all arguments of the class
 
 
 def import_class(key: str, target: Target, base: type) -> type:
-    """Return the class that `target` names, a subclass of `base`. Raises InputError, naming `key`."""
-    kind = import_object(f"{key}._target_", target.path)
-    if not (isinstance(kind, type) and issubclass(kind, base)):
-        raise InputError(f"{key}._target_", target.path, f"not a {base.__name__}", "Give the import path of one")
-    return kind
-
-
-def build(key: str, target: Target, base: type, complete: Complete) -> Any:
-    """Build the object that `target` names, after those that its options name.
+    """Return the class that `target` names.
 
     Args:
         key: The config key of the target; errors name it.
         target: The class and its options.
         base: What the class must inherit from.
-        complete: Adds the arguments that the sweep sets itself.
 
     Raises:
-        InputError: for what the class does not take.
+        InputError: The class cannot be imported, or does not inherit from `base`.
+    """
+    kind = import_object(f"{key}._target_", target.path)
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        remedy = f"Use the import path of a {base.__name__}"
+        raise InputError(f"{key}._target_", target.path, f"not a {base.__name__}", remedy)
+    return kind
+
+
+def build(key: str, target: Target, base: type, complete: Complete) -> Any:
+    """Build the object that `target` names. Options that have a `_target_` are built first.
+
+    Args:
+        key: The config key of the target; errors name it.
+        target: The class and its options.
+        base: What the class must inherit from.
+        complete: Returns all arguments of a class: its options, and those that the sweep sets.
+
+    Raises:
+        InputError: The class cannot be imported, or rejects an option.
     """
     kind = import_class(key, target, base)
     options = {
@@ -47,16 +57,16 @@ def build(key: str, target: Target, base: type, complete: Complete) -> Any:
     target = replace(target, options=options)
     _check_names(key, kind, target)
     try:
-        with _experiments_allowed():
+        with _allow_experimental():
             return kind(**complete(key, kind, target))
     except InputError:
         raise
     except (TypeError, ValueError) as error:
-        raise InputError(key, kind.__name__, str(error).rstrip("."), "Correct that option") from error
+        raise InputError(key, kind.__name__, str(error).rstrip("."), "Correct this option") from error
 
 
-def takes(kind: type, name: str) -> bool:
-    """Whether the constructor has an argument of that name."""
+def has_argument(kind: type, name: str) -> bool:
+    """Return whether the constructor of a class has an argument of this name."""
     return name in inspect.signature(kind).parameters
 
 
@@ -71,8 +81,8 @@ def _check_names(key: str, kind: type, target: Target) -> None:
 
 
 @contextmanager
-def _experiments_allowed() -> Iterator[None]:
-    """Who names an experimental sampler, pruner or option wants it: no warning at each ask."""
+def _allow_experimental() -> Iterator[None]:
+    """Suppress Optuna's warning about experimental classes and options: the user chose them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield

@@ -1,7 +1,8 @@
-"""Optuna's TPE, whose ask costs nearly as much after ten thousand trials as after two thousand.
+"""Optuna's TPE, with an ask that stays fast: ten thousand trials cost hardly more than two thousand.
 
-TPE compares a density of the best trials, 25 at most, with one of all others. Of the others 2,000, evenly spread over
-the study, give the same picture: each is a bump at least a hundredth of the range wide.
+TPE compares the density of the best trials (25 at most) with that of all others. A sample of 2,000 others, evenly
+spread over the study, gives practically the same density: each trial contributes a bump that is at least a hundredth of
+the range wide.
 """
 
 from __future__ import annotations
@@ -19,40 +20,41 @@ OTHERS = 2000
 
 
 class TPE(TPESampler):
-    """TPESampler that looks at the best trials and at most OTHERS of those that ended otherwise."""
+    """TPESampler that reads the best trials and at most OTHERS of the rest."""
 
     def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        few: Any = _Few(study)
-        return super()._sample(few, trial, search_space)
+        subset: Any = _Subset(study)
+        return super()._sample(subset, trial, search_space)
 
 
-class _Few:
-    """A study that shows few of its trials."""
+class _Subset:
+    """A study that shows only some of its trials."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
 
     def _get_trials(self, *args: Any, **options: Any) -> list[FrozenTrial]:
-        return few(self._study._get_trials(*args, **options), self._study.direction)
+        return select_trials(self._study._get_trials(*args, **options), self._study.direction)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
 
 
-def few(trials: list[FrozenTrial], direction: StudyDirection, others: int = OTHERS) -> list[FrozenTrial]:
-    """The BEST complete ones, `others` of all that ended, evenly spread and with the last, and all that run.
+def select_trials(trials: list[FrozenTrial], direction: StudyDirection, others: int = OTHERS) -> list[FrozenTrial]:
+    """Return the trials that TPE reads, in the order of their numbers.
 
-    In the order of their numbers. All of them where fewer than BEST are complete.
+    They are the BEST complete trials, all running ones, and `others` of all that ended, evenly spread and with the last
+    one. With fewer than BEST complete trials, or few others, all trials are returned.
     """
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     ended = [trial for trial in trials if trial.state is not TrialState.RUNNING]
     if len(complete) < BEST or len(ended) <= BEST + others:
         return trials
     first = heapq.nsmallest if direction is StudyDirection.MINIMIZE else heapq.nlargest
-    shown = [ended[-1 - len(ended) * k // others] for k in range(others)]
-    shown += first(BEST, complete, key=_value)
-    shown += [trial for trial in trials if trial.state is TrialState.RUNNING]
-    by_number = {trial.number: trial for trial in shown}
+    selected = [ended[-1 - len(ended) * k // others] for k in range(others)]
+    selected += first(BEST, complete, key=_value)
+    selected += [trial for trial in trials if trial.state is TrialState.RUNNING]
+    by_number = {trial.number: trial for trial in selected}
     return [by_number[number] for number in sorted(by_number)]
 
 

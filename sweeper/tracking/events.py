@@ -1,12 +1,12 @@
-"""The lines of a spool: what happened, as JSON, one event a line, a mark after each committed round.
+"""The lines of a spool: one event per line, as JSON, and a mark after each committed round.
 
     {"e":"open",...}  {"e":"report",...}  {"e":"close",...}     what trials did
-    {"e":"tag",...}  {"e":"describe",...}  {"e":"artifact",...} what else is to be remembered
+    {"e":"tag",...}  {"e":"describe",...}  {"e":"artifact",...} what else trackers record
     {"e":"mark","round":7,"t":...}                              everything above belongs to round 7 or before
 
-Every event carries `t`, the wall clock when it was noted, in milliseconds: sent once or again, a value has the same
-timestamp. Arrays are base64 of little-endian float64, whole (see `encode`). A line starts with its study, trial and
-member, as far as it has them, so that one trial's lines are found without parsing the others.
+Every event has `t`, the wall clock in milliseconds when it was recorded, so a value has the same timestamp however
+often it is sent. Arrays are base64 of little-endian float64 (see `encode`). A line starts with its study, trial and
+member if it has them, so the lines of one trial are found without parsing the others.
 """
 
 from __future__ import annotations
@@ -27,11 +27,18 @@ MARK = b'{"e":"mark",'
 TAIL_BYTES = 1 << 16
 
 
-# --- what each line holds ---------------------------------------------------------------------------
+# --- events -----------------------------------------------------------------------------------------
 
 
 class MemberEvent(TypedDict):
-    """A member of an opened trial. lr: its planned LR, encoded; None where it is the first member's."""
+    """A member of an opened trial.
+
+    Attributes:
+        member: Its number.
+        seed: Its seed.
+        partition: Its split or fold of the data.
+        lr: Its planned LR, encoded; None if it is that of the first member.
+    """
 
     member: int
     seed: int
@@ -40,7 +47,7 @@ class MemberEvent(TypedDict):
 
 
 class OpenEvent(TypedDict):
-    """A trial begins, with all its members."""
+    """A trial starts, with all its members."""
 
     e: Literal["open"]
     study: str
@@ -55,7 +62,11 @@ class OpenEvent(TypedDict):
 
 
 class ReportEvent(TypedDict):
-    """What a job did since its last report. traces: encoded, by name."""
+    """What a job did since its previous report.
+
+    Attributes:
+        traces: Encoded, by name. The other fields are those of `sweeper.types.Report`.
+    """
 
     e: Literal["report"]
     study: str
@@ -71,7 +82,7 @@ class ReportEvent(TypedDict):
 
 
 class CloseEvent(TypedDict):
-    """The end of a trial."""
+    """A trial ended. The fields are those of `sweeper.types.Ending`."""
 
     e: Literal["close"]
     study: str
@@ -85,7 +96,7 @@ class CloseEvent(TypedDict):
 
 
 class TagEvent(TypedDict):
-    """Tags of a trial's run."""
+    """Tags of a trial."""
 
     e: Literal["tag"]
     study: str
@@ -107,7 +118,13 @@ class DescribeEvent(TypedDict):
 
 
 class ArtifactEvent(TypedDict):
-    """A file of a study. digest: of its content, which tells whether to send it again."""
+    """A file or folder of a study.
+
+    Attributes:
+        path: Its path, relative to the sweep's folder if it is inside.
+        digest: Of its content. It is sent again when this changes.
+        table: Whether it is a table in JSON.
+    """
 
     e: Literal["artifact"]
     study: str
@@ -118,7 +135,7 @@ class ArtifactEvent(TypedDict):
 
 
 class MarkEvent(TypedDict):
-    """Everything above belongs to this round or to one before."""
+    """Everything above belongs to this round or an earlier one."""
 
     e: Literal["mark"]
     round: int
@@ -133,31 +150,35 @@ Event = TrainingEvent | TagEvent | DescribeEvent | ArtifactEvent
 
 
 def encode(values: Floats) -> str:
-    """Base64 of the float64 values, little-endian.
+    """Return base64 of the float64 values, little-endian.
 
-    Of an array that is NaN for the most part (measured at some updates only): its length, the positions of the
-    others as int32, and those, as "50:<base64>:<base64>".
+    An array that is mostly NaN (measured at some updates only) becomes "50:<base64>:<base64>": its length, the
+    positions of the measured values as int32, and those values.
     """
     values = np.asarray(values, dtype="<f8")
-    at = np.flatnonzero(~np.isnan(values)).astype("<i4")
-    if 2 * len(at) >= len(values):
+    position_K = np.flatnonzero(~np.isnan(values)).astype("<i4")
+    if 2 * len(position_K) >= len(values):
         return _base64(values.tobytes())
-    return f"{len(values)}:{_base64(at.tobytes())}:{_base64(values[at].tobytes())}"
+    return f"{len(values)}:{_base64(position_K.tobytes())}:{_base64(values[position_K].tobytes())}"
 
 
 def decode(text: str) -> Floats:
-    """The inverse of `encode`, float64 [K]."""
-    length, sparse, rest = text.partition(":")
-    if not sparse:
+    """Return the values that `encode` encoded, float64 [K]."""
+    length, separator, rest = text.partition(":")
+    if not separator:
         return np.frombuffer(base64.b64decode(text), dtype="<f8").astype(np.float64)
-    positions, _, numbers = rest.partition(":")
+    positions, _, measured = rest.partition(":")
     values = np.full(int(length), np.nan)
-    values[np.frombuffer(base64.b64decode(positions), dtype="<i4")] = np.frombuffer(base64.b64decode(numbers), "<f8")
+    values[np.frombuffer(base64.b64decode(positions), dtype="<i4")] = np.frombuffer(base64.b64decode(measured), "<f8")
     return values
 
 
 def planned_lr(event: OpenEvent) -> Floats:
-    """Return the planned LR of a trial's first member, float64 [S]."""
+    """Return the planned LR of a trial's first member, float64 [S].
+
+    Raises:
+        ValueError: The event has no LR.
+    """
     text = event["members"][0]["lr"]
     if text is None:
         raise ValueError(f"trial {event['trial']} of {event['study']} was opened without an LR")
@@ -168,11 +189,16 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-# --- from what happens to lines ---------------------------------------------------------------------
+# --- write lines ------------------------------------------------------------------------------------
 
 
-def opened(jobs: Sequence[Job], t: int) -> bytes:
-    """All members of one trial; an LR trace that members share is written once (null: as the first member's)."""
+def open_line(jobs: Sequence[Job], t: int) -> bytes:
+    """Return the line of a trial that starts. An LR trace that members share is written once.
+
+    Args:
+        jobs: All members of the trial.
+        t: Wall clock in milliseconds, as in the functions below.
+    """
     first = jobs[0]
     members: list[MemberEvent] = [
         {
@@ -198,18 +224,24 @@ def opened(jobs: Sequence[Job], t: int) -> bytes:
     return _line(event)
 
 
-def report_start(study: str, trial: int, member: int) -> bytes:
-    """How every report line of that job begins."""
-    return trial_start("report", study, trial) + b'"member":%d,' % member
+def report_prefix(study: str, trial: int, member: int) -> bytes:
+    """Return how every report line of a job starts."""
+    return trial_prefix("report", study, trial) + b'"member":%d,' % member
 
 
-def trial_start(kind: str, study: str, trial: int) -> bytes:
-    """How every open, report, close or tag line of that trial begins."""
+def trial_prefix(kind: str, study: str, trial: int) -> bytes:
+    """Return how every line of a trial starts.
+
+    Args:
+        kind: "open", "report", "close" or "tag".
+        study: Name of the study.
+        trial: Number of the trial.
+    """
     return _line({"e": kind, "study": study, "trial": trial})[:-2] + b","
 
 
-def reported(report: Report, t: int) -> bytes:
-    """What one job did since its last report."""
+def report_line(report: Report, t: int) -> bytes:
+    """Return the line of a report."""
     event: ReportEvent = {
         "e": "report",
         "study": report.id.study,
@@ -227,8 +259,8 @@ def reported(report: Report, t: int) -> bytes:
     return _line(event)
 
 
-def closed(ending: Ending, t: int) -> bytes:
-    """The end of a trial."""
+def close_line(ending: Ending, t: int) -> bytes:
+    """Return the line of a trial that ended."""
     event: CloseEvent = {
         "e": "close",
         "study": ending.trial.study,
@@ -244,14 +276,14 @@ def closed(ending: Ending, t: int) -> bytes:
     return _line(event)
 
 
-def tagged(trial: TrialId, tags: Mapping[str, str], t: int) -> bytes:
-    """Tags of a trial's run."""
+def tag_line(trial: TrialId, tags: Mapping[str, str], t: int) -> bytes:
+    """Return the line of a trial's tags."""
     event: TagEvent = {"e": "tag", "study": trial.study, "trial": trial.trial, "t": t, "tags": dict(tags)}
     return _line(event)
 
 
-def described(study: str, summary: Summary, t: int) -> bytes:
-    """What is said of a study."""
+def describe_line(study: str, summary: Summary, t: int) -> bytes:
+    """Return the line of a study's summary."""
     event: DescribeEvent = {
         "e": "describe",
         "study": study,
@@ -265,34 +297,34 @@ def described(study: str, summary: Summary, t: int) -> bytes:
     return _line(event)
 
 
-def attached(study: str, path: str, digest: str, t: int, *, table: bool = False) -> bytes:
-    """A file of a study; the digest of its content tells whether it is to be sent again."""
+def artifact_line(study: str, path: str, digest: str, t: int, *, table: bool = False) -> bytes:
+    """Return the line of a study's file or folder (see ArtifactEvent)."""
     event: ArtifactEvent = {"e": "artifact", "study": study, "t": t, "path": path, "digest": digest}
     if table:
         event["table"] = True
     return _line(event)
 
 
-def marked(round: int, t: int) -> bytes:
-    """Everything above is of this round or before."""
+def mark_line(round: int, t: int) -> bytes:
+    """Return the line that ends a round."""
     event: MarkEvent = {"e": "mark", "round": round, "t": t}
     return _line(event)
 
 
 def _line(event: Mapping[str, object]) -> bytes:
-    return json.dumps(event, separators=(",", ":"), default=_plain).encode() + b"\n"
+    return json.dumps(event, separators=(",", ":"), default=_to_json).encode() + b"\n"
 
 
-def _plain(value: Any) -> Any:
-    """NumPy scalars as Python numbers, whatever else a configuration holds as its text."""
+def _to_json(value: Any) -> Any:
+    """Convert a NumPy scalar to a Python number, and any other object to its text."""
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
-# --- from lines to what happened --------------------------------------------------------------------
+# --- read lines -------------------------------------------------------------------------------------
 
 
 def lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """The whole lines of bytes [start, end), each with its newline; a torn last line is left out."""
+    """Yield the whole lines of bytes [start, end), each with its newline. A torn last line is left out."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -306,7 +338,7 @@ def lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]
 
 
 def rounds(path: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[list[Event], int]]:
-    """The events up to each mark, with the offset after it; what no mark follows is not committed and left out."""
+    """Yield the events up to each mark, with the offset after the mark. Events after the last mark are left out."""
     events: list[Event] = []
     offset = start
     for line in lines(path, start, end):
@@ -319,9 +351,13 @@ def rounds(path: Path, start: int = 0, end: int | None = None) -> Iterator[tuple
 
 
 def last_mark(path: Path, last_round: int | None = None) -> tuple[int, int]:
-    """Round and end offset of the last mark (of a round <= last_round); (0, 0) where there is none.
+    """Return round and end offset of the last mark, or (0, 0) if there is none.
 
-    Read from the end of the file, because a spool may be large and what is looked for is close to its end.
+    It reads from the end of the file: a spool may be large, and the mark is near its end.
+
+    Args:
+        path: The file of events.
+        last_round: Ignore marks of later rounds; None for no limit.
     """
     if not path.exists():
         return 0, 0
@@ -329,9 +365,9 @@ def last_mark(path: Path, last_round: int | None = None) -> tuple[int, int]:
     reach = TAIL_BYTES
     while True:
         start = max(0, end - reach)
-        found = _last_mark_from(path, start, last_round)
-        if found is not None or start == 0:
-            return found or (0, 0)
+        mark = _last_mark_from(path, start, last_round)
+        if mark is not None or start == 0:
+            return mark or (0, 0)
         reach *= 8
 
 
@@ -339,15 +375,15 @@ def _last_mark_from(path: Path, start: int, last_round: int | None) -> tuple[int
     with path.open("rb") as file:
         file.seek(start)
         tail = file.read()
-    skipped = 0 if start == 0 else tail.find(b"\n") + 1  # the window may begin within a line
+    skipped = 0 if start == 0 else tail.find(b"\n") + 1  # the window may start within a line
     if start > 0 and skipped == 0:
         return None
-    found = None
+    mark = None
     offset = start + skipped
     for line in tail[skipped:].splitlines(keepends=True):
         offset += len(line)
         if line.startswith(MARK) and line.endswith(b"\n"):
             round = int(json.loads(line)["round"])
             if last_round is None or round <= last_round:
-                found = (round, offset)
-    return found
+                mark = (round, offset)
+    return mark

@@ -1,21 +1,21 @@
-"""What schedules are said to be good for, as numbers of a trial: how fast, how steady, how well it generalises.
+"""Facts of a trial, to compare schedules: how fast and how steadily it learned, and how well it generalizes.
 
-    lr_max             the largest LR that was used
-    lr_auc             sum of the LRs that were used / updates planned: the area under the LR when a run is 1 long, in
-                       units of the LR; of a complete trial its mean LR
-    lr_end_over_peak   the last LR that was used / lr_max: 0 where it was annealed to nothing
-    lr_wd_sum          sum over the updates of LR * weight decay (of what `optimizer.wd_mode` puts in the LR's place):
-                       what the decay takes from the weights in all, which differs from schedule to schedule
-    late_loss_spread   standard deviation of the training loss about its own straight line over the last tenth of the
-                       run: oscillations late in training, which decay is said to end. Batches differ too, so it is to
-                       be compared at equal batch size. Complete trials
-    train_valid_gap    validation loss at the last report - mean training loss since the one before: larger where
-                       training fits what does not generalise. Complete and pruned trials
+    lr_max             the largest LR used
+    lr_auc             sum of the LRs used / planned updates: the area under the LR over a run of length 1, in units of
+                       the LR; the mean LR of a complete trial
+    lr_end_over_peak   the last LR used / lr_max; 0 if it was annealed to zero
+    lr_wd_sum          sum over the updates of LR * weight decay (or what `optimizer.wd_mode` uses instead of the LR):
+                       how much the decay takes from the weights in all, which differs between schedules
+    late_loss_spread   standard deviation of the training loss around its own straight line over the last tenth of the
+                       run: oscillations late in training, which decay is meant to end. Batches contribute too, so
+                       compare it at equal batch size. Complete trials
+    train_valid_gap    validation loss at the last report - mean training loss since the report before: larger if the
+                       model overfits. Complete and pruned trials
     steps_to_target, seconds_to_target   updates and training seconds until the first report at which the objective's
                        metric is at least as good as the sweep's target (`objective.target`)
 
-Of a trial with several members: the medians over them of late_loss_spread and train_valid_gap; the target is to be
-reached by the median of the metric, and the seconds are those of all members together.
+With several members, late_loss_spread and train_valid_gap are medians over them, the median of the metric must reach
+the target, and seconds are those of all members together.
 """
 
 from __future__ import annotations
@@ -28,28 +28,31 @@ from statistics import median
 
 import numpy as np
 
-from sweeper.tracking.events import EVENTS, TrainingEvent, decode, last_mark, lines, planned_lr, trial_start
+from sweeper.tracking.events import EVENTS, TrainingEvent, decode, last_mark, lines, planned_lr, trial_prefix
 from sweeper.types import Direction, Floats, State, TrialId
 
 LR, TRAIN, VALID = "lr/group0", "train/loss", "valid/loss"
 LR_WD = "lr_wd"  # of a report's sums
 NONE: Mapping[str, float] = {}
-LATE_SHARE = 0.1  # of a run
-LATE_LEAST = 20  # updates: the spread of fewer says little
+LATE_SHARE = 0.1  # fraction of a run
+LATE_LEAST = 20  # updates; the spread of fewer is noise
 
 Facts = dict[str, float]
 
 
-def to_target(
+def time_to_target(
     intermediate: Iterable[tuple[int, float]],
     target: float | None,
     direction: Direction,
     clock: Sequence[float] = (),
 ) -> Facts:
-    """steps_to_target and seconds_to_target; empty where there is no target or it was not reached.
+    """Return steps_to_target and seconds_to_target; {} if there is no target or the trial did not reach it.
 
-    intermediate: (updates, the objective's metric) of each report. clock: seconds of training until each of them;
-    without it there are no seconds.
+    Args:
+        intermediate: (updates, objective's metric) of each report.
+        target: The value to reach; None for none.
+        direction: Whether smaller or larger values are better.
+        clock: Training seconds until each report. Without it, seconds_to_target is left out.
     """
     if target is None:
         return {}
@@ -61,9 +64,9 @@ def to_target(
 
 
 def late_loss_spread(loss_K: Floats) -> float | None:
-    """The standard error of the regression of the losses on the update: sqrt(squared residuals / (K - 2)).
+    """Return the standard error of a linear regression of the losses on the update, sqrt(squared residuals / (K - 2)).
 
-    None of fewer than three losses, or where one is not finite.
+    It is None for fewer than three losses, or if one is not finite.
     """
     count = len(loss_K)
     if count < 3 or not np.isfinite(loss_K).all():
@@ -74,10 +77,11 @@ def late_loss_spread(loss_K: Floats) -> float | None:
     return math.sqrt(residual_K @ residual_K / (count - 2))
 
 
-class Seen:
-    """What has been seen of one trial: its reports go in, the facts come out. Holds the losses of its end alone.
+class TrialFacts:
+    """Collects the facts of one trial from its reports. It keeps only the losses near the end.
 
-    lr_S: as planned; a trainer that reports no LR used it.
+    Args:
+        lr_S: The planned LR, float64 [S], for trainers that report none.
     """
 
     def __init__(self, lr_S: Floats) -> None:
@@ -89,7 +93,7 @@ class Seen:
         self._late_from = steps - min(steps, max(LATE_LEAST, round(LATE_SHARE * steps)))
         self._late: dict[int, list[Floats]] = {}
         self._gaps: dict[int, float | None] = {}
-        self._taken: dict[int, float] = {}
+        self._lr_wd_sums: dict[int, float] = {}
 
     def report(
         self,
@@ -99,11 +103,19 @@ class Seen:
         metrics: Mapping[str, float],
         sums: Mapping[str, float] = NONE,
     ) -> None:
-        """What a member did until update `step`. The LR is that of whichever member was there first."""
+        """Add what a member did since its previous report. The LR is taken from the member that gets there first.
+
+        Args:
+            member: The member.
+            step: Updates finished.
+            traces: As in `sweeper.types.Report`.
+            metrics: As in `sweeper.types.Report`.
+            sums: As in `sweeper.types.Report`.
+        """
         if LR_WD in sums:
-            self._taken[member] = self._taken.get(member, 0.0) + sums[LR_WD]
+            self._lr_wd_sums[member] = self._lr_wd_sums.get(member, 0.0) + sums[LR_WD]
         if step > self._lr_until:
-            self._used(traces.get(LR, self._lr_S[:step])[self._lr_until - step :])
+            self._add_lr(traces.get(LR, self._lr_S[:step])[self._lr_until - step :])
             self._lr_until = step
         loss_K = traces.get(TRAIN, np.zeros(0))
         if step > self._late_from:
@@ -112,20 +124,20 @@ class Seen:
             gap = metrics.get(VALID, math.nan) - float(loss_K.mean()) if len(loss_K) else math.nan
         self._gaps[member] = gap if math.isfinite(gap) else None
 
-    def at_end(self, state: State) -> Facts:
-        """The facts of a trial that ended so, those there are."""
-        found: dict[str, float | None] = {}
+    def facts_at_end(self, state: State) -> Facts:
+        """Return the facts of a trial that ended in `state`, without those that are not defined."""
+        facts: dict[str, float | None] = {}
         if self._lr_until > 0:
-            found |= {"lr_max": self.lr_max, "lr_auc": self._lr_sum / len(self._lr_S)}
-            found["lr_end_over_peak"] = self._lr_last / self.lr_max if self.lr_max > 0 else None
-            found["lr_wd_sum"] = max(self._taken.values(), default=None)  # of the member that came furthest
+            facts |= {"lr_max": self.lr_max, "lr_auc": self._lr_sum / len(self._lr_S)}
+            facts["lr_end_over_peak"] = self._lr_last / self.lr_max if self.lr_max > 0 else None
+            facts["lr_wd_sum"] = max(self._lr_wd_sums.values(), default=None)  # of the member that got furthest
         if state == "complete":
-            found["late_loss_spread"] = _median(late_loss_spread(np.concatenate(late)) for late in self._late.values())
+            facts["late_loss_spread"] = _median(late_loss_spread(np.concatenate(late)) for late in self._late.values())
         if state in ("complete", "pruned"):
-            found["train_valid_gap"] = _median(self._gaps.values())
-        return {name: value for name, value in found.items() if value is not None}
+            facts["train_valid_gap"] = _median(self._gaps.values())
+        return {name: value for name, value in facts.items() if value is not None}
 
-    def _used(self, lr_K: Floats) -> None:
+    def _add_lr(self, lr_K: Floats) -> None:
         if len(lr_K) == 0:
             return
         self.lr_max = max(self.lr_max, float(lr_K.max()))
@@ -134,32 +146,34 @@ class Seen:
 
 
 def _median(values: Iterable[float | None]) -> float | None:
-    """None where there is none, or a member has none."""
-    known = list(values)
-    numbers = [value for value in known if value is not None]
-    return median(numbers) if numbers and len(numbers) == len(known) else None
+    """Return the median, or None if there is no value or a member has none."""
+    of_members = list(values)
+    known = [value for value in of_members if value is not None]
+    return median(known) if known and len(known) == len(of_members) else None
 
 
-# --- of a stored sweep ------------------------------------------------------------------------------
+# --- a stored sweep ---------------------------------------------------------------------------------
 
 
 def read_facts(spool: Path, only: Collection[TrialId] | None = None) -> dict[TrialId, Facts]:
-    """The facts of every trial that has ended, or of those of `only`, as of the last committed round.
+    """Return the facts of every ended trial as of the last committed round.
 
-    Goes through the whole spool; of few trials it parses their lines alone.
+    Args:
+        spool: Folder of the spool, which is read whole.
+        only: The trials to return; None for all. For few trials only their lines are parsed.
     """
-    seen: dict[TrialId, Seen] = {}
-    found: dict[TrialId, Facts] = {}
+    open_trials: dict[TrialId, TrialFacts] = {}
+    ended: dict[TrialId, Facts] = {}
     for event in _events(spool / EVENTS, only):
         id = TrialId(event["study"], event["trial"])
         if event["e"] == "open":
-            seen[id] = Seen(planned_lr(event))
+            open_trials[id] = TrialFacts(planned_lr(event))
         elif event["e"] == "close":
-            found[id] = seen.pop(id).at_end(event["state"])
+            ended[id] = open_trials.pop(id).facts_at_end(event["state"])
         else:
             traces = {name: decode(event["traces"][name]) for name in (LR, TRAIN) if name in event["traces"]}
-            seen[id].report(event["member"], event["step"], traces, event["metrics"], event.get("sums", NONE))
-    return found
+            open_trials[id].report(event["member"], event["step"], traces, event["metrics"], event.get("sums", NONE))
+    return ended
 
 
 def _events(path: Path, only: Collection[TrialId] | None) -> Iterator[TrainingEvent]:
@@ -167,7 +181,7 @@ def _events(path: Path, only: Collection[TrialId] | None) -> Iterator[TrainingEv
     if only is None:
         starts = tuple(b'{"e":"%s",' % kind.encode() for kind in kinds)
     else:
-        starts = tuple(trial_start(kind, *id) for kind in kinds for id in only)
+        starts = tuple(trial_prefix(kind, *id) for kind in kinds for id in only)
     for line in lines(path, 0, last_mark(path)[1]):
         if line.startswith(starts):
             yield json.loads(line)

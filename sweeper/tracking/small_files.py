@@ -10,16 +10,16 @@ from typing import Any
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none, or a crash of the machine left it broken."""
+    """Return the object in a file, or {} if the file is missing or was damaged by a crash of the machine."""
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def replace_object(path: Path, content: Mapping[str, object] | None) -> None:
-    """Write the file, whole or not at all."""
+    """Write a file atomically."""
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     new.write_text(json.dumps(content), encoding="utf-8")
     new.replace(path)

@@ -1,4 +1,4 @@
-"""The spool: what a sweep did, in one durable file, before any of it is sent anywhere."""
+"""The spool: one durable file of everything a sweep did, written before anything is sent."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ PUBLISHED = "published.json"
 
 
 class Spool:
-    """The Tracker that every sweep has: notes down, commits to `folder`/events.jsonl, and says what is published.
+    """The tracker that every sweep has. It commits to `folder`/events.jsonl and says what is published.
 
-    Order, which the loop keeps: commit(round) here, then the journal, then publish(round). On open everything after
-    the last mark of a round <= last_round is cut: a torn line, or a round that the journal does not know. Noting
-    something down touches no file; arrays are copied at once, so a trainer may use their memory again.
+    The loop calls `commit` here, then commits the journal, then calls `publish`. Opening a spool drops everything after
+    the last mark of a round <= last_round: a torn line, or a round that the journal does not have.
+
+    Calls before `commit` touch no file. Arrays are copied at once, so a trainer may reuse their memory.
     """
 
     def __init__(self, folder: Path, last_round: int) -> None:
@@ -35,75 +36,79 @@ class Spool:
             os.ftruncate(self._file, self._end)
         os.fsync(self._file)
         _sync_folder(self.folder)
-        self._noted: list[bytes] = []
+        self._pending: list[bytes] = []
         self._publish()
 
-    # --- noting down ------------------------------------------------------------------------------------
+    # --- record -----------------------------------------------------------------------------------------
 
     def introduce(self, study: TrackedStudy) -> None:
-        said = {
+        tags = {
             "schedule.family": study.family,
             events.METRIC: study.metric,
             events.DIRECTION: study.direction,
             events.SEARCHED: " ".join(study.searched),
         }
-        self.describe(study.name, Summary(tags=said))
+        self.describe(study.name, Summary(tags=tags))
 
     def open(self, jobs: Sequence[Job]) -> None:
-        self._noted.append(events.opened(jobs, _now()))
+        self._pending.append(events.open_line(jobs, _now()))
 
     def append(self, reports: Sequence[Report]) -> None:
         now = _now()
-        self._noted.extend(events.reported(report, now) for report in reports)
+        self._pending.extend(events.report_line(report, now) for report in reports)
 
     def close(self, ending: Ending) -> None:
-        self._noted.append(events.closed(ending, _now()))
+        self._pending.append(events.close_line(ending, _now()))
 
     def tag(self, trial: TrialId, tags: Mapping[str, str]) -> None:
-        self._noted.append(events.tagged(trial, tags, _now()))
+        self._pending.append(events.tag_line(trial, tags, _now()))
 
     def describe(self, study: str, summary: Summary) -> None:
-        self._noted.append(events.described(study, summary, _now()))
+        self._pending.append(events.describe_line(study, summary, _now()))
 
     def artifact(self, study: str, path: Path, *, table: bool = False) -> None:
-        """A file or a folder of the study; it is read when it is sent, and again when it changed."""
+        """Record a file or folder of the study. It is read when it is sent, and again if it changes."""
         resolved = path.resolve()
         home = self.folder.parent
-        known = str(resolved.relative_to(home)) if resolved.is_relative_to(home) else str(resolved)
-        self._noted.append(events.attached(study, known, _digest(resolved), _now(), table=table))
+        stored = str(resolved.relative_to(home)) if resolved.is_relative_to(home) else str(resolved)
+        self._pending.append(events.artifact_line(study, stored, _digest(resolved), _now(), table=table))
 
-    # --- making it last ---------------------------------------------------------------------------------
+    # --- commit and publish -----------------------------------------------------------------------------
 
     def commit(self, round: int) -> None:
-        """One write and one fsync; whole or not at all, also when the disk is full (OSError, nothing is lost)."""
-        data = b"".join([*self._noted, events.marked(round, _now())])
+        """Write everything recorded, in one write and one fsync, completely or not at all.
+
+        Raises:
+            OSError: The disk is full, for example. Nothing is lost, and `commit` may be called again.
+        """
+        data = b"".join([*self._pending, events.mark_line(round, _now())])
         try:
             _write(self._file, data)
             os.fsync(self._file)
         except OSError:
             os.ftruncate(self._file, self._end)
             raise
-        self._noted.clear()
+        self._pending.clear()
         self._end += len(data)
         self._round = round
 
     def publish(self, round: int) -> None:
-        """The journal has all rounds up to this one: they may leave."""
-        if round >= self._round:  # the spool is ahead of the journal until the journal's commit
+        """Allow rounds up to this one to be sent: the journal has them."""
+        if round >= self._round:  # the spool may be ahead of the journal
             self._publish()
 
     def finish(self) -> int:
-        """Close the file. Nothing is on its way: 0."""
+        """Close the file. Returns 0: a spool delivers everything."""
         os.close(self._file)
         return 0
 
     def _publish(self) -> None:
-        """Bytes [0, end) may be sent. Not fsynced: opening the spool again publishes again."""
+        """Publish the bytes [0, end). Without fsync: opening the spool publishes them again."""
         replace_object(self.folder / PUBLISHED, {"round": self._round, "end": self._end})
 
 
-def published(folder: Path) -> int:
-    """How many bytes of the events of the spool in `folder` may be sent."""
+def published_bytes(folder: Path) -> int:
+    """Return how many bytes of the events in `folder` may be sent."""
     return int(read_object(folder / PUBLISHED).get("end", 0))
 
 
@@ -118,7 +123,7 @@ def _write(file: int, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A new file's name is durable once its folder is."""
+    """Make the name of a new file durable: it is once its folder is."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -128,12 +133,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    """Of a file's content, or of all files of a folder with their names."""
-    whole = hashlib.blake2b(digest_size=16)
+    """Return the digest of a file's content, or of all files of a folder with their names."""
+    digest = hashlib.blake2b(digest_size=16)
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if not file.is_dir():
-            whole.update(json.dumps(str(file.relative_to(path.parent))).encode())
-            with file.open("rb") as opened:
-                while block := opened.read(1 << 20):
-                    whole.update(block)
-    return whole.hexdigest()
+            digest.update(json.dumps(str(file.relative_to(path.parent))).encode())
+            with file.open("rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""Full traces: from the spool into one Parquet file a study, and back.
+"""Full traces: write the spool to one Parquet file per study, and read them back.
 
-Columns: trial, member, step (updates finished, from 1), then one float64 column for each trace and metric by its
-tracking name. A trace's value in row `step` is that of update step - 1; metrics are NaN between reports.
+Columns: trial, member, step (updates finished, from 1), then one float64 column for each trace and metric, by its
+tracking name. Row `step` holds a trace's value of update step - 1. Metrics are NaN between reports.
 """
 
 from __future__ import annotations
@@ -14,20 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeper.tracking.events import EVENTS, ReportEvent, decode, last_mark, lines, report_start, rounds
+from sweeper.tracking.events import EVENTS, ReportEvent, decode, last_mark, lines, report_prefix, rounds
 from sweeper.types import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS_A_GROUP = 1 << 17
-OPEN = b"sweeper.open"  # the file's metadata: trials that were still running, and have more in the spool
+OPEN = b"sweeper.open"  # metadata of the file: trials that were still running, so the spool has more of them
 
 Traces = dict[str, Floats]
 
 
 def write_parquet(spool: Path, folder: Path) -> dict[str, Path]:
-    """Write what is committed in `spool` to `folder`/<study>.parquet, each file whole or not at all; the files."""
+    """Write what is committed in `spool` to `folder`/<study>.parquet, each file atomically.
+
+    Returns:
+        The file of each study.
+    """
     written = {}
     for study, (columns, still_open) in _studies(spool).items():
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,17 +41,20 @@ def write_parquet(spool: Path, folder: Path) -> dict[str, Path]:
 
 
 def read_trace(folder: Path, study: str, trial: int, member: int = 0) -> pd.DataFrame:
-    """Everything a job of the sweep in `folder` reported, a row an update: "step" and a column for each name.
+    """Return everything that a job of the sweep in `folder` reported, from the study's Parquet file or from the spool.
 
-    From the study's Parquet file, or from the spool while the trial is not (wholly) in there. Raises KeyError when
-    neither has it.
+    Returns:
+        A row for each update, with "step" and a column for each trace and metric.
+
+    Raises:
+        KeyError: The job has no committed report.
     """
     import pandas as pd
 
-    found = _from_parquet(_parquet_path(folder / "traces", study), trial, member)
-    if found is None:
-        found = _from_spool(folder / "spool", study, trial, member)
-    return pd.DataFrame(found).astype({"step": np.int64})
+    traces = _from_parquet(_parquet_path(folder / "traces", study), trial, member)
+    if traces is None:
+        traces = _from_spool(folder / "spool", study, trial, member)
+    return pd.DataFrame(traces).astype({"step": np.int64})
 
 
 def _parquet_path(folder: Path, study: str) -> Path:
@@ -58,16 +65,16 @@ def _parquet_path(folder: Path, study: str) -> Path:
 
 
 def _from_spool(spool: Path, study: str, trial: int, member: int) -> Traces:
-    start = report_start(study, trial, member)
+    start = report_prefix(study, trial, member)
     end = last_mark(spool / EVENTS)[1]
     parts = [_rows(json.loads(line)) for line in lines(spool / EVENTS, 0, end) if line.startswith(start)]
     if not parts:
         raise KeyError(f"{study} trial {trial} member {member} has no committed report")
-    return _joined(parts, list(dict.fromkeys(name for part in parts for name in part)))
+    return _join(parts, list(dict.fromkeys(name for part in parts for name in part)))
 
 
 def _rows(report: ReportEvent) -> Traces:
-    """One report as columns: an update a row; a report without traces is one row."""
+    """Return a report as columns, a row for each update; a report without traces is one row."""
     traces = {name: decode(text) for name, text in report["traces"].items()}
     count = max((len(values) for values in traces.values()), default=1)
     rows = {"step": np.arange(report["step"] - count + 1, report["step"] + 1, dtype=np.float64), **traces}
@@ -77,8 +84,8 @@ def _rows(report: ReportEvent) -> Traces:
     return rows
 
 
-def _joined(parts: list[Traces], columns: list[str]) -> Traces:
-    """The parts one below the other; NaN where a part lacks a column."""
+def _join(parts: list[Traces], columns: list[str]) -> Traces:
+    """Concatenate parts along the updates, with NaN where a part lacks a column."""
     return {
         name: np.concatenate([part[name] if name in part else np.full(len(part["step"]), np.nan) for part in parts])
         for name in columns
@@ -86,7 +93,7 @@ def _joined(parts: list[Traces], columns: list[str]) -> Traces:
 
 
 def _studies(spool: Path) -> dict[str, tuple[list[str], list[int]]]:
-    """Each study's columns, in the order of their first report, and its trials that have not ended."""
+    """Return the columns of each study, in the order of their first report, and its trials that have not ended."""
     columns: dict[str, dict[str, None]] = {}
     still_open: dict[str, dict[int, None]] = {}
     for events, _ in rounds(spool / EVENTS):
@@ -103,7 +110,7 @@ def _studies(spool: Path) -> dict[str, tuple[list[str], list[int]]]:
 
 
 def _jobs(spool: Path, study: str) -> Iterator[tuple[int, int, list[Traces]]]:
-    """Trial, member and reports of each job, as soon as its trial ends; those still open at last."""
+    """Yield trial, member and reports of each job, in the order in which trials end. Open trials come last."""
     waiting: dict[int, dict[int, list[Traces]]] = {}
     for events, _ in rounds(spool / EVENTS):
         for event in events:
@@ -131,7 +138,7 @@ def _write_study(spool: Path, study: str, columns: list[str], still_open: list[i
     with pq.ParquetWriter(new, schema, compression="zstd") as writer:
         tables: list[Any] = []
         for trial, member, parts in _jobs(spool, study):
-            tables.append(_table(trial, member, _joined(parts, ["step", *columns]), schema))
+            tables.append(_table(trial, member, _join(parts, ["step", *columns]), schema))
             if sum(len(table) for table in tables) >= ROWS_A_GROUP:
                 writer.write_table(pa.concat_tables(tables))
                 tables = []
@@ -149,7 +156,7 @@ def _table(trial: int, member: int, values: Traces, schema: Any) -> Any:
 
 
 def _from_parquet(path: Path, trial: int, member: int) -> Traces | None:
-    """None where there is no file, or it has not all of the trial."""
+    """Return the traces of a job, or None if the file does not exist or does not have all of the trial."""
     import pyarrow.parquet as pq
 
     if not path.exists() or trial in json.loads(_metadata(path).get(OPEN, b"[]")):

@@ -1,4 +1,4 @@
-"""The trackers of a sweep: its spool, and beside it the one that `tracking._target_` names."""
+"""The trackers of a sweep: its spool, and the tracker that `tracking._target_` names."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ CALLS = tuple(name for name in dir(ConfiguredTracker) if not name.startswith("_"
 
 
 def build(node: object) -> ConfiguredTracker | None:
-    """Build the tracker of a node of conf/tracking; None where `_target_` is null. Writes nothing.
+    """Build the tracker that a node of conf/tracking names; None if `_target_` is null. Writes nothing.
 
     Raises:
-        InputError: if the class cannot be imported, does not take the node's keys, or is no tracker.
+        InputError: The class cannot be imported, rejects the node's keys, or is not a tracker.
     """
     if not isinstance(node, Mapping):
-        raise InputError("tracking", node, "not a mapping of keys", "Choose tracking=mlflow or tracking=none")
+        raise InputError("tracking", node, "not a mapping", "Choose tracking=mlflow or tracking=none")
     target = parse_target(node)
     if target.path is None:
         for key, value in target.options.items():
-            remedy = "Name the class of a tracker with tracking._target_, or choose tracking=mlflow"
+            remedy = "Set tracking._target_ to the class of a tracker, or choose tracking=mlflow"
             raise InputError(f"tracking.{key}", value, "tracking._target_ is null, so nothing uses this key", remedy)
         return None
     factory = _load(target.path)
@@ -46,22 +46,27 @@ def build(node: object) -> ConfiguredTracker | None:
     tracker = _make(factory, target)
     missing = [name for name in CALLS if not callable(getattr(tracker, name, None))]
     if missing:
-        remedy = "Add them, or inherit from sweeper.types.ConfiguredTracker, where they do nothing"
+        remedy = "Add the missing methods, or inherit from sweeper.types.ConfiguredTracker"
         raise InputError(TARGET, target.path, f"not a tracker: it has no {', '.join(missing)}", remedy)
     return tracker
 
 
-def start(sweep: TrackedSweep, beside: ConfiguredTracker | None) -> Tracker:
-    """Open the spool of a sweep, then start the tracker beside it."""
+def start(sweep: TrackedSweep, configured: ConfiguredTracker | None) -> Tracker:
+    """Open the spool of a sweep and start the configured tracker.
+
+    Args:
+        sweep: The sweep.
+        configured: A tracker from `build`, or None for the spool alone.
+    """
     spool = Spool(sweep.spool, sweep.round)
-    if beside is None:
+    if configured is None:
         return spool
-    beside.start(sweep)
-    return Trackers(spool, beside)
+    configured.start(sweep)
+    return Trackers(spool, configured)
 
 
 class Trackers:
-    """Several trackers as one. Each call goes to all of them in order, to the durable one first."""
+    """Several trackers as one. Each call goes to all of them in order, so the durable one must be first."""
 
     def __init__(self, *trackers: Tracker) -> None:
         self._trackers = trackers
@@ -112,20 +117,20 @@ class Trackers:
 def _load(path: object) -> Callable[..., ConfiguredTracker]:
     factory: Callable[..., ConfiguredTracker] = import_object(TARGET, path, "my_module.MyTracker")
     if not callable(factory):
-        raise InputError(TARGET, path, "not a class", "Name the class of a tracker")
+        raise InputError(TARGET, path, "not a class", "Use the import path of a tracker class")
     return factory
 
 
 def _check_keys(factory: Callable[..., Any], target: Target) -> None:
     parameters = inspect.signature(factory).parameters.values()
-    named = {one.name: one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
-    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    named = {each.name: each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+    has_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
     for key, value in target.options.items():
-        if key not in named and not takes_any:
-            shown = "null" if value is None else value
-            raise InputError(f"tracking.{key}", shown, f"no such key of {target.path}", did_you_mean(key, named))
-    for name, one in named.items():
-        if name not in target.options and one.default is one.empty:
+        if key not in named and not has_any:
+            text = "null" if value is None else value
+            raise InputError(f"tracking.{key}", text, f"no such key of {target.path}", did_you_mean(key, named))
+    for name, parameter in named.items():
+        if name not in target.options and parameter.default is parameter.empty:
             problem = f"missing, and {target.path} needs it"
             raise InputError(f"tracking.{name}", None, problem, f"Set tracking.{name}=...")
 
@@ -137,8 +142,8 @@ def _make(factory: Callable[..., ConfiguredTracker], target: Target) -> Configur
         raise
     except Exception as error:
         remedy = "Change the other keys of tracking"
-        raise InputError(TARGET, target.path, f"cannot be built ({_told(error)})", remedy) from error
+        raise InputError(TARGET, target.path, f"cannot be built ({_first_line(error)})", remedy) from error
 
 
-def _told(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -102,7 +102,7 @@ def show(outcome: Outcome) -> None:
     print_table(StoredSweep(home))
     print()
     if view.is_sent(home.spool):
-        print(f"Traces in MLflow:  {view.where(home.spool, home.name)}")
+        print(f"Traces in MLflow:  {view.location_text(home.spool, home.name)}")
     print(f"Files:             {home.path}/   (print this table again: python -m sweeper status {home.name})")
     if outcome.unsent:
         print(view.unsent_text(home.spool, home.name, outcome.unsent))

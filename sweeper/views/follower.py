@@ -22,7 +22,7 @@ from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Reco
 
 if TYPE_CHECKING:
     from sweeper.search.plan import StoredPlan
-    from sweeper.search.records import Reading
+    from sweeper.search.records import JournalReader
 
 NO_LR: Floats = np.empty(0)
 
@@ -66,7 +66,7 @@ class Follower:
         self.is_running = self.is_finished = False
         self.started_at = self.committed_at = 0.0
         self._stamp: object = None
-        self._reading: Reading | None = None
+        self._reading: JournalReader | None = None
         self._event_time: float | None = None  # of the event that the tally is counting
         self._last_time = 0.0  # of the last event
         self._seen: dict[TrialId, tuple[int, bool]] = {}  # reports of each trial, and whether it ended
@@ -102,10 +102,10 @@ class Follower:
 
     def _read_all(self) -> None:
         """Read everything again. A command may have other studies and more trials than the previous one."""
-        from sweeper.search.records import Reading
+        from sweeper.search.records import JournalReader
 
         self.config, self.started_at = self.home.read(), self.home.config.stat().st_mtime
-        self._reading = Reading(self.home.journal)
+        self._reading = JournalReader(self.home.journal)
         self._seen, self._lr_trials, self._last_time = {}, {}, 0.0
         studies = sorted(self.config["studies"].items(), key=lambda item: (item[1]["family"], item[0]))
         self.tally = Tally(
@@ -119,7 +119,7 @@ class Follower:
     def _update_tally(self) -> None:
         """Count the events that the journal has now and did not have at the last call."""
         assert self._reading is not None
-        records, plans, started = self._reading.records(), self._reading.plans(), self._reading.begun()
+        records, plans, started = self._reading.records(), self._reading.plans(), self._reading.trial_counts()
         self.committed_at = min(self.now(), self.home.journal.stat().st_mtime)
         by_id = {TrialId(record.study, record.number): record for record in records}
         for event in sorted(

@@ -142,7 +142,7 @@ def test_a_model_that_always_fails_ends_the_sweep_with_its_reason(sweeper, tmp_p
     (tmp_path / "own" / "model" / "broken.yaml").write_text("_target_: broken.Broken\n")
     code, _, err = sweeper(*words, "model=broken", "--config-dir", "own")
     assert code == 1
-    assert "all of them failed" in err
+    assert "trials that were started failed" in err
     assert "out of luck" in err
     code, out, _ = sweeper("status", "--json")
     assert json.loads(out)["trials"]["failed"] >= 2

@@ -14,7 +14,7 @@ from sweeper.schedules import family
 from sweeper.search.journal import Journal
 from sweeper.search.objective import Objective
 from sweeper.search.plan import Terms
-from sweeper.search.records import Reading
+from sweeper.search.records import JournalReader
 from sweeper.search.study import Studies, StudyPlan
 from sweeper.types import Report, TrialId
 
@@ -68,7 +68,7 @@ def train(path, *plans, trials=math.inf, **changed):
 
 
 def records(path, study=None):
-    return [record for record in Reading(path).records() if study in (None, record.study)]
+    return [record for record in JournalReader(path).records() if study in (None, record.study)]
 
 
 def told(path, study):
@@ -84,7 +84,7 @@ def test_trials_in_the_wider_space_come_along_with_all_that_is_known_of_them(tmp
     assert {record.state for record in before.values()} >= {"complete", "diverged"}
 
     study = train(path, plan("wide", WIDE, sampler=sampler, n_trials=15, extends=True))
-    assert study.taken_over == {"wide": [TrialId("narrow", number) for number in range(12)]}
+    assert study.trials_taken_over == {"wide": [TrialId("narrow", number) for number in range(12)]}
     assert [record.study for record in records(path)] == ["wide"] * 15, "each trial once"
     for record in records(path)[:12]:
         theirs = before[record.number]
@@ -144,10 +144,10 @@ def test_new_choices_and_numbers_that_are_fixed_now(tmp_path):
     path = tmp_path / "j"
     train(path, plan("two"))
     three = plan("three", warmup={"choice": [0, 0.05, 0.1]}, n_trials=20, extends=True)
-    assert len(train(path, three).taken_over["three"]) == 12
+    assert len(train(path, three).trials_taken_over["three"]) == 12
     assert {record.params["warmup"] for record in records(path, "three")} == {0, 0.05, 0.1}
     fixed = plan("fixed", warmup=0.1, n_trials=1, extends=True)
-    taken = train(path, fixed).taken_over["fixed"]
+    taken = train(path, fixed).trials_taken_over["fixed"]
     assert {record.params["warmup"] for record in records(path, "fixed")} == {0.1}
     assert {origin.study for origin in taken} == {"two", "three"}, "those trained in either, each once"
     assert len(set(taken)) == len(taken)
@@ -161,7 +161,7 @@ def test_a_chain_of_spaces_holds_each_trial_once(tmp_path):
     train(path, plan("wide", WIDE, n_trials=1, extends=True))
     assert {record.trained_as for record in records(path, "wide")} == trained
     assert len(records(path)) == len(trained)
-    assert Reading(path).begun()["wide"] == len(trained)
+    assert JournalReader(path).trial_counts()["wide"] == len(trained)
 
 
 def test_the_narrow_space_taken_up_again_is_a_study_of_its_own(tmp_path):
@@ -183,7 +183,7 @@ def test_a_running_trial_is_trained_in_the_new_study_with_its_numbers(tmp_path):
     assert again[0].params == jobs[0].params
     assert [job.seed for job in again] == [job.seed for job in jobs]
     wider.commit(2)
-    assert [(r.study, r.state, r.prior_of) for r in Reading(path).records()] == [
+    assert [(r.study, r.state, r.prior_of) for r in JournalReader(path).records()] == [
         ("narrow", "running", "wide"),
         ("wide", "running", ""),
     ]
@@ -199,7 +199,7 @@ def test_a_running_trial_is_trained_in_the_new_study_with_its_numbers(tmp_path):
 def test_without_extend_or_with_another_formula_the_studies_are_apart(tmp_path, other):
     path = tmp_path / "j"
     train(path, plan("narrow"))
-    assert train(path, plan("wide", WIDE, **{"extends": True, **other})).taken_over == {}
+    assert train(path, plan("wide", WIDE, **{"extends": True, **other})).trials_taken_over == {}
     assert len(records(path)) == 24
     assert {(record.prior_of, record.origin) for record in records(path)} == {("", None)}
 

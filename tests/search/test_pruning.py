@@ -9,7 +9,7 @@ from optuna import pruners
 from optuna.trial import TrialState
 
 from sweeper.importing import parse_target
-from sweeper.search.pruning import build_pruner, settle
+from sweeper.search.pruning import build_pruner, set_up_brackets
 from sweeper.types import InputError
 
 CONF = Path(__file__).parents[2] / "conf" / "pruner"
@@ -84,7 +84,7 @@ def test_hyperband_knows_its_brackets_from_the_start():
     made = built(named("HyperbandPruner", min_resource=1, reduction_factor=3), 20)
     study = optuna.create_study(pruner=made, study_name="s")
     before = [made._get_bracket_id(study, optuna.create_trial(state=TrialState.RUNNING))]
-    settle(study)
+    set_up_brackets(study)
     brackets = set()
     for _ in range(30):
         trial = study.ask()
@@ -134,9 +134,12 @@ def test_a_threshold_stops_beyond_its_bounds(bounds, expected):
         (named("MedianPruner", n_warmup=4), r"pruner\.n_warmup=4: no such option of MedianPruner"),
         (named("MedianPruner", n_startup_trials=-1), r"pruner=MedianPruner: Number of startup trials cannot be neg"),
         (named("WilcoxonPruner"), r"pruner=WilcoxonPruner: compares instances"),
-        (named("ThresholdPruner"), r"pruner=ThresholdPruner: has no bound\. Give .*pruner\.upper=3"),
+        (named("ThresholdPruner"), r"pruner=ThresholdPruner: has no bound\. Set pruner\.upper or pruner\.lower"),
         (named("ThresholdPruner", upper=1.0, lower=2.0), r"pruner=ThresholdPruner: lower should be smaller"),
-        (named("PatientPruner", patience=1), r"pruner\.wrapped_pruner: missing, and patience alone would stop good"),
+        (
+            named("PatientPruner", patience=1),
+            r"pruner\.wrapped_pruner: missing, and patience alone would truncate good",
+        ),
         (named("PatientPruner", wrapped_pruner=None, patience=1), r"pruner\.wrapped_pruner: missing"),
         (named("PatientPruner", wrapped_pruner=named("Nop"), patience=1), r"pruner\.wrapped_pruner\._target_=.*Nop"),
         (named("PatientPruner", wrapped_pruner=named("WilcoxonPruner"), patience=1), r"pruner\.wrapped_pruner=Wilcox"),

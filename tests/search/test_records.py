@@ -19,7 +19,7 @@ NODE = {"factor": "cosine", "peak_lr": {"low": 1e-3, "high": 1.0, "log": True}, 
 TERMS = Terms(seed=0, report_steps=STEPS, concurrent=2, objective=Objective(), untrained_loss=5.0)
 
 
-def begun(journal, trials=4):
+def start_studies(journal, trials=4):
     sampler = Target("optuna.samplers.RandomSampler")
     return Studies(journal, [StudyPlan("cosine-1", family("cosine", NODE), sampler, None, trials)], TERMS)
 
@@ -39,8 +39,8 @@ def trial(studies, state="complete", value=1.0):
 
 def test_what_is_read_bit_by_bit_is_what_is_read_at_once(tmp_path):
     journal = tmp_path / "journal.log"
-    studies = begun(journal)
-    reading = records.Reading(journal)
+    studies = start_studies(journal)
+    reading = records.JournalReader(journal)
     assert (reading.records(), reading.refresh()) == ([], False)
     for value in (3.0, 1.0, 2.0):
         trial(studies, value=value)
@@ -53,13 +53,13 @@ def test_what_is_read_bit_by_bit_is_what_is_read_at_once(tmp_path):
 
 def test_every_byte_of_a_round_may_be_the_last_that_is_there_yet(tmp_path):
     journal, growing = tmp_path / "journal.log", tmp_path / "growing.log"
-    studies = begun(journal)
+    studies = start_studies(journal)
     trial(studies)
     before = journal.read_bytes()
     trial(studies, value=0.5)
     whole = journal.read_bytes()
     growing.write_bytes(before)
-    reading = records.Reading(growing)
+    reading = records.JournalReader(growing)
     for size in range(len(before), len(whole)):
         with growing.open("ab") as file:
             file.write(whole[growing.stat().st_size : size])
@@ -71,8 +71,8 @@ def test_every_byte_of_a_round_may_be_the_last_that_is_there_yet(tmp_path):
 
 def test_a_file_that_is_shorter_than_what_was_read_is_another(tmp_path):
     journal = tmp_path / "journal.log"
-    trial(begun(journal))
-    reading = records.Reading(journal)
+    trial(start_studies(journal))
+    reading = records.JournalReader(journal)
     os.truncate(journal, 10)
     with pytest.raises(OSError, match="shorter"):
         reading.refresh()
@@ -80,26 +80,26 @@ def test_a_file_that_is_shorter_than_what_was_read_is_another(tmp_path):
 
 def test_a_failed_trial_that_is_tried_again_does_not_count(tmp_path):
     journal = tmp_path / "journal.log"
-    studies = begun(journal, trials=2)
-    reading = records.Reading(journal)
+    studies = start_studies(journal, trials=2)
+    reading = records.JournalReader(journal)
     trial(studies, value=1.0)
     counts = []
     for state in ("failed", "failed"):
         trial(studies, state)
         reading.refresh()
-        counts.append(reading.begun()["cosine-1"])
+        counts.append(reading.trial_counts()["cosine-1"])
     assert counts == [1, 2]
     assert studies.ask() is None
 
 
 def test_the_past_is_every_end_in_its_order_and_the_lr_of_the_best(tmp_path):
     journal = tmp_path / "journal.log"
-    studies = begun(journal)
-    assert studies.past() == {}
+    studies = start_studies(journal)
+    assert studies.histories() == {}
     jobs = [trial(studies, state, value) for state, value in
             (("diverged", 9.0), ("complete", 3.0), ("complete", 1.0), ("complete", 2.0))]  # fmt: skip
-    for now in (studies, begun(journal)):
-        values, lr_S = now.past()["cosine-1"]
+    for now in (studies, start_studies(journal)):
+        values, lr_S = now.histories()["cosine-1"]
         assert values == (None, 3.0, 1.0, 2.0)
         assert lr_S.tolist() == jobs[2].lr_S.tolist()
         assert np.array_equal(lr_S, lr_trace(family("cosine", NODE), {"peak_lr": jobs[2].params["peak_lr"]}, 10))

@@ -32,7 +32,7 @@ def sampling(name, space=LOOSE, seed=0, family="cosine", **options):
 
 def asked(sampling, *turn):
     """What a fresh study is proposed."""
-    study = optuna.create_study(sampler=sampling.for_ask(*turn))
+    study = optuna.create_study(sampler=sampling.sampler_for_ask(*turn))
     return study.ask(fixed_distributions=dict(sampling.axes.distributions)).params
 
 
@@ -43,8 +43,8 @@ NAMES = ["TPESampler", "RandomSampler", "NSGAIISampler", "GPSampler", "QMCSample
 def test_an_ask_depends_on_run_seed_family_and_turn_alone(name):
     made = sampling(name)
     made.check()
-    assert isinstance(made.for_ask(0), getattr(samplers, name))
-    assert made.for_ask(0) is not made.for_ask(0)
+    assert isinstance(made.sampler_for_ask(0), getattr(samplers, name))
+    assert made.sampler_for_ask(0) is not made.sampler_for_ask(0)
     assert asked(made, 3) == asked(sampling(name), 3)
     others = [asked(made, 4), asked(made, "queued", 3), asked(sampling(name, seed=1), 3)]
     others.append(asked(sampling(name, family="wsd"), 3))
@@ -76,7 +76,7 @@ def test_a_sampler_within_a_sampler_is_seeded_too():
 
 
 @pytest.mark.parametrize(
-    ("node", "said"),
+    ("node", "message"),
     [
         ({"_target_": "optuna.samplers.TPE"}, r"search\.sampler\._target_=optuna\.samplers\.TPE: not found"),
         ({"_target_": "no.such.Sampler"}, r"search\.sampler\._target_=no\.such\.Sampler: not found"),
@@ -98,7 +98,7 @@ def test_a_sampler_within_a_sampler_is_seeded_too():
         ),
         (
             {"_target_": "optuna.samplers.GridSampler", "search_space": {}},
-            r"search\.sampler\.search_space=\{\}: follows from the family's numbers",
+            r"search\.sampler\.search_space=\{\}: follows from the family's hyperparameters",
         ),
         (
             {"_target_": "optuna.samplers.QMCSampler", "qmc_type": "grid"},
@@ -106,20 +106,20 @@ def test_a_sampler_within_a_sampler_is_seeded_too():
         ),
     ],
 )
-def test_what_cannot_be_a_sampler_is_named(node, said):
-    with pytest.raises(InputError, match=said):
+def test_what_cannot_be_a_sampler_is_named(node, message):
+    with pytest.raises(InputError, match=message):
         Sampling(parse_target(node), axes(STEPPED, dict.fromkeys(STEPPED, "x")), 0, "cosine").check()
 
 
 def test_a_grid_needs_points_everywhere_and_not_too_many():
-    with pytest.raises(InputError, match=r"schedule\.cosine\.peak_lr: a grid needs its points"):
+    with pytest.raises(InputError, match=r"schedule\.cosine\.peak_lr: a grid needs a list of values"):
         sampling("GridSampler", LOOSE).check()
     large = {name: Range(1, 100) for name in "abc"}
-    with pytest.raises(InputError, match=f"the grid has 1,000,000 points. Keep it to {LARGEST_GRID:,}"):
+    with pytest.raises(InputError, match=f"the grid has 1,000,000 points. Use at most {LARGEST_GRID:,}"):
         sampling("GridSampler", large).check()
-    assert sampling("GridSampler", STEPPED).points == 10
-    assert sampling("BruteForceSampler", STEPPED).points == 10
-    assert sampling("TPESampler", STEPPED).points is None
+    assert sampling("GridSampler", STEPPED).point_count == 10
+    assert sampling("BruteForceSampler", STEPPED).point_count == 10
+    assert sampling("TPESampler", STEPPED).point_count is None
 
 
 def test_grid_and_quasi_random_points_keep_one_order_with_the_seed():
@@ -127,7 +127,7 @@ def test_grid_and_quasi_random_points_keep_one_order_with_the_seed():
     study = optuna.create_study()
     points = []
     for turn in range(10):
-        study.sampler = made.for_ask(turn)
+        study.sampler = made.sampler_for_ask(turn)
         points.append(study.ask(dict(made.axes.distributions)).params)
     assert len({tuple(point.values()) for point in points}) == 10
 
@@ -137,9 +137,9 @@ def test_learning_of_an_end_never_stops_the_study():
         made = sampling(name, {"peak_lr": Choice((0.1, 1.0))})
         study = optuna.create_study()
         for turn in range(2):
-            study.sampler = made.for_ask(turn)
+            study.sampler = made.sampler_for_ask(turn)
             trial = study.ask(dict(made.axes.distributions))
-            study.sampler = made.for_tell(trial.number)
+            study.sampler = made.sampler_for_tell(trial.number)
             study.tell(trial, 1.0)
         assert len({trial.params["peak_lr"] for trial in study.trials}) == 2
 
@@ -164,7 +164,7 @@ def as_configured(name, **changed):
     node = yaml.safe_load((CONF / f"{name}.yaml").read_text())["sampler"]
     made = Sampling(parse_target({**node, **changed}), axes(LOOSE, dict.fromkeys(LOOSE, "x")), 0, "cosine")
     turns = itertools.count()
-    return lambda: made.for_ask(next(turns))
+    return lambda: made.sampler_for_ask(next(turns))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.search.objective import Objective
-from sweeper.search.stopping import EarlyStopping, Standing, parse_early_stopping, parse_stop
+from sweeper.search.stopping import EarlyStopping, StallCounter, parse_early_stopping, parse_stop
 from sweeper.types import InputError
 
 LEAST, MOST = Objective(), Objective(direction="maximize")
@@ -29,13 +29,13 @@ def test_a_trial_ends_once_so_many_reports_brought_nothing_better(values, patien
     rule = EarlyStopping(patience, min_delta)
     for sign, objective in ((1, LEAST), (-1, MOST)):
         signed = [sign * value for value in values]
-        ended = [done for done in range(1, len(values) + 1) if rule.ends(signed[:done], objective)]
+        ended = [done for done in range(1, len(values) + 1) if rule.is_due(signed[:done], objective)]
         assert (ended[0] if ended else None) == expected
 
 
 def test_early_stopping_is_off_and_says_why():
     assert parse_early_stopping(None, allowed=False) is None
-    with pytest.raises(InputError, match=r"search\.early_stopping=.*a truncated decay is another schedule\. .*=true"):
+    with pytest.raises(InputError, match=r"search\.early_stopping=.*a truncated decay is another one\. .*=true"):
         parse_early_stopping({"patience": 5}, allowed=False)
     assert parse_early_stopping({"patience": 5}, allowed=True) == EarlyStopping(5)
 
@@ -62,10 +62,10 @@ trials = st.lists(st.none() | st.integers(0, 4).map(float), min_size=1, max_size
 def test_in_whatever_order_trials_end_the_standing_is_the_same(values, seed, objective):
     order = list(range(len(values)))
     random.Random(seed).shuffle(order)
-    standing = Standing(objective)
+    stall_counter = StallCounter(objective)
     for number in order:
-        standing.join(number, values[number])
+        stall_counter.add(number, values[number])
     known = [value for value in values if value is not None]
-    first = values.index(objective.better(known)) if known else -1
-    assert standing.best == (None if not known else (values[first], first))
-    assert standing.since == len(values) - 1 - first
+    first = values.index(objective.best(known)) if known else -1
+    assert stall_counter.best == (None if not known else (values[first], first))
+    assert stall_counter.trials_since_best == len(values) - 1 - first

@@ -21,7 +21,7 @@ from sweeper.run import loop
 from sweeper.search.journal import Journal
 from sweeper.search.objective import Objective
 from sweeper.search.plan import Terms
-from sweeper.search.records import Reading, read, read_round
+from sweeper.search.records import JournalReader, read, read_round
 from sweeper.search.stopping import EarlyStopping
 from sweeper.search.study import AllTrialsFailedError, Studies, StudyPlan
 from sweeper.types import Choice, Family, InputError, JobId, Range, Record, Report, TrialId, seed_of
@@ -412,8 +412,8 @@ def test_a_start_point_with_its_own_seed(tmp_path):
 @pytest.mark.parametrize(
     ("point", "said"),
     [
-        ({"peek_lr": 0.1}, r"\[1\]\.peek_lr=0\.1: no such number"),
-        ({"peak_lr": 30}, r"\[1\]\.peak_lr=30: not a number of the searched range"),
+        ({"peek_lr": 0.1}, r"\[1\]\.peek_lr=0\.1: no such hyperparameter"),
+        ({"peak_lr": 30}, r"\[1\]\.peak_lr=30: not a number in the searched range"),
         ({"warmup": 0.2}, r"\[1\]\.warmup=0\.2: not an option"),
         (3, r"\[1\]=3: not a point"),
     ],
@@ -468,7 +468,7 @@ def test_what_members_reported_before_an_interruption_counts(tmp_path):
 def test_a_missing_metric_is_named_with_those_there_are(tmp_path):
     objective = {"metric": "valid/auroc", "direction": "maximize", "at": "last", "k": 3}
     search = studies(tmp_path / "j", [plan()], objective=objective)
-    with pytest.raises(InputError, match=r"objective\.metric=valid/auroc: .*There are: valid/accuracy, valid/loss"):
+    with pytest.raises(InputError, match=r"objective\.metric=valid/auroc: .*Choose one of valid/accuracy, valid/loss"):
         train(search, healthy)
 
 
@@ -705,13 +705,13 @@ def test_a_study_that_gets_no_better_asks_for_no_more(tmp_path):
     assert sum(row["family"] == "other" for row in rows) == 8, "the others go on"
     ours = table(tmp_path / "j", "fall")
     assert len(ours) == 1 + 5
-    assert Reading(tmp_path / "j").stopped() == {"fall-0": 6}
+    assert JournalReader(tmp_path / "j").trials_at_stop() == {"fall-0": 6}
 
     again = studies(tmp_path / "j", [stalling])
     assert again.ask() is None
     more = swept(tmp_path / "j", [plan(n_trials=30, pruner=None, start=[best])], curve)
     assert sum(row["family"] == "fall" for row in more) == 30, "without the rule it goes on"
-    assert Reading(tmp_path / "j").stopped() == {}
+    assert JournalReader(tmp_path / "j").trials_at_stop() == {}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -726,7 +726,7 @@ def test_a_study_that_stops_does_so_whenever_it_was_interrupted(tmp_path, seed):
         path.write_bytes(content[: rng.randrange(len(content) // 2, len(content) + 1)])
     train(studies(path, planned), rough)
     assert table(path) == whole
-    assert Reading(path).stopped() == Reading(tmp_path / "whole.log").stopped() != {}
+    assert JournalReader(path).trials_at_stop() == JournalReader(tmp_path / "whole.log").trials_at_stop() != {}
 
 
 def rising_late(job, step):

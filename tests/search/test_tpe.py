@@ -10,7 +10,7 @@ from optuna.samplers import TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from sweeper.search.tpe import BEST, TPE, few
+from sweeper.search.tpe import BEST, TPE, select_trials
 
 SPACE = {
     "peak_lr": optuna.distributions.FloatDistribution(1e-4, 10, log=True),
@@ -62,7 +62,7 @@ def numbers(found):
 
 @pytest.mark.parametrize("count", [1, 3, 39, 40, 65, 66, 999, 1000, 1001, 12_345])
 def test_what_is_shown_is_the_best_and_an_even_spread_with_the_newest(count):
-    shown = numbers(few(trials(count), StudyDirection.MINIMIZE, others=40))
+    shown = numbers(select_trials(trials(count), StudyDirection.MINIMIZE, others=40))
     assert shown == sorted(set(shown))
     assert shown[-1] == count - 1
     if count <= BEST + 40:
@@ -71,11 +71,15 @@ def test_what_is_shown_is_the_best_and_an_even_spread_with_the_newest(count):
     assert shown[:BEST] == list(range(BEST))
     gaps = {after - before for before, after in itertools.pairwise(place for place in shown if place >= BEST)}
     assert gaps <= {count // 40, -(-count // 40)}
-    assert set(numbers(few(trials(count), StudyDirection.MAXIMIZE, others=40))) >= set(range(count - BEST, count))
+    assert set(numbers(select_trials(trials(count), StudyDirection.MAXIMIZE, others=40))) >= set(
+        range(count - BEST, count)
+    )
 
 
 def test_trials_that_run_are_shown_and_pruned_ones_are_among_the_others():
-    shown = numbers(few(trials(500, running={0, 7, 499}, pruned=range(100, 500)), StudyDirection.MINIMIZE, others=40))
+    shown = numbers(
+        select_trials(trials(500, running={0, 7, 499}, pruned=range(100, 500)), StudyDirection.MINIMIZE, others=40)
+    )
     assert shown == sorted(shown)
     assert {0, 7, 499} <= set(shown)
     assert {1, 2, 3, *range(8, BEST + 2)} <= set(shown)
@@ -84,14 +88,14 @@ def test_trials_that_run_are_shown_and_pruned_ones_are_among_the_others():
 
 def test_without_enough_complete_trials_all_are_shown():
     given = trials(500, pruned=range(BEST - 1, 500))
-    assert few(given, StudyDirection.MINIMIZE, others=40) == given
+    assert select_trials(given, StudyDirection.MINIMIZE, others=40) == given
 
 
 def test_a_study_that_is_not_large_is_searched_as_optuna_does(monkeypatch):
     options = {"multivariate": True, "seed": 3}
     reference = proposed(study_of(200), TPESampler(**options), 5)
     assert proposed(study_of(200), TPE(**options), 5) == reference
-    monkeypatch.setattr(few, "__defaults__", (100,))
+    monkeypatch.setattr(select_trials, "__defaults__", (100,))
     assert proposed(study_of(200), TPE(**options), 5) != reference
 
 

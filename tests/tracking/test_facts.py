@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sweeper.tracking.events import EVENTS, rounds
-from sweeper.tracking.facts import Seen, late_loss_spread, read_facts, to_target
+from sweeper.tracking.facts import TrialFacts, late_loss_spread, read_facts, time_to_target
 from sweeper.tracking.mlflow.rows import RunKey, Translation
 from sweeper.tracking.spool import Spool
 from sweeper.types import Ending, Job, JobId, Report, Summary, TrackedStudy, TrialId
@@ -45,33 +45,33 @@ curves = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
 
 @given(curves, st.floats(-10, 10), st.sampled_from(["minimize", "maximize"]))
 def test_the_first_report_that_is_as_good_as_the_target(values, target, direction):
-    found = to_target(list(enumerate(values, 1)), target, direction, [0.5 * k for k in range(1, len(values) + 1)])
+    found = time_to_target(list(enumerate(values, 1)), target, direction, [0.5 * k for k in range(1, len(values) + 1)])
     good = [value <= target if direction == "minimize" else value >= target for value in values]
     first = good.index(True) + 1 if any(good) else None
     assert found == ({} if first is None else {"steps_to_target": first, "seconds_to_target": 0.5 * first})
-    assert to_target(list(enumerate(values, 1)), None, direction) == {}
+    assert time_to_target(list(enumerate(values, 1)), None, direction) == {}
 
 
 def test_what_is_not_finite_reaches_no_target():
-    assert to_target([(5, math.nan), (10, 1.0)], 1.0, "minimize") == {"steps_to_target": 10.0}
-    assert to_target([(5, math.nan)], 0.0, "maximize") == {}
+    assert time_to_target([(5, math.nan), (10, 1.0)], 1.0, "minimize") == {"steps_to_target": 10.0}
+    assert time_to_target([(5, math.nan)], 0.0, "maximize") == {}
 
 
 def seen_in(reports, lr_S=None, state="complete"):
     """Facts of a trial that reported so: lists of (member, step, losses, valid)."""
-    seen = Seen(np.linspace(0.2, 0.02, 300) if lr_S is None else lr_S)
+    seen = TrialFacts(np.linspace(0.2, 0.02, 300) if lr_S is None else lr_S)
     for member, step, losses, valid in reports:
         metrics = {} if valid is None else {"valid/loss": valid}
         seen.report(member, step, {"train/loss": np.asarray(losses)}, metrics)
-    return seen.at_end(state)
+    return seen.facts_at_end(state)
 
 
 def test_what_the_weight_decay_took_is_summed_over_reports_and_is_one_members():
-    seen = Seen(np.ones(20))
+    seen = TrialFacts(np.ones(20))
     for step, sums in ((10, {"lr_wd": 0.25}), (20, {"lr_wd": 0.5})):
         for member in (0, 1):
             seen.report(member, step, {"train/loss": np.ones(10)}, {}, sums)
-    assert seen.at_end("complete")["lr_wd_sum"] == 0.75
+    assert seen.facts_at_end("complete")["lr_wd_sum"] == 0.75
 
 
 def test_a_whole_trial_by_hand():
@@ -116,8 +116,8 @@ def stored(folder):
     """The last value of every metric of every trial's run, as MLflow would hold it."""
     translation, found = Translation(), {}
     for events, _ in rounds(folder / EVENTS):
-        translation.take(events)
-        for rows in translation.give():
+        translation.add_events(events)
+        for rows in translation.pop_rows():
             for metric in rows.metrics:
                 found.setdefault(rows.key, {})[metric.key] = metric.value
     return found
@@ -203,6 +203,6 @@ def test_a_target_known_at_the_end_is_told_to_all_and_a_harder_one_takes_it_back
     tracker.finish()
     translation, told = Translation(), []
     for events, _ in rounds(tmp_path / EVENTS):
-        translation.take(events)
-        told.append(sum(metric.key == "steps_to_target" for rows in translation.give() for metric in rows.metrics))
+        translation.add_events(events)
+        told.append(sum(metric.key == "steps_to_target" for rows in translation.pop_rows() for metric in rows.metrics))
     assert told == [2, 0, 2]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sweeper.tracking import spool
 from sweeper.tracking.events import EVENTS, decode, encode, last_mark, rounds
-from sweeper.tracking.spool import Spool, published
+from sweeper.tracking.spool import Spool, published_bytes
 from sweeper.types import Summary, TrialId
 
 
@@ -98,7 +98,7 @@ def test_what_is_noted_after_the_last_round_is_kept(tmp_path, played):
     tracker.finish()
     again = Spool(tmp_path, last)
     assert events_of(tmp_path)[-1]["metrics"] == {"best": 0.5}
-    assert published(tmp_path) == (tmp_path / EVENTS).stat().st_size
+    assert published_bytes(tmp_path) == (tmp_path / EVENTS).stat().st_size
     again.finish()
 
 
@@ -106,11 +106,11 @@ def test_a_round_that_the_journal_has_not_is_not_published(tmp_path, a_job):
     tracker = Spool(tmp_path, 0)
     tracker.open([a_job("cosine", 0)])
     tracker.commit(1)
-    assert published(tmp_path) == 0
+    assert published_bytes(tmp_path) == 0
     tracker.publish(0)
-    assert published(tmp_path) == 0
+    assert published_bytes(tmp_path) == 0
     tracker.publish(1)
-    assert published(tmp_path) == (tmp_path / EVENTS).stat().st_size
+    assert published_bytes(tmp_path) == (tmp_path / EVENTS).stat().st_size
     tracker.finish()
 
 

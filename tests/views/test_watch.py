@@ -73,7 +73,7 @@ class Sweep:
                 self.studies.tell(trial, state)
                 del self.open[trial]
         self.studies.commit(self.studies.round + 1)
-        return bool(self.open) or any(study.wants_trial for study in self.studies._studies.values())
+        return bool(self.open) or any(study.can_ask for study in self.studies._studies.values())
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_the_time_left_is_that_of_the_rounds_of_this_command(home, monkeypatch):
     trials.append(record(3, began + 40, began + 80))
     sweep.round()
     os.utime(home.journal, (began + 80, began + 80))
-    monkeypatch.setattr("sweeper.search.records.Reading.records", lambda _: trials)
+    monkeypatch.setattr("sweeper.search.records.JournalReader.records", lambda _: trials)
     with lock(home):
         seen = looked(home, now=lambda: began + 80)
     row = seen.tally.rows()[-1]

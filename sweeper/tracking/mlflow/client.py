@@ -1,7 +1,7 @@
-"""MLflow: the only file of this room that imports it. Writes rows into runs; every write may be repeated.
+"""Write rows into MLflow runs. It is the only file of this room that imports MLflow, and every write may be repeated.
 
-Who calls it catches what fails: `RefusedError` is about one run and final, anything else is about the store and may
-pass.
+The caller handles errors: `RefusedError` is final and concerns one run. Any other error concerns the store and may be
+temporary.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from mlflow.entities import Experiment, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeper.tracking.mlflow.destination import ARTIFACTS, Destination, hidden
+from sweeper.tracking.mlflow.destination import ARTIFACTS, Destination, hide_password
 from sweeper.tracking.mlflow.rows import Rows, RunKey
 from sweeper.types import InputError
 
 log = logging.getLogger("sweeper")
 
 SOURCE = {"mlflow.source.name": "sweeper", "mlflow.source.type": "LOCAL"}
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # else its plain address opens a page on GenAI traces
+# Without this tag, the plain address of an experiment opens a page about GenAI traces.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 RUNS_A_PAGE = 1000
 REFUSALS = ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "UNAUTHENTICATED")
 LONGEST_TAG = 8000
@@ -34,31 +35,45 @@ STALE_SECONDS = 600.0
 
 
 class RefusedError(Exception):
-    """MLflow will not take this run's rows, however often they are sent."""
+    """MLflow rejects this run's rows, and would reject them again."""
 
 
 class UnusableError(Exception):
-    """The experiment cannot be used; says what a person can do."""
+    """The experiment cannot be used. The message says what the user can do."""
 
 
 class Store:
-    """One experiment of one MLflow, and the ids of this sweep's runs in it."""
+    """One experiment of an MLflow.
+
+    Attributes:
+        experiment_id: Its id.
+        runs: Run id of each of the sweep's runs.
+        deleted: The sweep's runs that the user deleted.
+    """
 
     def __init__(self, destination: Destination) -> None:
         if destination.database is not None:
             make_database(destination.database)
         self._destination = destination
         self._client = MlflowClient(destination.uri)
-        self.experiment_id = _experiment(self._client, destination)
-        self.runs, self.deleted = _runs(self._client, self.experiment_id, destination.sweep_id)
+        self.experiment_id = _find_or_create_experiment(self._client, destination)
+        self.runs, self.deleted = _find_runs(self._client, self.experiment_id, destination.sweep_id)
         self._running: set[RunKey] = set()
 
-    def knows(self, key: RunKey) -> bool:
-        """The run is there, or was and a person deleted it."""
+    def has_run(self, key: RunKey) -> bool:
+        """Return whether the run exists, or existed until the user deleted it."""
         return key in self.runs or key in self.deleted
 
     def write(self, rows: Rows, folder: Path) -> None:
-        """Store them; a run that is not there yet is made. folder: what relative artifact paths start from."""
+        """Store the rows of a run, and create the run if it is new.
+
+        Args:
+            rows: The rows.
+            folder: The folder of relative artifact paths.
+
+        Raises:
+            RefusedError: MLflow rejects the rows.
+        """
         if rows.key in self.deleted:
             return
         if rows.key not in self.runs:
@@ -71,11 +86,15 @@ class Store:
             self._explain(rows, error)
 
     def experiment_tags(self) -> dict[str, str]:
-        """The experiment's tags."""
+        """Return the experiment's tags."""
         return dict(self._client.get_experiment(self.experiment_id).tags)
 
     def tag_experiment(self, key: str, value: str) -> None:
-        """A tag of the experiment. Raises RefusedError where this MLflow does not let us, or not this one."""
+        """Set a tag of the experiment.
+
+        Raises:
+            RefusedError: MLflow rejects the tag, or lacks permission for it.
+        """
         try:
             self._client.set_experiment_tag(self.experiment_id, key, value)
         except MlflowException as error:
@@ -87,7 +106,7 @@ class Store:
         metrics = [Metric(point.key, point.value, point.t, point.step) for point in rows.metrics]
         params = [Param(name, value[:LONGEST_PARAM]) for name, value in rows.params.items()]
         tags = [RunTag(name, value[:LONGEST_TAG]) for name, value in rows.tags.items()]
-        # The client splits a call by itself: 1,000 entities, 100 params and 100 tags a request.
+        # The client splits a call into requests of at most 1,000 entities, 100 params and 100 tags.
         self._client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
         for path in rows.artifacts:
             self._attach(run_id, folder / path)
@@ -99,7 +118,7 @@ class Store:
             self._running.discard(rows.key)
 
     def _explain(self, rows: Rows, error: MlflowException) -> None:
-        """A run that a person deleted is left alone from now on; otherwise the run's rows are refused."""
+        """Find out why MLflow rejected rows. A run that the user deleted gets no more of them."""
         if self._client.get_experiment(self.experiment_id).lifecycle_stage == "deleted":
             raise error
         if self._client.get_run(self.runs[rows.key]).info.lifecycle_stage == "deleted":
@@ -121,32 +140,38 @@ class Store:
         elif path.exists():
             self._client.log_artifact(run_id, str(path))
         else:
-            log.warning("%s is not there any more and was not attached", path)
+            log.warning("%s no longer exists and was not attached", path)
 
 
 # --- the experiment ---------------------------------------------------------------------------------
 
 
-def _experiment(client: MlflowClient, destination: Destination) -> str:
-    """Id of the experiment, made when missing; an own one of a taken name gets letters of the sweep's id."""
+def _find_or_create_experiment(client: MlflowClient, destination: Destination) -> str:
+    """Return the id of the experiment, and create it if it is missing.
+
+    If the sweep's own experiment has the name of another sweep's, letters of the sweep's id are added to the name.
+
+    Raises:
+        UnusableError: The experiment was deleted, or all these names belong to other sweeps.
+    """
     name, id = destination.experiment, destination.sweep_id
     for candidate in [name] if destination.named else [name, f"{name}-{id[:6]}", f"{name}-{id}"]:
-        found = client.get_experiment_by_name(candidate) or _created(client, candidate, destination)
-        ours = found.tags.get("sweep.id") == id
-        if found.lifecycle_stage == "deleted" and (ours or destination.named):
+        experiment = client.get_experiment_by_name(candidate) or _create_experiment(client, candidate, destination)
+        is_ours = experiment.tags.get("sweep.id") == id
+        if experiment.lifecycle_stage == "deleted" and (is_ours or destination.named):
             raise UnusableError(
                 f"the experiment {candidate} was deleted in MLflow. Restore it with "
-                f"`mlflow experiments restore --experiment-id {found.experiment_id}`, "
-                "or choose another with tracking.experiment=NAME"
+                f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, "
+                "or choose another one with tracking.experiment=NAME"
             )
-        if ours or destination.named:
-            return str(found.experiment_id)
+        if is_ours or destination.named:
+            return str(experiment.experiment_id)
     raise UnusableError(
         f"the experiments {name} and {name}-{id[:6]} belong to other sweeps. Choose tracking.experiment=NAME"
     )
 
 
-def _created(client: MlflowClient, name: str, destination: Destination) -> Experiment:
+def _create_experiment(client: MlflowClient, name: str, destination: Destination) -> Experiment:
     tags = KIND if destination.named else {**KIND, "sweep.id": destination.sweep_id}
     try:
         client.create_experiment(name, artifact_location=destination.artifacts, tags=tags)
@@ -159,11 +184,11 @@ def _created(client: MlflowClient, name: str, destination: Destination) -> Exper
 # --- the runs ---------------------------------------------------------------------------------------
 
 
-def _runs(client: MlflowClient, experiment_id: str, sweep_id: str) -> tuple[dict[RunKey, str], set[RunKey]]:
-    """Run id of each of the sweep's runs, and those that a person deleted.
+def _find_runs(client: MlflowClient, experiment_id: str, sweep_id: str) -> tuple[dict[RunKey, str], set[RunKey]]:
+    """Return the run id of each of the sweep's runs, and the runs that the user deleted.
 
-    A request that timed out may have made a run all the same, so a run may have a twin. The one with params or
-    metrics is kept, and an empty one deleted.
+    A request that timed out may have created a run anyway, so a run may exist twice. The one with params or metrics
+    stays, and an empty one is deleted.
     """
     of_key: dict[RunKey, list[Any]] = {}
     token = None
@@ -178,14 +203,14 @@ def _runs(client: MlflowClient, experiment_id: str, sweep_id: str) -> tuple[dict
             break
     runs, deleted = {}, set()
     for key, twins in of_key.items():
-        there = [run for run in twins if run.info.lifecycle_stage == "active"]
-        if not there:
+        active = [run for run in twins if run.info.lifecycle_stage == "active"]
+        if not active:
             deleted.add(key)
             continue
-        kept = max(there, key=lambda run: (bool(run.data.params) + bool(run.data.metrics), run.info.run_id))
-        runs[key] = kept.info.run_id
-        for twin in there:
-            if twin is not kept and not twin.data.params and not twin.data.metrics:
+        best = max(active, key=lambda run: (bool(run.data.params) + bool(run.data.metrics), run.info.run_id))
+        runs[key] = best.info.run_id
+        for twin in active:
+            if twin is not best and not twin.data.params and not twin.data.metrics:
                 client.delete_run(twin.info.run_id)
     return runs, deleted
 
@@ -196,20 +221,25 @@ def _key(run: Any) -> RunKey:
 
 
 def sweep_of_run(uri: str, run_id: str) -> tuple[str, str]:
-    """The sweep's id that a run carries, of a trial or a summary, and its experiment's name, to be shown.
+    """Return the sweep's id that a run carries, and the name of its experiment.
 
-    Raises InputError for a run that is not there or is none of ours.
+    Args:
+        uri: Address of the MLflow.
+        run_id: A run of a trial or of a study.
+
+    Raises:
+        InputError: The run does not exist, or no sweep logged it.
     """
-    client, shown = MlflowClient(uri), f"runs:/{run_id}"
+    client, address = MlflowClient(uri), f"runs:/{run_id}"
     try:
         run = client.get_run(run_id)
         experiment = client.get_experiment(run.info.experiment_id)
     except MlflowException as error:
-        told = f"MLflow at {hidden(uri)} has no such run ({str(error.message).splitlines()[0]})"
-        raise InputError("sweep", shown, told, "Set MLFLOW_TRACKING_URI to the one that has it") from error
+        problem = f"MLflow at {hide_password(uri)} has no such run ({str(error.message).splitlines()[0]})"
+        raise InputError("sweep", address, problem, "Set MLFLOW_TRACKING_URI to the MLflow that has it") from error
     id = run.data.tags.get("sweep.id")
     if id is None:
-        raise InputError("sweep", shown, "this run was not logged by a sweep", "Copy the id of a trial or summary run")
+        raise InputError("sweep", address, "this run was not logged by a sweep", "Use the id of a trial or summary run")
     return str(id), str(experiment.name)
 
 
@@ -217,21 +247,21 @@ def sweep_of_run(uri: str, run_id: str) -> tuple[str, str]:
 
 
 def make_database(path: Path) -> None:
-    """Make MLflow's SQLite database if it is not there, whole or not at all, in write-ahead mode.
+    """Create MLflow's SQLite database if it is missing, atomically, in write-ahead mode.
 
-    The migration takes seconds, and whoever else begins one at the same time breaks both; so it happens under
-    another name, and the file is linked into place. Who comes second uses the first one's.
+    The migration takes seconds, and two at the same time break each other. So it runs on a temporary file, which is
+    then linked to the final name. A process that comes second uses the first one's.
     """
     if path.exists() and path.stat().st_size > 0:
         _wait_for_migration(path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_up(path)
+    _delete_stale(path)
     path.unlink(missing_ok=True)  # an empty file is no database
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         _migrate(new, path.parent)
-        _put(new, path)
+        _move_into_place(new, path)
     except FileExistsError:
         _wait_for_migration(path)
     finally:
@@ -248,8 +278,12 @@ def _migrate(new: Path, folder: Path) -> None:
     database.close()
 
 
-def _put(new: Path, path: Path) -> None:
-    """Give the database its name, unless another process was faster (FileExistsError)."""
+def _move_into_place(new: Path, path: Path) -> None:
+    """Give the database its name.
+
+    Raises:
+        FileExistsError: Another process was faster.
+    """
     try:
         os.link(new, path)
     except FileExistsError:
@@ -261,30 +295,30 @@ def _put(new: Path, path: Path) -> None:
 
 
 def _wait_for_migration(path: Path) -> None:
-    """Another process may be making the tables in place: wait until they are there, or nothing moves any more."""
+    """Wait until the tables exist, because another process may be creating them, or until nothing changes any more."""
     while not _has_tables(path):
         touched = max(file.stat().st_mtime for file in path.parent.glob(f"{path.name}*"))
         if time.time() - touched > MIGRATION_QUIET_SECONDS:
-            return  # MLflow will say what is wrong with it
+            return  # MLflow itself reports what is wrong
         time.sleep(0.2)
 
 
 def _has_tables(path: Path) -> bool:
-    """Whether the schema is the one that this MLflow needs."""
+    """Return whether the database has the schema that this MLflow needs."""
     from mlflow.store.db.utils import _get_latest_schema_revision
 
     database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0.2)
     try:
-        found = database.execute("SELECT version_num FROM alembic_version").fetchone()
-        return bool(found == (_get_latest_schema_revision(),))
+        revision = database.execute("SELECT version_num FROM alembic_version").fetchone()
+        return bool(revision == (_get_latest_schema_revision(),))
     except sqlite3.Error:
         return False
     finally:
         database.close()
 
 
-def _sweep_up(path: Path) -> None:
-    """Unfinished databases of processes that were killed."""
+def _delete_stale(path: Path) -> None:
+    """Delete unfinished databases of processes that were killed."""
     for leftover in path.parent.glob(f".{path.name}.*.new*"):
         if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
             leftover.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How runs are told apart at a glance: a short name that begins with what differs, and the colour of the family."""
+"""Names and colors that identify runs at a glance: a short name, and the color of the family."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from sweeper.text.colors import kin_of
 from sweeper.types import Value
 
-# Lines in MLflow have no dashes, so relatives are shades of one color. The untuned baseline is gray beside black.
+# MLflow draws no dashed lines, so related families have shades of one color. Of the baselines, the untuned one is gray
+# and the tuned one black.
 GRAY = {"default_lr": "#8c8c8c"}
-SHADES = (0.0, -0.4, 0.45, -0.65, 0.25)  # towards black, or towards white; the last one: of a person's own families
+# Negative: towards black. Positive: towards white. The last shade is for the user's own families.
+SHADES = (0.0, -0.4, 0.45, -0.65, 0.25)
 SHORT = {"peak_lr": "lr", "warmup": "wu"}
-SHARES = ("warmup", "cycle")  # fractions of a run, shown in percent
+SHARES = ("warmup", "cycle")  # fractions of a run, in percent
 
 
 def run_name(
@@ -22,38 +24,49 @@ def run_name(
     hparams: Mapping[str, Value] | None = None,
     searched: Sequence[str] = (),
 ) -> str:
-    """`cosine-038 lr=.034 wu=17%`, and then what else is searched, outside the schedule first: `wd=.01 decay=.1`.
+    """Return the name of a trial's run: `cosine-038 lr=.034 wu=17%`, then what else is searched (`wd=.01 decay=.1`).
 
-    MLflow's list shows about 18 characters, so what tells runs apart comes first.
+    MLflow's list shows about 18 characters, so what distinguishes trials comes first.
+
+    Args:
+        family: Name of the family.
+        number: Number of the trial.
+        params: Hyperparameters of the schedule.
+        hparams: Other hyperparameters by config path. They come before those of the schedule.
+        searched: Names of the searched hyperparameters.
     """
     outside, inside = dict(hparams or {}), {name: params[name] for name in params if name not in SHORT}
-    shown = {name: params[name] for name in SHORT if name in params}
-    shown |= {name: value for name, value in (outside | inside).items() if name in searched}
-    words = [f"{_letters(name)}={_short(name, value)}" for name, value in shown.items() if _worth(name, value)]
+    values = {name: params[name] for name in SHORT if name in params}
+    values |= {name: value for name, value in (outside | inside).items() if name in searched}
+    words = [
+        f"{_abbreviate(name)}={_format_value(name, value)}"
+        for name, value in values.items()
+        if _is_informative(name, value)
+    ]
     return " ".join([f"{family}-{number:03d}", *words])
 
 
-def colour(family: str) -> str:
-    """The colour of a family's runs, always the same one."""
+def run_color(family: str) -> str:
+    """Return the color of a family's runs, always the same."""
     main, place = kin_of(family)
     return GRAY.get(family) or _shade(main, SHADES[place])
 
 
-def _worth(name: str, value: object) -> bool:
-    """Whether it says anything: no warmup is not worth a word."""
+def _is_informative(name: str, value: object) -> bool:
+    """Return whether a value is worth showing. No warmup is not."""
     return value is not None and not (name == "warmup" and value == 0)
 
 
-def _letters(name: str) -> str:
-    """lr, wu; optimizer.weight_decay: wd; model.dropout: dropout; optimizer.groups.head.lr: head.lr."""
+def _abbreviate(name: str) -> str:
+    """Return a short name: lr, wu; optimizer.weight_decay: wd; optimizer.groups.head.lr: head.lr."""
     if name.startswith("optimizer.groups."):
         return name.removeprefix("optimizer.groups.")
     last = name.rpartition(".")[2]
     return SHORT.get(name) or ("".join(word[:1] for word in last.split("_")) if "_" in last else last)
 
 
-def _short(name: str, value: object) -> str:
-    """Numbers in two digits, without what can be left out: .034, 3.4e-5, 17%."""
+def _format_value(name: str, value: object) -> str:
+    """Return a number in two digits, as short as possible: .034, 3.4e-5, 17%."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if name in SHARES:
@@ -61,8 +74,8 @@ def _short(name: str, value: object) -> str:
     return re.sub(r"e-0", "e-", re.sub(r"^0\.", ".", f"{value:.2g}"))
 
 
-def _shade(colour: str, share: float) -> str:
-    """`colour` mixed with white, or black where `share` is negative."""
+def _shade(color: str, share: float) -> str:
+    """Return a color mixed with white, or with black if `share` is negative."""
     end = 255 if share > 0 else 0
-    parts = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    parts = (int(color[place : place + 2], 16) for place in (1, 3, 5))
     return "#" + "".join(f"{round(part + abs(share) * (end - part)):02x}" for part in parts)

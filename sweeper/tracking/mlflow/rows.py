@@ -1,11 +1,11 @@
-"""From what is spooled to what stands in MLflow: tags, params and thinned metrics of each run.
+"""Translate a spool to what MLflow stores: tags, params and thinned metrics of each run.
 
-A pure function of the committed events: what is sent for a run does not depend on when, how often or in how many
-pieces it is sent. Steps in MLflow: the LR and the training loss of update t stand at step t (counted from 0), what was
-evaluated after n updates at step n.
+The translation is a pure function of the committed events: what is sent for a run does not depend on when, how often or
+in how many pieces it is sent. In MLflow, the LR and the training loss of update t are at step t (counted from 0), and
+what was evaluated after n updates is at step n.
 
-With several members a name alone is their median at equal steps, and each member's evaluations are `<name>.member<k>`;
-the members' own training traces are in the Parquet file.
+With several members, a metric's plain name is their median at equal steps, and `<name>.member<k>` is each member's
+evaluation. The training traces of single members are only in the Parquet file.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ from sweeper.tracking.events import (
     decode,
     planned_lr,
 )
-from sweeper.tracking.facts import LR, Seen
+from sweeper.tracking.facts import LR, TrialFacts
 from sweeper.tracking.mlflow import ranks
-from sweeper.tracking.mlflow.names import colour, run_name
-from sweeper.tracking.mlflow.saved_view import Shown
-from sweeper.tracking.mlflow.thinning import MOST_POINTS, Indices, by_shape, evenly, strided
+from sweeper.tracking.mlflow.names import run_color, run_name
+from sweeper.tracking.mlflow.saved_view import ViewContent
+from sweeper.tracking.mlflow.thinning import MOST_POINTS, Indices, even_indices, indices_by_shape, indices_by_stride
 from sweeper.types import Direction, Floats, JobId, Value
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
-MEASURED = ("grad_norm", "update_to_weight")  # traces that are NaN at the updates where they were not measured
-NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"  # tags by which MLflow shows a note, and tables
-TARGET = "target"  # a metric that describes a study: with it, its trials are told how long they took to reach it
-LR_RTOL = 1e-5  # an LR as used that differs by no more is the planned one in float32
+MEASURED = ("grad_norm", "update_to_weight")  # traces that are NaN at updates that are not measured
+NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"  # tags that MLflow shows as a note and as tables
+TARGET = "target"  # a study's metric; with it, its trials have the time to reach it as metrics
+LR_RTOL = 1e-5  # a reported LR this close is the planned one in float32
 
 
 class RunKey(NamedTuple):
-    """Which run: a study's summary, or one of its trials."""
+    """Identifies a run: a trial, or the summary of a study (trial None)."""
 
     study: str
     trial: int | None
 
 
 class Metric(NamedTuple):
-    """One point: `t` in milliseconds."""
+    """One point of a metric; `t` is in milliseconds."""
 
     key: str
     value: float
@@ -67,7 +67,20 @@ class Metric(NamedTuple):
 
 @dataclass
 class Rows:
-    """What is to be stored in one run. `name`, `start` and `identity` are the run's; tags written later overwrite."""
+    """What is to be stored in one run.
+
+    Attributes:
+        key: The run.
+        name: Its name.
+        start: When it started, in milliseconds.
+        identity: Tags that are set when the run is created.
+        tags: Other tags. Later ones overwrite earlier ones.
+        params: Params.
+        metrics: Points of metrics.
+        artifacts: Paths of files and folders.
+        status: MLflow's status; None if it does not change.
+        end: When the run ended, in milliseconds; None if it is running.
+    """
 
     key: RunKey
     name: str
@@ -83,7 +96,7 @@ class Rows:
 
 @dataclass
 class _Last:
-    """The newest value of a metric, to be sent at the end if thinning left it out."""
+    """The newest value of a metric. It is sent at the end of the trial if thinning left it out."""
 
     metric: Metric
     sent: bool
@@ -91,18 +104,34 @@ class _Last:
 
 @dataclass
 class _Trial:
-    """What has to be known of a trial to go on from any event."""
+    """The state of a trial's translation.
+
+    Attributes:
+        lr_S: The planned LR.
+        report_steps: Updates after which it reports.
+        members: How many members it has.
+        lr_at: Updates whose LR is sent.
+        loss_at: Updates whose other traces are sent.
+        facts: Collects its facts.
+        step: Updates translated.
+        seconds: Training time, of all members together.
+        judged: (updates, objective's metric) of each report.
+        clock: `seconds` at each report.
+        last: Newest value of each metric.
+        not_finite: First step at which a metric was not finite.
+        ended: Whether the trial ended.
+    """
 
     lr_S: Floats
     report_steps: tuple[int, ...]
     members: int
     lr_at: Indices
     loss_at: Indices
-    seen: Seen
+    facts: TrialFacts
     step: int = 0
     seconds: float = 0.0
-    judged: list[tuple[int, float]] = field(default_factory=list)  # updates, the objective's metric
-    clock: list[float] = field(default_factory=list)  # seconds until then
+    judged: list[tuple[int, float]] = field(default_factory=list)
+    clock: list[float] = field(default_factory=list)
     last: dict[str, _Last] = field(default_factory=dict)
     not_finite: dict[str, int] = field(default_factory=dict)
     ended: bool = False
@@ -110,7 +139,18 @@ class _Trial:
 
 @dataclass
 class _Study:
-    """What a study's summary run has been told so far, and how its trials rank."""
+    """What was sent to a study's summary run, and the ranks of its trials.
+
+    Attributes:
+        open: How many trials are running.
+        ranking: Ranks of the complete trials.
+        params: Params of the run.
+        tags: Tags of the run.
+        metrics: Metrics of the run.
+        artifacts: Digest of each file or folder, by path.
+        tables: Names of those that are tables, as an ordered set.
+        time_to_target: Facts of the ended trials about the target, as sent.
+    """
 
     open: int = 0
     ranking: ranks.Ranking = field(default_factory=ranks.Ranking)
@@ -118,77 +158,81 @@ class _Study:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
-    tables: dict[str, None] = field(default_factory=dict)  # their names among the artifacts
-    to_target: dict[int, facts.Facts] = field(default_factory=dict)  # of its ended trials, as told
+    tables: dict[str, None] = field(default_factory=dict)
+    time_to_target: dict[int, facts.Facts] = field(default_factory=dict)
 
     @property
     def direction(self) -> Direction | None:
-        """Which objective is better, once the sweep has said it."""
-        word = self.tags.get(DIRECTION)
-        return "maximize" if word == "maximize" else "minimize" if word == "minimize" else None
+        """The direction of the objective; None until an event has it."""
+        tag = self.tags.get(DIRECTION)
+        return "maximize" if tag == "maximize" else "minimize" if tag == "minimize" else None
 
     @property
-    def searched(self) -> tuple[str, ...]:
-        """The searched numbers, as far as the sweep has said them."""
+    def searched_names(self) -> tuple[str, ...]:
+        """Names of the searched hyperparameters; () until an event has them."""
         return tuple(self.tags.get(SEARCHED, "").split())
 
 
 class Translation:
-    """Takes committed events in their order and gives out the rows they mean."""
+    """Translates committed events, in their order, to rows.
+
+    Attributes:
+        runs: Every run so far, with its identity and without content.
+    """
 
     def __init__(self) -> None:
-        self.runs: dict[RunKey, Rows] = {}  # the identity of every run met so far, without content
+        self.runs: dict[RunKey, Rows] = {}
         self._trials: dict[RunKey, _Trial] = {}
         self._studies: dict[str, _Study] = {}
         self._metrics: set[str] = set()  # their names
         self._decades: set[int] = set()  # of the peaks of complete trials
         self._pending: dict[RunKey, Rows] = {}
 
-    def take(self, events: Iterable[Event]) -> int:
-        """Take in the events of whole rounds; the number of points waiting to be given out."""
+    def add_events(self, events: Iterable[Event]) -> int:
+        """Add the events of whole rounds. Returns how many points `pop_rows` would return."""
         reports: dict[JobId, ReportEvent] = {}
         for event in events:
             if event["e"] != "report":
                 self._reports(reports.values())
                 reports = {}
-                self._take_other(event)
+                self._add_event(event)
                 continue
             job = JobId(event["study"], event["trial"], event["member"])
-            if job in reports:  # a job's next report belongs to another turn
+            if job in reports:  # a second report of the job: add the earlier ones first
                 self._reports(reports.values())
                 reports = {}
             reports[job] = event
         self._reports(reports.values())
         return sum(len(rows.metrics) for rows in self._pending.values())
 
-    def give(self) -> list[Rows]:
-        """What was taken in since the last call, a study's summary before its trials."""
-        for study, known in self._studies.items():
-            for trial, rank in known.ranking.news(known.direction).items():
+    def pop_rows(self) -> list[Rows]:
+        """Return the rows of the events since the last call, with a study's summary before its trials."""
+        for study, state in self._studies.items():
+            for trial, rank in state.ranking.changes(state.direction).items():
                 self._rows(RunKey(study, trial)).tags[ranks.TAG] = rank
-        given = sorted(self._pending.values(), key=lambda rows: (rows.key.trial is not None, rows.key))
+        popped = sorted(self._pending.values(), key=lambda rows: (rows.key.trial is not None, rows.key))
         self._pending = {}
-        return given
+        return popped
 
-    def shown(self) -> Shown | None:
-        """What there is to be drawn of the sweep; None until it has said what its objective is."""
-        told = [known for known in self._studies.values() if known.direction is not None]
-        if not told or told[0].direction is None:
+    def view_content(self) -> ViewContent | None:
+        """Return what the saved views show; None until the objective is known."""
+        described = [study for study in self._studies.values() if study.direction is not None]
+        if not described or described[0].direction is None:
             return None
-        searched = {(known.tags.get("schedule.family", ""), known.searched) for known in told}
+        searched = {(study.tags.get("schedule.family", ""), study.searched_names) for study in described}
         decades = (min(self._decades), max(self._decades)) if self._decades else None
-        return Shown(
-            told[0].tags.get(METRIC, ""),
-            told[0].direction,
+        return ViewContent(
+            described[0].tags.get(METRIC, ""),
+            described[0].direction,
             tuple(sorted(searched)),
             tuple(sorted(self._metrics)),
             decades,
         )
 
-    # --- one method an event ----------------------------------------------------------------------------
+    # --- one method for each event ----------------------------------------------------------------------
 
-    def _take_other(self, event: OpenEvent | CloseEvent | TagEvent | DescribeEvent | ArtifactEvent) -> None:
-        """Take in an event that is no report."""
+    def _add_event(self, event: OpenEvent | CloseEvent | TagEvent | DescribeEvent | ArtifactEvent) -> None:
+        """Add an event that is not a report."""
         if event["e"] == "open":
             self._open(event)
         elif event["e"] == "close":
@@ -206,8 +250,8 @@ class Translation:
         summary.status, summary.end = "RUNNING", None
         self._studies[study].open += 1
         key = RunKey(study, number)
-        name = run_name(family, number, event["params"], event["hparams"], self._studies[study].searched)
-        identity = {**_identity(key, family), "mlflow.runColor": colour(family)}
+        name = run_name(family, number, event["params"], event["hparams"], self._studies[study].searched_names)
+        identity = {**_identity(key, family), "mlflow.runColor": run_color(family)}
         self.runs[key] = Rows(key, name, t, identity)
         rows = self._rows(key)
         rows.tags["trial.state"] = "running"
@@ -215,11 +259,16 @@ class Translation:
         lr_S = planned_lr(event)
         report_steps = tuple(event["report_steps"])
         self._trials[key] = _Trial(
-            lr_S, report_steps, len(event["members"]), by_shape(lr_S), strided(len(lr_S), report_steps), Seen(lr_S)
+            lr_S,
+            report_steps,
+            len(event["members"]),
+            indices_by_shape(lr_S),
+            indices_by_stride(len(lr_S), report_steps),
+            TrialFacts(lr_S),
         )
 
     def _reports(self, events: Iterable[ReportEvent]) -> None:
-        """All reports of a turn, a trial's members together."""
+        """Add one report of each job, a trial's members together."""
         of_trial: dict[RunKey, list[ReportEvent]] = {}
         for event in events:
             of_trial.setdefault(RunKey(event["study"], event["trial"]), []).append(event)
@@ -231,31 +280,31 @@ class Translation:
         trial.seconds += sum(event["seconds"] for event in events)
         traces = [_traces(trial, event) for event in events]
         for event, of_member in zip(events, traces, strict=True):
-            trial.seen.report(event["member"], event["step"], of_member, event["metrics"], event.get("sums", {}))
+            trial.facts.report(event["member"], event["step"], of_member, event["metrics"], event.get("sums", {}))
         for name, values in _medians(traces).items():
-            kept = _chosen(trial, name, values).tolist()
+            chosen = _choose_indices(trial, name, values).tolist()
             last = [len(values) - 1] if len(values) and name not in MEASURED else []
-            for k in dict.fromkeys([*kept, *last]):
-                self._point(key, Metric(name, float(values[k]), t, trial.step + k), kept=k in kept)
+            for k in dict.fromkeys([*chosen, *last]):
+                self._add_point(key, Metric(name, float(values[k]), t, trial.step + k), is_chosen=k in chosen)
         trial.step = max(event["step"] for event in events)
         for event in events:
-            self._evaluated(key, event, t, suffix=f".member{event['member']}" if trial.members > 1 else "")
+            self._add_evaluation(key, event, t, suffix=f".member{event['member']}" if trial.members > 1 else "")
         if len(events) == trial.members:
-            self._evaluated_together(key, events, t)
+            self._add_medians(key, events, t)
 
-    def _evaluated(self, key: RunKey, event: ReportEvent, t: int, suffix: str) -> None:
-        kept = _report_kept(self._trials[key], event["step"])
+    def _add_evaluation(self, key: RunKey, event: ReportEvent, t: int, suffix: str) -> None:
+        is_chosen = _is_report_chosen(self._trials[key], event["step"])
         for name, value in event["metrics"].items():
-            self._point(key, Metric(name + suffix, value, t, event["step"]), kept=kept)
+            self._add_point(key, Metric(name + suffix, value, t, event["step"]), is_chosen=is_chosen)
 
-    def _evaluated_together(self, key: RunKey, events: list[ReportEvent], t: int) -> None:
-        """Medians over all members of a trial at one report, one of which is what the trial is judged by."""
-        trial, judge = self._trials[key], self._studies[key.study].tags.get(METRIC)
+    def _add_medians(self, key: RunKey, events: list[ReportEvent], t: int) -> None:
+        """Add the medians over all members at one report. One of them is the objective's metric."""
+        trial, objective = self._trials[key], self._studies[key.study].tags.get(METRIC)
         for name in events[0]["metrics"]:
             value = float(np.median([event["metrics"].get(name, math.nan) for event in events]))
             if trial.members > 1:
-                self._point(key, Metric(name, value, t, trial.step), kept=_report_kept(trial, trial.step))
-            if name == judge:
+                self._add_point(key, Metric(name, value, t, trial.step), is_chosen=_is_report_chosen(trial, trial.step))
+            if name == objective:
                 trial.judged.append((trial.step, value))
                 trial.clock.append(trial.seconds)
 
@@ -269,15 +318,15 @@ class Translation:
         if event["value"] is not None:
             numbers["objective"] = event["value"]
             if event["state"] == "complete":
-                self._studies[event["study"]].ranking.join(event["trial"], event["value"])
+                self._studies[event["study"]].ranking.add(event["trial"], event["value"])
         numbers |= event.get("measures", {})
-        numbers |= trial.seen.at_end(event["state"])
+        numbers |= trial.facts.facts_at_end(event["state"])
         if numbers.get("lr_max", 0) > 0:  # MLflow's scatter has no log axis
             numbers["log10_lr_max"] = math.log10(numbers["lr_max"])
             if event["state"] == "complete":
                 self._decades.add(math.floor(numbers["log10_lr_max"]))
         for name, value in numbers.items():
-            self._point(key, Metric(name, value, t, step), kept=True)
+            self._add_point(key, Metric(name, value, t, step), is_chosen=True)
         rows.tags["trial.state"] = event["state"]
         if event["state"] == "diverged":
             rows.tags["diverged.step"] = str(step)
@@ -285,28 +334,29 @@ class Translation:
             rows.tags["trial.reason"] = event["reason"]
         rows.status, rows.end = STATUS[event["state"]], t
         trial.ended = True
-        self._to_target(key, t)
-        self._study_closed(event["study"], t)
-        trial.lr_S, trial.seen = np.zeros(0), Seen(np.zeros(0))  # a long sweep has many ended trials
+        self._add_time_to_target(key, t)
+        self._close_study(event["study"], t)
+        # A long sweep has many ended trials: free their memory.
+        trial.lr_S, trial.facts = np.zeros(0), TrialFacts(np.zeros(0))
 
-    def _to_target(self, key: RunKey, t: int) -> None:
-        """How long an ended trial took to the sweep's target: what is new of it, as far as there is a target.
+    def _add_time_to_target(self, key: RunKey, t: int) -> None:
+        """Add how long an ended trial took to reach the sweep's target, if there is one and this has changed.
 
-        Of a target that has become harder and is not reached any more a NaN is told: MLflow takes nothing back.
+        If the target is now harder and the trial does not reach it, the value is NaN: MLflow cannot delete a metric.
         """
         trial, study = self._trials[key], self._studies[key.study]
         if key.trial is None or study.direction is None or TARGET not in study.metrics:
             return
-        told = study.to_target.get(key.trial, {})
-        now = facts.to_target(trial.judged, study.metrics[TARGET], study.direction, trial.clock)
-        for name in dict.fromkeys([*told, *now]):
-            if told.get(name) != now.get(name):
+        earlier = study.time_to_target.get(key.trial, {})
+        current = facts.time_to_target(trial.judged, study.metrics[TARGET], study.direction, trial.clock)
+        for name in dict.fromkeys([*earlier, *current]):
+            if earlier.get(name) != current.get(name):
                 self._metrics.add(name)
-                self._rows(key).metrics.append(Metric(name, now.get(name, math.nan), t, trial.step))
-        study.to_target[key.trial] = now
+                self._rows(key).metrics.append(Metric(name, current.get(name, math.nan), t, trial.step))
+        study.time_to_target[key.trial] = current
 
-    def _study_closed(self, study: str, t: int) -> None:
-        """A summary run is finished whenever no trial of it is open."""
+    def _close_study(self, study: str, t: int) -> None:
+        """Finish a study's summary run if none of its trials is open."""
         self._studies[study].open -= 1
         if self._studies[study].open == 0:
             summary = self._rows(RunKey(study, None))
@@ -316,21 +366,21 @@ class Translation:
         self._rows(RunKey(event["study"], event["trial"])).tags.update(_texts(event["tags"]))
 
     def _describe(self, event: DescribeEvent) -> None:
-        """What is new of it. MLflow keeps the first value of a param, so a changed one becomes a tag."""
+        """Add what is new. MLflow keeps the first value of a param, so a changed one becomes a tag."""
         rows = self._summary(event["study"], event["t"])
-        known = self._studies[event["study"]]
+        state = self._studies[event["study"]]
         for name, value in _texts(event["params"]).items():
-            if name not in known.params:
-                known.params[name] = rows.params[name] = value
-            elif value != known.params[name] or name in known.tags:
+            if name not in state.params:
+                state.params[name] = rows.params[name] = value
+            elif value != state.params[name] or name in state.tags:
                 event["tags"].setdefault(name, value)
-        of_note = {NOTE: event["note"]} if event.get("note") else {}
-        for name, value in _texts({**event["tags"], **of_note}).items():
-            if known.tags.get(name) != value:
-                known.tags[name] = rows.tags[name] = value
+        note = {NOTE: event["note"]} if event.get("note") else {}
+        for name, value in _texts({**event["tags"], **note}).items():
+            if state.tags.get(name) != value:
+                state.tags[name] = rows.tags[name] = value
         for name, number in event["metrics"].items():
-            if known.metrics.get(name) != number and math.isfinite(number):
-                known.metrics[name] = number
+            if state.metrics.get(name) != number and math.isfinite(number):
+                state.metrics[name] = number
                 rows.metrics.append(Metric(key_text(name), number, event["t"], 0))
                 if name == TARGET:
                     self._retarget(event["study"], event["t"])
@@ -338,22 +388,22 @@ class Translation:
     def _retarget(self, study: str, t: int) -> None:
         for key, trial in self._trials.items():
             if key.study == study and trial.ended:
-                self._to_target(key, t)
+                self._add_time_to_target(key, t)
 
     def _artifact(self, event: ArtifactEvent) -> None:
         rows = self._summary(event["study"], event["t"])
-        known = self._studies[event["study"]]
-        if known.artifacts.get(event["path"]) != event["digest"]:
-            known.artifacts[event["path"]] = event["digest"]
+        state = self._studies[event["study"]]
+        if state.artifacts.get(event["path"]) != event["digest"]:
+            state.artifacts[event["path"]] = event["digest"]
             if event["path"] not in rows.artifacts:
                 rows.artifacts.append(event["path"])
         if event.get("table"):
-            known.tables[PurePath(event["path"]).name] = None
-            shown = json.dumps([{"path": name, "type": "table"} for name in known.tables])
-            if known.tags.get(TABLES) != shown:
-                known.tags[TABLES] = rows.tags[TABLES] = shown
+            state.tables[PurePath(event["path"]).name] = None
+            tables = json.dumps([{"path": name, "type": "table"} for name in state.tables])
+            if state.tags.get(TABLES) != tables:
+                state.tags[TABLES] = rows.tags[TABLES] = tables
 
-    # --- pieces -----------------------------------------------------------------------------------------
+    # --- rows of a run ----------------------------------------------------------------------------------
 
     def _rows(self, key: RunKey) -> Rows:
         if key not in self._pending:
@@ -362,7 +412,7 @@ class Translation:
         return self._pending[key]
 
     def _summary(self, study: str, t: int, family: str | None = None) -> Rows:
-        """The rows of a study's summary run, which begins with the first that is heard of the study."""
+        """Return the rows of a study's summary run, and create the run at the study's first event."""
         key = RunKey(study, None)
         if key not in self.runs:
             self.runs[key] = Rows(key, study, t, _identity(key, None))
@@ -372,8 +422,14 @@ class Translation:
             tags["schedule.family"] = rows.tags["schedule.family"] = family
         return rows
 
-    def _point(self, key: RunKey, metric: Metric, kept: bool) -> None:
-        """Send it, or keep it in mind as the last one; a value that is not finite is a tag instead."""
+    def _add_point(self, key: RunKey, metric: Metric, is_chosen: bool) -> None:
+        """Add a point of a metric. A value that is not finite becomes a tag.
+
+        Args:
+            key: The run.
+            metric: The point.
+            is_chosen: Whether to send it now. If not, it is sent at the end of the trial if it is then the newest.
+        """
         trial, rows = self._trials[key], self._rows(key)
         if not math.isfinite(metric.value):
             if metric.key not in trial.not_finite:
@@ -382,16 +438,16 @@ class Translation:
             return
         metric = metric._replace(key=key_text(metric.key))
         self._metrics.add(metric.key)
-        if kept:
+        if is_chosen:
             rows.metrics.append(metric)
-        trial.last[metric.key] = _Last(metric, kept)
+        trial.last[metric.key] = _Last(metric, is_chosen)
 
 
-# --- what a run says --------------------------------------------------------------------------------
+# --- tags and params --------------------------------------------------------------------------------
 
 
 def _identity(key: RunKey, family: str | None) -> dict[str, str]:
-    """The tags by which a run is found again, and those it is grouped by."""
+    """Return the tags that find a run again, and those that group runs."""
     if key.trial is None:
         return {"sweep.role": "study", "sweep.study": key.study}
     return {
@@ -414,26 +470,26 @@ def _texts(values: Mapping[str, Value]) -> dict[str, str]:
 
 
 def key_text(name: str) -> str:
-    """A name that MLflow accepts: no brackets, no "@", a clean relative path, at most 250 characters."""
+    """Return a name that MLflow accepts: no brackets, no "@", a clean relative path, at most 250 characters."""
     plain = re.sub(r"[^\w./: -]", "_", name)
     parts = [part if part.strip(".") else "_" * len(part) for part in plain.split("/") if part]
     return ("/".join(parts) or "_")[:250]
 
 
-# --- which values -----------------------------------------------------------------------------------
+# --- values -----------------------------------------------------------------------------------------
 
 
 def _traces(trial: _Trial, event: ReportEvent) -> dict[str, Floats]:
-    """Every trace of a report, from update trial.step on. A trainer that reports no LR used the planned one."""
+    """Return every trace of a report, from update trial.step on, with the planned LR if none is reported."""
     traces = {name: decode(text) for name, text in event["traces"].items()}
     traces.setdefault(LR, trial.lr_S[trial.step : event["step"]])
     return traces
 
 
 def _medians(traces: list[dict[str, Floats]]) -> dict[str, Floats]:
-    """Every trace since the last report; of several members their median.
+    """Return the median of every trace over the members.
 
-    A member that diverged may have stopped earlier: the median is then that of the others.
+    A member that diverged may have stopped earlier. The median is then that of the others.
     """
     if len(traces) == 1:
         return traces[0]
@@ -442,47 +498,47 @@ def _medians(traces: list[dict[str, Floats]]) -> dict[str, Floats]:
 
 
 def _median(name: str, values: list[Floats]) -> Floats:
-    """Median at each update over those members that did it."""
-    parts, begin = [], 0
+    """Return the median at each update, over the members that ran it."""
+    parts, start = [], 0
     for stop in sorted({len(of_member) for of_member in values}):
-        values_MK = np.array([of_member[begin:stop] for of_member in values if len(of_member) >= stop])
+        values_MK = np.array([of_member[start:stop] for of_member in values if len(of_member) >= stop])
         parts.append(_median_of_measured(values_MK) if name in MEASURED else np.median(values_MK, axis=0))
-        begin = stop
+        start = stop
     return np.concatenate(parts)
 
 
 def _median_of_measured(values_MK: Floats) -> Floats:
-    """Median at each update over the members that have a number there; NaN where none has."""
+    """Return the median at each update, over the members that measured there; NaN if none did."""
     median_K = np.full(values_MK.shape[1], np.nan)
-    some_K = ~np.isnan(values_MK).all(axis=0)  # of the others np.nanmedian would warn
+    some_K = ~np.isnan(values_MK).all(axis=0)  # np.nanmedian would warn about the others
     median_K[some_K] = np.nanmedian(values_MK[:, some_K], axis=0)
     return median_K
 
 
-def _chosen(trial: _Trial, name: str, values: Floats) -> Indices:
-    """Positions in `values`, the updates from trial.step on, that are sent.
+def _choose_indices(trial: _Trial, name: str, values: Floats) -> Indices:
+    """Return the positions in `values`, the updates from trial.step on, that are sent.
 
-    The LR by the shape of the whole planned trace; where a controller changed it, and for any other LR or momentum,
-    by the shape of this piece; what is measured at some updates only wherever it is, of which there are no more than
-    MOST_POINTS; everything else at the trial's fixed stride.
+    The planned LR is thinned by the shape of its whole trace. An LR that a controller changed, any other LR, and
+    momentum are thinned by the shape of this piece. Of traces measured at some updates only, every measured value is
+    sent, at most MOST_POINTS in all. Everything else is thinned by the trial's fixed stride.
     """
     if name in MEASURED:
         return np.flatnonzero(~np.isnan(values))
-    begin, stop = trial.step, trial.step + len(values)
-    planned = trial.lr_S[begin:stop]
+    start, stop = trial.step, trial.step + len(values)
+    planned = trial.lr_S[start:stop]
     if name == LR and len(planned) == len(values) and np.allclose(values, planned, rtol=LR_RTOL, atol=0):
-        at = trial.lr_at
+        index_K = trial.lr_at
     elif name.startswith(("lr/", "momentum")):
-        return by_shape(values)
+        return indices_by_shape(values)
     else:
-        at = trial.loss_at
-    return at[np.searchsorted(at, begin) : np.searchsorted(at, stop)] - begin
+        index_K = trial.loss_at
+    return index_K[np.searchsorted(index_K, start) : np.searchsorted(index_K, stop)] - start
 
 
-def _report_kept(trial: _Trial, step: int) -> bool:
-    """Whether the evaluation at `step` is among at most MOST_POINTS of them, the last one always."""
+def _is_report_chosen(trial: _Trial, step: int) -> bool:
+    """Return whether the evaluation at `step` is sent: at most MOST_POINTS of them are, always with the last."""
     count = len(trial.report_steps)
     if count <= MOST_POINTS or step >= trial.report_steps[-1]:
         return True
     position = int(np.searchsorted(trial.report_steps, step))
-    return position in evenly(count, MOST_POINTS - 1)
+    return position in even_indices(count, MOST_POINTS - 1)

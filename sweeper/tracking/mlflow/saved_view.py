@@ -1,12 +1,12 @@
-"""Saved views of MLflow's charts page: what opens when a person follows the address that `ui` prints.
+"""Saved views of MLflow's charts page, which the addresses that `ui` prints open.
 
-A view is a tag of the experiment, `mlflow.sharedViewState.<key>`. Its format is MLflow's own and not documented: what
-is written here is what the page of MLflow 3.17 writes when a person saves a view (tests/test_browser.py pins it), and
-nothing depends on it: a page that does not know a view opens the plain charts.
+A view is a tag of the experiment, `mlflow.sharedViewState.<key>`. Its format is MLflow's own and not documented: this
+file writes what the page of MLflow 3.17 writes when a user saves a view (tests/test_browser.py checks it). Nothing
+depends on it: a page that does not know a view opens the plain charts.
 
-Two limits of the page shape the views. It loads 100 runs, the first in the view's order, and more by a button, so of
-more than 20 families fewer than five trials each are shown; and its scatter chart has no log axis, so the peak LR is
-drawn by its logarithm, a metric of its own.
+Two limits of the page shape the views. It loads the first 100 runs in the view's order, and more with a button, so of
+more than 20 families fewer than five trials each are shown. Its scatter chart has no log axis, so the logarithm of the
+peak LR is a metric of its own.
 """
 
 from __future__ import annotations
@@ -23,22 +23,28 @@ from sweeper.tracking.mlflow import ranks
 from sweeper.types import Direction
 
 TAG = "mlflow.sharedViewState."
-LONGEST = 5000  # characters that a tag of an experiment holds in every MLflow 3
+LONGEST = 5000  # characters of an experiment's tag in every MLflow 3
 LR = "lr/group0"
 CHARTS = "workflowType=machine_learning&compareRunsMode=CHART"
 NOTE = "mlflow.note.content"
 NOTE_BEGINS = "Learning-rate schedules of"
 LINKS = {"best": "the best trials of each family", "all": "all trials"}
 WHICH = ("best", "all", "means")
-PAGE = 100  # runs that the page loads by itself
+PAGE = 100  # runs that the page loads at first
 
 View = dict[str, Any]
 
 
-class Shown(NamedTuple):
-    """What there is to be drawn: the objective, each family with its searched numbers, the metrics' names.
+class ViewContent(NamedTuple):
+    """What the views of a sweep show.
 
-    decades: of the smallest and the largest peak LR of complete trials, -2 for 0.01 to 0.1; None before the first.
+    Attributes:
+        metric: The objective's metric.
+        direction: Whether smaller or larger objectives are better.
+        searched: Each family with the names of its searched hyperparameters.
+        metrics: Names of all metrics.
+        decades: Of the smallest and the largest peak LR of complete trials, -2 for 0.01 to 0.1; None before the first
+            one.
     """
 
     metric: str
@@ -58,69 +64,97 @@ class Tags(Protocol):
     def tag_experiment(self, key: str, value: str) -> None: ...
 
 
-def write(tags: Tags, shown: Shown, sweep_id: str, now: int, *, named: bool) -> None:
-    """Write the views that are not there yet, or show something else, as tags. now: in milliseconds.
+def write(tags: Tags, content: ViewContent, sweep_id: str, now: int, *, named: bool) -> None:
+    """Write the views as tags if they are missing or have changed, and a note that links to them.
 
-    And, unless a person wrote another, a note that leads to them, for who comes by the experiment's plain address.
+    The note is for users who open the experiment's plain address. It is not written over a user's note.
+
+    Args:
+        tags: The tags of the experiment.
+        content: What the views show.
+        sweep_id: The sweep's id.
+        now: Wall clock in milliseconds.
+        named: Whether the user chose the experiment, which may hold other runs too.
     """
-    there = tags.experiment_tags()
-    best = f"est {_places(shown)} trials of each family"
-    names = {"best": f"B{best}", "all": "All trials", "means": f"Mean and range of the b{best}"}
+    current = tags.experiment_tags()
+    best = f"{_places(content)} trials of each family"
+    names = {"best": f"Best {best}", "all": "All trials", "means": f"Mean and range of the best {best}"}
     for which in WHICH:
-        key, view = key_of(which, sweep_id, named=named), views(shown, sweep_id, named=named)[which]
+        key, view = key_of(which, sweep_id, named=named), views(content, sweep_id, named=named)[which]
         try:
-            before, known = opened(there.get(TAG + key, ""))
+            envelope, stored = decode_view(current.get(TAG + key, ""))
         except (ValueError, KeyError, TypeError, zlib.error):
-            before, known = {}, {}
-        if known != view:
-            tags.tag_experiment(TAG + key, value(names[which], view, before.get("createdAt", now), now))
-    note = there.get(NOTE, "")
-    if not named and note != _note(shown, tags) and (not note or note.startswith(NOTE_BEGINS)):
-        tags.tag_experiment(NOTE, _note(shown, tags))
+            envelope, stored = {}, {}
+        if stored != view:
+            tags.tag_experiment(TAG + key, encode_view(names[which], view, envelope.get("createdAt", now), now))
+    note = current.get(NOTE, "")
+    if not named and note != _note(content, tags) and (not note or note.startswith(NOTE_BEGINS)):
+        tags.tag_experiment(NOTE, _note(content, tags))
 
 
 def address(experiment_id: str, key: str | None) -> str:
-    """The part of an address after "#" that opens the charts of an experiment, as the view of that key or plainly."""
+    """Return the part of an address after "#" that opens the charts of an experiment.
+
+    Args:
+        experiment_id: Id of the experiment.
+        key: Key of a saved view; None for the plain charts.
+    """
     view = "" if key is None else f"viewStateShareKey={quote(key)}&"
     return f"/experiments/{quote(experiment_id)}/runs?{view}{CHARTS}"
 
 
-def views(shown: Shown, sweep_id: str, *, named: bool) -> dict[str, View]:
-    """The views by their names in WHICH. named: the experiment may hold other sweeps' runs, so the filters say whose.
+def views(content: ViewContent, sweep_id: str, *, named: bool) -> dict[str, View]:
+    """Return the views by their names in WHICH.
 
-    "means" draws a mean line and a band a family, of what all trials log at the same steps; each LR is logged at steps
-    of its own.
+    "means" draws a mean line and a band for each family, from metrics that all trials log at the same steps. The LR is
+    not among them: each trial logs it at other steps.
+
+    Args:
+        content: What the views show.
+        sweep_id: The sweep's id.
+        named: Whether the experiment may hold other sweeps' runs, so that the filters need the id.
     """
-    whose = f" and tags.`sweep.id` = '{sweep_id}'" if named else ""
-    of_trials = f"tags.`sweep.role` = 'trial'{whose}"
-    left_out = [ranks.BELOW, *(str(place) for place in range(ranks.TOP, _places(shown), -1))]
+    of_sweep = f" and tags.`sweep.id` = '{sweep_id}'" if named else ""
+    of_trials = f"tags.`sweep.role` = 'trial'{of_sweep}"
+    left_out = [ranks.BELOW, *(str(place) for place in range(ranks.TOP, _places(content), -1))]
     of_best = " and ".join([*(f"tags.`{ranks.TAG}` != '{rank}'" for rank in left_out), of_trials])
-    sections = _sections(shown)
+    sections = _sections(content)
     return {
-        "best": _view(shown, of_best, sections, grouped=True),
-        "all": _view(shown, of_trials, sections),
-        "means": _view(shown, of_best, _of_means(shown, sections), grouped=True, means=True),
+        "best": _view(content, of_best, sections, grouped=True),
+        "all": _view(content, of_trials, sections),
+        "means": _view(content, of_best, _mean_sections(content, sections), grouped=True, means=True),
     }
 
 
-def _places(shown: Shown) -> int:
-    """How many trials of each family the page can show by itself."""
-    return max(1, min(ranks.TOP, PAGE // max(1, len(shown.searched))))
+def _places(content: ViewContent) -> int:
+    """Return how many trials of each family the page shows at first."""
+    return max(1, min(ranks.TOP, PAGE // max(1, len(content.searched))))
 
 
 def key_of(which: str, sweep_id: str, *, named: bool) -> str:
-    """The key of the view "best" or "all"."""
+    """Return the key of a view of WHICH."""
     return f"{which}-{sweep_id[:6]}" if named else which
 
 
-def value(name: str, view: Mapping[str, object], created: int, updated: int) -> str:
-    """The tag's value: name and times in milliseconds, and the state as base64 of zlib of JSON."""
+def encode_view(name: str, view: Mapping[str, object], created: int, updated: int) -> str:
+    """Return the value of the tag: the state is base64 of zlib of JSON.
+
+    Args:
+        name: Name of the view, which the page shows.
+        view: The view.
+        created: Wall clock in milliseconds.
+        updated: Wall clock in milliseconds.
+    """
     packed = base64.b64encode(zlib.compress(_json(view).encode(), 9)).decode("ascii")
     return _json({"name": name, "createdAt": created, "updatedAt": updated, "state": f"deflate;{packed}"})
 
 
-def opened(text: str) -> tuple[Mapping[str, Any], View]:
-    """The inverse of `value`: what the tag says of the view, and the view. Raises ValueError for another text."""
+def decode_view(text: str) -> tuple[Mapping[str, Any], View]:
+    """Return the envelope and the view that `encode_view` encoded.
+
+    Raises:
+        ValueError: The text has another format.
+    """
     envelope = json.loads(text)
     packed = str(envelope["state"]).removeprefix("deflate;")
     return envelope, json.loads(zlib.decompress(base64.b64decode(packed)))
@@ -130,26 +164,34 @@ def _json(content: Any) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def _note(shown: Shown, tags: Tags) -> str:
-    best, every = (f"[{said}](#{address(tags.experiment_id, key)})" for key, said in LINKS.items())
-    count = len({family for family, _ in shown.searched})
+def _note(content: ViewContent, tags: Tags) -> str:
+    best, every = (f"[{text}](#{address(tags.experiment_id, key)})" for key, text in LINKS.items())
+    count = len({family for family, _ in content.searched})
     families = "1 family" if count == 1 else f"{count} families"
-    sense = "lower" if shown.direction == "minimize" else "higher"
-    return f"{NOTE_BEGINS} {families}, by {shown.metric} ({sense} is better). Open {best} or {every}."
+    better = "lower" if content.direction == "minimize" else "higher"
+    return f"{NOTE_BEGINS} {families}, by {content.metric} ({better} is better). Open {best} or {every}."
 
 
 # --- what a view shows ------------------------------------------------------------------------------
 
 
 def _view(
-    shown: Shown, search: str, sections: Mapping[str, list[View]], *, grouped: bool = False, means: bool = False
+    content: ViewContent, search: str, sections: Mapping[str, list[View]], *, grouped: bool = False, means: bool = False
 ) -> View:
-    """Charts of the runs that a search finds, the best first. grouped: the list by family; means: the charts too."""
+    """Return a view of the runs that a search finds, the best first.
+
+    Args:
+        content: What the views show.
+        search: The filter.
+        sections: Charts by section.
+        grouped: Whether the list groups runs by family.
+        means: Whether the charts draw means of families.
+    """
     family = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "schedule.family"}]}
     return {
         "searchFilter": search,
         "orderByKey": "metrics.`objective`",
-        "orderByAsc": shown.direction == "minimize",
+        "orderByAsc": content.direction == "minimize",
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
@@ -186,41 +228,44 @@ def _view(
 
 LRS, LOSSES, WHAT_DECIDES = "Learning rate, on a linear and a log axis", "Losses", "What decides"
 MEANS = "Mean and range of each family"
-SEEN_AT_ONCE = (LRS, LOSSES, WHAT_DECIDES, MEANS)  # sections that are open; the others open by a click
-PARALLEL_AT_ONCE = 2  # charts of parallel coordinates there
+SEEN_AT_ONCE = (LRS, LOSSES, WHAT_DECIDES, MEANS)  # open sections; the others open with a click
+PARALLEL_AT_ONCE = 2  # charts of parallel coordinates in open sections
 DECADES_BELOW = 3
-SMOOTHNESS = 90  # of what single batches say, in percent; the page draws the raw values beneath
+SMOOTHNESS = 90  # percent, for values of single batches; the page draws the raw values beneath
 
 
-def _sections(shown: Shown) -> dict[str, list[View]]:
-    """Section by section the charts: what is asked first stands first."""
-    losses = _losses(shown)
-    traces = [name for name in shown.metrics if "/" in name and name not in {*losses, LR}]
-    numbers = [name for name in shown.metrics if "/" not in name]
-    together = _together(shown)
+def _sections(content: ViewContent) -> dict[str, list[View]]:
+    """Return the charts by section, the most important first."""
+    losses = _losses(content)
+    traces = [name for name in content.metrics if "/" in name and name not in {*losses, LR}]
+    scalars = [name for name in content.metrics if "/" not in name]
+    groups = _parallel_groups(content)
     sections = {
-        LRS: [_line(LR), _line(LR, log=True, decades=_lr_decades(shown))],
+        LRS: [_line(LR), _line(LR, log=True, decades=_lr_decades(content))],
         LOSSES: [_loss(name) for name in losses],
         WHAT_DECIDES: [
             _scatter("METRIC", "log10_lr_max", "objective"),
-            *(_parallel(names) for names in together[:PARALLEL_AT_ONCE]),
+            *(_parallel(names) for names in groups[:PARALLEL_AT_ONCE]),
         ],
-        "Numbers of single families": [_parallel(names) for names in together[PARALLEL_AT_ONCE:]],
+        "Numbers of single families": [_parallel(names) for names in groups[PARALLEL_AT_ONCE:]],
         "More traces": [_line(name, smoothness=SMOOTHNESS) for name in traces],
-        "Model metrics": [_bar(name) for name in numbers],
+        "Model metrics": [_bar(name) for name in scalars],
     }
     return {name: charts for name, charts in sections.items() if charts}
 
 
-def _losses(shown: Shown) -> list[str]:
-    """The objective's metric, what else is evaluated, and the training loss."""
-    evaluated = [name for name in shown.metrics if name.startswith("valid/") and ".member" not in name]
-    return [*dict.fromkeys(filter(None, [shown.metric, "valid/loss", *evaluated])), "train/loss"]
+def _losses(content: ViewContent) -> list[str]:
+    """Return the objective's metric, the other evaluated ones, and the training loss."""
+    evaluated = [name for name in content.metrics if name.startswith("valid/") and ".member" not in name]
+    return [*dict.fromkeys(filter(None, [content.metric, "valid/loss", *evaluated])), "train/loss"]
 
 
-def _of_means(shown: Shown, sections: Mapping[str, list[View]]) -> dict[str, list[View]]:
-    """Charts that may be drawn of means over trials; the others are marked, else the page adds them by itself."""
-    losses = _losses(shown)
+def _mean_sections(content: ViewContent, sections: Mapping[str, list[View]]) -> dict[str, list[View]]:
+    """Return the charts that can draw means over trials.
+
+    The others are listed as deleted, or else the page adds them.
+    """
+    losses = _losses(content)
     others = [
         chart for charts in sections.values() for chart in charts if chart.get("metricKey", losses[0]) not in losses
     ]
@@ -231,15 +276,15 @@ def _of_means(shown: Shown, sections: Mapping[str, list[View]]) -> dict[str, lis
     }
 
 
-def _together(shown: Shown) -> list[list[str]]:
-    """Which numbers to draw on parallel axes together: the page leaves out runs that lack one of them.
+def _parallel_groups(content: ViewContent) -> list[list[str]]:
+    """Return the hyperparameters to draw on parallel axes together. The page leaves out runs that lack one of them.
 
-    First those that every family searches, then each family's own, those of the most families first.
+    First those that every family searches, then the other combinations, those of the most families first.
     """
-    spaces = [names for _, names in shown.searched if names]
+    spaces = [names for _, names in content.searched if names]
     common = [name for name in (spaces or [()])[0] if all(name in names for names in spaces)]
     wider = Counter(names for names in spaces if set(names) > set(common))
-    return [common, *(list(names) for names, _ in sorted(wider.items(), key=lambda one: (-one[1], one[0])))]
+    return [common, *(list(names) for names, _ in sorted(wider.items(), key=lambda item: (-item[1], item[0])))]
 
 
 def _section(name: str, display: bool) -> View:
@@ -258,7 +303,14 @@ def _chart(kind: str, **more: Any) -> View:
 
 
 def _line(metric: str, *, log: bool = False, decades: tuple[float, float] | None = None, smoothness: int = 0) -> View:
-    """The page itself calls a chart of one metric by the metric's name. decades: of a log axis, its ends."""
+    """Return a line chart. The page titles a chart of one metric with the metric's name.
+
+    Args:
+        metric: Name of the metric.
+        log: Whether the axis is logarithmic.
+        decades: Ends of a log axis; None for automatic ones.
+        smoothness: In percent.
+    """
     return _chart(
         "LINE",
         metricKey=metric,
@@ -279,13 +331,13 @@ def _line(metric: str, *, log: bool = False, decades: tuple[float, float] | None
 
 
 def _loss(name: str) -> View:
-    """Losses on a log axis, scores on a linear one."""
+    """Return a chart of a loss, on a log axis, or of another metric, on a linear one."""
     return _line(name, log=name.endswith("loss"), smoothness=SMOOTHNESS * (name == "train/loss"))
 
 
-def _lr_decades(shown: Shown) -> tuple[float, float] | None:
-    """What is worth seeing of LRs on a log axis: some decades below the peaks, not the way to an LR of zero."""
-    return None if shown.decades is None else (shown.decades[0] - DECADES_BELOW, shown.decades[1] + 1.1)
+def _lr_decades(content: ViewContent) -> tuple[float, float] | None:
+    """Return the ends of the log axis of LRs: from some decades below the peaks, without the way to zero."""
+    return None if content.decades is None else (content.decades[0] - DECADES_BELOW, content.decades[1] + 1.1)
 
 
 def _scatter(kind: str, x: str, y: str) -> View:

@@ -1,12 +1,12 @@
-"""The sender: a process of its own that brings published rounds of a spool to MLflow.
+"""The sender: a process that brings the published rounds of a spool to MLflow.
 
-A process and not a thread (docs/decisions/0003-sender-process.md): importing MLflow takes seconds, and its work would
-hold the interpreter's lock while the loop trains. It is started with the sweep, is told its destination in one line
-on its standard input, and looks at `published.json` about once a second. The end of its standard input, also when the
-sweep was killed, means: send what is published, and go, at the latest when nothing has moved for a while.
+It is a process and not a thread (docs/decisions/0003-sender-process.md): importing MLflow takes seconds, and its work
+would hold the interpreter's lock while the loop trains. It starts with the sweep, reads its destination from one line
+of its standard input, and reads `published.json` about once a second. When its standard input ends, also because the
+sweep was killed, it sends what is published and exits, or gives up if nothing moves for a while.
 
-Files of the spool folder: published.json, what may be sent, which the spool writes; sent.json, how far it is with each
-destination; destination.json, the last one; sender.lock, one sender at a time; sender.log.
+Files in the folder of the spool: published.json, what may be sent, which the spool writes; sent.json, the progress with
+each destination; destination.json, the last destination; sender.lock, which allows one sender at a time; sender.log.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.tracking.events import EVENTS, MARK, lines, rounds
 from sweeper.tracking.mlflow import saved_view
-from sweeper.tracking.mlflow.destination import Destination, hidden
+from sweeper.tracking.mlflow.destination import Destination, hide_password
 from sweeper.tracking.mlflow.rows import Rows, Translation
 from sweeper.tracking.small_files import read_object, replace_object
-from sweeper.tracking.spool import published
+from sweeper.tracking.spool import published_bytes
 from sweeper.types import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sweeper")
 
 PERIOD_SECONDS = 1.0
-PATIENCE_SECONDS = 60.0  # without progress, after the sweep has ended
+PATIENCE_SECONDS = 60.0  # without progress after the end of the sweep
 REVIVE_SECONDS = 30.0
 POINTS_A_TURN = 20_000
 LONGEST_BACKOFF_SECONDS = 10.0
@@ -50,17 +50,23 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # A default client waits for 245 s in a call to a server that is down; we back off by ourselves.
+    # By default the client waits 245 s for a server that is down. The sender has its own backoff.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 
 
-# --- what the sweep's process calls -----------------------------------------------------------------
+# --- in the sweep's process -------------------------------------------------------------------------
 
 
 class Sender:
-    """The sweep's end of it."""
+    """The sender process, as the sweep sees it.
+
+    Args:
+        folder: Folder of the spool.
+        destination: Where to send it.
+        patience: Seconds without progress, after the sweep has ended, until the process gives up.
+    """
 
     def __init__(self, folder: Path, destination: Destination, patience: float = PATIENCE_SECONDS) -> None:
         self._folder, self._destination, self._patience = folder, destination, patience
@@ -78,27 +84,31 @@ class Sender:
                 stdout=output,
                 stderr=output,
                 env=_environment(),
-                start_new_session=True,  # Ctrl-C is for the sweep
+                start_new_session=True,  # Ctrl-C must not reach it
             )
         order = {"destination": asdict(self._destination), "patience": self._patience}
-        self._tell((json.dumps(order) + "\n").encode())
+        self._write_order((json.dumps(order) + "\n").encode())
 
-    def _tell(self, order: bytes) -> None:
+    def _write_order(self, order: bytes) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it is gone; `revive` or `unsent` will see
+        with contextlib.suppress(BrokenPipeError):  # it died; `revive` or `count_unsent` will notice
             self._process.stdin.write(order)
             self._process.stdin.flush()
 
     def revive(self) -> None:
-        """Start it again if it has died (killed for memory, ...), not too often."""
+        """Start the process again if it died (killed for memory, for example), at most every REVIVE_SECONDS."""
         if self._process.poll() is not None and time.monotonic() - self._started > REVIVE_SECONDS:
             log.warning("the sender ended with %s, see %s", self._process.returncode, self._folder / "sender.log")
             self._start()
 
     def finish(self, timeout: float | None) -> None:
-        """Let it send what is left, at most `timeout` seconds long; what it is doing then may be done again.
+        """Wait until the process has sent everything.
 
-        Ctrl-C ends the waiting alone: it goes on by itself.
+        Ctrl-C stops only the waiting; the process continues.
+
+        Args:
+            timeout: Seconds after which the process is killed; None for no limit. What it was sending may then be sent
+                twice.
         """
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
@@ -106,90 +116,109 @@ class Sender:
         try:
             self._process.wait(timeout)
         except KeyboardInterrupt:
-            log.info("the sender is not waited for any longer")
+            log.info("no longer waiting for the sender")
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
 
 def sync(folder: Path, *, uri: str | None = None) -> int:
-    """Send what is left of a sweep to where it was sent last, or to another MLflow at `uri`; 0 when all is there."""
-    destination = remembered(folder, uri)
+    """Send what is not sent yet, and print the result.
+
+    Args:
+        folder: Folder of the spool.
+        uri: Another MLflow than the last one.
+
+    Returns:
+        The exit code: 0 if everything is sent, or else 1.
+
+    Raises:
+        InputError: The destination has a password that is not set.
+    """
+    destination = stored_destination(folder, uri)
     if destination is None:
-        print("This sweep is tracked nowhere (tracking=none): nothing to send.")
+        print("Nothing to send: this sweep is not tracked (tracking=none).")
         return 0
     Sender(folder.resolve(), destination).finish(None)
-    left = unsent(folder, destination)
-    if left == 0:
-        print(f"Everything is in MLflow at {destination.shown}.")
+    count = count_unsent(folder, destination)
+    if count == 0:
+        print(f"Everything is in MLflow at {destination.display_uri}.")
         return 0
-    why = problem(folder, destination) or f"see {folder / 'sender.log'}"
-    print(f"{left} events are not in MLflow at {destination.shown} yet: {why}", file=sys.stderr)
+    problem = last_problem(folder, destination) or f"see {folder / 'sender.log'}"
+    print(f"{count} events are not in MLflow at {destination.display_uri} yet: {problem}", file=sys.stderr)
     return 1
 
 
-def remember(folder: Path, destination: Destination | None) -> None:
-    """Where the sweep is sent to, without a password."""
-    known = None if destination is None else {**asdict(destination), "uri": destination.shown}
-    replace_object(folder / "destination.json", known)
+def store_destination(folder: Path, destination: Destination | None) -> None:
+    """Store where the sweep is sent, without a password; None for nowhere."""
+    content = None if destination is None else {**asdict(destination), "uri": destination.display_uri}
+    replace_object(folder / "destination.json", content)
 
 
-def unsent(folder: Path, destination: Destination) -> int:
-    """Published events that are not known to have reached the destination."""
-    start, end = int(_progress(folder, destination).get("offset", 0)), published(folder)
+def count_unsent(folder: Path, destination: Destination) -> int:
+    """Return the number of published events that are not known to have reached the destination."""
+    start, end = int(_progress(folder, destination).get("offset", 0)), published_bytes(folder)
     return sum(not line.startswith(MARK) for line in lines(folder / EVENTS, start, end))
 
 
-def problem(folder: Path, destination: Destination) -> str:
-    """Why sending does not get on, "" when it does."""
+def last_problem(folder: Path, destination: Destination) -> str:
+    """Return why sending failed last, or "" if it works."""
     return str(_progress(folder, destination).get("problem", ""))
 
 
 def experiment_id(folder: Path) -> str | None:
-    """Id of the experiment at the last destination; None before the first row was sent."""
-    known = read_object(folder / "destination.json")
-    found = read_object(folder / "sent.json").get(known.get("uri", ""), {}).get("experiment_id")
-    return None if found is None else str(found)
+    """Return the id of the experiment at the last destination, or None before the first row was sent."""
+    uri = address(folder)
+    id = read_object(folder / "sent.json").get(uri, {}).get("experiment_id")
+    return None if id is None else str(id)
 
 
 def views(folder: Path) -> dict[str, str]:
-    """The keys of the saved views "best" and "all" at the last destination; empty where there are none."""
-    known = read_object(folder / "destination.json")
-    return dict(read_object(folder / "sent.json").get(known.get("uri", ""), {}).get("views", {}))
+    """Return the keys of the saved views at the last destination, by name; {} if there are none."""
+    return dict(read_object(folder / "sent.json").get(address(folder), {}).get("views", {}))
 
 
 def address(folder: Path) -> str:
-    """The MLflow of the last command, without a password; "" where there is none."""
+    """Return the MLflow of the last command, without a password; "" if there is none."""
     return str(read_object(folder / "destination.json").get("uri", ""))
 
 
-def remembered(folder: Path, uri: str | None = None) -> Destination | None:
-    """The destination of the last command; its password, which no file holds, from MLFLOW_TRACKING_URI."""
-    known = read_object(folder / "destination.json")
-    if not known:
+def stored_destination(folder: Path, uri: str | None = None) -> Destination | None:
+    """Return the destination of the last command; None if it sent nothing.
+
+    Args:
+        folder: Folder of the spool.
+        uri: Another MLflow than the last one.
+
+    Raises:
+        InputError: The address has a password, which no file holds, and MLFLOW_TRACKING_URI does not have it.
+    """
+    stored = read_object(folder / "destination.json")
+    if not stored:
         return None
-    from_outside = os.environ.get("MLFLOW_TRACKING_URI", "")
+    from_environment = os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri is not None:
-        known["uri"] = uri
-    elif hidden(from_outside) == known["uri"]:
-        known["uri"] = from_outside
-    elif ":***@" in known["uri"]:
-        raise InputError("MLFLOW_TRACKING_URI", None, f"the password of {known['uri']} is kept nowhere", "Set it")
-    return Destination(**known)
+        stored["uri"] = uri
+    elif hide_password(from_environment) == stored["uri"]:
+        stored["uri"] = from_environment
+    elif ":***@" in stored["uri"]:
+        problem = f"the password of {stored['uri']} is not stored"
+        raise InputError("MLFLOW_TRACKING_URI", None, problem, "Set it to the address with its password")
+    return Destination(**stored)
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with the folder this package was imported from, and MLflow kept quiet."""
+    """Return this process's environment, with this package's folder, and with MLflow's output off."""
     package = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
     return {**os.environ, **ENVIRONMENT, "PYTHONPATH": path}
 
 
-# --- the sender's process ---------------------------------------------------------------------------
+# --- in the sender's process ------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Read the order, wait for the sender before this one, send until told to end."""
+    """Run the sender: read the order, wait for an earlier sender, and send until the sweep has ended."""
     from filelock import FileLock, Timeout
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
@@ -211,13 +240,13 @@ def main() -> None:
             if time.monotonic() > deadline:
                 return
     with lock:
-        Sending(folder, Destination(**order["destination"])).run(ended, order["patience"])
+        Delivery(folder, Destination(**order["destination"])).run(ended, order["patience"])
 
 
 def _watch_input(ended: threading.Event) -> None:
-    """The end of the input is the end of the sweep, however it ended.
+    """Set `ended` when the input ends: then the sweep has ended, in whatever way.
 
-    A process that the sweep forked may outlive it and keep the pipe open, so its own end is looked for too.
+    A process that the sweep forked may outlive it and keep the pipe open, so a new parent process counts too.
     """
     parent = os.getppid()
     while os.getppid() == parent:
@@ -229,8 +258,21 @@ def _watch_input(ended: threading.Event) -> None:
 
 
 @dataclass
-class Sending:
-    """How far one destination is: `offset` bytes are sent, `outgoing` rows reach to `read` and are being sent."""
+class Delivery:
+    """The progress with one destination.
+
+    Attributes:
+        folder: Folder of the spool.
+        destination: Where to send it.
+        store: The connection; None before the first one and after a failure.
+        translation: Translates events to rows.
+        offset: Bytes of the events that are sent.
+        read: Bytes of the events that are translated.
+        outgoing: Rows that are being sent, from the bytes between `offset` and `read`.
+        written: How many `outgoing` rows are done, sent or rejected.
+        doubtful: Whether a request failed. It may have been carried out anyway.
+        saved_content: What the saved views show.
+    """
 
     folder: Path
     destination: Destination
@@ -240,130 +282,130 @@ class Sending:
     read: int = 0
     outgoing: list[Rows] = field(default_factory=list)
     written: int = 0
-    doubtful: bool = False  # a request failed: it may have been carried out all the same
-    viewed: saved_view.Shown | None = None  # what the saved views show
+    doubtful: bool = False
+    saved_content: saved_view.ViewContent | None = None
 
     def run(self, ended: threading.Event, patience: float) -> None:
-        """Send whatever is published until `ended`, and then what is left, while it moves at all."""
+        """Send what is published until `ended` is set, then the rest, until nothing moves for `patience` seconds."""
         delay, give_up = 0.5, float("inf")
         while True:
-            last = ended.is_set()  # before looking: what is published before the end is sent
-            if last and give_up == float("inf"):
+            is_last = ended.is_set()  # checked first, so that everything published before the end is sent
+            if is_last and give_up == float("inf"):
                 give_up = time.monotonic() + patience
             before = self.written
             try:
-                while self.turn():
+                while self.send_batch():
                     pass
-                if last:
-                    self.settle()
+                if is_last:
+                    self.recheck()
                     return
                 delay = 0.5
                 ended.wait(PERIOD_SECONDS)
             except Exception as error:
-                log.exception("MLflow at %s", self.destination.shown)
-                self.failed(error)
-                if last and self.written > before:
+                log.exception("MLflow at %s", self.destination.display_uri)
+                self.handle_failure(error)
+                if is_last and self.written > before:
                     give_up = time.monotonic() + patience
                 if time.monotonic() > give_up:
                     return
-                time.sleep(delay) if last else ended.wait(delay)
+                time.sleep(delay) if is_last else ended.wait(delay)
                 delay = min(2 * delay, LONGEST_BACKOFF_SECONDS)
 
-    def turn(self) -> bool:
-        """Send some of what is published; False when nothing is left."""
+    def send_batch(self) -> bool:
+        """Send some of what is published. Returns False when nothing is left."""
         from sweeper.tracking.mlflow.client import RefusedError
 
         store = self.store or self.connect()
-        if not self.outgoing and not self._take():
+        if not self.outgoing and not self._read_batch():
             self._save_views(store)
             return False
         while self.outgoing:
             try:
                 store.write(self.outgoing[0], self.folder.parent)
             except RefusedError as error:
-                log.warning("left out: %s", error)
+                log.warning("not sent: %s", error)
             self.outgoing.pop(0)
             self.written += 1
         self.offset = self.read
-        self._note()
+        self._save_progress()
         self._save_views(store)
         return True
 
     def _save_views(self, store: Store) -> None:
-        """Where there is something new to show. A convenience: an MLflow that refuses it gets the rows all the same."""
+        """Save the views if there is something new to show. An MLflow that rejects them still gets the rows."""
         from sweeper.tracking.mlflow.client import RefusedError
 
-        shown, id, named = self.translation.shown(), self.destination.sweep_id, self.destination.named
-        if shown is None or shown == self.viewed:
+        content, id, named = self.translation.view_content(), self.destination.sweep_id, self.destination.named
+        if content is None or content == self.saved_content:
             return
         try:
-            saved_view.write(store, shown, id, time.time_ns() // 1_000_000, named=named)
-            self._note(views={which: saved_view.key_of(which, id, named=named) for which in saved_view.WHICH})
+            saved_view.write(store, content, id, time.time_ns() // 1_000_000, named=named)
+            self._save_progress(views={which: saved_view.key_of(which, id, named=named) for which in saved_view.WHICH})
         except RefusedError as error:
             log.warning("no saved view: %s", error)
-        self.viewed = shown
+        self.saved_content = content
 
     def connect(self) -> Store:
-        """Find the experiment and its runs; start from the beginning if what was sent is not all there."""
+        """Find the experiment and its runs. If something that was sent is missing, start from the beginning."""
         from sweeper.tracking.mlflow.client import Store
 
         store = Store(self.destination)
         if self.read == 0:
             self._resume(store)
-        if not all(store.knows(key) for key in self._sent_keys()):
+        if not all(store.has_run(key) for key in self._sent_keys()):
             log.warning("some runs are missing in experiment %s: sending everything again", store.experiment_id)
             self.translation, self.outgoing, self.offset, self.read = Translation(), [], 0, 0
-        self.store, self.viewed = store, None
-        self._note(experiment_id=store.experiment_id)
+        self.store, self.saved_content = store, None
+        self._save_progress(experiment_id=store.experiment_id)
         return store
 
-    def failed(self, error: Exception) -> None:
-        """Look everything up again before the next try."""
+    def handle_failure(self, error: Exception) -> None:
+        """Store the problem, and connect again before the next attempt."""
         self.store, self.doubtful = None, True
-        self._note(problem=f"{type(error).__name__}: {error}".splitlines()[0][:500])
+        self._save_progress(problem=f"{type(error).__name__}: {error}".splitlines()[0][:500])
 
-    def settle(self) -> None:
-        """After a failure, look once more whether it left a run twice."""
+    def recheck(self) -> None:
+        """After a failure, check once more whether it left a run twice."""
         if self.doubtful:
             self.connect()
             self.doubtful = False
 
     def _resume(self, store: Store) -> None:
-        """Go through what was sent before, so that the translation stands where it stood."""
-        known = _progress(self.folder, self.destination)
-        offset = int(known.get("offset", 0))
-        if known.get("experiment_id") != store.experiment_id or offset > published(self.folder):
+        """Translate what an earlier sender sent, to restore the state of the translation."""
+        progress = _progress(self.folder, self.destination)
+        offset = int(progress.get("offset", 0))
+        if progress.get("experiment_id") != store.experiment_id or offset > published_bytes(self.folder):
             return
         for events, end in rounds(self.folder / EVENTS, 0, offset):
-            self.translation.take(events)
+            self.translation.add_events(events)
             self.offset = self.read = end
-        self.translation.give()
+        self.translation.pop_rows()
 
-    def _take(self) -> bool:
-        """Translate the next published rounds, at most some thousand points of them."""
-        points, begin = 0, self.read
-        for events, end in rounds(self.folder / EVENTS, self.read, published(self.folder)):
-            points = self.translation.take(events)
+    def _read_batch(self) -> bool:
+        """Translate the next published rounds, about POINTS_A_TURN points. Returns False if there are none."""
+        points, start = 0, self.read
+        for events, end in rounds(self.folder / EVENTS, self.read, published_bytes(self.folder)):
+            points = self.translation.add_events(events)
             self.read = end
             if points > POINTS_A_TURN:
                 break
-        self.outgoing = self.translation.give()
-        return self.read > begin
+        self.outgoing = self.translation.pop_rows()
+        return self.read > start
 
     def _sent_keys(self) -> Iterator[Any]:
-        """Runs that must be there: all that were met, but for those on their way."""
-        on_their_way = {rows.key for rows in self.outgoing}
-        return (key for key in self.translation.runs if key not in on_their_way)
+        """Return the runs that must exist: all runs except those that are being sent."""
+        outgoing = {rows.key for rows in self.outgoing}
+        return (key for key in self.translation.runs if key not in outgoing)
 
-    def _note(self, **more: str | dict[str, str]) -> None:
-        """Keep how far it is, in the file that the sweep and the next sender read."""
-        whole = read_object(self.folder / "sent.json")
-        mine = {**whole.get(self.destination.shown, {}), "problem": "", "offset": self.offset, **more}
-        replace_object(self.folder / "sent.json", {**whole, self.destination.shown: mine})
+    def _save_progress(self, **more: str | dict[str, str]) -> None:
+        """Write the progress to the file that the sweep and the next sender read."""
+        every = read_object(self.folder / "sent.json")
+        progress = {**every.get(self.destination.display_uri, {}), "problem": "", "offset": self.offset, **more}
+        replace_object(self.folder / "sent.json", {**every, self.destination.display_uri: progress})
 
 
 def _progress(folder: Path, destination: Destination) -> dict[str, Any]:
-    return dict(read_object(folder / "sent.json").get(destination.shown, {}))
+    return dict(read_object(folder / "sent.json").get(destination.display_uri, {}))
 
 
 if __name__ == "__main__":

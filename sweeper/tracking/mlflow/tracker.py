@@ -1,4 +1,4 @@
-"""The tracker of conf/tracking/mlflow.yaml: has a process of its own send what the spool published to an MLflow."""
+"""The tracker of conf/tracking/mlflow.yaml: it starts a process that sends what the spool published to MLflow."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from sweeper.tracking.mlflow import sender
 from sweeper.tracking.mlflow.destination import Destination, resolve
 from sweeper.types import ConfiguredTracker, InputError, TrackedSweep
 
-LONG_SECONDS = 2.0  # of waiting without a word
+LONG_SECONDS = 2.0  # a longer wait is explained
 
 
 class MLflow(ConfiguredTracker):
-    """Sends a sweep to MLflow. The sender reads the spool, so only publish and finish do anything.
+    """Sends a sweep to MLflow. The sender process reads the spool, so only `publish` and `finish` do anything.
 
     Args:
-        uri: of the MLflow; "none": nowhere; null: see `destination.resolve`.
-        experiment: one that the user chose, which may hold other runs too; null: one named after the sweep.
-        flush_seconds: how long `finish` waits for what is not sent yet; null: until everything is.
+        uri: Address of the MLflow; "none" for nowhere; None for the default (see `destination.resolve`).
+        experiment: An experiment that the user chose, which may hold other runs too; None for one named after the
+            sweep.
+        flush_seconds: How long `finish` waits until everything is sent; None for no limit.
 
     Raises:
-        InputError: if the address or the experiment cannot be used.
+        InputError: The address or the experiment cannot be used.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class MLflow(ConfiguredTracker):
     def start(self, sweep: TrackedSweep) -> None:
         self._sweep = sweep
         self._destination = self._resolve(sweep.name, sweep.id)
-        sender.remember(sweep.spool, self._destination)
+        sender.store_destination(sweep.spool, self._destination)
         if self._destination is not None:
             self._sender = sender.Sender(sweep.spool.resolve(), self._destination)
 
@@ -51,13 +52,15 @@ class MLflow(ConfiguredTracker):
             self._sender.revive()
 
     def finish(self) -> int:
-        """Wait until everything is sent, `flush_seconds` at most."""
+        """Wait until everything is sent, at most `flush_seconds`. Returns how many events are not."""
         if self._sender is None or self._destination is None:
             return 0
         name = self._sweep.name
-        with _explained_if_long(f"Sending the rest to MLflow. Ctrl-C leaves it to `python -m sweeper sync {name}`."):
+        with _explain_if_long(
+            f"Sending the rest to MLflow. Ctrl-C stops waiting; `python -m sweeper sync {name}` sends it later."
+        ):
             self._sender.finish(self._flush_seconds)
-        return sender.unsent(self._sweep.spool, self._destination)
+        return sender.count_unsent(self._sweep.spool, self._destination)
 
     def _resolve(self, name: str, id: str) -> Destination | None:
         named = self._experiment is not None
@@ -71,8 +74,8 @@ def _check_seconds(seconds: float | None) -> None:
 
 
 @contextmanager
-def _explained_if_long(text: str) -> Iterator[None]:
-    """Say what is waited for once the block takes a while."""
+def _explain_if_long(text: str) -> Iterator[None]:
+    """Print a message if the block takes long."""
     timer = threading.Timer(LONG_SECONDS, print, (text,), {"file": sys.stderr, "flush": True})
     timer.start()
     try:

@@ -1,4 +1,4 @@
-"""The pages a person opens: their addresses, and MLflow's server to show them."""
+"""The MLflow pages of a sweep: their addresses, and a server to show them."""
 
 from __future__ import annotations
 
@@ -26,37 +26,40 @@ STOP_SECONDS = 10.0
 PORTS_TRIED = 50
 
 
-def charts(base: str, experiment_id: str, saved: str | None = None) -> str:
-    """The page with the charts, as a saved view shows it (an experiment's plain address may open another page).
+def charts_url(base: str, experiment_id: str, saved: str | None = None) -> str:
+    """Return the address of an experiment's charts. (Its plain address may open another page.)
 
-    A page that does not know the view shows the plain charts.
+    Args:
+        base: Address of the server.
+        experiment_id: Id of the experiment.
+        saved: Key of a saved view; None for the plain charts. A page that does not know the view shows those too.
     """
     return f"{base.rstrip('/')}/#{saved_view.address(experiment_id, saved)}"
 
 
 def addresses(spool: Path, base: str, experiment_id: str) -> str:
-    """What a person is told: where the best trials are, then where others; without saved views the plain charts."""
+    """Return the addresses to print: the saved views, best trials first, or else the plain charts."""
     saved = sender.views(spool)
     if not saved:
-        return charts(base, experiment_id)
-    best, every, means = (charts(base, experiment_id, saved.get(which)) for which in saved_view.WHICH)
+        return charts_url(base, experiment_id)
+    best, every, means = (charts_url(base, experiment_id, saved.get(which)) for which in saved_view.WHICH)
     return f"{best}\nAll trials: {every}\nMeans of families: {means}"
 
 
 def is_sent(spool: Path) -> bool:
-    """Whether a command sent the sweep to an MLflow."""
+    """Return whether a command sent the sweep to an MLflow."""
     return bool(sender.address(spool))
 
 
 def unsent_text(spool: Path, name: str, count: int) -> str:
-    """A sentence about events that have not arrived, with the way out where it is ours to know."""
+    """Return a sentence about events that were not delivered, and how to deliver them if it is MLflow."""
     if not is_sent(spool):
-        return f"Not tracked yet: {count} events."
-    return f"Not in MLflow yet: {count} events; send them with python -m sweeper sync {name}"
+        return f"{count} events are not tracked yet."
+    return f"{count} events are not in MLflow yet. Send them with python -m sweeper sync {name}"
 
 
-def where(spool: Path, name: str) -> str:
-    """Where a sweep's traces are to be seen: a page of a server, or the command that starts one."""
+def location_text(spool: Path, name: str) -> str:
+    """Return where to see a sweep's traces: pages of a server, or the command that starts one."""
     address, experiment = sender.address(spool), sender.experiment_id(spool)
     if address.startswith("http") and experiment is not None:
         return addresses(spool, address, experiment)
@@ -64,58 +67,82 @@ def where(spool: Path, name: str) -> str:
 
 
 def ui(spool: Path, port: int = 5000) -> int:
-    """Show a sweep's traces until Ctrl-C: print the page's address, having started a server where one is needed."""
-    destination = sender.remembered(spool)
+    """Print the addresses of a sweep's pages. If they need a server, start one and run it until Ctrl-C.
+
+    Args:
+        spool: Folder of the spool.
+        port: The first port to try.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: The sweep has not been sent to an MLflow, or no port is free.
+    """
+    destination = sender.stored_destination(spool)
     experiment = sender.experiment_id(spool)
     if destination is None or experiment is None:
-        raise InputError(
-            "ui", str(spool.parent.name), "nothing of this sweep is in MLflow yet", "Send it: python -m sweeper sync"
-        )
-    if destination.remote:
-        print(addresses(spool, destination.shown, experiment))
+        raise InputError("ui", str(spool.parent.name), "not in MLflow yet", "Send it with python -m sweeper sync")
+    if destination.is_remote:
+        print(addresses(spool, destination.display_uri, experiment))
         return 0
-    with serving(destination.uri, port) as base:
-        print(f"{addresses(spool, base, experiment)}\nCtrl-C ends the server.", flush=True)
+    with serve(destination.uri, port) as base:
+        print(f"{addresses(spool, base, experiment)}\nPress Ctrl-C to stop the server.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause() if hasattr(signal, "pause") else time.sleep(float("inf"))
     return 0
 
 
 @contextmanager
-def serving(uri: str, port: int = 5000) -> Iterator[str]:
-    """MLflow's server on the database at `uri`, on this machine alone, while the block runs; its address.
+def serve(uri: str, port: int = 5000) -> Iterator[str]:
+    """Run MLflow's server on the database at `uri`, for this machine only, while the block runs.
 
-    One worker and no jobs: 2 processes and 0.5 GB instead of 15 and 1.9. port: the first one tried.
+    It has one worker and no jobs: 2 processes and 0.5 GB instead of 15 and 1.9 GB.
+
+    Args:
+        uri: Address of the database.
+        port: The first port to try.
+
+    Yields:
+        The address of the server.
+
+    Raises:
+        InputError: The database does not exist, or no port is free.
+        RuntimeError: The server does not start.
     """
     database = sqlite_path(uri)
     if database is not None and not database.exists():
-        raise InputError("uri", uri, "there is no such database", "Run a sweep first, or look in its working folder")
+        raise InputError("uri", uri, "no such database", "Run a sweep first, or change to its working folder")
     port = free_port(port)
     base = f"http://{HOST}:{port}"
-    with tempfile.TemporaryFile() as said:  # a pipe that nobody reads would fill and stop the server
+    with tempfile.TemporaryFile() as output:  # a pipe that nothing reads would fill and block the server
         process = subprocess.Popen(
             _command(uri, database, port),
             env={**os.environ, **sender.ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=said,
-            stderr=said,
-            start_new_session=True,  # its own processes are ended with it, below
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # so that `_end` reaches its workers too
         )
         try:
-            _wait_for(base, process, said)
+            _wait_for(base, process, output)
             yield base
         finally:
             _end(process)
 
 
 def free_port(wanted: int) -> int:
-    """`wanted`, or the next port that nobody listens on."""
+    """Return `wanted`, or else the next free port.
+
+    Raises:
+        InputError: None of PORTS_TRIED ports is free.
+    """
     for port in range(wanted, wanted + PORTS_TRIED):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind((HOST, port))
                 return port
-    raise InputError("--port", wanted, f"it and the {PORTS_TRIED} after it are taken", "Choose another")
+    raise InputError("--port", wanted, f"this port and the next {PORTS_TRIED - 1} are in use", "Choose another one")
 
 
 def _command(uri: str, database: Path | None, port: int) -> list[str]:
@@ -130,19 +157,19 @@ def _command(uri: str, database: Path | None, port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "server", *(word for pair in options.items() for word in pair)]
 
 
-def _wait_for(base: str, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+def _wait_for(base: str, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{base}/health", timeout=2) as answer:
-            if answer.status == 200:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{base}/health", timeout=2) as response:
+            if response.status == 200:
                 return
         time.sleep(0.2)
-    said.seek(0)
-    raise RuntimeError(f"mlflow server does not answer at {base}:\n{said.read().decode(errors='replace')[-2000:]}")
+    output.seek(0)
+    raise RuntimeError(f"MLflow's server does not respond at {base}:\n{output.read().decode(errors='replace')[-2000:]}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """The server and the workers it started."""
+    """Stop the server and the workers it started."""
     _signal(process, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_SECONDS)

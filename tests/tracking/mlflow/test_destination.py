@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.tracking.mlflow.destination import hidden, resolve
+from sweeper.tracking.mlflow.destination import hide_password, resolve
 from sweeper.types import InputError
 
 
@@ -54,5 +54,5 @@ def test_no_password_is_shown():
     uri = "postgresql+psycopg2://me:secret@host:5432/mlflow"
     destination = found(uri)
     assert destination.uri == uri
-    assert destination.shown == hidden(uri) == "postgresql+psycopg2://me:***@host:5432/mlflow"
-    assert hidden("http://host:5000") == "http://host:5000"
+    assert destination.display_uri == hide_password(uri) == "postgresql+psycopg2://me:***@host:5432/mlflow"
+    assert hide_password("http://host:5000") == "http://host:5000"

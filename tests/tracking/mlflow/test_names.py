@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import conf
-from sweeper.tracking.mlflow.names import colour, run_name
+from sweeper.tracking.mlflow.names import run_color, run_name
 
 ROOM = 18  # characters that MLflow's list of runs shows
 FAMILIES = sorted(path.stem for path in Path(conf.__path__[0], "schedule").glob("*.yaml") if path.stem != "core")
@@ -44,7 +44,7 @@ def test_family_and_number_of_every_family_can_be_read_in_the_list():
 
 
 def test_every_family_has_a_colour_of_its_own():
-    colours = {family: colour(family) for family in FAMILIES}
+    colours = {family: run_color(family) for family in FAMILIES}
     assert len(set(colours.values())) == len(FAMILIES)
     assert all(len(one) == 7 and int(one[1:], 16) >= 0 for one in colours.values())
 
@@ -52,9 +52,9 @@ def test_every_family_has_a_colour_of_its_own():
 def test_the_families_of_the_default_sweep_look_different():
     shown = ["cosine", "exponential", "linear", "onecycle", "sgdr", "step", "wsd", "constant", "default_lr"]
     for one, other in itertools.combinations(shown, 2):
-        parts = [(int(colour(one)[k : k + 2], 16) - int(colour(other)[k : k + 2], 16)) ** 2 for k in (1, 3, 5)]
+        parts = [(int(run_color(one)[k : k + 2], 16) - int(run_color(other)[k : k + 2], 16)) ** 2 for k in (1, 3, 5)]
         assert sum(parts) > 60**2, (one, other)
 
 
 def test_a_family_of_ones_own_always_has_the_same_colour():
-    assert colour("my_schedule") == colour("my_schedule")
+    assert run_color("my_schedule") == run_color("my_schedule")

@@ -26,20 +26,20 @@ def test_of_equal_trials_the_earlier_is_ahead():
 def test_tags_written_on_the_way_end_as_the_ranks_are(direction, values, asked):
     ranking, tags = Ranking(), {}
     for trial, value in enumerate(values):
-        ranking.join(trial, value)
+        ranking.add(trial, value)
         if trial in asked:
-            tags |= ranking.news(direction)
-    tags |= ranking.news(direction)
+            tags |= ranking.changes(direction)
+    tags |= ranking.changes(direction)
     assert tags == ranks(dict(enumerate(values)), direction)
-    assert ranking.news(direction) == {}
+    assert ranking.changes(direction) == {}
 
 
 @given(values=VALUES)
 def test_a_rank_only_gets_worse_so_a_tag_of_a_lost_answer_is_overwritten(values):
     ranking, told = Ranking(), {}
     for trial, value in enumerate(values):
-        ranking.join(trial, value)
-        news = ranking.news("minimize")
+        ranking.add(trial, value)
+        news = ranking.changes("minimize")
         assert trial in news  # a new trial always gets its tag
         assert all(told[other] < rank for other, rank in news.items() if other in told)  # "5" < "6+", as text
         assert len(news) <= TOP + 1
@@ -48,6 +48,6 @@ def test_a_rank_only_gets_worse_so_a_tag_of_a_lost_answer_is_overwritten(values)
 
 def test_nothing_is_told_before_the_direction_is_known():
     ranking = Ranking()
-    ranking.join(0, 1.0)
-    assert ranking.news(None) == {}
-    assert ranking.news("maximize") == {0: "1"}
+    ranking.add(0, 1.0)
+    assert ranking.changes(None) == {}
+    assert ranking.changes("maximize") == {0: "1"}

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.tracking.events import EVENTS, opened, reported, rounds
+from sweeper.tracking.events import EVENTS, open_line, report_line, rounds
 from sweeper.tracking.mlflow.rows import RunKey, Translation, key_text
 from sweeper.tracking.spool import Spool
 from sweeper.types import Ending, Job, JobId, Report, Summary, TrialId
@@ -35,9 +35,9 @@ def stored(rounds, cuts=()):
     """What a store holds after these rounds, given out at each cut and at the end."""
     translation, runs = Translation(), {}
     for number, events in enumerate(copy.deepcopy(rounds)):
-        translation.take(events)
+        translation.add_events(events)
         if number in cuts or number == len(rounds) - 1:
-            for rows in translation.give():
+            for rows in translation.pop_rows():
                 run = runs.setdefault(
                     rows.key, {"tags": dict(rows.identity), "params": {}, "metrics": [], "name": rows.name}
                 )
@@ -146,7 +146,7 @@ def several(a_job, count=3):
 
 
 def lines_of(jobs, reports):
-    return [json.loads(opened(jobs, 1))], [json.loads(reported(report, 2)) for report in reports]
+    return [json.loads(open_line(jobs, 1))], [json.loads(report_line(report, 2)) for report in reports]
 
 
 def test_several_members_are_shown_by_their_median(a_job, a_report):
@@ -263,8 +263,8 @@ def test_descriptions_add_and_overwrite_and_repeat_nothing(tmp_path):
     tracker.finish()
     translation, given = Translation(), []
     for events in all_rounds(tmp_path):
-        translation.take(events)
-        given.append(translation.give())
+        translation.add_events(events)
+        given.append(translation.pop_rows())
     first, second, third = (rows[0] for rows in given)
     assert (first.params, first.tags, len(first.metrics), len(first.artifacts)) == (
         {"n_trials": "20"},
@@ -337,14 +337,14 @@ def test_without_a_direction_nothing_is_ranked_or_drawn(a_sweep):
     silent = [[event for event in events if event["e"] != "describe"] for events in a_sweep]
     assert all("trial.rank" not in run["tags"] for run in stored(silent).values())
     translation = Translation()
-    translation.take(itertools.chain(*silent))
-    assert translation.shown() is None
+    translation.add_events(itertools.chain(*silent))
+    assert translation.view_content() is None
 
 
 def test_what_there_is_to_draw(a_sweep):
     translation = Translation()
-    translation.take(itertools.chain(*a_sweep))
-    shown = translation.shown()
+    translation.add_events(itertools.chain(*a_sweep))
+    shown = translation.view_content()
     assert (shown.metric, shown.direction) == ("valid/loss", "minimize")
     assert shown.searched == (("cosine", ("decay", "peak_lr")), ("wsd", ("decay", "peak_lr")))
     assert {"lr/group0", "train/loss", "valid/loss", "objective", "log10_lr_max"} <= set(shown.metrics)

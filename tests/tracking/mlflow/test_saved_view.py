@@ -8,10 +8,10 @@ import pytest
 
 from sweeper import conf
 from sweeper.tracking.mlflow import saved_view
-from sweeper.tracking.mlflow.saved_view import Shown, views
+from sweeper.tracking.mlflow.saved_view import ViewContent, views
 
 ID = "abcdef0123456789abcdef0123456789"
-SHOWN = Shown(
+SHOWN = ViewContent(
     metric="valid/accuracy",
     direction="maximize",
     searched=(
@@ -61,7 +61,7 @@ def test_a_view_is_written_once_and_again_only_when_it_shows_something_else():
     more = SHOWN._replace(searched=(*SHOWN.searched, ("sgdr", ("cycle", "peak_lr", "warmup"))))
     saved_view.write(experiment, more, ID, 3000, named=False)
     assert experiment.written == 7
-    envelope, view = saved_view.opened(experiment.tags["mlflow.sharedViewState.best"])
+    envelope, view = saved_view.decode_view(experiment.tags["mlflow.sharedViewState.best"])
     assert (envelope["name"], envelope["createdAt"], envelope["updatedAt"]) == (
         "Best 5 trials of each family",
         1000,
@@ -75,7 +75,7 @@ def test_a_tag_that_cannot_be_read_is_replaced(there):
     experiment = Experiment()
     experiment.tags["mlflow.sharedViewState.best"] = there
     saved_view.write(experiment, SHOWN, ID, 1000, named=False)
-    assert saved_view.opened(experiment.tags["mlflow.sharedViewState.best"])[0]["createdAt"] == 1000
+    assert saved_view.decode_view(experiment.tags["mlflow.sharedViewState.best"])[0]["createdAt"] == 1000
 
 
 def test_a_note_leads_to_the_views_unless_a_person_wrote_another():
@@ -174,5 +174,7 @@ def test_a_sweep_of_all_families_fits_in_a_tag():
     metrics = tuple(f"{part}/metric_{k}" for part in ("train", "valid", "grad_norm", "facts") for k in range(10))
     searched = tuple((name, tuple(sorted([name, *numbers]))) for name in names)
     experiment = Experiment()
-    saved_view.write(experiment, Shown("valid/loss", "minimize", searched, metrics, (-6, 1)), ID, 1000, named=True)
+    saved_view.write(
+        experiment, ViewContent("valid/loss", "minimize", searched, metrics, (-6, 1)), ID, 1000, named=True
+    )
     assert max(map(len, experiment.tags.values())) < saved_view.LONGEST

@@ -21,7 +21,7 @@ from sweeper.tracking.events import EVENTS, last_mark, rounds
 from sweeper.tracking.mlflow import sender, view
 from sweeper.tracking.mlflow.destination import Destination
 from sweeper.tracking.mlflow.rows import Translation
-from sweeper.tracking.mlflow.sender import Sender, Sending
+from sweeper.tracking.mlflow.sender import Delivery, Sender
 from sweeper.tracking.mlflow.tracker import MLflow
 from sweeper.tracking.small_files import read_object
 from sweeper.tracking.spool import Spool
@@ -71,8 +71,8 @@ def send(folder, destination):
     """All that is published, in this process; True if it all arrived."""
     ended = threading.Event()
     ended.set()
-    Sending(folder, destination).run(ended, patience=0.0)
-    return sender.unsent(folder, destination) == 0
+    Delivery(folder, destination).run(ended, patience=0.0)
+    return sender.count_unsent(folder, destination) == 0
 
 
 def query(database, text, *values):
@@ -115,8 +115,8 @@ def meant(folder):
     runs = {}
     translation = Translation()
     for events, _ in rounds(folder / EVENTS):
-        translation.take(events)
-    for rows in translation.give():
+        translation.add_events(events)
+    for rows in translation.pop_rows():
         number = None if rows.key.trial is None else str(rows.key.trial)
         common = {"mlflow.runName": rows.name, "mlflow.source.name": "sweeper", "mlflow.source.type": "LOCAL"}
         runs[rows.key.study, number] = {
@@ -137,7 +137,7 @@ def test_mlflow_holds_what_the_spool_means(spool, database, tmp_path):
     assert stored(database) == meant(spool)
     assert [path.read_text() for path in (tmp_path / "mlartifacts").rglob("table.txt")] == ["a table"]
     assert sender.experiment_id(spool) is None  # known by destination.json, which the sweep writes
-    sender.remember(spool, to(database))
+    sender.store_destination(spool, to(database))
     assert query(database, "SELECT name FROM experiments WHERE experiment_id = ?", sender.experiment_id(spool)) == [
         ("digits-mlp",)
     ]
@@ -186,7 +186,7 @@ def test_the_saved_views_are_in_the_experiment_and_stay_as_they_are(spool, datab
     (spool / "sent.json").unlink()
     send(spool, to(database))
     assert query(database, VIEWS) == written
-    sender.remember(spool, to(database))
+    sender.store_destination(spool, to(database))
     assert sender.views(spool) == {which: which for which in ("best", "all", "means")}
 
 
@@ -199,7 +199,7 @@ def test_an_mlflow_that_refuses_views_gets_the_rows(spool, database, monkeypatch
     monkeypatch.setattr(Store, "tag_experiment", refused)
     assert send(spool, to(database))
     assert stored(database) == meant(spool)
-    sender.remember(spool, to(database))
+    sender.store_destination(spool, to(database))
     assert sender.views(spool) == {}
 
 
@@ -217,7 +217,7 @@ def test_a_view_that_could_not_be_written_is_written_later(spool, database, monk
     monkeypatch.setattr(Store, "tag_experiment", fails_once)
     ended = threading.Event()
     ended.set()
-    Sending(spool, to(database)).run(ended, patience=20.0)
+    Delivery(spool, to(database)).run(ended, patience=20.0)
     assert len(query(database, VIEWS)) == 3
     assert stored(database) == meant(spool)
 
@@ -238,7 +238,7 @@ def test_a_sender_killed_again_and_again_leaves_equal_rows(tmp_path, played, dat
         process._process.kill()
         process._process.wait()
         process.finish(0)
-    sender.remember(tracker.folder, to(database))
+    sender.store_destination(tracker.folder, to(database))
     assert sender.sync(tracker.folder) == 0
     assert stored(database) == meant(tracker.folder)
     rows = counts(database)
@@ -274,7 +274,7 @@ def test_a_killed_sweep_is_sent_as_far_as_it_was_published(tmp_path, database):
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     destination = to(database)
     deadline = time.monotonic() + 60
-    while sender.unsent(folder, destination) or not (folder / "sent.json").exists():
+    while sender.count_unsent(folder, destination) or not (folder / "sent.json").exists():
         assert time.monotonic() < deadline, (folder / "sender.log").read_text()
         time.sleep(0.1)
     with FileLock(folder / "sender.lock", timeout=60):  # it goes by itself
@@ -352,7 +352,7 @@ def test_a_server_that_is_away_in_mid_sweep_loses_and_doubles_nothing(tmp_path, 
     (sweep.spool / "sent.json").unlink()
     assert sender.sync(sweep.spool) == 0
     assert counts(server.database) == rows
-    assert sender.unsent(sweep.spool, destination) == 0
+    assert sender.count_unsent(sweep.spool, destination) == 0
 
 
 def test_a_server_that_is_not_there_is_named_and_delays_the_end_no_longer_than_asked(tmp_path, played, database):
@@ -362,14 +362,14 @@ def test_a_server_that_is_not_there_is_named_and_delays_the_end_no_longer_than_a
     list(played(tracker, trials=1))
     destination = Destination(f"http://127.0.0.1:{port}", "digits-mlp", ID)
     deadline = time.monotonic() + 60
-    while not sender.problem(sweep.spool, destination):
+    while not sender.last_problem(sweep.spool, destination):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     began = time.monotonic()
     left = tracker.finish()
     assert time.monotonic() - began < 20
     assert left == sum(len(events) for events, _ in rounds(sweep.spool / EVENTS))
-    assert str(port) in sender.problem(sweep.spool, destination)
+    assert str(port) in sender.last_problem(sweep.spool, destination)
     assert send(sweep.spool, to(database))  # another destination gets everything
     assert stored(database) == meant(sweep.spool)
 
@@ -415,7 +415,7 @@ def test_a_deleted_experiment_is_said_and_all_is_there_once_it_is_restored(spool
     client(database).delete_experiment(str(id))
     (spool / "sent.json").unlink()
     assert not send(spool, destination)
-    assert f"mlflow experiments restore --experiment-id {id}" in sender.problem(spool, destination)
+    assert f"mlflow experiments restore --experiment-id {id}" in sender.last_problem(spool, destination)
     client(database).restore_experiment(str(id))
     assert send(spool, destination)
     assert counts(database) == rows
@@ -432,11 +432,11 @@ def test_a_run_that_a_person_deleted_stays_deleted(spool, database):
 
 def test_a_run_deleted_while_it_is_sent_is_left_alone(spool, database, monkeypatch):
     monkeypatch.setattr(sender, "POINTS_A_TURN", 50)
-    sending = Sending(spool, to(database))
-    assert sending.turn()
+    delivery = Delivery(spool, to(database))
+    assert delivery.send_batch()
     (run,) = query(database, "SELECT run_uuid FROM runs WHERE name LIKE 'cosine-000%'")[0]
     client(database).delete_run(run)
-    while sending.turn():
+    while delivery.send_batch():
         pass
     assert meant(spool).keys() - stored(database).keys() == {("cosine", "0")}
 
@@ -458,20 +458,20 @@ def test_an_empty_twin_is_deleted(spool, database):
     once = stored(database)
     (run,) = query(database, "SELECT run_uuid FROM runs WHERE name LIKE 'wsd-000%'")[0]
     tags = dict(query(database, "SELECT key, value FROM tags WHERE run_uuid = ?", run))
-    experiment = read_object(spool / "sent.json")[to(database).shown]["experiment_id"]
+    experiment = read_object(spool / "sent.json")[to(database).display_uri]["experiment_id"]
     identity = {k: tags[k] for k in ("sweep.id", "sweep.role", "sweep.study", "trial.number", "sweep.study_run")}
     client(database).create_run(experiment, tags=identity)
-    sending = Sending(spool, to(database))
-    sending.connect()
+    delivery = Delivery(spool, to(database))
+    delivery.connect()
     assert stored(database) == once
 
 
 def test_sync_needs_the_password_that_no_file_holds(spool, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     uri = "postgresql://me:secret@nowhere/mlflow"
-    sender.remember(spool, Destination(uri, "x", ID))
+    sender.store_destination(spool, Destination(uri, "x", ID))
     assert "secret" not in (spool / "destination.json").read_text()
     with pytest.raises(sender.InputError, match="MLFLOW_TRACKING_URI"):
         sender.sync(spool)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert sender.remembered(spool) == Destination(uri, "x", ID)
+    assert sender.stored_destination(spool) == Destination(uri, "x", ID)

@@ -37,11 +37,11 @@ def test_uri_none_starts_no_sender_and_leaves_nothing_unsent(tmp_path, played):
 
 
 def test_a_long_wait_is_explained_and_a_short_one_is_not(monkeypatch, capsys):
-    with tracker._explained_if_long("Sending"):
+    with tracker._explain_if_long("Sending"):
         pass
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(tracker, "LONG_SECONDS", 0)
-    with tracker._explained_if_long("Sending"):
+    with tracker._explain_if_long("Sending"):
         for timer in threading.enumerate():
             if isinstance(timer, threading.Timer):
                 timer.join()

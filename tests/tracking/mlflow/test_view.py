@@ -24,21 +24,21 @@ ID = "abcdef0123456789abcdef0123456789"
 
 
 def test_the_address_opens_the_charts():
-    address = view.charts("http://127.0.0.1:5000/", "12")
+    address = view.charts_url("http://127.0.0.1:5000/", "12")
     assert address == "http://127.0.0.1:5000/#/experiments/12/runs?workflowType=machine_learning&compareRunsMode=CHART"
-    assert view.charts("http://127.0.0.1:5000", "12", "best") == address.replace("?", "?viewStateShareKey=best&")
+    assert view.charts_url("http://127.0.0.1:5000", "12", "best") == address.replace("?", "?viewStateShareKey=best&")
 
 
 def test_the_saved_views_are_named_the_best_trials_first(tmp_path, capsys):
     destination = Destination("http://far:5000", "x", ID, named=True)
-    sender.remember(tmp_path, destination)
+    sender.store_destination(tmp_path, destination)
     known = {"experiment_id": "7", "views": {"best": "best-abcdef", "all": "all-abcdef", "means": "means-abcdef"}}
-    replace_object(tmp_path / "sent.json", {destination.shown: known})
+    replace_object(tmp_path / "sent.json", {destination.display_uri: known})
     assert view.ui(tmp_path) == 0
     best, every, means = capsys.readouterr().out.splitlines()
-    assert best == view.charts("http://far:5000", "7", "best-abcdef")
-    assert every == f"All trials: {view.charts('http://far:5000', '7', 'all-abcdef')}"
-    assert means == f"Means of families: {view.charts('http://far:5000', '7', 'means-abcdef')}"
+    assert best == view.charts_url("http://far:5000", "7", "best-abcdef")
+    assert every == f"All trials: {view.charts_url('http://far:5000', '7', 'all-abcdef')}"
+    assert means == f"Means of families: {view.charts_url('http://far:5000', '7', 'means-abcdef')}"
 
 
 def test_a_port_that_is_taken_is_passed_over():
@@ -55,16 +55,16 @@ def test_a_sweep_that_was_never_sent_has_no_page(tmp_path):
 
 
 def test_a_database_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match="no such database"), view.serving(f"sqlite:///{tmp_path / 'no.db'}"):
+    with pytest.raises(InputError, match="no such database"), view.serve(f"sqlite:///{tmp_path / 'no.db'}"):
         pass
 
 
 def test_a_sweep_on_a_server_needs_none_of_its_own(tmp_path, capsys):
     destination = Destination("http://far:5000", "x", ID)
-    sender.remember(tmp_path, destination)
-    replace_object(tmp_path / "sent.json", {destination.shown: {"experiment_id": "7"}})
+    sender.store_destination(tmp_path, destination)
+    replace_object(tmp_path / "sent.json", {destination.display_uri: {"experiment_id": "7"}})
     assert view.ui(tmp_path) == 0
-    assert capsys.readouterr().out.strip() == view.charts("http://far:5000", "7")
+    assert capsys.readouterr().out.strip() == view.charts_url("http://far:5000", "7")
 
 
 # --- with MLflow ------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_the_server_shows_runs_and_files(working_folder, plain):
             finally:
                 view._end(process)
     else:
-        with view.serving(sender.remembered(spool).uri, 5850) as base:
+        with view.serve(sender.stored_destination(spool).uri, 5850) as base:
             _see(base, spool)
 
 
@@ -143,7 +143,7 @@ def _see(base, spool):
 def test_readers_do_not_disturb_the_sending(working_folder, played, tmp_path):
     uri = f"sqlite:///{working_folder / 'mlflow.db'}"
     reading, seen = threading.Event(), []
-    with view.serving(uri, 5900) as base:
+    with view.serve(uri, 5900) as base:
         sweep = TrackedSweep(tmp_path / "y", "y", "1" * 32, 0)
         tracker = trackers.start(sweep, MLflow(uri, flush_seconds=120))
 
