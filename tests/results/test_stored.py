@@ -195,7 +195,7 @@ def test_a_run_of_mlflow_leads_to_its_sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert sweeper.load(f"runs:/{run_id}").name == sweep.name  # beside the database
     (tmp_path / "sweeps").rename(tmp_path / "moved")
-    with pytest.raises(InputError, match=rf"its sweep \({sweep.name}\) is not in sweeps/ or .*Name the folder"):
+    with pytest.raises(InputError, match=rf"its sweep \({sweep.name}\) is not in sweeps/ or .*Pass the folder"):
         sweeper.load(f"runs:/{run_id}")
     assert sweeper.load(f"runs:/{run_id}", root=tmp_path / "moved").name == sweep.name
     with pytest.raises(InputError, match="has no such run"):

@@ -215,7 +215,7 @@ def test_a_grouping_that_says_what_holds_anyway_is_no_part_of_the_question():
 
 
 def test_a_group_without_parameters_is_told():
-    with pytest.raises(InputError, match=r"optimizer\.groups\.last\.match=head: no trained parameter"):
+    with pytest.raises(InputError, match=r"optimizer\.groups\.last\.match=head: matches no trained"):
         plan(optimizer={**SGD, "groups": {"last": {"match": "head"}}})
 
 

@@ -74,7 +74,14 @@ class Stacking:
 
 
 class _Kind(NamedTuple):
-    """What the lanes of one stack have in common."""
+    """What the lanes of one stack have in common.
+
+    Attributes:
+        structure: Digest of the structure of their models.
+        partition: Split or fold of the data.
+        part: The part that they train on.
+        optimizer: Segments of their rows.
+    """
 
     structure: str
     partition: int
