@@ -125,19 +125,26 @@ def kernel(tmp_path):
 
 def run(client, code):
     """Execute code and wait. Return the reply, and the text that was printed or shown."""
-    id = client.execute(code)
-    reply = client.get_shell_msg(timeout=SECONDS)
-    assert reply["parent_header"]["msg_id"] == id
-    return reply["content"], said(client)
+    return wait_for(client, client.execute(code))
 
 
-def said(client):
+def wait_for(client, id):
+    """Wait for the end of an execution. On a slow machine, late answers to the start-up's pings come first."""
+    while (reply := client.get_shell_msg(timeout=SECONDS))["parent_header"].get("msg_id") != id:
+        pass
+    return reply["content"], said(client, id)
+
+
+def said(client, id):
     texts = []
     while True:
         try:
-            content = client.get_iopub_msg(timeout=2)["content"]
+            message = client.get_iopub_msg(timeout=2)
         except Empty:
             return "\n".join(texts)
+        if message["parent_header"].get("msg_id") != id:
+            continue
+        content = message["content"]
         if content.get("execution_state") == "idle":
             return "\n".join(texts)
         texts.append(content.get("text") or content.get("data", {}).get("text/plain", ""))
@@ -159,11 +166,10 @@ def wait_for_rounds(rounds):
 def test_the_stop_button_gives_back_what_there_is_and_the_same_call_goes_on(kernel):
     manager, client = kernel
     assert run(client, TASK)[0]["status"] == "ok"
-    client.execute("sweep = go(1000)\nsweep")
+    id = client.execute("sweep = go(1000)\nsweep")
     wait_for_rounds(3)
     manager.interrupt_kernel()
-    reply = client.get_shell_msg(timeout=SECONDS)["content"]
-    told = said(client)
+    reply, told = wait_for(client, id)
     assert reply["status"] == "ok", "\n".join(reply["traceback"])
     assert "Stopped (interrupted). Nothing is lost: the same call resumes the sweep." in told
     assert "not finished" in told.splitlines()[-1]
@@ -182,13 +188,12 @@ def test_the_stop_button_gives_back_what_there_is_and_the_same_call_goes_on(kern
 def test_pressed_twice_it_stops_at_once_and_what_was_committed_can_be_loaded(kernel):
     manager, client = kernel
     assert run(client, TASK)[0]["status"] == "ok"
-    client.execute("sweep = go(1000)")
+    id = client.execute("sweep = go(1000)")
     wait_for_rounds(2)
     for _ in range(2):
         manager.interrupt_kernel()
         time.sleep(0.05)
-    reply = client.get_shell_msg(timeout=SECONDS)["content"]
-    said(client)
+    reply, _ = wait_for(client, id)
     if reply["status"] == "error":  # otherwise the round ended between the two
         assert reply["ename"] == "KeyboardInterrupt"
     reply, told = run(client, "sweep = sweeper.load()\nprint(sweep.finished, len(sweep.trials) > 0)")
