@@ -381,6 +381,7 @@ PARENT = """
     from sweeper.tasks.digits import Digits
     from sweeper.tasks.models import MLP
     from sweeper.tasks.problems import Supervised
+    from sweeper.training.optimizers.spec import OptimizerSpec
     from sweeper.training.workers.processes import Processes
     from sweeper.training.recipe import Recipe
     from sweeper.training.sequential import SequentialTrainer
