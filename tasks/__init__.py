@@ -47,7 +47,7 @@ _WHERE = {
 
 # Under a second name every class would exist twice, and ours would count as the user's own code.
 if __name__ != "sweeper.tasks":
-    raise ImportError(f"import={__name__}: this folder is the package `sweeper.tasks`. Import sweeper.tasks")
+    raise ImportError(f"import sweeper.tasks, not {__name__}: this folder is the package `sweeper.tasks`")
 
 
 def __getattr__(name: str) -> Any:

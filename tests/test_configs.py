@@ -106,8 +106,8 @@ def test_other_pairs_of_data_and_model_train(trained, data, model):
     [
         ("text", "cnn", "model=CNN: it needs `shape`"),
         ("digits", "transformer", "model=Transformer: it needs `context`"),
-        ("text_sequence", "ngram", "each target needs one output"),
-        ("text", "transformer model.heads=3", "model.heads=3: they share model.width=32 evenly"),
+        ("text_sequence", "ngram", "Return one output for each class"),
+        ("text", "transformer model.heads=3", "model.heads=3: does not divide model.width=32"),
         ("mnist1d data.valid=1", "mlp", "data.valid=1: a part of the 4000 training signals would be empty"),
     ],
 )

@@ -208,7 +208,7 @@ def test_the_recipe_for_a_family_works(tmp_path, monkeypatch):
     assert lr_S[-1] == pytest.approx(0.5 * (0.01 + 0.99 * (1 / 90) ** 2))
     assert "`python scripts/catalogue.py`" in CONTRIBUTING
     monkeypatch.syspath_prepend(ROOT / "scripts")
-    told = importlib.import_module("catalogue").entry(name, made.factor)
+    told = importlib.import_module("catalogue").parse_entry(name, made.factor)
     assert told.fields["Formula"] == "A((1-u)^2)"
     assert set(told.meanings) == {"decay"}
 

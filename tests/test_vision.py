@@ -70,7 +70,7 @@ def test_missing_files_are_told_before_anything_is_written(sweeper, data, path):
     assert not Path("sweeps").exists()
 
 
-@pytest.mark.parametrize(("key", "told"), [("zoom", "there is no such augmentation"), ("crop", "this is no count")])
+@pytest.mark.parametrize(("key", "told"), [("zoom", "there is no such augmentation"), ("crop", "not a count")])
 def test_augmentation_that_is_wrong_is_told_by_its_key(files, sweeper, key, told):
     code, _, err = sweeper(*FASHION, f"+data.augment={{{key}: -3}}")
     assert code == 2

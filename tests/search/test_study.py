@@ -867,7 +867,7 @@ def test_optuna_reads_the_journal_as_it_is(tmp_path):
 
 
 def test_studies_need_names_of_their_own(tmp_path):
-    with pytest.raises(ValueError, match="names of their own"):
+    with pytest.raises(ValueError, match="study names must be unique"):
         studies(tmp_path / "j", [plan(), plan()])
 
 
