@@ -54,8 +54,8 @@ TASKS = [
 
 # Combinations that cannot be trained, and the error before training.
 REFUSED = {
-    ("natural_gradient", "transformer"): "exact Fisher matrix is too large",
-    ("natural_gradient", "gpt"): "exact Fisher matrix is too large",
+    ("natural_gradient", "transformer"): "is too large. Use optimizer=kfac",
+    ("natural_gradient", "gpt"): "is too large. Use optimizer=kfac",
     ("kfac", "sparse_linear"): "no linear and no convolutional layer",
 }
 
