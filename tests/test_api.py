@@ -45,7 +45,7 @@ TASK = Supervised(Arrays(X, Y), Net)
 def small(tmp_path, monkeypatch):
     """Return a function that runs a small sweep in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    given = {"steps": 16, "n_trials": 3, "tracking": "none", "trainer": "sequential"}
+    given = {"steps": 16, "n_trials": 3, "tracking": "none", "trainer": {"sequential": {"workers": 1}}}
     given["search"] = {"reports": 4, "concurrent_trials": 2}
 
     def run(families="cosine", task=TASK, **changed):

@@ -188,7 +188,7 @@ def test_a_trial_is_trained_again_and_python_trains_the_same(sweeper, tmp_path):
     from sweeper.tasks import Digits, Supervised
     from sweeper.tasks.models import MLP
 
-    words = ["schedule=[cosine,wsd]", "optimizer=adamw", "trainer=sequential", "keep.best=1"]
+    words = ["schedule=[cosine,wsd]", "optimizer=adamw", "trainer=sequential", "trainer.workers=1", "keep.best=1"]
     assert sweeper(*SMALL, *words)[0] == 0
     code, out, err = sweeper("rerun", "--trial", "wsd:1", "--weights", "w.pt")
     assert (code, err) == (0, "")
@@ -205,7 +205,7 @@ def test_a_trial_is_trained_again_and_python_trains_the_same(sweeper, tmp_path):
         steps=8,
         n_trials=2,
         search={"reports": 4, "concurrent_trials": 2},
-        trainer="sequential",
+        trainer={"sequential": {"workers": 1}},
         tracking="none",
         root=tmp_path / "mine",
     )

@@ -148,7 +148,7 @@ def estimate(
     start = time.monotonic()
     chosen = trainers.choose(spec, trainers.stored_trainer(home))
     choosing = time.monotonic() - start if stored is None else 0.0  # a new sweep does it again
-    processes = _process_count(chosen.trainer, spec.device)
+    processes = len(trainers.process_devices(spec, chosen.trainer.workers))
     pace = _measure_pace(spec, chosen.trainer, jobs, max(counts), seconds) if counts else None
     left, is_sent = sum(len(row.reports) for row in rows), isinstance(spec.tracker, MLflow) and spec.tracker.is_on
     tracked = _tracked_trials(spec, jobs, pace)
@@ -250,24 +250,15 @@ def _row(study: FamilyStudy, spec: SweepSpec, records: Sequence[Record]) -> Row:
     )
 
 
-def _process_count(trainer: TrainerSpec, device: str) -> int:
-    """Return the number of processes that train."""
-    if trainer.workers == 1:
-        return 1
-    from sweeper.training.workers.cores import worker_devices
-
-    return len(worker_devices(trainer.workers, device))
-
-
 def _measure_pace(spec: SweepSpec, trainer: TrainerSpec, jobs: Sequence[Job], most: int, seconds: float) -> timing.Pace:
     """Measure the speed with as many processes as the sweep will use, because they slow each other down."""
-    processes = _process_count(trainer, spec.device)
+    processes = len(trainers.process_devices(spec, trainer.workers))
     with closing(trainers.make(spec, replace(trainer, workers=1))) as alone:
         together = max(1, min(_lane_count(alone, jobs[0]) * processes, most, len(jobs)))
         some = jobs[: together * TIMED_BATCHES]
         if processes == 1:
             return timing.measure_pace(alone, some, at_once=together, seconds=seconds)
-    with closing(trainers.make(spec, trainer, head_start=0)) as in_processes:
+    with closing(trainers.make(spec, trainer)) as in_processes:
         return timing.measure_pace(in_processes, some, at_once=together, seconds=seconds)
 
 

@@ -19,7 +19,7 @@ STEPS = 16
 
 
 def trained(root, families=("constant", "cosine"), **changed):
-    given = {"steps": STEPS, "n_trials": 4, "trainer": "sequential", "tracking": "none"}
+    given = {"steps": STEPS, "n_trials": 4, "trainer": {"sequential": {"workers": 1}}, "tracking": "none"}
     search = {"reports": 4, "concurrent_trials": 2}
     return sweeper.sweep(TASK, families, root=root, search=search, **{**given, **changed})
 

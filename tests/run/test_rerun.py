@@ -19,6 +19,7 @@ TASK = Supervised(Arrays(X, Y), MLP)
 DROPOUT = {"dropout": {"low": 0.0, "high": 0.5}}
 SEARCH = {"reports": 4, "concurrent_trials": 2, "seeds": 2}
 LANES = {"lanes": {"width": 2, "workers": 1}}
+ONE = {"sequential": {"workers": 1}}
 
 
 def trained(root, trainer, optimizer="sgd"):
@@ -38,7 +39,7 @@ def trained(root, trainer, optimizer="sgd"):
     )
 
 
-@pytest.fixture(scope="module", params=["sequential", LANES], ids=["sequential", "lanes"])
+@pytest.fixture(scope="module", params=[ONE, LANES], ids=["sequential", "lanes"])
 def sweep(request, tmp_path_factory):
     return trained(tmp_path_factory.mktemp("rerun") / "sweeps", request.param)
 
