@@ -10,6 +10,10 @@ from typing import Any
 from sweeper.types import InputError, closest
 
 DISTRIBUTIONS = {"pytorch_optimizer": "pytorch-optimizer", "curvlinops": "curvlinops-for-pytorch"}  # by module
+REMOVED = {  # what to use in place of a module that sweeper no longer has
+    "sweeper.training.optimizers.adahessian": "Use optimizer=adamw, or optimizer=soap for second-order steps",
+    "sweeper.training.optimizers.asgd": "Use optimizer=sgd train.ema=0.99, or optimizer=schedule_free_sgd",
+}
 LISTED = 12  # names of a module in an error
 
 
@@ -56,6 +60,8 @@ def import_object(key: str, path: object, example: str = "package.module.Name") 
         missing = (error.name if isinstance(error, ModuleNotFoundError) else None) or ""
         distribution = DISTRIBUTIONS.get(missing.partition(".")[0])
         install = distribution and f"Install it: pip install {distribution}"
+        if missing in REMOVED:
+            raise InputError(key, path, "no longer part of sweeper", REMOVED[missing]) from error
         if missing and f"{name}.".startswith(f"{missing}."):
             raise InputError(key, path, f"not found: no module {missing}", install or "Is it installed?") from error
         first_line, *_ = f"{error}".splitlines() or [""]

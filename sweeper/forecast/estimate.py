@@ -16,7 +16,7 @@ from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
 from sweeper.forecast import timing
-from sweeper.forecast.disk import Disk, TrackedTrials, disk, points_per_trial
+from sweeper.forecast.disk import TrackedTrials, disk_space, points_per_trial
 from sweeper.results.power import smallest_gap
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import BASELINES, DEFAULT, TUNED
@@ -75,7 +75,7 @@ class Estimate:
         training: Seconds of training if no trial ends early.
         other: Seconds of everything else.
         share: Mean share of its updates that an ended trial was trained for; None if too few have ended.
-        disk: Space of the whole sweep.
+        disk: Bytes of the whole sweep, at most.
         disk_now: Bytes of its folder now.
         memory: Bytes of the open trials' models.
         comparisons: Families that are compared with the reference.
@@ -95,7 +95,7 @@ class Estimate:
     training: float
     other: float
     share: float | None
-    disk: Disk
+    disk: int
     disk_now: int
     memory: int
     comparisons: int
@@ -167,7 +167,7 @@ def estimate(
         training=_training_seconds(pace, counts),
         other=choosing + (_other_seconds(left, len(counts), processes, points) if left else 0.0),
         share=_share_done(rows, stored.records, spec.train.steps) if stored else None,
-        disk=disk(tracked, trials=sum(row.trials for row in rows), studies=len(rows), is_sent=is_sent),
+        disk=disk_space(tracked, trials=sum(row.trials for row in rows), studies=len(rows), is_sent=is_sent),
         disk_now=sum(path.stat().st_size for path in home.path.rglob("*") if path.is_file()) if stored else 0,
         memory=max(counts, default=0) * _model_bytes(spec),
         comparisons=len(families - set(BASELINES)) if BASELINES[0] in families else len(families - {BASELINES[1]}) - 1,

@@ -136,7 +136,8 @@ class Sampling:
         sampler: BaseSampler = build(
             KEY, self.sampler, BaseSampler, lambda *arguments: self._complete(turn, *arguments)
         )
-        if isinstance(sampler, TPESampler):  # spares it reading all trials again
+        if isinstance(sampler, TPESampler):
+            # Private, and kept: else each new sampler reads all trials once more (docs/decisions/0017-optuna.md).
             sampler._search_space = self._search_space
         return sampler
 

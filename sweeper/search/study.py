@@ -12,7 +12,6 @@ from optuna.storages import JournalStorage
 from sweeper.search.family import FamilyStudy
 from sweeper.search.journal import MARK, Journal
 from sweeper.search.plan import StudyPlan, Terms
-from sweeper.search.storage import Storage
 from sweeper.types import Ending, Floats, Job, Progress, Report, State, TrialId
 
 __all__ = ["AllTrialsFailedError", "Studies", "StudyPlan"]
@@ -57,7 +56,7 @@ class Studies:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._studies = {study.plan.name: study for study in build_studies(plans, terms)}
         self._journal = Journal(journal)
-        storage = Storage(self._journal)
+        storage = JournalStorage(self._journal)
         self._rounds = _rounds(storage)
         for study in self._studies.values():
             study.attach(storage)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper import conf
-from sweeper.types import InputError, did_you_mean
+from sweeper.spec.moved import no_such_choice
 
 NOT_IN_ALL = ("range_test", "knots", "wall_time")  # a measurement, a free form, and one that needs the user's budget
 OF_HYDRA = ("defaults", "hydra")  # keys of config.yaml
@@ -57,7 +57,7 @@ def find(group: str, name: str, folders: Iterable[Path] = ()) -> Path:
             if path.exists():
                 return path
     options = [*choices(group, folders), *(["all"] if group == "schedule" else [])]
-    raise InputError(group, name, "no such choice", did_you_mean(name, options))
+    raise no_such_choice(group, name, options)
 
 
 def families(folders: Iterable[Path]) -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sweeper.spec.moved import no_such_choice
 from sweeper.types import InputError, did_you_mean
 
 CONSTRUCTED = ("data", "model", "task", "optimizer", "pruner", "trainer", "tracking", "search.sampler")  # by _target_
@@ -107,7 +108,7 @@ def unknown_choice(message: str) -> InputError | None:
         return None
     group, choice = missing.groups()
     options = re.findall(r"^\t(\w[\w.-]*)$", message, re.MULTILINE)
-    return InputError(group, choice, "no such choice", did_you_mean(choice, options))
+    return no_such_choice(group, choice, options)
 
 
 def not_understood(words: Sequence[str], message: str) -> InputError:

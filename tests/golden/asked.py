@@ -96,8 +96,8 @@ QUESTIONS = {
 
 # fmt: off
 OPTIMIZERS = [
-    "adabound", "adadelta", "adafactor", "adagrad", "adahessian", "adam", "adam_hd", "adamax",
-    "asgd", "dadapt_adam", "dadapt_sgd", "kfac", "lion", "nadam", "natural_gradient", "prodigy",
+    "adabound", "adadelta", "adafactor", "adagrad", "adam", "adam_hd", "adamax",
+    "dadapt_adam", "dadapt_sgd", "kfac", "lion", "nadam", "natural_gradient", "prodigy",
     "radam", "rmsprop", "schedule_free_adamw", "schedule_free_sgd", "sgd_hd", "shampoo", "soap",
 ]
 # fmt: on
