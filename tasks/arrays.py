@@ -117,7 +117,9 @@ class Arrays:
         scaled = [summaries.count_of(self.inputs, "input")] if self.scaling.inputs else []
         scaled += [] if self.scaling.target is None else ["the target" if self.outputs == 1 else "the targets"]
         if scaled:
-            return f"{understood}; {summaries.standardization(scaled)} (scale=False leaves them as they are)"
+            done = summaries.standardization(scaled)
+            as_given = "it as it is" if " is " in done else "them as they are"
+            return f"{understood}; {done} (scale=False leaves {as_given})"
         is_symbols = not self._inputs_K[0]["train"].is_floating_point()
         return f"{understood}; {f'X holds symbols, {self.inputs} of them' if is_symbols else 'nothing is standardized'}"
 
@@ -136,7 +138,7 @@ class Arrays:
         if not self.scaling.inputs:
             return self.unscaled
         data = copy.copy(self)
-        data._targets, data.problem = self.unscaled._targets, REGRESSION
+        data._targets, data.problem, data.unscaled = self.unscaled._targets, REGRESSION, self.unscaled
         data._set_scaling(Scaling(self.scaling.inputs), self.unscaled.fingerprint)
         return data
 
@@ -146,7 +148,6 @@ class Arrays:
         placed._inputs_K = [{part: x.to(device) for part, x in inputs.items()} for inputs in self._inputs_K]
         placed._targets = {part: y.to(device) for part, y in self._targets.items()}
         placed._folds = [{part: index.to(device) for part, index in fold.items()} for fold in self._folds]
-        placed.unscaled = None
         return placed
 
     def size(self, part: str, partition: int) -> int:
@@ -163,7 +164,7 @@ class Arrays:
         return inputs[part][index_B], self._targets[part][index_B]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes for another process, which does not need the data as they were given."""
+        """Return the attributes of a copy, for a device or another process: without the data as they were given."""
         return {**vars(self), "unscaled": None}
 
     def _standardize(self, parts: Parts) -> None:
@@ -218,15 +219,16 @@ def _pair(part: str, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def _check_rows_match(part: str, pair: tuple[Tensor, Tensor], whole_set: tuple[Tensor, Tensor]) -> None:
     for side, rows, other in zip(("X", "y"), pair, whole_set, strict=True):
-        if rows.shape[1:] != other.shape[1:] or rows.dtype != other.dtype:
+        if rows.shape[1:] != other.shape[1:] or rows.is_floating_point() != other.is_floating_point():
             raise ValueError(
-                f"{part}: {side} has rows {_row(rows)}, and the training part has rows {_row(other)}. "
+                f"{part}: {side} has rows of {_row(rows)}, and the training part has rows of {_row(other)}. "
                 "Give both the same type and shape"
             )
 
 
 def _row(rows: Tensor) -> str:
-    return f"{str(rows.dtype).removeprefix('torch.')} {list(rows.shape[1:])}"
+    kind = "floats" if rows.is_floating_point() else "whole numbers"
+    return f"{kind} {list(rows.shape[1:])}"
 
 
 def _narrow(tensor: Tensor) -> Tensor:

@@ -344,6 +344,8 @@ def _problem_of(loss: Any, usual: Problem) -> Problem:
 def _mean_of_each(loss: Callable[[Any, Tensor], Tensor], output_B: Any, target_B: Tensor) -> Tensor:
     if isinstance(loss, nn.Module):
         loss.to(target_B.device)  # it may hold weights of the classes
+    if target_B.is_floating_point() and output_B.shape == (*target_B.shape, 1):
+        output_B = output_B[..., 0]  # torch would compare every output with every target
     return loss(output_B, target_B).reshape(len(target_B), -1).mean(1)
 
 

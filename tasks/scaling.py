@@ -23,13 +23,11 @@ class Standardization(NamedTuple):
 
     def apply(self, values: Any) -> Tensor:
         """Return (values - mean) / deviation, computed in float64, as float32."""
-        mean, deviation = torch.from_numpy(self.mean), torch.from_numpy(self.deviation)
-        return ((torch.as_tensor(values).cpu().double() - mean) / deviation).float()
+        return torch.from_numpy(((_float64(values) - self.mean) / self.deviation).astype(np.float32))
 
     def invert(self, values: Any) -> Tensor:
         """Return values * deviation + mean, float64: a prediction in the unit of the target."""
-        mean, deviation = torch.from_numpy(self.mean), torch.from_numpy(self.deviation)
-        return torch.as_tensor(values).detach().cpu().double() * deviation + mean
+        return torch.from_numpy(_float64(values) * self.deviation + self.mean)
 
 
 class Scaling(NamedTuple):
@@ -53,7 +51,11 @@ def fit(values: Tensor | NDArray[np.float64], *, by_column: bool = True) -> Stan
     """
     from sklearn.preprocessing import StandardScaler
 
-    value_N = np.asarray(values, dtype=np.float64)
+    value_N = _float64(values)
     shape = value_N.shape[1:] if by_column else ()
     scaler = StandardScaler().fit(value_N.reshape(-1, int(np.prod(shape))))
     return Standardization(scaler.mean_.reshape(shape), scaler.scale_.reshape(shape))
+
+
+def _float64(values: Any) -> NDArray[np.float64]:
+    return np.asarray(values.detach().cpu().double() if isinstance(values, Tensor) else values, dtype=np.float64)

@@ -53,7 +53,7 @@ def read_table(path: str | Path, separator: str = ",") -> pd.DataFrame:
 
 def breast_cancer() -> pd.DataFrame:
     """Return scikit-learn's breast cancer table: 569 rows of 30 numbers, with the target "benign"."""
-    from sklearn.datasets import loadbreast_cancer
+    from sklearn.datasets import load_breast_cancer
 
-    frame: pd.DataFrame = loadbreast_cancer(as_frame=True).frame
+    frame: pd.DataFrame = load_breast_cancer(as_frame=True).frame
     return frame.rename(columns={"target": "benign"})
