@@ -45,8 +45,10 @@ class Sweep(StoredSweep):
         """
         from sweeper.run.rerun import rerun_trial
         from sweeper.spec.describing import subject_of
+        from sweeper.spec.earlier import started_with
 
-        return rerun_trial(self, trial, subject_of(task, model or {}), None if weights is None else Path(weights))
+        subject = started_with(subject_of(task, model or {}), self.config["question"])
+        return rerun_trial(self, trial, subject, None if weights is None else Path(weights))
 
     def _repr_html_(self) -> str:
         from sweeper.views.notebook import html_table
@@ -143,7 +145,9 @@ def sweep(
         InputError: If something cannot be used. Raised before anything is trained or written.
         AllTrialsFailedError: If every first trial fails (`sweeper.search.study`).
     """
+    from sweeper import terminal
     from sweeper.run import sweeping
+    from sweeper.spec import earlier
     from sweeper.spec.composing import compose
     from sweeper.spec.describing import subject_of
     from sweeper.spec.parse import parse
@@ -175,7 +179,11 @@ def sweep(
     asked = request(families, changes, values=values, experiment=experiment, config_dir=config_dir)
     config = compose(asked)
     subject = subject_of(task, model or {}, config.choice("optimizer"))
-    outcome = sweeping.sweep(parse(config.nodes, subject), root=Path(root), conclude=conclusion.conclude)
+    asked_for = parse(config.nodes, subject)
+    spec = earlier.resumed(asked_for, subject, Path(root))
+    if spec is not asked_for:
+        terminal.announce(earlier.NOTE)
+    outcome = sweeping.sweep(spec, root=Path(root), conclude=conclusion.conclude)
     if outcome.stopped is not None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same call resumes the sweep.", flush=True)
     if outcome.unsent:

@@ -147,7 +147,13 @@ class StoredSweep:
     # --- one trial --------------------------------------------------------------------------------------
 
     def trace(self, trial: Which, number: int | None = None, member: int = 0) -> pd.DataFrame:
-        """Return what was logged at each update of one training, in columns step, "lr/group0", "train/loss", ..."""
+        """Return everything that one training logged.
+
+        Returns:
+            A row for each step, with the columns "step", "lr/group0", "train/loss", ..., NaN where a step has no value.
+            Step n is the moment after n updates: its losses and metrics are those reached by then, and its LR is the
+            one that the next update uses. So the first row has no loss, and the last no LR.
+        """
         study, trained_number = self.record(trial, number).trained_as
         return read_trace(self.home.path, study, trained_number, member)
 
@@ -179,7 +185,7 @@ class StoredSweep:
             problem = f"{name} is reactive, so its LR is known only for the length that was trained"
             raise InputError("steps", steps, problem, "Leave it out")
         try:
-            lr_S: Floats = self.trace(record.study, record.number)["lr/group0"].to_numpy(np.float64)
+            lr_S: Floats = self.trace(record.study, record.number)["lr/group0"].dropna().to_numpy(np.float64)
         except KeyError:
             problem = "a reactive schedule that has not reported yet, so its LR is not known"
             raise InputError("trial", name, problem, "Wait for its first report") from None

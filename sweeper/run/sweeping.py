@@ -77,6 +77,8 @@ def sweep(
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
     build_studies(spec.studies, spec.terms)
+    if spec.summary:
+        terminal.announce(f"{spec.summary}.")
     chosen = choose(spec, stored_trainer(home))
     trainer = make(spec, chosen.trainer)
     with lock(home), _log_to_file(home):

@@ -230,6 +230,12 @@ def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool
     return starts[-1]
 
 
+def is_stored(root: Path, name: str, question: Mapping[str, object]) -> bool:
+    """Whether the newest start of the sweep of that name has this identity."""
+    starts = _starts(root, name)
+    return bool(starts) and not differences(starts[-1].read()["question"], question)
+
+
 def _starts(root: Path, name: str) -> list[Home]:
     """Return the stored sweeps called `name`, `name.2`, `name.3`, ... in order; only one if `name` is such a start."""
     starts = [home for home in homes(root) if home.name == name or _stem(home.name)[0] == name]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sweeper.importing import parse_target
-from sweeper.schedules import controller_of, lr_trace, momentum_trace
+from sweeper.schedules import controller_of, dimension, lr_trace, momentum_trace
 from sweeper.spec.question import digest
 from sweeper.spec.values import check_keys
-from sweeper.types import ConfiguredTracker, Job, JobId, Task, first_of
+from sweeper.types import ConfiguredTracker, Job, JobId, Task, Value, first_of
 
 if TYPE_CHECKING:
     from sweeper.search.objective import Objective
@@ -37,6 +37,11 @@ class Subject:
     label: str
     described: Node
     numbers: Node = field(default_factory=dict)
+
+    @property
+    def first_numbers(self) -> dict[str, Value]:
+        """First value of each searched hyperparameter of the model by name, to build the model with."""
+        return {key.removeprefix("model."): first_of(dimension(key, node)) for key, node in self.numbers.items()}
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,11 @@ class SweepSpec:
     @property
     def name(self) -> str:
         return self.given_name or f"{self.label}-{digest(self.question)}"
+
+    @property
+    def summary(self) -> str:
+        """What the data say was understood and done, in one line; "" if they say nothing."""
+        return str(getattr(getattr(self.task, "data", self.task), "summary", ""))
 
     @property
     def partitions(self) -> tuple[int, ...]:

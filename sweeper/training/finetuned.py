@@ -55,6 +55,17 @@ class FineTuned:
         )
         self.untrained_loss, self.loss_bound = task.untrained_loss, task.loss_bound
 
+    @property
+    def unscaled(self) -> FineTuned | None:
+        """The task on the data as given; None if it is the same (see `sweeper.tasks.Supervised`)."""
+        task = getattr(self.task, "unscaled", None)
+        if task is None:
+            return None
+        other = copy.copy(self)
+        other.task, other.fingerprint = task, task.fingerprint + self.fingerprint.removeprefix(self.task.fingerprint)
+        other.untrained_loss, other.loss_bound = task.untrained_loss, task.loss_bound
+        return other
+
     def to(self, device: torch.device) -> Self:
         placed = copy.copy(self)
         placed.task = self.task.to(device)

@@ -85,7 +85,8 @@ def schedules(sweep: StoredSweep, study: str | None = None) -> Figure:
             trace = _trace(sweep, one.record, 0)
             if trace is None or "lr/group0" not in trace:
                 continue
-            step_S, lr_S = _thin(trace["step"], trace["lr/group0"])
+            used = trace[["step", "lr/group0"]].dropna()
+            step_S, lr_S = _thin(used["step"], used["lr/group0"])
             largest = max(largest, float(lr_S.max()))
             for axes, values_S in ((linear, lr_S), (log, np.where(lr_S > 0, lr_S, np.nan))):
                 axes.plot(step_S, values_S, color=one.color, linestyle=one.dash, linewidth=1.8, label=one.label)

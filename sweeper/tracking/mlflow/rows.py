@@ -1,8 +1,7 @@
 """Translate a spool to what MLflow stores: tags, params and thinned metrics of each run.
 
 The translation is a pure function of the committed events: what is sent for a run does not depend on when, how often or
-in how many pieces it is sent. In MLflow, the LR and the training loss of update t are at step t (counted from 0), and
-what was evaluated after n updates is at step n.
+in how many pieces it is sent. Steps are those of `sweeper.tracking.clock`.
 
 With several members, a metric's plain name is their median at equal steps, and `<name>.member<k>` is each member's
 evaluation. The training traces of single members are only in the Parquet file.
@@ -21,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sweeper.tracking import facts
+from sweeper.tracking.clock import first_step, is_used
 from sweeper.tracking.events import (
     DIRECTION,
     METRIC,
@@ -285,7 +285,8 @@ class Translation:
             chosen = _choose_indices(trial, name, values).tolist()
             last = [len(values) - 1] if len(values) and name not in MEASURED else []
             for k in dict.fromkeys([*chosen, *last]):
-                self._add_point(key, Metric(name, float(values[k]), t, trial.step + k), is_chosen=k in chosen)
+                step = trial.step + k + first_step(name)
+                self._add_point(key, Metric(name, float(values[k]), t, step), is_chosen=k in chosen)
         trial.step = max(event["step"] for event in events)
         for event in events:
             self._add_evaluation(key, event, t, suffix=f".member{event['member']}" if trial.members > 1 else "")
@@ -528,7 +529,7 @@ def _choose_indices(trial: _Trial, name: str, values: Floats) -> Indices:
     planned = trial.lr_S[start:stop]
     if name == LR and len(planned) == len(values) and np.allclose(values, planned, rtol=LR_RTOL, atol=0):
         index_K = trial.lr_at
-    elif name.startswith(("lr/", "momentum")):
+    elif is_used(name):
         return indices_by_shape(values)
     else:
         index_K = trial.loss_at
