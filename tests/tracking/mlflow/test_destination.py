@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.tracking.mlflow.destination import hide_password, resolve
+from sweeper.tracking.mlflow.destination import resolve
 from sweeper.types import InputError
 
 
@@ -25,7 +25,7 @@ def test_without_a_word_it_is_mlflows_own_database_here():
     destination = found()
     assert destination.uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     assert destination.database == Path.cwd() / "mlflow.db"
-    assert destination.artifacts == str(Path.cwd() / "mlartifacts")
+    assert destination.artifacts == (Path.cwd() / "mlartifacts").as_uri()
 
 
 def test_the_environment_is_respected_and_the_configuration_before_it(monkeypatch):
@@ -54,5 +54,4 @@ def test_no_password_is_shown():
     uri = "postgresql+psycopg2://me:secret@host:5432/mlflow"
     destination = found(uri)
     assert destination.uri == uri
-    assert destination.display_uri == hide_password(uri) == "postgresql+psycopg2://me:***@host:5432/mlflow"
-    assert hide_password("http://host:5000") == "http://host:5000"
+    assert destination.display_uri == "postgresql+psycopg2://me:***@host:5432/mlflow"
