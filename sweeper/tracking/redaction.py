@@ -81,6 +81,9 @@ class RedactedStream:
         self._stream.write(redact(text, self._address))
         return len(text)
 
+    def flush(self) -> None:
+        self._stream.flush()
+
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sweeper.tracking.mlflow.destination import Destination
 from sweeper.tracking.redaction import redact
 
-LONGEST = 300  # characters of a library's own words
+LONGEST = 200  # characters of a library's own words
 
 
 class Fault(NamedTuple):
@@ -47,12 +47,13 @@ class UnusableError(Exception):
 
 
 class _Rule(NamedTuple):
-    """A final fault that a library reports: by MLflow's error codes, or by its text."""
+    """A fault that a library reports: by MLflow's error codes, or by its text."""
 
     codes: tuple[str, ...]
     pattern: str
     problem: str
     remedy: str
+    is_final: bool = True
 
 
 CREDENTIALS = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
@@ -93,6 +94,13 @@ RULES = (
     _Rule(
         (), r"NoCredentials|DefaultCredentials", "files of runs cannot be stored", "Set the credentials of the store"
     ),
+    _Rule(
+        (),
+        r"NewConnectionError|NameResolutionError|Connection(Error|Refused|Reset)|[Tt]imed? ?out",
+        "the server does not answer",
+        "Start it, or correct the address",
+        is_final=False,
+    ),
 )
 OF_FILES = {
     errno.ENOSPC: ("the disk is full", "Free some space"),
@@ -121,6 +129,12 @@ def explain(error: Exception, destination: Destination) -> Fault:
     code = getattr(error, "error_code", "")
     for rule in RULES:
         if code in rule.codes or re.search(rule.pattern, words):
-            problem = rule.problem.format(experiment=destination.experiment)
-            return Fault(f"{problem} ({words[:LONGEST]})", rule.remedy, is_final=True)
-    return Fault(words[:LONGEST], "", is_final=False)
+            problem = rule.problem.replace("{experiment}", destination.experiment)
+            return Fault(f"{problem} ({_gist(words)})", rule.remedy, rule.is_final)
+    return Fault(_gist(words), "", is_final=False)
+
+
+def _gist(words: str) -> str:
+    """Return the system's own message in a library's words if there is one, or else their beginning."""
+    match = re.search(r"\[Errno -?\d+\] ([^'\")\]]+)", words)
+    return match[1].strip() if match else words[:LONGEST]

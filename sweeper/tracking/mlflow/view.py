@@ -59,6 +59,11 @@ def is_sent(spool: Path) -> bool:
     return bool(sender.address(spool))
 
 
+def has_pages(spool: Path) -> bool:
+    """Return whether anything of the sweep is in an MLflow."""
+    return sender.experiment_id(spool) is not None
+
+
 def unsent_text(spool: Path, name: str, count: int) -> str:
     """Return what was not delivered, and if it was to go to MLflow, why and how to deliver it."""
     if not is_sent(spool):
