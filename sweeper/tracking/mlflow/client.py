@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from sweeper.tracking.mlflow.destination import ARTIFACTS, Destination, artifacts_uri, mlflow_uri, sqlite_uri
-from sweeper.tracking.mlflow.faults import RefusedError, UnusableError
+from sweeper.tracking.mlflow.faults import ADDRESS, RefusedError, UnusableError
 from sweeper.tracking.mlflow.rows import Rows, RunKey
 from sweeper.tracking.redaction import redact, redact_address
 from sweeper.types import InputError
@@ -202,6 +202,8 @@ def _find_or_create_experiment(client: MlflowClient, destination: Destination) -
     name, id = destination.experiment, destination.sweep_id
     for candidate in [name] if destination.named else [name, f"{name}-{id[:6]}", f"{name}-{id}"]:
         experiment = client.get_experiment_by_name(candidate) or _create_experiment(client, candidate, destination)
+        if not experiment.experiment_id:  # an answer of some other server
+            raise UnusableError("no MLflow answers there", ADDRESS)
         is_ours = experiment.tags.get("sweep.id") == id
         if experiment.lifecycle_stage == "deleted" and (is_ours or destination.named):
             restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"

@@ -108,6 +108,8 @@ OF_FILES = {
     errno.EROFS: ("a folder of files is on a read-only file system", "Make it writable"),
     errno.EACCES: ("a folder of files cannot be written", "Make it writable"),
     errno.EPERM: ("a folder of files cannot be written", "Make it writable"),
+    errno.ENOTDIR: ("a file is in the place of a folder", "Move it away"),
+    errno.EEXIST: ("a file is in the place of a folder", "Move it away"),
 }
 
 
