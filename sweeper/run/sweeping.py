@@ -21,6 +21,7 @@ from sweeper.run.trainers import Chosen, choose, make, stored_trainer
 from sweeper.spec.question import Home, lock, settle
 from sweeper.spec.sweep import SweepSpec
 from sweeper.tracking import trackers
+from sweeper.tracking.redaction import RedactingFormatter
 from sweeper.tracking.traces import write_parquet
 from sweeper.training.weights import BestWeights
 from sweeper.types import Summary, TrackedStudy, TrackedSweep, Tracker
@@ -202,7 +203,7 @@ def _machines(before: list[dict[str, str]], device: str) -> list[dict[str, str]]
 def _log_to_file(home: Home) -> Iterator[None]:
     """Write what the package logs to the sweep's log file."""
     file = logging.FileHandler(home.log, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     level = log.level
     log.addHandler(file)
     log.setLevel(logging.INFO)

@@ -8,6 +8,7 @@ them, in their exceptions, so every text that comes from one is redacted before 
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -86,6 +87,13 @@ class RedactedStream:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
+
+
+class RedactingFormatter(logging.Formatter):
+    """Formats records of a log, tracebacks included, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 def _split(address: str) -> _Parts | None:

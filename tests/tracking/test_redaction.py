@@ -2,11 +2,12 @@
 
 import base64
 import io
+import logging
 from urllib.parse import quote, quote_plus
 
 import pytest
 
-from sweeper.tracking.redaction import RedactedStream, redact, redact_address
+from sweeper.tracking.redaction import RedactedStream, RedactingFormatter, redact, redact_address
 
 SHOWN = {
     "http://host:5000": "http://host:5000",
@@ -101,3 +102,17 @@ def test_a_stream_redacts_what_is_printed():
     print("to http://me:s3cretpw@host/api:", "s3cretpw", file=stream, flush=True)
     assert out.getvalue() == "to http://***@host/api: ***\n"
     assert not stream.isatty()
+
+
+def test_a_log_redacts_messages_and_tracebacks():
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(RedactingFormatter("%(message)s"))
+    log = logging.Logger("test")
+    log.addHandler(handler)
+    try:
+        raise ConnectionError("no answer of http://me:s3cretpw@host/api")
+    except ConnectionError:
+        log.exception("to %s", "http://me:s3cretpw@host")
+    assert "s3cretpw" not in out.getvalue()
+    assert "ConnectionError: no answer of http://***@host/api" in out.getvalue()

@@ -309,8 +309,8 @@ def sweep_of_run(uri: str, run_id: str) -> tuple[str, str]:
         client = MlflowClient(mlflow_uri(uri))
         run = client.get_run(run_id)
         experiment = client.get_experiment(run.info.experiment_id)
-    except MlflowException as error:
-        reason = redact(str(error.message).splitlines()[0], uri)
+    except Exception as error:  # of MLflow, or of a library under it
+        reason, *_ = redact(str(error), uri).splitlines() or [type(error).__name__]
         problem = f"MLflow at {redact_address(uri)} has no such run ({reason})"
         raise InputError("sweep", address, problem, "Set MLFLOW_TRACKING_URI to the MLflow that has it") from error
     id = run.data.tags.get("sweep.id")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -187,7 +188,8 @@ def _wait_for(base: str, process: subprocess.Popen[bytes], output: IO[bytes], ur
         time.sleep(0.2)
     output.seek(0)
     said = redact(output.read().decode(errors="replace"), uri)
-    raise RuntimeError(f"MLflow's server does not respond at {base}:\n{said[-2000:]}")
+    errors = re.findall(r"^[\w.]+(?:Error|Exception): .+$", said, re.MULTILINE)
+    raise RuntimeError(f"MLflow's server does not respond at {base}: {errors[-1] if errors else said[-2000:]}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
