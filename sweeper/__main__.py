@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,14 +61,21 @@ def main() -> int:
             return 0
         return VERBS[verb](words)
     except InputError as error:
-        print(f"sweeper: {error}", file=sys.stderr)
-        return WRONG_INPUT
+        return _refuse(error)
     except KeyboardInterrupt:
         print("sweeper: stopped. What was committed is kept, and the same command resumes.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _refuse(error: InputError) -> int:
+    """Print what is wrong, without the secrets of an address that somebody typed. Returns the exit code."""
+    from sweeper.tracking.redaction import redact
+
+    print(f"sweeper: {redact(str(error))}", file=sys.stderr)
+    return WRONG_INPUT
 
 
 # --- verbs of a configuration: Hydra -----------------------------------------------------------------
@@ -142,9 +151,10 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
         if codes[-1] > 128:
             raise SystemExit(codes[-1])
 
-    sys.argv = [sys.argv[0], *overrides.to_hydra(words, config_files.groups())]
     try:
-        hydra.main(version_base="1.3", config_path="pkg://sweeper.conf", config_name="config")(job)()
+        with _private(words) as given:
+            sys.argv = [sys.argv[0], *overrides.to_hydra(given, config_files.groups())]
+            hydra.main(version_base="1.3", config_path="pkg://sweeper.conf", config_name="config")(job)()
     except SystemExit as exit:
         return int(exit.code or 0)
     except OverrideParseException as error:
@@ -154,13 +164,27 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
     return max(codes, default=0)
 
 
+@contextmanager
+def _private(words: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Let Hydra neither print secrets (--cfg) nor leave them in the working folder (-m). Yields the words for it."""
+    from sweeper.tracking.redaction import RedactedStream
+
+    with ExitStack() as stack:
+        if any(word.startswith(("--cfg", "-c", "--info")) for word in words):
+            stack.enter_context(redirect_stdout(RedactedStream(sys.stdout)))
+        if {"-m", "--multirun"} & set(words):  # Hydra stores the whole configuration in the folder of a multirun
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweeper-"))
+            quoted = folder.replace("'", r"\'")
+            words = [f"hydra.sweep.dir='{quoted}'", *words]
+        yield words
+
+
 def _run_one(config: Any, verb: Callable[[Any], int]) -> int:
     """Run the verb with one configuration. Its error is printed here, so that a multirun continues."""
     try:
         return verb(config)
     except InputError as error:
-        print(f"sweeper: {error}", file=sys.stderr)
-        return WRONG_INPUT
+        return _refuse(error)
 
 
 def _sweep(config: Any) -> int:

@@ -574,7 +574,8 @@ class Summary:
 class Tracker(Protocol):
     """Records a sweep. `commit` makes the calls before it durable, and `publish` allows them to be sent.
 
-    Order of calls: `introduce` every study (in each command); `open`, `append` and `close` as trials train, then
+    Order of calls: `introduce` every study (in each command), with a first `describe` (what it is made of) and
+    `artifact` (its configuration); `open`, `append` and `close` as trials train, then
     `commit` and `publish` once a round; at the end `describe`, `artifact`, `commit` and `publish` once more, then
     `finish`. A trial that was running when the previous command stopped is not opened again. A killed command makes no
     more calls.

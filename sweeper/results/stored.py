@@ -15,7 +15,7 @@ from sweeper.schedules import ENDS_HIGH, family, height_at_end, height_of, lr_tr
 from sweeper.spec.question import Home, ObjectiveQuestion, StoredConfig, find, homes, seeds_and_folds
 from sweeper.text.columns import value_text
 from sweeper.tracking.facts import Facts, read_facts
-from sweeper.tracking.mlflow.destination import resolve
+from sweeper.tracking.mlflow.destination import resolve_address, sqlite_path
 from sweeper.tracking.traces import read_trace
 from sweeper.training.weights import read_weights
 from sweeper.types import Family, Floats, InputError, Value
@@ -305,15 +305,14 @@ def locate(name: str | Path | None = None, root: Path = ROOT) -> Home:
 
 def _home_of_run(run: str, root: Path) -> Home:
     """Return the folder of the sweep that an MLflow run belongs to, in `root` or next to MLflow's database."""
-    text, destination = f"runs:/{run}", resolve(None, experiment="", sweep_id="")
-    assert destination is not None  # it is None only for the uri "none"
-    database = destination.database
+    text, address = f"runs:/{run}", resolve_address(None)
+    database = sqlite_path(address)
     if database is not None and not database.exists():
         remedy = "Set MLFLOW_TRACKING_URI, or change to the folder where the sweep was run"
         raise InputError("sweep", text, f"there is no MLflow database {database}", remedy)
     from sweeper.tracking.mlflow.client import sweep_of_run
 
-    id, experiment = sweep_of_run(destination.uri, run)
+    id, experiment = sweep_of_run(address, run)
     folders = [root] if database is None else [root, database.parent / ROOT]
     matches = [home for folder in folders for home in homes(folder) if home.read().get("id") == id]
     if not matches:

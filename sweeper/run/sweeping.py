@@ -16,11 +16,12 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from sweeper import __version__, terminal
-from sweeper.run import loop, machine
+from sweeper.run import loop, machine, provenance
 from sweeper.run.trainers import Chosen, choose, make, stored_trainer
 from sweeper.spec.question import Home, lock, settle
 from sweeper.spec.sweep import SweepSpec
 from sweeper.tracking import trackers
+from sweeper.tracking.redaction import RedactingFormatter
 from sweeper.tracking.traces import write_parquet
 from sweeper.training.weights import BestWeights
 from sweeper.types import Summary, TrackedStudy, TrackedSweep, Tracker
@@ -86,7 +87,7 @@ def sweep(
         _store(home, spec, search, chosen)
         tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
         tracker = trackers.start(tracked, spec.tracker)
-        _introduce(spec, tracker)
+        _introduce(spec, tracker, home, chosen.device)
         _link(search, tracker)
         ends = _Ends(spec.search.timeout)
         with closing(trainer), _live_view(spec, home, search, plain) as view, ends.catch_signals(view.note):
@@ -121,12 +122,15 @@ def _live_view(
     return terminal.view(tally, terminal.Heading(home.name, objective.metric, objective.direction), plain=plain)
 
 
-def _introduce(spec: SweepSpec, tracker: Tracker) -> None:
-    """Introduce each study to the tracker."""
+def _introduce(spec: SweepSpec, tracker: Tracker, home: Home, device: str) -> None:
+    """Introduce each study to the tracker, with what it is made of and its configuration."""
     metric, direction = spec.objective.metric, spec.objective.direction
+    shared = provenance.summary(spec, device)
     for study in spec.studies:
         searched = tuple(study.axes.searched)
         tracker.introduce(TrackedStudy(study.name, study.family.name, metric, direction, searched))
+        tracker.describe(study.name, shared)
+        tracker.artifact(study.name, home.config)
         if spec.target is not None:
             tracker.describe(study.name, Summary(metrics={"target": spec.target}))
 
@@ -201,7 +205,7 @@ def _machines(before: list[dict[str, str]], device: str) -> list[dict[str, str]]
 def _log_to_file(home: Home) -> Iterator[None]:
     """Write what the package logs to the sweep's log file."""
     file = logging.FileHandler(home.log, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     level = log.level
     log.addHandler(file)
     log.setLevel(logging.INFO)

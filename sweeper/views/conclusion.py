@@ -101,7 +101,7 @@ def show(outcome: Outcome) -> None:
     home = outcome.home
     print_table(StoredSweep(home))
     print()
-    if view.is_sent(home.spool):
+    if view.has_pages(home.spool):
         print(f"Traces in MLflow:  {view.location_text(home.spool, home.name)}")
     print(f"Files:             {home.path}/   (print this table again: python -m sweeper status {home.name})")
     if outcome.unsent:

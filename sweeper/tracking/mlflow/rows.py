@@ -22,9 +22,12 @@ import numpy as np
 from sweeper.tracking import facts
 from sweeper.tracking.clock import first_step, is_used
 from sweeper.tracking.events import (
+    COMMIT,
     DIRECTION,
+    DIRTY,
     METRIC,
     SEARCHED,
+    SETUP,
     ArtifactEvent,
     CloseEvent,
     DescribeEvent,
@@ -45,6 +48,7 @@ from sweeper.types import Direction, Floats, JobId, Value
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 MEASURED = ("grad_norm", "update_to_weight")  # traces that are NaN at updates that are not measured
 NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"  # tags that MLflow shows as a note and as tables
+SOURCE_COMMIT = "mlflow.source.git.commit"  # the tag that MLflow shows as the version of the source
 TARGET = "target"  # a study's metric; with it, its trials have the time to reach it as metrics
 LR_RTOL = 1e-5  # a reported LR this close is the planned one in float32
 
@@ -172,6 +176,16 @@ class _Study:
         """Names of the searched hyperparameters; () until an event has them."""
         return tuple(self.tags.get(SEARCHED, "").split())
 
+    @property
+    def setup(self) -> dict[str, str]:
+        """What each trial is made of, as far as events have it. A param that changed is a tag."""
+        return {name: values[name] for values in (self.params, self.tags) for name in SETUP if name in values}
+
+    @property
+    def commit(self) -> dict[str, str]:
+        """The commit of the code, as far as events have it."""
+        return {name: self.tags[name] for name in (COMMIT, DIRTY, SOURCE_COMMIT) if name in self.tags}
+
 
 class Translation:
     """Translates committed events, in their order, to rows.
@@ -255,6 +269,8 @@ class Translation:
         self.runs[key] = Rows(key, name, t, identity)
         rows = self._rows(key)
         rows.tags["trial.state"] = "running"
+        rows.tags.update(self._studies[study].commit)
+        rows.params.update(self._studies[study].setup)
         rows.params.update(_params(event))
         lr_S = planned_lr(event)
         report_steps = tuple(event["report_steps"])
@@ -376,7 +392,8 @@ class Translation:
             elif value != state.params[name] or name in state.tags:
                 event["tags"].setdefault(name, value)
         note = {NOTE: event["note"]} if event.get("note") else {}
-        for name, value in _texts({**event["tags"], **note}).items():
+        commit = {SOURCE_COMMIT: event["tags"][COMMIT]} if COMMIT in event["tags"] else {}
+        for name, value in _texts({**event["tags"], **commit, **note}).items():
             if state.tags.get(name) != value:
                 state.tags[name] = rows.tags[name] = value
         for name, number in event["metrics"].items():

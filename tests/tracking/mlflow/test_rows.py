@@ -300,6 +300,35 @@ def test_a_note_and_a_table_are_shown_as_those_of_older_spools_were(tmp_path):
     assert tags["continued"]["mlflow.note.content"] == "# Another"
 
 
+def test_what_a_study_is_made_of_is_shown_with_each_of_its_trials(tmp_path, a_job):
+    """A trial has the commit under which it started."""
+    tracker = Spool(tmp_path, 0)
+    made = {
+        "optimizer": "SGD",
+        "model": "MLP(width=8)",
+        "data": "Digits",
+        "batch_size": 32,
+        "epochs": 2.5,
+        "steps": 200,
+    }
+    for number, commit in enumerate(("a" * 40, "b" * 40)):
+        tags = {"git.commit": commit, "git.dirty": "false", "version.torch": "2.14"}
+        tracker.describe("cosine", Summary(params=made, tags=tags))
+        tracker.open([a_job("cosine", number)])
+        tracker.commit(number + 1)
+    runs = stored(all_rounds(tmp_path))
+    study = runs[RunKey("cosine", None)]
+    assert study["params"] == {name: str(value) for name, value in made.items()}
+    assert study["tags"]["mlflow.source.git.commit"] == study["tags"]["git.commit"] == "b" * 40
+    assert study["tags"]["version.torch"] == "2.14"
+    for number, commit in enumerate(("a" * 40, "b" * 40)):
+        trial = runs[RunKey("cosine", number)]
+        assert study["params"].items() <= trial["params"].items()
+        assert trial["tags"]["mlflow.source.git.commit"] == trial["tags"]["git.commit"] == commit
+        assert trial["tags"]["git.dirty"] == "false"
+        assert "version.torch" not in trial["tags"]  # those are of the study alone
+
+
 def test_tags_of_a_trial_overwrite(tmp_path, a_job):
     tracker = Spool(tmp_path, 0)
     tracker.open([a_job("cosine", 0)])
