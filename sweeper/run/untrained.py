@@ -5,10 +5,14 @@ Also what a prediction is worth that ignores the inputs: a trial that is not cle
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,13 +75,14 @@ def try_update(spec: SweepSpec, trainer: Trainer) -> dict[str, float]:
     jobs = _first_updates(spec)
     trainer.start(jobs)
     try:
-        reports = list(trainer.advance([job.id for job in jobs]))
+        with _quiet() as quiet:
+            reports = list(trainer.advance([job.id for job in jobs]))
     finally:
         for job in jobs:
             trainer.stop(job.id)
     reports.sort(key=lambda report: report.id)
     for job, report in zip(jobs, reports, strict=True):
-        _check(report, job, spec)
+        _check(report, job, spec, quiet.place)
     return dict(reports[0].metrics)
 
 
@@ -107,36 +112,64 @@ def _first_updates(spec: SweepSpec) -> list[Job]:
     ]
 
 
-def _check(report: Report, job: Job, spec: SweepSpec) -> None:
+class _Quiet(logging.Handler):
+    """Remembers where the last error was raised. There is no log file yet, and the message of the refusal says it."""
+
+    place = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[2]:
+            frame = traceback.extract_tb(record.exc_info[2])[-1]
+            self.place = f", {Path(frame.filename).name}:{frame.lineno}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[_Quiet]:
+    """Keep what the package logs from the caller's handlers while the block runs."""
+    logger, handler = logging.getLogger("sweeper"), _Quiet()
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+
+
+def _check(report: Report, job: Job, spec: SweepSpec, place: str) -> None:
+    """Refuse what the report shows. `place` is where the trial failed, if it did."""
     if report.state == "failed":
-        problem = f"a trial fails at its first update ({report.reason})"
+        problem = f"a trial fails at its first update ({report.reason}{place})"
         raise InputError("model", None, problem, "Fix this first; every trial would fail the same way")
     where = f" on fold {job.partition}" if spec.folds > 1 else ""
-    first, bound = float(report.traces["train/loss"][0]), spec.task.loss_bound
-    if not first <= bound:
-        beyond = f", beyond the bound of {bound:.4g} that counts as divergence" if math.isfinite(first) else ""
-        problem = f"the loss of the first batch is {first:.4g}{beyond}, so every trial would diverge at once{where}"
-        raise InputError("model", None, problem, "Scale inputs, targets or initial weights; no LR mends this")
-    for key, metric in (("data", "valid/loss"), *spec.metrics):
+    _check_loss(float(report.traces["train/loss"][0]), spec.task.loss_bound, where)
+    if not math.isfinite(report.metrics["valid/loss"]):
+        problem = f"valid/loss is {report.metrics['valid/loss']:.4g} before training{where}"
+        raise InputError("data", None, problem, "Look for NaN or infinity in the validation part, or in the model")
+    for key, metric in spec.metrics:
         value = report.metrics.get(metric, 0.0 if metric == "train/loss" else None)
         if value is None:
             remedy = f"Choose one of {', '.join(sorted(report.metrics))}"
             raise InputError(key, metric, "this task does not report it", remedy)
         if not math.isfinite(value) and not _has_value_for_others(spec, metric, job.partition):
             problem = f"it has no value on the validation part: {value:.4g} before training{where}"
-            raise InputError(key, metric, problem, _remedy(metric))
+            remedy = "Look at its targets (do all have the same class or value?), or choose another metric"
+            raise InputError(key, metric, problem, remedy)
 
 
-def _remedy(metric: str) -> str:
-    if metric == "valid/loss":
-        return "Look for NaN or infinity in the validation examples, or for a model that returns them"
-    return "Look at its targets (do all have the same class or value?), or choose another metric"
+def _check_loss(first: float, bound: float, where: str) -> None:
+    """Refuse a first loss that is a divergence already. Later ones depend on the LR."""
+    if first <= bound:
+        return
+    beyond = f", beyond the bound of {bound:.4g} that counts as divergence" if math.isfinite(first) else ""
+    problem = f"the loss of the first batch is {first:.4g}{beyond}, so every trial would diverge at once{where}"
+    raise InputError("model", None, problem, "Scale inputs, targets or initial weights; no LR mends this")
 
 
 def _has_value_for_others(spec: SweepSpec, metric: str, partition: int) -> bool:
     """Return whether the metric has a value for other outputs, so that a trained model may have one."""
     value = _made_up(spec, _random, partition).get(metric, math.nan)
-    return math.isfinite(value) and metric != "valid/loss"
+    return math.isfinite(value)
 
 
 # --- made-up outputs --------------------------------------------------------------------------------

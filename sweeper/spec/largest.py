@@ -60,9 +60,7 @@ def _check(task: Task, side: int, count: int, take: Callable[[int], None]) -> No
         return
     what, member = (("symbol", "inputs"), ("class", "outputs"))[side]
     problem = f"has no place for {what} {largest} of the data ({error})"
-    raise InputError(
-        "model", None, problem, f"Its constructor may have a parameter `{member}`, which gets their number"
-    )
+    raise InputError("model", None, problem, f"Give its constructor a parameter `{member}`: it gets their number")
 
 
 def _check_codes(task: Task, model: nn.Module, inputs_B: tuple[Any, ...], code_C: Tensor) -> None:
@@ -95,7 +93,8 @@ def _error(take: Callable[[int], None], value: int) -> str | None:
     try:
         take(value)
     except Exception as error:  # the model's own code
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+        lines = str(error).strip().splitlines() or ["no message"]
+        return f"{type(error).__name__}: {lines[0].rstrip('.')}"
     return None
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 from warnings import catch_warnings, filterwarnings
 
@@ -16,6 +15,7 @@ from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.types import Dimension, InputError, Value, first_of
 
 EXAMPLES = 64  # to see which metrics a task reports
+BROADCAST = "Using a target size"  # torch's warning of a loss of outputs [B, 1] and targets [B], which gives [B, B]
 LOSSES = ("train/loss", "valid/loss")  # which every task has
 Space = Mapping[str, Dimension | Value]
 
@@ -55,12 +55,18 @@ def try_out(subject: Subject, space: Space, optimizer: OptimizerSpec) -> None:
     try:
         model = task.build(0, **_numbers(subject, space))
         inputs_B, target_B = task.fetch("train", 0, torch.arange(count))
-        with torch.random.fork_rng(devices=[]), torch.enable_grad(), _broadcasting_refused():
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
             output_B = task.forward(model, inputs_B)
-            loss_B = task.loss(output_B, target_B)
+            with catch_warnings():
+                filterwarnings("error", message=BROADCAST, category=UserWarning)
+                loss_B = task.loss(output_B, target_B)
     except InputError:
         raise
     except Exception as error:
+        if str(error).startswith(BROADCAST):
+            shapes = f"outputs of shape {list(output_B.shape)} for targets of shape {list(target_B.shape)}"
+            problem = f"{shapes}: this loss would compare every output with every target"
+            raise InputError("model", None, problem, "Return outputs of the targets' shape") from error
         problem = f"cannot be trained on these data ({type(error).__name__}: {error})"
         raise InputError("model", None, problem, "Check model and data") from error
     if loss_B.shape != (count,):
@@ -69,18 +75,6 @@ def try_out(subject: Subject, space: Space, optimizer: OptimizerSpec) -> None:
     _check_gradient(model, loss_B)
     check_largest(task, model, (inputs_B, target_B), output_B)
     groups_of(model, optimizer, None)  # every group has parameters
-
-
-@contextmanager
-def _broadcasting_refused() -> Iterator[None]:
-    """Raise an error where torch only warns: a loss of outputs [B, 1] and targets [B] would compare all pairs."""
-    with catch_warnings():
-        filterwarnings("error", message="Using a target size", category=UserWarning)
-        try:
-            yield
-        except UserWarning as warning:
-            problem = f"output and target differ in shape ({str(warning).partition('. ')[0]})"
-            raise InputError("model", None, problem, "Return outputs of the targets' shape") from warning
 
 
 def _check_gradient(model: torch.nn.Module, loss_B: torch.Tensor) -> None:
