@@ -25,6 +25,8 @@ TUNED, DEFAULT = "tuned constant", "default LR"  # the roles of the two baseline
 BASELINES = ("constant", "default_lr")  # the families in these roles
 ROLES = dict(zip(BASELINES, (TUNED, DEFAULT), strict=True))
 
+LEARNED = 0.1  # share of the way from no skill to the best trial from which a trial has learned something
+
 FACTS = ("lr_auc", "lr_end_over_peak", "lr_wd_sum", "late_loss_spread", "train_valid_gap")  # see tracking.facts
 TO_TARGET = ("steps_to_target", "seconds_to_target")
 RULES = {at: f"objective/{at}" for at in AT}  # the column of each rule of objective.at
@@ -200,10 +202,10 @@ def families_table(
     - truncated: complete trials that ended early. best_truncated: whether the best trial is one of them.
     - taken_over: trials from before the space was widened. prior: those outside the new space, which do not count.
     - no_value: failed trials whose objective had no value, although their loss had not diverged.
-    - learned: complete trials that learned something: they reach `bar`.
+    - learned: complete trials that learned something: they are better than `bar`.
     - stable_lr: largest peak LR of a trial that learned something. diverged_lr: smallest of a diverged one.
-    - no_skill: the objective of a prediction that ignores the inputs. bar: halfway from it to the best of all trials.
-      Both are the same in all rows, and missing in sweeps of older versions; then every complete trial counts.
+    - no_skill: the objective of a prediction that ignores the inputs. bar: LEARNED of the way from it to the best trial
+      of all. Both are the same in all rows, and missing in sweeps of older versions; then every complete trial counts.
     - steps, steps_to_target, seconds_to_target, and the columns of FACTS: of the best trial.
     - importance: a mapping, as in `Sweep.importances`. target: the same in all rows.
 
@@ -304,15 +306,15 @@ def _study_row(
 
 
 def _bar(records: Iterable[Record], direction: Direction, no_skill: float | None) -> float | None:
-    """Return what a trial must reach to have learned something: halfway from no skill to the best. None if unknown.
+    """Return what a trial must exceed to have learned something: LEARNED of the way from no skill to the best.
 
-    It is at least as good as no skill, even if the best trial is worse.
+    It is no skill itself if the best trial has none. None if no skill is unknown.
     """
     if no_skill is None:
         return None
     best = max((_score(r.value, direction) for r in records if r.state == "complete"), default=-math.inf)
     start = _score(no_skill, direction)
-    return _score((start + max(start, best)) / 2, direction)
+    return _score(start + LEARNED * max(0.0, best - start), direction)
 
 
 def _stability(records: Sequence[Record], direction: Direction, bar: float | None) -> dict[str, Any]:
@@ -496,7 +498,7 @@ def as_json(families: pd.DataFrame, criterion: Criterion, *, sweep: str, finishe
      "at": "last" | "best" | ..., "seeds": int, "folds": int,
      "target": float | null,           of the metric, for steps_to_target
      "no_skill": float | null,         of a prediction that ignores the inputs
-     "bar": float | null,              what a trial must reach to count in "learned"
+     "bar": float | null,              what a trial must exceed to count in "learned"
      "other_rules": {at: {"ranks": {study: rank}, "changes": "winner" | "order" | null}},   other rules of objective.at
      "families": [row, ...],           every study, best first, then the baselines
      "baselines": {"tuned_constant": {"study", "value", "trial"} | null, "default_lr": the same},

@@ -176,8 +176,8 @@ def _learned_text(rows: Sequence[StudyRow], criterion: Criterion) -> str:
         return ""
     side = "below" if criterion.direction == "minimize" else "above"
     return (
-        f" that learned something: {criterion.metric} {side} {value_text(row.bar)}, halfway from a prediction that "
-        f"ignores the inputs ({value_text(row.no_skill)}) to the best trial"
+        f" that learned something: {criterion.metric} {side} {value_text(row.bar)}, a tenth of the way from a "
+        f"prediction that ignores the inputs ({value_text(row.no_skill)}) to the best trial"
     )
 
 
