@@ -50,7 +50,7 @@ def fatal_signals_named(file: TextIO | None) -> Iterator[None]:
     if file is None or faulthandler.is_enabled():
         yield
         return
-    faulthandler.enable(file)
+    faulthandler.enable(file, all_threads=False)  # the first line of code is then that of the signal
     try:
         yield
     finally:

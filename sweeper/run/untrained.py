@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
 import numpy as np
 
@@ -142,8 +143,9 @@ def _check(report: Report, job: Job, spec: SweepSpec, place: str) -> None:
         problem = f"a trial fails at its first update ({report.reason}{place})"
         raise InputError("model", None, problem, "Fix this first; every trial would fail the same way")
     where = f" on fold {job.partition}" if spec.folds > 1 else ""
-    _check_loss(float(report.traces["train/loss"][0]), spec.task.loss_bound, where)
-    if not math.isfinite(report.metrics["valid/loss"]):
+    for first in report.traces.get("train/loss", ())[:1]:
+        _check_loss(float(first), spec.task.loss_bound, where)
+    if not math.isfinite(report.metrics.get("valid/loss", 0.0)):
         problem = f"valid/loss is {report.metrics['valid/loss']:.4g} before training{where}"
         raise InputError("data", None, problem, "Look for NaN or infinity in the validation part, or in the model")
     for key, metric in spec.metrics:
@@ -188,7 +190,7 @@ def _made_up(spec: SweepSpec, make: Callable[[Any, Any], Any], partition: int = 
     task, options = spec.task, options_of(example(spec).hparams, "model")
     size = task.size("valid", partition)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), catch_warnings(action="ignore"):
             inputs_B, _ = task.fetch("valid", partition, torch.arange(1))
             like = task.forward(task.build(0, **options).eval(), inputs_B)
             count = max(1, min(size, EXAMPLES, ELEMENTS // like.numel()))
@@ -206,8 +208,7 @@ def _made_up(spec: SweepSpec, make: Callable[[Any, Any], Any], partition: int = 
 def _random(like: Any, target_B: Any) -> Any:
     import torch
 
-    torch.manual_seed(0)
-    return torch.randn(len(target_B), *like.shape[1:])
+    return torch.randn(len(target_B), *like.shape[1:], generator=torch.Generator().manual_seed(0))
 
 
 def _without_inputs(like: Any, target_B: Any) -> Any:
