@@ -316,6 +316,7 @@ class Record:
         ended: When it ended.
         measures: As in Ending.
         truncated: Whether it counts as complete although its schedule did not end (`search.early_stopping`).
+        has_no_value: Whether it failed because the objective's metric had no value, although its loss had not diverged.
         origin: Of a trial that a wider study took over, the trial that was trained.
         prior_of: The wider study whose space does not contain it, or "".
     """
@@ -339,6 +340,7 @@ class Record:
     ended: datetime | None
     measures: Mapping[str, float] = field(default_factory=dict)
     truncated: bool = False
+    has_no_value: bool = False
     origin: TrialId | None = None
     prior_of: str = ""
 
@@ -501,7 +503,7 @@ class Search(Protocol):
         ...
 
     def tell(self, trial: TrialId, state: State, reason: str = "") -> Ending:
-        """End a trial. The state may become "diverged" if its objective is not finite."""
+        """End a trial. If its objective is not finite, the state becomes "diverged" (a loss) or "failed"."""
         ...
 
     def commit(self, round: int) -> None:

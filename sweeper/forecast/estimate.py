@@ -323,12 +323,12 @@ def _model_bytes(spec: SweepSpec) -> int:
 def _paired_spread(stored: StoredSweep | None) -> float | None:
     """Return the standard deviation of the difference of two families' best trials at equal seeds.
 
-    It is pooled over the families. They are compared with the tuned constant if it is in the sweep, else with the best
-    one. Only the first fold counts. None if trials have one seed.
+    It is pooled over the families with a trial that learned something. They are compared with the tuned constant if it
+    is in the sweep, else with the best one. Only the first fold counts. None if trials have one seed.
     """
     if stored is None or seeds_and_folds(stored.config["question"])[0] < 2:
         return None
-    best = stored.families[stored.families["best_trial"].notna()]
+    best = stored.families[stored.families["learned"] > 0]
     reference = best[best["role"] == TUNED] if (best["role"] == TUNED).any() else best[best["rank"] == 1]
     others = best[~best["study"].isin(reference["study"].iloc[:1]) & (best["role"] != DEFAULT)]
     if reference.empty or others.empty:

@@ -99,7 +99,7 @@ class StoredSweep:
             self.records,
             direction=self.objective["direction"],
             target=self.target,
-            details=tables.Details(self._ends_high, self._facts, self.importances),
+            details=tables.Details(self._ends_high, self._facts, self.importances, self.config.get("no_skill")),
         )
 
     @cached_property

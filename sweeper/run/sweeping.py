@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from sweeper import __version__, terminal
-from sweeper.run import loop, machine, provenance
+from sweeper.run import crash, loop, machine, provenance, untrained
 from sweeper.run.trainers import Chosen, choose, make, stored_trainer
 from sweeper.spec.question import Home, lock, settle
 from sweeper.spec.sweep import SweepSpec
@@ -82,15 +82,24 @@ def sweep(
         terminal.announce(f"{spec.summary}.")
     chosen = choose(spec, stored_trainer(home))
     trainer = make(spec, chosen.trainer)
+    no_skill = untrained.level(home, spec, trainer)
     with lock(home), _log_to_file(home):
         search = Studies(home.journal, spec.studies, spec.terms)
-        _store(home, spec, search, chosen)
+        _store(home, spec, search, chosen, no_skill)
+        death = crash.previous_death(home, [jobs[0] for jobs, _ in search.resume()])
         tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
         tracker = trackers.start(tracked, spec.tracker)
         _introduce(spec, tracker, home, chosen.device)
         _link(search, tracker)
         ends = _Ends(spec.search.timeout)
-        with closing(trainer), _live_view(spec, home, search, plain) as view, ends.catch_signals(view.note):
+        with (
+            crash.noted(home),
+            closing(trainer),
+            _live_view(spec, home, search, plain) as view,
+            ends.catch_signals(view.note),
+        ):
+            if death:
+                view.note(death)
             if chosen.why:
                 view.note(f"Training {chosen.why}.")
             finished = loop.run(
@@ -166,7 +175,7 @@ def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None)
 # --- what is stored ---------------------------------------------------------------------------------
 
 
-def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen) -> None:
+def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen, no_skill: float | None) -> None:
     """Store the configuration: what was stored before, with this command's families and limits."""
     before = home.read()
     trials = {progress.study: progress.trials for progress in search.progress()}
@@ -188,6 +197,7 @@ def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen) -> None
             "version": __version__,
             "question": dict(spec.question),
             "target": spec.target,
+            "no_skill": no_skill,
             "trainer": chosen.node,
             "machines": _machines(before.get("machines", []), chosen.device),
             "studies": {**before.get("studies", {}), **studies},

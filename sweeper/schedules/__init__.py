@@ -2,7 +2,7 @@
 
 from sweeper.schedules.facts import ENDS_HIGH, cycles_run, height_at_end, height_of
 from sweeper.schedules.families import FACTORS, family
-from sweeper.schedules.reactive import controller_of
+from sweeper.schedules.reactive import controller_of, watched_metrics
 from sweeper.schedules.space import dimension, to_plain
 from sweeper.schedules.trace import lr_trace, lr_traces, momentum_trace
 
@@ -19,4 +19,5 @@ __all__ = [
     "lr_traces",
     "momentum_trace",
     "to_plain",
+    "watched_metrics",
 ]

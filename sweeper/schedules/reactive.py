@@ -104,7 +104,7 @@ def check_together(family: str, controller: str, factor: Factor, space: Mapping[
         InputError: If the metric is not one of the training or validation part, or an exponential should reach 0.
     """
     names = _names(controller, factor)
-    for metric in values_of(space[names["metric"]]) if "metric" in names else ():
+    for metric in _watched(names, space):
         part, _, name = str(metric).partition("/")
         if metric != "train/loss" and (part != "valid" or not name):  # a schedule must not see the test part
             remedy = "Choose valid/loss, another metric of the validation part, or train/loss"
@@ -114,6 +114,16 @@ def check_together(family: str, controller: str, factor: Factor, space: Mapping[
     if "exponential" in shapes and 0 in values_of(space[names["decay"]]):
         key = f"schedule.{family}.{names['decay']}"
         raise InputError(key, 0, "an exponential never reaches 0", "Write a number above 0")
+
+
+def watched_metrics(family: Family) -> list[tuple[str, str]]:
+    """Return the metrics that a family's controller may watch, each after the config path that names it."""
+    names = {} if family.controller is None else _names(family.controller, family.factor)
+    return [(f"schedule.{family.name}.{names['metric']}", str(metric)) for metric in _watched(names, family.space)]
+
+
+def _watched(names: Mapping[str, str], space: Mapping[str, Dimension | Value]) -> tuple[Value, ...]:
+    return values_of(space[names["metric"]]) if "metric" in names else ()
 
 
 def _names(controller: str, factor: Factor) -> dict[str, str]:

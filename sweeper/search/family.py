@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sweeper.schedules import controller_of, lr_trace, momentum_trace
 from sweeper.search import extending, pruning
 from sweeper.search.objective import combine_members
-from sweeper.search.plan import StudyPlan, Terms, start_points
+from sweeper.search.plan import NO_VALUE, StudyPlan, Terms, start_points
 from sweeper.search.sampling import Sampling
 from sweeper.search.space import Scalar
 from sweeper.search.stopping import KEY, StallCounter
@@ -35,7 +35,7 @@ class OpenTrial:
         step: Updates finished at the last report.
         clock: Training seconds until each report, of all members together.
         members: At each report, the value of every member; empty for a single member.
-        fault: Why it cannot be judged, or "".
+        fault: Why it has no value, or "".
         truncated: Whether early stopping ended it.
     """
 
@@ -186,7 +186,8 @@ class FamilyStudy:
         value = combine_members(of_members)
         is_last = open.step == self.terms.steps
         if math.isnan(value):  # Optuna would store it, prune the trial and learn nothing
-            open.fault = f"{self.terms.objective.metric} is not finite"
+            bad = next(value for value in of_members if not math.isfinite(value))
+            open.fault = f"{self.terms.objective.metric} is {bad:.4g} at update {open.step}"
             return not is_last
         open.values.append(value)
         if len(of_members) > 1:
@@ -200,19 +201,25 @@ class FamilyStudy:
         return open.truncated
 
     def tell(self, number: int, state: State, reason: str) -> Ending:
-        """End a trial. If its objective was not finite it has diverged, whatever `state` is.
+        """End a trial. If its objective was not finite, `state` is replaced.
+
+        A loss that is not finite is a divergence. Another metric without a value (AUROC of a single class) is not: the
+        trial has failed. It is not retried, since it would give the same, and the sampler learns nothing from it.
 
         Raises:
             ValueError: The state is "running".
         """
         open = self.open.pop(number)
-        if open.fault and state in ("complete", "pruned"):
-            state, reason = "diverged", open.fault
+        has_no_value = bool(open.fault) and state in ("complete", "pruned")
+        if has_no_value:
+            state, reason = "diverged" if self.terms.objective.is_loss else "failed", open.fault
         if open.truncated and state == "pruned":
             state, reason = "complete", f"ended early, at update {open.step}: {KEY}"
             open.trial.set_user_attr("truncated", True)
         for name, attr in (("state", state), ("reason", reason), ("step", open.step)):
             open.trial.set_user_attr(name, attr)
+        if has_no_value and state == "failed":
+            open.trial.set_user_attr(NO_VALUE, True)
         value, measures, given_up = None, {}, False
         self.study.sampler = self.sampling.sampler_for_tell(number)
         match state:
@@ -228,7 +235,7 @@ class FamilyStudy:
             case "failed":
                 self.study.tell(open.trial, state=TrialState.FAIL)
                 self.failures.append(f"{self.plan.name} trial {number}: {reason or 'no reason given'}")
-                given_up = not self._retry(open.trial)
+                given_up = has_no_value or not self._retry(open.trial)
             case "running":
                 raise ValueError("a running trial has not ended")
         if state != "failed":

@@ -13,6 +13,8 @@ from sweeper.search.space import Axes, Scalar, axes, fingerprint, point
 from sweeper.search.stopping import EarlyStopping
 from sweeper.types import Family, InputError, Space, Value
 
+NO_VALUE = "no_value"  # attribute of a trial that failed because the objective's metric had no value
+
 
 class StoredPlan(TypedDict):
     """A study's plan as its journal stores it, in JSON, so tuples become lists.

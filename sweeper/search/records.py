@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.search.importance import importances
 from sweeper.search.journal import MARK, Journal
-from sweeper.search.plan import StoredPlan
+from sweeper.search.plan import NO_VALUE, StoredPlan
 from sweeper.types import Record, State, TrialId, Value
+
+OLD_NO_VALUE = re.compile(r"(?!\S+/loss ).+ is not finite")  # reason of such a trial in older journals: "diverged"
 
 
 class JournalReader:
@@ -127,9 +130,11 @@ def record_of(study: str, plan: StoredPlan, trial: FrozenTrial) -> Record:
         trial: The trial in the journal.
     """
     attrs = trial.user_attrs
-    state: State = attrs.get("state", "running")
+    stored: State = attrs.get("state", "running")
+    has_no_value = NO_VALUE in attrs or (stored == "diverged" and OLD_NO_VALUE.fullmatch(attrs["reason"]) is not None)
+    state: State = "failed" if has_no_value else stored
     values = [value for _, value in sorted(trial.intermediate_values.items())]
-    measured = values[:-1] if state == "diverged" else values  # the last value is the penalty
+    measured = values[:-1] if stored == "diverged" else values  # the last value is the penalty
     intermediate = tuple(zip(plan["report_steps"], measured, strict=False))
     clock = tuple(attrs.get("clock", ()))
     steps_done = attrs.get("step", intermediate[-1][0] if intermediate else 0)
@@ -153,6 +158,7 @@ def record_of(study: str, plan: StoredPlan, trial: FrozenTrial) -> Record:
         ended=trial.datetime_complete,
         measures=attrs.get("measures", {}),
         truncated=attrs.get("truncated", False),
+        has_no_value=has_no_value,
         origin=TrialId(*attrs["origin"]) if "origin" in attrs else None,
     )
 

@@ -14,8 +14,8 @@ from sweeper.search.objective import Objective
 from sweeper.search.stopping import parse_early_stopping
 from sweeper.spec.families import parse_families
 from sweeper.spec.studies import parse_studies
-from sweeper.spec.subject import check_metric, folds_of, try_out, without_one_fold
-from sweeper.spec.sweep import KeepSpec, Node, SearchSpec, Subject, SweepSpec, parse_trainer
+from sweeper.spec.subject import check_metrics, folds_of, try_out, without_one_fold
+from sweeper.spec.sweep import KeepSpec, Node, SearchSpec, Subject, SweepSpec, deciding_metrics, parse_trainer
 from sweeper.spec.train import parse_train, question_of
 from sweeper.spec.values import check_keys, is_number, parse_positive, parse_switch, parse_whole
 from sweeper.tracking import trackers
@@ -68,7 +68,7 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
     try_out(subject, hparams, optimizer)
     first = {key: first_of(dimension) for key, dimension in hparams.items()}
     check_look(optimizer, first, subject.task, train.recipe.batch_size)
-    check_metric(subject, hparams, objective.metric)
+    check_metrics(subject, hparams, deciding_metrics(objective, families))
     return SweepSpec(
         task=subject.task,
         label=subject.label,

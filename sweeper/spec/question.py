@@ -92,6 +92,7 @@ class StoredConfig(TypedDict, total=False):
     version: str
     question: Question
     target: float | None
+    no_skill: float | None
     trainer: dict[str, Any]
     machines: list[dict[str, str]]
     studies: dict[str, StoredStudy]
@@ -138,6 +139,10 @@ class Home:
     @property
     def lock(self) -> Path:
         return self.path / "lock"
+
+    @property
+    def crash(self) -> Path:
+        return self.path / "crash.txt"
 
     @property
     def log(self) -> Path:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-from warnings import catch_warnings
+from warnings import catch_warnings, filterwarnings
 
 import torch
 
+from sweeper.spec.largest import check_largest
 from sweeper.spec.sweep import Subject
 from sweeper.training.optimizers.groups import groups_of
 from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.types import Dimension, InputError, Value, first_of
 
 EXAMPLES = 64  # to see which metrics a task reports
+BROADCAST = "Using a target size"  # torch's warning of a loss of outputs [B, 1] and targets [B], which gives [B, B]
+LOSSES = ("train/loss", "valid/loss")  # which every task has
 Space = Mapping[str, Dimension | Value]
 
 
@@ -45,34 +48,66 @@ def try_out(subject: Subject, space: Space, optimizer: OptimizerSpec) -> None:
     """Pass an example or two through a fresh model, as an update does.
 
     Raises:
-        InputError: If model and data do not fit.
+        InputError: If model and data do not fit, or nothing would be trained.
     """
     task = subject.task
     count = min(2, task.size("train", 0))
     try:
         model = task.build(0, **_numbers(subject, space))
         inputs_B, target_B = task.fetch("train", 0, torch.arange(count))
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            loss_B = task.loss(task.forward(model, inputs_B), target_B)
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            output_B = task.forward(model, inputs_B)
+            with catch_warnings():
+                filterwarnings("error", message=BROADCAST, category=UserWarning)
+                loss_B = task.loss(output_B, target_B)
     except InputError:
         raise
     except Exception as error:
+        if str(error).startswith(BROADCAST):
+            shapes = f"outputs of shape {list(output_B.shape)} for targets of shape {list(target_B.shape)}"
+            problem = f"{shapes}: this loss would compare every output with every target"
+            raise InputError("model", None, problem, "Return outputs of the targets' shape") from error
         problem = f"cannot be trained on these data ({type(error).__name__}: {error})"
         raise InputError("model", None, problem, "Check model and data") from error
     if loss_B.shape != (count,):
         problem = f"the loss of {count} examples has the shape {tuple(loss_B.shape)}"
         raise InputError("model", None, problem, "Return one loss for each example")
+    _check_gradient(model, loss_B)
+    check_largest(task, model, (inputs_B, target_B), output_B)
     groups_of(model, optimizer, None)  # every group has parameters
 
 
-def check_metric(subject: Subject, space: Space, metric: str) -> None:
-    """Check that the task reports the objective's metric, with some examples and a fresh model.
+def _check_gradient(model: torch.nn.Module, loss_B: torch.Tensor) -> None:
+    name = type(model).__name__
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        remedy = "Make its weights torch.nn.Parameter, or freeze fewer of them"
+        raise InputError("model", name, "has no trainable parameters", remedy)
+    if not loss_B.requires_grad:
+        remedy = "Look for detach(), no_grad() or argmax in the model and in the loss"
+        raise InputError("model", name, "the loss does not depend on any trainable parameter", remedy)
+
+
+def check_metrics(subject: Subject, space: Space, metrics: Sequence[tuple[str, str]]) -> None:
+    """Check that the task reports some metrics, with some examples and a fresh model.
+
+    Args:
+        subject: What is trained.
+        space: Searched hyperparameters of optimizer and model.
+        metrics: Each after the config path that names it.
 
     Raises:
-        InputError: If it does not.
+        InputError: If it does not report one.
     """
-    if metric == "valid/loss":
-        return
+    wanted = [(key, metric) for key, metric in metrics if metric not in LOSSES]
+    names = _metric_names(subject, space) if wanted else []
+    for key, metric in wanted:
+        if names and metric not in names:
+            remedy = f"Choose one of {', '.join(names)}"
+            raise InputError(key, metric, "this task does not report it", remedy)
+
+
+def _metric_names(subject: Subject, space: Space) -> list[str]:
+    """Return the metrics that the task reports; none if it takes more examples to know."""
     task = subject.task
     index_B = torch.arange(min(EXAMPLES, task.size("valid", 0)))
     model = task.build(0, **_numbers(subject, space)).eval()
@@ -83,10 +118,8 @@ def check_metric(subject: Subject, space: Space, metric: str) -> None:
             output_B = task.forward(model, inputs_B)
             names = task.metrics(output_B if kept is None else kept(output_B, target_B), target_B)
     except Exception:  # some metrics need more examples: the first report will tell
-        return
-    if metric.removeprefix("valid/") not in names:
-        there = ", ".join(f"valid/{name}" for name in ("loss", *names))
-        raise InputError("objective.metric", metric, "this task does not report it", f"Choose one of {there}")
+        return []
+    return [f"valid/{name}" for name in ("loss", *names)]
 
 
 def _numbers(subject: Subject, space: Space) -> dict[str, Value]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sweeper.importing import parse_target
-from sweeper.schedules import controller_of, dimension, lr_trace, momentum_trace
+from sweeper.schedules import controller_of, dimension, lr_trace, momentum_trace, watched_metrics
 from sweeper.spec.question import digest
 from sweeper.spec.values import check_keys
-from sweeper.types import ConfiguredTracker, Job, JobId, Task, Value, first_of
+from sweeper.types import ConfiguredTracker, Family, Job, JobId, Task, Value, first_of
 
 if TYPE_CHECKING:
     from sweeper.search.objective import Objective
@@ -154,6 +154,11 @@ class SweepSpec:
         return tuple(range(self.folds)) * self.search.seeds
 
     @property
+    def metrics(self) -> list[tuple[str, str]]:
+        """The metrics that decide something, each after the config path that names it."""
+        return deciding_metrics(self.objective, (study.family for study in self.studies))
+
+    @property
     def terms(self) -> Terms:
         """What all trials share, for the studies."""
         from sweeper.search.plan import Terms
@@ -177,6 +182,12 @@ def parse_trainer(node: Mapping[str, object]) -> TrainerSpec:
         check_keys("trainer", node, ("_target_", "workers"))
     options = {key: value for key, value in target.options.items() if key != "workers"}
     return TrainerSpec(str(target.path), options, target.options.get("workers", 1))
+
+
+def deciding_metrics(objective: Objective, families: Iterable[Family]) -> list[tuple[str, str]]:
+    """Return the metrics that trials are judged by and that schedules watch, each after the config path of its name."""
+    watched = [pair for family in families for pair in watched_metrics(family)]
+    return [("objective.metric", objective.metric), *watched]
 
 
 def example(spec: SweepSpec) -> Job:

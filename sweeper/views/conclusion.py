@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.results import tables
 from sweeper.results.stored import StoredSweep
-from sweeper.spec.question import Home
+from sweeper.run import crash
+from sweeper.spec.question import Home, is_running
 from sweeper.tracking.mlflow import view
 from sweeper.types import Summary, Tracker
 from sweeper.views import end_table, figures, note
@@ -118,9 +119,15 @@ def print_table(sweep: StoredSweep) -> None:
         notes=[
             *([f"Trained {how}."] if (how := note.trainer_note(sweep.config)) else []),
             *_early_stops(sweep),
-            *([] if sweep.finished else ["This sweep is not finished. The same command resumes it."]),
+            *([] if sweep.finished else [f"This sweep is not finished.{_death(sweep)} The same command resumes it."]),
         ],
     )
+
+
+def _death(sweep: StoredSweep) -> str:
+    """Return how the last command died, if it did not end by itself."""
+    death = None if is_running(sweep.home) else crash.last_words(sweep.home)
+    return "" if death is None else f" Its last command was {death}."
 
 
 def _early_stops(sweep: StoredSweep) -> list[str]:

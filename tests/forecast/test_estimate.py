@@ -1,6 +1,7 @@
 """What `plan` says of a sweep, beside the sweep itself."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -57,6 +58,9 @@ def test_a_stored_sweep_says_what_remains_and_stays_as_it_is(sweeper, tmp_path):
     assert used < undrawn < 1.5 * used
     assert whole["disk"]["now"] == used
     assert kept(tmp_path) == before
+    config = folder / "config.yaml"
+    config.write_text(re.sub(r"^no_skill: .*$", "no_skill: 0.0", config.read_text(), flags=re.MULTILINE))
+    assert planned(sweeper, "search.seeds=2")["gap"]["spread"] is None, "families without skill do not count"
 
 
 def test_an_unfinished_trial_counts_with_what_is_left_of_it(sweeper, tmp_path, monkeypatch):

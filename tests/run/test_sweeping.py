@@ -130,9 +130,10 @@ def test_a_model_that_always_fails_ends_the_sweep_with_its_reason(sweeper, tmp_p
         "class Broken(nn.Module):\n"
         "    def __init__(self, inputs, outputs):\n"
         "        super().__init__()\n"
-        "        self.layer = nn.Linear(inputs, outputs)\n\n"
+        "        self.layer, self.batches = nn.Linear(inputs, outputs), 0\n\n"
         "    def forward(self, x):\n"
-        "        if len(x) > 2:\n"
+        "        self.batches += self.training\n"
+        "        if self.batches > 1:  # the first update is tried before the sweep\n"
         "            raise RuntimeError('out of luck')\n"
         "        return self.layer(x)\n"
     )
@@ -140,7 +141,7 @@ def test_a_model_that_always_fails_ends_the_sweep_with_its_reason(sweeper, tmp_p
     words = [word for word in SMALL if not word.startswith("model")]
     (tmp_path / "own" / "model").mkdir(parents=True)
     (tmp_path / "own" / "model" / "broken.yaml").write_text("_target_: broken.Broken\n")
-    code, _, err = sweeper(*words, "model=broken", "--config-dir", "own")
+    code, _, err = sweeper(*words, "model=broken", "--config-dir", "own", "trainer=sequential")
     assert code == 1
     assert "trials that were started failed" in err
     assert "out of luck" in err

@@ -493,21 +493,37 @@ def test_pruners_count_reports_whatever_the_horizon(tmp_path):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_value_that_is_not_finite_is_a_divergence(tmp_path, value):
+@pytest.mark.parametrize(("metric", "state"), [("valid/loss", "diverged"), ("valid/auroc", "failed")])
+def test_a_loss_that_is_not_finite_is_a_divergence_and_another_metric_is_not(tmp_path, metric, state, value):
+    """It ends the trial in either case. Without a value, training again would give the same."""
     path = tmp_path / "j"
-    search = studies(path, [plan(n_trials=2)], members=2)
+    search = studies(path, [plan(n_trials=2)], members=2, objective=Objective(metric))
     early, late = search.ask(), search.ask()
-    assert search.report([*reports(early, 3, [0.5, value]), *reports(late, 3, [0.5, 0.5])]) == {early[0].id.of}
-    assert search.tell(early[0].id.of, "pruned").state == "diverged"
+
+    def of(jobs, step, values):
+        return [
+            replace(report, metrics={metric: report.metrics["valid/loss"]}) for report in reports(jobs, step, values)
+        ]
+
+    assert search.report([*of(early, 3, [0.5, value]), *of(late, 3, [0.5, 0.5])]) == {early[0].id.of}
+    assert search.tell(early[0].id.of, "pruned").state == state
     for step in (6, 9):
-        search.report(reports(late, step, [0.5, 0.5]))
-    assert search.report(reports(late, 12, [0.5, value])) == set()
+        search.report(of(late, step, [0.5, 0.5]))
+    assert search.report(of(late, 12, [0.5, value])) == set()
     ending = search.tell(late[0].id.of, "complete")
-    assert (ending.state, ending.value, ending.step) == ("diverged", None, 12)
-    assert "valid/loss is not finite" in ending.reason
+    assert (ending.state, ending.value, ending.step, ending.given_up) == (state, None, 12, state == "failed")
+    assert ending.reason == f"{metric} is {value} at update 12"
+    if state == "failed":
+        with pytest.raises(AllTrialsFailedError, match=rf"{metric} is {value} at update 3"):
+            search.ask()
+    else:
+        assert search.ask() is None
     search.commit(1)
     assert all(math.isfinite(v) for trial in frozen(path) for v in trial.intermediate_values.values())
-    assert [(row["state"], row["diverged_step"]) for row in table(path)] == [("diverged", 3), ("diverged", 12)]
+    assert [(row["state"], row["diverged_step"], row["has_no_value"]) for row in table(path)] == [
+        (state, 3 if state == "diverged" else None, state == "failed"),
+        (state, 12 if state == "diverged" else None, state == "failed"),
+    ]
 
 
 def test_the_order_in_which_reports_arrive_changes_nothing(tmp_path):
