@@ -76,7 +76,7 @@ def sweep(
     from sweeper.search.study import Studies, build_studies
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
-    build_studies(spec.studies, spec.terms)
+    build_studies(spec.studies, spec.terms, home.journal)
     chosen = choose(spec, stored_trainer(home))
     trainer = make(spec, chosen.trainer)
     with lock(home), _log_to_file(home):

@@ -22,6 +22,8 @@ from sweeper.schedules.numbers import (
     AtLeastZero,
     AtMostZero,
     BelowOne,
+    Cooldown,
+    Cycle2,
     End,
     Floor,
     Fraction,
@@ -278,7 +280,7 @@ def exponential(
     return np.maximum(stable_power(decay, progress(tau_LS, decay_steps_L, end)), floor)
 
 
-def step(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFraction = 0.1, cycle: Positive = 1 / 3) -> Floats:
+def step(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFraction = 0.1, cycle: Cycle2 = 1 / 3) -> Floats:
     """Drops at equal intervals, a staircase.
 
     Formula: gamma^floor(tau/S)
@@ -328,7 +330,7 @@ def wsd(
     decay_steps_L: Updates,
     *,
     decay: Floor = 0.0,
-    cooldown: RunFraction = 0.2,
+    cooldown: Cooldown = 0.2,
     cooldown_shape: CooldownShape = "linear",
     cooldown_power: Positive = 2.0,
     cooldown_ratio: OpenFraction = 0.1,
@@ -358,7 +360,7 @@ def power_wsd(
     decay_steps_L: Updates,
     *,
     decay: Floor = 0.0,
-    cooldown: RunFraction = 0.2,
+    cooldown: Cooldown = 0.2,
     cooldown_shape: CooldownShape = "linear",
     cooldown_power: Positive = 2.0,
     cooldown_ratio: OpenFraction = 0.1,
@@ -391,7 +393,7 @@ def swa_tail(
     decay_steps_L: Updates,
     *,
     decay: Floor = 0.1,
-    cooldown: RunFraction = 0.2,
+    cooldown: Cooldown = 0.2,
     anneal: Anneal = "cos",
 ) -> Floats:
     """A fall to a lower LR, which is then held, as in stochastic weight averaging.

@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sweeper.schedules import dimension
 from sweeper.spec import source
+from sweeper.spec.constructors import model_hyperparameters
 from sweeper.spec.question import digest
 from sweeper.spec.requests import plain
 from sweeper.spec.sweep import Subject
@@ -200,6 +200,6 @@ def subject_of(task: Task, model: Mapping[str, Any], optimizer: str = "") -> Sub
         optimizer: Name of the optimizer, for the sweep's name.
     """
     numbers = {f"model.{key}": plain(f"model.{key}", value) for key, value in model.items()}
-    tried = {key.removeprefix("model."): first_of(dimension(key, node)) for key, node in numbers.items()}
+    tried = {key.removeprefix("model."): first_of(one) for key, one in model_hyperparameters(task, numbers).items()}
     question, label = describe(task, tried)
     return Subject(task, f"{label}-{optimizer}", question, numbers)
