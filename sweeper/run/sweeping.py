@@ -35,6 +35,10 @@ Say = Callable[[str], None]
 
 CHECKPOINT_SECONDS = 60.0
 FORMAT = 1  # of the sweep's folder
+AS_WRITTEN = (
+    "{} resumes in the space that an earlier version started: whole numbers if a range is written so, and cycles of "
+    "any length. fresh=true starts over."
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ def sweep(
         with closing(trainer), _live_view(spec, home, search, plain) as view, ends.catch_signals(view.note):
             if chosen.why:
                 view.note(f"Training {chosen.why}.")
+            if search.resumed_as_written:
+                view.note(AS_WRITTEN.format(", ".join(search.resumed_as_written)))
             finished = loop.run(
                 loop.Rooms(search, trainer, tracker, view),
                 checkpoint=home.checkpoint,

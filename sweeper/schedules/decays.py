@@ -23,7 +23,6 @@ from sweeper.schedules.numbers import (
     AtMostZero,
     BelowOne,
     Cooldown,
-    Cycle2,
     End,
     Floor,
     Fraction,
@@ -280,7 +279,7 @@ def exponential(
     return np.maximum(stable_power(decay, progress(tau_LS, decay_steps_L, end)), floor)
 
 
-def step(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFraction = 0.1, cycle: Cycle2 = 1 / 3) -> Floats:
+def step(tau_LS: Updates, decay_steps_L: Updates, *, decay: PositiveFraction = 0.1, cycle: Positive = 1 / 3) -> Floats:
     """Drops at equal intervals, a staircase.
 
     Formula: gamma^floor(tau/S)

@@ -9,11 +9,11 @@ must follow it (`Bounds.left`). What is searched is bounded by that, and other v
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from sweeper.schedules.clock import tick_count, whole_updates
-from sweeper.schedules.families import key_of, parameters_of
+from sweeper.schedules.families import FACTORS, key_of, parameters_of
+from sweeper.schedules.lengths import fitted_length, shortest_fit, shortest_wave, wave_count
 from sweeper.schedules.numbers import Bounds
 from sweeper.types import Dimension, Family, InputError, Number, Range, Value, values_of
 
@@ -34,24 +34,40 @@ def fit(family: Family, steps: int, epoch: float | None = None) -> Family:
             a list of values), or any length of a range.
     """
     run = _Span(tick_count(steps, epoch), "updates" if epoch is None else "epochs")
-    space = dict(family.space)
-    if family.warmup == "prefix":
-        space["warmup"] = _fit(family, "warmup", space["warmup"], run)
-    rest = run._replace(ticks=run.ticks - _longest_ramp(replace(family, space=space), run))
-    for name, parameter in parameters_of(family).items():
-        if (family.warmup, name) != ("prefix", "warmup"):
-            space[name] = _fit(family, name, space[name], run if parameter.bounds.run else rest)
-    return replace(family, space=space)
+    of_run = [name for name, one in parameters_of(family).items() if one.bounds.run or name == "warmup"]
+    bounded = replace(family, space={**family.space, **{name: _fit(family, name, run) for name in of_run}})
+    rest = replace(run, ticks=run.ticks - _longest_ramp(bounded, run))
+    others = {name: _fit(family, name, rest) for name in family.space if name not in of_run}
+    return replace(family, space={**bounded.space, **others})
 
 
-class _Span(NamedTuple):
-    """What a length is a fraction of: a number of ticks, and their name."""
+@dataclass(frozen=True)
+class _Span:
+    """What a length is a fraction of: a number of ticks, and what they are.
+
+    Attributes:
+        ticks: Their number.
+        unit: "updates" or "epochs".
+        mults: Of a length that is fitted to whole cycles: the possible `cycle_mult`.
+        waves: Whether it is fitted to whole waves.
+    """
 
     ticks: int
     unit: str
+    mults: tuple[float, ...] = ()
+    waves: bool = False
 
     def ticks_of(self, fraction: Number) -> int:
-        return int(whole_updates(fraction, self.ticks))
+        """Return the number of ticks of a length, the smallest that it can be fitted to."""
+        fitted = [fitted_length(self.ticks, fraction, mult) for mult in self.mults]
+        fitted += [self.ticks / float(wave_count(fraction, "fitted"))] if self.waves else []
+        return min([int(whole_updates(fraction, self.ticks)), *(int(length + 0.5) for length in fitted)])
+
+    def fraction_of(self, ticks: int) -> float:
+        """Return the smallest length that has so many ticks, however it is fitted."""
+        fitted = [shortest_fit(self.ticks, ticks, mult) for mult in self.mults]
+        fitted += [shortest_wave(self.ticks, ticks)] if self.waves else []
+        return max([ticks / self.ticks, *fitted])
 
 
 def _longest_ramp(family: Family, run: _Span) -> int:
@@ -61,11 +77,15 @@ def _longest_ramp(family: Family, run: _Span) -> int:
     return max(map(run.ticks_of, _numbers(values_of(family.space["warmup"]))))
 
 
-def _fit(family: Family, name: str, dimension: Dimension | Value, span: _Span) -> Dimension | Value:
+def _fit(family: Family, name: str, span: _Span) -> Dimension | Value:
     """Return a hyperparameter of the family, within its bounds if it is a length."""
-    key, bounds = key_of(family, name), parameters_of(family)[name].bounds
+    key, bounds, dimension = key_of(family, name), parameters_of(family)[name].bounds, family.space[name]
     if not (bounds.ticks or bounds.left):
         return dimension
+    if name == "cycle" and "fitted" in values_of(family.space.get("cycle_fit")):
+        waves = family.factor is FACTORS["cosine_waves"]
+        mults = tuple(map(float, _numbers(values_of(family.space.get("cycle_mult", 1.0)))))
+        span = replace(span, waves=waves, mults=() if waves else mults)
     if not isinstance(dimension, Range) or dimension.spacing is not None:
         for length in _numbers(values_of(dimension)):
             _check(key, bounds, length, span)
@@ -74,24 +94,26 @@ def _fit(family: Family, name: str, dimension: Dimension | Value, span: _Span) -
     _check(f"{key}.low", replace(bounds, ticks=0), low, span)
     _check(f"{key}.high", replace(bounds, left=0), high, span)
     if span.ticks_of(low) < bounds.ticks:
-        low = min(bounds.ticks / span.ticks, high)
-    if span.ticks - span.ticks_of(high) < bounds.left:
+        low = min(span.fraction_of(bounds.ticks), high)
+    if bounds.left and span.ticks - span.ticks_of(high) < bounds.left:
         high = max(1 - bounds.left / span.ticks, low)
     return replace(dimension, low=low, high=high)
 
 
 def _check(key: str, bounds: Bounds, length: Number, span: _Span) -> None:
+    """Raise InputError if a length has fewer ticks than its shape needs, or fewer follow."""
     ticks = span.ticks_of(length)
+    after = max(0, span.ticks - ticks)
     if ticks < bounds.ticks:
-        least = bounds.ticks / span.ticks
-        remedy = f"Write at least {least:.3g}, or train longer" if bounds.contains(least) else "Train longer"
         problem = f"{ticks} of {span.ticks} {span.unit}, but the shape needs {bounds.ticks}"
-        raise InputError(key, length, problem, f"{remedy}, or leave this family out")
-    if bounds.left and span.ticks - ticks < bounds.left:
-        most = 1 - bounds.left / span.ticks
-        remedy = f"Write at most {most:.3g}, or train longer" if bounds.contains(most) else "Train longer"
-        problem = f"leaves {max(0, span.ticks - ticks)} of {span.ticks} {span.unit}, but the shape needs {bounds.left}"
-        raise InputError(key, length, problem, f"{remedy}, or leave this family out")
+        limit, word = span.fraction_of(bounds.ticks) if span.ticks >= bounds.ticks else -1, "least"
+    elif bounds.left and after < bounds.left:
+        problem = f"leaves {after} of {span.ticks} {span.unit}, but the shape needs {bounds.left}"
+        limit, word = 1 - bounds.left / span.ticks, "most"
+    else:
+        return
+    remedy = f"Write at {word} {limit:.3g}, or train longer" if bounds.contains(limit) else "Train longer"
+    raise InputError(key, length, problem, f"{remedy}, or leave this family out")
 
 
 def _numbers(values: Iterable[Value]) -> list[Number]:

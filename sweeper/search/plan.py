@@ -62,6 +62,7 @@ class StudyPlan:
         as_written: The space that the configuration spells. Earlier versions searched it as it stands: a real
             hyperparameter in whole numbers if its range is written so, and lengths too short for the shape. {} if it is
             `space`.
+        is_as_written: Whether `space` is that one, although this version would search another one.
     """
 
     name: str
@@ -76,6 +77,7 @@ class StudyPlan:
     formula: str = ""
     extends: bool = False
     as_written: Space = field(default_factory=dict)
+    is_as_written: bool = False
 
     @property
     def space(self) -> Space:
@@ -100,7 +102,13 @@ class StudyPlan:
         if not self.as_written or stored["space"] != fingerprint(self.as_written):
             return self
         family = replace(self.family, space={name: self.as_written[name] for name in self.family.space})
-        return replace(self, family=family, hparams={name: self.as_written[name] for name in self.hparams})
+        hparams = {name: self.as_written[name] for name in self.hparams}
+        return replace(self, family=family, hparams=hparams, is_as_written=self.searches_otherwise)
+
+    @property
+    def searches_otherwise(self) -> bool:
+        """Whether the space is another one than the one as written."""
+        return bool(self.as_written) and fingerprint(self.as_written) != fingerprint(self.space)
 
     def describe(self, terms: Terms, axes: Axes) -> StoredPlan:
         """Return everything that the study's trials depend on, and what is needed to read them."""

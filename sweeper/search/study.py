@@ -13,7 +13,6 @@ from sweeper.search.family import FamilyStudy
 from sweeper.search.journal import MARK, Journal
 from sweeper.search.plan import StudyPlan, Terms
 from sweeper.search.records import JournalReader
-from sweeper.search.space import fingerprint
 from sweeper.search.storage import Storage
 from sweeper.types import Ending, Floats, Job, Progress, Report, State, TrialId
 
@@ -115,6 +114,12 @@ class Studies:
         return self._studies[trial.study].jobs(trial.trial)
 
     @property
+    def resumed_as_written(self) -> list[str]:
+        """The families that an earlier version started in the space as it is written (`StudyPlan.resumed_as`)."""
+        plans = [study.plan for study in self._studies.values()]
+        return [plan.family.name for plan in plans if plan.is_as_written]
+
+    @property
     def is_pending(self) -> bool:
         """Whether something is not committed. A command that trains nothing may still take over trials."""
         return self._journal.is_pending
@@ -152,8 +157,7 @@ class Studies:
 
 def _as_started(plans: Sequence[StudyPlan], journal: Path | None) -> list[StudyPlan]:
     """Return the plans, those of stored studies with the space with which these were started."""
-    differ = any(plan.as_written and fingerprint(plan.as_written) != fingerprint(plan.space) for plan in plans)
-    if not differ or journal is None or not journal.exists():
+    if journal is None or not journal.exists() or not any(plan.searches_otherwise for plan in plans):
         return list(plans)
     stored = JournalReader(journal).plans()
     return [plan.resumed_as(stored[plan.name]) if plan.name in stored else plan for plan in plans]
