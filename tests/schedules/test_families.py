@@ -78,7 +78,7 @@ def test_a_node_is_read_whole() -> None:
     assert built.factor is FACTORS["cosine"]
     assert (built.name, built.warmup, built.momentum, built.controller) == ("c", "prefix", None, None)
     assert built.space == {
-        "peak_lr": Range(1e-3, 1.0, log=True),
+        "peak_lr": Range(1e-3, 1.0, log=True, whole=False),
         "warmup": Choice((0, 0.1)),
         "warmup_shape": "linear",
         "warmup_join": "prefix",

@@ -178,7 +178,7 @@ def test_an_epochs_updates_are_its_examples_over_the_batch():
 
 
 def test_a_run_of_one_epoch_has_no_schedule_by_epochs():
-    assert plan(train={"steps": None, "epochs": 2}, schedule_unit="epoch").train.epoch
+    assert plan(train={"steps": None, "epochs": 3}, schedule_unit="epoch").train.epoch
     with pytest.raises(
         InputError, match=r"schedule_unit=epoch: a trial of 40 updates is 0\.3 epochs long .* train\.epoc"
     ):
