@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Optional
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from sweeper.importing import import_object
 from sweeper.spec.constructors import is_whole, model_hyperparameters
 from sweeper.tasks.models import MLP
 from sweeper.types import InputError, Range
@@ -74,6 +77,30 @@ TOLD = [
 @pytest.mark.parametrize(("constructor", "name", "whole"), TOLD)
 def test_annotation_and_default_tell_whether_an_argument_is_whole(constructor, name, whole):
     assert is_whole(constructor, name) is whole
+
+
+CONF = Path(__file__).parents[2] / "conf"
+WHOLE = {
+    *["adahessian.update_period", "asgd.t0", "muon.ns_steps", "soap.precondition_frequency"],
+    "shampoo.preconditioning_compute_steps",
+    *[f"{model}.width" for model in ("cnn", "gpt", "mlp", "ngram", "resnet", "resnet18", "resnet9", "tabular")],
+    *[f"{model}.depth" for model in ("cnn", "gpt", "mlp", "ngram", "tabular", "transformer")],
+    *["gpt.heads", "ngram.embedding", "resnet.blocks", "resnet18.stages", "resnet18.blocks", "tabular.embedding"],
+    *["transformer.width", "transformer.heads"],
+}
+
+
+@pytest.mark.parametrize("group", ["optimizer", "model"])
+def test_every_number_of_the_configuration_is_what_its_constructor_says(group):
+    told = {}
+    for path in sorted((CONF / group).glob("*.yaml")):
+        node = yaml.safe_load(path.read_text())
+        constructor = import_object("x", node.pop("_target_"))
+        numbers = [name for name, value in node.items() if type(value) in (int, float) and name != "default_lr"]
+        told |= {f"{path.stem}.{name}": is_whole(constructor, name) for name in numbers}
+    assert len(told) > 20
+    assert {name for name, whole in told.items() if whole} == WHOLE & told.keys()
+    assert None not in told.values()
 
 
 class Net(nn.Module):
