@@ -87,22 +87,27 @@ def seed_of(*parts: object) -> int:
 
 @dataclass(frozen=True)
 class Range:
-    """A searched hyperparameter. It stays int if `low`, `high` and `step` all are.
+    """A searched hyperparameter.
 
     Attributes:
         low: Smallest value, included.
         high: Largest value, included.
         log: Whether it is uniform in its logarithm.
         step: Distance of the values from `low` on; None for any value.
+        whole: Whether its values are whole numbers. None if nothing tells what the hyperparameter is: they are if
+            `low`, `high` and `step` are written as whole numbers.
     """
 
     low: Number
     high: Number
     log: bool = False
     step: Number | None = None
+    whole: bool | None = None
 
     @property
     def is_whole(self) -> bool:
+        if self.whole is not None:
+            return self.whole
         return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
     @property

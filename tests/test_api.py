@@ -141,10 +141,10 @@ def test_numbers_of_the_model_are_searched(small):
 
 
 def test_epochs_take_the_place_of_steps(small):
-    sweep = small(steps=None, epochs=2, batch_size=20, schedule_unit="epoch", n_trials=1)
-    assert sweep.config["question"]["train"]["steps"] == 12
+    sweep = small(steps=None, epochs=3, batch_size=20, schedule_unit="epoch", n_trials=1)
+    assert sweep.config["question"]["train"]["steps"] == 18
     lr_S = sweep.lr("cosine:0")
-    assert len(set(lr_S)) == 2
+    assert len(set(lr_S)) == 3
     assert sweep.trace("cosine:0")["lr/group0"].dropna().tolist() == lr_S.tolist()
 
 

@@ -141,7 +141,7 @@ def estimate(
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
     stored = StoredSweep(home) if home.config.exists() else None
-    studies = build_studies(spec.studies, spec.terms)
+    studies = build_studies(spec.studies, spec.terms, home.journal)
     jobs = first_jobs(studies)
     rows = tuple(_row(study, spec, stored.records if stored else []) for study in studies)
     counts = open_jobs(rows, spec.search.concurrent_trials, len(spec.partitions))

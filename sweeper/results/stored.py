@@ -132,12 +132,19 @@ class StoredSweep:
         needed = {
             name: min(study["trials"], self.stopped.get(name, study["trials"])) for name, study in studies.items()
         }
-        return not running and all(started.get(name, 0) >= trials for name, trials in needed.items())
+        return not running and all(
+            started.get(name, 0) >= trials or name in self.exhausted for name, trials in needed.items()
+        )
 
     @cached_property
     def stopped(self) -> Mapping[str, int]:
         """Trials of each study that ended early because it did not improve (`search.stop`)."""
         return self._reading.trials_at_stop()
+
+    @cached_property
+    def exhausted(self) -> Mapping[str, int]:
+        """The number of points of each study that has tried all points of its space."""
+        return self._reading.exhausted()
 
     def refresh(self) -> Self:
         """Read the sweep again. Returns the same object."""

@@ -36,6 +36,10 @@ Say = Callable[[str], None]
 
 CHECKPOINT_SECONDS = 60.0
 FORMAT = 1  # of the sweep's folder
+AS_WRITTEN = (
+    "{} resumes in the space that an earlier version started: whole numbers if a range is written so, and cycles of "
+    "any length. fresh=true starts over."
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def sweep(
     from sweeper.search.study import Studies, build_studies
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
-    build_studies(spec.studies, spec.terms)
+    build_studies(spec.studies, spec.terms, home.journal)
     if spec.summary:
         terminal.announce(f"{spec.summary}.")
     chosen = choose(spec, stored_trainer(home))
@@ -102,6 +106,8 @@ def sweep(
                 view.note(death)
             if chosen.why:
                 view.note(f"Training {chosen.why}.")
+            if search.resumed_as_written:
+                view.note(AS_WRITTEN.format(", ".join(search.resumed_as_written)))
             finished = loop.run(
                 loop.Rooms(search, trainer, tracker, view),
                 checkpoint=home.checkpoint,

@@ -19,7 +19,8 @@ from sweeper.types import Dimension, Factor, Family, InputError, Value, values_o
 PREFIX = "mult_"
 
 _INSIDE = Bounds(0, 1, open_low=True, open_high=True)
-_COUNT = Bounds(0, float("inf"))
+_COUNT = Bounds(0, float("inf"), whole=True)
+_THRESHOLD = Bounds(0, float("inf"))
 _WATCHED = (
     Parameter("metric", "word", "valid/loss"),
     Parameter("direction", "word", "minimize", options=("minimize", "maximize")),
@@ -35,7 +36,7 @@ CONTROLLERS: Mapping[str, tuple[Parameter, ...]] = {
     "plateau": (
         _number("decay", 0.1, _INSIDE),
         _number("patience", 2, _COUNT),
-        _number("threshold", 1e-4, _COUNT),
+        _number("threshold", 1e-4, _THRESHOLD),
         _RELATIVE,
         _number("cooldown", 0, _COUNT),
         _number("floor", 0.0, Bounds(0, 1)),
@@ -44,7 +45,7 @@ CONTROLLERS: Mapping[str, tuple[Parameter, ...]] = {
     "plateau_keras": (
         _number("decay", 0.1, _INSIDE),
         _number("patience", 3, _COUNT),
-        _number("threshold", 1e-4, _COUNT),
+        _number("threshold", 1e-4, _THRESHOLD),
         _number("cooldown", 0, _COUNT),
         _number("floor", 0.0, Bounds(0, 1)),
         *_WATCHED,
@@ -52,13 +53,13 @@ CONTROLLERS: Mapping[str, tuple[Parameter, ...]] = {
     "greedy": (
         _number("decay", 0.8, _INSIDE),
         _number("patience", 1, _COUNT),
-        _number("threshold", 1e-6, _COUNT),
+        _number("threshold", 1e-6, _THRESHOLD),
         _RELATIVE,
         _number("cooldown", 0, _COUNT),
         _number("hold", 0, _COUNT),
         _number("floor", 1e-3, Bounds(0, 1)),
         _number("ceiling", 10.0, Bounds(1, float("inf"))),
-        _number("reset", 500, Bounds(1, float("inf"))),
+        _number("reset", 500, Bounds(1, float("inf"), whole=True)),
         *_WATCHED,
     ),
     "wall_time": (

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper.search.importance import importances
 from sweeper.search.journal import MARK, Journal
 from sweeper.search.plan import NO_VALUE, StoredPlan
+from sweeper.search.tried import TriedPoints
 from sweeper.types import Record, State, TrialId, Value
 
 OLD_NO_VALUE = re.compile(r"(?!\S+/loss ).+ is not finite")  # reason of such a trial in older journals: "diverged"
@@ -53,6 +54,12 @@ class JournalReader:
         """Return, for each study that `search.stop` ended, after how many trials."""
         attrs = {study.study_name: study.user_attrs.get("stopped") for study in self._studies()}
         return {name: trials for name, trials in attrs.items() if trials is not None}
+
+    def exhausted(self) -> dict[str, int]:
+        """Return the number of points of each study that has tried all of them; without those that search nothing."""
+        return {
+            study.study_name: count for study in self._studies() if (count := _points_if_all_tried(self._trials(study)))
+        }
 
     def importances(self) -> dict[str, Mapping[str, float]]:
         """Return the importance of each searched hyperparameter, by study. It is {} for a study with too few trials."""
@@ -119,6 +126,18 @@ def read_round(journal: Path) -> int:
 def _count_trials(trials: Sequence[FrozenTrial]) -> int:
     retries = sum("retry_of" in trial.user_attrs for trial in trials)
     return sum(trial.state != TrialState.WAITING for trial in trials) - retries
+
+
+def _points_if_all_tried(trials: Sequence[FrozenTrial]) -> int | None:
+    """Return the number of points of a study's space; None if some are left, queued, or it searches nothing."""
+    if not trials or not trials[0].distributions or any(trial.state == TrialState.WAITING for trial in trials):
+        return None
+    points = TriedPoints(trials[0].distributions)
+    if points.count is None or points.count > len(trials):
+        return None
+    for trial in trials:
+        points.add(trial.params)
+    return None if points.left else points.count
 
 
 def record_of(study: str, plan: StoredPlan, trial: FrozenTrial) -> Record:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -111,13 +111,6 @@ class Sampling:
     def has_constraint_on_every_trial(self) -> bool:
         """Whether good trials need a constraint too. The Gaussian process requires one on every trial."""
         return issubclass(self._kind, GPSampler)
-
-    def without_repeats(self) -> Sampling:
-        """Return the sampling of a study that took over trials, which must not propose their points again.
-
-        Optuna's grid sampler counts the trials of the study, so it would. Brute force compares values.
-        """
-        return replace(self, sampler=Target("optuna.samplers.BruteForceSampler")) if self.is_grid else self
 
     @cached_property
     def point_count(self) -> int | None:

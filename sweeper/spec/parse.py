@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from sweeper.importing import import_object
 from sweeper.schedules import dimension
 from sweeper.search.objective import Objective
 from sweeper.search.stopping import parse_early_stopping
+from sweeper.spec.constructors import is_whole, model_hyperparameters
 from sweeper.spec.families import parse_families
 from sweeper.spec.studies import parse_studies
 from sweeper.spec.subject import check_metrics, folds_of, try_out, without_one_fold
@@ -20,6 +22,7 @@ from sweeper.spec.train import parse_train, question_of
 from sweeper.spec.values import check_keys, is_number, parse_positive, parse_switch, parse_whole
 from sweeper.tracking import trackers
 from sweeper.training.optimizers.optim import check_look, check_optimizer
+from sweeper.training.optimizers.spec import KEYS as GROUPING
 from sweeper.training.optimizers.spec import OptimizerSpec, parse_optimizer, searched_options, without_idle_keys
 from sweeper.types import AT, Dimension, InputError, Value, did_you_mean, first_of, values_of
 
@@ -52,8 +55,8 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
     families = parse_families(config["schedule"])
     node = without_idle_keys({key: value for key, value in config["optimizer"].items() if key not in FOR_SCHEDULES})
     searched = searched_options(node)
-    hparams = _hyperparameters(searched, subject)
     optimizer = parse_optimizer(node)
+    hparams = {**_hyperparameters(optimizer, searched), **model_hyperparameters(subject.task, subject.numbers)}
     _check_ends(optimizer, {path: hparams[f"optimizer.{path}"] for path in searched})
     train = parse_train(
         config["train"],
@@ -83,7 +86,7 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
             **({} if folds == 1 else {"folds": folds}),
         },
         schedules=config["schedule"],
-        studies=parse_studies(config["search"], config["pruner"], families, hparams),
+        studies=parse_studies(config["search"], config["pruner"], families, hparams, train),
         train=train,
         objective=objective,
         target=target,
@@ -145,10 +148,11 @@ def _search_question(search: SearchSpec, reports: int) -> dict[str, Any]:
     }
 
 
-def _hyperparameters(searched: Mapping[str, Node], subject: Subject) -> dict[str, Dimension | Value]:
-    """Return the searched hyperparameters of optimizer and model by config path."""
-    of_optimizer = {f"optimizer.{path}": node for path, node in searched.items()}
-    return {key: dimension(key, node) for key, node in {**of_optimizer, **subject.numbers}.items()}
+def _hyperparameters(optimizer: OptimizerSpec, searched: Mapping[str, Node]) -> dict[str, Dimension | Value]:
+    """Return the searched hyperparameters of the optimizer by config path. Those of groups and layers are real."""
+    target = import_object("optimizer._target_", optimizer.target, "torch.optim.SGD") if searched else None
+    whole = {path: path.partition(".")[0] not in GROUPING and is_whole(target, path) for path in searched}
+    return {f"optimizer.{path}": dimension(f"optimizer.{path}", node, whole[path]) for path, node in searched.items()}
 
 
 def _check_ends(optimizer: OptimizerSpec, searched: Mapping[str, Dimension | Value]) -> None:

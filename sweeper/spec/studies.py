@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from sweeper.importing import Target, parse_target
-from sweeper.schedules import to_plain
+from sweeper.schedules import by_spelling, fit, to_plain
 from sweeper.search.plan import StudyPlan
 from sweeper.search.stopping import parse_stop
 from sweeper.spec import source
 from sweeper.spec.question import digest
+from sweeper.spec.sweep import TrainSpec
 from sweeper.spec.values import parse_switch, parse_whole
 from sweeper.types import Dimension, Family, InputError, Value
 
@@ -28,15 +29,23 @@ class SearchNode(TypedDict):
 
 
 def parse_studies(
-    search: SearchNode, pruner: Mapping[str, object] | None, families: Sequence[Family], hparams: Space
+    search: SearchNode,
+    pruner: Mapping[str, object] | None,
+    families: Sequence[Family],
+    hparams: Space,
+    train: TrainSpec,
 ) -> tuple[StudyPlan, ...]:
     """Return one study for each family. Its name has a hash of everything that defines its trials, own code included.
+
+    The hash covers the space as it is written. What is searched of it follows from the types of the hyperparameters and
+    from the lengths that a run of this length can have.
 
     Args:
         search: `search` of the configuration.
         pruner: `pruner` of the configuration; None for no pruning.
         families: The chosen families.
         hparams: Searched hyperparameters of optimizer and model by config path.
+        train: The length of a trial.
 
     Raises:
         InputError: If a value cannot be used.
@@ -47,8 +56,9 @@ def parse_studies(
     return tuple(
         StudyPlan(
             name=f"{family.name}-{digest(_identity(family, hparams, sampler, pruning), 6)}",
-            family=family,
+            family=fit(family, train.steps, train.epoch),
             hparams=hparams,
+            as_written=by_spelling({**family.space, **hparams}),
             sampler=sampler,
             pruner=pruning,
             n_trials=parse_whole("search.n_trials", search["n_trials"]),

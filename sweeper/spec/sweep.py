@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sweeper.importing import parse_target
-from sweeper.schedules import controller_of, dimension, lr_trace, momentum_trace, watched_metrics
+from sweeper.schedules import controller_of, lr_trace, momentum_trace, watched_metrics
+from sweeper.spec.constructors import model_hyperparameters
 from sweeper.spec.question import digest
 from sweeper.spec.values import check_keys
 from sweeper.types import ConfiguredTracker, Family, Job, JobId, Task, Value, first_of
@@ -41,7 +42,8 @@ class Subject:
     @property
     def first_numbers(self) -> dict[str, Value]:
         """First value of each searched hyperparameter of the model by name, to build the model with."""
-        return {key.removeprefix("model."): first_of(dimension(key, node)) for key, node in self.numbers.items()}
+        searched = model_hyperparameters(self.task, self.numbers)
+        return {key.removeprefix("model."): first_of(one) for key, one in searched.items()}
 
 
 @dataclass(frozen=True)

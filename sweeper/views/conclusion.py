@@ -119,6 +119,7 @@ def print_table(sweep: StoredSweep) -> None:
         notes=[
             *([f"Trained {how}."] if (how := note.trainer_note(sweep.config)) else []),
             *_early_stops(sweep),
+            *_exhausted_spaces(sweep),
             *([] if sweep.finished else [f"This sweep is not finished.{_death(sweep)} The same command resumes it."]),
         ],
     )
@@ -134,6 +135,14 @@ def _early_stops(sweep: StoredSweep) -> list[str]:
     """Return the note on studies that ended before they had all their trials."""
     studies = [f"{study} after {trials}" for study, trials in sorted(sweep.stopped.items())]
     return [f"Ended early without improvement (search.stop): {', '.join(studies)} trials."] if studies else []
+
+
+def _exhausted_spaces(sweep: StoredSweep) -> list[str]:
+    """Return the note on studies that have no other point to try."""
+    spaces = [f"{study} ({count})" for study, count in sorted(sweep.exhausted.items())]
+    if not spaces:
+        return []
+    return [f"Every point of the space was tried: {', '.join(spaces)}. A larger search.n_trials would add none."]
 
 
 def print_json(sweep: StoredSweep) -> None:

@@ -8,7 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution, IntDistribution
 
+from sweeper.forecast.preview import candidates
+from sweeper.search.study import build_studies
+from sweeper.spec.describing import subject_of
 from sweeper.spec.parse import parse
 from sweeper.spec.question import seeds_and_folds
 from sweeper.spec.sweep import Subject
@@ -178,7 +182,7 @@ def test_an_epochs_updates_are_its_examples_over_the_batch():
 
 
 def test_a_run_of_one_epoch_has_no_schedule_by_epochs():
-    assert plan(train={"steps": None, "epochs": 2}, schedule_unit="epoch").train.epoch
+    assert plan(train={"steps": None, "epochs": 3}, schedule_unit="epoch").train.epoch
     with pytest.raises(
         InputError, match=r"schedule_unit=epoch: a trial of 40 updates is 0\.3 epochs long .* train\.epoc"
     ):
@@ -194,6 +198,71 @@ def test_a_loss_that_is_no_loss_of_each_example_is_told():
 
     with pytest.raises(InputError, match=r"model: the loss of 2 examples has the shape \(\)"):
         plan(task=Mean(Digits(), partial(MLP, width=4, depth=1)))
+
+
+UNIT, COUNT = {"low": 0, "high": 1}, {"low": 1, "high": 8}
+CONSUMERS = [
+    ("decay", {"schedules": {"cosine": {**COSINE, "decay": UNIT}}}, float),
+    ("peak_lr", {"schedules": {"cosine": {**COSINE, "peak_lr": {"low": 1, "high": 10, "log": True}}}}, float),
+    ("warmup", {"schedules": {"cosine": {**COSINE, "warmup": {"low": 0, "high": 0.5}}}}, float),
+    ("patience", {"schedules": {"cosine": {**COSINE, "controller": "plateau", "patience": COUNT}}}, int),
+    ("optimizer.weight_decay", {"optimizer": {**SGD, "weight_decay": UNIT}}, float),
+    ("optimizer.groups.last.lr", {"optimizer": {**SGD, "groups": {"last": {"match": "layers.3", "lr": COUNT}}}}, float),
+    ("optimizer.layer_decay", {"optimizer": {**SGD, "layer_decay": {"low": 1, "high": 2}}}, float),
+    ("model.dropout", {"numbers": {"model.dropout": UNIT}}, float),
+    ("model.width", {"numbers": {"model.width": COUNT}}, int),
+]
+
+
+@pytest.mark.parametrize(("name", "changed", "kind"), CONSUMERS, ids=[name for name, *_ in CONSUMERS])
+def test_a_hyperparameter_is_real_or_whole_by_what_it_is(name, changed, kind):
+    study = plan(**changed).studies[0]
+    assert isinstance(study.axes.distributions[name], {int: IntDistribution, float: FloatDistribution}[kind])
+    seen = [one[name] for one in candidates(study.axes, 0, 50)]
+    assert {type(value) for value in seen} == {kind}
+    assert len(set(seen)) == (8 if kind is int else 50)
+    between = {"start": {"cosine": [{name: 1.5}]}}
+    if kind is int:
+        with pytest.raises(InputError, match=rf"{name}=1\.5: not on the grid from 1 in steps of 1"):
+            build_studies(plan(**changed, search=between).studies, plan().terms)
+    elif name in ("peak_lr", "optimizer.groups.last.lr", "optimizer.layer_decay"):
+        (built,) = build_studies(plan(**changed, search=between).studies, plan().terms)
+        assert built.start_points == [{name: 1.5}]
+
+
+def test_a_grid_of_a_real_hyperparameter_needs_a_step():
+    grid = {"sampler": {"_target_": "optuna.samplers.GridSampler"}}
+    fixed = {**COSINE, "peak_lr": 0.1}
+    for decay, count in ((UNIT, None), ({**UNIT, "step": 0.25}, 5), ({**UNIT, "step": 1}, 2)):
+        spec = plan(schedules={"cosine": {**fixed, "decay": decay}}, search=grid)
+        if count is None:
+            with pytest.raises(
+                InputError, match=r"schedule\.cosine\.decay: a grid needs a list of values\. Set a step"
+            ):
+                build_studies(spec.studies, spec.terms)
+        else:
+            assert build_studies(spec.studies, spec.terms)[0].sampling.point_count == count
+
+
+@pytest.mark.parametrize("end", [{"low": 1.0}, {"high": 7.5}, {"step": 0.5}])
+def test_a_fraction_for_a_whole_hyperparameter_is_refused_on_the_command_line_and_in_python(end):
+    node = {**COUNT, **end}
+    ((word, value),) = end.items()
+    message = rf"model\.width\.{word}={value}: must be a whole number\. Write one, such as"
+    with pytest.raises(InputError, match=message):
+        plan(numbers={"model.width": node})
+    with pytest.raises(InputError, match=message):
+        subject_of(TASK, {"width": node})
+
+
+def test_names_of_sweeps_and_studies_are_those_of_the_space_as_it_is_written():
+    """They were the same when types came from the spelling and short lengths were searched."""
+    cycle = {"low": 0.01, "high": 0.5}
+    schedules = {"sgdr": {"factor": "sgdr", "peak_lr": {"low": 1, "high": 3}, "warmup": 0.1, "cycle": cycle}}
+    found = plan(schedules=schedules, train={"steps": 8})
+    assert found.studies[0].name == "sgdr-058134"
+    assert found.studies[0].family.space["cycle"].low == 1 / 3, "three cycles of two updates or more in seven"
+    assert found.studies[0].as_written["cycle"].low == 0.01
 
 
 GROUPS = {"last": {"match": "layers.3", "lr": {"low": 1, "high": 10}}}
