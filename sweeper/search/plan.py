@@ -59,6 +59,7 @@ class StudyPlan:
         formula: Hash of the code that makes its LRs.
         extends: Whether a new study takes over trials from the family's other studies with the same formula, if its
             space contains them.
+        retries_only: Whether to train the failed trials again that were given up, and nothing else.
     """
 
     name: str
@@ -72,6 +73,7 @@ class StudyPlan:
     stop: int | None = None
     formula: str = ""
     extends: bool = False
+    retries_only: bool = False
 
     @property
     def space(self) -> Space:

@@ -71,10 +71,15 @@ class Storage(JournalStorage):
         return known
 
     def _select(self, known: _StudyTrials, states: Container[TrialState] | None) -> list[FrozenTrial]:
-        """Return the trials in one of `states`, in the order of their numbers; None for all."""
+        """Return the trials in one of `states`, in the order of their numbers; None for all.
+
+        Waiting trials alone are returned in the order in which they are asked for.
+        """
         if states is None:
             return list(known.trials)
         wanted = frozenset(state for state in TrialState if state in states)
+        if wanted == {TrialState.WAITING}:
+            return sorted(filter(_is_waiting, map(self.get_trial, known.changing)), key=_queue_place)
         ended = frozenset(state for state in wanted if state.is_finished())
         if ended not in known.ended:
             known.ended[ended] = [trial for trial in known.trials if trial.state in ended]
@@ -88,3 +93,12 @@ class Storage(JournalStorage):
 
 def _number(trial: FrozenTrial) -> int:
     return trial.number
+
+
+def _is_waiting(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.WAITING
+
+
+def _queue_place(trial: FrozenTrial) -> tuple[bool, int]:
+    """Return what queued trials are sorted by: retries of failed trials come before start points."""
+    return "retry_of" not in trial.user_attrs, trial.number

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from mlflow.entities import Experiment, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from sweeper import owners
 from sweeper.tracking.mlflow.destination import ARTIFACTS, Destination, hide_password
 from sweeper.tracking.mlflow.rows import Rows, RunKey
 from sweeper.types import InputError
@@ -31,7 +33,6 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "UNAUTHENTICATED")
 LONGEST_TAG = 8000
 LONGEST_PARAM = 6000
 MIGRATION_QUIET_SECONDS = 5.0
-STALE_SECONDS = 600.0
 
 
 class RefusedError(Exception):
@@ -258,7 +259,7 @@ def make_database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     _delete_stale(path)
     path.unlink(missing_ok=True)  # an empty file is no database
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new = path.with_name(f".{path.name}.{owners.label()}.new")
     try:
         _migrate(new, path.parent)
         _move_into_place(new, path)
@@ -320,5 +321,6 @@ def _has_tables(path: Path) -> bool:
 def _delete_stale(path: Path) -> None:
     """Delete unfinished databases of processes that were killed."""
     for leftover in path.parent.glob(f".{path.name}.*.new*"):
-        if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+        owner = re.search(owners.LABEL, leftover.name)
+        if owner is not None and owners.is_dead(owner[0]):
             leftover.unlink(missing_ok=True)
