@@ -281,7 +281,6 @@ def _spec(config: Any) -> SweepSpec:
 def status(words: Sequence[str]) -> int:
     """Print the table of a sweep, running or not, or follow it. Reads only."""
     from sweeper.results.stored import StoredSweep
-    from sweeper.views import conclusion, watch
 
     flags = {"--json": "the table for programs", "--watch": "follow it until it is finished, or Ctrl-C"}
     asked = _parse(
@@ -293,8 +292,12 @@ def status(words: Sequence[str]) -> int:
     if asked.watch and asked.json:
         raise InputError("--watch", None, "cannot be combined with --json", "Leave one of them out")
     if asked.watch:
+        from sweeper.views import watch
+
         watch.watch(_home(asked.name))
         return 0
+    from sweeper.views import conclusion
+
     sweep = StoredSweep(_home(asked.name))
     (conclusion.print_json if asked.json else conclusion.print_table)(sweep)
     return 0

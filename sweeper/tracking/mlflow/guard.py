@@ -12,25 +12,31 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 STOP_SECONDS = 10.0
 
 
 def main() -> int:
     """Run the command. Returns its exit code."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)  # what is ended is this process's own group, never that of whoever started it
     signal.signal(signal.SIGTERM, lambda *_: None)  # sent to the whole group, whose last process this is
     process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-    threading.Thread(target=_end_with_input, args=(process,), daemon=True).start()
-    return process.wait()
+    input_ended = threading.Event()
+    threading.Thread(target=_end_with_input, args=(input_ended,), daemon=True).start()
+    code = process.wait()
+    if input_ended.is_set():
+        os.killpg(0, signal.SIGKILL)  # whatever the command started, and this process
+    return code
 
 
-def _end_with_input(process: subprocess.Popen[bytes]) -> None:
+def _end_with_input(input_ended: threading.Event) -> None:
     sys.stdin.buffer.read()
+    input_ended.set()
     os.killpg(0, signal.SIGTERM)
-    try:
-        process.wait(STOP_SECONDS)
-    finally:
-        os.killpg(0, signal.SIGKILL)  # this process too
+    time.sleep(STOP_SECONDS)
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

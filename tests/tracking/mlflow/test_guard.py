@@ -57,4 +57,11 @@ def test_a_server_ends_with_the_process_that_shows_it(number):
 
 def test_the_exit_code_is_the_commands():
     command = [sys.executable, "-I", guard.__file__, sys.executable, "-c", "raise SystemExit(3)"]
-    assert subprocess.run(command, stdin=subprocess.PIPE).returncode == 3
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.wait(60) == 3
+
+
+def test_a_guard_ends_nobody_elses_processes():
+    """It is in the group of this process when it starts."""
+    command = [sys.executable, "-I", guard.__file__, sys.executable, "-c", "import time; time.sleep(600)"]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=60).returncode == -signal.SIGKILL
