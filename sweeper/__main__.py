@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sweeper.types import InputError, did_you_mean
 
 if TYPE_CHECKING:
+    from sweeper.run.sweeping import Outcome
     from sweeper.spec.composing import Composed
     from sweeper.spec.sweep import SweepSpec
 
@@ -26,8 +29,10 @@ usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or resume it
        python -m sweeper status [NAME] [--json]      print the table of a sweep (default: the one used last)
        python -m sweeper status [NAME] --watch       follow a running sweep from another terminal
        python -m sweeper rerun [NAME] --trial cosine:17    train a trial again and compare every value
+       python -m sweeper retry [NAME]                train the trials that failed again, once the cause is fixed
        python -m sweeper ui [NAME] [--port N]        show LR and loss traces in the MLflow UI
        python -m sweeper sync [NAME]                 send to MLflow what could not be sent before
+       python -m sweeper unlock [NAME]               go on with a sweep whose other machine is surely dead
 
 examples:
   python -m sweeper                                  eight families and a baseline on text, 20 trials each
@@ -47,6 +52,7 @@ A plain value is fixed; {low: 1e-3, high: 1, log: true} or {choice: [0, 0.1]} is
 
 SWEEPS = Path("sweeps")
 WRONG_INPUT = 2
+PRINTING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info")  # Hydra's, which train nothing
 
 
 def main() -> int:
@@ -59,7 +65,8 @@ def main() -> int:
         if verb == "sweep" and any(word in ("-h", "--help") for word in words):
             print(HELP, end="")
             return 0
-        return VERBS[verb](words)
+        with _exit_on_signals():
+            return VERBS[verb](words)
     except InputError as error:
         return _refuse(error)
     except KeyboardInterrupt:
@@ -76,6 +83,25 @@ def _refuse(error: InputError) -> int:
 
     print(f"sweeper: {redact(str(error))}", file=sys.stderr)
     return WRONG_INPUT
+
+
+@contextmanager
+def _exit_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does: what it started ends too. Under nohup SIGHUP stays off."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    is_main = threading.current_thread() is threading.main_thread()  # others cannot set handlers
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP) if is_main}
+    caught = [number for number, handler in before.items() if handler == signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 # --- verbs of a configuration: Hydra -----------------------------------------------------------------
@@ -136,6 +162,8 @@ def plan(words: Sequence[str]) -> int:
 def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
     """Compose the configuration, or with -m several, and run the verb with each. Returns the worst exit code."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra passes errors on instead of printing them
+    if not set(PRINTING) & set(words):
+        _announce()
     import hydra
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException, OverrideParseException
@@ -167,16 +195,24 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
 @contextmanager
 def _private(words: Sequence[str]) -> Iterator[Sequence[str]]:
     """Let Hydra neither print secrets (--cfg) nor leave them in the working folder (-m). Yields the words for it."""
+    from sweeper import temporary
     from sweeper.tracking.redaction import RedactedStream
 
     with ExitStack() as stack:
         if any(word.startswith(("--cfg", "-c", "--info")) for word in words):
             stack.enter_context(redirect_stdout(RedactedStream(sys.stdout)))
         if {"-m", "--multirun"} & set(words):  # Hydra stores the whole configuration in the folder of a multirun
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweeper-"))
-            quoted = folder.replace("'", r"\'")
+            folder = temporary.make_folder()
+            stack.callback(temporary.remove, folder)
+            quoted = str(folder).replace("'", r"\'")
             words = [f"hydra.sweep.dir='{quoted}'", *words]
         yield words
+
+
+def _announce() -> None:
+    """Say on a terminal what is done first: PyTorch alone takes seconds to load. A log needs no such line."""
+    if sys.stderr.isatty():
+        print("Loading libraries, data and model ...", file=sys.stderr, flush=True)
 
 
 def _run_one(config: Any, verb: Callable[[Any], int]) -> int:
@@ -190,12 +226,19 @@ def _run_one(config: Any, verb: Callable[[Any], int]) -> int:
 def _sweep(config: Any) -> int:
     """Train what is not trained yet, and print the table."""
     from sweeper.run import sweeping
-    from sweeper.search.study import AllTrialsFailedError
     from sweeper.views import conclusion
 
     spec = _spec(config)
+    return _train(lambda: sweeping.sweep(spec, root=SWEEPS, conclude=conclusion.conclude))
+
+
+def _train(sweep: Callable[[], Outcome]) -> int:
+    """Train a sweep, and print the table."""
+    from sweeper.search.study import AllTrialsFailedError
+    from sweeper.views import conclusion
+
     try:
-        outcome = sweeping.sweep(spec, root=SWEEPS, conclude=conclusion.conclude)
+        outcome = sweep()
     except AllTrialsFailedError as error:
         print(f"sweeper: {error}", file=sys.stderr)
         return 1
@@ -264,7 +307,6 @@ def _spec(config: Any) -> SweepSpec:
 def status(words: Sequence[str]) -> int:
     """Print the table of a sweep, running or not, or follow it. Reads only."""
     from sweeper.results.stored import StoredSweep
-    from sweeper.views import conclusion, watch
 
     flags = {"--json": "the table for programs", "--watch": "follow it until it is finished, or Ctrl-C"}
     asked = _parse(
@@ -276,8 +318,12 @@ def status(words: Sequence[str]) -> int:
     if asked.watch and asked.json:
         raise InputError("--watch", None, "cannot be combined with --json", "Leave one of them out")
     if asked.watch:
+        from sweeper.views import watch
+
         watch.watch(_home(asked.name))
         return 0
+    from sweeper.views import conclusion
+
     sweep = StoredSweep(_home(asked.name))
     (conclusion.print_json if asked.json else conclusion.print_table)(sweep)
     return 0
@@ -285,10 +331,6 @@ def status(words: Sequence[str]) -> int:
 
 def rerun(words: Sequence[str]) -> int:
     """Train a stored trial again and compare every value. Returns 1 if one differs."""
-    from sweeper.results.stored import StoredSweep
-    from sweeper.run import rerun
-    from sweeper.spec.composing import build_subject
-
     asked = _parse(
         "rerun",
         "Train a trial again, on its own, and compare its traces and metrics, bit for bit.",
@@ -299,11 +341,44 @@ def rerun(words: Sequence[str]) -> int:
             {"type": Path, "metavar": "FILE", "help": "write the final weights there"},
         ),
     )
+    _announce()
+    from sweeper.results.stored import StoredSweep
+    from sweeper.run import rerun
+    from sweeper.run.restoring import subject_nodes
+    from sweeper.spec.composing import build_subject
+
     sweep = StoredSweep(_home(asked.name))
     sweep.record(asked.trial)  # refuses a wrong name before the data are loaded
-    result = rerun.rerun_trial(sweep, asked.trial, build_subject(rerun.subject_nodes(sweep)), asked.weights)
+    subject = build_subject(subject_nodes(sweep, 'rerun("cosine:17", task)'))
+    result = rerun.rerun_trial(sweep, asked.trial, subject, asked.weights)
     print("\n".join(rerun.report_lines(result)))
     return 0 if result.same else 1
+
+
+def retry(words: Sequence[str]) -> int:
+    """Train the failed trials of a sweep again. Returns 1 if one fails again."""
+    asked = _parse(
+        "retry",
+        "Train the trials again that failed and were given up, with the same hyperparameters and seeds, and no others. "
+        "Their cause must be fixed first.",
+        words,
+    )
+    _announce()
+    from sweeper.results.stored import StoredSweep
+    from sweeper.run.restoring import subject_nodes
+    from sweeper.run.retrying import retry
+    from sweeper.spec.composing import build_subject
+    from sweeper.tracking.mlflow.tracker import MLflow
+    from sweeper.views import conclusion
+
+    sweep = StoredSweep(_home(asked.name))
+    if not sweep.to_retry:
+        print(f"No trial of {sweep.name} has to be trained again.")
+        return 0
+    subject = build_subject(subject_nodes(sweep, "retry(task)"))
+    tracker = MLflow.stored(sweep.home.spool)
+    code = _train(lambda: retry(sweep, subject, tracker, conclusion.conclude))
+    return code or int(bool(sweep.refresh().given_up))
 
 
 def ui(words: Sequence[str]) -> int:
@@ -316,10 +391,29 @@ def ui(words: Sequence[str]) -> int:
 
 def sync(words: Sequence[str]) -> int:
     """Send what MLflow does not have yet."""
+    from sweeper.spec.locking import refuse_other_machine
     from sweeper.tracking.mlflow import sender
 
-    asked = _parse("sync", "Send to MLflow what could not be sent before.", words)
-    return sender.sync(_home(asked.name).spool)
+    home = _home(_parse("sync", "Send to MLflow what could not be sent before.", words).name)
+    refuse_other_machine(home)  # which sends, too
+    return sender.sync(home.spool)
+
+
+def unlock(words: Sequence[str]) -> int:
+    """Let this machine train a sweep that another machine left."""
+    from sweeper.spec import locking
+
+    about = (
+        "Let this machine train a sweep that another machine trained, which stopped without a word. First make sure "
+        "that it runs no more: two machines would damage the sweep."
+    )
+    home = _home(_parse("unlock", about, words).name)
+    owner = locking.unlock(home)
+    if owner is None:
+        print(f"{home.name} is not locked.")
+    else:
+        print(f"{home.name} is unlocked. It was locked by {owner.machine.host} (process {owner.pid}).")
+    return 0
 
 
 def _parse(verb: str, about: str, words: Sequence[str], *flags: tuple[str, dict[str, Any]]) -> Any:
@@ -338,7 +432,17 @@ def _home(name: str | None) -> Any:
     return find(SWEEPS, name)
 
 
-VERBS = {"sweep": sweep, "preview": preview, "plan": plan, "status": status, "rerun": rerun, "ui": ui, "sync": sync}
+VERBS = {
+    "sweep": sweep,
+    "preview": preview,
+    "plan": plan,
+    "status": status,
+    "rerun": rerun,
+    "retry": retry,
+    "ui": ui,
+    "sync": sync,
+    "unlock": unlock,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

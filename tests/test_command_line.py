@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from functools import partial
@@ -180,6 +181,23 @@ def test_help_is_light(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=os.environ)
     assert done.returncode == 0 or done.stderr.strip() == "[]", done.stderr
     assert "schedule=cosine" in done.stdout
+
+
+LOADING = "Loading libraries, data and model ..."
+SLOW_VERBS = [("schedule=none",), ("plan", "schedule=none"), ("preview", "schedule=none"), ("rerun", "--trial", "x:0"),
+              ("retry",)]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", SLOW_VERBS, ids=lambda words: words[0])
+def test_a_terminal_is_told_at_once_what_is_done_and_a_log_is_not(tmp_path, words):
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "sweeper", *words]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=slave, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        assert os.read(master, 4096).decode().splitlines()[0] == LOADING
+        assert process.wait(60) == 2
+    os.close(master)
+    assert LOADING not in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stderr
 
 
 def test_a_trial_is_trained_again_and_python_trains_the_same(sweeper, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -125,7 +126,7 @@ class StoredSweep:
 
     @cached_property
     def finished(self) -> bool:
-        """Whether every study has all its trials and none is running."""
+        """Whether nothing is left to train: every study has all its trials, except those in `given_up`."""
         records, started = self._records_and_counts
         studies = self.config["studies"]
         running = any(record.state == "running" and not record.prior_of for record in records)
@@ -135,6 +136,21 @@ class StoredSweep:
         return not running and all(
             started.get(name, 0) >= trials or name in self.exhausted for name, trials in needed.items()
         )
+
+    @cached_property
+    def given_up(self) -> list[str]:
+        """Failed trials that no trial repeats, such as "cosine:17". `retry` trains them again."""
+        families = [study["family"] for study in self.config["studies"].values()]
+        names = {
+            study: stored["family"] if families.count(stored["family"]) == 1 else study
+            for study, stored in self.config["studies"].items()
+        }
+        return [f"{names[trial.study]}:{trial.trial}" for trial in self._reading.given_up()]
+
+    @property
+    def to_retry(self) -> Mapping[str, int]:
+        """How many trials of each study `retry` would train: those given up, and retries that have not ended."""
+        return Counter(trial.study for trial in [*self._reading.given_up(), *self._reading.unfinished_retries()])
 
     @cached_property
     def stopped(self) -> Mapping[str, int]:

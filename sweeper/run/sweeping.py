@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from sweeper import __version__, terminal
 from sweeper.run import crash, loop, machine, provenance, untrained
 from sweeper.run.trainers import Chosen, choose, make, stored_trainer
-from sweeper.spec.question import Home, lock, settle
+from sweeper.spec.locking import lock
+from sweeper.spec.question import Home, settle
 from sweeper.spec.sweep import SweepSpec
-from sweeper.tracking import trackers
+from sweeper.tracking import events, trackers
 from sweeper.tracking.redaction import RedactingFormatter
 from sweeper.tracking.traces import write_parquet
 from sweeper.training.weights import BestWeights
@@ -51,12 +52,14 @@ class Outcome:
         stopped: Why it stopped before everything was trained; None if it did not.
         signal: The signal that stopped it, if one did.
         unsent: Events that have not reached the tracker's destination yet.
+        is_tracked: Whether there is a tracker.
     """
 
     home: Home
     stopped: str | None
     signal: int | None
     unsent: int
+    is_tracked: bool = False
 
 
 def sweep(
@@ -78,9 +81,13 @@ def sweep(
         InputError: If the sweep of that name has another configuration or another trainer, or another process is
             running it. Raised before anything is written.
     """
+    return train(spec, settle(root, spec.name, spec.question, fresh=spec.fresh), conclude=conclude, plain=plain)
+
+
+def train(spec: SweepSpec, home: Home, *, conclude: Conclude | None = None, plain: bool | None = None) -> Outcome:
+    """Train what is not trained yet of the sweep in a folder. The arguments are those of `sweep`."""
     from sweeper.search.study import Studies, build_studies
 
-    home = settle(root, spec.name, spec.question, fresh=spec.fresh)
     build_studies(spec.studies, spec.terms, home.journal)
     if spec.summary:
         terminal.announce(f"{spec.summary}.")
@@ -89,7 +96,9 @@ def sweep(
     no_skill = untrained.level(home, spec, trainer)
     with lock(home), _log_to_file(home):
         search = Studies(home.journal, spec.studies, spec.terms)
+        before, opened_at = home.read(), search.round
         _store(home, spec, search, chosen, no_skill)
+        is_concluded = home.read() == before and _is_concluded(home, opened_at)
         death = crash.previous_death(home, [jobs[0] for jobs, _ in search.resume()])
         tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
         tracker = trackers.start(tracked, spec.tracker)
@@ -119,8 +128,11 @@ def sweep(
             _commit(search, tracker)
         if finished:  # nothing is open that a checkpoint could restore
             shutil.rmtree(home.checkpoint, ignore_errors=True)
-        unsent = _finish(home, search.round, tracker, conclude)
-    return Outcome(home, None if finished else ends.why, ends.signal, unsent)
+        if is_concluded and search.round == opened_at:  # writing the same files takes long in a large sweep
+            unsent = tracker.finish()
+        else:
+            unsent = _finish(home, search.round, tracker, conclude)
+    return Outcome(home, None if finished else ends.why, ends.signal, unsent, spec.tracker is not None)
 
 
 def _live_view(
@@ -167,6 +179,11 @@ def _commit(search: Studies, tracker: Tracker) -> None:
     tracker.publish(round)
 
 
+def _is_concluded(home: Home, round: int) -> bool:
+    """Return whether the previous command wrote the files of this round, and they are there."""
+    return events.is_concluded(home.spool / events.EVENTS, round) and home.tables.is_dir() and home.traces.is_dir()
+
+
 def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None) -> int:
     """Write traces, tables and summaries, and wait for the tracker to send them. Returns the unsent events."""
     for study, path in write_parquet(home.spool, home.traces).items():
@@ -182,7 +199,7 @@ def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None)
 
 
 def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen, no_skill: float | None) -> None:
-    """Store the configuration: what was stored before, with this command's families and limits."""
+    """Store the configuration: what was stored before, with this command's families and limits, unless it retries."""
     before = home.read()
     trials = {progress.study: progress.trials for progress in search.progress()}
     studies = {
@@ -194,6 +211,7 @@ def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen, no_skil
             "pruner": None if study.pruner is None else study.pruner.node,
         }
         for study in spec.studies
+        if not study.retries_only
     }
     home.write(
         {

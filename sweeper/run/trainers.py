@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sweeper import temporary
 from sweeper.importing import import_object
 from sweeper.spec.question import Home, differences
 from sweeper.spec.sweep import AUTO, SweepSpec, TrainerSpec, example, parse_trainer
@@ -88,6 +89,7 @@ def make(spec: SweepSpec, trainer: TrainerSpec) -> Trainer:
     """
     from sweeper.training.workers.processes import Processes
 
+    temporary.remove_abandoned()
     devices = process_devices(spec, trainer.workers)
     constructor = import_object("trainer._target_", trainer.target, LANES)
     try:

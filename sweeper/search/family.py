@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ from sweeper.schedules import controller_of, lr_trace, momentum_trace
 from sweeper.search import extending, pruning
 from sweeper.search.objective import combine_members
 from sweeper.search.plan import NO_VALUE, StudyPlan, Terms, start_points
+from sweeper.search.records import given_up_trials
 from sweeper.search.sampling import Sampling
-from sweeper.search.space import Scalar
 from sweeper.search.stopping import KEY, StallCounter
 from sweeper.search.tried import TriedPoints
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Report, State, TrialId, seed_of
@@ -77,7 +77,6 @@ class FamilyStudy:
         self._enqueue_start()
         trials = self.study.get_trials(deepcopy=False)
         started = [trial for trial in trials if trial.state != TrialState.WAITING]
-        self.waiting = deque(trial.number for trial in trials if trial.state == TrialState.WAITING)
         self.n_sampled = sum(not {"queued", "origin"} & trial.user_attrs.keys() for trial in started)
         self.n_started = len(started) - sum("retry_of" in trial.user_attrs for trial in trials)
         self.tried = TriedPoints(self.axes.distributions, (trial.params for trial in started))
@@ -87,6 +86,8 @@ class FamilyStudy:
             if trial.state.is_finished() and trial.user_attrs["state"] != "failed":
                 self.stall_counter.add(trial.number, trial.value if trial.user_attrs["state"] == "complete" else None)
         self.stopped_at: int | None = self.study.user_attrs.get("stopped")
+        if self.plan.retries_only:
+            self._queue_given_up_trials(trials)
         self._note_stop()
 
     # --- trials -------------------------------------------------------------------------------------
@@ -101,16 +102,23 @@ class FamilyStudy:
     @property
     def _n_new_in_queue(self) -> int:
         """The number of points that are queued and were not tried. One that is not complete yet does not count."""
-        trials = self.study.get_trials(deepcopy=False)
-        queued = [trials[number].system_attrs["fixed_params"] for number in self.waiting]
+        queued = [trial.system_attrs["fixed_params"] for trial in self.waiting]
         whole = [point for point in queued if point.keys() == self.axes.searched.keys()]
         return TriedPoints(self.axes.distributions, [point for point in whole if point not in self.tried]).size
 
     @property
     def can_ask(self) -> bool:
         """Whether a trial may be asked for now."""
-        has_more = self.n_started < self.limit and (bool(self.waiting) or not self.has_stalled)
-        return has_more and len(self.open) < self.terms.concurrent
+        if len(self.open) >= self.terms.concurrent:
+            return False
+        if self.plan.retries_only:
+            return any("retry_of" in trial.user_attrs for trial in self.waiting)
+        return self.n_started < self.limit and (bool(self.waiting) or not self.has_stalled)
+
+    @property
+    def waiting(self) -> list[FrozenTrial]:
+        """The queued trials, in the order in which they are asked for: retries, then start points."""
+        return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
 
     @property
     def has_stalled(self) -> bool:
@@ -132,7 +140,7 @@ class FamilyStudy:
         values = [float(trial.value) for trial in complete if trial.value is not None]
         best = self.terms.objective.best(values) if values else None
         best_trial = complete[values.index(best)].number if best is not None else None
-        given_up = counts["failed"] - sum("retry_of" in trial.user_attrs for trial in trials)
+        given_up = len(given_up_trials(trials))
         return Progress(self.plan.name, self.plan.family.name, self.limit, dict(counts), best, best_trial, given_up)
 
     def history(self) -> tuple[tuple[float | None, ...], Floats]:
@@ -161,7 +169,7 @@ class FamilyStudy:
 
         A sampled point that was tried is replaced by another one, a queued point never.
         """
-        number = self.waiting.popleft() if self.waiting else None
+        number = next((trial.number for trial in self.waiting), None)
         self.study.sampler = self.sampling.sampler_for_ask(
             *([self.n_sampled] if number is None else ["queued", number])
         )
@@ -264,6 +272,8 @@ class FamilyStudy:
 
     def _note_stop(self) -> None:
         """Store after how many trials the study stopped; None while it has not, or while trials are open."""
+        if self.plan.retries_only:  # a retry takes the place of a trial that was counted
+            return
         is_over = self.has_stalled and not self.open and not self.waiting
         stopped_at = self.n_started if is_over and self.n_started < self.limit else None
         if stopped_at != self.stopped_at:
@@ -302,14 +312,16 @@ class FamilyStudy:
 
     def _retry(self, failed: Trial) -> bool:
         """Queue a failed trial again unless it has no retries left, and return whether it was queued."""
-        attrs = failed.user_attrs
-        retries = attrs.get("retries", 0)
-        if retries >= self.terms.max_retries:
+        if failed.user_attrs.get("retries", 0) >= self.terms.max_retries:
             return False
-        retry = {"retry_of": failed.number, "retries": retries + 1}
-        self._enqueue(failed.params, {**retry, **({"seed": attrs["seed"]} if "seed" in attrs else {})})
-        self.n_started -= 1
+        self._enqueue_retry(failed)
         return True
+
+    def _queue_given_up_trials(self, trials: Sequence[FrozenTrial]) -> None:
+        """Queue again what was given up, and leave open whatever is no retry."""
+        for failed in given_up_trials(trials):
+            self._enqueue_retry(failed)
+        self.open = {number: open for number, open in self.open.items() if "retry_of" in open.trial.user_attrs}
 
     # --- in the journal -----------------------------------------------------------------------------
 
@@ -377,10 +389,12 @@ class FamilyStudy:
         if len(wanted) > len(known):
             self.study.set_user_attr("start", wanted)
 
-    def _enqueue(self, stored: Mapping[str, Scalar], attrs: Mapping[str, int]) -> None:
-        """Queue a point while the study runs."""
-        self.study.enqueue_trial(dict(stored), {"queued": True, **attrs})
-        self.waiting.append(self.study.get_trials(deepcopy=False)[-1].number)
+    def _enqueue_retry(self, failed: Trial | FrozenTrial) -> None:
+        """Queue a failed trial again: the same hyperparameters and seed, in place of the failed one."""
+        attrs = failed.user_attrs
+        retry = {"queued": True, "retry_of": failed.number, "retries": attrs.get("retries", 0) + 1}
+        self.study.enqueue_trial(failed.params, {**retry, **({"seed": attrs["seed"]} if "seed" in attrs else {})})
+        self.n_started -= 1
 
     def _restore(self, trial: FrozenTrial) -> OpenTrial:
         """Return an open trial as the journal has it."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 from optuna.storages.journal import BaseJournalBackend
 
@@ -53,7 +53,7 @@ class Journal(BaseJournalBackend):
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         # From the lines, not from the objects of append_logs: a study then holds exactly what its file can restore.
-        return [json.loads(line) for line in self._lines[log_number_from:]]
+        return _decode_whole(self._lines[log_number_from:])
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         if self._read_only:
@@ -113,9 +113,9 @@ def committed_size(data: bytes, path: Path) -> int:
     """
     size = offset = 0
     damaged: int | None = None
-    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+    lines = data.split(b"\n")[:-1]
+    for number, (line, log) in enumerate(zip(lines, _decode_all(lines), strict=True), start=1):
         offset += len(line) + 1
-        log = _decode(line)
         if log is None:
             damaged = damaged or number
         elif _is_mark(log):
@@ -127,12 +127,33 @@ def committed_size(data: bytes, path: Path) -> int:
     return size
 
 
-def _decode(line: bytes) -> Log | None:
+def _decode_all(lines: Sequence[bytes]) -> list[Log | None]:
+    """Return the operation in each line; None for a damaged line."""
+    logs: list[Any]
     try:
-        log: Log = json.loads(line)
+        logs = _decode_whole(lines)
+    except ValueError:
+        logs = []
+    if len(logs) != len(lines):  # a damaged line
+        logs = [_decode(line) for line in lines]
+    return [cast(Log, log) if isinstance(log, dict) and "op_code" in log else None for log in logs]
+
+
+def _decode_whole(lines: Sequence[bytes]) -> list[Any]:
+    """Return the objects in all lines. One call takes a third of the time of one for each line.
+
+    Raises:
+        ValueError: A line is not an object of JSON.
+    """
+    logs: list[Any] = json.loads(b"[%s]" % b",".join(lines))
+    return logs
+
+
+def _decode(line: bytes) -> Any:
+    try:
+        return json.loads(line)
     except ValueError:
         return None
-    return log if isinstance(log, dict) and "op_code" in log else None
 
 
 def _is_mark(log: Log) -> bool:

@@ -65,6 +65,7 @@ class StudyPlan:
             hyperparameter in whole numbers if its range is written so, and lengths too short for the shape. {} if it is
             `space`.
         is_as_written: Whether `space` is that one, although this version would search another one.
+        retries_only: Whether to train the failed trials again that were given up, and nothing else.
     """
 
     name: str
@@ -80,6 +81,7 @@ class StudyPlan:
     extends: bool = False
     as_written: Space = field(default_factory=dict)
     is_as_written: bool = False
+    retries_only: bool = False
 
     @property
     def space(self) -> Space:

@@ -50,6 +50,25 @@ class JournalReader:
         """Return how many trials of each study count towards its limit. A failed trial that is retried does not."""
         return {study.study_name: _count_trials(self._trials(study)) for study in self._studies()}
 
+    def given_up(self) -> list[TrialId]:
+        """Return the failed trials that are not trained again, except those of studies that were extended."""
+        extended = self._extensions()
+        return [
+            TrialId(study.study_name, trial.number)
+            for study in self._studies()
+            if study.study_name not in extended
+            for trial in given_up_trials(self._trials(study))
+        ]
+
+    def unfinished_retries(self) -> list[TrialId]:
+        """Return the retries of failed trials that are queued or running."""
+        return [
+            TrialId(study.study_name, trial.number)
+            for study in self._studies()
+            for trial in self._trials(study)
+            if "retry_of" in trial.user_attrs and not trial.state.is_finished()
+        ]
+
     def trials_at_stop(self) -> dict[str, int]:
         """Return, for each study that `search.stop` ended, after how many trials."""
         attrs = {study.study_name: study.user_attrs.get("stopped") for study in self._studies()}
@@ -121,6 +140,12 @@ def read_round(journal: Path) -> int:
     """Return the last committed round, or 0 before the first. Writes nothing."""
     studies = JournalStorage(Journal(journal, read_only=True)).get_all_studies()
     return max((study.user_attrs.get(MARK, 0) for study in studies), default=0)
+
+
+def given_up_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the failed trials of a study that no other trial, queued or started, repeats."""
+    repeated = {trial.user_attrs.get("retry_of") for trial in trials}
+    return [trial for trial in trials if trial.user_attrs.get("state") == "failed" and trial.number not in repeated]
 
 
 def _count_trials(trials: Sequence[FrozenTrial]) -> int:

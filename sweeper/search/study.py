@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
 
 from sweeper.search.family import FamilyStudy
 from sweeper.search.journal import MARK, Journal
 from sweeper.search.plan import StudyPlan, Terms
 from sweeper.search.records import JournalReader
+from sweeper.search.storage import Storage
 from sweeper.types import Ending, Floats, Job, Progress, Report, State, TrialId
 
 __all__ = ["AllTrialsFailedError", "Studies", "StudyPlan"]
@@ -62,7 +62,7 @@ class Studies:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._studies = {study.plan.name: study for study in build_studies(plans, terms, journal)}
         self._journal = Journal(journal)
-        storage = JournalStorage(self._journal)
+        storage = Storage(self._journal)
         self._rounds = _rounds(storage)
         for study in self._studies.values():
             study.attach(storage)
@@ -162,7 +162,7 @@ def _as_started(plans: Sequence[StudyPlan], journal: Path | None) -> list[StudyP
     return [plan.resumed_as(stored[plan.name]) if plan.name in stored else plan for plan in plans]
 
 
-def _rounds(storage: JournalStorage) -> optuna.Study:
+def _rounds(storage: Storage) -> optuna.Study:
     """Return the study without trials whose attribute marks the end of each round."""
     options: dict[str, Any] = {"sampler": optuna.samplers.RandomSampler(seed=0), "pruner": optuna.pruners.NopPruner()}
     if any(study.study_name == ROUNDS for study in storage.get_all_studies()):

@@ -10,7 +10,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -19,7 +18,6 @@ from sweeper.spec.moved import with_current_paths
 from sweeper.types import At, Direction, InputError
 
 SHOWN_DIFFERENCES = 4
-LOCK_TIMEOUT = 0.5  # seconds; `is_running` holds the lock only for microseconds
 
 
 def digest(plain: object, length: int = 8) -> str:
@@ -167,6 +165,15 @@ class Home:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.config)
+        _make_newest(self.config)
+
+
+def _make_newest(config: Path) -> None:
+    """Make a configuration the newest, as `homes` sorts them, even if the clock was set back."""
+    others = (path.stat().st_mtime_ns for path in config.parent.parent.glob("*/config.yaml") if path != config)
+    newest = max(others, default=0)
+    if config.stat().st_mtime_ns <= newest:
+        os.utime(config, ns=(newest + 1, newest + 1))
 
 
 def homes(root: Path) -> list[Home]:
@@ -279,50 +286,3 @@ def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, tree
-
-
-@contextmanager
-def lock(home: Home) -> Iterator[None]:
-    """Hold the sweep's lock. The operating system releases it when the process ends, however it ends.
-
-    Raises:
-        InputError: If another process is running the sweep.
-    """
-    from filelock import FileLock, Timeout
-
-    home.path.mkdir(parents=True, exist_ok=True)
-    file = FileLock(home.lock)
-    try:
-        file.acquire(timeout=LOCK_TIMEOUT)
-    except Timeout:
-        raise InputError(
-            "name",
-            home.name,
-            "another process is running this sweep",
-            f"Follow it with `python -m sweeper status {home.name} --watch`, or wait until it ends",
-        ) from None
-    try:
-        yield
-    finally:
-        file.release()
-
-
-def is_running(home: Home) -> bool:
-    """Whether a process is running this sweep. Writes nothing, and does not keep a process from starting it.
-
-    It takes a shared lock and releases it at once. That fails only while a sweep holds its exclusive lock, and a sweep
-    that starts in that instant tries again (`lock`).
-    """
-    import fcntl
-
-    try:
-        file = os.open(home.lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)  # releases the lock
-    return False

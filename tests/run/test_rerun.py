@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sweeper
-from sweeper.run import rerun
+from sweeper.run import rerun, restoring
 from sweeper.tasks import Arrays, Supervised
 from sweeper.tasks.models import MLP
 from sweeper.types import InputError
@@ -118,4 +118,4 @@ def test_what_is_not_as_it_was_is_told(sweep, task, model, told):
 
 def test_a_sweep_from_python_has_no_task_for_the_command_line(sweep):
     with pytest.raises(InputError, match="started in Python, and its task is not stored"):
-        rerun.subject_nodes(sweep)
+        restoring.subject_nodes(sweep, 'rerun("cosine:17", task)')

@@ -1,6 +1,7 @@
 """The studies of a sweep, driven by the real loop with a trainer that reckons losses from each job's LR trace."""
 
 import math
+import os
 import random
 import subprocess
 import sys
@@ -770,6 +771,91 @@ def test_a_failed_trial_is_tried_again_once_with_the_same_numbers(tmp_path):
     ended, stood = Counter(row["state"] for row in rows), studies(tmp_path / "j", [plan(n_trials=6)]).progress()[0]
     assert (stood.counts, stood.given_up) == (ended, len(failed) - len(retried - {None}))
     assert ended["complete"] + ended["pruned"] + ended["diverged"] + stood.given_up == stood.trials == 6
+
+
+def dear_fails(job, step):
+    """Some trials fail, also when they are retried; the others are healthy."""
+    if job.params["peak_lr"] > 0.3:
+        return Report(job.id, step, {}, {}, 0.0, "failed", "no memory")
+    return healthy(job, step)
+
+
+def outcomes(path):
+    """Return the end of every trial that did not fail, by its hyperparameters and seeds."""
+    rows = [row for row in table(path) if row["state"] != "failed"]
+    assert all(row["state"] != "running" for row in rows)
+    return {repr((row["params"], row["seeds"])): (row["state"], row["value"], row["intermediate"]) for row in rows}
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_retries_train_what_was_given_up_and_nothing_else(tmp_path, members):
+    """A sampler that does not learn proposes the same points whether or not trials fail."""
+    path, planned = tmp_path / "j", plan(n_trials=10, sampler=RANDOM, pruner=None)
+    whole = tmp_path / "whole"
+    swept(whole, [planned], healthy, members=members)
+    before = swept(path, [planned], dear_fails, members=members)
+    (study,) = studies(path, [planned], members=members).progress()
+    assert study.given_up == JournalReader(path).trial_counts()["fall-0"] - len(outcomes(path)) > 0
+
+    retried = train(studies(path, [replace(planned, retries_only=True)], members=members), healthy)
+    assert len(retried.opened) == study.given_up
+    assert table(path)[: len(before)] == before, "no other trial changes"
+    assert outcomes(path) == outcomes(whole), "as if none had ever failed"
+    (study,) = studies(path, [planned], members=members).progress()
+    assert (study.given_up, JournalReader(path).given_up()) == (0, [])
+    assert JournalReader(path).trial_counts()["fall-0"] == 10
+    size = path.stat().st_size
+    train(studies(path, [replace(planned, retries_only=True)], members=members), healthy)
+    train(studies(path, [planned], members=members), healthy)
+    assert path.stat().st_size == size, "nothing is left"
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("resumed_by", ["retry", "sweep"])
+def test_retries_cut_at_random_bytes_end_the_same(tmp_path, seed, resumed_by):
+    path, planned = tmp_path / "j", plan(n_trials=10, sampler=RANDOM, pruner=None)
+    retries = replace(planned, retries_only=True)
+    swept(tmp_path / "whole", [planned], healthy)
+    swept(path, [planned], dear_fails)
+    before, rng = path.stat().st_size, random.Random(seed)
+    for _ in range(4):
+        train(studies(path, [retries]), healthy, rounds=rng.randrange(1, 4))
+        os.truncate(path, rng.randrange(before, path.stat().st_size + 1))
+    if resumed_by == "sweep":  # what was not queued yet stays given up
+        train(studies(path, [planned]), healthy)
+        assert JournalReader(path).unfinished_retries() == []
+    train(studies(path, [retries]), healthy)
+    assert outcomes(path) == outcomes(tmp_path / "whole")
+
+
+def test_retries_leave_open_trials_start_points_and_the_limit_alone(tmp_path):
+    start = [{"peak_lr": lr, "decay": 0.0, "warmup": 0} for lr in (0.5, 0.1, 0.2)]
+    path, planned = tmp_path / "j", plan(n_trials=2, sampler=RANDOM, pruner=None, start=start)
+    train(studies(path, [planned]), dear_fails)
+    (study,) = studies(path, [planned]).progress()
+    assert (study.given_up, study.counts) == (1, {"failed": 2, "complete": 1})
+    train(studies(path, [replace(planned, n_trials=12)]), healthy, rounds=2)  # one start point waited
+    before = {row["number"]: row for row in table(path)}
+    is_open = {number for number, row in before.items() if row["state"] == "running"}
+    assert is_open
+    train(studies(path, [replace(planned, n_trials=20, retries_only=True)]), healthy)
+    after = {row["number"]: row for row in table(path)}
+    (new,) = after.keys() - before.keys()
+    assert after[new]["params"] == before[0]["params"]
+    assert after[new]["state"] == "complete"
+    assert {number: after[number] for number in before} == before, "open trials wait for the sweep's own command"
+
+
+def test_a_retry_that_fails_is_given_up_until_it_is_asked_for_again(tmp_path):
+    path, planned = tmp_path / "j", plan(n_trials=6, sampler=RANDOM, pruner=None)
+    swept(path, [planned], dear_fails)
+    (first,) = studies(path, [planned]).progress()
+    train(studies(path, [replace(planned, retries_only=True)]), dear_fails)
+    (second,) = studies(path, [planned]).progress()
+    assert second.given_up == first.given_up
+    assert second.counts["failed"] == first.counts["failed"] + first.given_up
+    train(studies(path, [replace(planned, retries_only=True)]), healthy)
+    assert studies(path, [planned]).progress()[0].given_up == 0
 
 
 def always_failed(job, step):

@@ -21,6 +21,7 @@ from mlflow.entities import Experiment, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from sweeper import owners
 from sweeper.tracking.mlflow.destination import ARTIFACTS, Destination, artifacts_uri, mlflow_uri, sqlite_uri
 from sweeper.tracking.mlflow.faults import ADDRESS, RefusedError, UnusableError
 from sweeper.tracking.mlflow.rows import Rows, RunKey
@@ -39,7 +40,6 @@ LONGEST_TAG = 8000
 LONGEST_PARAM = 6000
 MIGRATION_QUIET_SECONDS = 5.0
 LOCK_SECONDS = 30.0
-STALE_SECONDS = 600.0
 
 
 class Store:
@@ -334,7 +334,7 @@ def make_database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     _delete_stale(path)
     path.unlink(missing_ok=True)  # an empty file is no database
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new = path.with_name(f".{path.name}.{owners.label()}.new")
     try:
         _migrate(new)
         _move_into_place(new, path)
@@ -420,5 +420,6 @@ def _size(path: Path) -> tuple[int, int]:
 def _delete_stale(path: Path) -> None:
     """Delete unfinished databases of processes that were killed."""
     for leftover in path.parent.glob(f".{path.name}.*.new*"):
-        if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+        owner = re.search(owners.LABEL, leftover.name)
+        if owner is not None and owners.is_dead(owner[0]):
             leftover.unlink(missing_ok=True)

@@ -7,6 +7,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
 
 from sweeper.tracking.mlflow import sender
 from sweeper.tracking.mlflow.destination import Destination, resolve
@@ -35,6 +37,18 @@ class MLflow(ConfiguredTracker):
         self._sender: sender.Sender | None = None
         self._resolve("", "")
         _check_seconds(flush_seconds)
+
+    @classmethod
+    def stored(cls, spool: Path) -> Self | None:
+        """Return a tracker that sends to where the last command sent the sweep; None if it sent nothing.
+
+        Raises:
+            InputError: The address has a password, which no file holds, and MLFLOW_TRACKING_URI does not have it.
+        """
+        destination = sender.stored_destination(spool)
+        if destination is None:
+            return None
+        return cls(destination.uri, destination.experiment if destination.named else None)
 
     @property
     def is_on(self) -> bool:

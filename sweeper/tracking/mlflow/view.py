@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
-from sweeper.tracking.mlflow import saved_view, sender
+from sweeper.tracking.mlflow import guard, saved_view, sender
 from sweeper.tracking.mlflow.destination import artifacts_uri, mlflow_uri, sqlite_path
 from sweeper.tracking.redaction import redact, redact_address
 from sweeper.types import InputError
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = guard.STOP_SECONDS + 1.0
+PARENT_SECONDS = 0.5
 PORTS_TRIED = 50
 
 
@@ -82,7 +83,7 @@ def location_text(spool: Path, name: str) -> str:
 
 
 def ui(spool: Path, port: int = 5000) -> int:
-    """Print the addresses of a sweep's pages. If they need a server, start one and run it until Ctrl-C.
+    """Print the addresses of a sweep's pages. If they need a server, run one until Ctrl-C or the terminal's end.
 
     Args:
         spool: Folder of the spool.
@@ -96,8 +97,11 @@ def ui(spool: Path, port: int = 5000) -> int:
     """
     destination = sender.stored_destination(spool)
     experiment = sender.experiment_id(spool)
-    if destination is None or experiment is None:
-        raise InputError("ui", str(spool.parent.name), "not in MLflow yet", "Send it with python -m sweeper sync")
+    if destination is None:
+        remedy = "Give the command that trained it again, with tracking=mlflow: it sends what there is"
+        raise InputError("ui", spool.parent.name, "not tracked (tracking=none)", remedy)
+    if experiment is None:
+        raise InputError("ui", spool.parent.name, "not in MLflow yet", "Send it with python -m sweeper sync")
     if destination.is_remote:
         print(addresses(spool, page_base(destination.uri), experiment))
         return 0
@@ -105,11 +109,18 @@ def ui(spool: Path, port: int = 5000) -> int:
         with serve(destination.uri, port) as base:
             print(f"{addresses(spool, base, experiment)}\nPress Ctrl-C to stop the server.", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
-                signal.pause() if hasattr(signal, "pause") else time.sleep(float("inf"))
+                _wait_for_parent()
     except RuntimeError as error:
         print(f"sweeper: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _wait_for_parent() -> None:
+    """Wait until the process that started this one ends: the terminal or the notebook. Forever under nohup."""
+    parent, stays = os.getppid(), signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    while stays or os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
 
 
 @contextmanager
@@ -140,12 +151,13 @@ def serve(uri: str, port: int = 5000) -> Iterator[str]:
     secret = {"MLFLOW_BACKEND_STORE_URI": mlflow_uri(uri, folder)}
     with tempfile.TemporaryFile() as output:  # a pipe that nothing reads would fill and block the server
         process = subprocess.Popen(
-            _command(folder, port),
+            [sys.executable, "-I", guard.__file__, *_command(folder, port)],
+            stdin=subprocess.PIPE,  # the guard ends the server when this process ends
             cwd=folder,
             env={**os.environ, **sender.ENVIRONMENT, **secret, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             stdout=output,
             stderr=output,
-            start_new_session=True,  # so that `_end` reaches its workers too
+            start_new_session=True,  # so that `_end` and the guard reach its workers too
         )
         try:
             _wait_for(base, process, output, uri)

@@ -14,8 +14,6 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sweeper import temporary
 from sweeper.training.checkpoint import part_folder, remove_others, restore_jobs
 from sweeper.training.recipe import Recipe
 from sweeper.training.workers.worker import PERIOD_SECONDS, Payload, Worker, WorkerDiedError
@@ -197,7 +196,7 @@ class Processes:
         """Start the workers, once, and wait until they have built their trainers. Log it if one cannot."""
         if self._local is None or len(self._devices) < 2:
             return
-        self._folder = Path(tempfile.mkdtemp(prefix="sweeper-"))
+        self._folder = temporary.make_folder()
         try:
             self._payload.write(self._folder)
             for place, device in enumerate(self._devices):
@@ -220,7 +219,7 @@ class Processes:
             worker.kill()
         self._workers = []
         if self._folder != Path():
-            shutil.rmtree(self._folder, ignore_errors=True)
+            temporary.remove(self._folder)
 
     # --- a turn in the workers ------------------------------------------------------------------------
 
