@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeper.importing import import_object
+from sweeper.options import check_options
 from sweeper.spec.question import Home, differences
 from sweeper.spec.sweep import AUTO, SweepSpec, TrainerSpec, example, parse_trainer
 from sweeper.types import InputError, Trainer
@@ -98,6 +99,7 @@ def make(spec: SweepSpec, trainer: TrainerSpec, *, head_start: float | None = No
 
     devices = worker_devices(trainer.workers, spec.device)
     constructor = import_object("trainer._target_", trainer.target, LANES)
+    check_options("trainer", constructor, trainer.options)
     try:
         return Processes(
             spec.task,

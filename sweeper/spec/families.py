@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sweeper.schedules import family
 from sweeper.spec.sweep import Node
+from sweeper.spec.values import check_name
 from sweeper.types import Family, InputError
 
 
@@ -13,10 +14,12 @@ def parse_families(schedules: Mapping[str, Node]) -> list[Family]:
     """Return the families in alphabetical order.
 
     Raises:
-        InputError: If a family is impossible, or none is chosen.
+        InputError: If a family is impossible, its name is none of a folder, or none is chosen.
     """
     if not schedules:
         raise InputError(
             "schedule", "[]", "no family is chosen", "Choose some: 'schedule=[cosine,wsd]', or schedule=all"
         )
+    for name in schedules:
+        check_name(f"schedule.{name}", name)
     return [family(name, node) for name, node in sorted(schedules.items())]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from sweeper.spec.moved import with_current_paths
+from sweeper.spec.values import check_name
 from sweeper.types import At, Direction, InputError
 
 SHOWN_DIFFERENCES = 4
@@ -185,7 +186,7 @@ def find(root: Path, name: str | None) -> Home:
         if not known:
             raise InputError("sweep", None, f"there is no sweep in {root}/ yet", "Run one: python -m sweeper")
         return known[-1]
-    if (Path(name) / "config.yaml").exists():
+    if os.path.exists(f"{name}/config.yaml"):  # noqa: PTH110 # Path.exists raises for a name that is too long
         return Home(Path(name))
     starts = _starts(root, name)
     if starts:
@@ -208,10 +209,7 @@ def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool
     Raises:
         InputError: If the name cannot be a folder's, or the stored sweep has another identity.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]*", name):
-        raise InputError(
-            "name", name, "not a folder name", "Use letters, digits and . _ - + =, starting with a letter or digit"
-        )
+    check_name("name", name)
     starts = _starts(root, name)
     if not starts:
         return Home(root / name)

@@ -7,11 +7,13 @@ from typing import Any
 from warnings import catch_warnings
 
 import torch
+from torch import nn
 
+from sweeper.spec.causes import input_error
 from sweeper.spec.sweep import Subject
 from sweeper.training.optimizers.groups import groups_of
 from sweeper.training.optimizers.spec import OptimizerSpec
-from sweeper.types import Dimension, InputError, Value, first_of
+from sweeper.types import Dimension, InputError, Task, Value, as_typed, first_of, points
 
 EXAMPLES = 64  # to see which metrics a task reports
 Space = Mapping[str, Dimension | Value]
@@ -42,27 +44,32 @@ def without_one_fold(subject: Subject) -> dict[str, Any]:
 
 
 def try_out(subject: Subject, space: Space, optimizer: OptimizerSpec) -> None:
-    """Pass an example or two through a fresh model, as an update does.
+    """Pass an example or two through a fresh model, as an update does, with each value to check of the model's space.
 
     Raises:
         InputError: If model and data do not fit.
     """
-    task = subject.task
+    searched = {key.removeprefix("model."): space[key] for key in subject.numbers}
+    for point in points(searched):
+        groups_of(_try_model(subject.task, point), optimizer, None)  # every group has parameters
+
+
+def _try_model(task: Task, numbers: Mapping[str, Value]) -> nn.Module:
+    """Return a model of these hyperparameters that has seen an example or two. Raises InputError."""
     count = min(2, task.size("train", 0))
     try:
-        model = task.build(0, **_numbers(subject, space))
+        model = task.build(0, **numbers)
         inputs_B, target_B = task.fetch("train", 0, torch.arange(count))
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             loss_B = task.loss(task.forward(model, inputs_B), target_B)
-    except InputError:
-        raise
     except Exception as error:
-        problem = f"cannot be trained on these data ({type(error).__name__}: {error})"
-        raise InputError("model", None, problem, "Check model and data") from error
+        values = ", ".join(f"model.{name}={as_typed(value)}" for name, value in numbers.items())
+        problem = "cannot be trained on these data" + (f" with {values}" if values else "")
+        raise input_error("model", error, problem, "Check model and data") from error
     if loss_B.shape != (count,):
         problem = f"the loss of {count} examples has the shape {tuple(loss_B.shape)}"
         raise InputError("model", None, problem, "Return one loss for each example")
-    groups_of(model, optimizer, None)  # every group has parameters
+    return model
 
 
 def check_metric(subject: Subject, space: Space, metric: str) -> None:
