@@ -74,9 +74,10 @@ def sweep(
             running it. Raised before anything is written.
     """
     from sweeper.search.study import Studies, build_studies
+    from sweeper.search.tryout import try_out
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
-    build_studies(spec.studies, spec.terms)
+    try_out(build_studies(spec.studies, spec.terms))
     chosen = choose(spec, stored_trainer(home))
     trainer = make(spec, chosen.trainer)
     with lock(home), _log_to_file(home):

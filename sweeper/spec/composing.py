@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.importing import import_object
@@ -83,7 +84,7 @@ def finish(config: DictConfig, choices: Mapping[str, str | None], typed: Sequenc
     known = config_files.keys()
     for key in nodes:
         if key not in known:
-            raise overrides.unknown_key(key, known, paths_of(nodes))
+            raise overrides.unknown_key(key, known, [path for path in paths_of(nodes) if path != key])
     nodes = keys.check(nodes)
     for key in (*known, *config_files.section_keys()):
         if not _has(nodes, key) and key != "schedule":  # `schedule=[]` leaves no node
@@ -112,8 +113,8 @@ def build_subject(nodes: Node, label: str = "") -> Subject:
     return Subject(task, label, described, numbers)
 
 
-def explain(error: Exception) -> InputError:
-    """Return a HydraException in our words: the key, and the way out."""
+def explain(error: Exception, folders: Sequence[Path] = ()) -> InputError:
+    """Return a HydraException in our words: the key, and the way out. folders: the user's own config folders."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -124,9 +125,13 @@ def explain(error: Exception) -> InputError:
         root: Any = OmegaConf.to_container(cause.parent_node._get_root()) if isinstance(parent, Mapping) else {}
         paths = paths_of(root)
         return overrides.unknown_key(cause.full_key, siblings, paths)
+    several = re.match(r"Ambiguous value for argument '([^=]+)=(.*?)'\s", str(error))
+    if several is not None:
+        key, value = several.groups()
+        return InputError(key, value, "several values", f"Train a sweep for each: -m {key}={value}")
     cause_text = f" ({cause})" if cause is not None else ""
     text = " ".join(f"{error}{cause_text}".split()).rstrip(".")
-    return overrides.unknown_choice(str(error)) or InputError(
+    return overrides.unknown_choice(str(error), folders) or InputError(
         "configuration", None, text, "See python -m sweeper --help"
     )
 
@@ -216,15 +221,21 @@ def _build(key: str, instantiate: Callable[..., Any], node: Node, **given: Any) 
 
 
 def _check_node(key: str, node: Mapping[str, object]) -> None:
-    """Check what a node names, and its options. Nodes inside it are left to Hydra.
+    """Check what a node names, and its options, which may be such nodes, too.
 
     Raises:
         InputError: If there is no such class, it has no such option, or the option has another type.
     """
-    constructor = import_object(f"{key}._target_", node.get("_target_"), f"my_module.My{key.capitalize()}")
+    constructor = import_object(
+        f"{key}._target_", node.get("_target_"), f"my_module.My{key.rpartition('.')[2].capitalize()}"
+    )
     if not callable(constructor):
         raise InputError(f"{key}._target_", node["_target_"], "cannot be called", "Name a class or a function")
-    check_options(key, constructor, {name: value for name, value in node.items() if not name.startswith("_")})
+    options = {name: value for name, value in node.items() if not name.startswith("_")}
+    inner = {name: one for name, one in options.items() if isinstance(one, Mapping) and "_target_" in one}
+    check_options(key, constructor, {name: value for name, value in options.items() if name not in inner})
+    for name, one in inner.items():
+        _check_node(f"{key}.{name}", one)
 
 
 def _identity(data: Node) -> dict[str, Any]:

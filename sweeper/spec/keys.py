@@ -14,9 +14,9 @@ from typing import Any
 from sweeper.schedules.numbers import ANY, Bounds
 from sweeper.spec.aliases import similar, similar_key
 from sweeper.spec.values import check_name, is_number
-from sweeper.types import AT, InputError
+from sweeper.types import AT, InputError, as_typed
 
-OURS = "sweeper."  # nodes whose `_target_` starts like this have keys of this table, too
+OURS = ("sweeper.", "optuna.")  # nodes whose `_target_` starts like this have keys of this table, too
 Check = Callable[[str, str], object]
 
 
@@ -40,7 +40,7 @@ class Whole:
         near = int(value) if isinstance(value, float) and value.is_integer() else None  # 1e3
         meant = near if near is not None and self.bounds.contains(near) else self.example
         raise InputError(
-            key, _shown(value), f"not a whole number {self.bounds}", f"Write for example {meant}{or_words}"
+            key, _shown(value), f"not a whole number of {self.bounds}", f"Write for example {meant}{or_words}"
         )
 
 
@@ -83,6 +83,7 @@ class Text:
     (`overrides`).
     """
 
+    example: str = ""
     options: tuple[str, ...] = ()
     check: Check | None = None
     or_null: bool = False
@@ -91,10 +92,11 @@ class Text:
         """Return the text. Raises InputError."""
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
-        if not isinstance(value, str):
-            raise InputError(key, _shown(value), "not a text", f"Write it in quotes: {key}='...'")
         if self.options and value not in self.options:
-            raise InputError(key, value, "no such choice", similar(key, value, self.options))
+            raise InputError(key, _shown(value), "no such choice", similar(key, as_typed(value), self.options))
+        if not isinstance(value, str) or not value:
+            in_quotes = ", in quotes if it looks like a number" if isinstance(value, float) else ""
+            raise InputError(key, _shown(value), "not a text", f"Write one, such as {self.example}{in_quotes}")
         return value if self.check is None else self.check(key, value)
 
 
@@ -115,6 +117,9 @@ class Section:
         return value
 
 
+Kind = Whole | Number | Switch | Text | Section
+
+
 def _at_least(low: float, high: float = inf) -> Bounds:
     return Bounds(low, high)
 
@@ -124,7 +129,7 @@ def _precision(key: str, value: str) -> str:
     if value == "float16":
         problem = "it needs a loss scale, which would skip updates of the schedule"
         raise InputError(key, value, problem, "Use bfloat16 or float32")
-    return str(Text(("float32", "float64", "bfloat16")).parse(key, value))
+    return str(Text(options=("float32", "float64", "bfloat16")).parse(key, value))
 
 
 POSITIVE = Bounds(0, inf, open_low=True)
@@ -132,10 +137,26 @@ MANY = 10**6  # trials of a family: more than any search can use, and its lists 
 LONGEST = 10**8  # updates: the LRs of one trial take 800 MB
 LARGEST_SEED = 2**63 - 1
 
-KEYS: Mapping[str, Whole | Number | Switch | Text | Section] = {
-    "name": Text(check=check_name, or_null=True),
+PRUNER: Mapping[str, Kind] = {  # options of Optuna's pruners
+    "n_startup_trials": Whole(_at_least(0, MANY), 5),
+    "n_warmup_steps": Whole(_at_least(0, LONGEST), 4),
+    "interval_steps": Whole(_at_least(1, LONGEST), 1),
+    "n_min_trials": Whole(_at_least(1, MANY), 1),
+    "percentile": Number(Bounds(0, 100), "25"),
+    "patience": Whole(_at_least(0, LONGEST), 2),
+    "min_delta": Number(_at_least(0), "0.01"),
+    "min_resource": Whole(_at_least(1, LONGEST), 1, words=("auto",)),
+    "max_resource": Whole(_at_least(1, LONGEST), 20, words=("auto",)),
+    "reduction_factor": Whole(_at_least(2, MANY), 3),
+    "min_early_stopping_rate": Whole(_at_least(0, 100), 0),
+    "bootstrap_count": Whole(_at_least(0, MANY), 0),
+    "lower": Number(ANY, "0.1", or_null=True),
+    "upper": Number(ANY, "3", or_null=True),
+}
+KEYS: Mapping[str, Kind] = {
+    "name": Text("first-try", check=check_name, or_null=True),
     "fresh": Switch(),
-    "device": Text(),
+    "device": Text("cpu"),
     "schedule_unit": Text(options=("step", "epoch")),
     "data": Section("Name a file of conf/data: data=digits"),
     "model": Section("Name a file of conf/model: model=mlp"),
@@ -150,7 +171,7 @@ KEYS: Mapping[str, Whole | Number | Switch | Text | Section] = {
     "train.steps": Whole(_at_least(1, LONGEST), 1000, or_null=True),
     "train.epochs": Number(Bounds(0, LONGEST, open_low=True), "10", or_null=True),
     "train.batch_size": Whole(_at_least(1), 32),
-    "train.precision": Text(check=_precision),
+    "train.precision": Text("float32", check=_precision),
     "train.clip": Number(POSITIVE, "1.0", or_null=True),
     "train.accumulate": Whole(_at_least(1), 4),
     "train.ema": Number(Bounds(0, 1, open_low=True, open_high=True), "0.999", or_null=True),
@@ -158,7 +179,7 @@ KEYS: Mapping[str, Whole | Number | Switch | Text | Section] = {
     "objective": Section(
         "Set objective.metric=valid/accuracy and the like", keys=("metric", "direction", "at", "k", "target")
     ),
-    "objective.metric": Text(),
+    "objective.metric": Text("valid/loss"),
     "objective.direction": Text(options=("minimize", "maximize")),
     "objective.at": Text(options=AT),
     "objective.k": Whole(_at_least(1, MANY), 3),
@@ -187,14 +208,20 @@ KEYS: Mapping[str, Whole | Number | Switch | Text | Section] = {
     "search.extend": Switch(),
     "search.start": Section("Write {cosine: [{peak_lr: 0.1}]}"),
     "search.sampler": Section("Name a file of conf/search: search=tpe"),
+    "search.sampler.n_startup_trials": Whole(_at_least(0, MANY), 10),
+    "search.sampler.n_ei_candidates": Whole(_at_least(1, MANY), 24),
+    "search.sampler.sigma0": Number(POSITIVE, "0.3", or_null=True),
+    **{f"pruner.{option}": kind for option, kind in PRUNER.items()},
+    "pruner.wrapped_pruner": Section("Set pruner.wrapped_pruner._target_=...", or_null=True),
+    **{f"pruner.wrapped_pruner.{option}": kind for option, kind in PRUNER.items()},
     "trainer": Section("Name a file of conf/trainer: trainer=sequential"),
     "trainer.workers": Whole(_at_least(1, 4096), 2, words=("auto",)),
     "trainer.threads": Whole(_at_least(1, 4096), 2, words=("auto",)),
     "trainer.width": Whole(_at_least(1, 65536), 16),
     "trainer.compiled": Switch(),
     "tracking": Section("Choose tracking=mlflow or tracking=none"),
-    "tracking.uri": Text(or_null=True),
-    "tracking.experiment": Text(or_null=True),
+    "tracking.uri": Text("sqlite:///mlflow.db", or_null=True),
+    "tracking.experiment": Text("schedules", or_null=True),
     "tracking.flush_seconds": Number(_at_least(0), "60", or_null=True),
 }  # fmt: skip
 
@@ -235,7 +262,7 @@ def _checked(key: str, value: object, *, is_ours: bool) -> Any:
 
 
 def _has_our_keys(node: Mapping[str, object]) -> bool:
-    return str(node.get("_target_", OURS)).startswith(OURS)
+    return str(node.get("_target_", OURS[0])).startswith(OURS)
 
 
 def _shown(value: object) -> object:

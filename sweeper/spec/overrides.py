@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sweeper.spec import config_files
 from sweeper.spec.aliases import similar, similar_key
 from sweeper.spec.keys import text_keys
 from sweeper.types import InputError
@@ -84,7 +85,7 @@ def _other_horizon(typed: Sequence[str]) -> Iterator[str]:
 def _quote_text(word: str, groups: Collection[str], *, multirun: bool) -> str:
     """Return an override with its value in quotes if it is a text, or a choice that Hydra would take for a number."""
     key, _, value = word.partition("=")
-    if key == "schedule" and value.startswith("["):
+    if _key(word) == "schedule" and value.startswith("["):
         return f"{key}=[{','.join(map(_quote_number, value.strip('[]').split(',')))}]"
     is_list = multirun and re.search(r"[,(]", value)
     if not value or value == "null" or value[0] in "'\"[{" or "${" in value or is_list:
@@ -109,25 +110,26 @@ def _override(word: str, groups: Collection[str]) -> list[str]:
     if key.startswith("~") or bare.startswith("hydra") or (bare in groups and not _is_mapping(word)):
         return [word]
     is_family = re.fullmatch(r"schedule\.[^.]+", bare) is not None and "factor" not in value
-    if bare in CONSTRUCTED or (_is_mapping(word) and (bare in MERGED or is_family)):
+    if (bare in CONSTRUCTED and not value.startswith("[")) or (_is_mapping(word) and (bare in MERGED or is_family)):
         return [f"++{bare}={value}"]
-    forced = f"++{bare}" if CHECKED_LATER.fullmatch(bare) else key
+    forced = f"++{bare}" if bare in CONSTRUCTED or CHECKED_LATER.fullmatch(bare) else key
     cleared = [f"{forced}=null"] if value.startswith(("{", "[")) else []
     return [*cleared, f"{forced}={value}"]
 
 
 def _check_choice(word: str, groups: Collection[str], *, multirun: bool) -> None:
     """Raise InputError for a choice of a group that is none, or that Hydra would take for something else."""
-    group, _, value = word.partition("=")
+    group, value = _key(word), word.partition("=")[2]
     if group not in groups or (multirun and re.search(r"[,(]", value)) or "${" in value:
         return
     unquoted = value.strip("'\"")
     if unquoted in ("", "null"):
-        raise InputError(group, value or None, "not a choice", f"Name a file of conf/{group}, or leave {group}= out")
+        raise InputError(group, value, "not a choice", f"Name a file of conf/{group}, or leave {group}= out")
     if group == "schedule":
         _check_families(value)
     elif value.startswith("["):
-        remedy = f"Compare them with a multirun: -m {group}={value.strip('[]')}"
+        names = value.strip("[]")
+        remedy = f"Compare them with a multirun: -m {group}={names}" if "," in names else f"Write {group}={names}"
         raise InputError(group, value, "a list, but it is one choice", remedy)
     elif group == "experiment" and _is_mapping(word):
         raise InputError(group, value, "a mapping, not a choice", "Name a file of conf/experiment")
@@ -209,13 +211,18 @@ def not_chosen(family: str, chosen: Sequence[str]) -> InputError:
     )
 
 
-def unknown_choice(message: str) -> InputError | None:
-    """Return the error for Hydra's "Could not find 'schedule/cosin'", with the choices; None for other messages."""
-    missing = re.search(r"Could not find '([^'/]+)/([^']+)'", message)
+def unknown_choice(message: str, folders: Sequence[Path] = ()) -> InputError | None:
+    """Return the error for Hydra's "Could not find 'schedule/cosin'", with the choices; None for other messages.
+
+    Args:
+        message: Hydra's. It lists no choices for a name in a list.
+        folders: The user's own config folders.
+    """
+    missing = re.search(r"Could not (?:find|load) '([^'/]+)/([^']+)'", message)
     if missing is None:
         return None
     group, choice = missing.groups()
-    options = re.findall(r"^\t(\w[\w.-]*)$", message, re.MULTILINE)
+    options = re.findall(r"^\t(\w[\w.-]*)$", message, re.MULTILINE) or config_files.choices(group, folders)
     return InputError(group, choice, "no such choice", similar(group, choice, options))
 
 

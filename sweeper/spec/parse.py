@@ -15,7 +15,7 @@ from sweeper.search.objective import Objective
 from sweeper.search.plan import StudyPlan
 from sweeper.search.stopping import parse_early_stopping
 from sweeper.spec import keys
-from sweeper.spec.families import parse_families
+from sweeper.spec.families import blame_shared_keys, parse_families
 from sweeper.spec.studies import parse_studies
 from sweeper.spec.subject import check_metric, folds_of, try_out, without_one_fold
 from sweeper.spec.sweep import KeepSpec, Node, SearchSpec, Subject, SweepSpec, TrainSpec, parse_trainer
@@ -41,7 +41,8 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
         InputError: If it cannot be trained.
     """
     config = keys.check(config)
-    families = parse_families(config["schedule"])
+    with blame_shared_keys(config):
+        families = parse_families(config["schedule"])
     node = without_idle_keys({key: value for key, value in config["optimizer"].items() if key not in FOR_SCHEDULES})
     searched = searched_options(node)
     hparams = _hyperparameters(searched, subject)
@@ -63,6 +64,8 @@ def parse(config: Node, subject: Subject) -> SweepSpec:
     check_look(optimizer, first, subject.task, train.recipe.batch_size)
     check_metric(subject, hparams, objective.metric)
     studies = parse_studies(config["search"], config["pruner"], families, hparams)
+    with blame_shared_keys(config):
+        _check_spaces(studies)
     _check_memory(train, studies, search.concurrent_trials)
     return SweepSpec(
         task=subject.task,
@@ -137,6 +140,12 @@ def _check_ends(optimizer: OptimizerSpec, searched: Mapping[str, Dimension | Val
         check_optimizer(optimizer.with_options(point))
 
 
+def _check_spaces(studies: Sequence[StudyPlan]) -> None:
+    """Check that each space can be searched. Raises InputError."""
+    for study in studies:
+        _ = study.axes
+
+
 def _check_batch(task: Task, batch_size: int, folds: int) -> None:
     """Check that a batch has no more examples than the smallest fold has for training. Raises InputError."""
     examples = min(task.size("train", fold) for fold in range(folds))
@@ -146,7 +155,7 @@ def _check_batch(task: Task, batch_size: int, folds: int) -> None:
 
 
 def _check_memory(train: TrainSpec, studies: Sequence[StudyPlan], concurrent: int) -> None:
-    """Check that the LRs of all open trials, 8 bytes for each update, fit into half of the memory. Raises InputError."""
+    """Check that the LRs of all open trials, 8 bytes an update, fit into half of the memory. Raises InputError."""
     trials = sum(min(study.n_trials, concurrent) for study in studies)
     needed, memory = 8 * trials * train.steps, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory / 2:

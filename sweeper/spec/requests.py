@@ -57,7 +57,7 @@ def request(
     Raises:
         InputError: for a choice that does not exist, or a change that is none.
     """
-    folders = [] if config_dir is None else [_folder(config_dir)]
+    folders = [] if config_dir is None else [config_files.user_folder("config_dir", Path(config_dir).expanduser())]
     names, nodes = _families(families, folders)
     words = [f"hydra.searchpath=[{quoted(str(one))}]" for one in folders]
     words.append(f"schedule=[{','.join(names)}]")
@@ -147,13 +147,6 @@ def _with_one_horizon(changes: Sequence[Change]) -> Iterator[Change]:
 
 def _is_searched(value: object) -> bool:
     return isinstance(value, Mapping) and bool({"low", "high", "choice"} & value.keys())
-
-
-def _folder(path: str | Path) -> Path:
-    found = Path(path).expanduser().resolve()
-    if not found.is_dir():
-        raise InputError("config_dir", path, "no such folder", "Name a folder with schedule/, optimizer/ ... in it")
-    return found
 
 
 # --- families ---------------------------------------------------------------------------------------

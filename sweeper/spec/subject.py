@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 from warnings import catch_warnings
 
@@ -63,6 +64,7 @@ def _try_model(task: Task, numbers: Mapping[str, Value]) -> nn.Module:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             loss_B = task.loss(task.forward(model, inputs_B), target_B)
     except Exception as error:
+        _refuse_categories(task, error)
         values = ", ".join(f"model.{name}={as_typed(value)}" for name, value in numbers.items())
         problem = "cannot be trained on these data" + (f" with {values}" if values else "")
         raise input_error("model", error, problem, "Check model and data") from error
@@ -70,6 +72,15 @@ def _try_model(task: Task, numbers: Mapping[str, Value]) -> nn.Module:
         problem = f"the loss of {count} examples has the shape {tuple(loss_B.shape)}"
         raise InputError("model", None, problem, "Return one loss for each example")
     return model
+
+
+def _refuse_categories(task: Task, error: Exception) -> None:
+    """Raise InputError if the model failed because a table has categories, which it does not take."""
+    data, factory = getattr(task, "data", None), getattr(task, "model", None)
+    if getattr(data, "categories", ()) and callable(factory) and "categories" not in signature(factory).parameters:
+        name = getattr(getattr(factory, "func", factory), "__name__", "the model")
+        remedy = "Choose model=tabular, or drop them: data.leave_out=[column]"
+        raise InputError("model", name, "the table has categories, which this model does not take", remedy) from error
 
 
 def check_metric(subject: Subject, space: Space, metric: str) -> None:
