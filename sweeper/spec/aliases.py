@@ -19,6 +19,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {  # by key: the word, and our choice
         "const": "constant", "fixed": "constant", "none": "constant",
         "lineardecay": "linear", "budgeted": "linear", "d2z": "linear",
         "cos": "cosine", "cosinewithminlr": "cosine", "cosinewithminlrschedulewithwarmup": "cosine",
+        "cosinewithminlrschedulewithwarmuplrrate": "cosine",
         "poly": "polynomial",
         "exp": "exponential",
         "invtime": "inverse_time", "inversetime": "inverse_time", "timebased": "inverse_time",

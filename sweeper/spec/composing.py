@@ -16,9 +16,9 @@ from sweeper.importing import import_object
 from sweeper.options import check_options
 from sweeper.spec import config_files, keys, overrides
 from sweeper.spec.causes import input_error
+from sweeper.spec.question import as_name
 from sweeper.spec.requests import Request
 from sweeper.spec.sweep import Node, Subject
-from sweeper.spec.values import as_name
 from sweeper.types import InputError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from sweeper.schedules import family
+from sweeper.spec.question import check_name
 from sweeper.spec.sweep import Node
-from sweeper.spec.values import check_name
 from sweeper.types import Family, InputError
 
 SHARED = {"optimizer.peak_lr": "peak_lr", "optimizer.default_lr": "peak_lr", "warmup": "warmup"}  # by the shared key

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 from sweeper.schedules.numbers import ANY, Bounds
 from sweeper.spec.aliases import similar, similar_key
-from sweeper.spec.values import check_name, is_number
+from sweeper.spec.question import check_name
 from sweeper.types import AT, InputError, as_typed
 
 OURS = ("sweeper.", "optuna.")  # nodes whose `_target_` starts like this have keys of this table, too
@@ -54,7 +54,7 @@ class Number:
 
     def parse(self, key: str, value: object) -> object:
         """Return the value, an int as an int: it is stored as it was written. Raises InputError."""
-        if is_number(value) and self.bounds.contains(value):  # type: ignore[arg-type] # it is a number
+        if _is_number(value) and self.bounds.contains(value):  # type: ignore[arg-type] # it is a number
             return value
         or_null = ", or null" if self.or_null else ""
         problem = f"not a finite number {self.bounds}".rstrip()
@@ -170,10 +170,10 @@ KEYS: Mapping[str, Kind] = {
     ),
     "train.steps": Whole(_at_least(1, LONGEST), 1000, or_null=True),
     "train.epochs": Number(Bounds(0, LONGEST, open_low=True), "10", or_null=True),
-    "train.batch_size": Whole(_at_least(1), 32),
+    "train.batch_size": Whole(_at_least(1, LONGEST), 32),
     "train.precision": Text("float32", check=_precision),
     "train.clip": Number(POSITIVE, "1.0", or_null=True),
-    "train.accumulate": Whole(_at_least(1), 4),
+    "train.accumulate": Whole(_at_least(1, LONGEST), 4),
     "train.ema": Number(Bounds(0, 1, open_low=True, open_high=True), "0.999", or_null=True),
     "train.norms": Switch(),
     "objective": Section(
@@ -185,7 +185,7 @@ KEYS: Mapping[str, Kind] = {
     "objective.k": Whole(_at_least(1, MANY), 3),
     "objective.target": Number(ANY, "2.3", or_null=True),
     "keep": Section("Set keep.best=3 and the like", keys=("best", "quota_gb")),
-    "keep.best": Whole(_at_least(0), 3),
+    "keep.best": Whole(_at_least(0, MANY), 3),
     "keep.quota_gb": Number(POSITIVE, "2"),
     "search": Section(
         "Name a file of conf/search: search=tpe",
@@ -200,9 +200,9 @@ KEYS: Mapping[str, Kind] = {
     "search.seed": Whole(_at_least(0, LARGEST_SEED), 1),
     "search.seeds": Whole(_at_least(1, 1000), 3),
     "search.timeout": Number(POSITIVE, "3600", or_null=True),
-    "search.stop": Whole(_at_least(1), 20, or_null=True),
+    "search.stop": Whole(_at_least(1, MANY), 20, or_null=True),
     "search.early_stopping": Section("Write {patience: 5}", keys=("patience", "min_delta"), or_null=True),
-    "search.early_stopping.patience": Whole(_at_least(1), 5),
+    "search.early_stopping.patience": Whole(_at_least(1, LONGEST), 5),
     "search.early_stopping.min_delta": Number(_at_least(0), "0.01"),
     "search.allow_truncation": Switch(),
     "search.extend": Switch(),
@@ -263,6 +263,11 @@ def _checked(key: str, value: object, *, is_ours: bool) -> Any:
 
 def _has_our_keys(node: Mapping[str, object]) -> bool:
     return str(node.get("_target_", OURS[0])).startswith(OURS)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a finite number; true and false are not."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and isfinite(value))
 
 
 def _shown(value: object) -> object:

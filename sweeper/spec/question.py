@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from sweeper.spec.moved import with_current_paths
-from sweeper.spec.values import check_name
 from sweeper.types import At, Direction, InputError
 
 SHOWN_DIFFERENCES = 4
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
+LONGEST_NAME = 200  # characters: a file system allows 255 bytes, and files of a study have a suffix
 LOCK_TIMEOUT = 0.5  # seconds; `is_running` holds the lock only for microseconds
 
 
@@ -193,6 +194,26 @@ def find(root: Path, name: str | None) -> Home:
         return starts[-1]
     names = ", ".join(home.name for home in known) or "none"
     raise InputError("sweep", name, f"no such sweep in {root}/", f"There are: {names}")
+
+
+def check_name(key: str, name: str) -> str:
+    """Return a name that a folder can have, so that no name is a path.
+
+    Raises:
+        InputError: If it cannot be a folder's name.
+    """
+    if not NAME.fullmatch(name):
+        remedy = "Use letters, digits and . _ - + =, starting with a letter or digit"
+        raise InputError(key, name, "not a folder name", remedy)
+    if len(name) > LONGEST_NAME:
+        problem = f"{len(name)} characters, too long for the name of a folder"
+        raise InputError(key, name, problem, f"Use at most {LONGEST_NAME}")
+    return name
+
+
+def as_name(text: str) -> str:
+    """Return a text without the characters that a folder's name here cannot have."""
+    return re.sub(r"[^A-Za-z0-9._+=-]", "", text).lstrip("._+=-") or "own"
 
 
 def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool) -> Home:
