@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from sweeper.types import InputError, did_you_mean
+from sweeper.types import InputError
 
 if TYPE_CHECKING:
     from sweeper.run.sweeping import Outcome
@@ -58,10 +58,10 @@ PRINTING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "-
 def main() -> int:
     """Run a command. Returns the exit code: 0, 1 for a failure, 2 for wrong input, 128 + n if signal n stopped it."""
     words = sys.argv[1:]
-    verb = words.pop(0) if words and not words[0].startswith(("-", "~")) and "=" not in words[0] else "sweep"
+    verb = words.pop(0) if words and not words[0].startswith(("-", "~", "+")) and "=" not in words[0] else "sweep"
     try:
         if verb not in VERBS:
-            raise InputError("verb", verb, "no such verb", did_you_mean(verb, VERBS))
+            raise InputError("verb", verb, "no such verb", _similar_verb(verb))
         if verb == "sweep" and any(word in ("-h", "--help") for word in words):
             print(HELP, end="")
             return 0
@@ -83,6 +83,12 @@ def _refuse(error: InputError) -> int:
 
     print(f"sweeper: {redact(str(error))}", file=sys.stderr)
     return WRONG_INPUT
+
+
+def _similar_verb(word: str) -> str:
+    from sweeper.spec.aliases import similar
+
+    return similar("verb", word, VERBS)
 
 
 @contextmanager
@@ -170,11 +176,14 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
 
     from sweeper.spec import composing, config_files, overrides
 
-    every = config_files.families([config_files.folder(), *overrides.config_folders(words)])
+    folders = [config_files.user_folder("--config-dir", path) for path in overrides.config_folders(words)]
+    every = config_files.families([config_files.folder(), *folders])
     ConfigStore.instance().store(group="schedule", name="all", node={"defaults": every})
     codes: list[int] = []
+    started: list[bool] = []  # configurations that Hydra composed
 
     def job(config: Any) -> None:
+        started.append(True)
         codes.append(_run_one(config, verb))
         if codes[-1] > 128:
             raise SystemExit(codes[-1])
@@ -187,8 +196,10 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
         return int(exit.code or 0)
     except OverrideParseException as error:
         raise overrides.not_understood(words, str(error)) from error
-    except HydraException as error:
-        raise composing.explain(error) from error
+    except Exception as error:
+        if started and not isinstance(error, HydraException):
+            raise
+        raise composing.explain(error, folders) from error  # Hydra raises other kinds, too
     return max(codes, default=0)
 
 

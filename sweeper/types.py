@@ -49,28 +49,40 @@ class InputError(ValueError):
 
     def __init__(self, key: str, value: object, problem: str, remedy: str) -> None:
         self.key, self.value, self.problem, self.remedy = key, value, problem, remedy
-        shown = "" if value is None else f"={value}"
-        super().__init__(f"{key}{shown}: {problem}. {remedy}")
+        shown = "" if value is None else f"={shorten(as_typed(value))}"
+        super().__init__(" ".join(f"{key}{shown}: {problem}. {remedy}".split()))
+
+
+def as_typed(value: object) -> str:
+    """Return a value as the user would type it: true instead of True, [a, 1] instead of ['a', 1]."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{as_typed(key)}: {as_typed(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(as_typed, value)) + "]"
+    return "null" if value is None else str(value)
+
+
+def shorten(text: str, longest: int = 200) -> str:
+    """Return a text with its middle left out if it is longer than that."""
+    half = (longest - 3) // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
 def closest(word: object, options: Iterable[object], similarity: float = 0.6) -> str | None:
     """Return the option most similar to `word`, or None if none reaches `similarity` (0 to 1)."""
-    near = get_close_matches(str(word), _as_typed(options), n=1, cutoff=similarity)
+    near = get_close_matches(str(word), map(as_typed, options), n=1, cutoff=similarity)
     return near[0] if near else None
 
 
 def did_you_mean(word: object, options: Iterable[object]) -> str:
     """Return the remedy for a word that is not one of `options`: the closest option, or all of them."""
-    options = _as_typed(options)
-    near = closest(word, options)
+    typed = [as_typed(option) for option in options]
+    near = closest(word, typed)
     if near:
         return f"Did you mean {near}?"
-    return f"Choose one of {', '.join(options)}" if options else "Leave it out"
-
-
-def _as_typed(options: Iterable[object]) -> list[str]:
-    """Return options as the user would type them: YAML writes False as false."""
-    return [str(option).lower() if isinstance(option, bool) else str(option) for option in options]
+    return f"Choose one of {', '.join(typed)}" if typed else "Leave it out"
 
 
 def seed_of(*parts: object) -> int:
@@ -145,6 +157,19 @@ def values_of(dimension: Dimension | Value) -> tuple[Value, ...]:
 def first_of(dimension: Dimension | Value) -> Value:
     """Return the first possible value."""
     return values_of(dimension)[0]
+
+
+def points(space: Space) -> Iterator[dict[str, Value]]:
+    """Yield points to check a space: each value to check of each hyperparameter, and all last values together.
+
+    In the first point all have their first value, and then one has another, so that a value that is refused is known.
+    """
+    first = {name: first_of(dimension) for name, dimension in space.items()}
+    yield first
+    for name, dimension in space.items():
+        yield from ({**first, name: value} for value in values_of(dimension)[1:])
+    if len(space) > 1:
+        yield {name: values_of(dimension)[-1] for name, dimension in space.items()}
 
 
 class Factor(Protocol):

@@ -87,8 +87,9 @@ def sweep(
 def train(spec: SweepSpec, home: Home, *, conclude: Conclude | None = None, plain: bool | None = None) -> Outcome:
     """Train what is not trained yet of the sweep in a folder. The arguments are those of `sweep`."""
     from sweeper.search.study import Studies, build_studies
+    from sweeper.search.tryout import try_out
 
-    build_studies(spec.studies, spec.terms, home.journal)
+    try_out(build_studies(spec.studies, spec.terms, home.journal))
     if spec.summary:
         terminal.announce(f"{spec.summary}.")
     chosen = choose(spec, stored_trainer(home))

@@ -120,9 +120,9 @@ def _momentum(name: str, word: object, factor: object) -> Factor | None:
 def _controller(name: str, word: object) -> str | None:
     if word is None:
         return None
-    if word not in CONTROLLERS:
+    if not isinstance(word, str) or word not in CONTROLLERS:
         raise InputError(f"schedule.{name}.controller", word, "no such controller", did_you_mean(word, CONTROLLERS))
-    return str(word)
+    return word
 
 
 def _space(bare: Family, nodes: Mapping[str, object]) -> dict[str, Dimension | Value]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from sweeper.importing import REMOVED
-from sweeper.types import InputError, did_you_mean
+from sweeper.spec.aliases import similar
+from sweeper.types import InputError
 
 MOVED = {"sweeper.training.probe.ProbedTrainer": "sweeper.training.lanes.probe.ProbedTrainer"}
 REMOVED_CHOICES = {
@@ -25,9 +26,9 @@ def with_current_paths(stored: Any) -> Any:
     return [with_current_paths(value) for value in stored] if isinstance(stored, list) else stored
 
 
-def no_such_choice(group: str, choice: str, options: Iterable[str]) -> InputError:
+def no_such_choice(group: str, choice: str, options: Sequence[str]) -> InputError:
     """Return the error for a choice without a file: what replaces it if it was removed, else the closest option."""
     module = REMOVED_CHOICES.get((group, choice))
     if module is not None:
         return InputError(group, choice, "no longer part of sweeper", REMOVED[module])
-    return InputError(group, choice, "no such choice", did_you_mean(choice, options))
+    return InputError(group, choice, "no such choice", similar(group, choice, options))

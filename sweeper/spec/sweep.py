@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sweeper.importing import parse_target
 from sweeper.schedules import controller_of, lr_trace, momentum_trace, watched_metrics
 from sweeper.spec.constructors import model_hyperparameters
+from sweeper.spec.keys import check_keys
 from sweeper.spec.question import digest
-from sweeper.spec.values import check_keys
 from sweeper.types import ConfiguredTracker, Family, Job, JobId, Task, Value, first_of
 
 if TYPE_CHECKING:

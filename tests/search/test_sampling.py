@@ -111,7 +111,7 @@ def test_a_sampler_within_a_sampler_is_seeded_too():
         ),
         (
             {"_target_": "optuna.samplers.RandomSampler", "wild": True},
-            r"search\.sampler\.wild=True: no such option of RandomSampler\. Choose one of seed",
+            r"search\.sampler\.wild=true: no such option of RandomSampler\. Choose one of seed",
         ),
         (
             {"_target_": "optuna.samplers.TPESampler", "seed": 3},

@@ -168,7 +168,7 @@ def test_a_target_is_a_number_beside_the_objective():
     aimed = plan(objective={**OBJECTIVE, "target": 0.5})
     assert (aimed.target, asdict(aimed.objective)) == (0.5, OBJECTIVE)
     for wrong in ("low", True, float("nan")):
-        with pytest.raises(InputError, match=r"objective\.target=.*: not a number"):
+        with pytest.raises(InputError, match=r"objective\.target=.*: not a finite number"):
             plan(objective={**OBJECTIVE, "target": wrong})
 
 
@@ -187,7 +187,7 @@ def test_a_run_of_one_epoch_has_no_schedule_by_epochs():
         InputError, match=r"schedule_unit=epoch: a trial of 40 updates is 0\.3 epochs long .* train\.epoc"
     ):
         plan(schedule_unit="epoch")
-    with pytest.raises(InputError, match="schedule_unit=epochs: no such unit"):
+    with pytest.raises(InputError, match=r"schedule_unit=epochs: no such choice\. Did you mean epoch\?"):
         plan(schedule_unit="epochs")
 
 
@@ -300,9 +300,9 @@ def test_weights_to_start_from_are_part_of_the_question_and_must_fit(tmp_path):
 @pytest.mark.parametrize(
     ("keep", "told"),
     [
-        ({"best": -1}, "keep.best=-1: not a number of trials"),
-        ({"best": 1.5}, "keep.best=1.5: not a number of trials"),
-        ({"quota_gb": 0}, "keep.quota_gb=0: not a positive number of gigabytes"),
+        ({"best": -1}, "keep.best=-1: not a whole number of at least 0"),
+        ({"best": 1.5}, "keep.best=1.5: not a whole number of at least 0"),
+        ({"quota_gb": 0}, "keep.quota_gb=0: not a finite number above 0"),
         ({"bset": 1}, "keep.bset=1: no such key. Did you mean best?"),
     ],
 )
@@ -318,3 +318,109 @@ def test_a_key_that_nothing_reads_and_a_section_that_is_none_are_refused(section
     given = {section: {**whole, "bogus": 1}}
     with pytest.raises(InputError, match=rf"{section}\.bogus=1: no such key"):
         plan(**given)
+
+
+# --- values at both ends of what is searched, and limits that data and machine set ---------------------------------
+
+DROPOUT = {
+    "low": {"low": -1, "high": 0.5},
+    "high": {"low": 0, "high": 3},
+    "middle of a choice": {"choice": [0, 3, 0.5]},
+}
+
+
+@pytest.mark.parametrize("wrong", DROPOUT)
+def test_a_hyperparameter_of_the_model_is_tried_at_every_end(wrong):
+    with pytest.raises(
+        InputError, match=r"^model\.dropout=(-1|3): must be the fraction of units to drop\. Choose a num"
+    ):
+        plan(numbers={"model.dropout": DROPOUT[wrong]})
+    assert plan(numbers={"model.dropout": {"low": 0, "high": 0.5}}).studies[0].hparams
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"momentum": {"low": -0.5, "high": 0.9}}, "refuses momentum=-0.5"),
+        ({"momentum": {"choice": [0.5, -1, 0.9]}}, "refuses momentum=-1"),
+        ({"weight_decay": {"choice": [0.0, -1, 0.1]}}, "weight_decay=-1"),
+        ({"weight_decay": float("inf")}, "optimizer.weight_decay=inf: not finite"),
+        ({"nesterov": "no"}, "optimizer.nesterov=no: not true or false, which SGD needs"),
+        ({"nesterov": {"choice": [True, "no", False]}}, "optimizer.nesterov=no: not true or false"),
+        ({"groups": 3}, "optimizer.groups=3: must be groups by name"),
+        ({"groups": False}, "optimizer.groups=false: must be groups by name"),
+        ({"no_decay": 0}, "optimizer.no_decay=0: must be one name or a list"),
+        ({"layer_decay": 0}, "optimizer.layer_decay=0: must be a positive number"),
+        ({"layer_decay": False}, "optimizer.layer_decay=false: must be a positive number"),
+        ({"wd_mode": 0}, "optimizer.wd_mode=0: no such mode"),
+        ({"wd_mode": {"choice": ["lr", "abc", "relative"]}}, "optimizer.wd_mode=abc: no such mode"),
+        ({"groups": {"last": {"match": "layers.3", "lr": {"choice": [1, -1, 2]}}}}, "groups.last.lr=-1"),
+    ],
+)
+def test_an_option_of_the_optimizer_is_checked_at_every_value(changed, told):
+    with pytest.raises(InputError) as raised:
+        plan(optimizer={**SGD, **changed})
+    assert told in str(raised.value)
+
+
+def test_a_batch_has_at_most_the_examples_of_the_smallest_fold():
+    examples = TASK.size("train", 0)
+    assert plan(train={"batch_size": examples}).train.recipe.batch_size == examples
+    with pytest.raises(
+        InputError, match=rf"train\.batch_size={examples + 1}: more than the {examples} training examples"
+    ):
+        plan(train={"batch_size": examples + 1})
+
+
+def test_a_horizon_fits_into_the_memory():
+    told = r"train\.steps=100000000: the LRs of \d+ open trials need [\d,]+ GB"
+    with pytest.raises(InputError, match=told):
+        plan(train={"steps": 10**8}, search={"n_trials": 10**6, "concurrent_trials": 10**6})
+    with pytest.raises(InputError, match=r"train\.epochs=1000000: a trial would have 1\.3e\+08 updates"):
+        plan(train={"steps": None, "epochs": 10**6})
+
+
+@pytest.mark.parametrize(
+    ("key", "changed"),
+    [
+        ("optimizer.peak_lr", {"optimizer": {**SGD, "peak_lr": -1}, "schedules": {"a": {**COSINE, "peak_lr": -1}}}),
+        ("warmup", {"warmup": 3, "schedules": {"a": {**COSINE, "warmup": 3}}}),
+        ("schedule.a.warmup", {"warmup": 0.1, "schedules": {"a": {**COSINE, "warmup": 3}}}),
+        (
+            "optimizer.default_lr",
+            {"optimizer": {**SGD, "default_lr": 0}, "schedules": {"a": {**COSINE, "peak_lr": 0}}},
+        ),
+        (
+            "warmup.high",
+            {
+                "warmup": {"low": 0, "high": 0.5, "step": 0.3},
+                "schedules": {"a": {**COSINE, "warmup": {"low": 0, "high": 0.5, "step": 0.3}}},
+            },
+        ),
+    ],
+)
+def test_the_key_that_the_user_set_is_blamed(key, changed):
+    with pytest.raises(InputError) as raised:
+        plan(**changed)
+    assert raised.value.key == key
+
+
+@pytest.mark.parametrize("name", ["../../../x", "/tmp/x", "a/b", "..", ".hidden", "", "a b", "a\nb", "x" * 201])
+def test_the_name_of_a_family_is_never_a_path(name):
+    with pytest.raises(InputError, match=r"not a folder name|too long for the name of a folder"):
+        plan(schedules={name: COSINE})
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        (5, "search.start=5: not a mapping"), ({"cosine": 5}, "search.start.cosine=5: not a list of points"),
+        ({"cosine": None}, "search.start.cosine=null: not a list"), ({"cosine": "abc"}, "not a list of points"),
+        ({"cosine": {"peak_lr": 0.1}}, "search.start.cosine={peak_lr: 0.1}: not a list of points"),
+        ({1: [], "cosine": []}, "search.start.1: this family is not chosen"),
+    ],
+)  # fmt: skip
+def test_malformed_start_points_are_refused(start, told):
+    with pytest.raises(InputError) as raised:
+        plan(search={"start": start})
+    assert told in str(raised.value)

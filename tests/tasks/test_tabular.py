@@ -202,7 +202,7 @@ FILES = {
     "constant": (b"a,y\n1,2.5\n3,2.5\n", r"data\.target=y: it has infinite values, or is constant"),
     "names": (b"a,y\nn1,0\nn2,1\nn3,0\n", r"data\.leave_out: a has a different name in every row"),
     "infinite": (b"a,y\n1,0\ninf,1\n2,0\n", r"data\.leave_out: a is infinite in 1 rows"),
-    "few": (b"a,y\n1,0\n2,1\n1,1\n", r"data\.split_seed=0: 3 examples cannot be split"),
+    "few": (b"a,y\n1,0\n2,1\n1,1\n", r"data\.valid=.*: with data\.test=.*, 3 examples cannot be split"),
     "nothing": (b"y\n1\n0\n", r"data\.leave_out: no input column is left"),
     "amounts": (
         b"a,y\n" + b"".join(b"1,%d\n" % i for i in range(200)),
@@ -233,7 +233,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, name, content):
         ({"split": "by"}, r"data\.split=by: no such choice"),
         ({"leave_out": "price"}, r"data\.leave_out=price: not a list .* Write \[price\]"),
         ({"categorical": ["colours"]}, r"data\.categorical=colours: .* has no such column"),
-        ({"split_by": "sold"}, r"data\.split_seed=0: "),
+        ({"split_by": "sold"}, r"data\.valid=.*cannot be split"),
         ({"split_by": "colour"}, r"data\.split_by=colour: \d+ rows have no value"),
         ({"class_weights": {"good": 1}}, r"data\.class_weights=.* Write balanced, or {bad: 1\.0, good: 1\.0}"),
         ({"class_weights": "even"}, r"data\.class_weights=even: "),
