@@ -10,7 +10,7 @@ from pathlib import Path
 from sweeper.run import machine
 from sweeper.spec.sweep import SweepSpec
 from sweeper.tracking.redaction import redact
-from sweeper.types import Summary, Value
+from sweeper.types import Summary
 
 GIT_SECONDS = 5.0  # a status of a huge repository on a slow disk is not worth more
 LONGEST = 200  # characters of a description
@@ -83,5 +83,5 @@ def _is_shown(key: str, value: object) -> bool:
     return key != "_target_" and isinstance(value, PLAIN)
 
 
-def _short(value: Value | object) -> str:
+def _short(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

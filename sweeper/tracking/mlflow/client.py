@@ -237,7 +237,7 @@ def move_artifacts(database: Path, experiment: Experiment) -> None:
     old, new = experiment.artifact_location, artifacts_uri(database.parent)
     is_local = old.startswith(("/", "file:/"))
     is_made_by_sweeps = KIND.items() <= experiment.tags.items() and Path(_local_path(old)).name == ARTIFACTS
-    if not is_local or not is_made_by_sweeps or _local_path(old) == _local_path(new):
+    if not is_local or not is_made_by_sweeps or _is_same_folder(Path(_local_path(old)).parent, database.parent):
         return
     with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection, connection:
         id = experiment.experiment_id
@@ -248,6 +248,11 @@ def move_artifacts(database: Path, experiment: Experiment) -> None:
             (new, len(old) + 1, id, len(old) + 1, f"{old}/"),
         )
     log.info("the files of the experiment %s are now in %s", experiment.name, new)
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    """Return whether two paths name one folder, directly or through a link."""
+    return one == other or (one.exists() and one.samefile(other))
 
 
 def _local_path(location: str) -> str:

@@ -331,9 +331,8 @@ def test_a_host_that_cannot_be_reached_is_named(host, spool, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("answer", ["401", "500", "a page"])
-@pytest.mark.parametrize("where", ["uri", "environment", "multirun"])
-def test_no_secret_of_an_address_is_stored_or_printed_whatever_fails(answer, where, answering, tmp_path):
+@pytest.mark.parametrize(("where", "answer"), [("uri", "401"), ("environment", "500"), ("multirun", "a page")])
+def test_no_secret_of_an_address_is_stored_or_printed_whatever_fails(where, answer, answering, tmp_path):
     """A whole sweep, its `sync` and its `ui`, with a server that fails: every file and all output are searched."""
     answering.answer = ANSWERS[answer][:2]
     uri = f"http://t0k3n-n4me:{SECRET}%40x@127.0.0.1:{answering.server_port}/?api_key=qu3ry-k3y"

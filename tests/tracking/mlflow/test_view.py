@@ -26,8 +26,9 @@ ID = "abcdef0123456789abcdef0123456789"
 
 def test_the_address_opens_the_charts():
     address = view.charts_url("http://127.0.0.1:5000/", "12")
-    assert address == "http://127.0.0.1:5000/#/experiments/12/runs?workflowType=machine_learning&compareRunsMode=CHART"
-    assert view.charts_url("http://127.0.0.1:5000", "12", "best") == address.replace("?", "?viewStateShareKey=best&")
+    page, charts = "http://127.0.0.1:5000/#/experiments/12/runs", "workflowType=machine_learning&compareRunsMode=CHART"
+    assert address == f"{page}?orderByKey=metrics.%60objective%60&{charts}"
+    assert view.charts_url("http://127.0.0.1:5000", "12", "best") == f"{page}?viewStateShareKey=best&{charts}"
 
 
 def test_the_saved_views_are_named_the_best_trials_first(tmp_path, capsys):
