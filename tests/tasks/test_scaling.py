@@ -242,9 +242,8 @@ LINES = {
     "regression on y (2 different values); 4 inputs and the target are standardized (scale=False leaves them)": Arrays(
         X, CLASSES % 2 + 0.0
     ),
-    "regression on 2 columns of y (100 different values); 1 input and the targets are standardized (scale=False leaves them)": Arrays(
-        X[:, :1], COLUMNS
-    ),
+    "regression on 2 columns of y (100 different values); 1 input and the targets are standardized "
+    "(scale=False leaves them)": Arrays(X[:, :1], COLUMNS),
     "regression on y (50 different values); the target is standardized (scale=False leaves it)": Arrays(IMAGES, VALUES),
     "classification, 2 classes (no, yes); 2 columns of numbers are standardized; 1 column of categories": Table(
         pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": NAMES, "y": np.where(CLASSES > 1, "yes", "no")}), "y"
