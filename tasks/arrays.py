@@ -118,8 +118,7 @@ class Arrays:
         scaled += [] if self.scaling.target is None else ["the target" if self.outputs == 1 else "the targets"]
         if scaled:
             done = summaries.standardization(scaled)
-            as_given = "it as it is" if " is " in done else "them as they are"
-            return f"{understood}; {done} (scale=False leaves {as_given})"
+            return f"{understood}; {done} (scale=False leaves {'it' if ' is ' in done else 'them'})"
         is_symbols = not self._inputs_K[0]["train"].is_floating_point()
         return f"{understood}; {f'X holds symbols, {self.inputs} of them' if is_symbols else 'nothing is standardized'}"
 

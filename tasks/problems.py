@@ -54,8 +54,10 @@ class Data(Protocol):
     - `every`: whether each position of a sequence has a target.
     - `categories`: of a table, the number of codes of each categorical column.
 
-    Two more members are optional, absent or None:
+    More members are optional, absent or None:
 
+    - `summary`: what was understood and done with the examples, in one line. A sweep prints it first.
+    - `model`: the model of a task that is given none.
     - `augment(inputs_LB, target_LB, draw) -> (inputs_LB, target_LB)` changes training batches [L, B, ...] of L models
       at random. `draw(number, count)` returns uniform numbers in [0, 1), float32 [L, B, count]. Use a different
       `number` for each use.

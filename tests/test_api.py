@@ -148,6 +148,12 @@ def test_epochs_take_the_place_of_steps(small):
     assert sweep.trace("cosine:0")["lr/group0"].dropna().tolist() == lr_S.tolist()
 
 
+def test_the_first_line_says_what_was_understood(small, capfd):
+    small(n_trials=1)
+    line = "classification, 2 classes; 4 inputs are standardized (scale=False leaves them)."
+    assert capfd.readouterr().err.splitlines()[0] == line
+
+
 def test_a_regression_is_swept(small):
     task = Supervised(Arrays(X, X @ np.ones(4) + RNG.normal(size=200)), Net)
     sweep = small(task=task, objective={"metric": "valid/r2", "direction": "maximize"})

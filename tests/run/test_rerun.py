@@ -107,7 +107,7 @@ def test_another_machine_is_named(sweep):
 
 
 @pytest.mark.parametrize(("task", "model", "told"), [
-    (Supervised(Arrays(X + 1, Y), MLP), DROPOUT, r"not those of the sweep .*fingerprint: \w+ there, \w+ here"),
+    (Supervised(Arrays(X + 1, Y), MLP), DROPOUT, r"not those of the sweep .*fingerprint: [\w-]+ there, [\w-]+ here"),
     (Supervised(Arrays(X, Y), lambda inputs, outputs, dropout: MLP(inputs, outputs, width=8)), DROPOUT, "model"),
     (TASK, {}, r"schedule\.cosine: the definition or the code of this family"),
 ], ids=["data", "model", "space"])  # fmt: skip

@@ -32,6 +32,13 @@ def test_a_trial_of_two_seeds_is_judged_by_their_median(sweeper):
             assert losses[0] != losses[1]
 
 
+def test_the_first_line_says_what_was_understood(sweeper):
+    code, _, err = sweeper(*SMALL, "data=tabular", "model=tabular", "search.n_trials=1")
+    assert code == 0, err
+    line = "classification, 2 classes (0, 1); 30 columns of numbers are standardized."
+    assert err.splitlines()[0] == line
+
+
 def test_epochs_become_updates(sweeper):
     code, _, err = sweeper(*SMALL, "train.steps=null", "train.epochs=0.5", "search.n_trials=1")
     assert code == 0, err

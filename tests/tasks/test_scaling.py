@@ -236,16 +236,15 @@ def test_the_problem_may_be_given(y, problem, expected, rows):
 # --- the first line ---------------------------------------------------------------------------------
 
 LINES = {
-    "classification, 4 classes; 4 inputs are standardized (scale=False leaves them as they are)": Arrays(X, CLASSES),
+    "classification, 4 classes; 4 inputs are standardized (scale=False leaves them)": Arrays(X, CLASSES),
     "classification, 4 classes (ape, bee, cat, dog); nothing is standardized": Arrays(X, NAMES, scale=False),
     "classification, 10 classes; X holds symbols, 9 of them": Arrays(CLASSES[:, None] + 5, np.arange(N) % 10),
-    "regression on y (2 different values); 4 inputs and the target are standardized (scale=False leaves them as they "
-    "are)": Arrays(X, CLASSES % 2 + 0.0),
-    "regression on 2 columns of y (100 different values); 1 input and the targets are standardized (scale=False leaves "
-    "them as they are)": Arrays(X[:, :1], COLUMNS),
-    "regression on y (50 different values); the target is standardized (scale=False leaves it as it is)": Arrays(
-        IMAGES, VALUES
+    "regression on y (2 different values); 4 inputs and the target are standardized (scale=False leaves them)": Arrays(
+        X, CLASSES % 2 + 0.0
     ),
+    "regression on 2 columns of y (100 different values); 1 input and the targets are standardized "
+    "(scale=False leaves them)": Arrays(X[:, :1], COLUMNS),
+    "regression on y (50 different values); the target is standardized (scale=False leaves it)": Arrays(IMAGES, VALUES),
     "classification, 2 classes (no, yes); 2 columns of numbers are standardized; 1 column of categories": Table(
         pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": NAMES, "y": np.where(CLASSES > 1, "yes", "no")}), "y"
     ),
