@@ -18,6 +18,7 @@ from sweeper.spec.moved import with_current_paths
 from sweeper.types import At, Direction, InputError
 
 SHOWN_DIFFERENCES = 4
+MILLISECOND = 1_000_000  # nanoseconds
 
 
 def digest(plain: object, length: int = 8) -> str:
@@ -168,7 +169,7 @@ def _make_newest(config: Path) -> None:
     others = (path.stat().st_mtime_ns for path in config.parent.parent.glob("*/config.yaml") if path != config)
     newest = max(others, default=0)
     if config.stat().st_mtime_ns <= newest:
-        os.utime(config, ns=(newest + 1, newest + 1))
+        os.utime(config, ns=(newest + MILLISECOND, newest + MILLISECOND))
 
 
 def homes(root: Path) -> list[Home]:
