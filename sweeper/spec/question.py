@@ -20,6 +20,7 @@ from sweeper.types import At, Direction, InputError
 SHOWN_DIFFERENCES = 4
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
 LONGEST_NAME = 200  # characters: a file system allows 255 bytes, and files of a study have a suffix
+MILLISECOND = 1_000_000  # nanoseconds
 
 
 def digest(plain: object, length: int = 8) -> str:
@@ -175,7 +176,7 @@ def _make_newest(config: Path) -> None:
     others = (path.stat().st_mtime_ns for path in config.parent.parent.glob("*/config.yaml") if path != config)
     newest = max(others, default=0)
     if config.stat().st_mtime_ns <= newest:
-        os.utime(config, ns=(newest + 1, newest + 1))
+        os.utime(config, ns=(newest + MILLISECOND, newest + MILLISECOND))
 
 
 def homes(root: Path) -> list[Home]:

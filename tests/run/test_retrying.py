@@ -95,6 +95,7 @@ def test_retry_trains_the_failed_trials_and_no_others(sweeper, tmp_path, monkeyp
     assert all(name in out for name in sweep.given_up[:5])
     counts = json.loads(sweeper("status", "--json")[1])["trials"]
     assert counts["complete"] + counts["pruned"] + counts["diverged"] == 12 - missing
+    assert f"{missing} failed. Once the cause is fixed, sweep.retry(task)" in sweep._repr_html_()
     config, records = sweep.home.read(), sweep.records
 
     code, out, _ = sweeper("retry")  # the cause is still there
@@ -148,6 +149,7 @@ def test_in_python_the_older_of_two_sweeps_of_a_name_is_retried(tmp_path):
     package.sweep(task, "cosine", fresh=True, **given)
     first = package.load(tmp_path / "sweeps" / "mine")
     assert first.trials["state"].eq("failed").all()
+    assert len(first.given_up) == 2
     assert first.retry(task) is first
     assert first.trials["state"].tolist().count("complete") == 2
     assert first.retry(task).given_up == []

@@ -32,7 +32,8 @@ def main() -> int:
 
 
 def _end_with_input(input_ended: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # sys.stdin would be locked while the interpreter ends
+        pass
     input_ended.set()
     os.killpg(0, signal.SIGTERM)
     time.sleep(STOP_SECONDS)
