@@ -263,7 +263,7 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
 
     from sweeper.forecast import gallery
     from sweeper.forecast.preview import preview_family
-    from sweeper.schedules import fit
+    from sweeper.schedules import fit_to_run
     from sweeper.spec.composing import build_subject
     from sweeper.spec.families import parse_families
     from sweeper.spec.horizon import horizon
@@ -273,7 +273,7 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
     families = parse_families(nodes["schedule"])
     size = cache(lambda: build_subject(composed.nodes).task.size("train", 0))
     steps, epoch = horizon(nodes["train"], nodes["schedule_unit"], size)
-    fitted = [fit(family, steps, epoch) for family in families]
+    fitted = [fit_to_run(family, steps, epoch) for family in families]
     previews = [preview_family(family, steps, epoch=epoch, seed=nodes["search"]["seed"]) for family in fitted]
     gallery.show(previews, paths, for_programs=for_programs)
     return 0

@@ -4,7 +4,7 @@ from sweeper.schedules.facts import ENDS_HIGH, cycles_run, height_at_end, height
 from sweeper.schedules.families import FACTORS, family
 from sweeper.schedules.reactive import controller_of, watched_metrics
 from sweeper.schedules.space import by_spelling, dimension, to_plain
-from sweeper.schedules.ticks import fit
+from sweeper.schedules.ticks import fit_to_run
 from sweeper.schedules.trace import lr_trace, lr_traces, momentum_trace
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "cycles_run",
     "dimension",
     "family",
-    "fit",
+    "fit_to_run",
     "height_at_end",
     "height_of",
     "lr_trace",

@@ -18,7 +18,7 @@ from sweeper.schedules.numbers import Bounds
 from sweeper.types import Dimension, Family, InputError, Number, Range, Value, values_of
 
 
-def fit(family: Family, steps: int, epoch: float | None = None) -> Family:
+def fit_to_run(family: Family, steps: int, epoch: float | None = None) -> Family:
     """Return the family with its searched lengths bounded by what its shape needs in this run.
 
     The low end of a range is raised if it rounds to fewer ticks than needed, the high end lowered if too few follow.

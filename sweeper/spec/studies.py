@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from sweeper.importing import Target, parse_target
-from sweeper.schedules import by_spelling, fit, to_plain
+from sweeper.schedules import by_spelling, fit_to_run, to_plain
 from sweeper.search.plan import StudyPlan
 from sweeper.spec import source
 from sweeper.spec.question import digest
@@ -54,7 +54,7 @@ def parse_studies(
     return tuple(
         StudyPlan(
             name=f"{family.name}-{digest(_identity(family, hparams, sampler, pruning), 6)}",
-            family=fit(family, train.steps, train.epoch),
+            family=fit_to_run(family, train.steps, train.epoch),
             hparams=hparams,
             as_written=by_spelling({**family.space, **hparams}),
             sampler=sampler,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from sweeper.schedules import FACTORS, cycles_run, family, fit, lr_trace
+from sweeper.schedules import FACTORS, cycles_run, family, fit_to_run, lr_trace
 from sweeper.schedules.families import parameters_of
 from sweeper.schedules.numbers import parameters
 from sweeper.types import Choice, Dimension, Family, Floats, InputError, Range, Value, first_of
@@ -94,7 +94,7 @@ def _at_shortest(name: str) -> list[tuple[int, str, Floats]]:
     shapes = []
     for steps in range(2, 60):
         try:
-            built = fit(_family(name), steps)
+            built = fit_to_run(_family(name), steps)
         except InputError:
             continue
         lengths = [one for one in _lengths(built) if isinstance(built.space[one], Range)] or ["peak_lr"]
@@ -153,7 +153,7 @@ def test_a_tick_less_is_another_schedule(factor: str, length: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("steps", "epoch"), [(1000, None), (300, None), (1000, 10.0)])
 def test_in_runs_of_usual_length_the_space_is_the_one_as_written(name: str, steps: int, epoch: float | None) -> None:
-    assert fit(_family(name), steps, epoch) == _family(name)
+    assert fit_to_run(_family(name), steps, epoch) == _family(name)
 
 
 @pytest.mark.parametrize("steps", [4, 8, 10, 15, 20, 30])
@@ -161,7 +161,7 @@ def test_in_runs_of_usual_length_the_space_is_the_one_as_written(name: str, step
 def test_a_searched_length_has_at_least_the_ticks_that_it_needs(factor: str, length: str, steps: int) -> None:
     ticks, left = NEEDED[factor, length]
     node = {"factor": factor, "peak_lr": 1.0, **({"cycle_fit": "free"} if length == "cycle" else {})}
-    searched = fit(family("x", {**node, length: {"low": 1e-4, "high": 0.99}}), steps).space[length]
+    searched = fit_to_run(family("x", {**node, length: {"low": 1e-4, "high": 0.99}}), steps).space[length]
     assert isinstance(searched, Range)
     assert searched.low * steps == pytest.approx(min(ticks, 0.99 * steps))
     assert searched.high == (1 - left / steps if left else 0.99)
@@ -174,7 +174,7 @@ def test_as_many_cycles_are_fitted_as_have_the_ticks_that_they_need(factor: str,
     ticks, _ = NEEDED[factor, "cycle"]
     mult = cycle_mult if "cycle_mult" in parameters(FACTORS[factor]) else 1
     node = {"factor": factor, "peak_lr": 1.0, **({} if mult == 1 else {"cycle_mult": mult})}
-    built = fit(family("x", {**node, "cycle": {"low": 1e-4, "high": 2}}), steps)
+    built = fit_to_run(family("x", {**node, "cycle": {"low": 1e-4, "high": 2}}), steps)
     count = cycles_run(built, {"cycle": _low(built.space["cycle"])}, steps)
     assert count is not None
 
@@ -189,16 +189,16 @@ def test_lengths_after_the_warmup_are_bounded_for_the_longest_one() -> None:
     built = family(
         "x", {"factor": "sgdr", "peak_lr": 1.0, "warmup": {"choice": [0, 0.2]}, "cycle": {"low": 0.05, "high": 1}}
     )
-    assert fit(built, 10).space["cycle"] == Range(2 / 8, 1, whole=False)
+    assert fit_to_run(built, 10).space["cycle"] == Range(2 / 8, 1, whole=False)
     overlay = replace(built, space={**built.space, "warmup_join": "overlay"})
-    assert fit(overlay, 10).space["cycle"] == Range(2 / 10, 1, whole=False)
-    assert fit(built, 38).space == built.space, "0.05 of 30 rounds to two"
-    assert fit(built, 100, epoch=10.0).space == fit(built, 10).space, "ten epochs are ten ticks"
+    assert fit_to_run(overlay, 10).space["cycle"] == Range(2 / 10, 1, whole=False)
+    assert fit_to_run(built, 38).space == built.space, "0.05 of 30 rounds to two"
+    assert fit_to_run(built, 100, epoch=10.0).space == fit_to_run(built, 10).space, "ten epochs are ten ticks"
 
 
 def test_a_searched_warmup_leaves_two_ticks() -> None:
     built = family("x", {"factor": "cosine", "peak_lr": 1.0, "warmup": {"low": 0, "high": 0.99}})
-    assert fit(built, 10).space["warmup"] == Range(0, 0.8, whole=False)
+    assert fit_to_run(built, 10).space["warmup"] == Range(0, 0.8, whole=False)
 
 
 REFUSED = [
@@ -228,13 +228,13 @@ REFUSED = [
 def test_what_does_not_fit_into_the_run_is_refused_with_the_way_out(node: dict[str, Any], message: str) -> None:
     built = family("x", {"peak_lr": 0.1, **node})
     with pytest.raises(InputError) as raised:
-        fit(built, 100, epoch=10.0)
+        fit_to_run(built, 100, epoch=10.0)
     assert str(raised.value).startswith(f"schedule.x.{message}")
     assert str(raised.value).endswith(", or train longer, or leave this family out")
-    assert fit(built, 10_000).space == built.space, "in a long run it fits"
+    assert fit_to_run(built, 10_000).space == built.space, "in a long run it fits"
 
 
 def test_a_run_too_short_for_any_length_is_refused() -> None:
     built = family("x", {"factor": "clr", "peak_lr": 0.1, "cycle": {"low": 0.05, "high": 1}})
     with pytest.raises(InputError, match=r"cycle\.high=1: 3 of 3 updates, but the shape needs 4\. Train longer, or"):
-        fit(built, 3)
+        fit_to_run(built, 3)
