@@ -78,8 +78,8 @@ def sweep(
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
     build_studies(spec.studies, spec.terms)
     chosen = choose(spec, stored_trainer(home))
+    no_skill = untrained.level(home, spec, chosen.trainer)
     trainer = make(spec, chosen.trainer)
-    no_skill = untrained.level(home, spec, trainer)
     with lock(home), _log_to_file(home):
         search = Studies(home.journal, spec.studies, spec.terms)
         _store(home, spec, search, chosen, no_skill)
