@@ -93,8 +93,8 @@ def train(spec: SweepSpec, home: Home, *, conclude: Conclude | None = None, plai
     if spec.summary:
         terminal.announce(f"{spec.summary}.")
     chosen = choose(spec, stored_trainer(home))
+    no_skill = untrained.level(home, spec, chosen.trainer)
     trainer = make(spec, chosen.trainer)
-    no_skill = untrained.level(home, spec, trainer)
     with lock(home), _log_to_file(home):
         search = Studies(home.journal, spec.studies, spec.terms)
         before, opened_at = home.read(), search.round

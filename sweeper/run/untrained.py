@@ -19,8 +19,10 @@ from warnings import catch_warnings
 import numpy as np
 
 from sweeper.run import crash
+from sweeper.run.trainers import LANES, make
+from sweeper.spec.parse import SEQUENTIAL
 from sweeper.spec.question import Home
-from sweeper.spec.sweep import SweepSpec, example
+from sweeper.spec.sweep import SweepSpec, TrainerSpec, example
 from sweeper.training.optimizers.optim import options_of
 from sweeper.types import InputError, Job, JobId, Report, Trainer, seed_of
 
@@ -28,7 +30,7 @@ TINY_LR = 1e-12  # changes no weight, and optimizers may divide by it
 EXAMPLES, ELEMENTS = 4096, 2**24  # of the validation part, and of their outputs, for a prediction without inputs
 
 
-def level(home: Home, spec: SweepSpec, trainer: Trainer) -> float | None:
+def level(home: Home, spec: SweepSpec, trainer: TrainerSpec) -> float | None:
     """Return the objective that takes no skill, after trying the first update of a new sweep.
 
     It is that of a prediction that ignores the inputs, or else of the untrained model; None if neither is known.
@@ -36,7 +38,7 @@ def level(home: Home, spec: SweepSpec, trainer: Trainer) -> float | None:
     Args:
         home: The sweep's folder. What it holds counts.
         spec: The sweep.
-        trainer: Its trainer. It is closed after an error.
+        trainer: Its trainer. Another one like it is built for the update.
 
     Raises:
         InputError: As from `try_update`.
@@ -47,14 +49,15 @@ def level(home: Home, spec: SweepSpec, trainer: Trainer) -> float | None:
     constant = no_skill(spec)
     if home.journal.exists():  # of an older version
         return constant
-    try:
-        with crash.fatal_signals_named(sys.__stderr__):
-            metrics = try_update(spec, trainer)
-    except BaseException:
-        trainer.close()
-        raise
+    with crash.fatal_signals_named(sys.__stderr__), contextlib.closing(make(spec, _alone(trainer))) as alone:
+        metrics = try_update(spec, alone)
     untrained = metrics[spec.objective.metric]
     return constant if constant is not None else untrained if math.isfinite(untrained) else None
+
+
+def _alone(trainer: TrainerSpec) -> TrainerSpec:
+    """Return the trainer in this process alone, without what lanes prepare for many trials."""
+    return TrainerSpec(SEQUENTIAL) if trainer.target == LANES else replace(trainer, workers=1)
 
 
 def try_update(spec: SweepSpec, trainer: Trainer) -> dict[str, float]:
