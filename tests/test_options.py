@@ -14,7 +14,7 @@ from sweeper.options import check_options
 from sweeper.types import InputError
 
 if TYPE_CHECKING:
-    from nowhere import Unknown
+    from sweeper.types import Unknown
 
 
 class Net:

@@ -34,7 +34,7 @@ def summary(spec: SweepSpec, device: str) -> Summary:
     return Summary(
         params={
             "optimizer": _text(spec.question["optimizer"]),
-            "model": _text(spec.question["model"]),
+            "model": _text(spec.question.get("model", {"class": type(spec.task).__name__})),
             "data": _text(spec.question["data"]) if "data" in spec.question else spec.label.partition("-")[0],
             "batch_size": batch_size,
             "steps": steps,

@@ -30,7 +30,7 @@ class Fragile(nn.Module):
         self.is_fragile = dropout > 0.2
 
     def forward(self, x):
-        if self.training and self.is_fragile and Path("broken").exists():
+        if self.training and self.is_fragile and len(x) > 2 and Path("broken").exists():
             raise RuntimeError("the disk of the data is gone")
         return self.layers(x)
 """
@@ -127,10 +127,11 @@ def test_retry_trains_the_failed_trials_and_no_others(sweeper, tmp_path, monkeyp
 class Fragile(nn.Module):
     def __init__(self, inputs, outputs, broken):
         super().__init__()
-        self.layer, self.broken = nn.Linear(inputs, outputs), broken
+        self.layer, self.broken, self.batches = nn.Linear(inputs, outputs), broken, 0
 
     def forward(self, x):
-        if len(x) > 2 and Path(self.broken).exists():
+        self.batches += self.training
+        if self.batches > 1 and Path(self.broken).exists():  # the first one is tried before the sweep
             raise RuntimeError("no data")
         return self.layer(x)
 

@@ -119,6 +119,7 @@ class Folded(Digits):
     def __init__(self, folds):
         super().__init__()
         self.partitions = folds
+        self._parts_K = self._parts_K * folds
 
 
 def test_a_trial_is_trained_on_every_fold_with_every_seed():
@@ -209,7 +210,7 @@ CONSUMERS = [
     ("optimizer.weight_decay", {"optimizer": {**SGD, "weight_decay": UNIT}}, float),
     ("optimizer.groups.last.lr", {"optimizer": {**SGD, "groups": {"last": {"match": "layers.3", "lr": COUNT}}}}, float),
     ("optimizer.layer_decay", {"optimizer": {**SGD, "layer_decay": {"low": 1, "high": 2}}}, float),
-    ("model.dropout", {"numbers": {"model.dropout": UNIT}}, float),
+    ("model.dropout", {"numbers": {"model.dropout": {"low": 0, "high": 0.5}}}, float),
     ("model.width", {"numbers": {"model.width": COUNT}}, int),
 ]
 
@@ -405,7 +406,7 @@ def test_the_key_that_the_user_set_is_blamed(key, changed):
     assert raised.value.key == key
 
 
-@pytest.mark.parametrize("name", ["../../../x", "/tmp/x", "a/b", "..", ".hidden", "", "a b", "a\nb", "x" * 201])
+@pytest.mark.parametrize("name", ["../../../x", "/x/y", "a/b", "..", ".hidden", "", "a b", "a\nb", "x" * 201])
 def test_the_name_of_a_family_is_never_a_path(name):
     with pytest.raises(InputError, match=r"not a folder name|too long for the name of a folder"):
         plan(schedules={name: COSINE})

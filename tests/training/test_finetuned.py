@@ -223,7 +223,7 @@ def test_a_node_with_wrong_values_is_refused(path: Path, teacher: Any) -> None:
             r"model.freeze=5: matches no trained parameter of the model. Choose from 0, 1, 3, or the kinds norm",
         ),
         ({"freeze": ["*"]}, "nothing is left to train"),
-        ({"init_reset": ["head"]}, r"model.init_reset=\['head'\]: matches no trained parameter of the model"),
+        ({"init_reset": ["head"]}, r"model.init_reset=\[head\]: matches no trained parameter of the model"),
     ],
 )
 def test_names_that_are_nowhere_are_refused(path: Path, teacher: Any, numbers: dict[str, Any], words: str) -> None:
