@@ -99,7 +99,7 @@ def make(spec: SweepSpec, trainer: TrainerSpec, *, head_start: float | None = No
 
     devices = worker_devices(trainer.workers, spec.device)
     constructor = import_object("trainer._target_", trainer.target, LANES)
-    check_options("trainer", constructor, trainer.options)
+    check_options("trainer", constructor, trainer.options, given=("task", "recipe", "device"))
     try:
         return Processes(
             spec.task,

@@ -109,16 +109,8 @@ def test_trials_that_end_early_are_another_question_and_must_be_allowed():
     assert plan(search={"stop": 5}).studies[0].name == plan().studies[0].name
 
 
-class Folded(Digits):
-    """Digits that say they have folds."""
-
-    def __init__(self, folds):
-        super().__init__()
-        self.partitions = folds
-
-
 def test_a_trial_is_trained_on_every_fold_with_every_seed():
-    task = Supervised(Folded(3), partial(MLP, width=4, depth=1))
+    task = Supervised(Digits(folds=3), partial(MLP, width=4, depth=1))
     assert plan().partitions == (0,)
     assert plan(search={"seeds": 2}).partitions == (0, 0)
     folded = plan(task=task, described={"data": {"folds": 3}}, search={"seeds": 2})
@@ -338,7 +330,7 @@ def test_the_key_that_the_user_set_is_blamed(key, changed):
 
 @pytest.mark.parametrize("name", ["../../../x", "/tmp/x", "a/b", "..", ".hidden", "", "a b", "a\nb", "x" * 201])
 def test_the_name_of_a_family_is_never_a_path(name):
-    with pytest.raises(InputError, match="not a folder name|too long for the name of a folder"):
+    with pytest.raises(InputError, match=r"not a folder name|too long for the name of a folder"):
         plan(schedules={name: COSINE})
 
 
