@@ -38,7 +38,7 @@ examples:
   python -m sweeper                                  eight families and a baseline on text, 20 trials each
   python -m sweeper schedule=cosine                  one family; it joins the sweep with the same settings
   python -m sweeper 'schedule=[cosine,wsd]' search.n_trials=50
-  python -m sweeper data=digits model=mlp optimizer=adamw train.epochs=20 train.steps=null
+  python -m sweeper data=digits model=mlp optimizer=adamw train.epochs=20
   python -m sweeper schedule.cosine.decay=0.1        fix a hyperparameter of one family ...
   python -m sweeper optimizer.peak_lr.high=1         ... or change a range for all
   python -m sweeper -m model.width=64,128            one sweep for each width

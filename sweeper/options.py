@@ -25,7 +25,9 @@ LISTS = (list, tuple, abc.Sequence, abc.Iterable, abc.Collection)
 UNIONS = (Union, UnionType)
 
 
-def check_options(key: str, constructor: Callable[..., Any], options: Mapping[str, object]) -> None:
+def check_options(
+    key: str, constructor: Callable[..., Any], options: Mapping[str, object], *, given: abc.Collection[str] = ()
+) -> None:
     """Check the options of a constructor.
 
     The value of the default is always right, whatever the annotation says. Of a parameter without an annotation, or
@@ -35,6 +37,7 @@ def check_options(key: str, constructor: Callable[..., Any], options: Mapping[st
         key: The config key of the node; errors name `<key>.<option>`.
         constructor: What `_target_` names.
         options: The other keys of the node.
+        given: Arguments that the package sets, which are no options.
 
     Raises:
         InputError: If there is no such option, or its value is infinite, NaN or of another type.
@@ -44,11 +47,12 @@ def check_options(key: str, constructor: Callable[..., Any], options: Mapping[st
         return
     called = getattr(constructor, "__name__", str(constructor))
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    known = [name for name in parameters if name not in given]
     for name, value in options.items():
-        if name in parameters:
+        if name in known:
             _check_value(f"{key}.{name}", value, parameters[name], called)
         elif not takes_any:
-            raise InputError(f"{key}.{name}", value, f"no such option of {called}", did_you_mean(name, parameters))
+            raise InputError(f"{key}.{name}", value, f"no such option of {called}", did_you_mean(name, known))
         elif not is_finite(value):
             raise InputError(f"{key}.{name}", value, "not finite", "Write a finite number")
 

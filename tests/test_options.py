@@ -109,6 +109,11 @@ def test_the_sentence_has_the_default_as_an_example(options: dict[str, Any], tol
     assert str(raised.value) == told
 
 
+def test_what_the_package_sets_is_no_option() -> None:
+    with pytest.raises(InputError, match=r"^model\.width=1: no such option of Net\."):
+        check_options("model", Net, {"width": 1}, given=("width",))
+
+
 def takes_any(width: int = 1, **others: object) -> None: ...
 
 

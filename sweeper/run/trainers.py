@@ -93,7 +93,7 @@ def make(spec: SweepSpec, trainer: TrainerSpec) -> Trainer:
     temporary.remove_abandoned()
     devices = process_devices(spec, trainer.workers)
     constructor = import_object("trainer._target_", trainer.target, LANES)
-    check_options("trainer", constructor, trainer.options)
+    check_options("trainer", constructor, trainer.options, given=("task", "recipe", "device"))
     try:
         return Processes(spec.task, spec.train.recipe, trainer=constructor, devices=devices, **trainer.options)
     except TypeError as error:

@@ -86,9 +86,9 @@ def finish(config: DictConfig, choices: Mapping[str, str | None], typed: Sequenc
         if key not in known:
             raise overrides.unknown_key(key, known, [path for path in paths_of(nodes) if path != key])
     nodes = keys.check(nodes)
-    for key in (*known, *config_files.section_keys()):
+    for key in (*known, *config_files.section_keys(), "search.sampler"):
         if not _has(nodes, key) and key != "schedule":  # `schedule=[]` leaves no node
-            raise InputError(key, None, "missing", f"Leave out ~{key}")
+            raise InputError(key, None, "missing", f"Leave out ~{key.removesuffix('.sampler')}")
     schedules = overrides.chosen_families(nodes.get("schedule") or {}, typed)
     return Composed({**nodes, "schedule": schedules}, {group: name for group, name in choices.items() if name})
 

@@ -56,7 +56,7 @@ def find(group: str, name: str, folders: Iterable[Path] = ()) -> Path:
     if re.fullmatch(r"[\w.+-]+", name):
         for one in (folder(), *folders):
             path = one / group / f"{name}.yaml"
-            if os.path.exists(path):  # noqa: PTH110 # Path.exists raises for a name that is too long
+            if os.path.isfile(path):  # noqa: PTH113 # Path.is_file raises for a name that is too long
                 return path
     options = [*choices(group, folders), *(["all"] if group == "schedule" else [])]
     raise no_such_choice(group, name, options)

@@ -15,7 +15,7 @@ from typing import Any
 
 from sweeper.schedules import space
 from sweeper.spec import config_files
-from sweeper.spec.overrides import CONSTRUCTED, HORIZON, quoted, unknown_key
+from sweeper.spec.overrides import CONSTRUCTED, HORIZON, MERGED, quoted, unknown_key
 from sweeper.spec.sweep import Node
 from sweeper.types import Choice, Family, InputError, Range
 
@@ -134,7 +134,8 @@ def _changes_keys(path: tuple[str, ...], change: Mapping[str, Any]) -> bool:
         return False
     if ".".join(path) in CONSTRUCTED and len(path) > 1:
         return "_target_" not in change
-    return len(path) == 1 or (len(path) == 2 and path[0] == "schedule")
+    has_keys = path[0] in (*CONSTRUCTED, *MERGED, "schedule")
+    return has_keys and (len(path) == 1 or (len(path) == 2 and path[0] == "schedule"))
 
 
 def _with_one_horizon(changes: Sequence[Change]) -> Iterator[Change]:

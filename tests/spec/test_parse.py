@@ -113,17 +113,8 @@ def test_trials_that_end_early_are_another_question_and_must_be_allowed():
     assert plan(search={"stop": 5}).studies[0].name == plan().studies[0].name
 
 
-class Folded(Digits):
-    """Digits that say they have folds."""
-
-    def __init__(self, folds):
-        super().__init__()
-        self.partitions = folds
-        self._parts_K = self._parts_K * folds
-
-
 def test_a_trial_is_trained_on_every_fold_with_every_seed():
-    task = Supervised(Folded(3), partial(MLP, width=4, depth=1))
+    task = Supervised(Digits(folds=3), partial(MLP, width=4, depth=1))
     assert plan().partitions == (0,)
     assert plan(search={"seeds": 2}).partitions == (0, 0)
     folded = plan(task=task, described={"data": {"folds": 3}}, search={"seeds": 2})
