@@ -75,6 +75,10 @@ WRONG = {
         "tracking.uri: no such key of fractions.Fraction",
     ),
     "tracker": (["tracking._target_=mine.Tracker"], "tracking._target_=mine.Tracker: not found: no module mine"),
+    "tracking host": (["tracking=mlflow", "tracking.uri=http://me:pw@"], "tracking.uri=http://***@: not a web address"),
+    "tracking file": (["tracking=mlflow", "tracking.uri=sqlite://mlflow.db"], "sqlite://mlflow.db: not the path of a"),
+    "tracking seconds": (["tracking=mlflow", "tracking.flush_seconds=abc"], "flush_seconds=abc: not a number of"),
+    "experiment": (["tracking=mlflow", "tracking.experiment=a/b"], "tracking.experiment=a/b: MLflow's pages cannot"),
     "tracking address": (["tracking=mlflow", "tracking.uri=mlruns"], "tracking.uri=mlruns: MLflow has no such store"),
     "key added to search": (["+search.n_trails=5"], "search.n_trails=5: no such key. Did you mean n_trials?"),
     "key added to train": (["+train.bogus=1"], "train.bogus=1: no such key"),
@@ -205,6 +209,7 @@ def test_multirun_over_structure_goes_on_after_a_wrong_one(sweeper, tmp_path):
     assert code == 2
     assert "width" in err
     assert len(list((tmp_path / "sweeps").iterdir())) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["sweeps"]  # Hydra's multirun.yaml would hold every secret
 
 
 def test_a_family_of_ones_own(sweeper, tmp_path):
@@ -233,6 +238,13 @@ def test_cfg_prints_and_does_nothing(sweeper, tmp_path):
     assert code == 0
     assert "factor: cosine" in out
     assert written(tmp_path) == []
+
+
+def test_cfg_prints_no_secret(sweeper):
+    code, out, _ = sweeper("tracking=mlflow", "tracking.uri=http://me:s3cretpw@host:5000", "--cfg", "job")
+    assert code == 0
+    assert "uri: http://***@host:5000\n" in out
+    assert "s3cretpw" not in out
 
 
 def test_help_is_light(tmp_path):

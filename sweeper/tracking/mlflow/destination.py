@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ SERVERS = ("http", "https", "databricks")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 EXAMPLES = "Use sqlite:///mlflow.db, http://host:5000, a postgresql:// address, or tracking=none"
 LONGEST_EXPERIMENT = 500  # characters, MLflow's limit
-PACKAGES = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # of a driver that has another name
+PACKAGES = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # of drivers
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def _check_database(key: str, address: str) -> None:
         make_url(address).get_dialect().import_dbapi()
     except ImportError as error:
         missing = str(error.name)
-        remedy = f"Install it: pip install {PACKAGES.get(missing, missing)}"
+        remedy = f"Install it: pip install {shlex.quote(PACKAGES.get(missing, missing))}"
         raise InputError(key, shown, f"needs {missing}, which is not installed", remedy) from error
     except Exception as error:
         problem = f"not the address of a database ({redact(str(error).splitlines()[0], address)})"
