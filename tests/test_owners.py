@@ -1,6 +1,5 @@
 """Who owns a file or folder: a living process, a dead one, another machine's."""
 
-import os
 import subprocess
 import sys
 
