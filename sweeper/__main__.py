@@ -8,12 +8,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from sweeper.types import InputError, did_you_mean
+from sweeper.types import InputError
 
 if TYPE_CHECKING:
     from sweeper.run.sweeping import Outcome
@@ -58,24 +58,37 @@ PRINTING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "-
 def main() -> int:
     """Run a command. Returns the exit code: 0, 1 for a failure, 2 for wrong input, 128 + n if signal n stopped it."""
     words = sys.argv[1:]
-    verb = words.pop(0) if words and not words[0].startswith(("-", "~")) and "=" not in words[0] else "sweep"
+    verb = words.pop(0) if words and not words[0].startswith(("-", "~", "+")) and "=" not in words[0] else "sweep"
     try:
         if verb not in VERBS:
-            raise InputError("verb", verb, "no such verb", did_you_mean(verb, VERBS))
+            raise InputError("verb", verb, "no such verb", _similar_verb(verb))
         if verb == "sweep" and any(word in ("-h", "--help") for word in words):
             print(HELP, end="")
             return 0
         with _exit_on_signals():
             return VERBS[verb](words)
     except InputError as error:
-        print(f"sweeper: {error}", file=sys.stderr)
-        return WRONG_INPUT
+        return _refuse(error)
     except KeyboardInterrupt:
         print("sweeper: stopped. What was committed is kept, and the same command resumes.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _refuse(error: InputError) -> int:
+    """Print what is wrong, without the secrets of an address that somebody typed. Returns the exit code."""
+    from sweeper.tracking.redaction import redact
+
+    print(f"sweeper: {redact(str(error))}", file=sys.stderr)
+    return WRONG_INPUT
+
+
+def _similar_verb(word: str) -> str:
+    from sweeper.spec.aliases import similar
+
+    return similar("verb", word, VERBS)
 
 
 @contextmanager
@@ -163,25 +176,48 @@ def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
 
     from sweeper.spec import composing, config_files, overrides
 
-    every = config_files.families([config_files.folder(), *overrides.config_folders(words)])
+    folders = [config_files.user_folder("--config-dir", path) for path in overrides.config_folders(words)]
+    every = config_files.families([config_files.folder(), *folders])
     ConfigStore.instance().store(group="schedule", name="all", node={"defaults": every})
     codes: list[int] = []
+    started: list[bool] = []  # configurations that Hydra composed
 
     def job(config: Any) -> None:
+        started.append(True)
         codes.append(_run_one(config, verb))
         if codes[-1] > 128:
             raise SystemExit(codes[-1])
 
-    sys.argv = [sys.argv[0], *overrides.to_hydra(words, config_files.groups())]
     try:
-        hydra.main(version_base="1.3", config_path="pkg://sweeper.conf", config_name="config")(job)()
+        with _private(words) as given:
+            sys.argv = [sys.argv[0], *overrides.to_hydra(given, config_files.groups())]
+            hydra.main(version_base="1.3", config_path="pkg://sweeper.conf", config_name="config")(job)()
     except SystemExit as exit:
         return int(exit.code or 0)
     except OverrideParseException as error:
         raise overrides.not_understood(words, str(error)) from error
-    except HydraException as error:
-        raise composing.explain(error) from error
+    except Exception as error:
+        if started and not isinstance(error, HydraException):
+            raise
+        raise composing.explain(error, folders) from error  # Hydra raises other kinds, too
     return max(codes, default=0)
+
+
+@contextmanager
+def _private(words: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Let Hydra neither print secrets (--cfg) nor leave them in the working folder (-m). Yields the words for it."""
+    from sweeper import temporary
+    from sweeper.tracking.redaction import RedactedStream
+
+    with ExitStack() as stack:
+        if any(word.startswith(("--cfg", "-c", "--info")) for word in words):
+            stack.enter_context(redirect_stdout(RedactedStream(sys.stdout)))
+        if {"-m", "--multirun"} & set(words):  # Hydra stores the whole configuration in the folder of a multirun
+            folder = temporary.make_folder()
+            stack.callback(temporary.remove, folder)
+            quoted = str(folder).replace("'", r"\'")
+            words = [f"hydra.sweep.dir='{quoted}'", *words]
+        yield words
 
 
 def _announce() -> None:
@@ -195,8 +231,7 @@ def _run_one(config: Any, verb: Callable[[Any], int]) -> int:
     try:
         return verb(config)
     except InputError as error:
-        print(f"sweeper: {error}", file=sys.stderr)
-        return WRONG_INPUT
+        return _refuse(error)
 
 
 def _sweep(config: Any) -> int:
@@ -228,6 +263,7 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
 
     from sweeper.forecast import gallery
     from sweeper.forecast.preview import preview_family
+    from sweeper.schedules import fit
     from sweeper.spec.composing import build_subject
     from sweeper.spec.families import parse_families
     from sweeper.spec.horizon import horizon
@@ -237,7 +273,8 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
     families = parse_families(nodes["schedule"])
     size = cache(lambda: build_subject(composed.nodes).task.size("train", 0))
     steps, epoch = horizon(nodes["train"], nodes["schedule_unit"], size)
-    previews = [preview_family(family, steps, epoch=epoch, seed=nodes["search"]["seed"]) for family in families]
+    fitted = [fit(family, steps, epoch) for family in families]
+    previews = [preview_family(family, steps, epoch=epoch, seed=nodes["search"]["seed"]) for family in fitted]
     gallery.show(previews, paths, for_programs=for_programs)
     return 0
 

@@ -46,8 +46,10 @@ class Sweep(StoredSweep):
         """
         from sweeper.run.rerun import rerun_trial
         from sweeper.spec.describing import subject_of
+        from sweeper.spec.earlier import started_with
 
-        return rerun_trial(self, trial, subject_of(task, model or {}), None if weights is None else Path(weights))
+        subject = started_with(subject_of(task, model or {}), self.config["question"])
+        return rerun_trial(self, trial, subject, None if weights is None else Path(weights))
 
     def retry(self, task: Task, *, model: Mapping[str, object] | None = None) -> Self:
         """Train the failed trials in `given_up` again: the same hyperparameters and seeds, and no other trial.
@@ -67,12 +69,13 @@ class Sweep(StoredSweep):
         """
         from sweeper.run.retrying import retry
         from sweeper.spec.describing import subject_of
+        from sweeper.spec.earlier import started_with
         from sweeper.tracking.mlflow.tracker import MLflow
         from sweeper.views import conclusion
 
         if self.refresh().to_retry:
-            tracker = MLflow.stored(self.home.spool)
-            _print_rest(retry(self, subject_of(task, model or {}), tracker, conclusion.conclude))
+            subject = started_with(subject_of(task, model or {}), self.config["question"])
+            _print_rest(retry(self, subject, MLflow.stored(self.home.spool), conclusion.conclude))
         return self.refresh()
 
     def _repr_html_(self) -> str:
@@ -170,7 +173,9 @@ def sweep(
         InputError: If something cannot be used. Raised before anything is trained or written.
         AllTrialsFailedError: If every first trial fails (`sweeper.search.study`).
     """
+    from sweeper import terminal
     from sweeper.run import sweeping
+    from sweeper.spec import earlier
     from sweeper.spec.composing import compose
     from sweeper.spec.describing import subject_of
     from sweeper.spec.parse import parse
@@ -201,7 +206,11 @@ def sweep(
     asked = request(families, changes, values=values, experiment=experiment, config_dir=config_dir)
     config = compose(asked)
     subject = subject_of(task, model or {}, config.choice("optimizer"))
-    outcome = sweeping.sweep(parse(config.nodes, subject), root=Path(root), conclude=conclusion.conclude)
+    asked_for = parse(config.nodes, subject)
+    spec = earlier.resumed(asked_for, subject, Path(root))
+    if spec is not asked_for:
+        terminal.announce(earlier.NOTE)
+    outcome = sweeping.sweep(spec, root=Path(root), conclude=conclusion.conclude)
     _print_rest(outcome)
     return Sweep(outcome.home)
 

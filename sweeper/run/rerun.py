@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,13 +17,13 @@ from sweeper.run import machine
 from sweeper.run.restoring import restore_spec
 from sweeper.run.trainers import make, parse_chosen
 from sweeper.spec.sweep import Subject, SweepSpec
+from sweeper.tracking.clock import Traces
+from sweeper.tracking.traces import trace_of
 from sweeper.training.weights import write_weights
 from sweeper.types import InputError, Job, JobId, Record, Report, Trainer, TrialId
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Columns = Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ def rerun_trial(sweep: StoredSweep, trial: Which, subject: Subject, weights: Pat
         reports = _train(trainer, jobs, record.steps_done)
         if weights is not None:
             _write_weights(trainer, jobs, weights)
-    pairs = [(sweep.trace(record.study, record.number, job.id.member), _columns(reports[job.id])) for job in jobs]
+    pairs = [(sweep.trace(record.study, record.number, job.id.member), trace_of(reports[job.id])) for job in jobs]
     return Rerun(
         TrialId(record.study, record.number),
         record.family,
         record.steps_done,
-        sum(len(values) for _, columns in pairs for values in columns.values()),
+        sum(int((~np.isnan(values)).sum()) for _, now in pairs for name, values in now.items() if name != "step"),
         tuple(
             text
             for member, (before, now) in enumerate(pairs)
@@ -139,19 +139,7 @@ def _write_weights(trainer: Trainer, jobs: Sequence[Job], path: Path) -> None:
 # --- what differs -----------------------------------------------------------------------------------
 
 
-def _columns(reports: Sequence[Report]) -> Columns:
-    """Return traces by name, one value for each update, and metrics at the reports with NaN between them."""
-    steps = reports[-1].step
-    columns = {name: np.full(steps, np.nan) for report in reports for name in (*report.traces, *report.metrics)}
-    for report in reports:
-        for name, values in report.traces.items():
-            columns[name][report.step - len(values) : report.step] = values
-        for name, value in report.metrics.items():
-            columns[name][report.step - 1] = value
-    return columns
-
-
-def _first_differences(before: pd.DataFrame, now: Columns, member: int, members: int) -> Iterator[str]:
+def _first_differences(before: pd.DataFrame, now: Traces, member: int, members: int) -> Iterator[str]:
     """Yield the first different value of each trace that differs."""
     of_member = f" of member {member}" if members > 1 else ""
     for name, values in now.items():
@@ -164,9 +152,10 @@ def _first_differences(before: pd.DataFrame, now: Columns, member: int, members:
         differs = (there[:count] != values[:count]) & ~(np.isnan(there[:count]) & np.isnan(values[:count]))
         if differs.any():
             at = int(differs.argmax())
-            yield f"{name}{of_member} differs from update {at + 1} on: {there[at]!r} there, {values[at]!r} here"
+            step = int(now["step"][at])
+            yield f"{name}{of_member} differs from step {step} on: {there[at]!r} there, {values[at]!r} here"
         elif len(there) != len(values):
-            yield f"{name}{of_member}: {len(there)} updates there, {len(values)} here"
+            yield f"{name}{of_member}: {len(there)} steps there, {len(values)} here"
 
 
 def _timed_schedule(jobs: Sequence[Job]) -> tuple[str, ...]:

@@ -16,12 +16,13 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from sweeper import __version__, terminal
-from sweeper.run import loop, machine
+from sweeper.run import crash, loop, machine, provenance, untrained
 from sweeper.run.trainers import Chosen, choose, make, stored_trainer
 from sweeper.spec.locking import lock
 from sweeper.spec.question import Home, settle
 from sweeper.spec.sweep import SweepSpec
 from sweeper.tracking import events, trackers
+from sweeper.tracking.redaction import RedactingFormatter
 from sweeper.tracking.traces import write_parquet
 from sweeper.training.weights import BestWeights
 from sweeper.types import Summary, TrackedStudy, TrackedSweep, Tracker
@@ -36,6 +37,10 @@ Say = Callable[[str], None]
 
 CHECKPOINT_SECONDS = 60.0
 FORMAT = 1  # of the sweep's folder
+AS_WRITTEN = (
+    "{} resumes in the space that an earlier version started: whole numbers if a range is written so, and cycles of "
+    "any length. fresh=true starts over."
+)
 
 
 @dataclass(frozen=True)
@@ -82,23 +87,37 @@ def sweep(
 def train(spec: SweepSpec, home: Home, *, conclude: Conclude | None = None, plain: bool | None = None) -> Outcome:
     """Train what is not trained yet of the sweep in a folder. The arguments are those of `sweep`."""
     from sweeper.search.study import Studies, build_studies
+    from sweeper.search.tryout import try_out
 
-    build_studies(spec.studies, spec.terms)
+    try_out(build_studies(spec.studies, spec.terms, home.journal))
+    if spec.summary:
+        terminal.announce(f"{spec.summary}.")
     chosen = choose(spec, stored_trainer(home))
     trainer = make(spec, chosen.trainer)
+    no_skill = untrained.level(home, spec, trainer)
     with lock(home), _log_to_file(home):
         search = Studies(home.journal, spec.studies, spec.terms)
         before, opened_at = home.read(), search.round
-        _store(home, spec, search, chosen)
+        _store(home, spec, search, chosen, no_skill)
         is_concluded = home.read() == before and _is_concluded(home, opened_at)
+        death = crash.previous_death(home, [jobs[0] for jobs, _ in search.resume()])
         tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
         tracker = trackers.start(tracked, spec.tracker)
-        _introduce(spec, tracker)
+        _introduce(spec, tracker, home, chosen.device)
         _link(search, tracker)
         ends = _Ends(spec.search.timeout)
-        with closing(trainer), _live_view(spec, home, search, plain) as view, ends.catch_signals(view.note):
+        with (
+            crash.noted(home),
+            closing(trainer),
+            _live_view(spec, home, search, plain) as view,
+            ends.catch_signals(view.note),
+        ):
+            if death:
+                view.note(death)
             if chosen.why:
                 view.note(f"Training {chosen.why}.")
+            if search.resumed_as_written:
+                view.note(AS_WRITTEN.format(", ".join(search.resumed_as_written)))
             finished = loop.run(
                 loop.Rooms(search, trainer, tracker, view),
                 checkpoint=home.checkpoint,
@@ -131,12 +150,15 @@ def _live_view(
     return terminal.view(tally, terminal.Heading(home.name, objective.metric, objective.direction), plain=plain)
 
 
-def _introduce(spec: SweepSpec, tracker: Tracker) -> None:
-    """Introduce each study to the tracker."""
+def _introduce(spec: SweepSpec, tracker: Tracker, home: Home, device: str) -> None:
+    """Introduce each study to the tracker, with what it is made of and its configuration."""
     metric, direction = spec.objective.metric, spec.objective.direction
+    shared = provenance.summary(spec, device)
     for study in spec.studies:
         searched = tuple(study.axes.searched)
         tracker.introduce(TrackedStudy(study.name, study.family.name, metric, direction, searched))
+        tracker.describe(study.name, shared)
+        tracker.artifact(study.name, home.config)
         if spec.target is not None:
             tracker.describe(study.name, Summary(metrics={"target": spec.target}))
 
@@ -177,7 +199,7 @@ def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None)
 # --- what is stored ---------------------------------------------------------------------------------
 
 
-def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen) -> None:
+def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen, no_skill: float | None) -> None:
     """Store the configuration: what was stored before, with this command's families and limits, unless it retries."""
     before = home.read()
     trials = {progress.study: progress.trials for progress in search.progress()}
@@ -200,6 +222,7 @@ def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen) -> None
             "version": __version__,
             "question": dict(spec.question),
             "target": spec.target,
+            "no_skill": no_skill,
             "trainer": chosen.node,
             "machines": _machines(before.get("machines", []), chosen.device),
             "studies": {**before.get("studies", {}), **studies},
@@ -217,7 +240,7 @@ def _machines(before: list[dict[str, str]], device: str) -> list[dict[str, str]]
 def _log_to_file(home: Home) -> Iterator[None]:
     """Write what the package logs to the sweep's log file."""
     file = logging.FileHandler(home.log, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     level = log.level
     log.addHandler(file)
     log.setLevel(logging.INFO)

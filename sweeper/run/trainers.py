@@ -8,6 +8,7 @@ from typing import Any
 
 from sweeper import temporary
 from sweeper.importing import import_object
+from sweeper.options import check_options
 from sweeper.spec.question import Home, differences
 from sweeper.spec.sweep import AUTO, SweepSpec, TrainerSpec, example, parse_trainer
 from sweeper.types import InputError, Trainer
@@ -92,6 +93,7 @@ def make(spec: SweepSpec, trainer: TrainerSpec) -> Trainer:
     temporary.remove_abandoned()
     devices = process_devices(spec, trainer.workers)
     constructor = import_object("trainer._target_", trainer.target, LANES)
+    check_options("trainer", constructor, trainer.options)
     try:
         return Processes(spec.task, spec.train.recipe, trainer=constructor, devices=devices, **trainer.options)
     except TypeError as error:

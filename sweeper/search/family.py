@@ -15,10 +15,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sweeper.schedules import controller_of, lr_trace, momentum_trace
 from sweeper.search import extending, pruning
 from sweeper.search.objective import combine_members
-from sweeper.search.plan import StudyPlan, Terms, start_points
+from sweeper.search.plan import NO_VALUE, StudyPlan, Terms, start_points
 from sweeper.search.records import given_up_trials
 from sweeper.search.sampling import Sampling
 from sweeper.search.stopping import KEY, StallCounter
+from sweeper.search.tried import TriedPoints
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Report, State, TrialId, seed_of
 
 CONSTRAINT = "diverged"
@@ -35,7 +36,7 @@ class OpenTrial:
         step: Updates finished at the last report.
         clock: Training seconds until each report, of all members together.
         members: At each report, the value of every member; empty for a single member.
-        fault: Why it cannot be judged, or "".
+        fault: Why it has no value, or "".
         truncated: Whether early stopping ended it.
     """
 
@@ -71,16 +72,14 @@ class FamilyStudy:
         Raises:
             InputError: It was started with another space, sampler, pruner or other start points.
         """
-        self.study = self._create_or_load(storage)
-        if "extends" in self.study.user_attrs:
-            self.sampling = self.sampling.without_repeats()
+        self.storage, self.study = storage, self._create_or_load(storage)
         pruning.set_up_brackets(self.study)
         self._enqueue_start()
         trials = self.study.get_trials(deepcopy=False)
         started = [trial for trial in trials if trial.state != TrialState.WAITING]
         self.n_sampled = sum(not {"queued", "origin"} & trial.user_attrs.keys() for trial in started)
         self.n_started = len(started) - sum("retry_of" in trial.user_attrs for trial in trials)
-        self.n_start_points = len(self.study.user_attrs["start"])  # with those of earlier commands
+        self.tried = TriedPoints(self.axes.distributions, (trial.params for trial in started))
         self.open = {trial.number: self._restore(trial) for trial in started if trial.state == TrialState.RUNNING}
         self.stall_counter = StallCounter(self.terms.objective)
         for trial in started:
@@ -95,12 +94,17 @@ class FamilyStudy:
 
     @property
     def limit(self) -> int:
-        """How many trials the study will have in all."""
-        if not self.axes.searched:
-            return min(self.plan.n_trials, max(1, self.n_start_points))
-        if self.sampling.point_count is None:
+        """How many trials the study will have in all: fewer than wanted if no other point is left."""
+        if self.tried.left is None:
             return self.plan.n_trials
-        return min(self.plan.n_trials, self.sampling.point_count + self.n_start_points)
+        return min(self.plan.n_trials, self.n_started + len(self.waiting) + self.tried.left - self._n_new_in_queue)
+
+    @property
+    def _n_new_in_queue(self) -> int:
+        """The number of points that are queued and were not tried. One that is not complete yet does not count."""
+        queued = [trial.system_attrs["fixed_params"] for trial in self.waiting]
+        whole = [point for point in queued if point.keys() == self.axes.searched.keys()]
+        return TriedPoints(self.axes.distributions, [point for point in whole if point not in self.tried]).size
 
     @property
     def can_ask(self) -> bool:
@@ -161,18 +165,32 @@ class FamilyStudy:
     # --- ask, report, tell --------------------------------------------------------------------------
 
     def ask(self) -> tuple[Job, ...]:
-        """Return the jobs of the next trial: a queued one (a start point or a retry), or else a sampled one."""
+        """Return the jobs of the next trial: a queued one (a start point or a retry), or else a sampled one.
+
+        A sampled point that was tried is replaced by another one, a queued point never.
+        """
         number = next((trial.number for trial in self.waiting), None)
         self.study.sampler = self.sampling.sampler_for_ask(
             *([self.n_sampled] if number is None else ["queued", number])
         )
         trial = self.study.ask(fixed_distributions=dict(self.axes.distributions))
+        if number is None and trial.params in self.tried:
+            trial = self._with_other_point(trial)
+        self.tried.add(trial.params)
         seed = trial.user_attrs.get("seed", self.terms.seed)
         trial.set_user_attr("seeds", [seed_of(seed, "member", member) for member in range(len(self.terms.partitions))])
         self.open[trial.number] = OpenTrial(trial, [], 0, [], [])
         self.n_sampled += number is None
         self.n_started += 1
         return self.jobs(trial.number)
+
+    def _with_other_point(self, trial: Trial) -> Trial:
+        """Replace the point of a trial that was just sampled by one that was not tried."""
+        other = self.tried.draw_other(seed_of(self.terms.seed, self.plan.family.name, "other", self.n_sampled))
+        for name, value in other.items():
+            distribution = self.axes.distributions[name]
+            self.storage.set_trial_param(trial._trial_id, name, distribution.to_internal_repr(value), distribution)
+        return self._open_again(trial._trial_id)
 
     def report(self, number: int, reports: Sequence[Report]) -> bool:
         """Record one report of every member of a trial, and return whether to stop the trial.
@@ -195,7 +213,8 @@ class FamilyStudy:
         value = combine_members(of_members)
         is_last = open.step == self.terms.steps
         if math.isnan(value):  # Optuna would store it, prune the trial and learn nothing
-            open.fault = f"{self.terms.objective.metric} is not finite"
+            bad = next(value for value in of_members if not math.isfinite(value))
+            open.fault = f"{self.terms.objective.metric} is {bad:.4g} at update {open.step}"
             return not is_last
         open.values.append(value)
         if len(of_members) > 1:
@@ -209,19 +228,25 @@ class FamilyStudy:
         return open.truncated
 
     def tell(self, number: int, state: State, reason: str) -> Ending:
-        """End a trial. If its objective was not finite it has diverged, whatever `state` is.
+        """End a trial. If its objective was not finite, `state` is replaced.
+
+        A loss that is not finite is a divergence. Another metric without a value (AUROC of a single class) is not: the
+        trial has failed. It is not retried, since it would give the same, and the sampler learns nothing from it.
 
         Raises:
             ValueError: The state is "running".
         """
         open = self.open.pop(number)
-        if open.fault and state in ("complete", "pruned"):
-            state, reason = "diverged", open.fault
+        has_no_value = bool(open.fault) and state in ("complete", "pruned")
+        if has_no_value:
+            state, reason = "diverged" if self.terms.objective.is_loss else "failed", open.fault
         if open.truncated and state == "pruned":
             state, reason = "complete", f"ended early, at update {open.step}: {KEY}"
             open.trial.set_user_attr("truncated", True)
         for name, attr in (("state", state), ("reason", reason), ("step", open.step)):
             open.trial.set_user_attr(name, attr)
+        if has_no_value and state == "failed":
+            open.trial.set_user_attr(NO_VALUE, True)
         value, measures, given_up = None, {}, False
         self.study.sampler = self.sampling.sampler_for_tell(number)
         match state:
@@ -237,7 +262,7 @@ class FamilyStudy:
             case "failed":
                 self.study.tell(open.trial, state=TrialState.FAIL)
                 self.failures.append(f"{self.plan.name} trial {number}: {reason or 'no reason given'}")
-                given_up = not self._retry(open.trial)
+                given_up = has_no_value or not self._retry(open.trial)
             case "running":
                 raise ValueError("a running trial has not ended")
         if state != "failed":
@@ -376,8 +401,13 @@ class FamilyStudy:
         values = [value for _, value in sorted(trial.intermediate_values.items())]
         attrs = trial.user_attrs
         members = [attrs[f"members/{report}"] for report in range(1, len(values) + 1) if f"members/{report}" in attrs]
-        running = Trial(self.study, trial._trial_id)
+        running = self._open_again(trial._trial_id)
         return OpenTrial(running, values, self.terms.step_after(len(values)), list(attrs.get("clock", ())), members)
+
+    def _open_again(self, id: int) -> Trial:
+        """Return Optuna's handle of a running trial. It tells the sampler of a new trial, so a random one listens."""
+        self.study.sampler = optuna.samplers.RandomSampler(seed=0)
+        return Trial(self.study, id)
 
     def jobs(self, number: int) -> tuple[Job, ...]:
         """Return the jobs of a trial. They follow from the journal alone, so they are the same after a restart."""

@@ -19,6 +19,8 @@ from sweeper.types import At, Direction, InputError
 
 SHOWN_DIFFERENCES = 4
 MILLISECOND = 1_000_000  # nanoseconds
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
+LONGEST_NAME = 200  # characters: a file system allows 255 bytes, and files of a study have a suffix
 
 
 def digest(plain: object, length: int = 8) -> str:
@@ -91,6 +93,7 @@ class StoredConfig(TypedDict, total=False):
     version: str
     question: Question
     target: float | None
+    no_skill: float | None
     trainer: dict[str, Any]
     machines: list[dict[str, str]]
     studies: dict[str, StoredStudy]
@@ -137,6 +140,10 @@ class Home:
     @property
     def lock(self) -> Path:
         return self.path / "lock"
+
+    @property
+    def crash(self) -> Path:
+        return self.path / "crash.txt"
 
     @property
     def log(self) -> Path:
@@ -193,13 +200,33 @@ def find(root: Path, name: str | None) -> Home:
         if not known:
             raise InputError("sweep", None, f"there is no sweep in {root}/ yet", "Run one: python -m sweeper")
         return known[-1]
-    if (Path(name) / "config.yaml").exists():
+    if os.path.exists(f"{name}/config.yaml"):  # noqa: PTH110 # Path.exists raises for a name that is too long
         return Home(Path(name))
     starts = _starts(root, name)
     if starts:
         return starts[-1]
     names = ", ".join(home.name for home in known) or "none"
     raise InputError("sweep", name, f"no such sweep in {root}/", f"There are: {names}")
+
+
+def check_name(key: str, name: str) -> str:
+    """Return a name that a folder can have, so that no name is a path.
+
+    Raises:
+        InputError: If it cannot be a folder's name.
+    """
+    if not NAME.fullmatch(name):
+        remedy = "Use letters, digits and . _ - + =, starting with a letter or digit"
+        raise InputError(key, name, "not a folder name", remedy)
+    if len(name) > LONGEST_NAME:
+        problem = f"{len(name)} characters, too long for the name of a folder"
+        raise InputError(key, name, problem, f"Use at most {LONGEST_NAME}")
+    return name
+
+
+def as_name(text: str) -> str:
+    """Return a text without the characters that a folder's name here cannot have."""
+    return re.sub(r"[^A-Za-z0-9._+=-]", "", text).lstrip("._+=-") or "own"
 
 
 def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool) -> Home:
@@ -216,10 +243,7 @@ def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool
     Raises:
         InputError: If the name cannot be a folder's, or the stored sweep has another identity.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]*", name):
-        raise InputError(
-            "name", name, "not a folder name", "Use letters, digits and . _ - + =, starting with a letter or digit"
-        )
+    check_name("name", name)
     starts = _starts(root, name)
     if not starts:
         return Home(root / name)
@@ -236,6 +260,12 @@ def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool
             "Choose another name, leave the name out, or start over with fresh=true",
         )
     return starts[-1]
+
+
+def is_stored(root: Path, name: str, question: Mapping[str, object]) -> bool:
+    """Whether the newest start of the sweep of that name has this identity."""
+    starts = _starts(root, name)
+    return bool(starts) and not differences(starts[-1].read()["question"], question)
 
 
 def _starts(root: Path, name: str) -> list[Home]:

@@ -23,6 +23,8 @@ from sweeper.types import Ending, Floats, Job, Report, State, Summary, TrialId, 
 
 EVENTS = "events.jsonl"
 METRIC, DIRECTION, SEARCHED = "objective.metric", "objective.direction", "study.searched"  # tags that describe a study
+SETUP = ("optimizer", "model", "data", "batch_size", "epochs")  # params of a study that hold for each of its trials
+COMMIT, DIRTY = "git.commit", "git.dirty"  # tags of a study that hold for the trials that start after them
 MARK, ARTIFACT = b'{"e":"mark",', b'{"e":"artifact",'
 TAIL_BYTES = 1 << 16
 

@@ -1,4 +1,4 @@
-"""Small JSON files that one process writes while others read them."""
+"""Small JSON files that one process writes while others read them. Only their owner may: they hold addresses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+PRIVATE = 0o600
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -19,7 +21,21 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def replace_object(path: Path, content: Mapping[str, object] | None) -> None:
-    """Write a file atomically."""
+    """Write a file atomically, readable by its owner alone."""
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    new.write_text(json.dumps(content), encoding="utf-8")
+    new.unlink(missing_ok=True)  # of a process that was killed, perhaps with another mode
+    with open_private(new, os.O_WRONLY) as file:
+        file.write(json.dumps(content).encode())
     new.replace(path)
+
+
+def open_private(path: Path, flags: int) -> BinaryIO:
+    """Open a file to write it, and create it if it is missing. Only its owner may read it, also if others could before.
+
+    Args:
+        path: The file.
+        flags: os.O_WRONLY, or with os.O_APPEND.
+    """
+    file = os.open(path, flags | os.O_CREAT, PRIVATE)
+    path.chmod(PRIVATE)
+    return os.fdopen(file, "ab" if flags & os.O_APPEND else "wb")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.results import tables
 from sweeper.results.stored import StoredSweep
+from sweeper.run import crash
+from sweeper.spec.locking import is_running
 from sweeper.spec.question import Home
 from sweeper.text.columns import clean
 from sweeper.tracking.mlflow import view
@@ -103,7 +105,7 @@ def show(outcome: Outcome) -> None:
     home = outcome.home
     print_table(StoredSweep(home))
     print()
-    if outcome.is_tracked and view.is_sent(home.spool):
+    if outcome.is_tracked and view.has_pages(home.spool):
         print(f"Traces in MLflow:  {view.location_text(home.spool, home.name)}")
     print(f"Files:             {home.path}/   (print this table again: python -m sweeper status {home.name})")
     if outcome.unsent:
@@ -120,16 +122,31 @@ def print_table(sweep: StoredSweep) -> None:
         notes=[
             *([f"Trained {how}."] if (how := note.trainer_note(sweep.config)) else []),
             *_early_stops(sweep),
+            *_exhausted_spaces(sweep),
             *_given_up(sweep),
-            *([] if sweep.finished else ["This sweep is not finished. The same command resumes it."]),
+            *([] if sweep.finished else [f"This sweep is not finished.{_death(sweep)} The same command resumes it."]),
         ],
     )
+
+
+def _death(sweep: StoredSweep) -> str:
+    """Return how the last command died, if it did not end by itself."""
+    death = None if is_running(sweep.home) else crash.last_words(sweep.home)
+    return "" if death is None else f" Its last command was {death}."
 
 
 def _early_stops(sweep: StoredSweep) -> list[str]:
     """Return the note on studies that ended before they had all their trials."""
     studies = [f"{study} after {trials}" for study, trials in sorted(sweep.stopped.items())]
     return [f"Ended early without improvement (search.stop): {', '.join(studies)} trials."] if studies else []
+
+
+def _exhausted_spaces(sweep: StoredSweep) -> list[str]:
+    """Return the note on studies that have no other point to try."""
+    spaces = [f"{study} ({count})" for study, count in sorted(sweep.exhausted.items())]
+    if not spaces:
+        return []
+    return [f"Every point of the space was tried: {', '.join(spaces)}. A larger search.n_trials would add none."]
 
 
 def _given_up(sweep: StoredSweep) -> list[str]:

@@ -154,7 +154,7 @@ class Follower:
             if record_family.controller is None:
                 return lr_trace(record_family, params, plan["report_steps"][-1], epoch=plan.get("epoch"))
             trace = read_trace(self.home.path, *record.trained_as)
-            return trace["lr/group0"].to_numpy(np.float64)
+            return trace["lr/group0"].dropna().to_numpy(np.float64)
         except (InputError, KeyError):
             return NO_LR
 

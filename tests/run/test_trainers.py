@@ -115,7 +115,7 @@ def test_another_kind_of_device_is_refused(plan):
 
 @pytest.mark.parametrize(
     ("node", "key"),
-    [({"_target_": "sweeper.training.Nobody"}, "trainer._target_"), ({**ONE, "widht": 3}, "trainer")],
+    [({"_target_": "sweeper.training.Nobody"}, "trainer._target_"), ({**ONE, "widht": 3}, "trainer.widht")],
 )
 def test_a_trainer_that_there_is_not_is_refused(plan, node, key):
     with pytest.raises(InputError) as raised:

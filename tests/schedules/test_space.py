@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sweeper.schedules import dimension, to_plain
+from sweeper.schedules import by_spelling, dimension, to_plain
 from sweeper.types import Choice, InputError, Range
 
 
@@ -28,6 +28,18 @@ from sweeper.types import Choice, InputError, Range
 )
 def test_what_is_written(node: Any, expected: Any) -> None:
     assert dimension("k", node) == expected
+
+
+@pytest.mark.parametrize("ends", [{"low": 1, "high": 9}, {"low": 1, "high": 9, "step": 2}])
+def test_a_range_is_whole_or_real_as_its_hyperparameter_is(ends: Any) -> None:
+    told = {whole: dimension("k", ends, whole) for whole in (True, False, None)}
+    assert [one.is_whole for one in told.values() if isinstance(one, Range)] == [True, False, True]
+    assert by_spelling({"k": told[False], "fixed": 1}) == {"k": told[None], "fixed": 1}
+    mixed = dimension("k", {**ends, "high": 9.0}, None)
+    assert isinstance(mixed, Range)
+    assert not mixed.is_whole
+    with pytest.raises(InputError, match=r"k\.high=9\.0: must be a whole number\. Write one, such as 9"):
+        dimension("k", {**ends, "high": 9.0}, True)
 
 
 def test_whole_numbers_stay_whole() -> None:
