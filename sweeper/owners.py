@@ -50,7 +50,8 @@ def is_dead(label: str) -> bool:
     match = re.fullmatch(LABEL, label)
     if match is None or match["machine"] != _machine_digest():
         return False
-    return _start_time(int(match["pid"])) != match["started"]
+    started = _start_time(int(match["pid"]))
+    return started != match["started"] if started else not _exists(int(match["pid"]))
 
 
 @cache
@@ -69,6 +70,17 @@ def _start_time(pid: int) -> str:
         fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()  # the name in parentheses may have spaces
         return fields[STARTED] if len(fields) > STARTED else ""
     return re.sub(r"\W", "", _call("ps", "-o", "lstart=", "-p", str(pid))).lower()
+
+
+def _exists(pid: int) -> bool:
+    """Return whether there is a process, perhaps another user's, whose start time is hidden."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _read(path: str) -> str:

@@ -1,6 +1,5 @@
 """Who owns a file or folder: a living process, a dead one, another machine's."""
 
-import os
 import subprocess
 import sys
 
@@ -24,9 +23,16 @@ def label_of(code=""):
 def test_a_process_that_ended_is_dead_and_a_living_one_is_not():
     assert owners.is_dead(label_of())
     assert not owners.is_dead(owners.label())
-    machine, _, started = owners.label().split("-")
-    parent = f"{machine}-{os.getppid()}"
-    assert owners.is_dead(f"{parent}-{started}"), "another process with its id: that one started at another time"
+    machine, pid, started = owners.label().split("-")
+    assert owners.is_dead(f"{machine}-{pid}-{started}0"), "an earlier process with this id, started at another time"
+
+
+def test_a_living_process_whose_start_is_hidden_is_not_dead(monkeypatch):
+    dead = label_of()
+    label = owners.label()
+    monkeypatch.setattr(owners, "_start_time", lambda pid: "")  # as with /proc mounted with hidepid
+    assert not owners.is_dead(label)
+    assert owners.is_dead(dead)
 
 
 @pytest.mark.parametrize("label", ["", "12345678-1", "sweeper-abc", "zzzzzzzz-999999999-1", "00000000-999999999-1"])

@@ -18,9 +18,9 @@ from sweeper.spec.moved import with_current_paths
 from sweeper.types import At, Direction, InputError
 
 SHOWN_DIFFERENCES = 4
+MILLISECOND = 1_000_000  # nanoseconds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
 LONGEST_NAME = 200  # characters: a file system allows 255 bytes, and files of a study have a suffix
-MILLISECOND = 1_000_000  # nanoseconds
 
 
 def digest(plain: object, length: int = 8) -> str:
