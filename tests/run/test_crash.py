@@ -101,7 +101,7 @@ def test_a_sweep_whose_model_kills_the_process(number, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{':'.join(sys.path)}")
     words = [
         *("data=digits", "model=dying", "--config-dir", "own", "schedule=cosine", "train.steps=16", "device=cpu"),
-        *("search.reports=4", "search.n_trials=2", "tracking=none", "trainer=sequential"),
+        *("search.reports=4", "search.n_trials=2", "tracking=none", "trainer=sequential", "trainer.workers=1"),
     ]
 
     def run(*words, death=""):

@@ -17,7 +17,7 @@ from sweeper.training.finetuned import FineTuned
 from sweeper.types import InputError
 
 RNG = np.random.default_rng(0)
-X = 5 + 3 * RNG.normal(size=(60, 3))
+X = 5 + 3 * RNG.normal(size=(100, 3))
 CLASSES, VALUES = (X[:, 0] > 5).astype(int), 100 * X[:, 0] + 7
 COLUMN = VALUES[:, None]  # as torch's losses take it
 MODEL = partial(MLP, width=4)

@@ -210,7 +210,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_SECONDS)
     _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
-    process.wait()
+    process.communicate()  # it waits, and closes the guard's input
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
