@@ -77,7 +77,7 @@ WRONG = {
     "tracker": (["tracking._target_=mine.Tracker"], "tracking._target_=mine.Tracker: not found: no module mine"),
     "tracking host": (["tracking=mlflow", "tracking.uri=http://me:pw@"], "tracking.uri=http://***@: not a web address"),
     "tracking file": (["tracking=mlflow", "tracking.uri=sqlite://mlflow.db"], "sqlite://mlflow.db: not the path of a"),
-    "tracking seconds": (["tracking=mlflow", "tracking.flush_seconds=abc"], "flush_seconds=abc: not a number of"),
+    "tracking seconds": (["tracking=mlflow", "tracking.flush_seconds=abc"], "flush_seconds=abc: not a finite number"),
     "experiment": (["tracking=mlflow", "tracking.experiment=a/b"], "tracking.experiment=a/b: MLflow's pages cannot"),
     "tracking address": (["tracking=mlflow", "tracking.uri=mlruns"], "tracking.uri=mlruns: MLflow has no such store"),
     "key added to search": (["+search.n_trails=5"], "search.n_trails=5: no such key. Did you mean n_trials?"),
@@ -114,7 +114,7 @@ WRONG = {
     "a batch of more than all examples": (["train.batch_size=1000000"], "more than the 1078 training examples"),
     "a pruner that fails in use": (["pruner=hyperband", "pruner.reduction_factor=1"], "pruner.reduction_factor=1: not"),
     "a pruner's text": (["pruner.n_startup_trials=abc"], "pruner.n_startup_trials=abc: not a whole number"),
-    "a sampler's text": (["search.sampler.multivariate=maybe"], "not true or false or null, which TPE needs"),
+    "a sampler's text": (["search.sampler.multivariate=maybe"], "not true or false or null, which TPESampler needs"),
     "a high end of the model": (["model.dropout={low: 0, high: 3}"], "model.dropout=3: must be the fraction"),
     "groups that are a number": (["optimizer.groups=3"], "optimizer.groups=3: must be groups by name"),
     "a start that is no list": (
