@@ -22,6 +22,7 @@ from sweeper.spec import config_files
 from sweeper.spec.aliases import similar_key
 from sweeper.spec.keys import text_keys
 from sweeper.spec.moved import no_such_choice
+from sweeper.spec.question import check_name
 from sweeper.types import InputError
 
 CONSTRUCTED = ("data", "model", "task", "optimizer", "pruner", "trainer", "tracking", "search.sampler")  # by _target_
@@ -248,6 +249,7 @@ def chosen_families(schedules: Mapping[str, Any], typed: Sequence[str]) -> dict[
             sets for such a family is ignored, with a line on stderr.
     """
     for name, node in schedules.items():
+        check_name("schedule", str(name))
         if not isinstance(node, Mapping):
             problem = "not a mapping of hyperparameters"
             remedy = f"Write schedule.{name}.decay=0.1, or 'schedule.{name}={{decay: 0.1}}'"

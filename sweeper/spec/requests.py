@@ -16,6 +16,7 @@ from typing import Any
 from sweeper.schedules import space
 from sweeper.spec import config_files
 from sweeper.spec.overrides import CONSTRUCTED, HORIZON, MERGED, quoted, unknown_key
+from sweeper.spec.question import check_name
 from sweeper.spec.sweep import Node
 from sweeper.types import Choice, Family, InputError, Range
 
@@ -196,7 +197,7 @@ def _listed(path: Path) -> list[str]:
 
 def _node(name: str, change: object) -> Node:
     """Return what is set for one family, as it would be written in its file."""
-    key = f"schedule.{name}"
+    key = f"schedule.{check_name('schedule', name)}"
     if isinstance(change, Family):
         momentum = {} if change.momentum is None else {"momentum": change.momentum}
         controller = {} if change.controller is None else {"controller": change.controller}

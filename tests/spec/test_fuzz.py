@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sweeper import __main__ as command_line
@@ -180,6 +180,7 @@ MLP = {"_target_": "sweeper.tasks.models.MLP", "width": 4}
 
 @FEW
 @given(FAMILIES, st.dictionaries(st.sampled_from(ARGUMENTS), VALUES, max_size=2))
+@example({" ": 0}, {})
 def test_a_call_in_python_is_understood_or_refused_in_one_sentence(empty, check_form, families, changes):
     called(families, changes, empty, check_form)
 
