@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -112,7 +112,7 @@ class Table(Examples):
             if value not in options:
                 raise ValueError(f"data.{key}={value}: no such choice. Choose one of {', '.join(options)}")
         frame, target = _as_frame(frame), str(target)
-        categorical, leave_out = _as_names(categorical), _as_names(leave_out)
+        categorical, leave_out = _as_names("categorical", categorical), _as_names("leave_out", leave_out)
         _check_columns(frame, target=target, split_by=split_by, categorical=categorical, leave_out=leave_out)
         goal = _parse_target(frame[target], target, problem)
         label_N = goal.label_N if split == "stratified" or (split == "auto" and goal.classes) else None
@@ -243,8 +243,10 @@ def _fingerprint(features: pd.DataFrame, columns: _Columns, goal: _Goal, parts_K
 # --- the columns that are named ---------------------------------------------------------------------
 
 
-def _as_names(names: Sequence[str]) -> Sequence[str]:
-    return names if isinstance(names, str) else [str(name) for name in names]
+def _as_names(key: str, names: Sequence[str] | None) -> list[str]:
+    if isinstance(names, str) or not isinstance(names, Iterable | None):
+        raise ValueError(f"data.{key}={names}: not a list of columns. Write [{names}]")
+    return [str(name) for name in names or ()]
 
 
 def _listed(frame: pd.DataFrame) -> str:
@@ -254,8 +256,6 @@ def _listed(frame: pd.DataFrame) -> str:
 def _check_columns(frame: pd.DataFrame, **named: Any) -> None:
     """Check that every column that the arguments name exists."""
     for key, value in named.items():
-        if isinstance(value, str) and key in ("categorical", "leave_out"):
-            raise ValueError(f"data.{key}={value}: not a list of columns. Write [{value}]")
         for name in [] if value is None else [value] if isinstance(value, str) else value:
             if name not in frame.columns:
                 raise ValueError(f"data.{key}={name}: the table has no such column. Choose from {_listed(frame)}")

@@ -232,6 +232,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, name, content):
     [
         ({"split": "by"}, r"data\.split=by: no such choice"),
         ({"leave_out": "price"}, r"data\.leave_out=price: not a list .* Write \[price\]"),
+        ({"categorical": 3}, r"data\.categorical=3: not a list of columns\. Write \[3\]"),
         ({"categorical": ["colours"]}, r"data\.categorical=colours: .* has no such column"),
         ({"split_by": "sold"}, r"data\.valid=.*cannot be split"),
         ({"split_by": "colour"}, r"data\.split_by=colour: \d+ rows have no value"),
