@@ -8,13 +8,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sweeper.types import InputError
+
 PRIVATE = 0o600
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the object in a file, or {} if the file is missing or was damaged by a crash of the machine."""
+    """Return the object in a file, or {} if the file is missing or was damaged by a crash of the machine.
+
+    Raises:
+        InputError: The file belongs to another user.
+    """
     try:
         content = json.loads(path.read_bytes())
+    except PermissionError as error:
+        problem = "the file belongs to another user, who alone may read it"
+        raise InputError("sweep", path, problem, "Run this command as that user") from error
     except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
