@@ -415,8 +415,8 @@ def unlock(words: Sequence[str]) -> int:
     from sweeper.spec import locking
 
     about = (
-        "Let this machine train a sweep that another machine trained, which stopped without a word. First make sure "
-        "that it runs no more: two machines would damage the sweep."
+        "Let this machine train a sweep that another machine trained and did not release, because it crashed. First "
+        "make sure that its process has ended: two machines would damage the sweep."
     )
     home = _home(_parse("unlock", about, words).name)
     owner = locking.unlock(home)

@@ -61,7 +61,7 @@ class StudyPlan:
         formula: Hash of the code that makes its LRs.
         extends: Whether a new study takes over trials from the family's other studies with the same formula, if its
             space contains them.
-        as_written: The space that the configuration spells. Earlier versions searched it as it stands: a real
+        as_written: The space that the configuration spells. Earlier versions searched it unchanged: a real
             hyperparameter in whole numbers if its range is written so, and lengths too short for the shape. {} if it is
             `space`.
         is_as_written: Whether `space` is that one, although this version would search another one.

@@ -93,7 +93,7 @@ KEYS: Mapping[str, str] = {  # the word, and the path of our key
     "dataset": "data", "net": "model", "arch": "model", "architecture": "model", "opt": "optimizer",
     "sampler": "search", "gpu": "device", "runname": "name", "experimentname": "tracking.experiment",
     "loss": "objective.metric", "monitor": "objective.metric", "mode": "objective.direction",
-    "trackinguri": "tracking.uri", "resume": "fresh", "overwrite": "fresh", "restart": "fresh",
+    "trackinguri": "tracking.uri", "overwrite": "fresh", "restart": "fresh",
 }  # fmt: skip
 
 

@@ -82,8 +82,8 @@ def refuse_other_machine(home: Home) -> None:
         raise InputError(
             "name",
             home.name,
-            f"the machine {owner.machine.host} is running this sweep (process {owner.pid}), or stopped without a word",
-            f"Wait until it ends. If that process surely runs no more, `python -m sweeper unlock {home.name}`",
+            f"the machine {owner.machine.host} is running this sweep (process {owner.pid}), or crashed while it did",
+            f"Wait until it ends. If that process has surely ended, `python -m sweeper unlock {home.name}`",
         )
 
 

@@ -153,7 +153,7 @@ def _check_families(value: str) -> None:
     if value.startswith("[") != value.endswith("]") or value.startswith("[["):
         raise InputError("schedule", value, "not a list of names", "Write 'schedule=[cosine,wsd]'")
     if names == [""]:
-        return  # `schedule=[]`: no family is chosen, which is told later
+        return  # `schedule=[]`: no family is chosen, which is reported later
     wrong = next((name for name in names if not CHOICE.fullmatch(name)), None)
     if wrong is not None:
         raise InputError(

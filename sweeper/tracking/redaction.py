@@ -60,7 +60,7 @@ def redact(text: str, address: str = "") -> str:
     """Return a text with *** in place of secrets: those of any address in it, of `address`, and of the environment.
 
     Args:
-        text: What a library or a person wrote.
+        text: What a library or a user wrote.
         address: An address that the text may repeat in pieces, or in another encoding.
     """
     if address:

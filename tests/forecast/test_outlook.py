@@ -1,4 +1,4 @@
-"""An estimate in words: it fits the terminal and rounds as a person would."""
+"""An estimate in words: it fits the terminal and rounds as a human would."""
 
 import json
 

@@ -27,7 +27,7 @@ from sweeper.types import Ending, Job, JobId, Progress, Report, TrialId
 
 @dataclass
 class Glass:
-    """What a person sees: as much of a terminal as the live view uses, with scrolling, wrapping and reflow."""
+    """What a user sees: as much of a terminal as the live view uses, with scrolling, wrapping and reflow."""
 
     width: int
     height: int

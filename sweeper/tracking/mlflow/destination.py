@@ -113,7 +113,7 @@ def _key_of(uri: str | None) -> str:
 def sqlite_path(uri: str) -> Path | None:
     """Return the absolute path of a sqlite:/// address; None for another address, or one in memory.
 
-    "%" and "?" are percent-encoded in an address (see `sqlite_uri`). But an address that a person pasted may hold the
+    "%" and "?" are percent-encoded in an address (see `sqlite_uri`). But an address that a user pasted may hold the
     path as it is, so an existing folder of that very name is preferred.
     """
     match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(\?.*)?", uri, re.DOTALL)

@@ -1,4 +1,4 @@
-"""Where a sweep is sent to: the address and experiment that a person means, or a sentence that helps."""
+"""Where a sweep is sent to: the address and experiment that a user means, or a sentence that helps."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_the_database_is_in_the_working_folder_whatever_its_name(name, tmp_path,
     destination = found()
     assert destination.database == folder / "mlflow.db"
     assert sqlite_path(sqlite_uri(folder / "mlflow.db")) == folder / "mlflow.db"
-    # What a person pastes, with or without encoding.
+    # What a user pastes, with or without encoding.
     assert found(f"sqlite:///{quote(str(folder))}/x.db").database == folder / "x.db"
     if "?" not in name:
         assert found(f"sqlite:///{folder}/x.db").database == folder / "x.db"

@@ -383,7 +383,7 @@ def test_a_server_that_is_not_there_is_named_and_delays_the_end_no_longer_than_a
     assert stored(database) == meant(sweep.spool)
 
 
-# --- what a person does -----------------------------------------------------------------------------
+# --- what a user does -------------------------------------------------------------------------------
 
 
 def names(database):

@@ -109,7 +109,7 @@ def working_folder(tmp_path_factory, played):
 @pytest.mark.slow
 @pytest.mark.parametrize("plain", [False, True])
 def test_the_server_shows_runs_and_files(working_folder, plain):
-    """Ours, and `mlflow ui` as a person starts it in that folder with no argument."""
+    """Ours, and `mlflow ui` as a user starts it in that folder with no argument."""
     spool = working_folder / "sweeps" / "x" / "spool"
     if plain:
         port = view.free_port(5800)

@@ -85,7 +85,7 @@ def lanes(task: Supervised, config: dict[str, Any], precision: str = "float32", 
 
 
 def loud(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What a person sees of the log: torch traces its own compiling below that."""
+    """What a user sees of the log: torch traces its own compiling below that."""
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
