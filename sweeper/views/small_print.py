@@ -149,7 +149,7 @@ def _states(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
 
 def _stability(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     """Name families whose trials all diverged or have no skill, and explain stable and diverged LRs."""
-    named = list(zip(names_of(rows), rows, strict=True))
+    named = [(name, row) for name, row in zip(names_of(rows), rows, strict=True) if row.role != DEFAULT]  # has one LR
     burst = [name for name, row in named if row.counts["diverged"] == sum(row.counts.values()) > 0]
     useless = [name for name, row in named if has_no_skill(row, criterion.direction)]
     paragraphs = []

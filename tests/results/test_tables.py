@@ -159,11 +159,17 @@ def test_the_rule_of_the_stable_lr_is_told():
 
 def test_families_without_skill_are_named():
     records = [trial("a", 0, value=2.0), trial("b", 0, value=5.0), trial("c", 0, value=6.0), trial("d", 0, "pruned")]
+    records.append(trial("default_lr", 0, value=7.0))  # whose one LR nobody can change
     shown = " ".join(text(families(records, no_skill=5.0)))
     assert "No trial of b, c is better than a prediction that ignores the inputs (valid/loss 5.0000)." in shown
     assert "ignores the inputs" not in " ".join(text(families(records)))
     (row,) = tables.rows_of(families([trial("a", 0, value=6.0)], no_skill=5.0))
     assert (row.learned, row.bar) == (0, 5.0), "the best of a useless sweep is no measure"
+
+
+def test_the_default_lr_gets_no_advice_about_its_range():
+    records = [trial("a", 0, value=2.0), trial("default_lr", 0, "diverged")]
+    assert "Lower the range" not in " ".join(text(families(records)))
 
 
 @pytest.mark.parametrize("other", [state for state in tables.STATES if state != "diverged"])
