@@ -223,6 +223,14 @@ class TrialId(NamedTuple):
     trial: int
 
 
+class Replicate(NamedTuple):
+    """A training of a confirmation: which trial of the search it repeats, why, and on which seed."""
+
+    trial: int
+    stage: str
+    seed: int
+
+
 class JobId(NamedTuple):
     """One member of a trial."""
 
@@ -349,6 +357,9 @@ class Record:
         has_no_value: Whether it failed because the objective's metric had no value, although its loss had not diverged.
         origin: Of a trial that a wider study took over, the trial that was trained.
         prior_of: The wider study whose space does not contain it, or "".
+        replicate: Of a training of a confirmation, what it repeats.
+        member_values: Of a training of a confirmation with several folds, the objective of each.
+        tested: Of a training of a confirmation that was judged, the metrics of the test part by name.
     """
 
     study: str
@@ -373,6 +384,9 @@ class Record:
     has_no_value: bool = False
     origin: TrialId | None = None
     prior_of: str = ""
+    replicate: Replicate | None = None
+    member_values: tuple[float, ...] = ()
+    tested: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def trained_as(self) -> TrialId:

@@ -20,7 +20,7 @@ from sweeper.search.records import record_of
 from sweeper.search.space import Axes, Scalar, point
 from sweeper.types import InputError, Record, Value
 
-SAME = ("family", "formula", "report_steps", "epoch")  # keys of the stored plan: trials are comparable if they agree
+SAME = ("family", "formula", "report_steps", "epoch", "role")  # keys of the stored plan that comparable trials share
 STUDY_ATTRS = ("queued", "retry_of", "retries")  # attributes that mean nothing in another study
 
 

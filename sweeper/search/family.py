@@ -23,6 +23,7 @@ from sweeper.search.tried import TriedPoints
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Report, State, TrialId, seed_of
 
 CONSTRAINT = "diverged"
+KEPT = ("seed", "replicate")  # attributes of a failed trial that its retry has too
 CLOCK_DIGITS = 4  # decimals of a second
 
 
@@ -177,8 +178,7 @@ class FamilyStudy:
         if number is None and trial.params in self.tried:
             trial = self._with_other_point(trial)
         self.tried.add(trial.params)
-        seed = trial.user_attrs.get("seed", self.terms.seed)
-        trial.set_user_attr("seeds", [seed_of(seed, "member", member) for member in range(len(self.terms.partitions))])
+        trial.set_user_attr("seeds", self.member_seeds(trial.user_attrs.get("seed", self.terms.seed)))
         self.open[trial.number] = OpenTrial(trial, [], 0, [], [])
         self.n_sampled += number is None
         self.n_started += 1
@@ -191,6 +191,10 @@ class FamilyStudy:
             distribution = self.axes.distributions[name]
             self.storage.set_trial_param(trial._trial_id, name, distribution.to_internal_repr(value), distribution)
         return self._open_again(trial._trial_id)
+
+    def member_seeds(self, seed: int) -> list[int]:
+        """Return the seed of each member of a trial."""
+        return [seed_of(seed, "member", member) for member in range(len(self.terms.partitions))]
 
     def report(self, number: int, reports: Sequence[Report]) -> bool:
         """Record one report of every member of a trial, and return whether to stop the trial.
@@ -393,7 +397,7 @@ class FamilyStudy:
         """Queue a failed trial again: the same hyperparameters and seed, in place of the failed one."""
         attrs = failed.user_attrs
         retry = {"queued": True, "retry_of": failed.number, "retries": attrs.get("retries", 0) + 1}
-        self.study.enqueue_trial(failed.params, {**retry, **({"seed": attrs["seed"]} if "seed" in attrs else {})})
+        self.study.enqueue_trial(failed.params, {**retry, **{name: attrs[name] for name in KEPT if name in attrs}})
         self.n_started -= 1
 
     def _restore(self, trial: FrozenTrial) -> OpenTrial:

@@ -29,6 +29,7 @@ class StoredPlan(TypedDict):
         epoch: As in Terms.
         fixed: Hyperparameters that are not searched, by name.
         lists: For each choice between lists, its options by label.
+        role: "replicate" if its trials repeat those of another study; missing if it searches.
     """
 
     family: str
@@ -40,6 +41,7 @@ class StoredPlan(TypedDict):
     epoch: NotRequired[float | None]
     fixed: dict[str, Any]
     lists: dict[str, dict[str, Any]]
+    role: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class StudyPlan:
             `space`.
         is_as_written: Whether `space` is that one, although this version would search another one.
         retries_only: Whether to train the failed trials again that were given up, and nothing else.
+        replicates: Whether its trials repeat trials of another study on given seeds, and nothing is searched.
     """
 
     name: str
@@ -82,6 +85,7 @@ class StudyPlan:
     as_written: Space = field(default_factory=dict)
     is_as_written: bool = False
     retries_only: bool = False
+    replicates: bool = False
 
     @property
     def space(self) -> Space:
@@ -127,6 +131,7 @@ class StudyPlan:
             "epoch": terms.epoch,
             "fixed": axes.fixed,
             "lists": axes.lists,
+            **({"role": "replicate"} if self.replicates else {}),
         }
         stored: StoredPlan = json.loads(json.dumps(description))
         return stored

@@ -16,7 +16,7 @@ from sweeper.search.importance import importances
 from sweeper.search.journal import MARK, Journal
 from sweeper.search.plan import NO_VALUE, StoredPlan
 from sweeper.search.tried import TriedPoints
-from sweeper.types import Record, State, TrialId, Value
+from sweeper.types import Record, Replicate, State, TrialId, Value
 
 OLD_NO_VALUE = re.compile(r"(?!\S+/loss ).+ is not finite")  # reason of such a trial in older journals: "diverged"
 
@@ -112,8 +112,20 @@ class JournalReader:
             extensions |= {earlier: (study.study_name, count) for earlier, count in counts.items()}
         return extensions
 
-    def _studies(self) -> list[Any]:
-        return [study for study in self._storage.get_all_studies() if "plan" in study.user_attrs]
+    def replicates(self) -> list[Record]:
+        """Return all trainings of confirmations, ordered by study and number."""
+        records = [
+            replicate_of(study.study_name, study.user_attrs, trial)
+            for study in self._studies("replicate")
+            for trial in self._trials(study)
+            if trial.state != TrialState.WAITING
+        ]
+        return sorted(records, key=lambda record: (record.study, record.number))
+
+    def _studies(self, role: str | None = None) -> list[Any]:
+        """Return the studies of a role: "replicate", or None for those that search."""
+        studies = [study for study in self._storage.get_all_studies() if "plan" in study.user_attrs]
+        return [study for study in studies if study.user_attrs["plan"].get("role") == role]
 
     def _trials(self, study: Any) -> list[FrozenTrial]:
         return self._storage.get_all_trials(study._study_id, deepcopy=False)
@@ -204,6 +216,22 @@ def record_of(study: str, plan: StoredPlan, trial: FrozenTrial) -> Record:
         truncated=attrs.get("truncated", False),
         has_no_value=has_no_value,
         origin=TrialId(*attrs["origin"]) if "origin" in attrs else None,
+    )
+
+
+def replicate_of(study: str, attrs: Mapping[str, Any], trial: FrozenTrial) -> Record:
+    """Return the record of a training of a confirmation.
+
+    Args:
+        study: Name of its study.
+        attrs: The study's attributes.
+        trial: The trial in the journal.
+    """
+    return replace(
+        record_of(study, attrs["plan"], trial),
+        replicate=Replicate(*trial.user_attrs["replicate"]),
+        member_values=tuple(trial.user_attrs.get("member_values", ())),
+        tested=attrs.get(f"tested/{trial.number}", {}),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from sweeper.search.family import FamilyStudy
 from sweeper.search.journal import MARK, Journal
 from sweeper.search.plan import StudyPlan, Terms
 from sweeper.search.records import JournalReader
+from sweeper.search.replicates import ReplicateStudy
+from sweeper.search.space import Scalar
 from sweeper.search.storage import Storage
-from sweeper.types import Ending, Floats, Job, Progress, Report, State, TrialId
+from sweeper.types import Ending, Floats, Job, Progress, Record, Replicate, Report, State, TrialId
 
 __all__ = ["AllTrialsFailedError", "Studies", "StudyPlan"]
 
@@ -41,7 +43,7 @@ def build_studies(plans: Sequence[StudyPlan], terms: Terms, journal: Path | None
     names = {plan.name for plan in ordered}
     if len(names) < len(ordered) or ROUNDS in names:
         raise ValueError(f"plans: study names must be unique, and none may be {ROUNDS!r}. Rename a study")
-    return [FamilyStudy(plan, terms) for plan in ordered]
+    return [(ReplicateStudy if plan.replicates else FamilyStudy)(plan, terms) for plan in ordered]
 
 
 class Studies:
@@ -117,6 +119,29 @@ class Studies:
         """The families that an earlier version started in the space as it is written (`StudyPlan.resumed_as`)."""
         plans = [study.plan for study in self._studies.values()]
         return [plan.family.name for plan in plans if plan.is_as_written]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no trial is open or queued."""
+        return not any(study.open or study.waiting for study in self._studies.values())
+
+    def add_replicate(self, study: str, replicate: Replicate, stored: Mapping[str, Scalar]) -> None:
+        """Queue a training of a confirmation (`ReplicateStudy.add`)."""
+        self._replicate_study(study).add(replicate, stored)
+
+    def note_tested(self, trial: TrialId, metrics: Mapping[str, float]) -> None:
+        """Store the metrics of the test part of a training of a confirmation."""
+        self._replicate_study(trial.study).note_tested(trial.trial, metrics)
+
+    def replicates(self) -> list[Record]:
+        """Return the trainings of confirmations that were started."""
+        studies = [self._replicate_study(name) for name in self._studies]
+        return [record for study in studies for record in study.records()]
+
+    def _replicate_study(self, name: str) -> ReplicateStudy:
+        study = self._studies[name]
+        assert isinstance(study, ReplicateStudy)
+        return study
 
     @property
     def is_pending(self) -> bool:

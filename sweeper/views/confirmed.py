@@ -1,0 +1,93 @@
+"""The confirmed table and the verdict below it, from confirm.json alone: in a terminal, a notebook, MLflow's note."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TextIO
+
+from sweeper.results import words
+from sweeper.results.verdict import Configuration, Contrast, Verdict
+from sweeper.text.columns import Column, Line, clean, lay_out, value_text, wrap, write
+
+
+def show(verdict: Verdict, *, scope: str = "", out: TextIO | None = None) -> None:
+    """Print the table and the verdict, at the width of a terminal.
+
+    Args:
+        verdict: The verdict.
+        scope: What it is not about, the last line.
+        out: By default stdout.
+    """
+    write(lambda width, unicode: render(verdict, scope=scope, width=width, unicode=unicode), out)
+
+
+def render(verdict: Verdict, *, scope: str = "", width: int | None = None, unicode: bool = True) -> list[Line]:
+    """Return the table and the verdict as lines.
+
+    Args:
+        verdict: The verdict.
+        scope: What it is not about.
+        width: Cells of a line at most; None for no limit.
+        unicode: Whether the output can show more than ASCII.
+    """
+    sense = "lower" if verdict["objective"]["direction"] == "minimize" else "higher"
+    trainings = verdict["trained"]["choose"] + verdict["trained"]["judge"]
+    head = f"Confirmed on fresh seeds: {verdict['objective']['metric']}, {sense} is better ({trainings} trainings)"
+    among = {number: "bold green" for number, row in enumerate(verdict["configurations"]) if row["status"] == "best"}
+    below = [line for text in (*words.details(verdict), scope) if text for line in wrap(clean(text), width, "dim")]
+    return [
+        *wrap(head, width, "bold"),
+        *lay_out(columns(verdict), width, styles=among, unicode=unicode),
+        [("", "")],
+        *wrap(clean(verdict["sentence"]), width, "bold"),
+        *below,
+    ]
+
+
+def columns(verdict: Verdict) -> list[Column]:
+    """Return every column of the table as text, one row for each configuration."""
+    rows = verdict["configurations"]
+    gains = {
+        (one["a"]["family"], one["a"]["trial"]): one for one in verdict["contrasts"] if one["question"] == "constant"
+    }
+    found = [
+        Column("rank", [_rank(row) for row in rows], 80),
+        Column("configuration", [f"{clean(row['family'])}:{row['trial']}" for row in rows], 100, right=False),
+        Column("mean", [value_text(row["mean"]) for row in rows], 95),
+        Column("sd", [value_text(row["sd"]) for row in rows], 50),
+        Column("seeds", [str(row["n"] or "-") for row in rows], 60),
+        Column("gain over constant", [_gain(verdict, row, gains) for row in rows], 85),
+        Column("in search", [value_text(row["search_value"]) for row in rows], 55),
+    ]
+    if any(row["diverged"]["k"] for row in rows):
+        found.append(Column("diverged", [_diverged(row) for row in rows], 70))
+    return [*found, Column("verdict", [_standing(row) for row in rows], 90, right=False)]
+
+
+def _rank(row: Configuration) -> str:
+    if row["rank"] is None:
+        return "-"
+    low, high = row["rank"]
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _gain(verdict: Verdict, row: Configuration, gains: dict[tuple[str, int], Contrast]) -> str:
+    contrast = gains.get((row["family"], row["trial"]))
+    return "-" if contrast is None else words.gain_text(verdict, contrast)
+
+
+def _diverged(row: Configuration) -> str:
+    counts = row["diverged"]
+    return f"{counts['k']}/{counts['n']}" if counts["k"] else "-"
+
+
+def _standing(row: Configuration) -> str:
+    if row["status"] == "out" and row["out_at_look"] is not None:
+        return f"out at {row['out_at_look']}"
+    return row["status"]
+
+
+def as_rows(verdict: Verdict) -> tuple[Sequence[str], list[list[str]]]:
+    """Return the headings and the cells of each row as text."""
+    table = columns(verdict)
+    return [column.head for column in table], [list(row) for row in zip(*(one.cells for one in table), strict=True)]
