@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ Which learning-rate schedule, with which settings, is best for my model and my d
 usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or resume it
        python -m sweeper preview [key=value ...]     draw the LRs it would try: in the terminal, as PNG and SVG
        python -m sweeper plan [key=value ...]        estimate time, disk and the smallest difference it can detect
+       python -m sweeper confirm [NAME] [confirm.KEY=VALUE ...]   train the best on fresh seeds, for a verdict
        python -m sweeper status [NAME] [--json]      print the table of a sweep (default: the one used last)
        python -m sweeper status [NAME] --watch       follow a running sweep from another terminal
        python -m sweeper rerun [NAME] --trial cosine:17    train a trial again and compare every value
@@ -245,16 +246,24 @@ def _sweep(config: Any) -> int:
 
 def _train(sweep: Callable[[], Outcome]) -> int:
     """Train a sweep, and print the table."""
-    from sweeper.search.study import AllTrialsFailedError
     from sweeper.views import conclusion
+
+    code, outcome = _trained(sweep)
+    if outcome is not None:
+        conclusion.show(outcome)
+    return code
+
+
+def _trained(sweep: Callable[[], Outcome]) -> tuple[int, Outcome | None]:
+    """Train, and return the exit code with how it ended; None if everything failed."""
+    from sweeper.search.study import AllTrialsFailedError
 
     try:
         outcome = sweep()
     except AllTrialsFailedError as error:
         print(f"sweeper: {error}", file=sys.stderr)
-        return 1
-    conclusion.show(outcome)
-    return 0 if outcome.signal is None else 128 + outcome.signal
+        return 1, None
+    return (0 if outcome.signal is None else 128 + outcome.signal), outcome
 
 
 def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
@@ -338,6 +347,51 @@ def status(words: Sequence[str]) -> int:
     sweep = StoredSweep(_home(asked.name))
     (conclusion.print_json if asked.json else conclusion.print_table)(sweep)
     return 0
+
+
+def confirm(words: Sequence[str]) -> int:
+    """Train the best trials of each family on fresh seeds, and print the verdict."""
+    from sweeper.run.confirm_spec import parse_words
+
+    about = (
+        "Train the best trials of each family on fresh seeds, and say which is best and how sure that is. "
+        "confirm.KEY=VALUE: seed, top, choose, looks, families, budget, alpha, allow_divergence, margin, dry, exit "
+        "(docs/guide/trust.md)."
+    )
+    options = [word for word in words if "=" in word]
+    flag = ("--json", {"action": "store_true", "help": "the verdict for programs"})
+    asked = _parse("confirm", about, [word for word in words if "=" not in word], flag)
+    spec = parse_words(options)
+    home = _home(asked.name)
+    _announce()
+    from sweeper.results.stored import StoredSweep
+    from sweeper.run import confirm_plan
+    from sweeper.run.confirming import confirm
+    from sweeper.run.restoring import subject_nodes
+    from sweeper.spec.composing import build_subject
+    from sweeper.tracking.mlflow.tracker import MLflow
+    from sweeper.views import conclusion, confirmed
+
+    sweep = StoredSweep(home)
+    with redirect_stdout(sys.stderr) if asked.json else nullcontext():
+        planned = confirm_plan.plan(sweep, spec)
+        print(
+            "\n".join(confirmed.cost_lines(confirm_plan.cost(sweep, planned, spec), sorted(planned.candidates))),
+            flush=True,
+        )
+        if spec.dry:
+            return 0
+        subject = build_subject(subject_nodes(sweep, "confirm(task)"))
+        tracker = MLflow.stored(home.spool)
+        code, _ = _trained(lambda: confirm(sweep, subject, tracker, spec, conclusion.conclude))
+    verdict = sweep.refresh().verdict_of(spec.seed)
+    if verdict is None:
+        return code
+    if asked.json:
+        print(json.dumps(verdict, indent=2, allow_nan=False))
+    else:
+        confirmed.show(verdict)
+    return code or (0)
 
 
 def rerun(words: Sequence[str]) -> int:
@@ -445,6 +499,7 @@ def _home(name: str | None) -> Any:
 
 VERBS = {
     "sweep": sweep,
+    "confirm": confirm,
     "preview": preview,
     "plan": plan,
     "status": status,

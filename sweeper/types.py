@@ -29,6 +29,7 @@ Floats = NDArray[np.float64]
 Number = float | int
 Value = float | int | str | bool | None | tuple[Any, ...]
 Direction = Literal["minimize", "maximize"]
+StudyRole = Literal["trial", "replicate"]
 At = Literal["last", "best", "mean_last_k", "ema"]
 AT: tuple[At, ...] = ("last", "best", "mean_last_k", "ema")  # rules of `objective.at`: which of a trial's values
 State = Literal["running", "complete", "pruned", "diverged", "failed"]
@@ -227,7 +228,7 @@ class Replicate(NamedTuple):
     """A training of a confirmation: which trial of the search it repeats, why, and on which seed."""
 
     trial: int
-    stage: str
+    stage: Literal["choose", "judge"]
     seed: int
 
 
@@ -598,13 +599,17 @@ class TrackedSweep:
 
 @dataclass(frozen=True)
 class TrackedStudy:
-    """A study as a tracker shows it: the metric that ranks its trials, and the searched hyperparameters."""
+    """A study as a tracker shows it: the metric that ranks its trials, and the searched hyperparameters.
+
+    Its trials search, or they repeat trials of another study on fresh seeds.
+    """
 
     name: str
     family: str
     metric: str
     direction: Direction
     searched: tuple[str, ...] = ()
+    role: StudyRole = "trial"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sweeper.results.choosing import Candidate, choose
 from sweeper.results.judging import Rules
@@ -97,7 +97,10 @@ class ConfirmationPlan:
 
     @staticmethod
     def _lacking(
-        rows: Iterable[ValueRow], stage: str, candidates: Sequence[Candidate], seeds: Sequence[int]
+        rows: Iterable[ValueRow],
+        stage: Literal["choose", "judge"],
+        candidates: Sequence[Candidate],
+        seeds: Sequence[int],
     ) -> list[Order]:
         there = {(row["family"], row["trial"], row["seed"]) for row in rows if row["stage"] == stage}
         records = [candidate.record for candidate in candidates]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from sweeper.results.verdict import Verdict
     from sweeper.search.records import JournalReader
     from sweeper.types import Record, TrialId
 
@@ -167,6 +169,26 @@ class StoredSweep:
         self.__dict__ = {"home": self.home}
         return self
 
+    # --- confirmations ----------------------------------------------------------------------------------
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """What the confirmation says (docs/guide/trust.md), as in confirm.json. None if it was not confirmed."""
+        return self.verdict_of(0)
+
+    def verdict_of(self, seed: int) -> Verdict | None:
+        """Return the verdict of another confirmation (`confirm.seed`); None if there is none."""
+        path = self.home.verdict(seed)
+        if not path.exists():
+            return None
+        verdict: Verdict = json.loads(path.read_text(encoding="utf-8"))
+        return verdict
+
+    @property
+    def replicates(self) -> list[Record]:
+        """All trainings of confirmations, as of the last committed round."""
+        return self._reading.replicates()
+
     # --- one trial --------------------------------------------------------------------------------------
 
     def trace(self, trial: Which, number: int | None = None, member: int = 0) -> pd.DataFrame:
@@ -195,16 +217,16 @@ class StoredSweep:
             InputError: If the schedule is reactive and `steps` differs from the sweep's, or it has not reported yet.
         """
         record = self.record(trial, number)
-        sweep_steps, epoch = self._horizon
+        sweep_steps, epoch = self.horizon
         steps = sweep_steps if steps is None else steps
-        if self._family(record).controller is not None:
+        if self.family_of(record).controller is not None:
             return self._used_lr(record, steps)
-        return lr_trace(self._family(record), _schedule_params(record), steps, epoch=epoch)
+        return lr_trace(self.family_of(record), _schedule_params(record), steps, epoch=epoch)
 
     def _used_lr(self, record: Record, steps: int) -> Floats:
         """Return the LR of the trained updates of a reactive schedule. `steps` must be the sweep's."""
         name = f"{record.family}:{record.number}"
-        if steps != self._horizon[0]:
+        if steps != self.horizon[0]:
             problem = f"{name} is reactive, so its LR is known only for the length that was trained"
             raise InputError("steps", steps, problem, "Leave it out")
         try:
@@ -253,21 +275,22 @@ class StoredSweep:
         raise InputError("trial", text, "no such trial in this sweep", remedy)
 
     @property
-    def _horizon(self) -> tuple[int, float | None]:
+    def horizon(self) -> tuple[int, float | None]:
         """Updates of a trial, and updates of an epoch if the LR is held through each epoch, else None."""
         question = self.config["question"]
         return question["train"]["steps"], question.get("epoch_steps")
 
-    def _family(self, record: Record) -> Family:
+    def family_of(self, record: Record) -> Family:
+        """Return the schedule family of a trial."""
         return family(record.family, self.config["studies"][record.study]["schedule"])
 
     def _facts(self, only: Collection[TrialId] | None = None) -> Mapping[TrialId, Facts]:
         return read_facts(self.home.spool, only)
 
     def _ends_high(self, study: str, trial: int) -> bool | None:
-        record, (steps, epoch) = self.record(study, trial), self._horizon
+        record, (steps, epoch) = self.record(study, trial), self.horizon
         try:
-            family = self._family(record)
+            family = self.family_of(record)
             if family.controller is not None:
                 return height_of(self._used_lr(record, steps)) > ENDS_HIGH
             return height_at_end(family, _schedule_params(record), steps, epoch=epoch) > ENDS_HIGH

@@ -1,124 +1,109 @@
-"""Confirm a search on fresh seeds: plan the trainings, let the loop train them, and reach a verdict."""
+"""Confirm a search on fresh seeds: let the loop train what the plan wants, and reach a verdict."""
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sweeper.importing import Target
-from sweeper.results.choosing import Candidate, find_candidates
-from sweeper.results.confirmation import ConfirmationPlan, Order, draw_seeds, rows_of
+from sweeper.results import words
+from sweeper.results.choosing import Candidate
+from sweeper.results.confirmation import ConfirmationPlan, Order, rows_of
 from sweeper.results.stored import StoredSweep
-from sweeper.results.tables import BASELINES
-from sweeper.results.verdict import Objective, ValueRow
+from sweeper.results.verdict import ValueRow, Verdict, verdict_of
+from sweeper.run import confirm_plan, sweeping
 from sweeper.run.confirm_spec import ConfirmSpec
 from sweeper.run.restoring import restore_spec
-from sweeper.schedules import lr_trace, momentum_trace
+from sweeper.run.sweeping import Conclude, Outcome
+from sweeper.search.space import Scalar, point
+from sweeper.spec.question import Home
 from sweeper.spec.sweep import Subject, SweepSpec
-from sweeper.types import Ending, Floats, InputError, Job, Record, Report, State, Trainer, TrialId
+from sweeper.types import (
+    AtEnd,
+    ConfiguredTracker,
+    Ending,
+    Job,
+    Progress,
+    Report,
+    Search,
+    State,
+    Tracker,
+    Trainer,
+    TrialId,
+)
 
 if TYPE_CHECKING:
     from sweeper.search.study import Studies
 
-TUNED, DEFAULT = BASELINES
 RANDOM = Target("optuna.samplers.RandomSampler")
-FEW = 10  # complete trials below which a family counts as hardly searched
+
+Points = Mapping[TrialId, Mapping[str, Scalar]]
 
 
-# --- before anything is trained -----------------------------------------------------------------------
+def confirm(
+    sweep: StoredSweep,
+    subject: Subject,
+    tracker: ConfiguredTracker | None,
+    asked: ConfirmSpec,
+    conclude: Conclude | None = None,
+) -> Outcome:
+    """Train what a confirmation still needs, and write its verdict to the sweep's folder.
 
+    Called again, it goes on with what is left, and with nothing left it writes the same verdict.
 
-def plan(sweep: StoredSweep, asked: ConfirmSpec) -> ConfirmationPlan:
-    """Return what is confirmed, and on which seeds.
+    Args:
+        sweep: The stored sweep.
+        subject: Data, model and task of the sweep.
+        tracker: Where the sweep is tracked; None for nowhere.
+        asked: The options.
+        conclude: As in `sweeping.sweep`; called after the verdict was written.
 
     Raises:
-        InputError: If there is nothing to confirm.
+        InputError: If there is nothing to confirm, a confirmation of that number was begun otherwise, or data, model or
+            code are no longer those of the sweep. Raised before anything is written.
     """
-    objective, question = sweep.objective, sweep.config["question"]
-    direction = objective["direction"]
-    found = find_candidates(sweep.records, direction, asked.top, lambda record: _traces(sweep, record))
-    default = found.pop(DEFAULT, [None])[0]
-    if not found:
-        raise InputError(
-            "sweep", sweep.name, "no trial is complete, so there is nothing to confirm", "Resume the sweep"
-        )
-    kept = _families(found, asked, direction)
-    trials = len([record for record in sweep.records if not record.prior_of])
-    seeds = question["search"].get("seeds", 1)
-    chosen_on = asked.choose * sum(len(found[family]) for family in kept if len(found[family]) > 1)
-    most = None if asked.budget is None else math.floor(asked.budget * trials) - chosen_on
-    return ConfirmationPlan(
-        sweep=sweep.name,
-        seed=asked.seed,
-        objective=Objective(metric=objective["metric"], direction=direction, at=objective["at"]),
-        rules=asked.rules(most),
-        candidates={family: found[family] for family in kept},
-        left_out=[found[family][0] for family in found if family not in kept],
-        default_lr=default,
-        seeds=draw_seeds(
-            question["search"]["seed"],
-            seeds * question.get("folds", 1),
-            asked.seed,
-            asked.choose,
-            asked.all_looks[-1],
-        ),
-        weight=seeds,
-        searched=trials,
+    planned = confirm_plan.plan(sweep, asked)
+    spec = replace(spec_of(sweep, planned, subject), tracker=tracker)
+    points = _points(spec, planned)
+
+    def stage_search(studies: Studies, tracker: Tracker) -> tuple[Search, AtEnd]:
+        confirming = Confirming(studies, planned, points, tracker)
+        return confirming, confirming.at_end
+
+    def conclude_all(home: Home, tracker: Tracker) -> None:
+        _write(home, verdict(StoredSweep(home), planned))
+        if conclude is not None:
+            conclude(home, tracker)
+
+    stage = sweeping.Stage(
+        name=f"checkpoint-confirm-{asked.seed}",
+        settings={str(asked.seed): confirm_plan.stored(planned, asked)},
+        search=stage_search,
     )
+    outcome = sweeping.train(spec, sweep.home, conclude=conclude_all, stage=stage)
+    _write(sweep.home, verdict(sweep.refresh(), planned))
+    return outcome
 
 
-def _families(found: Mapping[str, Sequence[Candidate]], asked: ConfirmSpec, direction: str) -> list[str]:
-    """Return the families that are confirmed: the constant, and the others with the best search values."""
-    sign = 1.0 if direction == "minimize" else -1.0
-    others = sorted(
-        (name for name in found if name != TUNED), key=lambda name: sign * (found[name][0].record.value or 0)
-    )
-    kept = others[: None if math.isinf(asked.family_count) else int(asked.family_count)]
-    return sorted([*kept, *([TUNED] if TUNED in found else [])])
+def verdict(sweep: StoredSweep, planned: ConfirmationPlan) -> Verdict:
+    """Return the verdict as of the trainings so far."""
+    names = {study_name(study, planned.seed) for study in sweep.config["studies"]}
+    replicates = [record for record in sweep.replicates if record.study in names]
+    found = verdict_of(planned.confirmation(rows_of(replicates)))
+    return {**found, "sentence": words.sentence(found)}
 
 
-def _traces(sweep: StoredSweep, record: Record) -> Sequence[Floats] | None:
-    """Return LR and momentum of every update; None for a reactive schedule."""
-    family = sweep.family_of(record)
-    if family.controller is not None:
-        return None
-    steps, epoch = sweep.horizon
-    params = sweep.params(record.study, record.number)
-    momentum_S = momentum_trace(family, params, steps, epoch=epoch)
-    return [lr_trace(family, params, steps, epoch=epoch), *([] if momentum_S is None else [momentum_S])]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Trainings of a confirmation, and the sweep's seconds for one.
-
-    Attributes:
-        least: If everything is clear at the first look.
-        most: If it goes to the last look with everyone.
-        seconds: Of one training.
-    """
-
-    least: int
-    most: int
-    seconds: float
-
-
-def cost(sweep: StoredSweep, planned: ConfirmationPlan) -> Cost:
-    """Return what a confirmation costs."""
-    choosing = planned.seeds["choose"]
-    chosen_on = len(choosing) * sum(len(one) for one in planned.candidates.values() if len(one) > 1)
-    default = 0 if planned.default_lr is None else planned.rules.looks[0]
-    contestants, most = len(planned.candidates), planned.rules.most_trainings
-    to_the_end = contestants * planned.rules.looks[-1]
-    complete = [record for record in sweep.records if record.state == "complete" and record.seconds]
-    seconds = sum(record.seconds for record in complete) / max(1, len(complete)) / planned.weight
-    return Cost(
-        chosen_on + default + contestants * planned.rules.looks[0],
-        chosen_on + default + (to_the_end if most is None else min(to_the_end, most)),
-        seconds,
-    )
+def _write(home: Home, verdict: Verdict) -> None:
+    """Write the verdict completely or not at all, unless it is there."""
+    path = home.verdict(verdict["confirm_seed"])
+    text = json.dumps(verdict, indent=2, allow_nan=False) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 # --- training -----------------------------------------------------------------------------------------
@@ -135,16 +120,17 @@ def spec_of(sweep: StoredSweep, planned: ConfirmationPlan, subject: Subject) -> 
     Raises:
         InputError: If data, model or code are no longer those of the sweep.
     """
-    candidates = [one for of_family in planned.candidates.values() for one in of_family]
-    default = [] if planned.default_lr is None else [planned.default_lr]
-    studies = sorted({candidate.record.study for candidate in [*candidates, *default]})
-    norms = any("grad_norm" in sweep.trace(one.record.study, one.record.number) for one in candidates[:1])
+    from sweeper.search.records import JournalReader
+
+    candidates = _trained(planned)
+    studies = sorted({candidate.record.study for candidate in candidates})
+    norms = "grad_norm" in sweep.trace(candidates[0].record.study, candidates[0].record.number)
     specs = [restore_spec(sweep, study, subject, norms=norms) for study in studies]
-    first = specs[0]
+    first, plans = specs[0], JournalReader(sweep.home.journal).plans()
     replicates = [
         replace(
-            spec.studies[0],
-            name=study_name(spec.studies[0].name, planned.seed),
+            spec.studies[0].resumed_as(plans[study]),
+            name=study_name(study, planned.seed),
             sampler=RANDOM,
             pruner=None,
             start=(),
@@ -152,26 +138,42 @@ def spec_of(sweep: StoredSweep, planned: ConfirmationPlan, subject: Subject) -> 
             extends=False,
             replicates=True,
         )
-        for spec in specs
+        for study, spec in zip(studies, specs, strict=True)
     ]
     search = replace(first.search, seeds=1, timeout=None, early_stopping=None)
     return replace(first, studies=tuple(replicates), search=search)
 
 
+def _trained(planned: ConfirmationPlan) -> list[Candidate]:
+    """Return every configuration that may be trained."""
+    candidates = [one for of_family in planned.candidates.values() for one in of_family]
+    return candidates if planned.default_lr is None else [*candidates, planned.default_lr]
+
+
+def _points(spec: SweepSpec, planned: ConfirmationPlan) -> Points:
+    """Return the searched hyperparameters of each candidate, as Optuna stores them."""
+    axes = {plan.name: plan.axes for plan in spec.studies}
+    found = {}
+    for record in (candidate.record for candidate in _trained(planned)):
+        of_study = axes[study_name(record.study, planned.seed)]
+        params = {name: record.params[name] for name in of_study.searched}
+        found[TrialId(record.study, record.number)] = point(of_study, params, f"{record.family}:{record.number}")
+    return found
+
+
 class Confirming:
     """The protocol Search: queues what a confirmation wants, as soon as everything before has ended."""
 
-    def __init__(
-        self, studies: Studies, planned: ConfirmationPlan, stored: Mapping[TrialId, Mapping[str, object]]
-    ) -> None:
+    def __init__(self, studies: Studies, planned: ConfirmationPlan, points: Points, tracker: Tracker) -> None:
         """Wrap the studies of replicates.
 
         Args:
             studies: The studies.
             planned: What is confirmed.
-            stored: The searched hyperparameters of each candidate, as Optuna stores them.
+            points: The searched hyperparameters of each candidate.
+            tracker: Gets tags that say what each training repeats.
         """
-        self._studies, self._planned, self._stored = studies, planned, stored
+        self._studies, self._planned, self._points, self._tracker = studies, planned, points, tracker
 
     @property
     def round(self) -> int:
@@ -197,10 +199,17 @@ class Confirming:
         return self._studies.report(reports)
 
     def tell(self, trial: TrialId, state: State, reason: str = "") -> Ending:
+        of_trial, stage, seed = self._studies.replicate(trial)
+        self._tracker.tag(
+            trial, {"replicate.trial": str(of_trial), "replicate.stage": stage, "replicate.seed": str(seed)}
+        )
         return self._studies.tell(trial, state, reason)
 
     def commit(self, round: int) -> None:
         self._studies.commit(round)
+
+    def progress(self) -> list[Progress]:
+        return self._studies.progress()
 
     def at_end(self, ending: Ending, jobs: Sequence[Job], trainer: Trainer) -> None:
         """Evaluate the test part of a training that was judged: the only place before `final` that reads it."""
@@ -213,4 +222,4 @@ class Confirming:
 
     def _add(self, order: Order) -> None:
         study = study_name(order.trial.study, self._planned.seed)
-        self._studies.add_replicate(study, order.replicate, self._stored[order.trial])
+        self._studies.add_replicate(study, order.replicate, self._points[order.trial])

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from sweeper.tracking import events, trackers
 from sweeper.tracking.redaction import RedactingFormatter
 from sweeper.tracking.traces import write_parquet
 from sweeper.training.weights import BestWeights
-from sweeper.types import Summary, TrackedStudy, TrackedSweep, Tracker
+from sweeper.types import AtEnd, Search, StudyRole, Summary, TrackedStudy, TrackedSweep, Tracker
 
 if TYPE_CHECKING:
     from sweeper.search.study import Studies
@@ -62,6 +62,21 @@ class Outcome:
     is_tracked: bool = False
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What is trained in a sweep's folder after its search: a confirmation.
+
+    Attributes:
+        name: Of the folder of its checkpoint.
+        settings: What is stored of it, under "confirmations" of the sweep's configuration.
+        search: Returns what the loop asks for trials, and what it calls at the end of each complete one.
+    """
+
+    name: str
+    settings: Mapping[str, object]
+    search: Callable[[Studies, Tracker], tuple[Search, AtEnd]]
+
+
 def sweep(
     spec: SweepSpec,
     *,
@@ -84,8 +99,23 @@ def sweep(
     return train(spec, settle(root, spec.name, spec.question, fresh=spec.fresh), conclude=conclude, plain=plain)
 
 
-def train(spec: SweepSpec, home: Home, *, conclude: Conclude | None = None, plain: bool | None = None) -> Outcome:
-    """Train what is not trained yet of the sweep in a folder. The arguments are those of `sweep`."""
+def train(
+    spec: SweepSpec,
+    home: Home,
+    *,
+    conclude: Conclude | None = None,
+    plain: bool | None = None,
+    stage: Stage | None = None,
+) -> Outcome:
+    """Train what is not trained yet of the sweep in a folder.
+
+    Args:
+        spec: The sweep, or the studies of the stage.
+        home: The folder.
+        conclude: As in `sweep`.
+        plain: As in `sweep`.
+        stage: What is trained; None for the search.
+    """
     from sweeper.search.study import Studies, build_studies
     from sweeper.search.tryout import try_out
 
@@ -98,13 +128,14 @@ def train(spec: SweepSpec, home: Home, *, conclude: Conclude | None = None, plai
     with lock(home), _log_to_file(home):
         search = Studies(home.journal, spec.studies, spec.terms)
         before, opened_at = home.read(), search.round
-        _store(home, spec, search, chosen, no_skill)
+        _store(home, spec, search, chosen, no_skill, {} if stage is None else stage.settings)
         is_concluded = home.read() == before and _is_concluded(home, opened_at)
         death = crash.previous_death(home, [jobs[0] for jobs, _ in search.resume()])
         tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
         tracker = trackers.start(tracked, spec.tracker)
         _introduce(spec, tracker, home, chosen.device)
         _link(search, tracker)
+        rounds, at_end, checkpoint = _rounds(spec, home, search, tracker, stage)
         ends = _Ends(spec.search.timeout)
         with (
             crash.noted(home),
@@ -119,21 +150,31 @@ def train(spec: SweepSpec, home: Home, *, conclude: Conclude | None = None, plai
             if search.resumed_as_written:
                 view.note(AS_WRITTEN.format(", ".join(search.resumed_as_written)))
             finished = loop.run(
-                loop.Rooms(search, trainer, tracker, view),
-                checkpoint=home.checkpoint,
+                loop.Rooms(rounds, trainer, tracker, view),
+                checkpoint=checkpoint,
                 stop=ends.stop,
                 due=_every(CHECKPOINT_SECONDS),
-                at_end=BestWeights(home.weights, spec.keep.best, spec.keep.quota_gb, spec.objective.direction),
+                at_end=at_end,
             )
         if search.is_pending:  # nothing was trained, but a study took over trials or ended
             _commit(search, tracker)
         if finished:  # nothing is open that a checkpoint could restore
-            shutil.rmtree(home.checkpoint, ignore_errors=True)
+            shutil.rmtree(checkpoint, ignore_errors=True)
         if is_concluded and search.round == opened_at:  # writing the same files takes long in a large sweep
             unsent = tracker.finish()
         else:
             unsent = _finish(home, search.round, tracker, conclude)
     return Outcome(home, None if finished else ends.why, ends.signal, unsent, spec.tracker is not None)
+
+
+def _rounds(
+    spec: SweepSpec, home: Home, search: Studies, tracker: Tracker, stage: Stage | None
+) -> tuple[Search, AtEnd, Path]:
+    """Return what the loop asks for trials, what it calls at the end of each, and the folder of its checkpoint."""
+    if stage is None:
+        keep = BestWeights(home.weights, spec.keep.best, spec.keep.quota_gb, spec.objective.direction)
+        return search, keep, home.checkpoint
+    return *stage.search(search, tracker), home.path / stage.name
 
 
 def _live_view(
@@ -156,7 +197,8 @@ def _introduce(spec: SweepSpec, tracker: Tracker, home: Home, device: str) -> No
     shared = provenance.summary(spec, device)
     for study in spec.studies:
         searched = tuple(study.axes.searched)
-        tracker.introduce(TrackedStudy(study.name, study.family.name, metric, direction, searched))
+        role: StudyRole = "replicate" if study.replicates else "trial"
+        tracker.introduce(TrackedStudy(study.name, study.family.name, metric, direction, searched, role))
         tracker.describe(study.name, shared)
         tracker.artifact(study.name, home.config)
         if spec.target is not None:
@@ -199,9 +241,17 @@ def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None)
 # --- what is stored ---------------------------------------------------------------------------------
 
 
-def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen, no_skill: float | None) -> None:
-    """Store the configuration: what was stored before, with this command's families and limits, unless it retries."""
+def _store(
+    home: Home,
+    spec: SweepSpec,
+    search: Studies,
+    chosen: Chosen,
+    no_skill: float | None,
+    confirmations: Mapping[str, object],
+) -> None:
+    """Store the configuration: what was stored before, with this command's families and limits, if it searches."""
     before = home.read()
+    confirmed = {**before.get("confirmations", {}), **confirmations}
     trials = {progress.study: progress.trials for progress in search.progress()}
     studies = {
         study.name: {
@@ -212,7 +262,7 @@ def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen, no_skil
             "pruner": None if study.pruner is None else study.pruner.node,
         }
         for study in spec.studies
-        if not study.retries_only
+        if not study.retries_only and not study.replicates
     }
     home.write(
         {
@@ -226,6 +276,7 @@ def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen, no_skil
             "trainer": chosen.node,
             "machines": _machines(before.get("machines", []), chosen.device),
             "studies": {**before.get("studies", {}), **studies},
+            **({"confirmations": confirmed} if confirmed else {}),
         }
     )
 

@@ -46,6 +46,10 @@ class ReplicateStudy(FamilyStudy):
         started = [trial for trial in trials if trial.state != TrialState.WAITING]
         return [replicate_of(self.plan.name, attrs, trial) for trial in started]
 
+    def replicate(self, number: int) -> Replicate:
+        """Return what a training repeats."""
+        return Replicate(*self.study.get_trials(deepcopy=False)[number].user_attrs["replicate"])
+
     @property
     def replicates(self) -> set[Replicate]:
         """What was queued so far."""

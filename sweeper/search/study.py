@@ -133,6 +133,10 @@ class Studies:
         """Store the metrics of the test part of a training of a confirmation."""
         self._replicate_study(trial.study).note_tested(trial.trial, metrics)
 
+    def replicate(self, trial: TrialId) -> Replicate:
+        """Return what a training of a confirmation repeats."""
+        return self._replicate_study(trial.study).replicate(trial.trial)
+
     def replicates(self) -> list[Record]:
         """Return the trainings of confirmations that were started."""
         studies = [self._replicate_study(name) for name in self._studies]

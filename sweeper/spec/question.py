@@ -84,8 +84,25 @@ class StoredStudy(TypedDict):
     pruner: dict[str, Any] | None
 
 
+class StoredConfirmation(TypedDict):
+    """A confirmation as it is stored when it begins.
+
+    Attributes:
+        settings: Its options.
+        candidates: "study:trial" of each family's candidates.
+        added: Families that were added after a first verdict.
+    """
+
+    settings: dict[str, Any]
+    candidates: dict[str, list[str]]
+    added: list[str]
+
+
 class StoredConfig(TypedDict, total=False):
-    """The stored configuration of a sweep; empty before its first run."""
+    """The stored configuration of a sweep; empty before its first run.
+
+    Confirmations go by their number (`confirm.seed`) as text.
+    """
 
     format: int
     name: str
@@ -97,6 +114,7 @@ class StoredConfig(TypedDict, total=False):
     trainer: dict[str, Any]
     machines: list[dict[str, str]]
     studies: dict[str, StoredStudy]
+    confirmations: dict[str, StoredConfirmation]
 
 
 @dataclass(frozen=True)
@@ -136,6 +154,10 @@ class Home:
     @property
     def tables(self) -> Path:
         return self.path / "tables"
+
+    def verdict(self, seed: int = 0) -> Path:
+        """The verdict of a confirmation, in JSON."""
+        return self.path / ("confirm.json" if seed == 0 else f"confirm-{seed}.json")
 
     @property
     def lock(self) -> Path:

@@ -23,6 +23,7 @@ from sweeper.types import Ending, Floats, Job, Report, State, Summary, TrialId, 
 
 EVENTS = "events.jsonl"
 METRIC, DIRECTION, SEARCHED = "objective.metric", "objective.direction", "study.searched"  # tags that describe a study
+ROLE = "study.role"  # tag of a study whose trials do not search
 SETUP = ("optimizer", "model", "data", "batch_size", "epochs")  # params of a study that hold for each of its trials
 COMMIT, DIRTY = "git.commit", "git.dirty"  # tags of a study that hold for the trials that start after them
 MARK, ARTIFACT = b'{"e":"mark",', b'{"e":"artifact",'

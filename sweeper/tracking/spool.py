@@ -54,6 +54,7 @@ class Spool:
             events.METRIC: study.metric,
             events.DIRECTION: study.direction,
             events.SEARCHED: " ".join(study.searched),
+            **({} if study.role == "trial" else {events.ROLE: study.role}),
         }
         self.describe(study.name, Summary(tags=tags))
 

@@ -7,7 +7,18 @@ from typing import TextIO
 
 from sweeper.results import words
 from sweeper.results.verdict import Configuration, Contrast, Verdict
-from sweeper.text.columns import Column, Line, clean, lay_out, value_text, wrap, write
+from sweeper.run.confirm_plan import Cost
+from sweeper.text.columns import Column, Line, clean, duration_text, lay_out, value_text, wrap, write
+
+
+def cost_lines(cost: Cost, families: Sequence[str]) -> list[str]:
+    """Return what is confirmed and what that costs, for the terminal."""
+    seconds = [duration_text(count * cost.seconds) for count in (cost.least, cost.typical, cost.most)]
+    return [
+        f"Confirming {len(families)} families on fresh seeds: {', '.join(map(clean, families))}.",
+        f"Trainings: {cost.least} at least ({seconds[0]} at the speed of the search), typically about {cost.typical} "
+        f"({seconds[1]}), {cost.most} at most ({seconds[2]}).",
+    ]
 
 
 def show(verdict: Verdict, *, scope: str = "", out: TextIO | None = None) -> None:

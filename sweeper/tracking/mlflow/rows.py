@@ -26,6 +26,7 @@ from sweeper.tracking.events import (
     DIRECTION,
     DIRTY,
     METRIC,
+    ROLE,
     SEARCHED,
     SETUP,
     ArtifactEvent,
@@ -177,6 +178,11 @@ class _Study:
         return tuple(self.tags.get(SEARCHED, "").split())
 
     @property
+    def is_search(self) -> bool:
+        """Whether its trials search."""
+        return ROLE not in self.tags
+
+    @property
     def setup(self) -> dict[str, str]:
         """What each trial is made of, as far as events have it. A param that changed is a tag."""
         return {name: values[name] for values in (self.params, self.tags) for name in SETUP if name in values}
@@ -230,7 +236,7 @@ class Translation:
 
     def view_content(self) -> ViewContent | None:
         """Return what the saved views show; None until the objective is known."""
-        described = [study for study in self._studies.values() if study.direction is not None]
+        described = [study for study in self._studies.values() if study.direction is not None and study.is_search]
         if not described or described[0].direction is None:
             return None
         searched = {(study.tags.get("schedule.family", ""), study.searched_names) for study in described}
@@ -265,7 +271,8 @@ class Translation:
         self._studies[study].open += 1
         key = RunKey(study, number)
         name = run_name(family, number, event["params"], event["hparams"], self._studies[study].searched_names)
-        identity = {**_identity(key, family), "mlflow.runColor": run_color(family)}
+        role = self._studies[study].tags.get(ROLE, "trial")
+        identity = {**_identity(key, family, role), "mlflow.runColor": run_color(family)}
         self.runs[key] = Rows(key, name, t, identity)
         rows = self._rows(key)
         rows.tags["trial.state"] = "running"
@@ -464,12 +471,18 @@ class Translation:
 # --- tags and params --------------------------------------------------------------------------------
 
 
-def _identity(key: RunKey, family: str | None) -> dict[str, str]:
-    """Return the tags that find a run again, and those that group runs."""
+def _identity(key: RunKey, family: str | None, role: str = "trial") -> dict[str, str]:
+    """Return the tags that find a run again, and those that group runs.
+
+    Args:
+        key: The run.
+        family: Of a trial.
+        role: "trial", or "replicate" for a training that confirms one.
+    """
     if key.trial is None:
         return {"sweep.role": "study", "sweep.study": key.study}
     return {
-        "sweep.role": "trial",
+        "sweep.role": role,
         "sweep.study": key.study,
         "trial.number": str(key.trial),
         "schedule.family": family or "",
