@@ -102,7 +102,7 @@ class StoredSweep:
             self.records,
             direction=self.objective["direction"],
             target=self.target,
-            details=tables.Details(self._ends_high, self._facts, self.importances, self.config.get("no_skill")),
+            details=tables.Details(self.ends_high, self._facts, self.importances, self.config.get("no_skill")),
         )
 
     @cached_property
@@ -287,7 +287,8 @@ class StoredSweep:
     def _facts(self, only: Collection[TrialId] | None = None) -> Mapping[TrialId, Facts]:
         return read_facts(self.home.spool, only)
 
-    def _ends_high(self, study: str, trial: int) -> bool | None:
+    def ends_high(self, study: str, trial: int) -> bool | None:
+        """Return whether the LR of a trial ends more than 10% of its peak above its floor; None if unknown."""
         record, (steps, epoch) = self.record(study, trial), self.horizon
         try:
             family = self.family_of(record)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sweeper.importing import Target
-from sweeper.results import words
+from sweeper.results import fairness, words
 from sweeper.results.choosing import Candidate
 from sweeper.results.confirmation import ConfirmationPlan, Order, rows_of
 from sweeper.results.stored import StoredSweep
@@ -91,7 +91,8 @@ def verdict(sweep: StoredSweep, planned: ConfirmationPlan) -> Verdict:
     """Return the verdict as of the trainings so far."""
     names = {study_name(study, planned.seed) for study in sweep.config["studies"]}
     replicates = [record for record in sweep.replicates if record.study in names]
-    found = verdict_of(planned.confirmation(rows_of(replicates)))
+    confirmation = planned.confirmation(rows_of(replicates))
+    found = verdict_of(confirmation, fairness.notes(confirmation, fairness.search_of(sweep)))
     return {**found, "sentence": words.sentence(found)}
 
 

@@ -29,6 +29,11 @@ def digest(plain: object, length: int = 8) -> str:
     return hashlib.blake2b(text.encode()).hexdigest()[:length]
 
 
+def node_name(node: Mapping[str, object] | None) -> str:
+    """Return the name of the class or function that a node names; "" if it names none."""
+    return str((node or {}).get("_target_", "")).rpartition(".")[2]
+
+
 class TrainQuestion(TypedDict):
     """How trials train. `clip`, `accumulate` and `ema` are stored only if they change an update."""
 
