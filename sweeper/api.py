@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sweeper.run.rerun import Rerun
     from sweeper.run.sweeping import Outcome
     from sweeper.spec.requests import Families
+    from sweeper.spec.sweep import Subject
     from sweeper.views.notebook import Figures
 
 
@@ -23,6 +24,8 @@ class Sweep(StoredSweep):
     `sweep` and `load` return it.
     """
 
+    _subject: Subject | None = None  # what `sweep` trained
+
     @cached_property
     def figures(self) -> Figures:
         """Matplotlib figures by name: schedules, losses, peak_lr, best_so_far. A notebook shows them all."""
@@ -31,13 +34,18 @@ class Sweep(StoredSweep):
         return Figures(self)
 
     def rerun(
-        self, trial: Which, task: Task, *, model: Mapping[str, Any] | None = None, weights: str | Path | None = None
+        self,
+        trial: Which,
+        task: Task | None = None,
+        *,
+        model: Mapping[str, Any] | None = None,
+        weights: str | Path | None = None,
     ) -> Rerun:
         """Train a stored trial again and compare every value, bit for bit.
 
         Args:
             trial: A row of `trials`, or `"cosine:17"`.
-            task: The task that the sweep was started with.
+            task: The task that the sweep was started with. Not needed as for `confirm`.
             model: The searched hyperparameters of the model that the sweep was started with.
             weights: A file to write the final weights to.
 
@@ -45,19 +53,53 @@ class Sweep(StoredSweep):
             InputError: If there is no such trial, or task or model are not those of the sweep.
         """
         from sweeper.run.rerun import rerun_trial
-        from sweeper.spec.describing import subject_of
-        from sweeper.spec.earlier import started_with
 
-        subject = started_with(subject_of(task, model or {}), self.config["question"])
+        subject = self._subject_for('rerun("cosine:17", task)', task, model)
         return rerun_trial(self, trial, subject, None if weights is None else Path(weights))
 
-    def retry(self, task: Task, *, model: Mapping[str, object] | None = None) -> Self:
+    def confirm(
+        self, task: Task | None = None, *, model: Mapping[str, object] | None = None, **options: object
+    ) -> Self:
+        """Train the best trials of each family on fresh seeds, to learn which is best and how sure that is.
+
+        Afterwards `verdict` says so, and the sweep is shown with it. Ctrl-C, and calling it again, work as for
+        `sweeper.sweep`. What the words mean: docs/guide/trust.md.
+
+        Args:
+            task: The task that the sweep was started with. Not needed for the sweep that `sweeper.sweep` returned, and
+                for one of the command line.
+            model: The searched hyperparameters of the model that the sweep was started with.
+            options: The keys of `confirm`, such as `budget=0.5` or `looks=[8, 12]`.
+
+        Returns:
+            This sweep, read again.
+
+        Raises:
+            InputError: If an option cannot be used, nothing can be confirmed, task or model are not those of the sweep,
+                or another process is running it. Raised before anything is trained or written.
+        """
+        from sweeper.run.confirm_plan import cost, plan
+        from sweeper.run.confirm_spec import parse_confirm
+        from sweeper.run.confirming import confirm
+        from sweeper.tracking.mlflow.tracker import MLflow
+        from sweeper.views import conclusion, confirmed
+
+        asked = parse_confirm(options)
+        planned = plan(self.refresh(), asked)
+        print("\n".join(confirmed.cost_lines(cost(self, planned, asked), sorted(planned.candidates))), flush=True)
+        if not asked.dry:
+            subject = self._subject_for("confirm(task)", task, model)
+            tracker = MLflow.stored(self.home.spool)
+            _print_rest(confirm(self, subject, tracker, asked, conclusion.conclude))
+        return self.refresh()
+
+    def retry(self, task: Task | None = None, *, model: Mapping[str, object] | None = None) -> Self:
         """Train the failed trials in `given_up` again: the same hyperparameters and seeds, and no other trial.
 
         It is tracked where the sweep was. Ctrl-C, and calling it again, work as for `sweeper.sweep`.
 
         Args:
-            task: The task that the sweep was started with.
+            task: The task that the sweep was started with. Not needed as for `confirm`.
             model: The searched hyperparameters of the model that the sweep was started with.
 
         Returns:
@@ -68,15 +110,38 @@ class Sweep(StoredSweep):
                 anything is trained or written.
         """
         from sweeper.run.retrying import retry
-        from sweeper.spec.describing import subject_of
-        from sweeper.spec.earlier import started_with
         from sweeper.tracking.mlflow.tracker import MLflow
         from sweeper.views import conclusion
 
         if self.refresh().to_retry:
-            subject = started_with(subject_of(task, model or {}), self.config["question"])
+            subject = self._subject_for("retry(task)", task, model)
             _print_rest(retry(self, subject, MLflow.stored(self.home.spool), conclusion.conclude))
         return self.refresh()
+
+    def refresh(self) -> Self:
+        """Read the sweep again. Returns the same object."""
+        subject = self._subject
+        super().refresh()
+        self._subject = subject
+        return self
+
+    def _subject_for(self, call: str, task: Task | None, model: Mapping[str, object] | None) -> Subject:
+        """Return data, model and task of the sweep: as given, as `sweep` had them, or as they are stored.
+
+        Args:
+            call: The call with a task, for the error if they are not stored.
+            task: As given.
+            model: Its searched hyperparameters.
+        """
+        from sweeper.run.restoring import subject_nodes
+        from sweeper.spec.composing import build_subject
+        from sweeper.spec.describing import subject_of
+        from sweeper.spec.earlier import started_with
+
+        subject = self._subject if task is None else subject_of(task, model or {})
+        if subject is None:
+            return build_subject(subject_nodes(self, call))
+        return started_with(subject, self.config["question"])
 
     def _repr_html_(self) -> str:
         from sweeper.views.notebook import html_table
@@ -212,7 +277,9 @@ def sweep(
         terminal.announce(earlier.NOTE)
     outcome = sweeping.sweep(spec, root=Path(root), conclude=conclusion.conclude)
     _print_rest(outcome)
-    return Sweep(outcome.home)
+    trained = Sweep(outcome.home)
+    trained._subject = subject
+    return trained
 
 
 def _print_rest(outcome: Outcome) -> None:

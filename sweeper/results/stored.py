@@ -173,11 +173,16 @@ class StoredSweep:
 
     @cached_property
     def verdict(self) -> Verdict | None:
-        """What the confirmation says (docs/guide/trust.md), as in confirm.json. None if it was not confirmed."""
-        return self.verdict_of(0)
+        """What the last confirmation says (docs/guide/trust.md), as in confirm.json. None if there was none.
+
+        The last one is that with the highest `confirm.seed`.
+        """
+        seeds = sorted(int(seed) for seed in self.config.get("confirmations", {}))
+        found = [self.verdict_of(seed) for seed in seeds]
+        return next((verdict for verdict in reversed(found) if verdict is not None), None)
 
     def verdict_of(self, seed: int) -> Verdict | None:
-        """Return the verdict of another confirmation (`confirm.seed`); None if there is none."""
+        """Return the verdict of one confirmation, by its `confirm.seed`; None if there is none."""
         path = self.home.verdict(seed)
         if not path.exists():
             return None

@@ -123,13 +123,19 @@ def _gain(verdict: Verdict) -> str:
     return f"Gain of {name(contrast['a'])} over the tuned constant: {gain_text(verdict, contrast)}{_in_sd(contrast)}."
 
 
-def gain_text(verdict: Verdict, contrast: Contrast) -> str:
-    """Return by how much a is better than b, with the interval: "0.0123 (0.0060 to 0.0186)"."""
+def gain(verdict: Verdict, contrast: Contrast) -> tuple[float | None, float | None, float | None]:
+    """Return by how much a is better than b, and the ends of the interval, the lower first. None if unknown."""
     sign = -1.0 if verdict["objective"]["direction"] == "minimize" else 1.0
     mean, low, high = (None if part is None else sign * part for part in (contrast[k] for k in ("mean", "low", "high")))
     if low is None or high is None:
-        return value_text(mean)
-    return f"{value_text(mean)} ({value_text(min(low, high))} to {value_text(max(low, high))})"
+        return mean, None, None
+    return mean, min(low, high), max(low, high)
+
+
+def gain_text(verdict: Verdict, contrast: Contrast) -> str:
+    """Return by how much a is better than b, with the interval: "0.0123 (0.0060 to 0.0186)"."""
+    mean, low, high = gain(verdict, contrast)
+    return value_text(mean) if low is None else f"{value_text(mean)} ({value_text(low)} to {value_text(high)})"
 
 
 def _in_sd(contrast: Contrast) -> str:

@@ -15,9 +15,10 @@ from sweeper.spec.question import Home
 from sweeper.text.columns import clean
 from sweeper.tracking.mlflow import view
 from sweeper.types import Summary, Tracker
-from sweeper.views import end_table, figures, note
+from sweeper.views import confirmed, end_table, figures, note
 
 if TYPE_CHECKING:
+    from sweeper.results.verdict import Verdict
     from sweeper.run.sweeping import Outcome
 
 log = logging.getLogger("sweeper")
@@ -30,8 +31,9 @@ MOST_DRAWN = 9  # studies that get their own figure, which takes 0.2 s
 def conclude(home: Home, tracker: Tracker) -> None:
     """Write the tables and figures of a sweep, and describe each study to the tracker.
 
-    Files: tables/trials.csv, tables/families.csv, tables/families.json (the printed table, for trackers), and
-    figures/*.png. The MOST_DRAWN best studies get their own figure in addition to those of the whole sweep.
+    Files: tables/trials.csv, tables/families.csv, tables/families.json (the printed table, for trackers),
+    tables/confirmed.csv and .parquet (if it was confirmed), and figures/*.png. The MOST_DRAWN best studies get their
+    own figure in addition to those of the whole sweep.
     """
     sweep = StoredSweep(home)
     files = _write_tables(sweep, home.tables)
@@ -73,6 +75,7 @@ def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
         "columns": [column.head for column in columns],
         "data": [list(row) for row in zip(*(column.cells for column in columns), strict=True)],
     }
+    confirmed_files = [] if sweep.verdict is None else _write_confirmed(sweep.verdict, folder)
     contents = {
         "trials.csv": sweep.trials.to_csv(index=False),
         "families.csv": sweep.families.drop(columns=["params", "others", "importance"]).to_csv(index=False),
@@ -80,7 +83,18 @@ def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
     }
     for name, content in contents.items():
         _write_whole(content, folder / name)
-    return [folder / name for name in contents]
+    return [*(folder / name for name in contents), *confirmed_files]
+
+
+def _write_confirmed(verdict: Verdict, folder: Path) -> list[Path]:
+    """Write the confirmed configurations, a row each, with the numbers in full. Returns the paths."""
+    table = confirmed.table(verdict)
+    paths = [folder / "confirmed.csv", folder / "confirmed.parquet"]
+    _write_whole(table.to_csv(index=False), paths[0])
+    partial = paths[1].with_suffix(".partial")
+    table.to_parquet(partial, index=False)
+    partial.replace(paths[1])
+    return paths
 
 
 def _draw_pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Path]]:
@@ -115,7 +129,10 @@ def show(outcome: Outcome) -> None:
 
 
 def print_table(sweep: StoredSweep) -> None:
-    """Print the table of families, at the width of the terminal."""
+    """Print the verdict if the sweep was confirmed, and the table of families, at the width of the terminal."""
+    if sweep.verdict is not None:
+        confirmed.show(sweep.verdict, scope=_since(sweep, sweep.verdict))
+        print()
     end_table.show(
         sweep.families,
         sweep.criterion,
@@ -133,6 +150,11 @@ def _death(sweep: StoredSweep) -> str:
     """Return how the last command died, if it did not end by itself."""
     death = None if is_running(sweep.home) else crash.last_words(sweep.home)
     return "" if death is None else f" Its last command was {death}."
+
+
+def _since(sweep: StoredSweep, verdict: Verdict) -> str:
+    """Return what the search trained since its confirmation."""
+    return confirmed.grown_note(verdict, len(sweep.records), sweep.name)
 
 
 def _early_stops(sweep: StoredSweep) -> list[str]:
@@ -164,14 +186,15 @@ def _given_up(sweep: StoredSweep) -> list[str]:
 
 
 def print_json(sweep: StoredSweep) -> None:
-    """Print the table as JSON: the structure of `tables.as_json`, and the stored "trainer"."""
+    """Print the table as JSON: that of `tables.as_json`, the stored "trainer", and the "verdict" if there is one."""
     print(json.dumps(_json(sweep), indent=2, allow_nan=False))
 
 
 def _json(sweep: StoredSweep) -> dict[str, Any]:
     table = tables.as_json(sweep.families, sweep.criterion, sweep=sweep.name, finished=sweep.finished)
     given_up = {"given_up": sweep.given_up} if sweep.given_up else {}
-    return {**table, **given_up, "trainer": sweep.config["trainer"]}
+    verdict = {} if sweep.verdict is None else {"verdict": sweep.verdict}
+    return {**table, **given_up, "trainer": sweep.config["trainer"], **verdict}
 
 
 def _write_whole(content: str, path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from sweeper.results import words
 from sweeper.results.verdict import Configuration, Contrast, Verdict
 from sweeper.run.confirm_plan import Cost
 from sweeper.text.columns import Column, Line, clean, duration_text, lay_out, value_text, wrap, write
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def cost_lines(cost: Cost, families: Sequence[str]) -> list[str]:
@@ -98,7 +102,51 @@ def _standing(row: Configuration) -> str:
     return row["status"]
 
 
-def as_rows(verdict: Verdict) -> tuple[Sequence[str], list[list[str]]]:
-    """Return the headings and the cells of each row as text."""
-    table = columns(verdict)
-    return [column.head for column in table], [list(row) for row in zip(*(one.cells for one in table), strict=True)]
+def grown_note(verdict: Verdict, trials: int, name: str) -> str:
+    """Return what the search trained since its confirmation; "" if nothing.
+
+    Args:
+        verdict: The verdict.
+        trials: Trials of the search now.
+        name: The sweep's name.
+    """
+    more = trials - verdict["trained"]["search"]
+    if more <= 0:
+        return ""
+    again = f"python -m sweeper confirm {name} confirm.seed={verdict['confirm_seed'] + 1}"
+    return f"The search has {more} trial{'s' if more > 1 else ''} more than when this was confirmed. Again: {again}"
+
+
+def table(verdict: Verdict) -> pd.DataFrame:
+    """Return a row for each configuration, with the numbers in full.
+
+    The columns are the keys of `configurations` in confirm.json, hyperparameters in "params" as JSON, and the gain over
+    the constant with its interval: "gain", "gain_low", "gain_high", positive if it is better.
+    """
+    import pandas as pd
+
+    gains = {
+        (one["a"]["family"], one["a"]["trial"]): words.gain(verdict, one)
+        for one in verdict["contrasts"]
+        if one["question"] == "constant"
+    }
+    rows = []
+    for row in verdict["configurations"]:
+        mean, low, high = gains.get((row["family"], row["trial"]), (None, None, None))
+        plain = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
+        first, last = row["rank"] or (None, None)
+        diverged = row["diverged"]
+        rows.append(
+            {
+                **plain,
+                "same_as": ", ".join(words.name(one) for one in row["same_as"]),
+                "params": json.dumps(row["params"], default=list),
+                "rank_first": first,
+                "rank_last": last,
+                "diverged": diverged["k"],
+                "gain": mean,
+                "gain_low": low,
+                "gain_high": high,
+            }
+        )
+    return pd.DataFrame(rows)

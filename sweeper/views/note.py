@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from sweeper.results import words
 from sweeper.spec.question import Question, StoredConfig, node_name, seeds_and_folds
 from sweeper.text.columns import Column, clean
-from sweeper.views import end_table
+from sweeper.views import confirmed, end_table
 from sweeper.views.small_print import small_print
 
 if TYPE_CHECKING:
     from sweeper.results.stored import StoredSweep
+    from sweeper.results.verdict import Verdict
 
 LONGEST = 8000  # characters that trackers show
 NUMBER_COLUMNS = (
@@ -52,7 +54,11 @@ def _paragraphs(sweep: StoredSweep, study: str, columns: Sequence[Column], rows:
     place = sweep.families["study"].tolist().index(study)
     family = clean(str(sweep.families["family"].iloc[place]))
     # MLflow's page shows three lines until the user expands the note, so the answer comes first.
-    yield f"**{'Answer' if sweep.finished else 'So far'}:** {_escape(' '.join([answer, *small[:1]]))}"
+    if sweep.verdict is not None:
+        yield f"**Confirmed:** {_escape(sweep.verdict['sentence'])}"
+        yield _confirmed_table(sweep.verdict)
+        yield "\n".join(f"- {_escape(line)}" for line in words.details(sweep.verdict))
+    yield f"**{'Search' if sweep.finished else 'So far'}:** {_escape(' '.join([answer, *small[:1]]))}"
     yield f"**This family, {_escape(family)}:** {_escape(_rank_text(columns, place))}"
     yield f"**Setup:** {_escape(describe_setup(question))}"
     if how := trainer_note(sweep.config):
@@ -111,10 +117,16 @@ def _table(columns: Sequence[Column], heads: Sequence[str], rows: Sequence[int],
     return "\n".join(lines)
 
 
+def _confirmed_table(verdict: Verdict) -> str:
+    columns = confirmed.columns(verdict)
+    return _table(columns, [column.head for column in columns], range(len(verdict["configurations"])), 0)
+
+
 def _commands(sweep: StoredSweep) -> str:
     more = "run the same command with a larger search.n_trials (finished trials are kept)"
     lines = [
         f"- more trials: {more}" if sweep.finished else "- finish this sweep: run the same command again",
+        *([] if sweep.verdict else [f"- confirm it on fresh seeds: `python -m sweeper confirm {sweep.name}`"]),
         f"- see the table in a terminal: `python -m sweeper status {sweep.name}`",
         f"- see the curves of the best trials: `python -m sweeper ui {sweep.name}`",
         "- read the LR and the loss of every update: Parquet files in this run's artifacts",

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from sweeper.results import words
 from sweeper.text.columns import Column
-from sweeper.views import end_table, figures
+from sweeper.views import confirmed, end_table, figures
 from sweeper.views.small_print import small_print
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from sweeper.results.stored import StoredSweep
+    from sweeper.results.verdict import Verdict
 
 # Without colors, so that it fits light and dark pages.
 CELL = "padding: .15em .7em; white-space: nowrap; font-variant-numeric: tabular-nums"
@@ -30,11 +32,24 @@ def html_table(sweep: StoredSweep) -> str:
     state = _state(sweep)
     if families.empty:
         return f"<div><p>{head}{state}</p><p>No trials yet.</p></div>"
+    verdict = "" if sweep.verdict is None else _verdict(sweep.verdict)
     answer, *rest = small_print(families, criterion)
     small = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in rest)
     return (
-        f'<div><p>{head}{state}</p><div style="overflow-x: auto">{_table(families)}</div><p><b>{escape(answer)}</b></p>'
-        f"<details><summary>How far to trust this</summary>{small}</details></div>"
+        f'<div>{verdict}<p>{head}{state}</p><div style="overflow-x: auto">{_table(families)}</div>'
+        f"<p><b>{escape(answer)}</b></p><details><summary>How far to trust this</summary>{small}</details></div>"
+    )
+
+
+def _verdict(verdict: Verdict) -> str:
+    """Return the confirmed table with the verdict below, in HTML."""
+    columns = confirmed.columns(verdict)
+    rows = verdict["configurations"]
+    body = [_row(columns, i, best=rows[i]["status"] == "best", rule=False) for i in range(len(rows))]
+    beside = "".join(f"<p>{escape(line)}</p>" for line in words.details(verdict))
+    return (
+        f"<p><b>Confirmed on fresh seeds</b>: {escape(verdict['objective']['metric'])}</p>"
+        f'<div style="overflow-x: auto">{_html(columns, body)}</div><p><b>{escape(verdict["sentence"])}</b></p>{beside}'
     )
 
 
@@ -49,11 +64,15 @@ def _state(sweep: StoredSweep) -> str:
 
 def _table(families: Any) -> str:
     columns = end_table.columns(families)
-    heads = "".join(f"<th {_style(column)}>{escape(column.head)}</th>" for column in columns)
     roles = families["role"].tolist()
     first_baseline = next((i for i, role in enumerate(roles) if role), len(roles))
     best = families["rank"].eq(1).fillna(False).tolist()  # the rank is <NA> without a complete trial
     rows = [_row(columns, i, best=best[i], rule=i == first_baseline and i > 0) for i in range(len(families))]
+    return _html(columns, rows)
+
+
+def _html(columns: Sequence[Column], rows: Sequence[str]) -> str:
+    heads = "".join(f"<th {_style(column)}>{escape(column.head)}</th>" for column in columns)
     body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'<table style="border-collapse: collapse">{body}</table>'
 
