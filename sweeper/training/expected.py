@@ -15,7 +15,7 @@ from sweeper.types import Floats, InputError, Job, JobId, Report, State, Task, s
 
 
 class ExpectedTrainer:
-    """Reports the expected loss of plain SGD, with noise that depends on the seed alone.
+    """Reports the expected loss of plain SGD, with made-up noise of seeds.
 
     It needs a task whose data have `expected_loss(lr_S) -> loss_S` for SGD with their `batch_size`, such as
     `sweeper.tasks.quadratic`. Metrics of each evaluated part are "loss" and "log_loss".
@@ -23,26 +23,32 @@ class ExpectedTrainer:
     Args:
         task: The task.
         recipe: How it is trained: plain SGD.
-        spread: Standard deviation over seeds of the log of the loss.
+        spread: Standard deviation of the log of the loss over seeds, which all schedules share: a seed is as good or
+            bad for each of them.
+        own_spread: The same of the noise that each schedule has of its own, so that differences at equal seeds have
+            sqrt(2) times as much.
         device: Unused: it computes on the CPU.
 
     Raises:
         InputError: If the task's expected loss is not known, or the optimizer is not plain SGD.
     """
 
-    def __init__(self, task: Task, recipe: Recipe, spread: float = 0.0, device: str = "cpu") -> None:
+    def __init__(
+        self, task: Task, recipe: Recipe, spread: float = 0.0, own_spread: float = 0.0, device: str = "cpu"
+    ) -> None:
         expected = getattr(getattr(task, "data", None), "expected_loss", None)
         if expected is None:
             problem = "the expected loss of this task is not known"
             raise InputError("trainer", "expected", problem, "Use data=quadratic, or another trainer")
         _check_recipe(recipe, task.data.batch_size)  # type: ignore[attr-defined]
-        self._expected, self._bound, self._spread = expected, task.loss_bound, spread
+        self._expected, self._bound, self._spreads = expected, task.loss_bound, (spread, own_spread)
         self._open: dict[JobId, tuple[Job, Floats]] = {}
         self._steps: dict[JobId, int] = {}
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            noise = self._spread * np.random.default_rng(seed_of(job.seed, "expected")).standard_normal()
+            seeds = seed_of(job.seed, "expected"), seed_of(job.seed, job.lr_S.tobytes().hex())
+            noise = math.fsum(spread * _normal(seed) for spread, seed in zip(self._spreads, seeds, strict=True))
             self._open[job.id] = job, self._expected(job.lr_S) * math.exp(noise)
             self._steps[job.id] = 0
 
@@ -82,6 +88,10 @@ class ExpectedTrainer:
     def _metrics(self, id: JobId, parts: Sequence[str]) -> dict[str, float]:
         loss = float(self._open[id][1][self._steps[id] - 1])
         return {name: value for part in parts for name, value in _named(part, loss).items()}
+
+
+def _normal(seed: int) -> float:
+    return float(np.random.default_rng(seed).standard_normal())
 
 
 def _named(part: str, loss: float) -> dict[str, float]:
