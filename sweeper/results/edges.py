@@ -14,6 +14,7 @@ from sweeper.types import Choice, Dimension, Family, InputError, Number, Range, 
 
 AT_END = 0.05  # share of a range, in its logarithm if it is searched there, that counts as its end
 FEWEST = 3  # options of a choice, fewer of which are nothing but ends
+SHARED = {"peak_lr": "optimizer.peak_lr", "warmup": "warmup"}  # the keys from which families have them by default
 FACTOR, SHARE = 3.0, 0.5  # by which an end is moved: of a logarithmic range, and in widths of another one
 
 End = Literal["low", "high"]
@@ -71,11 +72,20 @@ class Space:
         space = {**self.family.space, name: wider}
         if _fitted(replace(self.family, space=space), self).get(name, searched) == searched:
             return None  # a length that is bounded by that of the run
-        return Edge(name, end, _limit(searched, end), _typed(self.key(name), wider, end))
+        return Edge(name, end, _limit(searched, end), self._widened(name, wider, end))
 
-    def key(self, name: str) -> str:
-        """Return the config path of a hyperparameter of the schedule."""
-        return self.keys.get(name, f"schedule.{self.family.name}.{name}")
+    def override(self, name: str, searched: Dimension) -> str:
+        """Return the override that replaces the range or choice of this family alone."""
+        return _replaced(f"schedule.{self.family.name}.{name}", searched)
+
+    def _widened(self, name: str, wider: Dimension, end: End) -> str:
+        """Return the override that sets one end of a range: of all families if they share it."""
+        key = self.keys.get(name, f"schedule.{self.family.name}.{name}")
+        if isinstance(wider, Choice):
+            return _replaced(key, wider)
+        if name in SHARED and name not in self.keys:  # a part of what all share cannot be changed for one family
+            return self.override(name, wider)
+        return f"{key}.{end}={_limit(wider, end):g}"
 
 
 def spaces(
@@ -90,9 +100,8 @@ def spaces(
         nodes: The stored nodes of optimizer and model by name.
     """
     searched = [{name: one for name, one in family.space.items() if _is_searched(one)} for family in families.values()]
-    shared = {"peak_lr": "optimizer.peak_lr", "warmup": "warmup"}
     keys = {
-        name: key for name, key in shared.items() if len({str(space[name]) for space in searched if name in space}) == 1
+        name: key for name, key in SHARED.items() if len({str(space[name]) for space in searched if name in space}) == 1
     }
     others = {path: one for name, node in nodes.items() for path, one in _searched_inside(name, node)}
     return {study: Space(family, keys, steps, epoch, others) for study, family in families.items()}
@@ -200,8 +209,9 @@ def _within(beyond: Number, limit: Number, end: End, bounds: Bounds) -> Number |
     return inside if is_beyond and bounds.contains(inside) else None
 
 
-def _typed(key: str, wider: Dimension, end: End) -> str:
-    """Return the override that sets a wider range or choice."""
-    if isinstance(wider, Choice):
-        return f"'{key}={{choice: [{', '.join(f'{one:g}' for one in _numbers(wider))}]}}'"
-    return f"{key}.{end}={wider.low if end == 'low' else wider.high:g}"
+def _replaced(key: str, searched: Dimension) -> str:
+    """Return the override that replaces a range or choice, in quotes for a shell."""
+    if isinstance(searched, Choice):
+        return f"'{key}={{choice: [{', '.join(f'{one:g}' for one in _numbers(searched))}]}}'"
+    step = "" if searched.step is None else f", step: {searched.step:g}"
+    return f"'{key}={{low: {searched.low:g}, high: {searched.high:g}{', log: true' if searched.log else ''}{step}}}'"

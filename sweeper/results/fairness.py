@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -107,7 +107,8 @@ class _Comparison:
         self._metric, self._searched = confirmation.objective["metric"], confirmation.searched
         self._value_KS = confirmation.values(confirmation.contestants).value_KS
         contestants = confirmation.contestants
-        best = sorted(judgement.contenders, key=lambda place: place != judgement.leader)
+        winner, leader = judgement.winner, judgement.leader
+        best = sorted(judgement.contenders, key=lambda place: place != leader) if winner is None else [winner]
         self._best = [(place, contestants[place]) for place in best]
         self._record = {place: _record_of(one, search.records) for place, one in self._best}
         confirmed = {family for one in contestants for family in (one.family, *(name for name, _ in one.same_as))}
@@ -138,7 +139,7 @@ class _Comparison:
             return ""
         more = f"{self._more_trials()} continues the search."
         if len(few) == len(complete):
-            return f"No family has {FEW} complete trials: another search may find much better ones. {more}"
+            return f"No family has {FEW} complete trials: another search may find much better configurations. {more}"
         counts = [f"{family} was searched with {count} complete trial{_s(count)}" for family, count in few.items()]
         return f"{_list(counts)}: too few for a fair comparison. {more}"
 
@@ -204,7 +205,8 @@ class _Comparison:
         lowered = _round_up(max(stable, default=0.0))
         if space is None or not isinstance(searched, Range) or not searched.low < lowered < searched.high:
             return LOWER
-        return f"{space.key('peak_lr')}.high={lowered:g} search.extend=true leaves them out."
+        override = space.override("peak_lr", replace(searched, high=lowered))
+        return f"{override} search.extend=true {self._more_trials()} searches below them."
 
     def larger_spaces(self) -> str:
         """Name families with more searched hyperparameters than the leader's, at the same number of trials."""

@@ -346,7 +346,7 @@ def verdict_of(confirmation: Confirmation, notes: Sequence[str] = ()) -> Verdict
         level="configuration",
         winner=parts.reference(now.winner),
         leader=parts.reference(now.leader),
-        among_best=[confirmation.contestants[place].reference for place in parts.order() if place in now.contenders],
+        among_best=[confirmation.contestants[place].reference for place in parts.among_best()],
         beats_constant=parts.beats_constant,
         sentence="",
         notes=list(notes),
@@ -399,6 +399,11 @@ class _Assembly:
             return place not in now.contenders, math.inf if mean is None else self._sign * mean
 
         return sorted(range(now.count), key=key)
+
+    def among_best(self) -> list[int]:
+        """Return the winner, or those among which the best is."""
+        now = self._now
+        return [place for place in self.order() if place in now.contenders] if now.winner is None else [now.winner]
 
     def configurations(self) -> list[Configuration]:
         """Return the rows of the table."""
@@ -507,7 +512,7 @@ class _Assembly:
             diverged=_divergence(self._values.state_KS[place, :seeds]),
             rank=None if now.status == "no_test" else list(now.rank(place)),
             status=self._standing(place),
-            out_at_look=now.out.get(place),
+            out_at_look=self._out_at(place),
             barred=place in now.barred,
             test=self._test(place),
             error=self._error(place),
@@ -544,9 +549,15 @@ class _Assembly:
             return "not tested"
         if place == now.winner:
             return "best"
-        if place in now.out:
+        if self._out_at(place) is not None:
             return "out"
         return "among the best" if len(now.contenders) > 1 and now.winner is None else "not decided"
+
+    def _out_at(self, place: int) -> int | None:
+        """Return the seeds at which it was beaten: by a contender, or by the winner at the end."""
+        now = self._now
+        is_beaten_last = now.winner is not None and place in now.contenders and place != now.winner
+        return now.trained[place] if is_beaten_last else now.out.get(place)
 
     def _contrast(self, a: int, b: int, question: Question) -> Contrast:
         now = self._now

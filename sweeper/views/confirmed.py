@@ -71,7 +71,7 @@ def columns(verdict: Verdict) -> list[Column]:
         Column("rank", [_rank(row) for row in rows], 80),
         Column("configuration", [_name(row) for row in rows], 100, right=False),
         Column("mean", [value_text(row["mean"]) for row in rows], 95),
-        Column("sd", [value_text(row["sd"]) for row in rows], 50),
+        Column("sd", ["-" if row["sd"] is None else f"{row['sd']:.2g}" for row in rows], 50),
         Column("seeds", [str(row["n"] or "-") for row in rows], 60),
         Column("gain over constant", ["-" if one is None else words.gain_text(verdict, one) for one in gains], 85),
         Column("in sd", ["-" if one is None else words.in_sd(one) for one in gains], 40),
