@@ -1,9 +1,10 @@
 # Commands of the project. The first command that needs the environment creates it (scripts/bootstrap.py).
 
-VENV   ?= .venv
-EXTRAS ?=
-ARGS   ?=
-PYTHON ?=
+VENV    ?= .venv
+EXTRAS  ?=
+ARGS    ?=
+CONFIRM ?=
+PYTHON  ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help sweep setup test ui lint bench clean
@@ -23,16 +24,21 @@ MADE = $(CHOSEN) scripts/bootstrap.py --venv "$(VENV)" --extras "$(NEEDS),$(EXTR
 RUN  = "$(VENV)/bin/python"
 endif
 
+# Not with CONFIRM=0, nor after a flag: --cfg and --help train nothing, and -m trains several sweeps.
+IS_CONFIRMED = $(if $(filter 0,$(CONFIRM))$(filter -%,$(filter-out --config-dir,$(ARGS))),,yes)
+
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  ARGS='...'   more arguments: make sweep ARGS=\"schedule=cosine search.n_trials=5\""
+	@echo "  CONFIRM=0    search only; CONFIRM='confirm.budget=0.5': how to confirm (docs/guide/trust.md)"
 	@echo "  VENV=0       use your own Python and torch; VENV=FOLDER: folder of the environment ($(VENV))"
 	@echo "  PYTHON=...   which Python, 3.11 to 3.13; EXTRAS=optimizers,...: extras of pyproject.toml"
 
-sweep: ## Sweep learning-rate schedules, the main command (python -m sweeper)
+sweep: ## Sweep learning-rate schedules and confirm the best on fresh seeds, the main command
 	@$(MADE)
 	@$(RUN) -m sweeper $(ARGS)
+	@$(if $(IS_CONFIRMED),$(RUN) -m sweeper confirm $(CONFIRM))
 
 setup: ## Only create the environment
 	@$(MADE)

@@ -40,7 +40,7 @@ SHORT = "search.n_trials=2 search.concurrent_trials=2 search.reports=4 train.ste
 def shortened(command):
     """Return the command with few and short trials, otherwise unchanged."""
     if command == "make sweep":
-        return f'make sweep ARGS="{SHORT}"'
+        return f"make sweep ARGS='{SHORT}' CONFIRM='confirm.looks=[5]'"
     if command == "make test":
         return 'make test ARGS="--collect-only -q tests/schedules"'
     if command == "python -m sweeper ui":

@@ -146,10 +146,12 @@ class Judgement:
         return has_values and configuration not in self.beats_constant
 
     def rank(self, configuration: int) -> tuple[int, int]:
-        """Return the best and the worst rank it may have, from 1."""
-        beaten_by = sum(worse == configuration for _, worse in self.beats)
+        """Return the best and the worst rank it may have, from 1. The winner has beaten all others."""
+        if configuration == self.winner:
+            return 1, 1
+        beaten_by = {better for better, worse in self.beats if worse == configuration}
         beats = sum(better == configuration for better, _ in self.beats)
-        return 1 + beaten_by, self.count - beats
+        return 1 + len(beaten_by | ({self.winner} - {None})), self.count - beats
 
     def common_seeds(self, a: int, b: int) -> int:
         """Return the number of seeds at the last look that had both."""

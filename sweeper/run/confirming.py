@@ -37,6 +37,7 @@ from sweeper.types import (
 if TYPE_CHECKING:
     from sweeper.search.study import Studies
 
+SHORT = 8.0  # seconds of all trainings in one process below which more processes save no time
 RANDOM = Target("optuna.samplers.RandomSampler")
 
 Points = Mapping[TrialId, Mapping[str, Scalar]]
@@ -65,7 +66,10 @@ def confirm(
             code are no longer those of the sweep. Raised before anything is written.
     """
     planned = confirm_plan.plan(sweep, asked)
-    spec = replace(spec_of(sweep, planned, subject), tracker=tracker)
+    cost = confirm_plan.cost(sweep, planned, asked)
+    workers = 1 if cost.typical * cost.seconds < SHORT else "auto"
+    spec = spec_of(sweep, planned, subject)
+    spec = replace(spec, tracker=tracker, trainer=replace(spec.trainer, workers=workers))
     points = _points(spec, planned)
 
     def stage_search(studies: Studies, tracker: Tracker) -> tuple[Search, AtEnd]:

@@ -56,7 +56,6 @@ def restore_spec(sweep: StoredSweep, study: str, subject: Subject, *, norms: boo
         "pruner": stored["pruner"],
         "schedule_unit": question.get("schedule_unit", default["schedule_unit"]),
         "tracking": {"_target_": None},
-        "trainer": {**default["trainer"], "workers": sweep.config["trainer"].get("workers", "auto")},
         "device": sweep.config["trainer"]["device"],
     }  # fmt: skip
     spec = parse(config, subject)

@@ -38,7 +38,7 @@ class Chosen:
     @property
     def node(self) -> dict[str, Any]:
         """The node stored with the sweep, which `parse_chosen` reads."""
-        return {**self.identity, "workers": self.trainer.workers, **({"why": self.why} if self.why else {})}
+        return {**self.identity, **({"why": self.why} if self.why else {})}
 
 
 def parse_chosen(node: Mapping[str, object]) -> Chosen:
