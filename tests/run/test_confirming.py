@@ -55,6 +55,7 @@ def test_the_verdict_is_one_of_all_families(confirmed):
     assert verdict["trained"]["search"] == len(confirmed.records)
     assert json.loads((confirmed.home.path / "confirm.json").read_text()) == verdict
     assert verdict["sentence"]
+    assert verdict["notes"][-1].startswith("This holds for SGD, batches of ")
 
 
 def test_each_family_is_chosen_among_its_best_trials(confirmed):
