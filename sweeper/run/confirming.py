@@ -29,6 +29,7 @@ from sweeper.types import (
     Report,
     Search,
     State,
+    Task,
     Tracker,
     Trainer,
     TrialId,
@@ -74,7 +75,7 @@ def confirm(
 
     def stage_search(studies: Studies, tracker: Tracker) -> tuple[Search, AtEnd]:
         confirming = Confirming(studies, planned, points, tracker)
-        return confirming, confirming.at_end
+        return confirming, confirming.test if _has_test(spec.task) else _nothing
 
     def conclude_all(home: Home, tracker: Tracker) -> None:
         _write(home, verdict(StoredSweep(home), planned))
@@ -165,6 +166,17 @@ def _points(spec: SweepSpec, planned: ConfirmationPlan) -> Points:
     return found
 
 
+def _has_test(task: Task) -> bool:
+    """Return whether the data have a test part. A task of the user's own may know none."""
+    try:
+        return task.size("test", 0) > 0
+    except Exception:  # of the task's own code
+        return False
+
+
+def _nothing(ending: Ending, jobs: Sequence[Job], trainer: Trainer) -> None: ...
+
+
 class Confirming:
     """The protocol Search: queues what a confirmation wants, as soon as everything before has ended."""
 
@@ -215,14 +227,14 @@ class Confirming:
     def progress(self) -> list[Progress]:
         return self._studies.progress()
 
-    def at_end(self, ending: Ending, jobs: Sequence[Job], trainer: Trainer) -> None:
+    def test(self, ending: Ending, jobs: Sequence[Job], trainer: Trainer) -> None:
         """Evaluate the test part of a training that was judged: the only place before `final` that reads it."""
         if self._studies.replicate(ending.trial).stage != "judge":
             return
         found = [trainer.evaluate(job.id, "test") for job in jobs]
-        self._studies.note_tested(
-            ending.trial, {name: sum(one[name] for one in found) / len(found) for name in found[0]}
-        )
+        means = {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+        self._studies.note_tested(ending.trial, means)
+        self._tracker.tag(ending.trial, {name: f"{value:.6g}" for name, value in means.items()})
 
     def _add(self, order: Order) -> None:
         study = study_name(order.trial.study, self._planned.seed)

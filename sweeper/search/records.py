@@ -115,7 +115,7 @@ class JournalReader:
     def replicates(self) -> list[Record]:
         """Return all trainings of confirmations, ordered by study and number."""
         records = [
-            replicate_of(study.study_name, study.user_attrs, trial)
+            replicate_of(study.study_name, study.user_attrs["plan"], trial, tested(study.user_attrs, trial))
             for study in self._studies("replicate")
             for trial in self._trials(study)
             if trial.state != TrialState.WAITING
@@ -219,20 +219,33 @@ def record_of(study: str, plan: StoredPlan, trial: FrozenTrial) -> Record:
     )
 
 
-def replicate_of(study: str, attrs: Mapping[str, Any], trial: FrozenTrial) -> Record:
+def replicate_of(study: str, plan: StoredPlan, trial: FrozenTrial, tested: Mapping[str, float]) -> Record:
     """Return the record of a training of a confirmation.
 
     Args:
         study: Name of its study.
-        attrs: The study's attributes.
+        plan: The study's stored plan.
         trial: The trial in the journal.
+        tested: Its metrics of the test part.
     """
     return replace(
-        record_of(study, attrs["plan"], trial),
+        record_of(study, plan, trial),
         replicate=Replicate(*trial.user_attrs["replicate"]),
         member_values=tuple(trial.user_attrs.get("member_values", ())),
-        tested=attrs.get(f"tested/{trial.number}", {}),
+        tested=tested,
     )
+
+
+def tested(attrs: Mapping[str, object], trial: FrozenTrial) -> Mapping[str, float]:
+    """Return the metrics of the test part of a training, from the attributes of its study."""
+    metrics = attrs.get(tested_key(trial.number), {})
+    assert isinstance(metrics, dict)
+    return metrics
+
+
+def tested_key(number: int) -> str:
+    """Return the attribute of a study with the metrics of the test part of a trial."""
+    return f"tested/{number}"
 
 
 def _params(plan: StoredPlan, trial: FrozenTrial) -> dict[str, Value]:
