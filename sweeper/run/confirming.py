@@ -17,6 +17,7 @@ from sweeper.run import confirm_plan, sweeping
 from sweeper.run.confirm_spec import ConfirmSpec
 from sweeper.run.restoring import restore_spec
 from sweeper.run.sweeping import Conclude, Outcome
+from sweeper.search.records import JournalReader, replicate_study
 from sweeper.search.space import Scalar, point
 from sweeper.spec.question import Home
 from sweeper.spec.sweep import Subject, SweepSpec
@@ -29,6 +30,7 @@ from sweeper.types import (
     Report,
     Search,
     State,
+    Task,
     Tracker,
     Trainer,
     TrialId,
@@ -74,7 +76,7 @@ def confirm(
 
     def stage_search(studies: Studies, tracker: Tracker) -> tuple[Search, AtEnd]:
         confirming = Confirming(studies, planned, points, tracker)
-        return confirming, confirming.at_end
+        return confirming, confirming.test if _has_test(spec.task) else _nothing
 
     def conclude_all(home: Home, tracker: Tracker) -> None:
         _write(home, verdict(StoredSweep(home), planned))
@@ -93,7 +95,7 @@ def confirm(
 
 def verdict(sweep: StoredSweep, planned: ConfirmationPlan) -> Verdict:
     """Return the verdict as of the trainings so far."""
-    names = {study_name(study, planned.seed) for study in sweep.config["studies"]}
+    names = {replicate_study(study, planned.seed) for study in sweep.config["studies"]}
     replicates = [record for record in sweep.replicates if record.study in names]
     confirmation = planned.confirmation(rows_of(replicates))
     found = verdict_of(confirmation, fairness.notes(confirmation, fairness.search_of(sweep)))
@@ -114,19 +116,12 @@ def _write(home: Home, verdict: Verdict) -> None:
 # --- training -----------------------------------------------------------------------------------------
 
 
-def study_name(study: str, seed: int) -> str:
-    """Return the name of the study that repeats trials of a study."""
-    return f"{study}.confirm-{seed}"
-
-
 def spec_of(sweep: StoredSweep, planned: ConfirmationPlan, subject: Subject) -> SweepSpec:
     """Return the configuration of the sweep, with a study of replicates for each study that has candidates.
 
     Raises:
         InputError: If data, model or code are no longer those of the sweep.
     """
-    from sweeper.search.records import JournalReader
-
     candidates = _trained(planned)
     studies = sorted({candidate.record.study for candidate in candidates})
     norms = "grad_norm" in sweep.trace(candidates[0].record.study, candidates[0].record.number)
@@ -135,7 +130,7 @@ def spec_of(sweep: StoredSweep, planned: ConfirmationPlan, subject: Subject) -> 
     replicates = [
         replace(
             spec.studies[0].resumed_as(plans[study]),
-            name=study_name(study, planned.seed),
+            name=replicate_study(study, planned.seed),
             sampler=RANDOM,
             pruner=None,
             start=(),
@@ -160,10 +155,21 @@ def _points(spec: SweepSpec, planned: ConfirmationPlan) -> Points:
     axes = {plan.name: plan.axes for plan in spec.studies}
     found = {}
     for record in (candidate.record for candidate in _trained(planned)):
-        of_study = axes[study_name(record.study, planned.seed)]
+        of_study = axes[replicate_study(record.study, planned.seed)]
         params = {name: record.params[name] for name in of_study.searched}
         found[TrialId(record.study, record.number)] = point(of_study, params, f"{record.family}:{record.number}")
     return found
+
+
+def _has_test(task: Task) -> bool:
+    """Return whether the data have a test part. A task of the user's own may know none."""
+    try:
+        return task.size("test", 0) > 0
+    except Exception:  # of the task's own code
+        return False
+
+
+def _nothing(ending: Ending, jobs: Sequence[Job], trainer: Trainer) -> None: ...
 
 
 class Confirming:
@@ -216,15 +222,15 @@ class Confirming:
     def progress(self) -> list[Progress]:
         return self._studies.progress()
 
-    def at_end(self, ending: Ending, jobs: Sequence[Job], trainer: Trainer) -> None:
+    def test(self, ending: Ending, jobs: Sequence[Job], trainer: Trainer) -> None:
         """Evaluate the test part of a training that was judged: the only place before `final` that reads it."""
         if self._studies.replicate(ending.trial).stage != "judge":
             return
         found = [trainer.evaluate(job.id, "test") for job in jobs]
-        self._studies.note_tested(
-            ending.trial, {name: sum(one[name] for one in found) / len(found) for name in found[0]}
-        )
+        means = {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+        self._studies.note_tested(ending.trial, means)
+        self._tracker.tag(ending.trial, {name: f"{value:.6g}" for name, value in means.items()})
 
     def _add(self, order: Order) -> None:
-        study = study_name(order.trial.study, self._planned.seed)
+        study = replicate_study(order.trial.study, self._planned.seed)
         self._studies.add_replicate(study, order.replicate, self._points[order.trial])

@@ -37,6 +37,9 @@ Say = Callable[[str], None]
 
 CHECKPOINT_SECONDS = 60.0
 FORMAT = 1  # of the sweep's folder
+REPEATS = (
+    "The best trials of {} in the search, trained again on fresh seeds. The study they are from has the verdict.\n"
+)
 AS_WRITTEN = (
     "{} resumes in the space that an earlier version started: whole numbers if a range is written so, and cycles of "
     "any length. fresh=true starts over."
@@ -128,7 +131,7 @@ def train(
     with lock(home), _log_to_file(home):
         search = Studies(home.journal, spec.studies, spec.terms)
         before, opened_at = home.read(), search.round
-        _store(home, spec, search, chosen, no_skill, {} if stage is None else stage.settings)
+        home.write({**_config(home, spec, search, chosen, no_skill), **_confirmations(home, stage)})
         is_concluded = home.read() == before and _is_concluded(home, opened_at)
         death = crash.previous_death(home, [jobs[0] for jobs, _ in search.resume()])
         tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
@@ -200,6 +203,8 @@ def _introduce(spec: SweepSpec, tracker: Tracker, home: Home, device: str) -> No
         role: StudyRole = "replicate" if study.replicates else "trial"
         tracker.introduce(TrackedStudy(study.name, study.family.name, metric, direction, searched, role))
         tracker.describe(study.name, shared)
+        if study.replicates:
+            tracker.describe(study.name, Summary(note=REPEATS.format(study.family.name)))
         tracker.artifact(study.name, home.config)
         if spec.target is not None:
             tracker.describe(study.name, Summary(metrics={"target": spec.target}))
@@ -241,17 +246,9 @@ def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None)
 # --- what is stored ---------------------------------------------------------------------------------
 
 
-def _store(
-    home: Home,
-    spec: SweepSpec,
-    search: Studies,
-    chosen: Chosen,
-    no_skill: float | None,
-    confirmations: Mapping[str, object],
-) -> None:
-    """Store the configuration: what was stored before, with this command's families and limits, if it searches."""
+def _config(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen, no_skill: float | None) -> dict[str, object]:
+    """Return the configuration: what is stored, with this command's families and limits, if it searches."""
     before = home.read()
-    confirmed = {**before.get("confirmations", {}), **confirmations}
     trials = {progress.study: progress.trials for progress in search.progress()}
     studies = {
         study.name: {
@@ -264,21 +261,24 @@ def _store(
         for study in spec.studies
         if not study.retries_only and not study.replicates
     }
-    home.write(
-        {
-            "format": FORMAT,
-            "name": home.name,
-            "id": before.get("id") or uuid.uuid4().hex,
-            "version": __version__,
-            "question": dict(spec.question),
-            "target": spec.target,
-            "no_skill": no_skill,
-            "trainer": chosen.node,
-            "machines": _machines(before.get("machines", []), chosen.device),
-            "studies": {**before.get("studies", {}), **studies},
-            **({"confirmations": confirmed} if confirmed else {}),
-        }
-    )
+    return {
+        "format": FORMAT,
+        "name": home.name,
+        "id": before.get("id") or uuid.uuid4().hex,
+        "version": __version__,
+        "question": dict(spec.question),
+        "target": spec.target,
+        "no_skill": no_skill,
+        "trainer": chosen.node,
+        "machines": _machines(before.get("machines", []), chosen.device),
+        "studies": {**before.get("studies", {}), **studies},
+    }
+
+
+def _confirmations(home: Home, stage: Stage | None) -> dict[str, object]:
+    """Return what the configuration holds of confirmations; {} before the first one."""
+    found = {**home.read().get("confirmations", {}), **({} if stage is None else stage.settings)}
+    return {"confirmations": found} if found else {}
 
 
 def _machines(before: list[dict[str, str]], device: str) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from optuna.trial import TrialState
 
 from sweeper.search.family import FamilyStudy
-from sweeper.search.records import replicate_of
+from sweeper.search.records import replicate_of, tested, tested_key
 from sweeper.search.space import Scalar
 from sweeper.types import Ending, Record, Replicate, State
 
@@ -37,14 +37,14 @@ class ReplicateStudy(FamilyStudy):
 
     def note_tested(self, number: int, metrics: Mapping[str, float]) -> None:
         """Store the metrics of the test part. The trial has ended, so its study holds them."""
-        self.study.set_user_attr(f"tested/{number}", dict(metrics))
+        self.study.set_user_attr(tested_key(number), dict(metrics))
 
     def records(self) -> list[Record]:
         """Return the trainings that were started."""
         trials = self.study.get_trials(deepcopy=False)
         attrs = self.study.user_attrs
         started = [trial for trial in trials if trial.state != TrialState.WAITING]
-        return [replicate_of(self.plan.name, attrs, trial) for trial in started]
+        return [replicate_of(self.plan.name, attrs["plan"], trial, tested(attrs, trial)) for trial in started]
 
     def replicate(self, number: int) -> Replicate:
         """Return what a training repeats."""

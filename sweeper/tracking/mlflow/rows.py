@@ -341,7 +341,7 @@ class Translation:
         numbers = {"steps_done": float(step), "seconds": trial.seconds}
         if event["value"] is not None:
             numbers["objective"] = event["value"]
-            if event["state"] == "complete":
+            if event["state"] == "complete" and self._studies[event["study"]].is_search:
                 self._studies[event["study"]].ranking.add(event["trial"], event["value"])
         numbers |= event.get("measures", {})
         numbers |= trial.facts.facts_at_end(event["state"])
