@@ -85,10 +85,10 @@ def notes(confirmation: Confirmation, search: Search) -> list[str]:
         *comparison.at_edges(),
         comparison.unequal_trials(),
         comparison.unequal_updates(),
-        *comparison.diverging(),
+        comparison.diverging(),
         comparison.larger_spaces(),
-        *comparison.improving_search(),
-        *comparison.improving_training(),
+        comparison.improving_search(),
+        comparison.improving_training(),
         comparison.ending_high(),
     ]
     return [*[clean(note) for note in found if note][:MOST], comparison.scope()]
@@ -104,7 +104,7 @@ class _Comparison:
 
     def __init__(self, confirmation: Confirmation, judgement: Judgement, search: Search) -> None:
         self._search, self._direction = search, confirmation.objective["direction"]
-        self._metric, self._searched = confirmation.objective["metric"], confirmation.searched
+        self._metric = confirmation.objective["metric"]
         self._value_KS = confirmation.values(confirmation.contestants).value_KS
         contestants = confirmation.contestants
         winner, leader = judgement.winner, judgement.leader
@@ -184,17 +184,23 @@ class _Comparison:
             "the trials were pruned or diverged. pruner=none treats all alike (a new search)."
         )
 
-    def diverging(self) -> list[str]:
-        """Name families of the best configurations of whose trials many diverged, and a range that avoids that."""
-        notes = []
+    def diverging(self) -> str:
+        """Name the family among the best of whose trials most diverged, if many did, and a range that avoids that."""
+        shares = {}
         for place, contestant in self._best:
             records = self._families.get(contestant.family, [])
-            diverged, tried = [r for r in records if r.state == "diverged"], self._tried(contestant.family)
-            if not diverged or len(diverged) < DIVERGED * tried:
-                continue
-            what = f"{len(diverged)} of {tried} trials of {contestant.family} diverged in the search."
-            notes.append(f"{what} {self._lower(place, contestant.family)}")
-        return notes
+            diverged = sum(record.state == "diverged" for record in records)
+            if diverged and diverged >= DIVERGED * self._tried(contestant.family):
+                shares[place] = diverged / self._tried(contestant.family)
+        if not shares:
+            return ""
+        place = max(shares, key=lambda place: shares[place])
+        family = dict(self._best)[place].family
+        tried = self._tried(family)
+        return (
+            f"{round(shares[place] * tried)} of {tried} trials of {family} diverged in the search. "
+            f"{self._lower(place, family)}"
+        )
 
     def _lower(self, place: int, family: str) -> str:
         """Return what to type for a range of peak LRs without the highest ones."""
@@ -214,7 +220,7 @@ class _Comparison:
             return ""
         leader = self._best[0][1].family
         count = self._searched_names(leader)
-        larger = [family for family in self._families if self._searched_names(family) > count]
+        larger = [family for family in self._compared() if self._searched_names(family) > count]
         if not larger or self.unequal_trials():
             return ""
         return (
@@ -222,9 +228,8 @@ class _Comparison:
             f"trials: more trials may improve them more. {self._more_trials()} continues the search."
         )
 
-    def improving_search(self) -> list[str]:
-        """Name families whose last trials still improved by more than the spread over seeds."""
-        notes = []
+    def improving_search(self) -> str:
+        """Name the first family among the best whose last trials still improved by more than the spread over seeds."""
         for place, contestant in self._best:
             sd = _spread(self._value_KS[place])
             values = [
@@ -232,39 +237,39 @@ class _Comparison:
                 for record in sorted(self._families.get(contestant.family, []), key=lambda record: record.number)
                 if record.state == "complete" and record.value is not None
             ]
-            late = round(LATE_TRIALS * len(values))
             if len(values) < FEW or sd is None:
                 continue
+            late = round(LATE_TRIALS * len(values))
             gain = _gain(_best_of(values[:-late], self._direction), _best_of(values, self._direction), self._direction)
             if gain > sd:
-                notes.append(
+                return (
                     f"The last {late} of {len(values)} complete trials of {contestant.family} improved {self._metric} "
                     f"by {value_text(gain)}, more than its spread over seeds ({value_text(sd)}). "
                     f"{self._more_trials()} may improve it further."
                 )
-        return notes
+        return ""
 
-    def improving_training(self) -> list[str]:
+    def improving_training(self) -> str:
         """Name configurations that still improved much at the end of their run."""
-        names = []
-        for place, contestant in self._best:
-            record, sd = self._record[place], _spread(self._value_KS[place])
-            if record is None or sd is None or len(record.intermediate) < 3:
-                continue
-            steps, values = zip(*record.intermediate, strict=True)
-            before = [value for step, value in record.intermediate if step <= (1 - LATE_UPDATES) * steps[-1]]
-            if not before:
-                continue
-            late, whole = (_gain(start, values[-1], self._direction) for start in (before[-1], values[0]))
-            if late > max(sd, LATE_GAIN * whole):
-                names.append(_name(contestant))
+        names = [_name(contestant) for place, contestant in self._best if self._still_improves(place)]
         if not names:
-            return []
-        longer = f"train.steps={2 * self._search.question['train']['steps']}"
-        return [
+            return ""
+        return (
             f"{_list(names)} still improved in the last tenth of the updates. With longer training another one may be "
-            f"best: sweep again with {longer}."
-        ]
+            f"best: sweep again with train.steps={2 * self._search.question['train']['steps']}."
+        )
+
+    def _still_improves(self, place: int) -> bool:
+        """Return whether the end of its run in the search improved it by more than the spread over seeds."""
+        record, sd = self._record[place], _spread(self._value_KS[place])
+        if record is None or sd is None or not record.intermediate:
+            return False
+        (_, first), (last_step, last) = record.intermediate[0], record.intermediate[-1]
+        before = [value for step, value in record.intermediate if step <= (1 - LATE_UPDATES) * last_step]
+        if not before:
+            return False
+        late, whole = _gain(before[-1], last, self._direction), _gain(first, last, self._direction)
+        return late > max(sd, LATE_GAIN * whole)
 
     def ending_high(self) -> str:
         """Name configurations whose LR is still high at the end."""
