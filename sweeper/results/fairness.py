@@ -16,10 +16,11 @@ import numpy as np
 from sweeper.results.edges import Edge, Space, spaces
 from sweeper.results.judging import Judgement
 from sweeper.results.stored import StoredSweep
+from sweeper.results.tables import ENDS_HIGH, LOWER, UNEQUAL_TRIALS, count_tried
 from sweeper.results.verdict import Confirmation, Contestant
 from sweeper.spec.question import Question, node_name
 from sweeper.text.columns import clean, join, value_text
-from sweeper.types import Direction, Family, Floats, InputError, Range, Record, State
+from sweeper.types import Direction, Family, Floats, InputError, Range, Record
 
 MOST = 4  # notes beside the last one
 FEW = 10  # complete trials below which a family counts as hardly searched
@@ -33,10 +34,6 @@ LATE_UPDATES, LATE_GAIN = (
     0.05,
 )  # share of a run, the last one, and of its whole improvement that should not be there
 NAMED = 3  # names in a list
-
-ENDS_HIGH = "ends more than 10% of its peak LR above its floor. In a longer run the LR would fall further."
-UNEQUAL_TRIALS = "Unequal budgets: a family with more trials had more chances."
-LOWER = "Lower the range of its peak LR."
 
 
 @dataclass(frozen=True)
@@ -92,11 +89,6 @@ def notes(confirmation: Confirmation, search: Search) -> list[str]:
         comparison.ending_high(),
     ]
     return [*[clean(note) for note in found if note][:MOST], comparison.scope()]
-
-
-def count_tried(counts: Mapping[State, int]) -> int:
-    """Return how many trials a family's best one was chosen from."""
-    return counts["complete"] + counts["pruned"] + counts["diverged"]
 
 
 class _Comparison:

@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sweeper.results import fairness
 from sweeper.results.tables import (
     DEFAULT,
+    ENDS_HIGH,
+    LOWER,
     ROLES,
     STATES,
     TUNED,
+    UNEQUAL_TRIALS,
     Criterion,
     StudyRow,
+    count_tried,
     has_no_skill,
     names_of,
     other_ranks,
@@ -75,7 +78,7 @@ def _answer(rows: Sequence[StudyRow], metric: str) -> str:
 
 def _budget(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     """Say how many trials each best value is chosen from, and whether all families had equally many."""
-    trials = [fairness.count_tried(row.counts) for row in rows if row.role != DEFAULT]
+    trials = [count_tried(row.counts) for row in rows if row.role != DEFAULT]
     if not any(row.rank for row in rows):
         return []
     fewest, most = min(trials, default=1), max(trials, default=1)
@@ -85,7 +88,7 @@ def _budget(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
         f"({criterion.members}), and the best of many trials looks better than it is."
     ]
     if fewest < most:
-        paragraphs.append(f"{fairness.UNEQUAL_TRIALS} Compare when all are finished.")
+        paragraphs.append(f"{UNEQUAL_TRIALS} Compare when all are finished.")
     return paragraphs
 
 
@@ -149,7 +152,7 @@ def _stability(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     useless = [name for name, row in named if has_no_skill(row, criterion.direction)]
     paragraphs = []
     if burst:
-        paragraphs.append(f"Every trial of {', '.join(burst)} diverged. {fairness.LOWER}")
+        paragraphs.append(f"Every trial of {', '.join(burst)} diverged. {LOWER}")
     if useless:
         level = f"{criterion.metric} {value_text(rows[0].no_skill)}"
         paragraphs.append(
@@ -179,7 +182,7 @@ def _learned_text(rows: Sequence[StudyRow], criterion: Criterion) -> str:
 def _marks(rows: Sequence[StudyRow]) -> list[str]:
     paragraphs = []
     if any(row.ends_high for row in rows):
-        paragraphs.append(f"* {fairness.ENDS_HIGH}")
+        paragraphs.append(f"* {ENDS_HIGH}")
     if count := sum(row.truncated for row in rows):
         mark = "+ marks a family whose best trial did. " if any(row.best_truncated for row in rows) else ""
         paragraphs.append(
