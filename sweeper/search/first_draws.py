@@ -1,7 +1,10 @@
-"""The first points of every family: one scrambled Sobol sequence, whose coordinates go by the hyperparameters' names.
+"""Points that all families share: coordinates of one point of the unit cube, which go by the hyperparameters' names.
 
-So all families begin with the same peak LRs and warmups, each in its own range, and no family or hyperparameter that is
-added moves the draws of another.
+Families then try the same peak LRs and warmups, each in its own range, so that less of the difference between their
+results is luck. No family or hyperparameter that is added moves the draws of another family.
+
+The points are those of one scrambled Sobol sequence (the first draws of a model-based sampler, and every draw of
+`qmc`), or independent of each other (every draw of `random`).
 
 Source:
     I. M. Sobol, 1967, with the scrambling of J. Matoušek, 1998 (`scipy.stats.qmc.Sobol`).
@@ -10,9 +13,9 @@ Source:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
@@ -25,6 +28,12 @@ COUNT = 8
 COORDINATES = 256  # drawn at once, because scrambling a coordinate depends on how many there are
 PLACES = {"peak_lr": 0, "warmup": 1, "decay": 2, "cycle": 3, "cooldown": 3}
 FIRST_OTHER = 4
+PRECISION = 2.0**-53  # smallest coordinate, so that none is 0
+
+
+def count(n_trials: int) -> int:
+    """Return how many of the first draws of a family are shared: eight, or half of a small search."""
+    return min(COUNT, max(1, n_trials // 2))
 
 
 def coordinates(names: Iterable[str]) -> dict[str, int]:
@@ -41,26 +50,27 @@ def coordinates(names: Iterable[str]) -> dict[str, int]:
     return {**places, **{name: FIRST_OTHER + place for place, name in enumerate(others)}}
 
 
-@lru_cache(maxsize=8)
-def unit_points(seed: int) -> Floats:
-    """Return the points of a sweep in the unit cube, float64 [COUNT, COORDINATES], each coordinate in (0, 1)."""
-    import numpy as np
-    from scipy.stats import qmc
-
-    points: Floats = qmc.Sobol(COORDINATES, rng=np.random.default_rng(seed_of(seed, "first draws"))).random(COUNT)
-    return points.clip(np.finfo(float).tiny, np.nextafter(1.0, 0.0))
-
-
-def draw(seed: int, number: int, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """Return one of the first points of a family as Optuna stores it.
+@lru_cache(maxsize=64)
+def unit_point(
+    seed: int, number: int, sequence: Literal["sobol", "halton"] = "sobol", *, scramble: bool = True
+) -> Floats:
+    """Return a point of a quasi-random sequence, float64 [COORDINATES], each coordinate in (0, 1).
 
     Args:
         seed: `search.seed`.
         number: Which point, from 0.
-        distributions: The searched hyperparameters.
+        sequence: The sequence.
+        scramble: Whether it depends on the seed.
     """
-    point = unit_points(seed)[number]
-    return {name: value_at(distributions[name], float(point[k])) for name, k in coordinates(distributions).items()}
+    import numpy as np
+    from scipy.stats import qmc
+
+    kind = qmc.Sobol if sequence == "sobol" else qmc.Halton
+    points = kind(COORDINATES, scramble=scramble, rng=np.random.default_rng(seed_of(seed, "first draws")))
+    if number:
+        points.fast_forward(number)
+    point: Floats = points.random(1)[0]
+    return point.clip(PRECISION, 1 - PRECISION)
 
 
 def value_at(distribution: BaseDistribution, share: float) -> Any:
@@ -85,19 +95,48 @@ def value_at(distribution: BaseDistribution, share: float) -> Any:
     return round(value) if isinstance(distribution, IntDistribution) else float(value)
 
 
-class PointSampler(BaseSampler):
-    """Proposes a given point, as Optuna stores it."""
+class SharedSampler(BaseSampler):
+    """Proposes the point whose coordinate of each hyperparameter is given by its name."""
 
-    def __init__(self, point: Mapping[str, Any]) -> None:
-        self._point = point
+    def __init__(self, coordinate: Callable[[str], float]) -> None:
+        self._coordinate = coordinate
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}
 
-    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: Mapping[str, Any]) -> dict[str, Any]:
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
         return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._point[param_name]
+        return value_at(param_distribution, self._coordinate(param_name))
+
+
+def random_sampler(seed: int, *turn: object) -> SharedSampler:
+    """Return the sampler of one random point: each coordinate is drawn for itself, by its name.
+
+    Args:
+        seed: `search.seed`.
+        turn: Identifies the ask within the study.
+    """
+    import numpy as np
+
+    def coordinate(name: str) -> float:
+        drawn = np.random.default_rng(seed_of(seed, "random", *turn, name)).random()
+        return max(float(drawn), PRECISION)
+
+    return SharedSampler(coordinate)
+
+
+def sequence_sampler(unit_point: Floats, names: Iterable[str]) -> SharedSampler:
+    """Return the sampler of one point of a sequence.
+
+    Args:
+        unit_point: The point, float64 [COORDINATES].
+        names: The searched hyperparameters.
+    """
+    places = coordinates(names)
+    return SharedSampler(lambda name: float(unit_point[places[name] % COORDINATES]))

@@ -2,14 +2,24 @@
 
 A proposal therefore depends only on the study's trials and the seed, not on how often the sweep was interrupted. A
 sampler that lived from ask to ask would hold the state of a generator, which no journal stores.
+
+No seed depends on the family. What families have in common, they try in common:
+
+- A model (TPE, a Gaussian process, CMA-ES) begins with points that all families share (`first_draws`). Later, each
+  family's own results decide, and the generator's seed follows from the number of the ask alone.
+- `random` and `qmc` share every point: equal names have equal coordinates, whatever else a family has.
+- A sampler of another kind gets such a seed if it takes one. It proposes all its points itself: it may rely on having
+  proposed them, as a genetic algorithm does.
+- A grid lists its points in an order of its own.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,12 +36,29 @@ from optuna.samplers import (
 from optuna.search_space import IntersectionSearchSpace
 
 from sweeper.importing import Target
+from sweeper.search import first_draws
 from sweeper.search.space import Axes, grid
 from sweeper.search.target import build, has_argument, import_class
 from sweeper.types import InputError, seed_of
 
 KEY = "search.sampler"
 LARGEST_GRID = 100_000  # points: the sampler lists all of them at each ask
+
+
+STARTUP = "n_startup_trials"  # option: how many trials must have ended before a model decides
+MODELS: tuple[type, ...] = (TPESampler, GPSampler, CmaEsSampler)  # not their subclasses, which may do anything
+EARLIER_STARTUP = 10  # the default of the samplers whose default is `first_draws.COUNT` now
+NEW_DEFAULT = ("sweeper.search.tpe.TPE", "optuna.samplers.TPESampler", "optuna.samplers.GPSampler")
+
+
+def as_named(sampler: Target) -> Target:
+    """Return a sampler as it stands in the name of its study: with the earlier default in place of the new one.
+
+    A stored sweep is so resumed by the command that began it. The two defaults mean the same (`Sampling.n_random`).
+    """
+    if sampler.path in NEW_DEFAULT and sampler.options.get(STARTUP) == first_draws.COUNT:
+        return replace(sampler, options={**sampler.options, STARTUP: EARLIER_STARTUP})
+    return sampler
 
 
 @dataclass(frozen=True)
@@ -42,14 +69,27 @@ class Sampling:
         sampler: The sampler class and its options.
         axes: The space.
         run_seed: The seed of the sweep.
-        family: Name of the family. All seeds follow from it and `run_seed`, so a family gets the same points with other
-            families and without them.
+        n_shared: How many of a model's first points all families share.
+        n_random: How many trials must have ended at most before a model decides. More than are open at once would leave
+            it idle while they train, although the shared points are enough to start from.
+        earlier_family: Of a study that an earlier version started, the name of its family. Its seeds follow from the
+            name too, and nothing is shared. Otherwise "".
     """
 
     sampler: Target
     axes: Axes
     run_seed: int
-    family: str
+    n_shared: int = first_draws.COUNT
+    n_random: int = first_draws.COUNT
+    earlier_family: str = ""
+
+    def as_earlier(self, family: str) -> Sampling:
+        """Return the sampling of a study that an earlier version started."""
+        return replace(self, sampler=as_named(self.sampler), earlier_family=family)
+
+    def seed(self, *turn: object) -> int:
+        """Return the seed of what a turn of the study decides at random."""
+        return seed_of(self.run_seed, self.earlier_family or "sampler", *turn)
 
     def check(self) -> None:
         """Check the sampler.
@@ -69,13 +109,23 @@ class Sampling:
             )
         self._build("check")
 
-    def sampler_for_ask(self, *turn: object) -> BaseSampler:
+    def sampler_for_ask(self, number: int) -> BaseSampler:
         """Return the sampler of one ask.
 
         Args:
-            turn: Identifies the ask within the study.
+            number: How many points were sampled before.
         """
-        return self._build(*turn) if self.axes.searched else RandomSampler(seed=0)
+        if not self.axes.searched:
+            return RandomSampler(seed=0)
+        return self._shared_sampler(number) or self._build(number)
+
+    def sampler_for_queued(self, trial: int) -> BaseSampler:
+        """Return the sampler of what a queued point leaves out."""
+        if not self.axes.searched:
+            return RandomSampler(seed=0)
+        if self._shares_all:
+            return first_draws.random_sampler(self.run_seed, "queued", trial)
+        return self._build("queued", trial)
 
     def sampler_for_tell(self, trial: int) -> BaseSampler:
         """Return the sampler that learns how a trial ended.
@@ -83,6 +133,14 @@ class Sampling:
         An exhaustive sampler would try to stop Optuna's own loop at its last point, so a random one takes its place.
         """
         return RandomSampler(seed=0) if self.is_exhaustive or not self.axes.searched else self._build("tell", trial)
+
+    @property
+    def n_unguided(self) -> int:
+        """How many points are proposed without results, if each trial ends before the next ask."""
+        if self._kind in MODELS:
+            return max(self.n_shared, self._startup(self._kind, self.sampler))
+        given = self.sampler.options.get(STARTUP, 1)
+        return given if isinstance(given, int) else 1
 
     @property
     def is_exhaustive(self) -> bool:
@@ -125,6 +183,30 @@ class Sampling:
     def _kind(self) -> type:
         return import_class(KEY, self.sampler, BaseSampler)
 
+    @property
+    def _shares_all(self) -> bool:
+        """Whether all families share every point."""
+        return self._kind in (RandomSampler, QMCSampler) and not self.earlier_family
+
+    def _shared_sampler(self, number: int) -> BaseSampler | None:
+        """Return the sampler of a point that all families share; None if the study has a point of its own."""
+        if self._shares_all and self._kind is RandomSampler:
+            return first_draws.random_sampler(self.run_seed, number)
+        if self._shares_all:
+            options = self.sampler.options
+            sequence, scramble = options.get("qmc_type", "sobol"), options.get("scramble", False)
+            point = first_draws.unit_point(self.run_seed, number, sequence, scramble=scramble)
+        elif self._kind in MODELS and number < self.n_shared and not self.earlier_family:
+            point = first_draws.unit_point(self.run_seed, number)
+        else:
+            return None
+        return first_draws.sequence_sampler(point, self.axes.searched)
+
+    def _startup(self, kind: type, target: Target) -> int:
+        """Return how many trials must have ended before a model decides."""
+        given: int = target.options.get(STARTUP, inspect.signature(kind).parameters[STARTUP].default)
+        return given if self.earlier_family else min(given, self.n_random)
+
     def _build(self, *turn: object) -> BaseSampler:
         sampler: BaseSampler = build(
             KEY, self.sampler, BaseSampler, lambda *arguments: self._complete(turn, *arguments)
@@ -145,7 +227,9 @@ class Sampling:
         for name, source in (("seed", "search.seed"), ("search_space", "the family's hyperparameters")):
             if name in options:
                 raise InputError(f"{key}.{name}", options[name], f"follows from {source}", "Drop it")
-        fresh, constant = seed_of(self.run_seed, self.family, *turn), seed_of(self.run_seed, self.family)
+        fresh, constant = self.seed(*turn), self.seed()
+        if kind in MODELS:
+            options = {**options, STARTUP: self._startup(kind, target)}
         if issubclass(kind, GridSampler):
             return {**options, "search_space": grid(self.axes), "seed": constant}
         if issubclass(kind, QMCSampler):  # with a constant seed its first, independent points would be equal

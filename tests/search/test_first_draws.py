@@ -4,14 +4,28 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeper.search.first_draws import COUNT, coordinates, draw, unit_points, value_at
+from sweeper.search.first_draws import COUNT, coordinates, count, random_sampler, sequence_sampler, unit_point, value_at
 
 LR = FloatDistribution(1e-3, 3, log=True)
 SHARE = FloatDistribution(0, 0.2)
 
 
+def point(sampler, distributions):
+    """What a sampler proposes, independent of any study."""
+    return {name: sampler.sample_independent(None, None, name, one) for name, one in distributions.items()}
+
+
+def draw(seed, number, distributions):
+    return point(sequence_sampler(unit_point(seed, number), distributions), distributions)
+
+
 def points(**distributions):
     return [draw(0, number, distributions) for number in range(COUNT)]
+
+
+@pytest.mark.parametrize(("n_trials", "shared"), [(1, 1), (2, 1), (3, 1), (7, 3), (15, 7), (16, 8), (20, 8), (999, 8)])
+def test_half_of_a_small_search_is_shared(n_trials, shared):
+    assert count(n_trials) == shared
 
 
 def test_families_try_the_same_peak_lrs_and_warmups():
@@ -34,7 +48,22 @@ def test_no_family_has_two_numbers_on_one_coordinate():
 
 
 def test_each_coordinate_has_one_point_in_each_eighth():
-    assert (np.sort((unit_points(3) * COUNT).astype(int), axis=0) == np.arange(COUNT)[:, None]).all()
+    points = np.array([unit_point(3, number) for number in range(COUNT)])
+    assert (np.sort((points * COUNT).astype(int), axis=0) == np.arange(COUNT)[:, None]).all()
+
+
+def test_random_coordinates_are_uniform_and_go_by_name_alone():
+    few, many = {"peak_lr": SHARE}, {"alpha": SHARE, "peak_lr": SHARE, "optimizer.weight_decay": SHARE}
+    drawn = [(point(random_sampler(0, k), few), point(random_sampler(0, k), many)) for k in range(500)]
+    assert all(one["peak_lr"] == other["peak_lr"] for one, other in drawn)
+    values = np.array([[other[name] / SHARE.high for name in many] for _, other in drawn])
+    assert np.abs(values.mean(axis=0) - 0.5).max() < 0.05  # four standard errors
+    assert np.abs(np.corrcoef(values.T) - np.eye(3)).max() < 0.18
+
+
+def test_more_hyperparameters_than_coordinates_have_values():
+    distributions = {f"model.layer{number}": SHARE for number in range(300)}
+    assert draw(0, 0, distributions).keys() == distributions.keys()
 
 
 def test_another_seed_has_other_points():

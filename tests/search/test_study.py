@@ -1,5 +1,6 @@
 """The studies of a sweep, driven by the real loop with a trainer that reckons losses from each job's LR trace."""
 
+import json
 import math
 import os
 import random
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import optuna
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +29,7 @@ from sweeper.search.stopping import EarlyStopping
 from sweeper.search.study import AllTrialsFailedError, Studies, StudyPlan
 from sweeper.types import Choice, Family, InputError, JobId, Range, Record, Report, TrialId, seed_of
 
+CONF = Path(__file__).parents[2] / "conf"
 REPORT_STEPS = (3, 6, 9, 12)
 TPE = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 4, "multivariate": True}
 RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
@@ -250,17 +253,65 @@ def test_killed_in_earnest_it_ends_the_same(tmp_path, sampler):
     assert table(path) == whole
 
 
-@pytest.mark.parametrize("space", [LOOSE, STEPPED], ids=["loose", "few points"])
-@pytest.mark.parametrize("sampler", [TPE, RANDOM], ids=["tpe", "random"])
-def test_a_family_is_the_same_beside_others_and_alone(tmp_path, sampler, space):
+ALIKE = {name: method for name, method in METHODS.items() if "hyperband" not in name}  # draws brackets from the name
+EACH_ALIKE = [pytest.param(method, marks=[pytest.mark.slow] if method == "gp" else []) for method in ALIKE]
+
+
+@pytest.mark.parametrize("method", EACH_ALIKE)
+def test_families_of_equal_formula_and_space_have_equal_trials_together_and_alone(tmp_path, method):
+    sampler, pruner, space = ALIKE[method]
     names = ("cosine", "fall", "wsd")
-    together = [plan(name, sampler=sampler, space=space) for name in names]
-    swept(tmp_path / "all.log", together, rough)
-    for name in names:
-        alone = swept(tmp_path / f"{name}.log", [plan(name, sampler=sampler, space=space)], rough)
-        assert table(tmp_path / "all.log", name) == alone
-    points = {name: [row["params"] for row in table(tmp_path / "all.log", name)] for name in names}
-    assert points["fall"] != points["wsd"], "each family has its own draws"
+    spaces = {"cosine": {**space, "decay": 0.25}, "fall": space, "wsd": space}
+    plans = [
+        plan(name, sampler=sampler, pruner=pruner, space=spaces[name], n_trials=8 if sampler is GP else 20)
+        for name in names
+    ]
+    swept(tmp_path / "all.log", plans, rough)
+    for one in plans:
+        alone = swept(tmp_path / f"{one.name}.log", [one], rough)
+        assert table(tmp_path / "all.log", one.family.name) == alone
+    own = ("study", "family")
+    fall, wsd = (
+        [{key: value for key, value in row.items() if key not in own} for row in table(tmp_path / "all.log", name)]
+        for name in ("fall", "wsd")
+    )
+    assert fall == wsd, "bit for bit"
+
+
+@pytest.mark.parametrize("sampler", [TPE, GP, CMAES, RANDOM, QMC], ids=["tpe", "gp", "cma-es", "random", "qmc"])
+def test_families_of_other_spaces_begin_with_the_same_peak_lrs_and_warmups(tmp_path, sampler):
+    """Also after start points, which do not count."""
+    start = [{"peak_lr": 0.5, "warmup": 0.3, "decay": 0.25}]
+    few = {name: LOOSE[name] for name in ("peak_lr", "warmup")}
+    plans = [
+        plan("fall", sampler=sampler, pruner=None, n_trials=16, start=start),
+        plan("other", sampler=sampler, pruner=None, n_trials=16, space=few),
+    ]
+    search = studies(tmp_path / "j", plans, concurrent=9)
+    params = {"fall": [], "other": []}
+    while (jobs := search.ask()) is not None:
+        params[jobs[0].family].append(jobs[0].params)
+    fall, other = ([(one["peak_lr"], one["warmup"]) for one in of] for of in params.values())
+    assert fall[1:9] == other[:8]
+    assert len(set(other[:8])) == 8
+
+
+def test_at_default_size_most_trials_are_guided(tmp_path, monkeypatch):
+    """A trial is guided if TPE had the ended trials that it waits for, and drew from its model."""
+    guided = []
+    sample = optuna.samplers.TPESampler._sample  # private: where TPE draws from its model
+
+    def counting(sampler, study, trial, space, **options):
+        guided.append(trial.number)
+        return sample(sampler, study, trial, space, **options)
+
+    monkeypatch.setattr(optuna.samplers.TPESampler, "_sample", counting)
+    config = yaml.safe_load((CONF / "config.yaml").read_text())["search"]
+    node = yaml.safe_load((CONF / "search" / "tpe.yaml").read_text())["sampler"]
+    one = plan(sampler=node, pruner=None, n_trials=config["n_trials"])
+    swept(tmp_path / "j", [one], healthy, concurrent=config["concurrent_trials"])
+    assert (config["n_trials"], config["concurrent_trials"]) == (20, 8)
+    assert sorted(guided) == list(range(8, 20))
 
 
 def test_a_family_may_join_later_and_leave(tmp_path):
@@ -437,6 +488,27 @@ def test_a_study_that_searched_as_its_ranges_are_spelled_is_resumed_so(tmp_path,
     fresh = swept(tmp_path / "fresh", [now], rough)
     assert all(isinstance(row["params"]["decay"], float) and 0 < row["params"]["decay"] < 1 for row in fresh)
     assert studies(tmp_path / "fresh", [now]).resumed_as_written == []
+
+
+EARLIER = json.loads(Path(__file__).with_name("earlier.json").read_text())  # points, recorded with such a version
+
+
+DEFAULT = {"_target_": "sweeper.search.tpe.TPE", "n_startup_trials": 8, "multivariate": True}  # 10 in earlier versions
+
+
+@pytest.mark.parametrize("method", ["the default", *EACH])
+def test_a_study_of_an_earlier_version_proposes_as_that_version(tmp_path, method):
+    """Its seeds follow from the family's name, and it shares no points."""
+    sampler, pruner, space = {**METHODS, "the default": (DEFAULT, MEDIAN, LOOSE)}[method]
+    planned = [plan(sampler=sampler, pruner=pruner, space=space, n_trials=8 if sampler is GP else 20)]
+    path = tmp_path / "j"
+    studies(path, planned).commit(1)
+    journal = path.read_bytes()
+    mark = b',"draws":"shared"'
+    assert mark in journal
+    path.write_bytes(journal.replace(mark, b""))
+    rows = swept(path, planned, rough)
+    assert [list(row["params"].values()) for row in rows] == [pytest.approx(point) for point in EARLIER[method]]
 
 
 def test_a_grid_of_an_earlier_version_is_resumed(tmp_path):
@@ -728,13 +800,12 @@ def test_samplers_learn_to_avoid_what_diverges(tmp_path, sampler):
         )
 
     counts = {}
+    seeds = range(8 if sampler is CMAES else 2)
     wide = plan(sampler=sampler, pruner=None, n_trials=n_trials, space={**LOOSE, "peak_lr": Range(1e-3, 1e3, log=True)})
     for state in ("diverged", "failed"):
-        tables = [
-            swept(tmp_path / f"{state} {seed}", [wide], cliff(state), seed=seed, max_retries=0) for seed in (0, 1)
-        ]
+        tables = [swept(tmp_path / f"{state} {seed}", [wide], cliff(state), seed=seed, max_retries=0) for seed in seeds]
         counts[state] = sum(row["state"] == state for rows in tables for row in rows)
-    assert counts["diverged"] < counts["failed"] * (0.8 if sampler is CMAES else 0.5)
+    assert counts["diverged"] < counts["failed"] * (0.9 if sampler is CMAES else 0.5)
 
 
 @pytest.mark.slow
