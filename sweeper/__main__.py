@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.files import explain, is_about_storage
 from sweeper.types import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -57,15 +58,22 @@ def main() -> int:
         if verb == "sweep" and any(word in ("-h", "--help") for word in words):
             print(HELP, end="")
             return 0
-        return VERBS[verb](words)
+        code = VERBS[verb](words)
+        sys.stdout.flush()
+        return code
     except InputError as error:
         print(f"sweeper: {error}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
         print("sweeper: stopped. What was committed is kept, and the same command resumes.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `status | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # `status | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        elif is_about_storage(error):
+            print(f"sweeper: {explain(error)}", file=sys.stderr)
+        else:
+            raise
         return 1
 
 
@@ -290,10 +298,17 @@ def ui(words: Sequence[str]) -> int:
 
 def sync(words: Sequence[str]) -> int:
     """Send what MLflow does not have yet."""
+    from sweeper.results.stored import StoredSweep
     from sweeper.tracking.mlflow import sender
+    from sweeper.tracking.spool import find_loss, publish_again
 
     asked = _parse("sync", "Send to MLflow what could not be sent before.", words)
-    return sender.sync(_home(asked.name).spool)
+    sweep = StoredSweep(_home(asked.name))
+    publish_again(sweep.home.spool, sweep.round)
+    code = sender.sync(sweep.home.spool)
+    if loss := find_loss(sweep.home.spool, sweep.round):
+        print(loss.text, file=sys.stderr)
+    return code
 
 
 def _parse(verb: str, about: str, words: Sequence[str], *flags: tuple[str, dict[str, Any]]) -> Any:

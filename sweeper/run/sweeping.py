@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from sweeper import __version__, terminal
+from sweeper.files import writing
 from sweeper.run import loop, machine
 from sweeper.run.trainers import Chosen, choose, make, stored_trainer
+from sweeper.spec.config_text import FORMAT
 from sweeper.spec.question import Home, lock, settle
 from sweeper.spec.sweep import SweepSpec
 from sweeper.tracking import trackers
+from sweeper.tracking.spool import Loss, find_loss, published_round
 from sweeper.tracking.traces import write_parquet
 from sweeper.training.weights import BestWeights
 from sweeper.types import Summary, TrackedStudy, TrackedSweep, Tracker
@@ -34,7 +38,6 @@ Conclude = Callable[[Home, Tracker], None]
 Say = Callable[[str], None]
 
 CHECKPOINT_SECONDS = 60.0
-FORMAT = 1  # of the sweep's folder
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,14 @@ class Outcome:
         stopped: Why it stopped before everything was trained; None if it did not.
         signal: The signal that stopped it, if one did.
         unsent: Events that have not reached the tracker's destination yet.
+        lost: What damage took from the spool, so that no tracker can get it any more.
     """
 
     home: Home
     stopped: str | None
     signal: int | None
     unsent: int
+    lost: Loss
 
 
 def sweep(
@@ -72,6 +77,7 @@ def sweep(
     Raises:
         InputError: If the sweep of that name has another configuration or another trainer, or another process is
             running it. Raised before anything is written.
+        StorageError: If the disk is full or read-only. What was committed is safe.
     """
     from sweeper.search.study import Studies, build_studies
 
@@ -80,7 +86,8 @@ def sweep(
     chosen = choose(spec, stored_trainer(home))
     trainer = make(spec, chosen.trainer)
     with lock(home), _log_to_file(home):
-        search = Studies(home.journal, spec.studies, spec.terms)
+        committed = published_round(home.spool) if home.is_stored else None
+        search = Studies(home.journal, spec.studies, spec.terms, committed)
         _store(home, spec, search, chosen)
         tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
         tracker = trackers.start(tracked, spec.tracker)
@@ -102,7 +109,8 @@ def sweep(
         if finished:  # nothing is open that a checkpoint could restore
             shutil.rmtree(home.checkpoint, ignore_errors=True)
         unsent = _finish(home, search.round, tracker, conclude)
-    return Outcome(home, None if finished else ends.why, ends.signal, unsent)
+        lost = find_loss(home.spool, search.round)
+    return Outcome(home, None if finished else ends.why, ends.signal, unsent, lost)
 
 
 def _live_view(
@@ -198,7 +206,8 @@ def _machines(before: list[dict[str, str]], device: str) -> list[dict[str, str]]
 @contextmanager
 def _log_to_file(home: Home) -> Iterator[None]:
     """Write what the package logs to the sweep's log file."""
-    file = logging.FileHandler(home.log, encoding="utf-8")
+    with writing(home.log):
+        file = _LogFile(home.log, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     level = log.level
     log.addHandler(file)
@@ -211,7 +220,16 @@ def _log_to_file(home: Home) -> Iterator[None]:
     finally:
         log.setLevel(level)
         log.removeHandler(file)
-        file.close()
+        with suppress(OSError):
+            file.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cuts off. The sweep itself says what cannot be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 # --- when to stop -----------------------------------------------------------------------------------

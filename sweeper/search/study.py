@@ -10,7 +10,7 @@ import optuna
 from optuna.storages import JournalStorage
 
 from sweeper.search.family import FamilyStudy
-from sweeper.search.journal import MARK, Journal
+from sweeper.search.journal import MARK, Journal, replaying
 from sweeper.search.plan import StudyPlan, Terms
 from sweeper.search.storage import Storage
 from sweeper.types import Ending, Floats, Job, Progress, Report, State, TrialId
@@ -42,22 +42,24 @@ def build_studies(plans: Sequence[StudyPlan], terms: Terms) -> list[FamilyStudy]
 class Studies:
     """The protocol Search, with one study for each family. The only writer of the journal."""
 
-    def __init__(self, journal: Path, plans: Sequence[StudyPlan], terms: Terms) -> None:
+    def __init__(self, journal: Path, plans: Sequence[StudyPlan], terms: Terms, committed: int | None = None) -> None:
         """Start the studies of a sweep, or resume them as of the last committed round.
 
         Args:
             journal: The file. It may hold other studies, which do not change.
             plans: One for each study.
             terms: What all trials have in common.
+            committed: The last round that is known to be committed; None for a new sweep.
 
         Raises:
-            InputError: As from `build_studies`, or a study was started with another space, sampler or pruner. Nothing
-                is written.
+            InputError: As from `build_studies`, or the journal is damaged, or a study was started with another space,
+                sampler or pruner. Nothing is written.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._studies = {study.plan.name: study for study in build_studies(plans, terms)}
-        self._journal = Journal(journal)
-        storage = Storage(self._journal)
+        self._journal = Journal(journal, committed=committed)
+        with replaying(journal):
+            storage = Storage(self._journal)
         self._rounds = _rounds(storage)
         for study in self._studies.values():
             study.attach(storage)

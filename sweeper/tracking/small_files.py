@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sweeper.files import is_intact, replace_file, seal
+
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the object in a file, or {} if the file is missing or was damaged by a crash of the machine."""
+    """Return the object in a file, or {} if the file is missing or damaged."""
     try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        data = path.read_bytes()
+        content = json.loads(data) if is_intact(data) else {}
+    except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return {key: value for key, value in content.items() if key != "crc"} if isinstance(content, dict) else {}
 
 
 def replace_object(path: Path, content: Mapping[str, object] | None) -> None:
-    """Write a file atomically."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    new.write_text(json.dumps(content), encoding="utf-8")
-    new.replace(path)
+    """Write a file atomically.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    data = json.dumps(content).encode()
+    replace_file(path, seal(data) if content else data)

@@ -2,25 +2,42 @@
 
 Columns: trial, member, step (updates finished, from 1), then one float64 column for each trace and metric, by its
 tracking name. Row `step` holds a trace's value of update step - 1. Metrics are NaN between reports.
+
+The spool is written first and has everything. If it was damaged since, the files keep the traces that it lost. A trial
+of which only a part is left has no traces.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeper.tracking.events import EVENTS, ReportEvent, decode, last_mark, lines, report_prefix, rounds
+from sweeper.files import writing
+from sweeper.tracking.events import (
+    EVENTS,
+    Event,
+    ReportEvent,
+    Whole,
+    decode,
+    last_mark,
+    lines,
+    parse,
+    rounds,
+    trial_prefix,
+)
 from sweeper.types import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS_A_GROUP = 1 << 17
+IDS = ("trial", "member", "step")  # the first columns
 OPEN = b"sweeper.open"  # metadata of the file: trials that were still running, so the spool has more of them
 
 Traces = dict[str, Floats]
@@ -31,12 +48,16 @@ def write_parquet(spool: Path, folder: Path) -> dict[str, Path]:
 
     Returns:
         The file of each study.
+
+    Raises:
+        StorageError: A file cannot be written.
     """
     written = {}
-    for study, (columns, still_open) in _studies(spool).items():
-        folder.mkdir(parents=True, exist_ok=True)
+    for study, content in _studies(spool).items():
         written[study] = _parquet_path(folder, study)
-        _write_study(spool, study, columns, still_open, written[study])
+        with writing(written[study]):
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_study(spool, study, content, written[study])
     return written
 
 
@@ -47,7 +68,7 @@ def read_trace(folder: Path, study: str, trial: int, member: int = 0) -> pd.Data
         A row for each update, with "step" and a column for each trace and metric.
 
     Raises:
-        KeyError: The job has no committed report.
+        KeyError: The job has no committed report, or some of them are lost.
     """
     import pandas as pd
 
@@ -65,9 +86,15 @@ def _parquet_path(folder: Path, study: str) -> Path:
 
 
 def _from_spool(spool: Path, study: str, trial: int, member: int) -> Traces:
-    start = report_prefix(study, trial, member)
+    starts = tuple(trial_prefix(kind, study, trial) for kind in ("open", "report"))
     end = last_mark(spool / EVENTS)[1]
-    parts = [_rows(json.loads(line)) for line in lines(spool / EVENTS, 0, end) if line.startswith(start)]
+    events: Iterable[Event] = (parse(line) for line in lines(spool / EVENTS, 0, end) if line.startswith(starts))
+    parts, is_whole = [], Whole()
+    for event in events:
+        if event is None or not is_whole(event):
+            raise KeyError(f"{study} trial {trial}: some of its reports are damaged or missing")
+        if event["e"] == "report" and event["member"] == member:
+            parts.append(_rows(event))
     if not parts:
         raise KeyError(f"{study} trial {trial} member {member} has no committed report")
     return _join(parts, list(dict.fromkeys(name for part in parts for name in part)))
@@ -92,52 +119,74 @@ def _join(parts: list[Traces], columns: list[str]) -> Traces:
     }
 
 
-def _studies(spool: Path) -> dict[str, tuple[list[str], list[int]]]:
-    """Return the columns of each study, in the order of their first report, and its trials that have not ended."""
-    columns: dict[str, dict[str, None]] = {}
-    still_open: dict[str, dict[int, None]] = {}
-    for events, _ in rounds(spool / EVENTS):
-        for event in events:
-            study = event["study"]
-            if event["e"] == "open":
-                columns.setdefault(study, {})
-                still_open.setdefault(study, {})[event["trial"]] = None
-            elif event["e"] == "close":
-                still_open[study].pop(event["trial"], None)
-            elif event["e"] == "report":
-                columns[study].update(dict.fromkeys([*event["traces"], *event["metrics"]]))
-    return {study: (list(columns[study]), list(still_open[study])) for study in columns}
+@dataclass
+class _Content:
+    """What the spool has of a study.
+
+    Attributes:
+        columns: Traces and metrics in the order of their first report, as an ordered set.
+        open: Trials that have not ended, or whose record is damaged.
+        ended: Trials whose record is complete.
+    """
+
+    columns: dict[str, None] = field(default_factory=dict)
+    open: set[int] = field(default_factory=set)
+    ended: set[int] = field(default_factory=set)
+
+
+def _studies(spool: Path) -> dict[str, _Content]:
+    """Return what the spool has of each study."""
+    studies: dict[str, _Content] = {}
+    for event in _whole_events(spool):
+        if event["e"] == "open":
+            studies.setdefault(event["study"], _Content()).open.add(event["trial"])
+        elif event["e"] == "close":
+            studies[event["study"]].open.remove(event["trial"])
+            studies[event["study"]].ended.add(event["trial"])
+        elif event["e"] == "report":
+            studies[event["study"]].columns.update(dict.fromkeys([*event["traces"], *event["metrics"]]))
+    return studies
 
 
 def _jobs(spool: Path, study: str) -> Iterator[tuple[int, int, list[Traces]]]:
     """Yield trial, member and reports of each job, in the order in which trials end. Open trials come last."""
     waiting: dict[int, dict[int, list[Traces]]] = {}
-    for events, _ in rounds(spool / EVENTS):
-        for event in events:
-            if event["study"] != study:
-                continue
-            if event["e"] == "report":
-                waiting.setdefault(event["trial"], {}).setdefault(event["member"], []).append(_rows(event))
-            elif event["e"] == "close":
-                members = waiting.pop(event["trial"], {})
-                yield from ((event["trial"], member, parts) for member, parts in members.items())
+    for event in _whole_events(spool):
+        if event["study"] != study:
+            continue
+        if event["e"] == "report":
+            waiting.setdefault(event["trial"], {}).setdefault(event["member"], []).append(_rows(event))
+        elif event["e"] == "close":
+            members = waiting.pop(event["trial"], {})
+            yield from ((event["trial"], member, parts) for member, parts in members.items())
     for trial, members in waiting.items():
         yield from ((trial, member, parts) for member, parts in members.items())
+
+
+def _whole_events(spool: Path) -> Iterator[Event]:
+    is_whole = Whole()
+    return (event for events, _ in rounds(spool / EVENTS) for event in events if is_whole(event))
 
 
 # --- the file ---------------------------------------------------------------------------------------
 
 
-def _write_study(spool: Path, study: str, columns: list[str], still_open: list[int], path: Path) -> None:
+def _write_study(spool: Path, study: str, content: _Content, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    ids = [("trial", pa.int64()), ("member", pa.int64()), ("step", pa.int64())]
+    kept = _kept_rows(path, content.ended)
+    kept_trials = set() if kept is None else set(kept["trial"].to_pylist())
+    columns = list(content.columns if kept is None else content.columns | dict.fromkeys(kept.column_names[len(IDS) :]))
+    still_open = sorted(content.open - kept_trials)
+    ids = [(name, pa.int64()) for name in IDS]
     schema = pa.schema([*ids, *((name, pa.float64()) for name in columns)], {OPEN: json.dumps(still_open)})
     new = path.with_name(f"{path.name}.new")
-    with pq.ParquetWriter(new, schema, compression="zstd") as writer:
-        tables: list[Any] = []
+    with pq.ParquetWriter(new, schema, compression="zstd", write_page_checksum=True) as writer:
+        tables: list[Any] = [] if kept is None else [_with_columns(kept, schema)]
         for trial, member, parts in _jobs(spool, study):
+            if trial in kept_trials:
+                continue
             tables.append(_table(trial, member, _join(parts, ["step", *columns]), schema))
             if sum(len(table) for table in tables) >= ROWS_A_GROUP:
                 writer.write_table(pa.concat_tables(tables))
@@ -145,6 +194,23 @@ def _write_study(spool: Path, study: str, columns: list[str], still_open: list[i
         if tables:
             writer.write_table(pa.concat_tables(tables))
     new.replace(path)
+
+
+def _kept_rows(path: Path, ended: set[int]) -> Any:
+    """Return the rows of the trials that an earlier file has completely and the spool lost; None if there are none."""
+    try:
+        trials = set(_read_table(path, columns=["trial"])["trial"].to_pylist())
+        lost = trials - ended - _open_trials(path)
+        return _read_table(path, filters=[("trial", "in", lost)]) if lost else None
+    except _unreadable():
+        return None
+
+
+def _with_columns(table: Any, schema: Any) -> Any:
+    import pyarrow as pa
+
+    empty = np.full(len(table), np.nan)
+    return pa.table({name: table[name] if name in table.column_names else empty for name in schema.names}, schema)
 
 
 def _table(trial: int, member: int, values: Traces, schema: Any) -> Any:
@@ -156,19 +222,34 @@ def _table(trial: int, member: int, values: Traces, schema: Any) -> Any:
 
 
 def _from_parquet(path: Path, trial: int, member: int) -> Traces | None:
-    """Return the traces of a job, or None if the file does not exist or does not have all of the trial."""
-    import pyarrow.parquet as pq
-
-    if not path.exists() or trial in json.loads(_metadata(path).get(OPEN, b"[]")):
+    """Return the traces of a job, or None if the file is missing or damaged, or does not have all of the trial."""
+    try:
+        if trial in _open_trials(path):
+            return None
+        table = _read_table(path, filters=[("trial", "==", trial), ("member", "==", member)])
+    except _unreadable():
         return None
-    table = pq.read_table(path, filters=[("trial", "==", trial), ("member", "==", member)])
     if len(table) == 0:
         return None
     columns = {name: table[name].to_numpy().astype(np.float64) for name in table.column_names[2:]}
     return {name: values for name, values in columns.items() if not np.isnan(values).all()}
 
 
-def _metadata(path: Path) -> Mapping[bytes, bytes]:
+def _read_table(path: Path, **selection: Any) -> Any:
     import pyarrow.parquet as pq
 
-    return pq.read_schema(path).metadata or {}
+    return pq.read_table(path, page_checksum_verification=True, **selection)
+
+
+def _open_trials(path: Path) -> set[int]:
+    """Return the trials of which the spool has more than the file."""
+    import pyarrow.parquet as pq
+
+    return set(json.loads((pq.read_schema(path).metadata or {}).get(OPEN, b"[]")))
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """Return what reading a missing, foreign or damaged file raises."""
+    import pyarrow as pa
+
+    return (OSError, LookupError, TypeError, ValueError, pa.ArrowException)

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.files import replace_file, writing
 from sweeper.results import tables
 from sweeper.results.stored import StoredSweep
 from sweeper.spec.question import Home
@@ -63,7 +64,8 @@ def conclude(home: Home, tracker: Tracker) -> None:
 
 def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
     """Write the tables and return their paths. TABLE has the form that `Tracker.artifact` takes."""
-    folder.mkdir(exist_ok=True)
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
     columns = end_table.columns(sweep.families)
     table = {
         "columns": [column.head for column in columns],
@@ -75,7 +77,7 @@ def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
         TABLE: json.dumps(table),
     }
     for name, content in contents.items():
-        _write_whole(content, folder / name)
+        replace_file(folder / name, content)
     return [folder / name for name in contents]
 
 
@@ -106,6 +108,8 @@ def show(outcome: Outcome) -> None:
     print(f"Files:             {home.path}/   (print this table again: python -m sweeper status {home.name})")
     if outcome.unsent:
         print(view.unsent_text(home.spool, home.name, outcome.unsent))
+    if outcome.lost:
+        print(outcome.lost.text)
     if outcome.stopped is not None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same command resumes the sweep.", flush=True)
 
@@ -137,10 +141,3 @@ def print_json(sweep: StoredSweep) -> None:
 def _json(sweep: StoredSweep) -> dict[str, Any]:
     table = tables.as_json(sweep.families, sweep.criterion, sweep=sweep.name, finished=sweep.finished)
     return {**table, "trainer": sweep.config["trainer"]}
-
-
-def _write_whole(content: str, path: Path) -> None:
-    """Write a file completely or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(path)

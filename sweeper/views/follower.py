@@ -17,6 +17,7 @@ import numpy as np
 from sweeper.schedules import family, lr_trace
 from sweeper.spec.question import Home, StoredConfig, is_running
 from sweeper.terminal import Tally
+from sweeper.tracking.spool import published_round
 from sweeper.tracking.traces import read_trace
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Record, Report, TrialId
 
@@ -105,7 +106,7 @@ class Follower:
         from sweeper.search.records import JournalReader
 
         self.config, self.started_at = self.home.read(), self.home.config.stat().st_mtime
-        self._reading = JournalReader(self.home.journal)
+        self._reading = JournalReader(self.home.journal, published_round(self.home.spool))
         self._seen, self._lr_trials, self._last_time = {}, {}, 0.0
         studies = sorted(self.config["studies"].items(), key=lambda item: (item[1]["family"], item[0]))
         self.tally = Tally(

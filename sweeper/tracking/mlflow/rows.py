@@ -32,6 +32,7 @@ from sweeper.tracking.events import (
     OpenEvent,
     ReportEvent,
     TagEvent,
+    Whole,
     decode,
     planned_lr,
 )
@@ -187,11 +188,15 @@ class Translation:
         self._metrics: set[str] = set()  # their names
         self._decades: set[int] = set()  # of the peaks of complete trials
         self._pending: dict[RunKey, Rows] = {}
+        self._is_whole = Whole()
 
     def add_events(self, events: Iterable[Event]) -> int:
-        """Add the events of whole rounds. Returns how many points `pop_rows` would return."""
+        """Add the events of whole rounds. Returns how many points `pop_rows` would return.
+
+        Of a trial whose record is damaged, only what came before and how it ended are added.
+        """
         reports: dict[JobId, ReportEvent] = {}
-        for event in events:
+        for event in filter(self._is_usable, events):
             if event["e"] != "report":
                 self._reports(reports.values())
                 reports = {}
@@ -228,6 +233,16 @@ class Translation:
             tuple(sorted(self._metrics)),
             decades,
         )
+
+    def _is_usable(self, event: Event) -> bool:
+        """Whether an event can be added. The facts of a trial whose record is damaged are not known."""
+        is_whole = self._is_whole(event)
+        if event["e"] not in ("report", "close", "tag"):
+            return True
+        key = RunKey(event["study"], event["trial"])
+        if not is_whole and key in self._trials:
+            self._trials[key].facts = TrialFacts(np.zeros(0))
+        return key in self.runs and (is_whole or event["e"] != "report")
 
     # --- one method for each event ----------------------------------------------------------------------
 

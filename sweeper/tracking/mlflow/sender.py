@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.files import writing
 from sweeper.tracking.events import EVENTS, MARK, lines, rounds
 from sweeper.tracking.mlflow import saved_view
 from sweeper.tracking.mlflow.destination import Destination, hide_password
@@ -75,9 +76,11 @@ class Sender:
     def _start(self) -> None:
         self._started = time.monotonic()
         log_path = self._folder / "sender.log"
-        if log_path.exists() and log_path.stat().st_size > LARGEST_LOG_BYTES:
-            log_path.unlink()
-        with log_path.open("ab") as output:
+        with writing(log_path):
+            if log_path.exists() and log_path.stat().st_size > LARGEST_LOG_BYTES:
+                log_path.unlink()
+            output = log_path.open("ab")
+        with output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "sweeper.tracking.mlflow.sender", str(self._folder)],
                 stdin=subprocess.PIPE,
@@ -133,9 +136,12 @@ def sync(folder: Path, *, uri: str | None = None) -> int:
         The exit code: 0 if everything is sent, or else 1.
 
     Raises:
-        InputError: The destination has a password that is not set.
+        InputError: The destination is not known, or has a password that is not set.
     """
     destination = stored_destination(folder, uri)
+    if destination is None and not _is_untracked(folder):
+        path, problem = folder / "destination.json", "damaged, so it is not known where to send the sweep"
+        raise InputError("sync", path, problem, "Repeat the sweep's command: it sends the rest")
     if destination is None:
         print("Nothing to send: this sweep is not tracked (tracking=none).")
         return 0
@@ -155,9 +161,16 @@ def store_destination(folder: Path, destination: Destination | None) -> None:
     replace_object(folder / "destination.json", content)
 
 
+def _is_untracked(folder: Path) -> bool:
+    """Whether the last command sent nothing: it stored that, or stored no destination."""
+    path = folder / "destination.json"
+    return not path.exists() or (path.is_file() and path.read_bytes().strip() == b"null")
+
+
 def count_unsent(folder: Path, destination: Destination) -> int:
     """Return the number of published events that are not known to have reached the destination."""
     start, end = int(_progress(folder, destination).get("offset", 0)), published_bytes(folder)
+    start = start if start <= end else 0  # the file is not the one that was sent
     return sum(not line.startswith(MARK) for line in lines(folder / EVENTS, start, end))
 
 
@@ -380,6 +393,8 @@ class Delivery:
             self.translation.add_events(events)
             self.offset = self.read = end
         self.translation.pop_rows()
+        if self.offset != offset:  # the file is not the one that was sent: it was lost, and written again since
+            self.translation, self.offset, self.read = Translation(), 0, 0
 
     def _read_batch(self) -> bool:
         """Translate the next published rounds, about POINTS_A_TURN points. Returns False if there are none."""
