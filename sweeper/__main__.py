@@ -6,10 +6,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.files import explain, is_about_storage
 from sweeper.types import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -67,13 +67,16 @@ def main() -> int:
     except KeyboardInterrupt:
         print("sweeper: stopped. What was committed is kept, and the same command resumes.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # `status | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        elif is_about_storage(error):
-            print(f"sweeper: {explain(error)}", file=sys.stderr)
-        else:
+        from sweeper.files import explain, is_about_storage
+
+        if not is_about_storage(error):
             raise
+        with suppress(OSError):  # the disk may be that of the output
+            print(f"sweeper: {explain(error)}", file=sys.stderr, flush=True)
         return 1
 
 

@@ -154,8 +154,8 @@ class Loss(NamedTuple):
         parts = {"round": self.rounds, "line": self.lines}
         lost = " and ".join(f"{count} {part}{'s' * (count > 1)}" for part, count in parts.items() if count)
         return (
-            f"{lost} of spool/{EVENTS} are missing or damaged: their traces cannot be sent any more. "
-            "The tables are complete, because they come from the journal."
+            f"Missing or damaged in spool/{EVENTS}: {lost}. Their traces cannot be sent any more. "
+            "The tables are complete: they come from the journal."
         )
 
 

@@ -189,6 +189,7 @@ class Translation:
         self._decades: set[int] = set()  # of the peaks of complete trials
         self._pending: dict[RunKey, Rows] = {}
         self._is_whole = Whole()
+        self._damaged: set[RunKey] = set()  # their facts are not known
 
     def add_events(self, events: Iterable[Event]) -> int:
         """Add the events of whole rounds. Returns how many points `pop_rows` would return.
@@ -235,13 +236,13 @@ class Translation:
         )
 
     def _is_usable(self, event: Event) -> bool:
-        """Whether an event can be added. The facts of a trial whose record is damaged are not known."""
+        """Whether an event can be added: its run is known, and the reports before it are not damaged."""
         is_whole = self._is_whole(event)
         if event["e"] not in ("report", "close", "tag"):
             return True
         key = RunKey(event["study"], event["trial"])
-        if not is_whole and key in self._trials:
-            self._trials[key].facts = TrialFacts(np.zeros(0))
+        if not is_whole:
+            self._damaged.add(key)
         return key in self.runs and (is_whole or event["e"] != "report")
 
     # --- one method for each event ----------------------------------------------------------------------
@@ -335,7 +336,8 @@ class Translation:
             if event["state"] == "complete":
                 self._studies[event["study"]].ranking.add(event["trial"], event["value"])
         numbers |= event.get("measures", {})
-        numbers |= trial.facts.facts_at_end(event["state"])
+        if key not in self._damaged:
+            numbers |= trial.facts.facts_at_end(event["state"])
         if numbers.get("lr_max", 0) > 0:  # MLflow's scatter has no log axis
             numbers["log10_lr_max"] = math.log10(numbers["lr_max"])
             if event["state"] == "complete":
