@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,11 +86,16 @@ def _parquet_path(folder: Path, study: str) -> Path:
 
 
 def _from_spool(spool: Path, study: str, trial: int, member: int) -> Traces:
-    starts = tuple(trial_prefix(kind, study, trial) for kind in ("open", "report"))
+    opening, report, close = (trial_prefix(kind, study, trial) for kind in ("open", "report", "close"))
     end = last_mark(spool / EVENTS)[1]
-    events: Iterable[Event] = (parse(line) for line in lines(spool / EVENTS, 0, end) if line.startswith(starts))
-    parts, is_whole = [], Whole()
-    for event in events:
+    parts: list[Traces] = []
+    is_whole = Whole()
+    for line in lines(spool / EVENTS, 0, end):
+        if not line.startswith((opening, report, close)):
+            continue
+        event: Event | None = parse(line)
+        if event is None and line.startswith(close):
+            continue  # its end has no traces
         if event is None or not is_whole(event):
             raise KeyError(f"{study} trial {trial}: some of its reports are damaged or missing")
         if event["e"] == "report" and event["member"] == member:

@@ -38,6 +38,9 @@ def copy(intact, folder, changed):
     return folder
 
 
+REPORT = b'{"e":"report","study":"cosine","trial":0,'
+
+
 def flipped(line):
     return line[: len(line) // 2] + bytes([line[len(line) // 2] ^ 0x01]) + line[len(line) // 2 + 1 :]
 
@@ -91,9 +94,7 @@ def test_a_damaged_line_takes_its_trial_and_no_other(intact, tmp_path, damage):
 
 def test_a_run_whose_reports_are_damaged_still_gets_its_end_but_no_facts(intact, tmp_path):
     whole = content(intact)
-    report = next(
-        k for k, line in enumerate(whole) if line.startswith(b'{"e":"report","study":"cosine","trial":0,"mem')
-    )
+    report = next(k for k, line in enumerate(whole) if line.startswith(REPORT))
     folder = copy(intact, tmp_path, [*whole[:report], *whole[report + 1 :]])
     translation = Translation()
     for events, _ in rounds(folder / "spool" / EVENTS):
@@ -148,9 +149,7 @@ def test_a_spool_of_an_earlier_version_has_no_checksums(intact, tmp_path):
     plain = [line_of({key: value for key, value in event.items() if key != "crc"}) for event in events]
     folder = copy(intact, tmp_path, plain)
     assert read_facts(folder / "spool") == read_facts(intact / "spool")
-    report = next(
-        k for k, line in enumerate(plain) if line.startswith(b'{"e":"report","study":"cosine","trial":0,"mem')
-    )
+    report = next(k for k, line in enumerate(plain) if line.startswith(REPORT))
     event = json.loads(plain[report])
     event["traces"]["train/loss"] = event["traces"]["train/loss"][:-3]  # cannot be decoded
     plain[report] = line_of(event)
