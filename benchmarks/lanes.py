@@ -216,7 +216,7 @@ def compare(name: str, args: argparse.Namespace) -> float:
         case.task(),
         Recipe(case.optimizer, case.batch_size),
         example,
-        auto.Load(args.trials, args.open, pruned=False),
+        auto.Load(args.trials, args.open, processes=1, pruned=False),
         device=args.device,
     )
     ways = build_ways(name, args.block, not args.no_compile, args.device)

@@ -55,9 +55,7 @@ def build_processes(
     task: Any, trainer: Any, workers: int, jobs: int, turns: int, updates: int
 ) -> tuple[Processes, list[JobId]]:
     """Return a trainer with that many processes and the jobs it has started."""
-    built = Processes(
-        task, Recipe(SGD, 32, precision="float32"), trainer=trainer, devices=("cpu",) * workers, head_start=0
-    )
+    built = Processes(task, Recipe(SGD, 32, precision="float32"), trainer=trainer, devices=("cpu",) * workers)
     return built, start_jobs(built, jobs, turns, updates)
 
 

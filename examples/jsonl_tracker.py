@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from sweeper.tracking.clock import first_step
 from sweeper.types import ConfiguredTracker, Ending, Job, JobId, Report, Summary, TrackedSweep, TrialId
 
 
@@ -42,11 +44,14 @@ class JsonLines(ConfiguredTracker):
 
     def append(self, reports: Sequence[Report]) -> None:
         for report in reports:
-            count = max((len(values) for values in report.traces.values()), default=0)
-            for k in range(count):
-                values = {name: float(values[k]) for name, values in report.traces.items()}
-                self._log(report.id, step=report.step - count + k, **values)
-            self._log(report.id, step=report.step, **report.metrics)
+            at: dict[int, dict[str, float]] = defaultdict(dict)
+            for name, values in report.traces.items():
+                first = report.step - len(values) + first_step(name)  # an LR is at the step before its update's loss
+                for step, value in enumerate(values, start=first):
+                    at[step][name] = float(value)
+            at[report.step].update(report.metrics)
+            for step in sorted(at):
+                self._log(report.id, step=step, **at[step])
 
     def close(self, ending: Ending) -> None:
         self._log(ending.trial, summary={"state": ending.state, "objective": ending.value, **ending.measures})

@@ -23,12 +23,14 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 STAMP, LOCK, LOG = "setup.json", "setup.lock", "setup.log"
-OLD_NAME = "sweeper"  # earlier name of the distribution: two editable installs of one package would hide each other
 
 
 def main() -> int:
@@ -150,8 +152,6 @@ def set_up(venv: Path, project: dict[str, Any], extras: set[str], python: str | 
     (venv / LOG).write_text("", encoding="utf-8")
     if is_new:
         make_venv(venv)
-    if not is_new and list((venv / "lib").glob(f"python*/site-packages/{OLD_NAME}-*.dist-info")):
-        stage("old name", [venv_python(venv), "-m", "pip", "uninstall", "-y", OLD_NAME], venv)
     names = f".[{','.join(all_extras)}]" if all_extras else "."
     pip = [venv_python(venv), "-m", "pip", "install", "--no-compile", "-c", "constraints.txt"]
     # Without isolation the build uses the pinned setuptools instead of downloading another.
@@ -177,7 +177,10 @@ def write_stamp(venv: Path, project: dict[str, Any], extras: Sequence[str]) -> N
 
 
 def make_venv(venv: Path) -> None:
-    """Create an empty environment with the pinned pip and setuptools, also if Debian left out ensurepip."""
+    """Create an empty environment with the pinned pip and setuptools."""
+    if importlib.util.find_spec("ensurepip") is None:
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        fail(f"this Python has no ensurepip. On Debian or Ubuntu: apt-get install python{version}-venv")
     for entry in venv.iterdir():
         if entry.name in (LOCK, LOG):
             continue
@@ -185,16 +188,8 @@ def make_venv(venv: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-    has_ensurepip = importlib.util.find_spec("ensurepip") is not None
-    if not has_ensurepip and importlib.util.find_spec("pip") is None:
-        fail(
-            "this Python has neither ensurepip nor pip. On Debian or Ubuntu: apt-get install "
-            f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
-        )
-    base = base_python()
-    stage("environment", [base, "-m", "venv", *([] if has_ensurepip else ["--without-pip"]), str(venv)], venv)
-    python = venv_python(venv)
-    pip = [python, "-m", "pip"] if has_ensurepip else [base, "-m", "pip", "--python", python]
+    stage("environment", [base_python(), "-m", "venv", str(venv)], venv)
+    pip = [venv_python(venv), "-m", "pip"]
     stage("pip", [*pip, "install", "-U", "-c", "constraints.txt", "pip", "setuptools"], venv)
 
 
@@ -257,17 +252,12 @@ def activity(line: str) -> str:
 def explain(lines: Sequence[str], name: str) -> tuple[str, list[str]]:
     """Return why a command failed, in one sentence, and the lines of its output that help."""
     text = "\n".join(lines)
-    errors = [line for line in lines if line.lstrip().lower().startswith("error")]
-    if re.search(r"No space left on device|Errno 28", text):
-        return "the disk is full. A CPU build of torch needs 2 GB in all, a CUDA build several more", []
+    # In both cases pip's last error does not say it: it is "no matching distribution", or a traceback.
     if re.search(r"NewConnectionError|ConnectTimeout|NameResolutionError|Connection refused|Network is unreach", text):
         return "pip cannot reach a package index. Check the network; behind a proxy, set PIP_PROXY", []
     if re.search(r"Read timed out|ReadTimeoutError|IncompleteRead|Connection reset|Connection broken", text):
         return "the connection broke while pip was downloading. Run the command again", []
-    if re.search(r"No matching distribution", text):
-        return "pip found no release for this Python and machine", errors[-2:]
-    if name == "pip":
-        return "pip cannot install the pinned pip and setuptools. Check that it reaches a package index", errors[-2:]
+    errors = [line for line in lines if line.lstrip().lower().startswith("error")]
     return f"{name} failed", list(errors[-5:] or lines[-5:])
 
 
@@ -279,33 +269,28 @@ def check_own(project: dict[str, Any], extras: set[str]) -> None:
     requirements = list(project["project"]["dependencies"])
     for extra in sorted(extras):
         requirements += project["project"]["optional-dependencies"][extra]
-    missing = []
-    for requirement in requirements:
-        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-        specifier = re.sub(r"^[\w.-]+(\[[^]]*\])?", "", requirement)
-        try:
-            installed = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            missing.append(requirement)
-            continue
-        if is_within(installed, specifier):
-            continue
-        if name == "torch":
-            print(f"set-up: torch {installed} is outside the tested range {specifier}", file=sys.stderr)
-        else:
-            missing.append(requirement)
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # several requirements depend on it
+        missing = requirements
+    else:
+        missing = [text for text in requirements if not is_met(Requirement(text))]
     if missing:
         quoted = " ".join(f"'{requirement}'" for requirement in missing)
         fail(f"requirements are missing, and VENV=0 installs nothing. Run: {sys.executable} -m pip install {quoted}")
 
 
-def is_within(version: str, specifier: str) -> bool:
-    """Return whether a version satisfies a specifier; True if `packaging` is not installed."""
+def is_met(requirement: Requirement) -> bool:
+    """Return whether a package is installed in a version that satisfies the requirement."""
     try:
-        from packaging.specifiers import SpecifierSet
-    except ImportError:
+        installed = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return False
+    is_within = requirement.specifier.contains(installed, prereleases=True)
+    if requirement.name == "torch" and not is_within:
+        print(f"set-up: torch {installed} is outside the tested range {requirement.specifier}", file=sys.stderr)
         return True
-    return bool(SpecifierSet(specifier, prereleases=True).contains(version))
+    return is_within
 
 
 if __name__ == "__main__":

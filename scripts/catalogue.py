@@ -22,7 +22,7 @@ import yaml
 
 from sweeper.schedules import FACTORS, cycles, lr_trace
 from sweeper.schedules.families import MOMENTA, family, parameters_of
-from sweeper.schedules.numbers import Parameter, parameters
+from sweeper.schedules.numbers import Bounds, Parameter, parameters
 from sweeper.schedules.reactive import CONTROLLERS as DECLARED
 from sweeper.training.controllers import CONTROLLERS
 from sweeper.types import Floats
@@ -226,8 +226,14 @@ def _allowed_values(parameter: Parameter) -> str:
     if parameter.kind == "word":
         return ", ".join(_plain(option) for option in parameter.options)
     bounds = parameter.bounds
+    ticks = [f"{bounds.ticks} ticks or more"] if bounds.ticks else []
+    ticks += [f"{bounds.left} tick{'s' if bounds.left > 1 else ''} left"] if bounds.left else []
+    return "; ".join([_range_text(bounds), *ticks])
+
+
+def _range_text(bounds: Bounds) -> str:
     if not (math.isfinite(bounds.low) and math.isfinite(bounds.high)):
-        return str(bounds) or "any number"
+        return ("whole, " if bounds.whole else "") + str(bounds) or "any number"
     if bounds.open_low and bounds.open_high:
         return f"between {bounds.low:g} and {bounds.high:g}"
     low = f"above {bounds.low:g}, " if bounds.open_low else f"{bounds.low:g} "

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from sweeper.types import InputError, did_you_mean
+from sweeper.types import InputError
 
 if TYPE_CHECKING:
+    from sweeper.run.sweeping import Outcome
     from sweeper.spec.composing import Composed
     from sweeper.spec.sweep import SweepSpec
 
@@ -25,14 +29,16 @@ usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or resume it
        python -m sweeper status [NAME] [--json]      print the table of a sweep (default: the one used last)
        python -m sweeper status [NAME] --watch       follow a running sweep from another terminal
        python -m sweeper rerun [NAME] --trial cosine:17    train a trial again and compare every value
+       python -m sweeper retry [NAME]                train the trials that failed again, once the cause is fixed
        python -m sweeper ui [NAME] [--port N]        show LR and loss traces in the MLflow UI
        python -m sweeper sync [NAME]                 send to MLflow what could not be sent before
+       python -m sweeper unlock [NAME]               go on with a sweep whose other machine is surely dead
 
 examples:
   python -m sweeper                                  eight families and a baseline on text, 20 trials each
   python -m sweeper schedule=cosine                  one family; it joins the sweep with the same settings
   python -m sweeper 'schedule=[cosine,wsd]' search.n_trials=50
-  python -m sweeper data=digits model=mlp optimizer=adamw train.epochs=20 train.steps=null
+  python -m sweeper data=digits model=mlp optimizer=adamw train.epochs=20
   python -m sweeper schedule.cosine.decay=0.1        fix a hyperparameter of one family ...
   python -m sweeper optimizer.peak_lr.high=1         ... or change a range for all
   python -m sweeper -m model.width=64,128            one sweep for each width
@@ -46,24 +52,25 @@ A plain value is fixed; {low: 1e-3, high: 1, log: true} or {choice: [0, 0.1]} is
 
 SWEEPS = Path("sweeps")
 WRONG_INPUT = 2
+PRINTING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info")  # Hydra's, which train nothing
 
 
 def main() -> int:
     """Run a command. Returns the exit code: 0, 1 for a failure, 2 for wrong input, 128 + n if signal n stopped it."""
     words = sys.argv[1:]
-    verb = words.pop(0) if words and not words[0].startswith(("-", "~")) and "=" not in words[0] else "sweep"
+    verb = words.pop(0) if words and not words[0].startswith(("-", "~", "+")) and "=" not in words[0] else "sweep"
     try:
         if verb not in VERBS:
-            raise InputError("verb", verb, "no such verb", did_you_mean(verb, VERBS))
+            raise InputError("verb", verb, "no such verb", _similar_verb(verb))
         if verb == "sweep" and any(word in ("-h", "--help") for word in words):
             print(HELP, end="")
             return 0
-        code = VERBS[verb](words)
-        sys.stdout.flush()
-        return code
+        with _exit_on_signals():
+            code = VERBS[verb](words)
+            sys.stdout.flush()
+            return code
     except InputError as error:
-        print(f"sweeper: {error}", file=sys.stderr)
-        return WRONG_INPUT
+        return _refuse(error)
     except KeyboardInterrupt:
         print("sweeper: stopped. What was committed is kept, and the same command resumes.", file=sys.stderr)
         return 130
@@ -72,12 +79,46 @@ def main() -> int:
         return 1
     except OSError as error:
         from sweeper.files import explain, is_about_storage
+        from sweeper.tracking.redaction import redact
 
         if not is_about_storage(error):
             raise
         with suppress(OSError):  # the disk may be that of the output
-            print(f"sweeper: {explain(error)}", file=sys.stderr, flush=True)
+            print(f"sweeper: {redact(explain(error))}", file=sys.stderr, flush=True)
         return 1
+
+
+def _refuse(error: InputError) -> int:
+    """Print what is wrong, without the secrets of an address that somebody typed. Returns the exit code."""
+    from sweeper.tracking.redaction import redact
+
+    print(f"sweeper: {redact(str(error))}", file=sys.stderr)
+    return WRONG_INPUT
+
+
+def _similar_verb(word: str) -> str:
+    from sweeper.spec.aliases import similar
+
+    return similar("verb", word, VERBS)
+
+
+@contextmanager
+def _exit_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does: what it started ends too. Under nohup SIGHUP stays off."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    is_main = threading.current_thread() is threading.main_thread()  # others cannot set handlers
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP) if is_main}
+    caught = [number for number, handler in before.items() if handler == signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 # --- verbs of a configuration: Hydra -----------------------------------------------------------------
@@ -138,31 +179,62 @@ def plan(words: Sequence[str]) -> int:
 def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
     """Compose the configuration, or with -m several, and run the verb with each. Returns the worst exit code."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra passes errors on instead of printing them
+    if not set(PRINTING) & set(words):
+        _announce()
     import hydra
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException, OverrideParseException
 
     from sweeper.spec import composing, config_files, overrides
 
-    every = config_files.families([config_files.folder(), *overrides.config_folders(words)])
+    folders = [config_files.user_folder("--config-dir", path) for path in overrides.config_folders(words)]
+    every = config_files.families([config_files.folder(), *folders])
     ConfigStore.instance().store(group="schedule", name="all", node={"defaults": every})
     codes: list[int] = []
+    started: list[bool] = []  # configurations that Hydra composed
 
     def job(config: Any) -> None:
+        started.append(True)
         codes.append(_run_one(config, verb))
         if codes[-1] > 128:
             raise SystemExit(codes[-1])
 
-    sys.argv = [sys.argv[0], *overrides.to_hydra(words, config_files.groups())]
     try:
-        hydra.main(version_base="1.3", config_path="pkg://sweeper.conf", config_name="config")(job)()
+        with _private(words) as given:
+            sys.argv = [sys.argv[0], *overrides.to_hydra(given, config_files.groups())]
+            hydra.main(version_base="1.3", config_path="pkg://sweeper.conf", config_name="config")(job)()
     except SystemExit as exit:
         return int(exit.code or 0)
     except OverrideParseException as error:
         raise overrides.not_understood(words, str(error)) from error
-    except HydraException as error:
-        raise composing.explain(error) from error
+    except Exception as error:
+        if started and not isinstance(error, HydraException):
+            raise
+        raise composing.explain(error, folders) from error  # Hydra raises other kinds, too
     return max(codes, default=0)
+
+
+@contextmanager
+def _private(words: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Let Hydra neither print secrets (--cfg) nor leave them in the working folder (-m). Yields the words for it."""
+    from sweeper import temporary
+    from sweeper.tracking.redaction import RedactedStream
+
+    with ExitStack() as stack:
+        if any(word.startswith(("--cfg", "-c", "--info")) for word in words):
+            stack.enter_context(redirect_stdout(RedactedStream(sys.stdout)))
+        if {"-m", "--multirun"} & set(words):  # Hydra stores the whole configuration in the folder of a multirun
+            folder = temporary.make_folder()
+            stack.callback(temporary.remove, folder)
+            quoted = str(folder).replace("'", r"\'")
+            words = [f"hydra.sweep.dir='{quoted}'", *words]
+        yield words
+
+
+def _announce() -> None:
+    """Say on a terminal what is done first: PyTorch alone takes seconds to load. A log needs no such line."""
+    if sys.stderr.isatty():
+        print("Loading libraries, data and model ...", file=sys.stderr, flush=True)
 
 
 def _run_one(config: Any, verb: Callable[[Any], int]) -> int:
@@ -170,19 +242,25 @@ def _run_one(config: Any, verb: Callable[[Any], int]) -> int:
     try:
         return verb(config)
     except InputError as error:
-        print(f"sweeper: {error}", file=sys.stderr)
-        return WRONG_INPUT
+        return _refuse(error)
 
 
 def _sweep(config: Any) -> int:
     """Train what is not trained yet, and print the table."""
     from sweeper.run import sweeping
-    from sweeper.search.study import AllTrialsFailedError
     from sweeper.views import conclusion
 
     spec = _spec(config)
+    return _train(lambda: sweeping.sweep(spec, root=SWEEPS, conclude=conclusion.conclude))
+
+
+def _train(sweep: Callable[[], Outcome]) -> int:
+    """Train a sweep, and print the table."""
+    from sweeper.search.study import AllTrialsFailedError
+    from sweeper.views import conclusion
+
     try:
-        outcome = sweeping.sweep(spec, root=SWEEPS, conclude=conclusion.conclude)
+        outcome = sweep()
     except AllTrialsFailedError as error:
         print(f"sweeper: {error}", file=sys.stderr)
         return 1
@@ -196,6 +274,7 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
 
     from sweeper.forecast import gallery
     from sweeper.forecast.preview import preview_family
+    from sweeper.schedules import fit_to_run
     from sweeper.spec.composing import build_subject
     from sweeper.spec.families import parse_families
     from sweeper.spec.horizon import horizon
@@ -205,7 +284,8 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
     families = parse_families(nodes["schedule"])
     size = cache(lambda: build_subject(composed.nodes).task.size("train", 0))
     steps, epoch = horizon(nodes["train"], nodes["schedule_unit"], size)
-    previews = [preview_family(family, steps, epoch=epoch, seed=nodes["search"]["seed"]) for family in families]
+    fitted = [fit_to_run(family, steps, epoch) for family in families]
+    previews = [preview_family(family, steps, epoch=epoch, seed=nodes["search"]["seed"]) for family in fitted]
     gallery.show(previews, paths, for_programs=for_programs)
     return 0
 
@@ -249,7 +329,6 @@ def _spec(config: Any) -> SweepSpec:
 def status(words: Sequence[str]) -> int:
     """Print the table of a sweep, running or not, or follow it. Reads only."""
     from sweeper.results.stored import StoredSweep
-    from sweeper.views import conclusion, watch
 
     flags = {"--json": "the table for programs", "--watch": "follow it until it is finished, or Ctrl-C"}
     asked = _parse(
@@ -261,8 +340,12 @@ def status(words: Sequence[str]) -> int:
     if asked.watch and asked.json:
         raise InputError("--watch", None, "cannot be combined with --json", "Leave one of them out")
     if asked.watch:
+        from sweeper.views import watch
+
         watch.watch(_home(asked.name))
         return 0
+    from sweeper.views import conclusion
+
     sweep = StoredSweep(_home(asked.name))
     (conclusion.print_json if asked.json else conclusion.print_table)(sweep)
     return 0
@@ -270,10 +353,6 @@ def status(words: Sequence[str]) -> int:
 
 def rerun(words: Sequence[str]) -> int:
     """Train a stored trial again and compare every value. Returns 1 if one differs."""
-    from sweeper.results.stored import StoredSweep
-    from sweeper.run import rerun
-    from sweeper.spec.composing import build_subject
-
     asked = _parse(
         "rerun",
         "Train a trial again, on its own, and compare its traces and metrics, bit for bit.",
@@ -284,11 +363,44 @@ def rerun(words: Sequence[str]) -> int:
             {"type": Path, "metavar": "FILE", "help": "write the final weights there"},
         ),
     )
+    _announce()
+    from sweeper.results.stored import StoredSweep
+    from sweeper.run import rerun
+    from sweeper.run.restoring import subject_nodes
+    from sweeper.spec.composing import build_subject
+
     sweep = StoredSweep(_home(asked.name))
     sweep.record(asked.trial)  # refuses a wrong name before the data are loaded
-    result = rerun.rerun_trial(sweep, asked.trial, build_subject(rerun.subject_nodes(sweep)), asked.weights)
+    subject = build_subject(subject_nodes(sweep, 'rerun("cosine:17", task)'))
+    result = rerun.rerun_trial(sweep, asked.trial, subject, asked.weights)
     print("\n".join(rerun.report_lines(result)))
     return 0 if result.same else 1
+
+
+def retry(words: Sequence[str]) -> int:
+    """Train the failed trials of a sweep again. Returns 1 if one fails again."""
+    asked = _parse(
+        "retry",
+        "Train the trials again that failed and were given up, with the same hyperparameters and seeds, and no others. "
+        "Their cause must be fixed first.",
+        words,
+    )
+    _announce()
+    from sweeper.results.stored import StoredSweep
+    from sweeper.run.restoring import subject_nodes
+    from sweeper.run.retrying import retry
+    from sweeper.spec.composing import build_subject
+    from sweeper.tracking.mlflow.tracker import MLflow
+    from sweeper.views import conclusion
+
+    sweep = StoredSweep(_home(asked.name))
+    if not sweep.to_retry:
+        print(f"No trial of {sweep.name} has to be trained again.")
+        return 0
+    subject = build_subject(subject_nodes(sweep, "retry(task)"))
+    tracker = MLflow.stored(sweep.home.spool)
+    code = _train(lambda: retry(sweep, subject, tracker, conclusion.conclude))
+    return code or int(bool(sweep.refresh().given_up))
 
 
 def ui(words: Sequence[str]) -> int:
@@ -302,16 +414,34 @@ def ui(words: Sequence[str]) -> int:
 def sync(words: Sequence[str]) -> int:
     """Send what MLflow does not have yet."""
     from sweeper.results.stored import StoredSweep
+    from sweeper.spec.locking import refuse_other_machine
     from sweeper.tracking.mlflow import sender
     from sweeper.tracking.spool import find_loss, publish_again
 
-    asked = _parse("sync", "Send to MLflow what could not be sent before.", words)
-    sweep = StoredSweep(_home(asked.name))
+    sweep = StoredSweep(_home(_parse("sync", "Send to MLflow what could not be sent before.", words).name))
+    refuse_other_machine(sweep.home)  # which sends, too
     publish_again(sweep.home.spool, sweep.round)
     code = sender.sync(sweep.home.spool)
     if loss := find_loss(sweep.home.spool, sweep.round):
         print(loss.text, file=sys.stderr)
     return code
+
+
+def unlock(words: Sequence[str]) -> int:
+    """Let this machine train a sweep that another machine left."""
+    from sweeper.spec import locking
+
+    about = (
+        "Let this machine train a sweep that another machine trained and did not release, because it crashed. First "
+        "make sure that its process has ended: two machines would damage the sweep."
+    )
+    home = _home(_parse("unlock", about, words).name)
+    owner = locking.unlock(home)
+    if owner is None:
+        print(f"{home.name} is not locked.")
+    else:
+        print(f"{home.name} is unlocked. It was locked by {owner.machine.host} (process {owner.pid}).")
+    return 0
 
 
 def _parse(verb: str, about: str, words: Sequence[str], *flags: tuple[str, dict[str, Any]]) -> Any:
@@ -330,7 +460,17 @@ def _home(name: str | None) -> Any:
     return find(SWEEPS, name)
 
 
-VERBS = {"sweep": sweep, "preview": preview, "plan": plan, "status": status, "rerun": rerun, "ui": ui, "sync": sync}
+VERBS = {
+    "sweep": sweep,
+    "preview": preview,
+    "plan": plan,
+    "status": status,
+    "rerun": rerun,
+    "retry": retry,
+    "ui": ui,
+    "sync": sync,
+    "unlock": unlock,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

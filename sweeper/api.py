@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sweeper.results.stored import ROOT, StoredSweep, Which, locate
 from sweeper.types import Task
 
 if TYPE_CHECKING:
     from sweeper.run.rerun import Rerun
+    from sweeper.run.sweeping import Outcome
     from sweeper.spec.requests import Families
     from sweeper.views.notebook import Figures
 
@@ -45,8 +46,37 @@ class Sweep(StoredSweep):
         """
         from sweeper.run.rerun import rerun_trial
         from sweeper.spec.describing import subject_of
+        from sweeper.spec.earlier import started_with
 
-        return rerun_trial(self, trial, subject_of(task, model or {}), None if weights is None else Path(weights))
+        subject = started_with(subject_of(task, model or {}), self.config["question"])
+        return rerun_trial(self, trial, subject, None if weights is None else Path(weights))
+
+    def retry(self, task: Task, *, model: Mapping[str, object] | None = None) -> Self:
+        """Train the failed trials in `given_up` again: the same hyperparameters and seeds, and no other trial.
+
+        It is tracked where the sweep was. Ctrl-C, and calling it again, work as for `sweeper.sweep`.
+
+        Args:
+            task: The task that the sweep was started with.
+            model: The searched hyperparameters of the model that the sweep was started with.
+
+        Returns:
+            This sweep, read again.
+
+        Raises:
+            InputError: If task or model are not those of the sweep, or another process is running it. Raised before
+                anything is trained or written.
+        """
+        from sweeper.run.retrying import retry
+        from sweeper.spec.describing import subject_of
+        from sweeper.spec.earlier import started_with
+        from sweeper.tracking.mlflow.tracker import MLflow
+        from sweeper.views import conclusion
+
+        if self.refresh().to_retry:
+            subject = started_with(subject_of(task, model or {}), self.config["question"])
+            _print_rest(retry(self, subject, MLflow.stored(self.home.spool), conclusion.conclude))
+        return self.refresh()
 
     def _repr_html_(self) -> str:
         from sweeper.views.notebook import html_table
@@ -144,12 +174,13 @@ def sweep(
         AllTrialsFailedError: If every first trial fails (`sweeper.search.study`).
         StorageError: If the disk is full or read-only (`sweeper.files`). What was committed is safe.
     """
+    from sweeper import terminal
     from sweeper.run import sweeping
+    from sweeper.spec import earlier
     from sweeper.spec.composing import compose
     from sweeper.spec.describing import subject_of
     from sweeper.spec.parse import parse
     from sweeper.spec.requests import request
-    from sweeper.tracking.mlflow import view
     from sweeper.views import conclusion
 
     changes = {
@@ -176,11 +207,22 @@ def sweep(
     asked = request(families, changes, values=values, experiment=experiment, config_dir=config_dir)
     config = compose(asked)
     subject = subject_of(task, model or {}, config.choice("optimizer"))
-    outcome = sweeping.sweep(parse(config.nodes, subject), root=Path(root), conclude=conclusion.conclude)
+    asked_for = parse(config.nodes, subject)
+    spec = earlier.resumed(asked_for, subject, Path(root))
+    if spec is not asked_for:
+        terminal.announce(earlier.NOTE)
+    outcome = sweeping.sweep(spec, root=Path(root), conclude=conclusion.conclude)
+    _print_rest(outcome)
+    return Sweep(outcome.home)
+
+
+def _print_rest(outcome: Outcome) -> None:
+    """Print what a call left to do."""
+    from sweeper.tracking.mlflow import view
+
     if outcome.stopped is not None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same call resumes the sweep.", flush=True)
     if outcome.unsent:
         print(view.unsent_text(outcome.home.spool, outcome.home.name, outcome.unsent))
     if outcome.lost:
         print(outcome.lost.text)
-    return Sweep(outcome.home)

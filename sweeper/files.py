@@ -1,4 +1,4 @@
-"""Files on a machine whose disk may be full or read-only, and checksums that show which bytes were damaged since."""
+"""Files on a machine whose disk may be full or read-only, which may be another user's, or damaged since."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from sweeper.types import InputError
 
 CRC = b',"crc":"'  # the last key of a sealed JSON object
 _TAIL = len(CRC) + 8 + len(b'"}')
+
+PRIVATE = 0o600
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -49,7 +54,7 @@ def _remedy(error: OSError) -> str:
     if error.errno in _FULL:
         remedy = "Free some space"
     elif error.errno in _FORBIDDEN:
-        remedy = "Allow this user to write there"
+        remedy = "Allow this user to read and write it"
     elif error.errno in _IN_THE_WAY:
         remedy = "Move away what is in its place"
     return f"{remedy}, then repeat the command"
@@ -70,22 +75,42 @@ def writing(path: Path) -> Iterator[None]:
         raise StorageError(error.errno, error.strerror or str(error), str(path)) from error
 
 
-def replace_file(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+def of_another_user(path: Path) -> InputError:
+    """Return the error of a file that this user may not read."""
+    problem = "the file belongs to another user, who alone may read it"
+    return InputError("sweep", path, problem, "Run this command as that user")
+
+
+def open_private(path: Path, flags: int) -> BinaryIO:
+    """Open a file to write it, and create it if it is missing. Only its owner may read it, also if others could before.
+
+    Args:
+        path: The file.
+        flags: os.O_WRONLY, or with os.O_APPEND.
+    """
+    file = os.open(path, flags | os.O_CREAT, PRIVATE)
+    path.chmod(PRIVATE)
+    return os.fdopen(file, "ab" if flags & os.O_APPEND else "wb")
+
+
+def replace_file(path: Path, content: str | bytes, *, durable: bool = False, private: bool = False) -> None:
     """Write a file whole or not at all.
 
     Args:
         path: The file. Its folder must exist.
         content: What it holds; text is written as UTF-8.
         durable: Whether to wait until it survives a crash of the machine.
+        private: Whether only its owner may read it.
 
     Raises:
         StorageError: It cannot be written. The previous file is still there.
     """
     data = content.encode() if isinstance(content, str) else content
-    new = path.with_name(f"{path.name}.new")
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
     with writing(path):
         try:
-            with new.open("wb") as file:
+            new.unlink(missing_ok=True)  # of a process that was killed, perhaps with another mode
+            with open_private(new, os.O_WRONLY) if private else new.open("wb") as file:
                 file.write(data)
                 if durable:
                     file.flush()

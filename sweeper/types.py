@@ -49,28 +49,40 @@ class InputError(ValueError):
 
     def __init__(self, key: str, value: object, problem: str, remedy: str) -> None:
         self.key, self.value, self.problem, self.remedy = key, value, problem, remedy
-        shown = "" if value is None else f"={value}"
-        super().__init__(f"{key}{shown}: {problem}. {remedy}")
+        shown = "" if value is None else f"={shorten(as_typed(value))}"
+        super().__init__(" ".join(f"{key}{shown}: {problem}. {remedy}".split()))
+
+
+def as_typed(value: object) -> str:
+    """Return a value as the user would type it: true instead of True, [a, 1] instead of ['a', 1]."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{as_typed(key)}: {as_typed(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(as_typed, value)) + "]"
+    return "null" if value is None else str(value)
+
+
+def shorten(text: str, longest: int = 200) -> str:
+    """Return a text with its middle left out if it is longer than that."""
+    half = (longest - 3) // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
 def closest(word: object, options: Iterable[object], similarity: float = 0.6) -> str | None:
     """Return the option most similar to `word`, or None if none reaches `similarity` (0 to 1)."""
-    near = get_close_matches(str(word), _as_typed(options), n=1, cutoff=similarity)
+    near = get_close_matches(str(word), map(as_typed, options), n=1, cutoff=similarity)
     return near[0] if near else None
 
 
 def did_you_mean(word: object, options: Iterable[object]) -> str:
     """Return the remedy for a word that is not one of `options`: the closest option, or all of them."""
-    options = _as_typed(options)
-    near = closest(word, options)
+    typed = [as_typed(option) for option in options]
+    near = closest(word, typed)
     if near:
         return f"Did you mean {near}?"
-    return f"Choose one of {', '.join(options)}" if options else "Leave it out"
-
-
-def _as_typed(options: Iterable[object]) -> list[str]:
-    """Return options as the user would type them: YAML writes False as false."""
-    return [str(option).lower() if isinstance(option, bool) else str(option) for option in options]
+    return f"Choose one of {', '.join(typed)}" if typed else "Leave it out"
 
 
 def seed_of(*parts: object) -> int:
@@ -87,22 +99,27 @@ def seed_of(*parts: object) -> int:
 
 @dataclass(frozen=True)
 class Range:
-    """A searched hyperparameter. It stays int if `low`, `high` and `step` all are.
+    """A searched hyperparameter.
 
     Attributes:
         low: Smallest value, included.
         high: Largest value, included.
         log: Whether it is uniform in its logarithm.
         step: Distance of the values from `low` on; None for any value.
+        whole: Whether its values are whole numbers. None if nothing tells what the hyperparameter is: they are if
+            `low`, `high` and `step` are written as whole numbers.
     """
 
     low: Number
     high: Number
     log: bool = False
     step: Number | None = None
+    whole: bool | None = None
 
     @property
     def is_whole(self) -> bool:
+        if self.whole is not None:
+            return self.whole
         return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
     @property
@@ -140,6 +157,19 @@ def values_of(dimension: Dimension | Value) -> tuple[Value, ...]:
 def first_of(dimension: Dimension | Value) -> Value:
     """Return the first possible value."""
     return values_of(dimension)[0]
+
+
+def points(space: Space) -> Iterator[dict[str, Value]]:
+    """Yield points to check a space: each value to check of each hyperparameter, and all last values together.
+
+    In the first point all have their first value, and then one has another, so that a value that is refused is known.
+    """
+    first = {name: first_of(dimension) for name, dimension in space.items()}
+    yield first
+    for name, dimension in space.items():
+        yield from ({**first, name: value} for value in values_of(dimension)[1:])
+    if len(space) > 1:
+        yield {name: values_of(dimension)[-1] for name, dimension in space.items()}
 
 
 class Factor(Protocol):
@@ -316,6 +346,7 @@ class Record:
         ended: When it ended.
         measures: As in Ending.
         truncated: Whether it counts as complete although its schedule did not end (`search.early_stopping`).
+        has_no_value: Whether it failed because the objective's metric had no value, although its loss had not diverged.
         origin: Of a trial that a wider study took over, the trial that was trained.
         prior_of: The wider study whose space does not contain it, or "".
     """
@@ -339,6 +370,7 @@ class Record:
     ended: datetime | None
     measures: Mapping[str, float] = field(default_factory=dict)
     truncated: bool = False
+    has_no_value: bool = False
     origin: TrialId | None = None
     prior_of: str = ""
 
@@ -501,7 +533,7 @@ class Search(Protocol):
         ...
 
     def tell(self, trial: TrialId, state: State, reason: str = "") -> Ending:
-        """End a trial. The state may become "diverged" if its objective is not finite."""
+        """End a trial. If its objective is not finite, the state becomes "diverged" (a loss) or "failed"."""
         ...
 
     def commit(self, round: int) -> None:
@@ -574,7 +606,8 @@ class Summary:
 class Tracker(Protocol):
     """Records a sweep. `commit` makes the calls before it durable, and `publish` allows them to be sent.
 
-    Order of calls: `introduce` every study (in each command); `open`, `append` and `close` as trials train, then
+    Order of calls: `introduce` every study (in each command), with a first `describe` (what it is made of) and
+    `artifact` (its configuration); `open`, `append` and `close` as trials train, then
     `commit` and `publish` once a round; at the end `describe`, `artifact`, `commit` and `publish` once more, then
     `finish`. A trial that was running when the previous command stopped is not opened again. A killed command makes no
     more calls.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .models import MLP, NGram
     from .problems import CLASSIFICATION, REGRESSION, Problem, Supervised
     from .streamed import Streamed
+    from .tabular import Table
     from .text import NextByte
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Problem",
     "Streamed",
     "Supervised",
+    "Table",
 ]
 
 _WHERE = {
@@ -42,6 +44,7 @@ _WHERE = {
     "Problem": "problems",
     "Streamed": "streamed",
     "Supervised": "problems",
+    "Table": "tabular",
 }
 
 

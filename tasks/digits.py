@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .examples import InMemory, fingerprint_of_bytes
-from .splits import Parts, split_folds
+from .splits import Parts, check_seed, split_folds
 
 
 class Digits(InMemory):
@@ -53,13 +53,14 @@ def _split(label: NDArray[np.int64], seed: int, valid: float, test: float) -> di
     from sklearn.model_selection import train_test_split
 
     count = len(label)
+    check_seed(seed)
     try:
         rest, tested = train_test_split(np.arange(count), test_size=test, stratify=label, random_state=seed)
         share = round(valid * count)  # a fraction of all images, so it does not depend on the size of the test part
         trained, validated = train_test_split(rest, test_size=share, stratify=label[rest], random_state=seed)
-    except ValueError as error:  # a part smaller than the number of classes, or a seed out of range
-        remedy = "Change data.valid, data.test or data.split_seed"
-        raise ValueError(f"data.split_seed={seed}: the digits cannot be split ({error}). {remedy}") from error
+    except ValueError as error:  # a part smaller than the number of classes
+        problem = f"with data.test={test}, the digits cannot be split ({str(error).rstrip('.')})"
+        raise ValueError(f"data.valid={valid}: {problem}. Change data.valid or data.test") from error
     return {"train": trained, "valid": validated, "test": tested}
 
 

@@ -59,7 +59,23 @@ class Examples(InMemory):
         self._parts_K = [dict(parts) for parts in parts_K]
         self.inputs, self.outputs, self.partitions, self.problem = inputs, outputs, len(parts_K), problem
         vars(self).update(attributes)
-        self.fingerprint = _fingerprint(self._parts_K)
+        self.fingerprint = fingerprint_of_examples(self._parts_K)
+
+
+def fingerprint_of_examples(parts_K: Sequence[Mapping[str, Pair]]) -> str:
+    """Return a hash of the tensors' types, shapes and bytes.
+
+    Args:
+        parts_K: Inputs and targets of each part, for each partition.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for parts in parts_K:
+        for part in sorted(parts):
+            inputs, target = parts[part]
+            for tensor in (*([inputs] if isinstance(inputs, Tensor) else inputs), target):
+                digest.update(f"{part} {tensor.dtype} {list(tensor.shape)}".encode())
+                digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def fingerprint_of_bytes(parts_K: Sequence[Mapping[str, Pair]]) -> str:
@@ -81,14 +97,3 @@ def fingerprint_of_bytes(parts_K: Sequence[Mapping[str, Pair]]) -> str:
 
 def _map_tensors(inputs: Any, function: Any) -> Any:
     return function(inputs) if isinstance(inputs, Tensor) else type(inputs)(*(function(x) for x in inputs))
-
-
-def _fingerprint(parts_K: Sequence[Mapping[str, Pair]]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for parts in parts_K:
-        for part in sorted(parts):
-            inputs, target = parts[part]
-            for tensor in (*([inputs] if isinstance(inputs, Tensor) else inputs), target):
-                digest.update(f"{part} {tensor.dtype} {list(tensor.shape)}".encode())
-                digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -14,7 +14,7 @@ from .counts import check_counts
 from .examples import Examples
 from .problems import CLASSIFICATION
 from .splits import Index, Shares, draw_parts, split_folds
-from .tabular import PARQUET, read_table
+from .table_files import PARQUET, read_table
 from .text import read_files
 
 if TYPE_CHECKING:

@@ -48,12 +48,12 @@ class Measures:
 
     Attributes:
         names: Names of the metrics.
-        unit: Factor that converts errors to the unit of the metrics.
+        unit: Factor that converts errors to the unit of the metrics, or one of each column of the targets.
         bytes_V: Number of bytes of each symbol, int64 [V]. None if each symbol is one byte.
     """
 
     names: tuple[str, ...]
-    unit: float = 1.0
+    unit: float | Tensor = 1.0
     bytes_V: Tensor | None = None
 
     def kept(self, output_B: Any, target_B: Tensor) -> Any:
@@ -85,10 +85,13 @@ class Measures:
         return {name: value_of[name] for name in self.names}
 
     def _measure_numbers(self, output: Tensor, target: Tensor) -> dict[str, float]:
+        unit, output, target = self.unit, reshape_like(output, target).double(), target.double()
+        if isinstance(unit, Tensor):
+            unit_C = unit.to(target.device, torch.float64)
+            unit, output, target = 1.0, output * unit_C, target * unit_C
         value_of = errors(output, target)
-        difference = reshape_like(output, target).double() - target.double()
-        mse = difference.square().mean().item() * self.unit**2
-        return {"mse": mse, "mae": value_of["mae"] * self.unit, "r2": value_of["r2"]}
+        mse = (output - target).square().mean().item() * unit**2
+        return {"mse": mse, "mae": value_of["mae"] * unit, "r2": value_of["r2"]}
 
     def _measure_classes(self, output: Tensor, target: Tensor) -> dict[str, float]:
         scores, labels = output.detach().flatten(0, -2), target.flatten()

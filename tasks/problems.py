@@ -19,6 +19,8 @@ PARTS = ("train", "valid", "test")
 # Attributes of a data set that a model receives if its constructor has a parameter of that name.
 OFFERED = ("inputs", "outputs", "shape", "context", "every", "categories")
 LOOKED_AT = 1024  # training examples that measure the loss of an untrained model
+OF_DIFFERENCE = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+FUNCTIONS_OF_DIFFERENCE = (functional.mse_loss, functional.l1_loss, functional.smooth_l1_loss, functional.huber_loss)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -52,8 +54,10 @@ class Data(Protocol):
     - `every`: whether each position of a sequence has a target.
     - `categories`: of a table, the number of codes of each categorical column.
 
-    Two more members are optional, absent or None:
+    More members are optional, absent or None:
 
+    - `summary`: what was understood and done with the examples, in one line. A sweep prints it first.
+    - `model`: the model of a task that is given none.
     - `augment(inputs_LB, target_LB, draw) -> (inputs_LB, target_LB)` changes training batches [L, B, ...] of L models
       at random. `draw(number, count)` returns uniform numbers in [0, 1), float32 [L, B, count]. Use a different
       `number` for each use.
@@ -163,9 +167,11 @@ class Supervised:
         data: The data set.
         model: A factory of `nn.Module`s: a class, or `functools.partial(MLP, width=64)`. It is called with its own
             arguments, the hyperparameters of the trial, and the data's `inputs`, `outputs`, ... (see `Data`) that it
-            has parameters for.
+            has parameters for. None for the model of the data, which a `Table` has.
         problem: A `Problem`, or a loss such as `nn.CrossEntropyLoss(label_smoothing=0.1)`. The loss of an example is
-            the mean over its elements. None for the problem of the data, or classification if they have none.
+            the mean over its elements. None for the problem of the data, or classification if they have none. A target
+            that the data standardized by themselves (`scale="auto"`) stays so for torch's losses of output - target
+            (MSE, L1, smooth L1, Huber). Any other loss gets it as given.
         metrics: Names of `sweeper.tasks.metrics`, instead of the problem's metrics.
 
     Raises:
@@ -175,7 +181,7 @@ class Supervised:
     def __init__(
         self,
         data: Data,
-        model: Callable[..., nn.Module],
+        model: Callable[..., nn.Module] | None = None,
         problem: Any = None,
         metrics: Sequence[str] | None = None,
     ) -> None:
@@ -185,8 +191,29 @@ class Supervised:
                 "functools.partial(CLASS, ...), or, to start every trial from these weights, "
                 "lambda: copy.deepcopy(model)"
             )
+        model = getattr(data, "model", None) if model is None else model
+        if model is None:
+            raise ValueError(f"model=None: {type(data).__name__} has no model of its own. Give a class")
+        self.model, self._given = model, (problem, metrics)
+        self._set_data(data)
+
+    @property
+    def unscaled(self) -> Self | None:
+        """The task on the data as given, as tasks were before data standardized themselves. None if it is the same."""
+        data = getattr(self.data, "unscaled", None)
+        if data is None:
+            return None
+        task = copy.copy(self)
+        task._set_data(data)
+        return task
+
+    def _set_data(self, data: Data) -> None:
+        """Set the data, and what follows from them: problem, fingerprint, bounds of the loss."""
+        problem, metrics = self._given
+        if problem is not None and not _is_of_difference(problem):
+            data = getattr(data, "with_given_target", lambda: data)()
         usual: Problem = getattr(data, "problem", CLASSIFICATION)
-        self.data, self.model = data, model
+        self.data = data
         self.problem = (
             problem if isinstance(problem, Problem) else usual if problem is None else _problem_of(problem, usual)
         )
@@ -298,6 +325,11 @@ def _metrics_of(names: Sequence[str], data: Data) -> Callable[[Any, Tensor], dic
     return build_measures(names, target_B, data.outputs, **options)
 
 
+def _is_of_difference(loss: Any) -> bool:
+    """Return whether a loss is one of torch's that compare outputs and targets in any unit."""
+    return type(loss) in OF_DIFFERENCE or any(loss is one for one in FUNCTIONS_OF_DIFFERENCE)
+
+
 def _problem_of(loss: Any, usual: Problem) -> Problem:
     """Return the problem of minimizing a torch loss, with the usual metrics of the data."""
     if isinstance(loss, nn.Module) and hasattr(loss, "reduction"):
@@ -314,6 +346,8 @@ def _problem_of(loss: Any, usual: Problem) -> Problem:
 def _mean_of_each(loss: Callable[[Any, Tensor], Tensor], output_B: Any, target_B: Tensor) -> Tensor:
     if isinstance(loss, nn.Module):
         loss.to(target_B.device)  # it may hold weights of the classes
+    if target_B.is_floating_point() and output_B.shape == (*target_B.shape, 1):
+        output_B = output_B[..., 0]  # torch would compare every output with every target
     return loss(output_B, target_B).reshape(len(target_B), -1).mean(1)
 
 

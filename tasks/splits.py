@@ -44,14 +44,32 @@ def draw_parts(
         ValueError: If a part would be empty, or the examples cannot be split like this.
     """
     valid, test, seed = shares.valid, shares.test, shares.seed
+    check_seed(seed)
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
         raise ValueError(
             f"data.valid={valid}: with data.test={test}, a part is empty. "
             "Choose fractions above 0 that add up to less than 1"
         )
-    rest, tested = _cut(np.arange(count), test, seed, label_N, group_N)
-    trained, validated = _cut(rest, valid / (1 - test), seed, label_N, group_N)
+    try:
+        rest, tested = _cut(np.arange(count), test, seed, label_N, group_N)
+        trained, validated = _cut(rest, valid / (1 - test), seed, label_N, group_N)
+    except ValueError as error:  # a part smaller than the number of classes, a class with one example
+        cause = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(
+            f"data.valid={valid}: with data.test={test}, {count} examples cannot be split ({cause}). "
+            "Change data.valid or data.test, or leave out rare classes"
+        ) from error
     return {"train": np.sort(trained), "valid": np.sort(validated), "test": np.sort(tested)}
+
+
+def check_seed(seed: int) -> None:
+    """Check the seed of a random split.
+
+    Raises:
+        ValueError: If scikit-learn cannot use it.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ValueError(f"data.split_seed={seed}: not a seed. Choose a whole number from 0 to {2**32 - 1}")
 
 
 def held_out(count: int, valid: float, seed: int, what: str) -> Parts:
@@ -147,16 +165,10 @@ def _cut(
     """Split the indices into the rest and a random `share` of them."""
     from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
-    try:
-        if group_N is not None:
-            splitter = GroupShuffleSplit(1, test_size=share, random_state=seed)
-            rest, drawn = next(splitter.split(places, groups=group_N[places]))
-            return places[rest], places[drawn]
-        label = None if label_N is None else label_N[places]
-        rest, drawn = train_test_split(places, test_size=share, stratify=label, random_state=seed)
-        return rest, drawn
-    except ValueError as error:  # a part smaller than the number of classes, a class with one example, an invalid seed
-        raise ValueError(
-            f"data.split_seed={seed}: {len(places)} examples cannot be split "
-            f"({' '.join(str(error).split()).rstrip('.')}). Change data.valid or data.test, or leave out rare classes"
-        ) from error
+    if group_N is not None:
+        splitter = GroupShuffleSplit(1, test_size=share, random_state=seed)
+        rest, drawn = next(splitter.split(places, groups=group_N[places]))
+        return places[rest], places[drawn]
+    label = None if label_N is None else label_N[places]
+    rest, drawn = train_test_split(places, test_size=share, stratify=label, random_state=seed)
+    return rest, drawn

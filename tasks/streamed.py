@@ -17,6 +17,7 @@ from torch.utils.data import default_collate
 from .counts import check_counts
 from .places import Batch, Host, Rows
 from .problems import CLASSIFICATION, REGRESSION, Problem
+from .summaries import classification
 
 LOOKED_AT = 256  # examples of each part in the fingerprint
 
@@ -58,6 +59,12 @@ class Streamed:
         if isinstance(inputs, Tensor):
             self.inputs, self.shape = inputs[0].numel(), tuple(inputs.shape[1:])
         self.fingerprint = _fingerprint(name, self._parts)
+
+    @property
+    def summary(self) -> str:
+        """What was understood and done, in one line: the first line of a sweep's output."""
+        is_regression = self.problem is REGRESSION
+        return f"{'regression' if is_regression else classification(self.outputs)}; nothing is standardized"
 
     def to(self, device: torch.device) -> Self:
         """Return the same data, still on the host. Their batches go to `device`."""

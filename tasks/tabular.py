@@ -1,9 +1,10 @@
-"""Tables from CSV or Parquet files, with categories and missing values, for classification and regression."""
+"""Tables with categories and missing values, for classification and regression: data frames and files."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+import copy
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,15 +13,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .examples import Examples, Pair
+from . import summaries
+from .examples import Examples, Pair, fingerprint_of_examples
 from .metrics import Measures
-from .problems import CLASSIFICATION, Problem, log_classes, mean_square, squared_error, weighted_cross_entropy
+from .problems import (
+    CLASSIFICATION,
+    REGRESSION,
+    Problem,
+    log_classes,
+    mean_square,
+    squared_error,
+    weighted_cross_entropy,
+)
+from .scaling import Scaling, Standardization, fit
 from .splits import Index, Parts, Shares, draw_parts, split_folds
+from .table_files import breast_cancer, read_table
+from .table_model import TableMLP
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PARQUET = (".parquet", ".pq")
 PARTS = ("train", "valid", "test")
 SPLITS = ("auto", "random", "stratified")
 PROBLEMS = ("auto", "classification", "regression")
@@ -39,34 +51,26 @@ class Row(NamedTuple):
     code_BC: Tensor
 
 
-def table(
-    path: str | Path | None = None,
-    target: str | None = None,
-    *,
-    problem: str = "auto",
-    categorical: Sequence[str] = (),
-    leave_out: Sequence[str] = (),
-    split: str = "auto",
-    split_by: str | None = None,
-    valid: float = 0.2,
-    test: float = 0.2,
-    split_seed: int = 0,
-    folds: int | None = None,
-    class_weights: str | Mapping[Any, float] | None = None,
-    separator: str = ",",
-) -> Examples:
-    """Return the rows of a CSV or Parquet file as examples. Inputs are float32 [B, F], or a `Row` with categories.
+class Table(Examples):
+    """A data set of the rows of a table, with categories and missing values.
 
-    Preprocessing is fitted on the training part (of the fold) alone. Missing numbers become the median, and each
-    column with missing values gets an additional column of 0 and 1. Numbers are then standardized. Categories get
-    codes from 1.
+    Text and true/false columns are categories, and the others are numbers. Preprocessing is fitted on the training
+    part (of the fold) alone. Missing numbers become the median, and each column with missing values gets an additional
+    column of 0 and 1. Numbers are then standardized. Categories get codes from 1. Inputs are float32 [B, F], or a `Row`
+    if there are categories. A task without a model has `sweeper.tasks.table_model.TableMLP`.
 
-    The unit of the loss is the same for all folds, so that their losses can be compared: the mean and standard
-    deviation of a regression's target, and the class weights, cover all examples that any fold trains on. Metrics of a
-    regression are in the unit of the target.
+    The target of a regression is standardized, except for a loss that may not fit it (see `Supervised`), and its
+    metrics are in its own unit. The unit of the loss is the same for all folds, so that their losses can be compared:
+    the mean and standard deviation of a regression's target, and the class weights, cover all examples that any fold
+    trains on.
+
+    Example:
+        ```python
+        task = Supervised(Table(df, target="price", categorical=["zip"]))
+        ```
 
     Args:
-        path: The file. None for scikit-learn's breast cancer table, 569 rows of 30 numbers with the target "benign".
+        frame: A pandas data frame, which is copied, or the path of a CSV (UTF-8, also .csv.gz) or Parquet file.
         target: The column to predict. It must have a value in every row.
         problem: "classification" (text, true/false or whole numbers, in sorted order), "regression", or "auto", for
             which numbers with a fraction are a regression.
@@ -79,99 +83,182 @@ def table(
         split_seed: Of the random split.
         folds: Number of folds instead of one validation part, with the same test part. None for no folds.
         class_weights: "balanced" (examples / classes / examples of the class), {class: weight}, or None.
+        name: Sweeps of these data are named by it.
+
+    Raises:
+        ValueError: If a file cannot be read, or the table does not fit the arguments.
+    """
+
+    model = TableMLP
+
+    def __init__(
+        self,
+        frame: pd.DataFrame | str | Path,
+        target: str,
+        *,
+        problem: str = "auto",
+        categorical: Sequence[str] = (),
+        leave_out: Sequence[str] = (),
+        split: str = "auto",
+        split_by: str | None = None,
+        valid: float = 0.2,
+        test: float = 0.2,
+        split_seed: int = 0,
+        folds: int | None = None,
+        class_weights: str | Mapping[Any, float] | None = None,
+        name: str = "table",
+    ) -> None:
+        for key, value, options in (("split", split, SPLITS), ("problem", problem, PROBLEMS)):
+            if value not in options:
+                raise ValueError(f"data.{key}={value}: no such choice. Choose one of {', '.join(options)}")
+        frame, target = _as_frame(frame), str(target)
+        categorical, leave_out = _as_names("categorical", categorical), _as_names("leave_out", leave_out)
+        _check_columns(frame, target=target, split_by=split_by, categorical=categorical, leave_out=leave_out)
+        goal = _parse_target(frame[target], target, problem)
+        label_N = goal.label_N if split == "stratified" or (split == "auto" and goal.classes) else None
+        if split == "stratified" and not goal.classes:
+            raise ValueError(f"data.split=stratified: data.target={target} has no classes. Choose random")
+        features = frame.drop(columns=[target, *leave_out, *([split_by] if split_by else [])])
+        columns = _columns(features, categorical)
+        parts_K = _parts(frame, split_by, label_N, Shares(valid, test, split_seed), folds)
+        trained = np.unique(np.concatenate([parts["train"] for parts in parts_K]))
+        gaps = np.flatnonzero(features[columns.numbers].iloc[trained].isna().any().to_numpy(bool)).tolist()
+        target_N, of_target = _targets(goal, trained)
+        prepared = [_prepare(features, columns, gaps, target_N, parts) for parts in parts_K]
+        unit = 1.0 if of_target is None else float(of_target.deviation)
+        super().__init__(
+            [one.pairs for one in prepared],
+            inputs=_width(prepared[0].pairs["train"][0]),
+            outputs=len(goal.classes) or 1,
+            problem=_problem(goal, trained, unit, class_weights),
+        )
+        self.categories = tuple(max(sizes) for sizes in zip(*(one.sizes for one in prepared), strict=True))
+        self.name, self.unit, self.classes = name, unit, goal.classes
+        self.scaling = Scaling(tuple(one.numbers for one in prepared if one.numbers), of_target)
+        self._values_K = [
+            {part: torch.from_numpy(goal.value_N[index]).float() for part, index in parts.items()}
+            for parts in parts_K
+            if not goal.classes
+        ]
+        self.fingerprint = _fingerprint(features, columns, goal, parts_K)
+        self._understood = (
+            summaries.classification(len(goal.classes), goal.classes)
+            if goal.classes
+            else summaries.regression(target, goal.value_N)
+        )
+        self._numeric = len(columns.numbers)
+
+    @property
+    def summary(self) -> str:
+        """What was understood and done, in one line: the first line of a sweep's output."""
+        numbers, categories = (summaries.count_of(count, "column") for count in (self._numeric, len(self.categories)))
+        scaled = [f"{numbers} of numbers"] if self.scaling.inputs else []
+        scaled += [] if self.scaling.target is None else ["the target"]
+        done = [summaries.standardization(scaled)] if scaled else []
+        return "; ".join([self._understood, *done, *([f"{categories} of categories"] if self.categories else [])])
+
+    def with_given_target(self) -> Table:
+        """Return the same data with the target of a regression in its own unit, for a loss that needs it there."""
+        if self.scaling.target is None:
+            return self
+        data = copy.copy(self)
+        data._parts_K = [
+            {part: (parts[part][0], value_B) for part, value_B in values.items()}
+            for parts, values in zip(self._parts_K, self._values_K, strict=True)
+        ]
+        data.scaling, data.unit, data.problem = Scaling(self.scaling.inputs), 1.0, REGRESSION
+        data.fingerprint = f"{self.fingerprint}-given"
+        return data
+
+
+class StandardizedTable(Table):
+    """A table whose target is standardized under any loss, identified by its prepared examples.
+
+    Stored sweeps of `data=tabular` are.
+    """
+
+    def __init__(self, frame: pd.DataFrame | str | Path, target: str, **options: Any) -> None:
+        super().__init__(frame, target, **options)
+        self.fingerprint = fingerprint_of_examples(self._parts_K)
+
+    def with_given_target(self) -> Table:
+        """Return the same data: the target stays standardized."""
+        return self
+
+
+def table(
+    path: str | Path | None = None, target: str | None = None, *, separator: str = ",", **options: Any
+) -> StandardizedTable:
+    """Return the rows of a CSV or Parquet file as examples, for `data=tabular`.
+
+    Args:
+        path: The file. None for scikit-learn's breast cancer table, 569 rows of 30 numbers with the target "benign".
+        target: The column to predict.
         separator: Of the columns in a CSV file.
+        options: Of `Table`.
 
     Raises:
         ValueError: If the file cannot be read, or does not fit the arguments.
     """
-    for key, value, options in (("split", split, SPLITS), ("problem", problem, PROBLEMS)):
-        if value not in options:
-            raise ValueError(f"data.{key}={value}: no such choice. Choose one of {', '.join(options)}")
-    frame = _breast_cancer() if path is None else read_table(path, separator)
+    frame = breast_cancer() if path is None else read_table(path, separator)
     target = "benign" if path is None and target is None else target
-    _check_columns(frame, path, target=target, split_by=split_by, categorical=categorical, leave_out=leave_out)
-    goal = _parse_target(frame[target], str(target), problem)
-    label_N = goal.label_N if split == "stratified" or (split == "auto" and goal.classes) else None
-    if split == "stratified" and not goal.classes:
-        raise ValueError(f"data.split=stratified: data.target={target} has no classes. Choose random")
-    features = frame.drop(columns=[str(target), *leave_out, *([split_by] if split_by else [])])
-    columns = _columns(features, categorical)
-    parts_K = _parts(frame, split_by, label_N, Shares(valid, test, split_seed), folds)
-    trained = np.unique(np.concatenate([parts["train"] for parts in parts_K]))
-    gaps = np.flatnonzero(features[columns.numbers].iloc[trained].isna().any().to_numpy(bool)).tolist()
-    values_N, unit = _targets(goal, trained)
-    prepared = [_prepare(features, columns, gaps, values_N, parts) for parts in parts_K]
-    return Examples(
-        [pairs for pairs, _ in prepared],
-        inputs=_width(prepared[0][0]["train"][0]),
-        outputs=len(goal.classes) or 1,
-        problem=_problem(goal, trained, unit, class_weights),
-        categories=tuple(max(sizes) for sizes in zip(*(sizes for _, sizes in prepared), strict=True)),
-        unit=unit,
-        classes=goal.classes,
-    )
+    if target is None:
+        raise ValueError(f"data.target=null: the column to predict is missing. Choose from {_listed(frame)}")
+    return StandardizedTable(frame, target, **options)
 
 
-# --- the file ---------------------------------------------------------------------------------------
-
-
-def read_table(path: str | Path, separator: str = ",") -> pd.DataFrame:
-    """Return a CSV (also .csv.gz) or Parquet file.
-
-    Args:
-        path: The file.
-        separator: Of the columns in a CSV file.
-
-    Raises:
-        ValueError: If the file cannot be read, or has no rows.
-    """
-    import pandas as pd
-
-    file = Path(path).expanduser()
-    if str(path) == "" or not file.is_file():
-        raise ValueError(f"data.path={path}: there is no such file. Choose a CSV or Parquet file")
-    try:
-        if file.suffix.lower() in PARQUET:
-            frame = pd.read_parquet(file)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
-                frame = pd.read_csv(file, sep=separator, index_col=False, low_memory=False)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"data.path={path}: not UTF-8 ({error.reason}). Save it as UTF-8") from error
-    except pd.errors.EmptyDataError as error:
-        raise ValueError(f"data.path={path}: the file is empty. Choose one with a header and rows") from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        cause = " ".join(str(error).split()).rstrip(".")
-        remedy = "Give each row as many fields as the header, or set data.separator"
-        raise ValueError(f"data.path={path}: some rows do not fit the header ({cause}). {remedy}") from error
-    except (OSError, ValueError, TypeError) as error:  # pyarrow's own errors are ValueErrors
-        cause = str(error).splitlines()[0].rstrip(".")
-        raise ValueError(f"data.path={path}: cannot be read ({cause}). Choose a CSV or Parquet file") from error
+def _as_frame(frame: pd.DataFrame | str | Path) -> pd.DataFrame:
+    """Return a copy of a data frame whose columns have text as names, or the table in a file."""
+    if isinstance(frame, str | Path):
+        return read_table(frame)
+    if not (hasattr(frame, "columns") and hasattr(frame, "iloc")):
+        raise ValueError(f"frame={type(frame).__name__}: not a table. Give a pandas data frame, or the path of a file")
     if frame.empty:
-        raise ValueError(f"data.path={path}: the file has no rows. Choose one with a header and rows")
-    frame.columns = [str(name) for name in frame.columns]
-    return frame
+        raise ValueError("frame: the table has no rows or no columns. Give one with rows")
+    copied = frame.reset_index(drop=True)
+    copied.columns = [str(name) for name in frame.columns]
+    twice = copied.columns[copied.columns.duplicated()]
+    if len(twice):
+        raise ValueError(f"frame: two columns are called {twice[0]}. Rename one")
+    return copied
 
 
-def _breast_cancer() -> pd.DataFrame:
-    from sklearn.datasets import load_breast_cancer
+def _fingerprint(features: pd.DataFrame, columns: _Columns, goal: _Goal, parts_K: Sequence[Parts]) -> str:
+    """Return a hash of the columns' names, kinds and values, of the target and of the split."""
+    digest = hashlib.blake2b(digest_size=16)
+    for kind, names in columns._asdict().items():
+        for name in names:
+            column = features[name]
+            digest.update(f"{kind} {name}".encode())
+            if kind == "numbers":
+                digest.update(column.to_numpy(np.float64, na_value=np.nan).tobytes())
+            else:
+                digest.update("\0".join(column.astype("string").fillna("\1")).encode())
+    digest.update(f"{goal.classes}".encode())
+    for values in (goal.label_N, goal.value_N, *(parts[part] for parts in parts_K for part in PARTS)):
+        digest.update(values.tobytes())
+    return digest.hexdigest()
 
-    frame: pd.DataFrame = load_breast_cancer(as_frame=True).frame
-    return frame.rename(columns={"target": "benign"})
+
+# --- the columns that are named ---------------------------------------------------------------------
 
 
-def _check_columns(frame: pd.DataFrame, path: str | Path | None, **named: Any) -> None:
+def _as_names(key: str, names: Sequence[str] | None) -> list[str]:
+    if isinstance(names, str) or not isinstance(names, Iterable | None):
+        raise ValueError(f"data.{key}={names}: not a list of columns. Write [{names}]")
+    return [str(name) for name in names or ()]
+
+
+def _listed(frame: pd.DataFrame) -> str:
+    return ", ".join(frame.columns[:20]) + (", ..." if len(frame.columns) > 20 else "")
+
+
+def _check_columns(frame: pd.DataFrame, **named: Any) -> None:
     """Check that every column that the arguments name exists."""
-    known = ", ".join(frame.columns[:20]) + (", ..." if len(frame.columns) > 20 else "")
-    if named["target"] is None:
-        raise ValueError(f"data.target=null: the column to predict is missing. Choose from {known}")
     for key, value in named.items():
-        if isinstance(value, str) and key in ("categorical", "leave_out"):
-            raise ValueError(f"data.{key}={value}: not a list of columns. Write [{value}]")
         for name in [] if value is None else [value] if isinstance(value, str) else value:
             if name not in frame.columns:
-                raise ValueError(f"data.{key}={name}: {path} has no such column. Choose from {known}")
+                raise ValueError(f"data.{key}={name}: the table has no such column. Choose from {_listed(frame)}")
 
 
 # --- the target -------------------------------------------------------------------------------------
@@ -215,12 +302,13 @@ def _parse_target(column: pd.Series[Any], name: str, problem: str) -> _Goal:
     return _Goal(tuple(names.tolist()), label_N.astype(np.int64), np.zeros(0))
 
 
-def _targets(goal: _Goal, trained: Index) -> tuple[Tensor, float]:
-    """Return the targets (classes or standardized values) and the standard deviation, which is the unit of metrics."""
+def _targets(goal: _Goal, trained: Index) -> tuple[Tensor, Standardization | None]:
+    """Return the targets, classes or standardized values, and the standardization of these."""
     if goal.classes:
-        return torch.from_numpy(goal.label_N), 1.0
-    mean, unit = float(goal.value_N[trained].mean()), float(goal.value_N[trained].std()) or 1.0
-    return torch.from_numpy(((goal.value_N - mean) / unit).astype(np.float32)), unit
+        return torch.from_numpy(goal.label_N), None
+    mean, deviation = goal.value_N[trained].mean(), goal.value_N[trained].std() or 1.0
+    standardized = Standardization(np.array(mean), np.array(deviation))
+    return standardized.apply(goal.value_N), standardized
 
 
 def _problem(goal: _Goal, trained: Index, unit: float, weights: str | Mapping[Any, float] | None) -> Problem:
@@ -316,10 +404,22 @@ def _columns(features: pd.DataFrame, categorical: Sequence[str]) -> _Columns:
     return _Columns(numbers, categories)
 
 
-def _prepare(
-    features: pd.DataFrame, columns: _Columns, gaps: list[int], target_N: Tensor, parts: Parts
-) -> tuple[dict[str, Pair], tuple[int, ...]]:
-    """Return the preprocessed parts, and the number of codes of each categorical column, with code 0.
+class _Prepared(NamedTuple):
+    """The examples of one partition.
+
+    Attributes:
+        pairs: Inputs and targets of each part.
+        sizes: Number of codes of each categorical column, with code 0.
+        numbers: Standardization of the numeric columns; None if there are none.
+    """
+
+    pairs: dict[str, Pair]
+    sizes: tuple[int, ...]
+    numbers: Standardization | None
+
+
+def _prepare(features: pd.DataFrame, columns: _Columns, gaps: list[int], target_N: Tensor, parts: Parts) -> _Prepared:
+    """Return the preprocessed parts.
 
     Args:
         features: All input columns.
@@ -328,7 +428,7 @@ def _prepare(
         target_N: Targets of all rows.
         parts: Rows of each part.
     """
-    number_NF = _numbers(features[columns.numbers], parts["train"], gaps)
+    number_NF, standardized = _numbers(features[columns.numbers], parts["train"], gaps)
     codes = [_codes(features[name], parts["train"]) for name in columns.categories]
     code_NC = torch.from_numpy(np.stack([code_N for code_N, _ in codes], 1)) if codes else None
     pairs: dict[str, Pair] = {}
@@ -336,21 +436,21 @@ def _prepare(
         place = torch.from_numpy(index)
         numbers = number_NF[place]
         pairs[part] = (numbers if code_NC is None else Row(numbers, code_NC[place]), target_N[place])
-    return pairs, tuple(size for _, size in codes)
+    return _Prepared(pairs, tuple(size for _, size in codes), standardized)
 
 
-def _numbers(frame: pd.DataFrame, train: Index, gaps: list[int]) -> Tensor:
+def _numbers(frame: pd.DataFrame, train: Index, gaps: list[int]) -> tuple[Tensor, Standardization | None]:
     """Return the standardized columns, missing values at the median, and a 0/1 column for each of `gaps`, float32."""
     from sklearn.impute import SimpleImputer
-    from sklearn.preprocessing import StandardScaler
 
     value_NF = frame.to_numpy(np.float64, na_value=np.nan)
     if not value_NF.shape[1]:
-        return torch.zeros(len(frame), 0)
+        return torch.zeros(len(frame), 0), None
     imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(value_NF[train])
     filled_NF = imputer.transform(value_NF)
-    scaled_NF = StandardScaler().fit(filled_NF[train]).transform(filled_NF)
-    return torch.from_numpy(np.hstack([scaled_NF, np.isnan(value_NF[:, gaps])]).astype(np.float32))
+    standardized = fit(filled_NF[train])
+    is_gap = torch.from_numpy(np.isnan(value_NF[:, gaps]))
+    return torch.cat([standardized.apply(filled_NF), is_gap.float()], dim=1), standardized
 
 
 def _codes(column: pd.Series[Any], train: Index) -> tuple[Index, int]:

@@ -6,6 +6,7 @@ Also the one Hypothesis profile.
 import functools
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,16 @@ def undrawn():
 def drawn(undrawn, monkeypatch):
     """Let sweeps that end in this test draw their figures."""
     monkeypatch.setattr("sweeper.views.conclusion._draw_pictures", undrawn)
+
+
+@pytest.fixture(scope="session")
+def check_form():
+    """Return a function that checks the form of an error: one line, `key=value: problem. Remedy`."""
+
+    def check(text):
+        assert re.fullmatch(r"\S+?(=.*?)?: \S.*\S\. \S.*\S", text), text
+
+    return check
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ TASK = Supervised(Arrays(X, Y), Net)
 def small(tmp_path, monkeypatch):
     """Return a function that runs a small sweep in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    given = {"steps": 16, "n_trials": 3, "tracking": "none", "trainer": "sequential"}
+    given = {"steps": 16, "n_trials": 3, "tracking": "none", "trainer": {"sequential": {"workers": 1}}}
     given["search"] = {"reports": 4, "concurrent_trials": 2}
 
     def run(families="cosine", task=TASK, **changed):
@@ -120,7 +120,7 @@ def test_a_factor_of_ones_own_is_swept_and_its_code_is_its_identity(small, monke
     (study,) = sweep.config["studies"]
     lr_S = sweep.lr(sweep.best)
     assert lr_S[-1] == pytest.approx(lr_S.max() / 2)
-    assert sweep.trace(sweep.best)["lr/group0"].to_numpy() == pytest.approx(lr_S, rel=1e-6)
+    assert sweep.trace(sweep.best)["lr/group0"].dropna().to_numpy() == pytest.approx(lr_S, rel=1e-6)
     before, halved.__code__ = (
         halved.__code__,
         (lambda tau_LS, decay_steps_L, *, decay=0.5: decay + 0.0 * tau_LS).__code__,
@@ -141,11 +141,17 @@ def test_numbers_of_the_model_are_searched(small):
 
 
 def test_epochs_take_the_place_of_steps(small):
-    sweep = small(steps=None, epochs=2, batch_size=20, schedule_unit="epoch", n_trials=1)
-    assert sweep.config["question"]["train"]["steps"] == 12
+    sweep = small(steps=None, epochs=3, batch_size=20, schedule_unit="epoch", n_trials=1)
+    assert sweep.config["question"]["train"]["steps"] == 18
     lr_S = sweep.lr("cosine:0")
-    assert len(set(lr_S)) == 2
-    assert sweep.trace("cosine:0")["lr/group0"].tolist() == lr_S.tolist()
+    assert len(set(lr_S)) == 3
+    assert sweep.trace("cosine:0")["lr/group0"].dropna().tolist() == lr_S.tolist()
+
+
+def test_the_first_line_says_what_was_understood(small, capfd):
+    small(n_trials=1)
+    line = "classification, 2 classes; 4 inputs are standardized (scale=False leaves them)."
+    assert capfd.readouterr().err.splitlines()[0] == line
 
 
 def test_a_regression_is_swept(small):

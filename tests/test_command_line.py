@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from functools import partial
@@ -38,8 +39,8 @@ WRONG = {
     "family not chosen": (["schedule=cosine", "schedule.wsd.decay=0.1"], "schedule.wsd: this family is not chosen"),
     "no family": (["schedule=[]"], "no family is chosen"),
     "empty range": (["schedule=cosine", "schedule.cosine.decay.low=0.9"], "schedule.cosine.decay=0.9..0.3"),
-    "warmup of 1": (["schedule=cosine", "warmup=1.0"], "schedule.cosine.warmup=1.0"),
-    "warmup choice of 1": (["schedule=cosine", "warmup={choice: [0, 1.5]}"], "schedule.cosine.warmup=1.5"),
+    "warmup of 1": (["schedule=cosine", "warmup=1.0"], "sweeper: warmup=1.0"),
+    "warmup choice of 1": (["schedule=cosine", "warmup={choice: [0, 1.5]}"], "sweeper: warmup=1.5"),
     "decay of 0": (["schedule=exponential", "schedule.exponential.decay=0"], "schedule.exponential.decay=0"),
     "shared range": (["schedule=cosine", "schedule.cosine.peak_lr.high=3"], "optimizer.peak_lr.high=..."),
     "neither steps nor epochs": (["train.steps=null"], "train.steps=null: neither steps nor epochs are set"),
@@ -67,41 +68,91 @@ WRONG = {
     "start point": (["schedule=cosine", "search.start={cosine: [{peak: 1}]}"], "search.start.cosine[0].peak"),
     "start of no family": (["schedule=cosine", "search.start={wsd: []}"], "search.start.wsd"),
     "name": (["name=a/b"], "name=a/b: not a folder name"),
-    "tracking key": (["tracking=mlflow", "tracking.url=x"], "tracking.url=x: no such key of sweeper.tracking.mlflow."),
-    "tracking key of nothing": (["tracking.uri=x"], "tracking.uri=x: tracking._target_ is null"),
+    "tracking key": (["tracking=mlflow", "tracking.url=x"], "tracking.url: no such key of sweeper.tracking.mlflow."),
+    "tracking key of nothing": (["tracking.uri=x"], "tracking.uri: tracking._target_ is null"),
     "tracking key of another": (
         ["tracking.uri=null", "tracking._target_=fractions.Fraction"],
-        "tracking.uri=null: no such key of fractions.Fraction",
+        "tracking.uri: no such key of fractions.Fraction",
     ),
     "tracker": (["tracking._target_=mine.Tracker"], "tracking._target_=mine.Tracker: not found: no module mine"),
+    "tracking host": (["tracking=mlflow", "tracking.uri=http://me:pw@"], "tracking.uri=http://***@: not a web address"),
+    "tracking file": (["tracking=mlflow", "tracking.uri=sqlite://mlflow.db"], "sqlite://mlflow.db: not the path of a"),
+    "tracking seconds": (["tracking=mlflow", "tracking.flush_seconds=abc"], "flush_seconds=abc: not a finite number"),
+    "experiment": (["tracking=mlflow", "tracking.experiment=a/b"], "tracking.experiment=a/b: MLflow's pages cannot"),
     "tracking address": (["tracking=mlflow", "tracking.uri=mlruns"], "tracking.uri=mlruns: MLflow has no such store"),
     "key added to search": (["+search.n_trails=5"], "search.n_trails=5: no such key. Did you mean n_trials?"),
     "key added to train": (["+train.bogus=1"], "train.bogus=1: no such key"),
-    "key added to tracking": (["tracking=mlflow", "+tracking.foo=1"], "tracking.foo=1: no such key of"),
+    "key added to tracking": (["tracking=mlflow", "+tracking.foo=1"], "tracking.foo: no such key of"),
     "key added to keep": (["+keep.foo=1"], "keep.foo=1: no such key"),
     "key added to objective": (["+objective.foo=1"], "objective.foo=1: no such key"),
     "key added to a sampler": (["search.sampler.foo=1"], "search.sampler.foo=1"),
     "key added to a pruner": (["+pruner.foo=1"], "pruner.foo=1"),
-    "key added to a trainer": (["trainer=sequential", "+trainer.foo=1"], "'foo'"),
+    "key added to a trainer": (["trainer=sequential", "+trainer.foo=1"], "trainer.foo=1: no such option of"),
     "key added to the choice of a trainer": (["trainer=auto", "+trainer.foo=1"], "trainer.foo=1: no such key"),
     "key added to the task": (["task.foo=1"], "foo"),
     "key added at the top": (["+foo=1"], "foo: no such key"),
     "key taken away": (["~train.steps"], "train.steps: missing. Leave out ~train.steps"),
     "group taken away": (["~pruner"], "pruner: missing. Leave out ~pruner"),
     "group at null": (["pruner=null"], "pruner=null: not a choice"),
+    "a list for a task": (["task=[1]"], "task=[1]: not a mapping of keys"),
+    "a list for a text": (["name=[a,b]"], "name=[a, b]: not a text. Write one, such as first-try"),
+    "a name that is too long": (["name=" + "a" * 300], "300 characters, too long for the name of a folder"),
+    "a number for a section": (["train=5"], "train=5: not a mapping of keys. Set train.steps=1000 and the like"),
+    "a metric for a section": (["objective=valid/accuracy"], "Set objective.metric=valid/accuracy and the like"),
+    "a number for a group": (["model=5"], "model=5: no such choice. Choose one of cnn,"),
+    "null for a node": (["task=null"], "task=null: not a mapping of keys"),
+    "a list for a group": (["pruner=[median,none]"], "-m pruner=median,none"),
+    "a family twice": (["schedule=[cosine,cosine]"], "cosine is named twice"),
+    "families without brackets": (["schedule=cosine,linear"], "Write 'schedule=[cosine,linear]'"),
+    "a wrong family in a list": (["schedule=[cosine,cosin]"], "schedule=cosin: no such choice. Did you mean cosine?"),
+    "a mapping for families": (["schedule={cosine: {decay: 0.1}}"], "Write schedule=cosine schedule.cosine.decay=0.1"),
+    "a value for a family": (["schedule=cosine", "schedule.cosine=5"], "schedule.cosine=5: not a mapping of hyper"),
+    "a path for a group": (["model=../../x"], "model=../../x: not the name of a config file"),
+    "a file for the data": (["data=iris.csv"], "Write data=tabular data.path=iris.csv"),
+    "several values": (["train.batch_size=8,16"], "train.batch_size=8,16: several values. Train a sweep for each: -m"),
+    "a horizon that overflows": (["train.steps=1000000000000"], "at most 1e+08"),
+    "a batch of more than all examples": (["train.batch_size=1000000"], "more than the 1078 training examples"),
+    "a pruner that fails in use": (["pruner=hyperband", "pruner.reduction_factor=1"], "pruner.reduction_factor=1: not"),
+    "a pruner's text": (["pruner.n_startup_trials=abc"], "pruner.n_startup_trials=abc: not a whole number"),
+    "a sampler's text": (["search.sampler.multivariate=maybe"], "not true or false or null, which TPESampler needs"),
+    "a high end of the model": (["model.dropout={low: 0, high: 3}"], "model.dropout=3: must be the fraction"),
+    "groups that are a number": (["optimizer.groups=3"], "optimizer.groups=3: must be groups by name"),
+    "a start that is no list": (
+        ["schedule=cosine", "search.start={cosine: 5}"],
+        "search.start.cosine=5: not a list of",
+    ),
+    "epochs at the top": (["epochs=5"], "epochs: no such key. Did you mean train.epochs?"),
+    "lr at the top": (["lr=0.1"], "lr: no such key. Did you mean optimizer.peak_lr?"),
+    "decay at the top": (["decay=0.1"], "Did you mean schedule.cosine.decay?"),
+    "a family's key at the top": (["cosine.decay=0.1"], "Did you mean schedule.cosine?"),
+    "torch's name of a schedule": (["schedule=CosineAnnealingLR"], "Did you mean cosine?"),
+    "a misspelled verb": (["stauts"], "verb=stauts: no such verb. Did you mean status?"),
+    "a key without a value": (["train.steps=5", "+keep.foo"], "not understood: +keep.foo"),
+    "a misspelled module": (["model._target_=mymodel.CNN"], "model._target_=mymodel.CNN: not found: no module mymodel"),
+    "a misspelled class": (["model._target_=sweeper.tasks.models.MPL"], "Did you mean sweeper.tasks.models.MLP?"),
+    "a misspelled class inside": (
+        ["task.problem={_target_: torch.nn.CrossEntropyLos}"],
+        "task.problem._target_=torch.nn.CrossEntropyLos: not found: torch.nn has no CrossEntropyLos. Did you mean",
+    ),
+    "the split": (["data.valid=0.0001"], "data.valid=0.0001: with data.test=0.2, the digits cannot be split"),
+    "the peak LR of all": (["optimizer.peak_lr=-1"], "optimizer.peak_lr=-1: out of bounds"),
+    "a folder of configuration": (["--config-dir=" + "a" * 300], "no such folder"),
+    "a sweep with a long name": (["status", "a" * 300], "no such sweep in sweeps/"),
+    "the choice of a group of Hydra": (["hydra=5"], "configuration: Config group override must be a string or a list"),
     "not an override": (["schedule=cosine", "a b=3"], "not understood: a b=3"),
     "no sweep": (["status"], "there is no sweep"),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_input_is_one_line_and_writes_nothing(sweeper, tmp_path, wrong):
+def test_wrong_input_is_one_line_and_writes_nothing(sweeper, tmp_path, check_form, wrong):
     words, says = WRONG[wrong]
-    verb_first = words if words[0] in ("swep", "status", "~pruner") else [*SMALL, *words]
+    verb_first = words if words[0] in ("swep", "stauts", "status", "~pruner") else [*SMALL, *words]
     code, out, err = sweeper(*verb_first)
     assert (code, out) == (2, ""), (out, err)
     assert len(err.strip().splitlines()) == 1, err
     assert err.startswith("sweeper: ")
+    check_form(err.removeprefix("sweeper: ").strip())
     assert says in err
     assert written(tmp_path) == []
 
@@ -126,6 +177,21 @@ def test_one_family_joins_the_sweep_that_asks_the_same_question(sweeper, tmp_pat
     assert "cosine" in out
 
 
+@pytest.mark.parametrize("name", ["20261128", "1e3", "true", "off"])
+def test_a_name_is_the_text_that_was_typed(sweeper, tmp_path, name):
+    assert sweeper(*SMALL, "schedule=default_lr", "search.n_trials=1", f"name={name}")[0] == 0
+    assert [path.name for path in (tmp_path / "sweeps").iterdir()] == [name]
+    assert sweeper("status", name)[0] == 0
+
+
+def test_epochs_alone_replace_the_steps_of_the_configuration(sweeper):
+    words = [word for word in SMALL if not word.startswith("train.steps")]
+    code, out, err = sweeper(*words, "schedule=cosine", "train.epochs=5", "--cfg", "job")
+    assert (code, err) == (0, "")
+    assert "steps: null" in out
+    assert "epochs: 5" in out
+
+
 def test_another_question_under_a_name_is_refused(sweeper, tmp_path):
     assert sweeper(*SMALL, "schedule=cosine", "name=mine")[0] == 0
     before = written(tmp_path)
@@ -143,6 +209,7 @@ def test_multirun_over_structure_goes_on_after_a_wrong_one(sweeper, tmp_path):
     assert code == 2
     assert "width" in err
     assert len(list((tmp_path / "sweeps").iterdir())) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["sweeps"]  # Hydra's multirun.yaml would hold every secret
 
 
 def test_a_family_of_ones_own(sweeper, tmp_path):
@@ -173,6 +240,13 @@ def test_cfg_prints_and_does_nothing(sweeper, tmp_path):
     assert written(tmp_path) == []
 
 
+def test_cfg_prints_no_secret(sweeper):
+    code, out, _ = sweeper("tracking=mlflow", "tracking.uri=http://me:s3cretpw@host:5000", "--cfg", "job")
+    assert code == 0
+    assert "uri: http://***@host:5000\n" in out
+    assert "s3cretpw" not in out
+
+
 def test_help_is_light(tmp_path):
     code = "import sys; from sweeper.__main__ import main; sys.argv = ['sweeper', '--help']; main(); " + (
         "sys.exit(sorted({'hydra', 'torch', 'optuna', 'mlflow', 'pandas'} & set(sys.modules)))"
@@ -182,13 +256,30 @@ def test_help_is_light(tmp_path):
     assert "schedule=cosine" in done.stdout
 
 
+LOADING = "Loading libraries, data and model ..."
+SLOW_VERBS = [("schedule=none",), ("plan", "schedule=none"), ("preview", "schedule=none"), ("rerun", "--trial", "x:0"),
+              ("retry",)]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", SLOW_VERBS, ids=lambda words: words[0])
+def test_a_terminal_is_told_at_once_what_is_done_and_a_log_is_not(tmp_path, words):
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "sweeper", *words]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=slave, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        assert os.read(master, 4096).decode().splitlines()[0] == LOADING
+        assert process.wait(60) == 2
+    os.close(master)
+    assert LOADING not in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stderr
+
+
 def test_a_trial_is_trained_again_and_python_trains_the_same(sweeper, tmp_path):
     """Rerun one of several trials that were open together. The equivalent call in Python has the same trials."""
     import sweeper as python
     from sweeper.tasks import Digits, Supervised
     from sweeper.tasks.models import MLP
 
-    words = ["schedule=[cosine,wsd]", "optimizer=adamw", "trainer=sequential", "keep.best=1"]
+    words = ["schedule=[cosine,wsd]", "optimizer=adamw", "trainer=sequential", "trainer.workers=1", "keep.best=1"]
     assert sweeper(*SMALL, *words)[0] == 0
     code, out, err = sweeper("rerun", "--trial", "wsd:1", "--weights", "w.pt")
     assert (code, err) == (0, "")
@@ -205,7 +296,7 @@ def test_a_trial_is_trained_again_and_python_trains_the_same(sweeper, tmp_path):
         steps=8,
         n_trials=2,
         search={"reports": 4, "concurrent_trials": 2},
-        trainer="sequential",
+        trainer={"sequential": {"workers": 1}},
         tracking="none",
         root=tmp_path / "mine",
     )

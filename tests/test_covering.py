@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow
 
 CONF = Path(conf.__path__[0])
 STEPS = 4
+LENGTHS = ("warmup", "cycle", "cooldown")  # their low ends are too short for so few updates
 TRAINERS = ("sequential", "lanes")
 
 # Data and model, smaller than in their files if these are large.
@@ -150,9 +151,10 @@ def _node(group, name):
 
 
 def _choices(node):
-    """Return the space with each range replaced by its two ends, for the grid sampler."""
-    ends = {key: {"choice": [v["low"], v["high"]]} for key, v in node.items() if isinstance(v, dict) and "low" in v}
-    return {**node, **ends}
+    """Return the space with each range replaced by its ends, for the grid sampler; a length by the end that fits."""
+    ranges = {key: value for key, value in node.items() if isinstance(value, dict) and "low" in value}
+    ends = {key: {"choice": [value["low"], value["high"]]} for key, value in ranges.items() if key not in LENGTHS}
+    return {**node, **ends, **{key: ranges[key]["high"] for key in LENGTHS if key in ranges}}
 
 
 def _fashion_mnist(folder):

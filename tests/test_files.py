@@ -31,8 +31,8 @@ REMEDIES = {
     errno.ENOSPC: "Free some space",
     errno.EDQUOT: "Free some space",
     errno.EFBIG: "Free some space",
-    errno.EROFS: "Allow this user to write there",
-    errno.EACCES: "Allow this user to write there",
+    errno.EROFS: "Allow this user to read and write it",
+    errno.EACCES: "Allow this user to read and write it",
     errno.EISDIR: "Move away what is in its place",
     errno.ENOTDIR: "Move away what is in its place",
     errno.EIO: "Fix this",
@@ -65,13 +65,14 @@ def test_errors_that_are_not_about_a_disk_stay_errors():
     assert explain(full) == "the output: No space left on device. Free some space, then repeat the command"
 
 
-@pytest.mark.parametrize("durable", [True, False])
-def test_a_file_is_replaced_whole_or_stays(tmp_path, durable):
+@pytest.mark.parametrize(("durable", "private"), [(True, False), (False, True)])
+def test_a_file_is_replaced_whole_or_stays(tmp_path, durable, private):
     path = tmp_path / "x"
-    replace_file(path, "one", durable=durable)
-    replace_file(path, b"two", durable=durable)
+    replace_file(path, "one", durable=durable, private=private)
+    replace_file(path, b"two", durable=durable, private=private)
     assert path.read_text() == "two"
-    (tmp_path / "x.new").mkdir()  # the new content cannot be written
+    assert (path.stat().st_mode & 0o077 == 0) is private
+    (tmp_path / f"x.{os.getpid()}.new").mkdir()  # the new content cannot be written
     with pytest.raises(StorageError, match=r"/x: could not be written \(Is a directory\)"):
-        replace_file(path, "three", durable=durable)
+        replace_file(path, "three", durable=durable, private=private)
     assert path.read_text() == "two"

@@ -165,7 +165,7 @@ def test_more_questions(sweeper, tmp_path):
 
 def test_a_sweep_in_python(tmp_path):
     """The code of the user's model is part of the sweep's identity."""
-    sweep = asked.sweep_in_python(tmp_path / "sweeps")
+    sweep = asked.sweep_in_python(tmp_path / "sweeps", scale=False)
     check("python", reading(tmp_path / "sweeps" / sweep.name, "linear:0"))
 
 
@@ -226,6 +226,7 @@ def test_a_stored_trial_is_trained_again(sweeper, tmp_path, name):
 
 
 def test_a_stored_trial_of_a_sweep_in_python_is_trained_again(tmp_path):
+    """It was started before arrays were standardized, and is trained on the data as given."""
     import torch
 
     folder = copied("python", tmp_path)
@@ -289,6 +290,7 @@ def test_a_family_joins_the_finished_sweep(sweeper, tmp_path):
 
 
 def test_a_family_joins_the_finished_sweep_in_python(tmp_path):
+    """It was started before arrays were standardized, and resumes on the data as given."""
     folder = copied("python", tmp_path)
     before = observed.tables(package.load(folder.name, folder.parent))["trials"]
     sweep = asked.sweep_in_python(folder.parent, ["cosine"])

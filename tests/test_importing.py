@@ -32,6 +32,12 @@ def test_the_object_is_returned() -> None:
     assert import_object("key", "sweeper.importing.import_object") is import_object
 
 
+def test_an_object_inside_a_class_is_found() -> None:
+    assert import_object("key", "pathlib.Path.cwd") == Path.cwd
+    with pytest.raises(InputError, match=r"pathlib\.Path has no cwdd\. Did you mean pathlib\.Path\.cwd\?"):
+        import_object("key", "pathlib.Path.cwdd")
+
+
 @pytest.mark.parametrize(
     ("path", "told"),
     [
@@ -41,6 +47,10 @@ def test_the_object_is_returned() -> None:
         ("a b.c", "key=a b.c: not an import path. Write one, such as torch.optim.SGD"),
         ("nosuch.SGD", "key=nosuch.SGD: not found: no module nosuch. Is it installed?"),
         ("json.nosuch.SGD", "key=json.nosuch.SGD: not found: no module json.nosuch. Is it installed?"),
+        (
+            "json.decodr.JSONDecoder",
+            "key=json.decodr.JSONDecoder: not found: no module json.decodr. Did you mean json.de",
+        ),
         ("math.hypo", "key=math.hypo: not found: math has no hypo. Did you mean math.hypot?"),
         (
             "json.zzz",

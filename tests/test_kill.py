@@ -27,22 +27,13 @@ SWEEP = [
     "search.concurrent_trials=4",
     "pruner.n_startup_trials=2",
 ]
-# Wait for the other process: a sweep as short as this would end before it starts.
-AT_ONCE = """
-import sys
-from sweeper.training.workers import processes
-from sweeper.__main__ import main
-processes.HEAD_START = 0
-sys.exit(main())
-"""
 LANES = ("trainer=lanes", "trainer.width=3")  # fewer than the open trials
 
 
 def start(folder, *more):
-    run = ["-c", AT_ONCE] if "trainer.workers=2" in more else ["-m", "sweeper"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
     return subprocess.Popen(
-        [sys.executable, *run, *SWEEP, *more],
+        [sys.executable, "-m", "sweeper", *SWEEP, *more],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

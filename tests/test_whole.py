@@ -15,7 +15,6 @@ from sweeper.spec.sweep import Subject
 from sweeper.tasks.digits import Digits
 from sweeper.tasks.models import MLP
 from sweeper.tasks.problems import Supervised
-from sweeper.training.workers import processes
 
 TASK = Supervised(Digits(), partial(MLP, width=8, dropout=0.1))
 SEARCH = {"n_trials": 12, "concurrent_trials": 4, "reports": 12}
@@ -84,22 +83,20 @@ def test_the_seeds_of_a_trial_ride_as_lanes_and_end_together(swept):
         assert len(set(record.seeds)) == 2
         assert not first["train/loss"].equals(second["train/loss"])
         if record.state != "diverged":  # one of its members may be a report ahead
-            assert len(first) == len(second) == record.steps_done
+            assert len(first) == len(second) == record.steps_done + 1  # the last row has the metrics of the end
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("trainer", [ONE, LANES], ids=["one", "lanes"])
-def test_two_processes_are_one(swept, monkeypatch, precision, trainer):
-    monkeypatch.setattr(processes, "HEAD_START", 0)  # wait for the others: this sweep is too short for them
+def test_two_processes_are_one(swept, precision, trainer):
     ((name, options),) = trainer.items()
     two = swept({name: {**options, "workers": 2}}, precision, seeds=2)
     assert_same(two, swept(trainer, precision, seeds=2), rtol=0)
 
 
 @pytest.mark.slow
-def test_in_float64_neither_width_nor_processes_change_a_trial(swept, monkeypatch):
-    monkeypatch.setattr(processes, "HEAD_START", 0)
+def test_in_float64_neither_width_nor_processes_change_a_trial(swept):
     one = swept(ONE)
     for width, workers in ((1, 1), (8, 1), (2, 2)):
         assert_same(swept({"lanes": {"width": width, "workers": workers}}), one, rtol=1e-9)

@@ -28,21 +28,13 @@ SWEEP = [
     "pruner.n_startup_trials=2",
     "tracking=none",
 ]
-# Wait for the others: a sweep as short as this would end before they start.
-AT_ONCE = """
-import sys
-from sweeper.training.workers import processes
-from sweeper.__main__ import main
-processes.HEAD_START = 0
-sys.exit(main())
-"""
 TRAINERS = ["sequential", "lanes"]
 
 
 def start(folder, *more):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
     return subprocess.Popen(
-        [sys.executable, "-c", AT_ONCE, *SWEEP, *more],
+        [sys.executable, "-m", "sweeper", *SWEEP, *more],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

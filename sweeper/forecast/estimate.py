@@ -16,7 +16,7 @@ from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
 from sweeper.forecast import timing
-from sweeper.forecast.disk import Disk, TrackedTrials, disk, points_per_trial
+from sweeper.forecast.disk import TrackedTrials, disk_space, points_per_trial
 from sweeper.results.power import smallest_gap
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import BASELINES, DEFAULT, TUNED
@@ -75,7 +75,7 @@ class Estimate:
         training: Seconds of training if no trial ends early.
         other: Seconds of everything else.
         share: Mean share of its updates that an ended trial was trained for; None if too few have ended.
-        disk: Space of the whole sweep.
+        disk: Bytes of the whole sweep, at most.
         disk_now: Bytes of its folder now.
         memory: Bytes of the open trials' models.
         comparisons: Families that are compared with the reference.
@@ -95,7 +95,7 @@ class Estimate:
     training: float
     other: float
     share: float | None
-    disk: Disk
+    disk: int
     disk_now: int
     memory: int
     comparisons: int
@@ -140,15 +140,15 @@ def estimate(
     from sweeper.tracking.mlflow.tracker import MLflow
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
-    stored = StoredSweep(home) if home.config.exists() else None
-    studies = build_studies(spec.studies, spec.terms)
+    stored = StoredSweep(home) if home.is_stored else None
+    studies = build_studies(spec.studies, spec.terms, home.journal)
     jobs = first_jobs(studies)
     rows = tuple(_row(study, spec, stored.records if stored else []) for study in studies)
     counts = open_jobs(rows, spec.search.concurrent_trials, len(spec.partitions))
     start = time.monotonic()
     chosen = trainers.choose(spec, trainers.stored_trainer(home))
     choosing = time.monotonic() - start if stored is None else 0.0  # a new sweep does it again
-    processes = _process_count(chosen.trainer, spec.device)
+    processes = len(trainers.process_devices(spec, chosen.trainer.workers))
     pace = _measure_pace(spec, chosen.trainer, jobs, max(counts), seconds) if counts else None
     left, is_sent = sum(len(row.reports) for row in rows), isinstance(spec.tracker, MLflow) and spec.tracker.is_on
     tracked = _tracked_trials(spec, jobs, pace)
@@ -167,7 +167,7 @@ def estimate(
         training=_training_seconds(pace, counts),
         other=choosing + (_other_seconds(left, len(counts), processes, points) if left else 0.0),
         share=_share_done(rows, stored.records, spec.train.steps) if stored else None,
-        disk=disk(tracked, trials=sum(row.trials for row in rows), studies=len(rows), is_sent=is_sent),
+        disk=disk_space(tracked, trials=sum(row.trials for row in rows), studies=len(rows), is_sent=is_sent),
         disk_now=sum(path.stat().st_size for path in home.path.rglob("*") if path.is_file()) if stored else 0,
         memory=max(counts, default=0) * _model_bytes(spec),
         comparisons=len(families - set(BASELINES)) if BASELINES[0] in families else len(families - {BASELINES[1]}) - 1,
@@ -250,24 +250,15 @@ def _row(study: FamilyStudy, spec: SweepSpec, records: Sequence[Record]) -> Row:
     )
 
 
-def _process_count(trainer: TrainerSpec, device: str) -> int:
-    """Return the number of processes that train."""
-    if trainer.workers == 1:
-        return 1
-    from sweeper.training.workers.cores import worker_devices
-
-    return len(worker_devices(trainer.workers, device))
-
-
 def _measure_pace(spec: SweepSpec, trainer: TrainerSpec, jobs: Sequence[Job], most: int, seconds: float) -> timing.Pace:
     """Measure the speed with as many processes as the sweep will use, because they slow each other down."""
-    processes = _process_count(trainer, spec.device)
+    processes = len(trainers.process_devices(spec, trainer.workers))
     with closing(trainers.make(spec, replace(trainer, workers=1))) as alone:
         together = max(1, min(_lane_count(alone, jobs[0]) * processes, most, len(jobs)))
         some = jobs[: together * TIMED_BATCHES]
         if processes == 1:
             return timing.measure_pace(alone, some, at_once=together, seconds=seconds)
-    with closing(trainers.make(spec, trainer, head_start=0)) as in_processes:
+    with closing(trainers.make(spec, trainer)) as in_processes:
         return timing.measure_pace(in_processes, some, at_once=together, seconds=seconds)
 
 
@@ -332,12 +323,12 @@ def _model_bytes(spec: SweepSpec) -> int:
 def _paired_spread(stored: StoredSweep | None) -> float | None:
     """Return the standard deviation of the difference of two families' best trials at equal seeds.
 
-    It is pooled over the families. They are compared with the tuned constant if it is in the sweep, else with the best
-    one. Only the first fold counts. None if trials have one seed.
+    It is pooled over the families with a trial that learned something. They are compared with the tuned constant if it
+    is in the sweep, else with the best one. Only the first fold counts. None if trials have one seed.
     """
     if stored is None or seeds_and_folds(stored.config["question"])[0] < 2:
         return None
-    best = stored.families[stored.families["best_trial"].notna()]
+    best = stored.families[stored.families["learned"] > 0]
     reference = best[best["role"] == TUNED] if (best["role"] == TUNED).any() else best[best["rank"] == 1]
     others = best[~best["study"].isin(reference["study"].iloc[:1]) & (best["role"] != DEFAULT)]
     if reference.empty or others.empty:

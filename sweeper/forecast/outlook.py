@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from sweeper.forecast.estimate import Estimate, gap
@@ -33,7 +32,7 @@ def as_json(estimate: Estimate, metric: str) -> dict[str, Any]:
      "trials", "trials_left", "updates_left", "members",
      "time": {"trainer", "processes", "seconds", "seconds_training", "seconds_if_as_pruned_so_far": float | null,
               "seconds_an_update", "seconds_a_report": float | null, "at_once": int | null},
-     "disk": {"spool", "journal", "traces", "mlflow", "files", "total", "now"}, "memory",
+     "disk": {"total", "now"}, "memory",
      "gap": {"metric", "comparisons", "level", "power", "spread": float | null,
              "seeds": {"3": {"spreads": float | null, "value": float | null}, ...}}}
     """
@@ -67,7 +66,7 @@ def as_json(estimate: Estimate, metric: str) -> dict[str, Any]:
             "seconds_a_report": None if pace is None else pace.report,
             "at_once": None if pace is None else pace.at_once,
         },
-        "disk": {**asdict(estimate.disk), "total": estimate.disk.total, "now": estimate.disk_now},
+        "disk": {"total": estimate.disk, "now": estimate.disk_now},
         "memory": estimate.memory,
         "gap": {
             "metric": metric,
@@ -83,17 +82,8 @@ def as_json(estimate: Estimate, metric: str) -> dict[str, Any]:
 def paragraphs(estimate: Estimate, metric: str) -> Iterator[str]:
     """Yield the paragraphs on time, disk, memory and gap."""
     yield _time_text(estimate)
-    parts = asdict(estimate.disk)
-    where = {
-        "spool": "spool",
-        "journal": "journal",
-        "traces": "traces",
-        "mlflow": "MLflow",
-        "files": "figures and tables",
-    }
-    sizes = ", ".join(f"{where[part]} {bytes_text(size)}" for part, size in parts.items())
     now = f" The folder has {bytes_text(estimate.disk_now)} now." if estimate.exists else ""
-    yield f"Disk: at most {bytes_text(estimate.disk.total)} ({sizes}).{now}"
+    yield f"Disk: at most {bytes_text(estimate.disk)}.{now}"
     if estimate.memory:
         yield f"Memory: {bytes_text(estimate.memory)} for weights, gradients and optimizer states of the open trials."
     yield from _gap_paragraphs(estimate, metric)

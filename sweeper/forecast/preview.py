@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -166,19 +167,11 @@ def as_json(previews: Sequence[Preview]) -> list[dict[str, Any]]:
 
 def candidates(axes: Axes, seed: int, count: int) -> list[dict[str, Value]]:
     """Return hyperparameters proposed by Optuna's random sampler; a single point if nothing is searched."""
-    from optuna.samplers import RandomSampler
+    from sweeper.search.tried import random_points
 
     if not axes.searched:
         return [axes.values({})]
-    sampler = RandomSampler(seed=seed)
-    points = (
-        {
-            name: sampler.sample_independent(None, None, name, kind)  # type: ignore[arg-type]  # it ignores the study
-            for name, kind in axes.distributions.items()
-        }
-        for _ in range(count)
-    )
-    return [axes.values(point) for point in points]
+    return [axes.values(point) for point in islice(random_points(axes.distributions, seed), count)]
 
 
 def _axes(family: Family) -> Axes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,9 @@ from sweeper.schedules import ENDS_HIGH, family, height_at_end, height_of, lr_tr
 from sweeper.spec.question import Home, ObjectiveQuestion, StoredConfig, find, homes, seeds_and_folds
 from sweeper.text.columns import value_text
 from sweeper.tracking.facts import Facts, read_facts
-from sweeper.tracking.mlflow.destination import resolve
+from sweeper.tracking.mlflow.destination import resolve_address, sqlite_path
 from sweeper.tracking.spool import published_round
 from sweeper.tracking.traces import read_trace
-from sweeper.training.torch_files import DamagedError
-from sweeper.training.weights import read_weights
 from sweeper.types import Family, Floats, InputError, Value
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ class StoredSweep:
             self.records,
             direction=self.objective["direction"],
             target=self.target,
-            details=tables.Details(self._ends_high, self._facts, self.importances),
+            details=tables.Details(self._ends_high, self._facts, self.importances, self.config.get("no_skill")),
         )
 
     @cached_property
@@ -133,19 +132,41 @@ class StoredSweep:
 
     @cached_property
     def finished(self) -> bool:
-        """Whether every study has all its trials and none is running."""
+        """Whether nothing is left to train: every study has all its trials, except those in `given_up`."""
         records, started = self._records_and_counts
         studies = self.config["studies"]
         running = any(record.state == "running" and not record.prior_of for record in records)
         needed = {
             name: min(study["trials"], self.stopped.get(name, study["trials"])) for name, study in studies.items()
         }
-        return not running and all(started.get(name, 0) >= trials for name, trials in needed.items())
+        return not running and all(
+            started.get(name, 0) >= trials or name in self.exhausted for name, trials in needed.items()
+        )
+
+    @cached_property
+    def given_up(self) -> list[str]:
+        """Failed trials that no trial repeats, such as "cosine:17". `retry` trains them again."""
+        families = [study["family"] for study in self.config["studies"].values()]
+        names = {
+            study: stored["family"] if families.count(stored["family"]) == 1 else study
+            for study, stored in self.config["studies"].items()
+        }
+        return [f"{names[trial.study]}:{trial.trial}" for trial in self._reading.given_up()]
+
+    @property
+    def to_retry(self) -> Mapping[str, int]:
+        """How many trials of each study `retry` would train: those given up, and retries that have not ended."""
+        return Counter(trial.study for trial in [*self._reading.given_up(), *self._reading.unfinished_retries()])
 
     @cached_property
     def stopped(self) -> Mapping[str, int]:
         """Trials of each study that ended early because it did not improve (`search.stop`)."""
         return self._reading.trials_at_stop()
+
+    @cached_property
+    def exhausted(self) -> Mapping[str, int]:
+        """The number of points of each study that has tried all points of its space."""
+        return self._reading.exhausted()
 
     def refresh(self) -> Self:
         """Read the sweep again. Returns the same object."""
@@ -155,7 +176,12 @@ class StoredSweep:
     # --- one trial --------------------------------------------------------------------------------------
 
     def trace(self, trial: Which, number: int | None = None, member: int = 0) -> pd.DataFrame:
-        """Return what was logged at each update of one training, in columns step, "lr/group0", "train/loss", ...
+        """Return everything that one training logged.
+
+        Returns:
+            A row for each step, with the columns "step", "lr/group0", "train/loss", ..., NaN where a step has no value.
+            Step n is the moment after n updates: its losses and metrics are those reached by then, and its LR is the
+            one that the next update uses. So the first row has no loss, and the last no LR.
 
         Raises:
             InputError: If it has not reported yet, there is no such member, or its traces are lost.
@@ -199,7 +225,7 @@ class StoredSweep:
         if steps != self._horizon[0]:
             problem = f"{name} is reactive, so its LR is known only for the length that was trained"
             raise InputError("steps", steps, problem, "Leave it out")
-        lr_S: Floats = self.trace(record.study, record.number)["lr/group0"].to_numpy(np.float64)
+        lr_S: Floats = self.trace(record.study, record.number)["lr/group0"].dropna().to_numpy(np.float64)
         return lr_S
 
     def params(self, trial: Which, number: int | None = None) -> dict[str, Value]:
@@ -212,6 +238,9 @@ class StoredSweep:
         Raises:
             InputError: If they were not kept (`keep.best`), or are damaged.
         """
+        from sweeper.training.torch_files import DamagedError
+        from sweeper.training.weights import read_weights
+
         record = self.record(trial, number)
         name = f"{record.family}:{record.number}"
         remedy = f"Train it again: python -m sweeper rerun {self.name} --trial {name} --weights FILE"
@@ -318,15 +347,14 @@ def locate(name: str | Path | None = None, root: Path = ROOT) -> Home:
 
 def _home_of_run(run: str, root: Path) -> Home:
     """Return the folder of the sweep that an MLflow run belongs to, in `root` or next to MLflow's database."""
-    text, destination = f"runs:/{run}", resolve(None, experiment="", sweep_id="")
-    assert destination is not None  # it is None only for the uri "none"
-    database = destination.database
+    text, address = f"runs:/{run}", resolve_address(None)
+    database = sqlite_path(address)
     if database is not None and not database.exists():
         remedy = "Set MLFLOW_TRACKING_URI, or change to the folder where the sweep was run"
         raise InputError("sweep", text, f"there is no MLflow database {database}", remedy)
     from sweeper.tracking.mlflow.client import sweep_of_run
 
-    id, experiment = sweep_of_run(destination.uri, run)
+    id, experiment = sweep_of_run(address, run)
     folders = [root] if database is None else [root, database.parent / ROOT]
     matches = [home for folder in folders for home in homes(folder) if home.read().get("id") == id]
     if not matches:

@@ -5,6 +5,7 @@ Only complete trials are ranked. A pruned trial's last value is from an earlier 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -23,6 +24,8 @@ STATES: tuple[State, ...] = ("complete", "pruned", "diverged", "failed", "runnin
 TUNED, DEFAULT = "tuned constant", "default LR"  # the roles of the two baselines
 BASELINES = ("constant", "default_lr")  # the families in these roles
 ROLES = dict(zip(BASELINES, (TUNED, DEFAULT), strict=True))
+
+LEARNED = 0.1  # share of the way from no skill to the best trial from which a trial has learned something
 
 FACTS = ("lr_auc", "lr_end_over_peak", "lr_wd_sum", "late_loss_spread", "train_valid_gap")  # see tracking.facts
 TO_TARGET = ("steps_to_target", "seconds_to_target")
@@ -172,11 +175,13 @@ class Details:
         ends_high: Whether the LR of (study, trial) ends high, as a function or a mapping.
         facts: Returns the facts of the given trials.
         importances: By study, as in `Sweep.importances`.
+        no_skill: The objective of a prediction that ignores the inputs.
     """
 
     ends_high: EndsHigh | None = None
     facts: FactsOf | None = None
     importances: Mapping[str, Mapping[str, float]] | None = None
+    no_skill: float | None = None
 
 
 def families_table(
@@ -196,7 +201,11 @@ def families_table(
     - complete, pruned, diverged, failed, running: numbers of trials.
     - truncated: complete trials that ended early. best_truncated: whether the best trial is one of them.
     - taken_over: trials from before the space was widened. prior: those outside the new space, which do not count.
-    - stable_lr: largest peak LR of a complete or pruned trial. diverged_lr: smallest of a diverged one.
+    - no_value: failed trials whose objective had no value, although their loss had not diverged.
+    - learned: complete trials that learned something: they are better than `bar`.
+    - stable_lr: largest peak LR of a trial that learned something. diverged_lr: smallest of a diverged one.
+    - no_skill: the objective of a prediction that ignores the inputs. bar: LEARNED of the way from it to the best trial
+      of all. Both are the same in all rows, and missing in sweeps of older versions; then every complete trial counts.
     - steps, steps_to_target, seconds_to_target, and the columns of FACTS: of the best trial.
     - importance: a mapping, as in `Sweep.importances`. target: the same in all rows.
 
@@ -216,7 +225,16 @@ def families_table(
     studies: dict[tuple[str, str], list[Record]] = {}
     for record in (record for record in records if not record.prior_of):
         studies.setdefault((record.family, record.study), []).append(record)
-    rows = [_study_row(of_study, direction, details.ends_high, aim) for _, of_study in sorted(studies.items())]
+    bar = _bar(itertools.chain(*studies.values()), direction, details.no_skill)
+    rows = [
+        {
+            **_study_row(of_study, direction, details.ends_high, aim),
+            **_stability(of_study, direction, bar),
+            "no_skill": details.no_skill,
+            "bar": bar,
+        }
+        for _, of_study in sorted(studies.items())
+    ]
     if details.facts is not None:
         facts = details.facts([row["trained_as"] for row in rows if row["trained_as"] is not None])
         for row in rows:
@@ -233,8 +251,8 @@ def families_table(
         row["gain"] = score - constant if math.isfinite(score) and math.isfinite(constant) else None
     places = {"": 0, TUNED: 1, DEFAULT: 2}
     rows.sort(key=lambda row: (places[row["role"]], -_score(row["best_value"], direction)))
-    numbers = [*COMMON, "stable_lr", "diverged_lr", *TO_TARGET, *FACTS]
-    counts = [*STATES, "truncated", "taken_over", "prior"]
+    numbers = [*COMMON, "stable_lr", "diverged_lr", "no_skill", "bar", *TO_TARGET, *FACTS]
+    counts = [*STATES, "no_value", "learned", "truncated", "taken_over", "prior"]
     columns = ["study", "family", "role", "rank", "best_value", "best_trial", SPREAD, *RULES.values(), "gain"]
     columns += [
         "ends_high",
@@ -245,6 +263,8 @@ def families_table(
         "best_truncated",
         "stable_lr",
         "diverged_lr",
+        "no_skill",
+        "bar",
         "steps",
     ]
     table = pd.DataFrame(rows, columns=[*columns, *TO_TARGET, *FACTS, "importance", "target"])
@@ -261,10 +281,6 @@ def _study_row(
     ranked = [record for record in records if record.state == "complete" and _finite_or_none(record.value) is not None]
     best = min(ranked, key=lambda record: (-_score(record.value, direction), record.number), default=None)
     params = dict(best.params) if best else {}
-    stable = [
-        _number_or_none(record.params.get("peak_lr")) for record in records if record.state in ("complete", "pruned")
-    ]
-    burst = [_number_or_none(record.params.get("peak_lr")) for record in records if record.state == "diverged"]
     searched = _searched_names(records)
     return {
         "study": study,
@@ -280,14 +296,41 @@ def _study_row(
         "params": params,
         "others": {name: value for name, value in params.items() if name in searched},
         **{state: counts[state] for state in STATES},
+        "no_value": sum(record.has_no_value for record in records),
         "truncated": sum(record.truncated for record in records),
         "best_truncated": best is not None and best.truncated,
         "taken_over": sum(record.origin is not None for record in records),
-        "stable_lr": max((lr for lr in stable if lr is not None), default=None),
-        "diverged_lr": min((lr for lr in burst if lr is not None), default=None),
         "steps": best.steps_done if best else None,
         **(time_to_target(best.intermediate, target, direction, best.clock) if best else {}),
     }
+
+
+def _bar(records: Iterable[Record], direction: Direction, no_skill: float | None) -> float | None:
+    """Return what a trial must exceed to have learned something: LEARNED of the way from no skill to the best.
+
+    It is no skill itself if the best trial has none. None if no skill is unknown.
+    """
+    if no_skill is None:
+        return None
+    best = max((_score(r.value, direction) for r in records if r.state == "complete"), default=-math.inf)
+    start = _score(no_skill, direction)
+    return _score(start + LEARNED * max(0.0, best - start), direction)
+
+
+def _stability(records: Sequence[Record], direction: Direction, bar: float | None) -> dict[str, Any]:
+    """Return how many trials of a study learned something, their largest peak LR, and the smallest that diverged."""
+    least = -math.inf if bar is None else _score(bar, direction)
+    learned = [r for r in records if r.state == "complete" and _score(r.value, direction) > least]
+    diverged = [r for r in records if r.state == "diverged"]
+    return {
+        "learned": len(learned),
+        "stable_lr": max(_peak_lrs(learned), default=None),
+        "diverged_lr": min(_peak_lrs(diverged), default=None),
+    }
+
+
+def _peak_lrs(records: Iterable[Record]) -> list[float]:
+    return [lr for record in records if (lr := _number_or_none(record.params.get("peak_lr"))) is not None]
 
 
 def _best_by(column: str, complete: Sequence[Record], direction: Direction) -> float | None:
@@ -363,8 +406,12 @@ class StudyRow:
     taken_over: int
     prior: int
     best_truncated: bool
+    no_value: int
+    learned: int
     stable_lr: float | None
     diverged_lr: float | None
+    no_skill: float | None
+    bar: float | None
     steps: int | None
     steps_to_target: int | None
     seconds_to_target: float | None
@@ -413,6 +460,13 @@ def names_of(rows: Sequence[StudyRow]) -> list[str]:
     return [clean(str(row.family if studies[row.family] == 1 else row.study)) for row in rows]
 
 
+def has_no_skill(row: StudyRow, direction: Direction) -> bool:
+    """Return whether the best trial is no better than a prediction that ignores the inputs. False if unknown."""
+    if row.best_value is None or row.no_skill is None:
+        return False
+    return _score(row.best_value, direction) <= _score(row.no_skill, direction)
+
+
 def other_ranks(rows: Sequence[StudyRow], direction: Direction, at: At) -> dict[At, dict[str, int]]:
     """Return the rank of each study by the other rules of `objective.at`, if every study has a value by that rule."""
     ranked = [row for row in rows if row.rank is not None]
@@ -443,6 +497,8 @@ def as_json(families: pd.DataFrame, criterion: Criterion, *, sweep: str, finishe
     {"sweep": name, "finished": bool, "metric": "valid/loss", "direction": "minimize" | "maximize",
      "at": "last" | "best" | ..., "seeds": int, "folds": int,
      "target": float | null,           of the metric, for steps_to_target
+     "no_skill": float | null,         of a prediction that ignores the inputs
+     "bar": float | null,              what a trial must exceed to count in "learned"
      "other_rules": {at: {"ranks": {study: rank}, "changes": "winner" | "order" | null}},   other rules of objective.at
      "families": [row, ...],           every study, best first, then the baselines
      "baselines": {"tuned_constant": {"study", "value", "trial"} | null, "default_lr": the same},
@@ -454,7 +510,8 @@ def as_json(families: pd.DataFrame, criterion: Criterion, *, sweep: str, finishe
               "seconds_to_target", "lr_auc", "lr_end_over_peak", "lr_wd_sum", "late_loss_spread",
               "train_valid_gap": float | null} | null,
      "gain": float | null, "importance": {name: share} | null ({} for too few trials), "trials": counts as above,
-     "truncated": int, "taken_over": int, "prior": int, "stable_lr": float | null, "diverged_lr": float | null}
+     "truncated": int, "taken_over": int, "prior": int, "no_value": int, "learned": int,
+     "stable_lr": float | null, "diverged_lr": float | null}
     """
     rows = rows_of(families)
     keys = {TUNED: "tuned_constant", DEFAULT: "default_lr"}
@@ -468,6 +525,8 @@ def as_json(families: pd.DataFrame, criterion: Criterion, *, sweep: str, finishe
         "seeds": criterion.seeds,
         "folds": criterion.folds,
         "target": next((row.target for row in rows), None),
+        "no_skill": next((row.no_skill for row in rows), None),
+        "bar": next((row.bar for row in rows), None),
         "other_rules": {
             rule: {"ranks": ranks, "changes": verdict_change(rows, ranks)}
             for rule, ranks in other_ranks(rows, criterion.direction, criterion.at).items()
@@ -506,6 +565,8 @@ def _json_row(row: StudyRow, keys: Mapping[str, str]) -> dict[str, Any]:
         "truncated": row.truncated,
         "taken_over": row.taken_over,
         "prior": row.prior,
+        "no_value": row.no_value,
+        "learned": row.learned,
         "stable_lr": row.stable_lr,
         "diverged_lr": row.diverged_lr,
     }

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sweeper import temporary
 from sweeper.results.stored import StoredSweep, Which
 from sweeper.run import machine
+from sweeper.run.restoring import restore_spec
 from sweeper.run.trainers import make, parse_chosen
-from sweeper.spec.composing import compose
-from sweeper.spec.parse import parse
-from sweeper.spec.question import differences
-from sweeper.spec.requests import Request
 from sweeper.spec.sweep import Subject, SweepSpec
+from sweeper.tracking.clock import Traces
+from sweeper.tracking.traces import trace_of
 from sweeper.training.weights import write_weights
 from sweeper.types import InputError, Job, JobId, Record, Report, Trainer, TrialId
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Columns = Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
 
 
 @dataclass(frozen=True)
@@ -70,18 +67,19 @@ def rerun_trial(sweep: StoredSweep, trial: Which, subject: Subject, weights: Pat
     if record.state in ("failed", "running"):
         name = f"{record.family}:{record.number}"
         raise InputError("--trial", name, f"the trial is {record.state}, so it has no end", "Choose another trial")
-    spec = _spec(sweep, record, subject)
+    norms = "grad_norm" in sweep.trace(record.study, record.number)
+    spec = restore_spec(sweep, record.study, subject, norms=norms)
     jobs = _jobs(sweep, spec, record)
     with closing(make(spec, parse_chosen(sweep.config["trainer"]).trainer)) as trainer:
         reports = _train(trainer, jobs, record.steps_done)
         if weights is not None:
             _write_weights(trainer, jobs, weights)
-    pairs = [(sweep.trace(record.study, record.number, job.id.member), _columns(reports[job.id])) for job in jobs]
+    pairs = [(sweep.trace(record.study, record.number, job.id.member), trace_of(reports[job.id])) for job in jobs]
     return Rerun(
         TrialId(record.study, record.number),
         record.family,
         record.steps_done,
-        sum(len(values) for _, columns in pairs for values in columns.values()),
+        sum(int((~np.isnan(values)).sum()) for _, now in pairs for name, values in now.items() if name != "step"),
         tuple(
             text
             for member, (before, now) in enumerate(pairs)
@@ -89,19 +87,6 @@ def rerun_trial(sweep: StoredSweep, trial: Which, subject: Subject, weights: Pat
         ),
         (*_timed_schedule(jobs), *_machine_differences(sweep)),
     )
-
-
-def subject_nodes(sweep: StoredSweep) -> dict[str, Any]:
-    """Return the nodes of data, model and task of a sweep that the command line started.
-
-    Raises:
-        InputError: If the sweep was started in Python, with a task that is stored nowhere.
-    """
-    question = sweep.config["question"]
-    if "data" not in question:
-        remedy = f'Pass the task: sweeper.load("{sweep.name}").rerun("cosine:17", task)'
-        raise InputError("sweep", sweep.name, "it was started in Python, and its task is not stored", remedy)
-    return {"data": question["data"], "model": question["model"], "task": question["task"]}
 
 
 def report_lines(rerun: Rerun) -> list[str]:
@@ -117,47 +102,19 @@ def report_lines(rerun: Rerun) -> list[str]:
     ]
 
 
-# --- the sweep's configuration --------------------------------------------------------------------------------------
-
-
-def _spec(sweep: StoredSweep, record: Record, subject: Subject) -> SweepSpec:
-    """Return the sweep's configuration for one study."""
-    question, study = sweep.config["question"], sweep.config["studies"][record.study]
-    default = compose(Request()).nodes
-    traced = sweep.trace(record.study, record.number).columns
-    config = {
-        **default,
-        "schedule": {record.family: study["schedule"]},
-        "optimizer": question["optimizer"],
-        "train": {**default["train"], **question["train"], "epochs": None, "norms": "grad_norm" in traced},
-        "objective": {**default["objective"], **question["objective"]},
-        "search": {
-            **default["search"], **question["search"], "sampler": study["sampler"], "n_trials": study["trials"]
-        },
-        "pruner": study["pruner"],
-        "schedule_unit": question.get("schedule_unit", default["schedule_unit"]),
-        "tracking": {"_target_": None},
-        "device": sweep.config["trainer"]["device"],
-    }  # fmt: skip
-    spec = parse(config, subject)
-    other = differences(question, spec.question)
-    if other:
-        problem = f"data, model or settings are not those of the sweep ({'; '.join(other)})"
-        raise InputError("sweep", sweep.name, problem, "Restore them")
-    if spec.studies[0].name != record.study:
-        problem = "the definition or the code of this family has changed"
-        raise InputError(f"schedule.{record.family}", None, problem, "Restore it")
-    return spec
+# --- training it again -------------------------------------------------------------------------------
 
 
 def _jobs(sweep: StoredSweep, spec: SweepSpec, record: Record) -> tuple[Job, ...]:
     """Return the trial's jobs, from a copy of the journal, because opening one for trials writes to it."""
     from sweeper.search.study import Studies
 
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / sweep.home.journal.name
+    copy = temporary.make_folder() / sweep.home.journal.name
+    try:
         shutil.copyfile(sweep.home.journal, copy)
         return Studies(copy, spec.studies, spec.terms).jobs(TrialId(record.study, record.number))
+    finally:
+        temporary.remove(copy.parent)
 
 
 def _train(trainer: Trainer, jobs: Sequence[Job], until: int) -> dict[JobId, list[Report]]:
@@ -182,19 +139,7 @@ def _write_weights(trainer: Trainer, jobs: Sequence[Job], path: Path) -> None:
 # --- what differs -----------------------------------------------------------------------------------
 
 
-def _columns(reports: Sequence[Report]) -> Columns:
-    """Return traces by name, one value for each update, and metrics at the reports with NaN between them."""
-    steps = reports[-1].step
-    columns = {name: np.full(steps, np.nan) for report in reports for name in (*report.traces, *report.metrics)}
-    for report in reports:
-        for name, values in report.traces.items():
-            columns[name][report.step - len(values) : report.step] = values
-        for name, value in report.metrics.items():
-            columns[name][report.step - 1] = value
-    return columns
-
-
-def _first_differences(before: pd.DataFrame, now: Columns, member: int, members: int) -> Iterator[str]:
+def _first_differences(before: pd.DataFrame, now: Traces, member: int, members: int) -> Iterator[str]:
     """Yield the first different value of each trace that differs."""
     of_member = f" of member {member}" if members > 1 else ""
     for name, values in now.items():
@@ -207,9 +152,10 @@ def _first_differences(before: pd.DataFrame, now: Columns, member: int, members:
         differs = (there[:count] != values[:count]) & ~(np.isnan(there[:count]) & np.isnan(values[:count]))
         if differs.any():
             at = int(differs.argmax())
-            yield f"{name}{of_member} differs from update {at + 1} on: {there[at]!r} there, {values[at]!r} here"
+            step = int(now["step"][at])
+            yield f"{name}{of_member} differs from step {step} on: {there[at]!r} there, {values[at]!r} here"
         elif len(there) != len(values):
-            yield f"{name}{of_member}: {len(there)} updates there, {len(values)} here"
+            yield f"{name}{of_member}: {len(there)} steps there, {len(values)} here"
 
 
 def _timed_schedule(jobs: Sequence[Job]) -> tuple[str, ...]:

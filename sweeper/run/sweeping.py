@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 
 from sweeper import __version__, terminal
 from sweeper.files import writing
-from sweeper.run import loop, machine
+from sweeper.run import crash, loop, machine, provenance, untrained
 from sweeper.run.trainers import Chosen, choose, make, stored_trainer
 from sweeper.spec.config_text import FORMAT
-from sweeper.spec.question import Home, lock, settle
+from sweeper.spec.locking import lock
+from sweeper.spec.question import Home, settle
 from sweeper.spec.sweep import SweepSpec
-from sweeper.tracking import trackers
+from sweeper.tracking import events, trackers
+from sweeper.tracking.redaction import RedactingFormatter
 from sweeper.tracking.spool import Loss, find_loss, published_round
 from sweeper.tracking.traces import write_parquet
 from sweeper.training.weights import BestWeights
@@ -38,6 +40,10 @@ Conclude = Callable[[Home, Tracker], None]
 Say = Callable[[str], None]
 
 CHECKPOINT_SECONDS = 60.0
+AS_WRITTEN = (
+    "{} resumes in the space that an earlier version started: whole numbers if a range is written so, and cycles of "
+    "any length. fresh=true starts over."
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Outcome:
         signal: The signal that stopped it, if one did.
         unsent: Events that have not reached the tracker's destination yet.
         lost: What damage took from the spool, so that no tracker can get it any more.
+        is_tracked: Whether there is a tracker.
     """
 
     home: Home
@@ -57,6 +64,7 @@ class Outcome:
     signal: int | None
     unsent: int
     lost: Loss
+    is_tracked: bool = False
 
 
 def sweep(
@@ -79,24 +87,44 @@ def sweep(
             running it. Raised before anything is written.
         StorageError: If the disk is full or read-only. What was committed is safe.
     """
-    from sweeper.search.study import Studies, build_studies
+    return train(spec, settle(root, spec.name, spec.question, fresh=spec.fresh), conclude=conclude, plain=plain)
 
-    home = settle(root, spec.name, spec.question, fresh=spec.fresh)
-    build_studies(spec.studies, spec.terms)
+
+def train(spec: SweepSpec, home: Home, *, conclude: Conclude | None = None, plain: bool | None = None) -> Outcome:
+    """Train what is not trained yet of the sweep in a folder. The arguments are those of `sweep`."""
+    from sweeper.search.study import Studies, build_studies
+    from sweeper.search.tryout import try_out
+
+    try_out(build_studies(spec.studies, spec.terms, home.journal))
+    if spec.summary:
+        terminal.announce(f"{spec.summary}.")
     chosen = choose(spec, stored_trainer(home))
+    no_skill = untrained.level(home, spec, chosen.trainer)
     trainer = make(spec, chosen.trainer)
     with lock(home), _log_to_file(home):
         committed = published_round(home.spool) if home.is_stored else None
         search = Studies(home.journal, spec.studies, spec.terms, committed)
-        _store(home, spec, search, chosen)
+        before, opened_at = home.read(), search.round
+        _store(home, spec, search, chosen, no_skill)
+        is_concluded = home.read() == before and _is_concluded(home, opened_at)
+        death = crash.previous_death(home, [jobs[0] for jobs, _ in search.resume()])
         tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
         tracker = trackers.start(tracked, spec.tracker)
-        _introduce(spec, tracker)
+        _introduce(spec, tracker, home, chosen.device)
         _link(search, tracker)
         ends = _Ends(spec.search.timeout)
-        with closing(trainer), _live_view(spec, home, search, plain) as view, ends.catch_signals(view.note):
+        with (
+            crash.noted(home),
+            closing(trainer),
+            _live_view(spec, home, search, plain) as view,
+            ends.catch_signals(view.note),
+        ):
+            if death:
+                view.note(death)
             if chosen.why:
                 view.note(f"Training {chosen.why}.")
+            if search.resumed_as_written:
+                view.note(AS_WRITTEN.format(", ".join(search.resumed_as_written)))
             finished = loop.run(
                 loop.Rooms(search, trainer, tracker, view),
                 checkpoint=home.checkpoint,
@@ -108,9 +136,12 @@ def sweep(
             _commit(search, tracker)
         if finished:  # nothing is open that a checkpoint could restore
             shutil.rmtree(home.checkpoint, ignore_errors=True)
-        unsent = _finish(home, search.round, tracker, conclude)
+        if is_concluded and search.round == opened_at:  # writing the same files takes long in a large sweep
+            unsent = tracker.finish()
+        else:
+            unsent = _finish(home, search.round, tracker, conclude)
         lost = find_loss(home.spool, search.round)
-    return Outcome(home, None if finished else ends.why, ends.signal, unsent, lost)
+    return Outcome(home, None if finished else ends.why, ends.signal, unsent, lost, spec.tracker is not None)
 
 
 def _live_view(
@@ -127,12 +158,15 @@ def _live_view(
     return terminal.view(tally, terminal.Heading(home.name, objective.metric, objective.direction), plain=plain)
 
 
-def _introduce(spec: SweepSpec, tracker: Tracker) -> None:
-    """Introduce each study to the tracker."""
+def _introduce(spec: SweepSpec, tracker: Tracker, home: Home, device: str) -> None:
+    """Introduce each study to the tracker, with what it is made of and its configuration."""
     metric, direction = spec.objective.metric, spec.objective.direction
+    shared = provenance.summary(spec, device)
     for study in spec.studies:
         searched = tuple(study.axes.searched)
         tracker.introduce(TrackedStudy(study.name, study.family.name, metric, direction, searched))
+        tracker.describe(study.name, shared)
+        tracker.artifact(study.name, home.config)
         if spec.target is not None:
             tracker.describe(study.name, Summary(metrics={"target": spec.target}))
 
@@ -154,6 +188,12 @@ def _commit(search: Studies, tracker: Tracker) -> None:
     tracker.publish(round)
 
 
+def _is_concluded(home: Home, round: int) -> bool:
+    """Return whether the previous command wrote the files of this round, and they are there."""
+    folders = (home.tables, home.traces, home.path / "figures")
+    return events.is_concluded(home.spool / events.EVENTS, round) and all(folder.is_dir() for folder in folders)
+
+
 def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None) -> int:
     """Write traces, tables and summaries, and wait for the tracker to send them. Returns the unsent events."""
     for study, path in write_parquet(home.spool, home.traces).items():
@@ -168,8 +208,8 @@ def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None)
 # --- what is stored ---------------------------------------------------------------------------------
 
 
-def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen) -> None:
-    """Store the configuration: what was stored before, with this command's families and limits."""
+def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen, no_skill: float | None) -> None:
+    """Store the configuration: what was stored before, with this command's families and limits, unless it retries."""
     before = home.read()
     trials = {progress.study: progress.trials for progress in search.progress()}
     studies = {
@@ -181,6 +221,7 @@ def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen) -> None
             "pruner": None if study.pruner is None else study.pruner.node,
         }
         for study in spec.studies
+        if not study.retries_only
     }
     home.write(
         {
@@ -190,6 +231,7 @@ def _store(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen) -> None
             "version": __version__,
             "question": dict(spec.question),
             "target": spec.target,
+            "no_skill": no_skill,
             "trainer": chosen.node,
             "machines": _machines(before.get("machines", []), chosen.device),
             "studies": {**before.get("studies", {}), **studies},
@@ -208,7 +250,7 @@ def _log_to_file(home: Home) -> Iterator[None]:
     """Write what the package logs to the sweep's log file."""
     with writing(home.log):
         file = _LogFile(home.log, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     level = log.level
     log.addHandler(file)
     log.setLevel(logging.INFO)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sweeper import temporary
 from sweeper.importing import import_object
+from sweeper.options import check_options
 from sweeper.spec.question import Home, differences
 from sweeper.spec.sweep import AUTO, SweepSpec, TrainerSpec, example, parse_trainer
 from sweeper.types import InputError, Trainer
@@ -81,51 +82,50 @@ def choose(spec: SweepSpec, stored: Chosen | None) -> Chosen:
     return chosen
 
 
-def make(spec: SweepSpec, trainer: TrainerSpec, *, head_start: float | None = None) -> Trainer:
-    """Build a trainer with its worker processes.
-
-    Args:
-        spec: The sweep.
-        trainer: The trainer, and how many workers it has.
-        head_start: Seconds of training in this process before workers are started; None for the default, 0 to wait for
-            the workers.
+def make(spec: SweepSpec, trainer: TrainerSpec) -> Trainer:
+    """Build a trainer. Its worker processes start with the first job.
 
     Raises:
         InputError: If there is no such trainer, or it does not take these options.
     """
-    from sweeper.training.workers.cores import worker_devices
     from sweeper.training.workers.processes import Processes
 
-    devices = worker_devices(trainer.workers, spec.device)
+    temporary.remove_abandoned()
+    devices = process_devices(spec, trainer.workers)
     constructor = import_object("trainer._target_", trainer.target, LANES)
+    check_options("trainer", constructor, trainer.options, given=("task", "recipe", "device"))
     try:
-        return Processes(
-            spec.task,
-            spec.train.recipe,
-            trainer=constructor,
-            devices=devices,
-            head_start=head_start,
-            **trainer.options,
-        )
+        return Processes(spec.task, spec.train.recipe, trainer=constructor, devices=devices, **trainer.options)
     except TypeError as error:
         raise InputError("trainer", None, str(error), "See conf/trainer/ for the options") from error
+
+
+def process_devices(spec: SweepSpec, workers: int | str) -> tuple[str, ...]:
+    """Return the device of each process that trains. There are at most as many processes as open jobs."""
+    from sweeper.training.workers.cores import worker_devices
+
+    return worker_devices(workers, spec.device)[: _open_jobs(spec)]
+
+
+def _open_jobs(spec: SweepSpec) -> int:
+    """Return the largest number of jobs that are open at once."""
+    trials = sum(min(study.n_trials, spec.search.concurrent_trials) for study in spec.studies)
+    return max(1, trials) * len(spec.partitions)
 
 
 def _fastest(spec: SweepSpec) -> tuple[TrainerSpec, str]:
     from sweeper.training.auto import Load
     from sweeper.training.auto import choose as fastest
-    from sweeper.training.workers.cores import worker_devices
 
-    trials = sum(study.n_trials for study in spec.studies)
-    open_trials = sum(min(study.n_trials, spec.search.concurrent_trials) for study in spec.studies)
-    members, processes = len(spec.partitions), len(worker_devices(spec.trainer.workers, spec.device))
     load = Load(
-        jobs=math.ceil(trials * members / processes),
-        at_once=math.ceil(open_trials * members / processes),
+        jobs=sum(study.n_trials for study in spec.studies) * len(spec.partitions),
+        at_once=_open_jobs(spec),
+        processes=len(process_devices(spec, spec.trainer.workers)),
         pruned=any(study.pruner is not None for study in spec.studies),
     )
     choice = fastest(spec.task, spec.train.recipe, example(spec), load, device=spec.device)
-    return replace(parse_trainer(choice.trainer), workers=spec.trainer.workers), choice.why
+    workers = 1 if choice.is_short and spec.trainer.workers == "auto" else spec.trainer.workers
+    return replace(parse_trainer(choice.trainer), workers=workers), choice.why
 
 
 def _stacking(spec: SweepSpec) -> str:

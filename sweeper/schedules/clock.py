@@ -40,6 +40,11 @@ def epochs(steps: int, epoch: float) -> NDArray[np.int64]:
     return update_S * length.denominator // length.numerator
 
 
+def tick_count(steps: int, epoch: float | None) -> int:
+    """Return the number of ticks of a run: its updates, or with `epoch` the epochs that it starts."""
+    return steps if epoch is None else int(epochs(steps, epoch)[-1]) + 1
+
+
 def last_update(decay_steps_L: NDArray[np.int64], end: End) -> NDArray[np.int64]:
     """Return the update at which the final value is reached: one after the run (open), or its last (closed)."""
     return decay_steps_L if end == "open" else np.maximum(decay_steps_L - 1, 1)

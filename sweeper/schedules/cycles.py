@@ -15,7 +15,18 @@ from numpy.typing import NDArray
 
 from sweeper.schedules.clock import affine, half_cosine, progress, stable_power, whole_updates
 from sweeper.schedules.lengths import CycleFit, cycle_position, wave_count
-from sweeper.schedules.numbers import AtLeastOne, BelowOne, End, Floor, OpenFraction, Positive, PositiveFraction
+from sweeper.schedules.numbers import (
+    AtLeastOne,
+    BelowOne,
+    Cycle2,
+    Cycle3,
+    Cycle4,
+    End,
+    Floor,
+    OpenFraction,
+    PositiveFraction,
+    Rise,
+)
 from sweeper.schedules.phases import Anneal, anneal_between, onecycle_points
 from sweeper.types import Floats
 
@@ -28,7 +39,7 @@ def sgdr(
     decay_steps_L: Updates,
     *,
     decay: PositiveFraction = 1.0,
-    cycle: Positive = 0.25,
+    cycle: Cycle2 = 0.25,
     cycle_mult: AtLeastOne = 1.0,
     end_factor: Floor = 0.0,
     cycle_fit: CycleFit = "fitted",
@@ -60,7 +71,7 @@ def sawtooth(
     decay_steps_L: Updates,
     *,
     decay: PositiveFraction = 1.0,
-    cycle: Positive = 0.25,
+    cycle: Cycle2 = 0.25,
     cycle_mult: AtLeastOne = 1.0,
     end_factor: Floor = 0.0,
     cycle_fit: CycleFit = "fitted",
@@ -86,7 +97,7 @@ def cycle_warmup_cosine(
     decay_steps_L: Updates,
     *,
     decay: PositiveFraction = 1.0,
-    cycle: Positive = 0.25,
+    cycle: Cycle3 = 0.25,
     cycle_mult: AtLeastOne = 1.0,
     cycle_warmup: BelowOne = 0.1,
     end_factor: Floor = 0.0,
@@ -115,7 +126,7 @@ def clr(
     decay_steps_L: Updates,
     *,
     decay: PositiveFraction = 1.0,
-    cycle: Positive = 0.25,
+    cycle: Cycle4 = 0.25,
     base_factor: Floor = 0.1,
     up_share: OpenFraction = 0.5,
     scale_mode: ScaleMode = "cycle",
@@ -146,7 +157,7 @@ def cosine_waves(
     tau_LS: Updates,
     decay_steps_L: Updates,
     *,
-    cycle: Positive = 0.5,
+    cycle: Cycle4 = 0.5,
     end_factor: Floor = 0.0,
     cycle_fit: CycleFit = "fitted",
 ) -> Floats:
@@ -162,7 +173,7 @@ def cosine_waves(
     return affine(end_factor, half_cosine(2.0 * n_L * progress(tau_LS, decay_steps_L, "open")))
 
 
-def noam(tau_LS: Updates, decay_steps_L: Updates, *, warmup: OpenFraction = 0.1) -> Floats:
+def noam(tau_LS: Updates, decay_steps_L: Updates, *, warmup: Rise = 0.1) -> Floats:
     """A linear rise, then a fall by the inverse square root.
 
     peak_lr is the LR at n = W. In the original it is factor * (d_model W)^-1/2.
@@ -213,7 +224,7 @@ def onecycle(
     tau_LS: Updates,
     decay_steps_L: Updates,
     *,
-    warmup: OpenFraction = 0.3,
+    warmup: Rise = 0.3,
     decay: Floor = 4e-6,
     div_factor: AtLeastOne = 25.0,
     anneal: Anneal = "cos",

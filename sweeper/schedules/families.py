@@ -120,9 +120,9 @@ def _momentum(name: str, word: object, factor: object) -> Factor | None:
 def _controller(name: str, word: object) -> str | None:
     if word is None:
         return None
-    if word not in CONTROLLERS:
+    if not isinstance(word, str) or word not in CONTROLLERS:
         raise InputError(f"schedule.{name}.controller", word, "no such controller", did_you_mean(word, CONTROLLERS))
-    return str(word)
+    return word
 
 
 def _space(bare: Family, nodes: Mapping[str, object]) -> dict[str, Dimension | Value]:
@@ -135,7 +135,8 @@ def _space(bare: Family, nodes: Mapping[str, object]) -> dict[str, Dimension | V
         key = key_of(bare, name)
         if name not in nodes and parameter.required:
             raise InputError(key, None, "missing", "Write a value, or a range {low: ..., high: ...}")
-        space[name] = dimension(key, nodes[name]) if name in nodes else parameter.default
+        whole = parameter.bounds.whole
+        space[name] = dimension(key, nodes[name], whole) if name in nodes else parameter.default
         check(key, parameter, space[name])
     if bare.controller is not None:
         check_together(bare.name, bare.controller, bare.factor, space)

@@ -39,10 +39,27 @@ def fitted_count(decay_steps_L: NDArray[np.int64], cycle: Any, cycle_mult: Any) 
     return np.maximum(np.minimum(nearest_L, most_L), 1.0).astype(np.int64)
 
 
+def fitted_length(decay_steps: int, cycle: float, cycle_mult: float) -> float:
+    """Return the length of the first of the fitted cycles, in updates; it need not be whole."""
+    count_L = fitted_count(np.array([[decay_steps]]), cycle, cycle_mult)
+    return float((decay_steps / _geometric_sum(cycle_mult, count_L))[0, 0])
+
+
+def shortest_fit(decay_steps: int, ticks: int, cycle_mult: float) -> float:
+    """Return the smallest `cycle` that is fitted to at least so many updates, if the run has as many."""
+    most = np.floor(cycle_count(ticks / decay_steps, cycle_mult) + 1e-9)  # the logarithm is not exact
+    return float(1.0 / _geometric_sum(cycle_mult, np.array([[int(most)]]))[0, 0])
+
+
 def wave_count(cycle: Any, fit: CycleFit) -> Floats:
     """Return the number of waves (fall and rise) of that length: 1/cycle, or (fitted) the nearest k + 1/2."""
     waves_L = 1.0 / np.asarray(cycle, dtype=np.float64)
     return np.asarray(np.floor(waves_L) + 0.5) if fit == "fitted" else waves_L
+
+
+def shortest_wave(decay_steps: int, ticks: int) -> float:
+    """Return the smallest `cycle` whose fitted waves have at least so many updates, if the run has half as many."""
+    return float(1.0 / (np.floor(decay_steps / ticks - 0.5) + 0.5))
 
 
 def cycle_position(

@@ -4,7 +4,7 @@
 
 The annotation of a number holds its bounds, that of a word its options. All names, checks and units of a family derive
 from them, so a factor needs no other declaration. Without an annotation, the type of the default decides: any finite
-number, or any word.
+number, or any word. A number is real unless it is annotated `int`: a factor sees float64 in either case.
 """
 
 from __future__ import annotations
@@ -30,22 +30,29 @@ class Bounds:
         high: Largest value.
         open_low: Whether `low` itself is excluded.
         open_high: Whether `high` itself is excluded.
+        whole: Whether only whole numbers are possible.
         floor: Whether it is the smallest g that the family aims for.
         run: Whether it is a fraction of the run's updates. `lr_trace` converts it to a fraction of decay_steps, which
             is the unit of all fractions that a factor receives.
+        ticks: Of a length: the smallest number of ticks, updates or epochs, in which the family's shape still shows.
+        left: Of a length: the number of ticks that must follow it.
     """
 
     low: float
     high: float
     open_low: bool = False
     open_high: bool = False
+    whole: bool = False
     floor: bool = False
     run: bool = False
+    ticks: int = 0
+    left: int = 0
 
     def contains(self, value: float) -> bool:
         """Return whether the value is allowed."""
         above = value > self.low if self.open_low else value >= self.low
-        return above and (value < self.high if self.open_high else value <= self.high)
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below and not (self.whole and value % 1)
 
     def __str__(self) -> str:
         low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
@@ -54,8 +61,9 @@ class Bounds:
 
 
 ANY = Bounds(-math.inf, math.inf)
+ANY_WHOLE = Bounds(-math.inf, math.inf, whole=True)
 PEAK_LR = Bounds(0, math.inf, open_low=True)
-WARMUP = Bounds(0, 1, open_high=True)
+WARMUP = Bounds(0, 1, open_high=True, left=2)  # a single tick after it could not show any shape
 
 # Annotations of a factor's keyword parameters. At run time every number is a float64 array [L, 1].
 Fraction = Annotated[Floats | float, Bounds(0, 1)]
@@ -69,9 +77,17 @@ AtLeastOne = Annotated[Floats | float, Bounds(1, math.inf)]
 AtLeastZero = Annotated[Floats | float, Bounds(0, math.inf)]
 AtMostZero = Annotated[Floats | float, Bounds(-math.inf, 0)]
 BelowOne = Annotated[Floats | float, Bounds(0, 1, open_high=True)]
-Milestones = Annotated[tuple[float, ...], Bounds(0, 1, open_low=True, open_high=True)]
+Milestones = Annotated[tuple[float, ...], Bounds(0, 1, open_low=True, open_high=True, left=1)]
 LogFactors = Annotated[tuple[float, ...], Bounds(-math.inf, 0)]
 End = Literal["open", "closed"]
+
+# Lengths that need several ticks, or another schedule comes out: a cosine cycle of one tick is a constant, a triangle
+# of three misses its peak by a third. `sweeper.schedules.ticks` bounds a sweep's space by them.
+Cooldown = Annotated[Floats | float, Bounds(0, 1, open_low=True, run=True, ticks=2)]
+Rise = Annotated[Floats | float, Bounds(0, 1, open_low=True, open_high=True, ticks=2, left=1)]
+Cycle2 = Annotated[Floats | float, Bounds(0, math.inf, open_low=True, ticks=2)]
+Cycle3 = Annotated[Floats | float, Bounds(0, math.inf, open_low=True, ticks=3)]
+Cycle4 = Annotated[Floats | float, Bounds(0, math.inf, open_low=True, ticks=4)]
 
 
 @dataclass(frozen=True)
@@ -120,7 +136,8 @@ def _parameter(declared: inspect.Parameter, hint: Any) -> Parameter:
         return Parameter(declared.name, "word", default, required, options=(False, True))
     if hint is str or isinstance(default, str):
         return Parameter(declared.name, "word", default, required)
-    bounds = next((m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Bounds)), ANY)
+    any_number = ANY_WHOLE if hint is int else ANY
+    bounds = next((m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Bounds)), any_number)
     bare = typing.get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
     is_list = typing.get_origin(bare) is tuple or isinstance(default, tuple)
     return Parameter(declared.name, "list" if is_list else "number", default, required, bounds)
@@ -185,5 +202,6 @@ def finite_number(key: str, value: object) -> float:
 def _remedy(parameter: Parameter, word: object = "") -> str:
     if parameter.kind == "word":
         return did_you_mean(word, parameter.options) if parameter.options else "Write a word"
-    what = "a list of numbers" if parameter.kind == "list" else "a number"
+    number = "whole number" if parameter.bounds.whole else "number"
+    what = f"a list of {number}s" if parameter.kind == "list" else f"a {number}"
     return f"Write {what} {parameter.bounds}".rstrip()

@@ -19,7 +19,8 @@ from sweeper.types import Dimension, Factor, Family, InputError, Value, values_o
 PREFIX = "mult_"
 
 _INSIDE = Bounds(0, 1, open_low=True, open_high=True)
-_COUNT = Bounds(0, float("inf"))
+_COUNT = Bounds(0, float("inf"), whole=True)
+_THRESHOLD = Bounds(0, float("inf"))
 _WATCHED = (
     Parameter("metric", "word", "valid/loss"),
     Parameter("direction", "word", "minimize", options=("minimize", "maximize")),
@@ -35,7 +36,7 @@ CONTROLLERS: Mapping[str, tuple[Parameter, ...]] = {
     "plateau": (
         _number("decay", 0.1, _INSIDE),
         _number("patience", 2, _COUNT),
-        _number("threshold", 1e-4, _COUNT),
+        _number("threshold", 1e-4, _THRESHOLD),
         _RELATIVE,
         _number("cooldown", 0, _COUNT),
         _number("floor", 0.0, Bounds(0, 1)),
@@ -44,7 +45,7 @@ CONTROLLERS: Mapping[str, tuple[Parameter, ...]] = {
     "plateau_keras": (
         _number("decay", 0.1, _INSIDE),
         _number("patience", 3, _COUNT),
-        _number("threshold", 1e-4, _COUNT),
+        _number("threshold", 1e-4, _THRESHOLD),
         _number("cooldown", 0, _COUNT),
         _number("floor", 0.0, Bounds(0, 1)),
         *_WATCHED,
@@ -52,13 +53,13 @@ CONTROLLERS: Mapping[str, tuple[Parameter, ...]] = {
     "greedy": (
         _number("decay", 0.8, _INSIDE),
         _number("patience", 1, _COUNT),
-        _number("threshold", 1e-6, _COUNT),
+        _number("threshold", 1e-6, _THRESHOLD),
         _RELATIVE,
         _number("cooldown", 0, _COUNT),
         _number("hold", 0, _COUNT),
         _number("floor", 1e-3, Bounds(0, 1)),
         _number("ceiling", 10.0, Bounds(1, float("inf"))),
-        _number("reset", 500, Bounds(1, float("inf"))),
+        _number("reset", 500, Bounds(1, float("inf"), whole=True)),
         *_WATCHED,
     ),
     "wall_time": (
@@ -104,7 +105,7 @@ def check_together(family: str, controller: str, factor: Factor, space: Mapping[
         InputError: If the metric is not one of the training or validation part, or an exponential should reach 0.
     """
     names = _names(controller, factor)
-    for metric in values_of(space[names["metric"]]) if "metric" in names else ():
+    for metric in _watched(names, space):
         part, _, name = str(metric).partition("/")
         if metric != "train/loss" and (part != "valid" or not name):  # a schedule must not see the test part
             remedy = "Choose valid/loss, another metric of the validation part, or train/loss"
@@ -114,6 +115,16 @@ def check_together(family: str, controller: str, factor: Factor, space: Mapping[
     if "exponential" in shapes and 0 in values_of(space[names["decay"]]):
         key = f"schedule.{family}.{names['decay']}"
         raise InputError(key, 0, "an exponential never reaches 0", "Write a number above 0")
+
+
+def watched_metrics(family: Family) -> list[tuple[str, str]]:
+    """Return the metrics that a family's controller may watch, each after the config path that names it."""
+    names = {} if family.controller is None else _names(family.controller, family.factor)
+    return [(f"schedule.{family.name}.{names['metric']}", str(metric)) for metric in _watched(names, family.space)]
+
+
+def _watched(names: Mapping[str, str], space: Mapping[str, Dimension | Value]) -> tuple[Value, ...]:
+    return values_of(space[names["metric"]]) if "metric" in names else ()
 
 
 def _names(controller: str, factor: Factor) -> dict[str, str]:

@@ -31,6 +31,8 @@ Params = Mapping[str, Value]
 def lr_trace(family: Family | str, params: Params, steps: int, *, epoch: float | None = None) -> Floats:
     """Return the LR of each update, peak_lr * g, float64 [steps]. Of a reactive schedule it is the closed form.
 
+    Element k is the LR that update k + 1 uses, after k updates.
+
     Fractions are rounded to whole updates: 0 if x <= 0, else max(1, floor(x steps + 1/2)). A warmup has at most
     steps - 1 updates.
 

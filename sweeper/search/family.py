@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sweeper.schedules import controller_of, lr_trace, momentum_trace
 from sweeper.search import extending, pruning
 from sweeper.search.objective import combine_members
-from sweeper.search.plan import StudyPlan, Terms, start_points
+from sweeper.search.plan import NO_VALUE, StudyPlan, Terms, start_points
+from sweeper.search.records import given_up_trials
 from sweeper.search.sampling import Sampling
-from sweeper.search.space import Scalar
 from sweeper.search.stopping import KEY, StallCounter
+from sweeper.search.tried import TriedPoints
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Report, State, TrialId, seed_of
 
 CONSTRAINT = "diverged"
@@ -35,7 +36,7 @@ class OpenTrial:
         step: Updates finished at the last report.
         clock: Training seconds until each report, of all members together.
         members: At each report, the value of every member; empty for a single member.
-        fault: Why it cannot be judged, or "".
+        fault: Why it has no value, or "".
         truncated: Whether early stopping ended it.
     """
 
@@ -71,41 +72,53 @@ class FamilyStudy:
         Raises:
             InputError: It was started with another space, sampler, pruner or other start points.
         """
-        self.study = self._create_or_load(storage)
-        if "extends" in self.study.user_attrs:
-            self.sampling = self.sampling.without_repeats()
+        self.storage, self.study = storage, self._create_or_load(storage)
         pruning.set_up_brackets(self.study)
         self._enqueue_start()
         trials = self.study.get_trials(deepcopy=False)
         started = [trial for trial in trials if trial.state != TrialState.WAITING]
-        self.waiting = deque(trial.number for trial in trials if trial.state == TrialState.WAITING)
         self.n_sampled = sum(not {"queued", "origin"} & trial.user_attrs.keys() for trial in started)
         self.n_started = len(started) - sum("retry_of" in trial.user_attrs for trial in trials)
-        self.n_start_points = len(self.study.user_attrs["start"])  # with those of earlier commands
+        self.tried = TriedPoints(self.axes.distributions, (trial.params for trial in started))
         self.open = {trial.number: self._restore(trial) for trial in started if trial.state == TrialState.RUNNING}
         self.stall_counter = StallCounter(self.terms.objective)
         for trial in started:
             if trial.state.is_finished() and trial.user_attrs["state"] != "failed":
                 self.stall_counter.add(trial.number, trial.value if trial.user_attrs["state"] == "complete" else None)
         self.stopped_at: int | None = self.study.user_attrs.get("stopped")
+        if self.plan.retries_only:
+            self._queue_given_up_trials(trials)
         self._note_stop()
 
     # --- trials -------------------------------------------------------------------------------------
 
     @property
     def limit(self) -> int:
-        """How many trials the study will have in all."""
-        if not self.axes.searched:
-            return min(self.plan.n_trials, max(1, self.n_start_points))
-        if self.sampling.point_count is None:
+        """How many trials the study will have in all: fewer than wanted if no other point is left."""
+        if self.tried.left is None:
             return self.plan.n_trials
-        return min(self.plan.n_trials, self.sampling.point_count + self.n_start_points)
+        return min(self.plan.n_trials, self.n_started + len(self.waiting) + self.tried.left - self._n_new_in_queue)
+
+    @property
+    def _n_new_in_queue(self) -> int:
+        """The number of points that are queued and were not tried. One that is not complete yet does not count."""
+        queued = [trial.system_attrs["fixed_params"] for trial in self.waiting]
+        whole = [point for point in queued if point.keys() == self.axes.searched.keys()]
+        return TriedPoints(self.axes.distributions, [point for point in whole if point not in self.tried]).size
 
     @property
     def can_ask(self) -> bool:
         """Whether a trial may be asked for now."""
-        has_more = self.n_started < self.limit and (bool(self.waiting) or not self.has_stalled)
-        return has_more and len(self.open) < self.terms.concurrent
+        if len(self.open) >= self.terms.concurrent:
+            return False
+        if self.plan.retries_only:
+            return any("retry_of" in trial.user_attrs for trial in self.waiting)
+        return self.n_started < self.limit and (bool(self.waiting) or not self.has_stalled)
+
+    @property
+    def waiting(self) -> list[FrozenTrial]:
+        """The queued trials, in the order in which they are asked for: retries, then start points."""
+        return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
 
     @property
     def has_stalled(self) -> bool:
@@ -127,7 +140,7 @@ class FamilyStudy:
         values = [float(trial.value) for trial in complete if trial.value is not None]
         best = self.terms.objective.best(values) if values else None
         best_trial = complete[values.index(best)].number if best is not None else None
-        given_up = counts["failed"] - sum("retry_of" in trial.user_attrs for trial in trials)
+        given_up = len(given_up_trials(trials))
         return Progress(self.plan.name, self.plan.family.name, self.limit, dict(counts), best, best_trial, given_up)
 
     def history(self) -> tuple[tuple[float | None, ...], Floats]:
@@ -152,18 +165,32 @@ class FamilyStudy:
     # --- ask, report, tell --------------------------------------------------------------------------
 
     def ask(self) -> tuple[Job, ...]:
-        """Return the jobs of the next trial: a queued one (a start point or a retry), or else a sampled one."""
-        number = self.waiting.popleft() if self.waiting else None
+        """Return the jobs of the next trial: a queued one (a start point or a retry), or else a sampled one.
+
+        A sampled point that was tried is replaced by another one, a queued point never.
+        """
+        number = next((trial.number for trial in self.waiting), None)
         self.study.sampler = self.sampling.sampler_for_ask(
             *([self.n_sampled] if number is None else ["queued", number])
         )
         trial = self.study.ask(fixed_distributions=dict(self.axes.distributions))
+        if number is None and trial.params in self.tried:
+            trial = self._with_other_point(trial)
+        self.tried.add(trial.params)
         seed = trial.user_attrs.get("seed", self.terms.seed)
         trial.set_user_attr("seeds", [seed_of(seed, "member", member) for member in range(len(self.terms.partitions))])
         self.open[trial.number] = OpenTrial(trial, [], 0, [], [])
         self.n_sampled += number is None
         self.n_started += 1
         return self.jobs(trial.number)
+
+    def _with_other_point(self, trial: Trial) -> Trial:
+        """Replace the point of a trial that was just sampled by one that was not tried."""
+        other = self.tried.draw_other(seed_of(self.terms.seed, self.plan.family.name, "other", self.n_sampled))
+        for name, value in other.items():
+            distribution = self.axes.distributions[name]
+            self.storage.set_trial_param(trial._trial_id, name, distribution.to_internal_repr(value), distribution)
+        return self._open_again(trial._trial_id)
 
     def report(self, number: int, reports: Sequence[Report]) -> bool:
         """Record one report of every member of a trial, and return whether to stop the trial.
@@ -186,7 +213,8 @@ class FamilyStudy:
         value = combine_members(of_members)
         is_last = open.step == self.terms.steps
         if math.isnan(value):  # Optuna would store it, prune the trial and learn nothing
-            open.fault = f"{self.terms.objective.metric} is not finite"
+            bad = next(value for value in of_members if not math.isfinite(value))
+            open.fault = f"{self.terms.objective.metric} is {bad:.4g} at update {open.step}"
             return not is_last
         open.values.append(value)
         if len(of_members) > 1:
@@ -200,19 +228,25 @@ class FamilyStudy:
         return open.truncated
 
     def tell(self, number: int, state: State, reason: str) -> Ending:
-        """End a trial. If its objective was not finite it has diverged, whatever `state` is.
+        """End a trial. If its objective was not finite, `state` is replaced.
+
+        A loss that is not finite is a divergence. Another metric without a value (AUROC of a single class) is not: the
+        trial has failed. It is not retried, since it would give the same, and the sampler learns nothing from it.
 
         Raises:
             ValueError: The state is "running".
         """
         open = self.open.pop(number)
-        if open.fault and state in ("complete", "pruned"):
-            state, reason = "diverged", open.fault
+        has_no_value = bool(open.fault) and state in ("complete", "pruned")
+        if has_no_value:
+            state, reason = "diverged" if self.terms.objective.is_loss else "failed", open.fault
         if open.truncated and state == "pruned":
             state, reason = "complete", f"ended early, at update {open.step}: {KEY}"
             open.trial.set_user_attr("truncated", True)
         for name, attr in (("state", state), ("reason", reason), ("step", open.step)):
             open.trial.set_user_attr(name, attr)
+        if has_no_value and state == "failed":
+            open.trial.set_user_attr(NO_VALUE, True)
         value, measures, given_up = None, {}, False
         self.study.sampler = self.sampling.sampler_for_tell(number)
         match state:
@@ -228,7 +262,7 @@ class FamilyStudy:
             case "failed":
                 self.study.tell(open.trial, state=TrialState.FAIL)
                 self.failures.append(f"{self.plan.name} trial {number}: {reason or 'no reason given'}")
-                given_up = not self._retry(open.trial)
+                given_up = has_no_value or not self._retry(open.trial)
             case "running":
                 raise ValueError("a running trial has not ended")
         if state != "failed":
@@ -238,6 +272,8 @@ class FamilyStudy:
 
     def _note_stop(self) -> None:
         """Store after how many trials the study stopped; None while it has not, or while trials are open."""
+        if self.plan.retries_only:  # a retry takes the place of a trial that was counted
+            return
         is_over = self.has_stalled and not self.open and not self.waiting
         stopped_at = self.n_started if is_over and self.n_started < self.limit else None
         if stopped_at != self.stopped_at:
@@ -276,14 +312,16 @@ class FamilyStudy:
 
     def _retry(self, failed: Trial) -> bool:
         """Queue a failed trial again unless it has no retries left, and return whether it was queued."""
-        attrs = failed.user_attrs
-        retries = attrs.get("retries", 0)
-        if retries >= self.terms.max_retries:
+        if failed.user_attrs.get("retries", 0) >= self.terms.max_retries:
             return False
-        retry = {"retry_of": failed.number, "retries": retries + 1}
-        self._enqueue(failed.params, {**retry, **({"seed": attrs["seed"]} if "seed" in attrs else {})})
-        self.n_started -= 1
+        self._enqueue_retry(failed)
         return True
+
+    def _queue_given_up_trials(self, trials: Sequence[FrozenTrial]) -> None:
+        """Queue again what was given up, and leave open whatever is no retry."""
+        for failed in given_up_trials(trials):
+            self._enqueue_retry(failed)
+        self.open = {number: open for number, open in self.open.items() if "retry_of" in open.trial.user_attrs}
 
     # --- in the journal -----------------------------------------------------------------------------
 
@@ -351,18 +389,25 @@ class FamilyStudy:
         if len(wanted) > len(known):
             self.study.set_user_attr("start", wanted)
 
-    def _enqueue(self, stored: Mapping[str, Scalar], attrs: Mapping[str, int]) -> None:
-        """Queue a point while the study runs."""
-        self.study.enqueue_trial(dict(stored), {"queued": True, **attrs})
-        self.waiting.append(self.study.get_trials(deepcopy=False)[-1].number)
+    def _enqueue_retry(self, failed: Trial | FrozenTrial) -> None:
+        """Queue a failed trial again: the same hyperparameters and seed, in place of the failed one."""
+        attrs = failed.user_attrs
+        retry = {"queued": True, "retry_of": failed.number, "retries": attrs.get("retries", 0) + 1}
+        self.study.enqueue_trial(failed.params, {**retry, **({"seed": attrs["seed"]} if "seed" in attrs else {})})
+        self.n_started -= 1
 
     def _restore(self, trial: FrozenTrial) -> OpenTrial:
         """Return an open trial as the journal has it."""
         values = [value for _, value in sorted(trial.intermediate_values.items())]
         attrs = trial.user_attrs
         members = [attrs[f"members/{report}"] for report in range(1, len(values) + 1) if f"members/{report}" in attrs]
-        running = Trial(self.study, trial._trial_id)
+        running = self._open_again(trial._trial_id)
         return OpenTrial(running, values, self.terms.step_after(len(values)), list(attrs.get("clock", ())), members)
+
+    def _open_again(self, id: int) -> Trial:
+        """Return Optuna's handle of a running trial. It tells the sampler of a new trial, so a random one listens."""
+        self.study.sampler = optuna.samplers.RandomSampler(seed=0)
+        return Trial(self.study, id)
 
     def jobs(self, number: int) -> tuple[Job, ...]:
         """Return the jobs of a trial. They follow from the journal alone, so they are the same after a restart."""

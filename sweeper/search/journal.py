@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 from optuna.storages.journal import BaseJournalBackend
 
-from sweeper.files import fsync_folder, is_intact, seal, writing
+from sweeper.files import fsync_folder, is_intact, of_another_user, seal, writing
 from sweeper.types import InputError
 
 MARK = "round"  # a study's user attribute of this name ends a round
@@ -60,7 +60,7 @@ class Journal(BaseJournalBackend):
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         # From the lines, not from the objects of append_logs: a study then holds exactly what its file can restore.
-        return [json.loads(line) for line in self._lines[log_number_from:]]
+        return _decode_whole(self._lines[log_number_from:])
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         if self._read_only:
@@ -129,9 +129,9 @@ def committed_part(data: bytes, path: Path) -> tuple[int, int]:
     """
     size = offset = round = 0
     damaged: int | None = None
-    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+    lines = data.split(b"\n")[:-1]
+    for number, (line, log) in enumerate(zip(lines, _decode_all(lines), strict=True), start=1):
         offset += len(line) + 1
-        log = _decode(line)
         if log is None:
             damaged = damaged or number
         elif _is_mark(log):
@@ -160,12 +160,33 @@ def replaying(path: Path) -> Iterator[None]:
         raise InputError("journal", path, problem, RESTORE) from error
 
 
-def _decode(line: bytes) -> Log | None:
+def _decode_all(lines: Sequence[bytes]) -> list[Log | None]:
+    """Return the operation in each line; None for a damaged line."""
+    logs: list[Any]
     try:
-        log: Log = json.loads(line)
+        logs = _decode_whole(lines)
+    except ValueError:
+        logs = []
+    if len(logs) != len(lines):  # a damaged line
+        logs = [_decode(line) for line in lines]
+    return [cast(Log, log) if isinstance(log, dict) and "op_code" in log else None for log in logs]
+
+
+def _decode_whole(lines: Sequence[bytes]) -> list[Any]:
+    """Return the objects in all lines. One call takes a third of the time of one for each line.
+
+    Raises:
+        ValueError: A line is not an object of JSON.
+    """
+    logs: list[Any] = json.loads(b"[%s]" % b",".join(lines))
+    return logs
+
+
+def _decode(line: bytes) -> Any:
+    try:
+        return json.loads(line)
     except ValueError:
         return None
-    return log if isinstance(log, dict) and "op_code" in log else None
 
 
 def _is_mark(log: Mapping[str, object]) -> bool:
@@ -178,6 +199,8 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise InputError("journal", path, "missing, and it has the results of the sweep", RESTORE) from None
+    except PermissionError as error:
+        raise of_another_user(path) from error
     except OSError as error:
         raise InputError("journal", path, f"cannot be read ({error.strerror})", RESTORE) from error
 

@@ -27,6 +27,11 @@ class Objective:
     at: At = "last"
     k: int = 3
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether the metric is a loss, whose divergence is that of the training."""
+        return self.metric.endswith("/loss")
+
     def trial_value(self, values: Sequence[float]) -> float:
         """Return the objective of a complete trial, from the values of all its reports in order."""
         match self.at:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NotRequired, TypedDict
 
 from sweeper.importing import Target
@@ -12,6 +12,8 @@ from sweeper.search.objective import Objective
 from sweeper.search.space import Axes, Scalar, axes, fingerprint, point
 from sweeper.search.stopping import EarlyStopping
 from sweeper.types import Family, InputError, Space, Value
+
+NO_VALUE = "no_value"  # attribute of a trial that failed because the objective's metric had no value
 
 
 class StoredPlan(TypedDict):
@@ -59,6 +61,11 @@ class StudyPlan:
         formula: Hash of the code that makes its LRs.
         extends: Whether a new study takes over trials from the family's other studies with the same formula, if its
             space contains them.
+        as_written: The space that the configuration spells. Earlier versions searched it unchanged: a real
+            hyperparameter in whole numbers if its range is written so, and lengths too short for the shape. {} if it is
+            `space`.
+        is_as_written: Whether `space` is that one, although this version would search another one.
+        retries_only: Whether to train the failed trials again that were given up, and nothing else.
     """
 
     name: str
@@ -72,6 +79,9 @@ class StudyPlan:
     stop: int | None = None
     formula: str = ""
     extends: bool = False
+    as_written: Space = field(default_factory=dict)
+    is_as_written: bool = False
+    retries_only: bool = False
 
     @property
     def space(self) -> Space:
@@ -87,6 +97,22 @@ class StudyPlan:
         """
         of_family = {name: f"schedule.{self.family.name}.{name}" for name in self.family.space}
         return axes(self.space, {**of_family, **{name: name for name in self.hparams}})
+
+    def resumed_as(self, stored: StoredPlan) -> StudyPlan:
+        """Return the plan with the space with which its stored study was started: this one, or the one as written.
+
+        A study keeps its name and its space, so its trials stay comparable and it continues as it would have.
+        """
+        if not self.as_written or stored["space"] != fingerprint(self.as_written):
+            return self
+        family = replace(self.family, space={name: self.as_written[name] for name in self.family.space})
+        hparams = {name: self.as_written[name] for name in self.hparams}
+        return replace(self, family=family, hparams=hparams, is_as_written=self.searches_otherwise)
+
+    @property
+    def searches_otherwise(self) -> bool:
+        """Whether the space is another one than the one as written."""
+        return bool(self.as_written) and fingerprint(self.as_written) != fingerprint(self.space)
 
     def describe(self, terms: Terms, axes: Axes) -> StoredPlan:
         """Return everything that the study's trials depend on, and what is needed to read them."""

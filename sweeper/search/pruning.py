@@ -8,10 +8,8 @@ from typing import Any
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
-    MedianPruner,
     NopPruner,
     PatientPruner,
-    PercentilePruner,
     ThresholdPruner,
     WilcoxonPruner,
 )
@@ -19,7 +17,6 @@ from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
 from sweeper.importing import Target
-from sweeper.search.percentile import Percentile
 from sweeper.search.target import build
 from sweeper.types import InputError
 
@@ -64,7 +61,7 @@ def build_pruner(target: Target | None, reports: int) -> BasePruner:
     if target is None:
         return NopPruner()
     pruner: BasePruner = build(KEY, target, BasePruner, complete)
-    return Percentile(pruner) if type(pruner) is MedianPruner or type(pruner) is PercentilePruner else pruner
+    return pruner
 
 
 def set_up_brackets(study: Study) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.search.importance import importances
 from sweeper.search.journal import Journal, replaying
-from sweeper.search.plan import StoredPlan
+from sweeper.search.plan import NO_VALUE, StoredPlan
+from sweeper.search.tried import TriedPoints
 from sweeper.types import Record, State, TrialId, Value
+
+OLD_NO_VALUE = re.compile(r"(?!\S+/loss ).+ is not finite")  # reason of such a trial in older journals: "diverged"
 
 
 class JournalReader:
@@ -55,10 +59,35 @@ class JournalReader:
         """Return how many trials of each study count towards its limit. A failed trial that is retried does not."""
         return {study.study_name: _count_trials(self._trials(study)) for study in self._studies()}
 
+    def given_up(self) -> list[TrialId]:
+        """Return the failed trials that are not trained again, except those of studies that were extended."""
+        extended = self._extensions()
+        return [
+            TrialId(study.study_name, trial.number)
+            for study in self._studies()
+            if study.study_name not in extended
+            for trial in given_up_trials(self._trials(study))
+        ]
+
+    def unfinished_retries(self) -> list[TrialId]:
+        """Return the retries of failed trials that are queued or running."""
+        return [
+            TrialId(study.study_name, trial.number)
+            for study in self._studies()
+            for trial in self._trials(study)
+            if "retry_of" in trial.user_attrs and not trial.state.is_finished()
+        ]
+
     def trials_at_stop(self) -> dict[str, int]:
         """Return, for each study that `search.stop` ended, after how many trials."""
         attrs = {study.study_name: study.user_attrs.get("stopped") for study in self._studies()}
         return {name: trials for name, trials in attrs.items() if trials is not None}
+
+    def exhausted(self) -> dict[str, int]:
+        """Return the number of points of each study that has tried all of them; without those that search nothing."""
+        return {
+            study.study_name: count for study in self._studies() if (count := _points_if_all_tried(self._trials(study)))
+        }
 
     def importances(self) -> dict[str, Mapping[str, float]]:
         """Return the importance of each searched hyperparameter, by study. It is {} for a study with too few trials."""
@@ -121,9 +150,27 @@ def read_round(journal: Path) -> int:
     return Journal(journal, read_only=True).round
 
 
+def given_up_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the failed trials of a study that no other trial, queued or started, repeats."""
+    repeated = {trial.user_attrs.get("retry_of") for trial in trials}
+    return [trial for trial in trials if trial.user_attrs.get("state") == "failed" and trial.number not in repeated]
+
+
 def _count_trials(trials: Sequence[FrozenTrial]) -> int:
     retries = sum("retry_of" in trial.user_attrs for trial in trials)
     return sum(trial.state != TrialState.WAITING for trial in trials) - retries
+
+
+def _points_if_all_tried(trials: Sequence[FrozenTrial]) -> int | None:
+    """Return the number of points of a study's space; None if some are left, queued, or it searches nothing."""
+    if not trials or not trials[0].distributions or any(trial.state == TrialState.WAITING for trial in trials):
+        return None
+    points = TriedPoints(trials[0].distributions)
+    if points.count is None or points.count > len(trials):
+        return None
+    for trial in trials:
+        points.add(trial.params)
+    return None if points.left else points.count
 
 
 def record_of(study: str, plan: StoredPlan, trial: FrozenTrial) -> Record:
@@ -135,9 +182,11 @@ def record_of(study: str, plan: StoredPlan, trial: FrozenTrial) -> Record:
         trial: The trial in the journal.
     """
     attrs = trial.user_attrs
-    state: State = attrs.get("state", "running")
+    stored: State = attrs.get("state", "running")
+    has_no_value = NO_VALUE in attrs or (stored == "diverged" and OLD_NO_VALUE.fullmatch(attrs["reason"]) is not None)
+    state: State = "failed" if has_no_value else stored
     values = [value for _, value in sorted(trial.intermediate_values.items())]
-    measured = values[:-1] if state == "diverged" else values  # the last value is the penalty
+    measured = values[:-1] if stored == "diverged" else values  # the last value is the penalty
     intermediate = tuple(zip(plan["report_steps"], measured, strict=False))
     clock = tuple(attrs.get("clock", ()))
     steps_done = attrs.get("step", intermediate[-1][0] if intermediate else 0)
@@ -161,6 +210,7 @@ def record_of(study: str, plan: StoredPlan, trial: FrozenTrial) -> Record:
         ended=trial.datetime_complete,
         measures=attrs.get("measures", {}),
         truncated=attrs.get("truncated", False),
+        has_no_value=has_no_value,
         origin=TrialId(*attrs["origin"]) if "origin" in attrs else None,
     )
 

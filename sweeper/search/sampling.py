@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -112,13 +112,6 @@ class Sampling:
         """Whether good trials need a constraint too. The Gaussian process requires one on every trial."""
         return issubclass(self._kind, GPSampler)
 
-    def without_repeats(self) -> Sampling:
-        """Return the sampling of a study that took over trials, which must not propose their points again.
-
-        Optuna's grid sampler counts the trials of the study, so it would. Brute force compares values.
-        """
-        return replace(self, sampler=Target("optuna.samplers.BruteForceSampler")) if self.is_grid else self
-
     @cached_property
     def point_count(self) -> int | None:
         """The number of points of an exhaustive sampler, None for any other.
@@ -136,7 +129,8 @@ class Sampling:
         sampler: BaseSampler = build(
             KEY, self.sampler, BaseSampler, lambda *arguments: self._complete(turn, *arguments)
         )
-        if isinstance(sampler, TPESampler):  # spares it reading all trials again
+        if isinstance(sampler, TPESampler):
+            # Private, and kept: else each new sampler reads all trials once more (docs/decisions/0017-optuna.md).
             sampler._search_space = self._search_space
         return sampler
 

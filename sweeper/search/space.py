@@ -131,7 +131,7 @@ def _check(key: str, dimension: Dimension) -> None:
             f"{key}.high",
             high,
             f"not on the grid from {low} in steps of {step}",
-            f"Write {last} or {_decimal_sum(last, step)}",
+            f"Write {last} or {decimal_sum(last, step)}",
         )
 
 
@@ -166,7 +166,7 @@ def _grid_values(key: str, dimension: Dimension) -> list[Scalar]:
     if step is None:
         raise InputError(key, None, "a grid needs a list of values", "Set a step, or write {choice: [...]}")
     count = round((dimension.high - dimension.low) / step) + 1
-    return [min(dimension.high, _decimal_sum(dimension.low, step, i)) for i in range(count)]
+    return [min(dimension.high, decimal_sum(dimension.low, step, i)) for i in range(count)]
 
 
 def _to_json(dimension: Dimension | Value) -> Any:
@@ -209,9 +209,9 @@ def _to_optuna(key: str, dimension: Dimension, value: Value) -> Scalar:
     if step is not None:
         steps = (value - dimension.low) / step
         if abs(steps - round(steps)) > ON_GRID:
-            near = _decimal_sum(dimension.low, step, round(steps))
+            near = decimal_sum(dimension.low, step, round(steps))
             raise InputError(key, value, f"not on the grid from {dimension.low} in steps of {step}", f"Write {near}")
-    return int(value) if whole else float(value)
+    return round(value) if whole else float(value)
 
 
 def _to_tuple(value: Any) -> Any:
@@ -224,11 +224,11 @@ def _last_grid_point(dimension: Range) -> Number:
     return (
         dimension.high
         if (high - low) % step == 0
-        else _decimal_sum(dimension.low, float(step), int((high - low) // step))
+        else decimal_sum(dimension.low, float(step), int((high - low) // step))
     )
 
 
-def _decimal_sum(low: Number, step: Number, count: int = 1) -> Number:
+def decimal_sum(low: Number, step: Number, count: int = 1) -> Number:
     """Return low + count * step, computed in decimals. It is an int if `low` is and the sum is whole."""
     total = Decimal(str(low)) + count * Decimal(str(step))
     return int(total) if isinstance(low, int) and total == int(total) and float(step).is_integer() else float(total)

@@ -10,7 +10,6 @@ from sweeper.search.objective import Objective
 from sweeper.types import InputError
 
 KEY = "search.early_stopping"
-OPTIONS = ("patience", "min_delta")
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class EarlyStopping:
         return gain <= self.min_delta
 
 
-def parse_early_stopping(node: object, *, allowed: bool) -> EarlyStopping | None:
+def parse_early_stopping(node: Mapping[str, Any] | None, *, allowed: bool) -> EarlyStopping | None:
     """Parse `search.early_stopping`; None turns it off.
 
     Args:
@@ -58,16 +57,9 @@ def parse_early_stopping(node: object, *, allowed: bool) -> EarlyStopping | None
             "not allowed: a trial that ends early has not run its whole schedule, and a truncated decay is another one",
             "Leave it out (pruners stop bad trials), or allow it with search.allow_truncation=true",
         )
-    if not isinstance(node, Mapping) or not {"patience"} <= set(node) <= set(OPTIONS):
-        raise InputError(
-            KEY, node, "not an early-stopping rule", "Use for example {patience: 5}, or {patience: 5, min_delta: 0.01}"
-        )
-    patience, min_delta = node["patience"], node.get("min_delta", 0.0)
-    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-        raise InputError(f"{KEY}.patience", patience, "not a positive whole number of reports", "Use 1 or more")
-    if isinstance(min_delta, bool) or not isinstance(min_delta, int | float) or not min_delta >= 0:
-        raise InputError(f"{KEY}.min_delta", min_delta, "not a number >= 0", "Use for example 0.01")
-    return EarlyStopping(patience, float(min_delta))
+    if "patience" not in node:
+        raise InputError(f"{KEY}.patience", None, "missing", "Write for example {patience: 5}")
+    return EarlyStopping(node["patience"], float(node.get("min_delta", 0.0)))
 
 
 @dataclass
@@ -112,14 +104,3 @@ class StallCounter:
         if value == self.best[0]:
             return number < self.best[1]
         return self.objective.best([value, self.best[0]]) == value
-
-
-def parse_stop(value: Any) -> int | None:
-    """Parse `search.stop`: after how many trials without an improvement a study stops; None for never.
-
-    Raises:
-        InputError: The value is not a positive whole number.
-    """
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise InputError("search.stop", value, "not a positive whole number of trials", "Use for example 20, or null")
-    return None if value is None else int(value)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
 
 from sweeper.search.family import FamilyStudy
 from sweeper.search.journal import MARK, Journal, replaying
 from sweeper.search.plan import StudyPlan, Terms
+from sweeper.search.records import JournalReader
 from sweeper.search.storage import Storage
 from sweeper.types import Ending, Floats, Job, Progress, Report, State, TrialId
 
@@ -25,14 +25,19 @@ class AllTrialsFailedError(RuntimeError):
     """All first trials of a sweep failed, so the others would fail the same way."""
 
 
-def build_studies(plans: Sequence[StudyPlan], terms: Terms) -> list[FamilyStudy]:
+def build_studies(plans: Sequence[StudyPlan], terms: Terms, journal: Path | None = None) -> list[FamilyStudy]:
     """Return the studies in the order in which they ask, none of them started. Writes nothing.
+
+    Args:
+        plans: One for each study.
+        terms: What all trials have in common.
+        journal: The journal in which they are resumed; None, or no file, for a new one.
 
     Raises:
         InputError: A space, sampler, pruner or start point cannot be used.
         ValueError: Two studies have the same name, or one has the reserved name.
     """
-    ordered = sorted(plans, key=lambda plan: (plan.family.name, plan.name))
+    ordered = sorted(_as_started(plans, journal), key=lambda plan: (plan.family.name, plan.name))
     names = {plan.name for plan in ordered}
     if len(names) < len(ordered) or ROUNDS in names:
         raise ValueError(f"plans: study names must be unique, and none may be {ROUNDS!r}. Rename a study")
@@ -56,7 +61,7 @@ class Studies:
                 sampler or pruner. Nothing is written.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._studies = {study.plan.name: study for study in build_studies(plans, terms)}
+        self._studies = {study.plan.name: study for study in build_studies(plans, terms, journal)}
         self._journal = Journal(journal, committed=committed)
         with replaying(journal):
             storage = Storage(self._journal)
@@ -110,6 +115,12 @@ class Studies:
         return self._studies[trial.study].jobs(trial.trial)
 
     @property
+    def resumed_as_written(self) -> list[str]:
+        """The families that an earlier version started in the space as it is written (`StudyPlan.resumed_as`)."""
+        plans = [study.plan for study in self._studies.values()]
+        return [plan.family.name for plan in plans if plan.is_as_written]
+
+    @property
     def is_pending(self) -> bool:
         """Whether something is not committed. A command that trains nothing may still take over trials."""
         return self._journal.is_pending
@@ -145,7 +156,15 @@ class Studies:
             )
 
 
-def _rounds(storage: JournalStorage) -> optuna.Study:
+def _as_started(plans: Sequence[StudyPlan], journal: Path | None) -> list[StudyPlan]:
+    """Return the plans, those of stored studies with the space with which these were started."""
+    if journal is None or not journal.exists() or not any(plan.searches_otherwise for plan in plans):
+        return list(plans)
+    stored = JournalReader(journal).plans()
+    return [plan.resumed_as(stored[plan.name]) if plan.name in stored else plan for plan in plans]
+
+
+def _rounds(storage: Storage) -> optuna.Study:
     """Return the study without trials whose attribute marks the end of each round."""
     options: dict[str, Any] = {"sampler": optuna.samplers.RandomSampler(seed=0), "pruner": optuna.pruners.NopPruner()}
     if any(study.study_name == ROUNDS for study in storage.get_all_studies()):

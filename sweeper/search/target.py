@@ -12,7 +12,8 @@ from typing import Any
 from optuna.exceptions import ExperimentalWarning
 
 from sweeper.importing import Target, import_object, parse_target
-from sweeper.types import InputError, did_you_mean
+from sweeper.options import check_options
+from sweeper.types import InputError
 
 Complete = Callable[[str, type, Target], Mapping[str, Any]]  # (key, class, target) -> all arguments of the class
 
@@ -55,29 +56,19 @@ def build(key: str, target: Target, base: type, complete: Complete) -> Any:
         for name, value in target.options.items()
     }
     target = replace(target, options=options)
-    _check_names(key, kind, target)
+    check_options(key, kind, options)
     try:
         with _allow_experimental():
             return kind(**complete(key, kind, target))
     except InputError:
         raise
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # Optuna's or the user's code
         raise InputError(key, kind.__name__, str(error).rstrip("."), "Correct this option") from error
 
 
 def has_argument(kind: type, name: str) -> bool:
     """Return whether the constructor of a class has an argument of this name."""
     return name in inspect.signature(kind).parameters
-
-
-def _check_names(key: str, kind: type, target: Target) -> None:
-    parameters = inspect.signature(kind).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for name, value in target.options.items():
-        if name not in parameters:
-            problem = f"no such option of {kind.__name__}"
-            raise InputError(f"{key}.{name}", value, problem, did_you_mean(name, parameters))
 
 
 @contextmanager

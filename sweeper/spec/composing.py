@@ -9,15 +9,22 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.spec import config_files, overrides
+from sweeper.importing import import_object
+from sweeper.options import check_options
+from sweeper.spec import config_files, keys, overrides
+from sweeper.spec.causes import input_error
+from sweeper.spec.question import as_name
 from sweeper.spec.requests import Request
 from sweeper.spec.sweep import Node, Subject
 from sweeper.types import InputError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+SEARCHED = {"low", "high", "choice"}  # keys of a searched value, which has no keys of ours inside
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Composed:
 
     @property
     def label(self) -> str:
-        return "-".join(self.choice(group) for group in ("data", "model", "optimizer"))
+        return as_name("-".join(self.choice(group) for group in ("data", "model", "optimizer")))
 
 
 def compose(request: Request) -> Composed:
@@ -71,16 +78,17 @@ def finish(config: DictConfig, choices: Mapping[str, str | None], typed: Sequenc
             file sets for one is ignored, with a line on stderr.
 
     Raises:
-        InputError: for an unknown key, or one that has no value.
+        InputError: for an unknown key, one that has no value, or a value of another type.
     """
     nodes = _resolve(config)
     known = config_files.keys()
     for key in nodes:
         if key not in known:
-            raise overrides.unknown_key(key, known)
-    for key in (*known, *config_files.section_keys()):
+            raise overrides.unknown_key(key, known, [path for path in paths_of(nodes) if path != key])
+    nodes = keys.check(nodes)
+    for key in (*known, *config_files.section_keys(), "search.sampler"):
         if not _has(nodes, key) and key != "schedule":  # `schedule=[]` leaves no node
-            raise InputError(key, None, "missing", f"Leave out ~{key}")
+            raise InputError(key, None, "missing", f"Leave out ~{key.removesuffix('.sampler')}")
     schedules = overrides.chosen_families(nodes.get("schedule") or {}, typed)
     return Composed({**nodes, "schedule": schedules}, {group: name for group, name in choices.items() if name})
 
@@ -105,16 +113,27 @@ def build_subject(nodes: Node, label: str = "") -> Subject:
     return Subject(task, label, described, numbers)
 
 
-def explain(error: Exception) -> InputError:
-    """Return a HydraException in our words: the key, and the way out."""
+def explain(error: Exception, folders: Sequence[Path] = ()) -> InputError:
+    """Return a HydraException in our words: the key, and the way out. folders: the user's own config folders."""
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException) and cause.full_key and "not in struct" in str(cause):
-        siblings = [str(key) for key in cause.parent_node] if isinstance(cause.parent_node, Mapping) else []
-        return overrides.unknown_key(cause.full_key, siblings)
-    whole = InputError("configuration", None, " ".join(str(error).split()), "See python -m sweeper --help")
-    return overrides.unknown_choice(str(error)) or whole
+        parent: Any = cause.parent_node
+        siblings = [str(key) for key in parent] if isinstance(parent, Mapping) else []
+        root: Any = OmegaConf.to_container(cause.parent_node._get_root()) if isinstance(parent, Mapping) else {}
+        paths = paths_of(root)
+        return overrides.unknown_key(cause.full_key, siblings, paths)
+    several = re.match(r"Ambiguous value for argument '([^=]+)=(.*?)'\s", str(error))
+    if several is not None:
+        key, value = several.groups()
+        return InputError(key, value, "several values", f"Train a sweep for each: -m {key}={value}")
+    cause_text = f" ({cause})" if cause is not None else ""
+    text = " ".join(f"{error}{cause_text}".split()).rstrip(".")
+    return overrides.unknown_choice(str(error), folders) or InputError(
+        "configuration", None, text, "See python -m sweeper --help"
+    )
 
 
 @contextmanager
@@ -175,21 +194,48 @@ def _resolve(config: DictConfig) -> dict[str, Any]:
 
 
 def _has(nodes: Node, key: str) -> bool:
-    """Whether a key such as `train` or `train.steps` is there. A section that is no mapping is refused elsewhere."""
+    """Whether a key such as `train` or `train.steps` is there."""
     section, _, inner = key.partition(".")
-    return section in nodes and (not inner or not isinstance(nodes[section], Mapping) or inner in nodes[section])
+    return section in nodes and (not inner or inner in nodes[section])
+
+
+def paths_of(node: Mapping[Any, Any]) -> list[str]:
+    """Return the paths of all keys of a configuration but Hydra's, interpolations unresolved."""
+    return [path for key, value in node.items() for path in (str(key), *_inside(str(key), value))]
+
+
+def _inside(key: str, value: object) -> Iterator[str]:
+    if isinstance(value, Mapping) and not SEARCHED & value.keys():
+        yield from (f"{key}.{path}" for path in paths_of(value))
 
 
 def _build(key: str, instantiate: Callable[..., Any], node: Node, **given: Any) -> Any:
-    """Return what `_target_` of a node makes; a constructor's own complaint becomes an InputError."""
+    """Return what `_target_` of a node makes; what is wrong with it becomes an InputError with the cause."""
+    _check_node(key, node)
     try:
         return instantiate(node, **given)
     except Exception as error:  # Hydra wraps whatever the constructor raises
-        cause = str(error.__cause__ or error).splitlines()[0].rstrip(".")
-        if re.match(r"(data|model|task)\.\w+", cause):  # it names the key, the value and the way out itself
-            where, _, rest = cause.partition(": ")
-            raise InputError(where, None, *(rest.rsplit(". ", 1) if ". " in rest else (rest, "Change it"))) from error
-        raise InputError(key, None, cause, f"See conf/{key}/ for what there is") from error
+        has_files = (config_files.folder() / key).is_dir()
+        remedy = f"See conf/{key}/ for what there is" if has_files else f"Change the keys of {key}"
+        raise input_error(key, error, remedy=remedy) from error
+
+
+def _check_node(key: str, node: Mapping[str, object]) -> None:
+    """Check what a node names, and its options, which may be such nodes, too.
+
+    Raises:
+        InputError: If there is no such class, it has no such option, or the option has another type.
+    """
+    constructor = import_object(
+        f"{key}._target_", node.get("_target_"), f"my_module.My{key.rpartition('.')[2].capitalize()}"
+    )
+    if not callable(constructor):
+        raise InputError(f"{key}._target_", node["_target_"], "cannot be called", "Name a class or a function")
+    options = {name: value for name, value in node.items() if not name.startswith("_")}
+    inner = {name: one for name, one in options.items() if isinstance(one, Mapping) and "_target_" in one}
+    check_options(key, constructor, {name: value for name, value in options.items() if name not in inner})
+    for name, one in inner.items():
+        _check_node(f"{key}.{name}", one)
 
 
 def _identity(data: Node) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeper import conf
-from sweeper.types import InputError, did_you_mean
+from sweeper.spec.moved import no_such_choice
+from sweeper.types import InputError
 
 NOT_IN_ALL = ("range_test", "knots", "wall_time")  # a measurement, a free form, and one that needs the user's budget
 OF_HYDRA = ("defaults", "hydra")  # keys of config.yaml
@@ -54,10 +56,21 @@ def find(group: str, name: str, folders: Iterable[Path] = ()) -> Path:
     if re.fullmatch(r"[\w.+-]+", name):
         for one in (folder(), *folders):
             path = one / group / f"{name}.yaml"
-            if path.exists():
+            if os.path.isfile(path):  # noqa: PTH113 # Path.is_file raises for a name that is too long
                 return path
     options = [*choices(group, folders), *(["all"] if group == "schedule" else [])]
-    raise InputError(group, name, "no such choice", did_you_mean(name, options))
+    raise no_such_choice(group, name, options)
+
+
+def user_folder(key: str, path: str | Path) -> Path:
+    """Return the user's own config folder, absolute.
+
+    Raises:
+        InputError: if there is none. `key` is how it was given.
+    """
+    if not os.path.isdir(path):  # noqa: PTH112 # Path.is_dir raises for a name that is too long
+        raise InputError(key, path, "no such folder", "Name a folder with schedule/, optimizer/ ... in it")
+    return Path(path).resolve()
 
 
 def families(folders: Iterable[Path]) -> list[str]:

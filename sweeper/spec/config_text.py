@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from sweeper.files import of_another_user
 from sweeper.types import InputError
 
 FORMAT = 1  # of the sweep's folder
@@ -34,6 +35,8 @@ def load(path: Path) -> Mapping[str, object]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise _damaged(path, "missing, so the model and data of the results beside it are unknown") from None
+    except PermissionError as error:
+        raise of_another_user(path) from error
     except OSError as error:
         raise _damaged(path, f"cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

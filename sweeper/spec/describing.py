@@ -12,14 +12,14 @@ import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sweeper.schedules import dimension
 from sweeper.spec import source
 from sweeper.spec.question import digest
 from sweeper.spec.requests import plain
 from sweeper.spec.sweep import Subject
-from sweeper.types import InputError, Task, Value, first_of
+from sweeper.types import InputError, Task, Value
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -91,7 +91,7 @@ def _folder_name(name: str) -> str:
 
 def _code_of(task: Task) -> dict[str, Any]:
     """Return the task's class and attributes, without data and model."""
-    held = {key: value for key, value in vars(task).items() if key not in ("data", "model", *FROM_DATA)}
+    held = {key: value for key, value in vars(task).items() if key not in ("data", "model", "_given", *FROM_DATA)}
     inner = {key: _code_of(value) for key, value in held.items() if _is_task(value)}  # a task may wrap another
     return {"class": type(task), "data": type(getattr(task, "data", None)), "held": _readable(held | inner)}
 
@@ -200,6 +200,6 @@ def subject_of(task: Task, model: Mapping[str, Any], optimizer: str = "") -> Sub
         optimizer: Name of the optimizer, for the sweep's name.
     """
     numbers = {f"model.{key}": plain(f"model.{key}", value) for key, value in model.items()}
-    tried = {key.removeprefix("model."): first_of(dimension(key, node)) for key, node in numbers.items()}
-    question, label = describe(task, tried)
-    return Subject(task, f"{label}-{optimizer}", question, numbers)
+    subject = Subject(task, "", {}, numbers)
+    question, label = describe(task, subject.first_numbers)
+    return replace(subject, label=f"{label}-{optimizer}", described=question)

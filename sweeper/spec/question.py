@@ -10,18 +10,20 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from sweeper.files import replace_file, writing
+from sweeper.files import replace_file
 from sweeper.spec import config_text
 from sweeper.spec.moved import with_current_paths
 from sweeper.types import At, Direction, InputError
 
 SHOWN_DIFFERENCES = 4
-LOCK_TIMEOUT = 0.5  # seconds; `is_running` holds the lock only for microseconds
+MILLISECOND = 1_000_000  # nanoseconds
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
+LONGEST_NAME = 200  # characters: a file system allows 255 bytes, and files of a study have a suffix
 
 
 def digest(plain: object, length: int = 8) -> str:
@@ -94,6 +96,7 @@ class StoredConfig(TypedDict, total=False):
     version: str
     question: Question
     target: float | None
+    no_skill: float | None
     trainer: dict[str, Any]
     machines: list[dict[str, str]]
     studies: dict[str, StoredStudy]
@@ -142,15 +145,19 @@ class Home:
         return self.path / "lock"
 
     @property
+    def crash(self) -> Path:
+        return self.path / "crash.txt"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 
     @property
     def is_stored(self) -> bool:
         """Whether a sweep was started here: it has a configuration, or results whose configuration is lost."""
-        results = (self.spool, self.traces, self.checkpoint, self.weights)
-        has_rounds = self.journal.exists() and self.journal.stat().st_size > 0
-        return has_rounds or any(path.exists() for path in (self.config, *results))
+        parts = (self.config, self.journal, self.spool, self.traces, self.checkpoint, self.weights)
+        stored = filter(os.path.exists, parts)  # Path.exists raises for a typed name that is too long
+        return any(path != self.journal or path.stat().st_size > 0 for path in stored)
 
     def read(self) -> StoredConfig:
         """Return the stored configuration; {} before the first run.
@@ -166,6 +173,15 @@ class Home:
     def write(self, config: Mapping[str, object]) -> None:
         """Store the configuration, atomically."""
         replace_file(self.config, config_text.dump(config), durable=True)
+        _make_newest(self.config)
+
+
+def _make_newest(config: Path) -> None:
+    """Make a configuration the newest, as `homes` sorts them, even if the clock was set back."""
+    others = (path.stat().st_mtime_ns for path in config.parent.parent.glob("*/config.yaml") if path != config)
+    newest = max(others, default=0)
+    if config.stat().st_mtime_ns <= newest:
+        os.utime(config, ns=(newest + MILLISECOND, newest + MILLISECOND))
 
 
 def homes(root: Path) -> list[Home]:
@@ -205,6 +221,26 @@ def find(root: Path, name: str | None) -> Home:
     raise InputError("sweep", name, f"no such sweep in {root}/", f"There are: {names}")
 
 
+def check_name(key: str, name: str) -> str:
+    """Return a name that a folder can have, so that no name is a path.
+
+    Raises:
+        InputError: If it cannot be a folder's name.
+    """
+    if not NAME.fullmatch(name):
+        remedy = "Use letters, digits and . _ - + =, starting with a letter or digit"
+        raise InputError(key, name, "not a folder name", remedy)
+    if len(name) > LONGEST_NAME:
+        problem = f"{len(name)} characters, too long for the name of a folder"
+        raise InputError(key, name, problem, f"Use at most {LONGEST_NAME}")
+    return name
+
+
+def as_name(text: str) -> str:
+    """Return a text without the characters that a folder's name here cannot have."""
+    return re.sub(r"[^A-Za-z0-9._+=-]", "", text).lstrip("._+=-") or "own"
+
+
 def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool) -> Home:
     """Return the folder of the sweep to resume, or of a new one. Writes nothing.
 
@@ -219,10 +255,7 @@ def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool
     Raises:
         InputError: If the name cannot be a folder's, or the stored sweep is damaged or has another identity.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]*", name):
-        raise InputError(
-            "name", name, "not a folder name", "Use letters, digits and . _ - + =, starting with a letter or digit"
-        )
+    check_name("name", name)
     starts = _starts(root, name)
     if not starts:
         return Home(root / name)
@@ -239,6 +272,12 @@ def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool
             "Choose another name, leave the name out, or start over with fresh=true",
         )
     return starts[-1]
+
+
+def is_stored(root: Path, name: str, question: Mapping[str, object]) -> bool:
+    """Whether the newest start of the sweep of that name has this identity."""
+    starts = _starts(root, name)
+    return bool(starts) and not differences(starts[-1].read()["question"], question)
 
 
 def _starts(root: Path, name: str) -> list[Home]:
@@ -279,53 +318,3 @@ def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, tree
-
-
-@contextmanager
-def lock(home: Home) -> Iterator[None]:
-    """Hold the sweep's lock. The operating system releases it when the process ends, however it ends.
-
-    Raises:
-        InputError: If another process is running the sweep.
-        StorageError: If the folder cannot be written.
-    """
-    from filelock import FileLock, Timeout
-
-    with writing(home.path):
-        home.path.mkdir(parents=True, exist_ok=True)
-    file = FileLock(home.lock)
-    try:
-        with writing(home.lock):
-            file.acquire(timeout=LOCK_TIMEOUT)
-    except Timeout:
-        raise InputError(
-            "name",
-            home.name,
-            "another process is running this sweep",
-            f"Follow it with `python -m sweeper status {home.name} --watch`, or wait until it ends",
-        ) from None
-    try:
-        yield
-    finally:
-        file.release()
-
-
-def is_running(home: Home) -> bool:
-    """Whether a process is running this sweep. Writes nothing, and does not keep a process from starting it.
-
-    It takes a shared lock and releases it at once. That fails only while a sweep holds its exclusive lock, and a sweep
-    that starts in that instant tries again (`lock`).
-    """
-    import fcntl
-
-    try:
-        file = os.open(home.lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)  # releases the lock
-    return False

@@ -15,7 +15,8 @@ from typing import Any
 
 from sweeper.schedules import space
 from sweeper.spec import config_files
-from sweeper.spec.overrides import CONSTRUCTED, unknown_key
+from sweeper.spec.overrides import CONSTRUCTED, HORIZON, MERGED, quoted, unknown_key
+from sweeper.spec.question import check_name
 from sweeper.spec.sweep import Node
 from sweeper.types import Choice, Family, InputError, Range
 
@@ -57,9 +58,9 @@ def request(
     Raises:
         InputError: for a choice that does not exist, or a change that is none.
     """
-    folders = [] if config_dir is None else [_folder(config_dir)]
+    folders = [] if config_dir is None else [config_files.user_folder("config_dir", Path(config_dir).expanduser())]
     names, nodes = _families(families, folders)
-    words = [f"hydra.searchpath=[{_quoted(str(one))}]" for one in folders]
+    words = [f"hydra.searchpath=[{quoted(str(one))}]" for one in folders]
     words.append(f"schedule=[{','.join(names)}]")
     if experiment is not None:
         words.append(f"experiment={config_files.find('experiment', experiment, folders).stem}")
@@ -134,31 +135,20 @@ def _changes_keys(path: tuple[str, ...], change: Mapping[str, Any]) -> bool:
         return False
     if ".".join(path) in CONSTRUCTED and len(path) > 1:
         return "_target_" not in change
-    return len(path) == 1 or (len(path) == 2 and path[0] == "schedule")
+    has_keys = path[0] in (*CONSTRUCTED, *MERGED, "schedule")
+    return has_keys and (len(path) == 1 or (len(path) == 2 and path[0] == "schedule"))
 
 
 def _with_one_horizon(changes: Sequence[Change]) -> Iterator[Change]:
-    """Yield the changes, before them `train.steps: null` where they give epochs alone."""
-    given = {path for path, value in changes if value is not None}
-    if ("train", "epochs") in given and ("train", "steps") not in given:
-        yield ("train", "steps"), None
+    """Yield the changes, after `train.steps: null` where they set the epochs alone, and the reverse."""
+    mentioned = {path: value for path, value in changes if ".".join(path) in HORIZON}
+    if len(mentioned) == 1 and None not in mentioned.values():
+        yield from ((tuple(key.split(".")), None) for key in HORIZON if tuple(key.split(".")) not in mentioned)
     yield from changes
 
 
 def _is_searched(value: object) -> bool:
     return isinstance(value, Mapping) and bool({"low", "high", "choice"} & value.keys())
-
-
-def _folder(path: str | Path) -> Path:
-    found = Path(path).expanduser().resolve()
-    if not found.is_dir():
-        raise InputError("config_dir", path, "no such folder", "Name a folder with schedule/, optimizer/ ... in it")
-    return found
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 # --- families ---------------------------------------------------------------------------------------
@@ -207,7 +197,7 @@ def _listed(path: Path) -> list[str]:
 
 def _node(name: str, change: object) -> Node:
     """Return what is set for one family, as it would be written in its file."""
-    key = f"schedule.{name}"
+    key = f"schedule.{check_name('schedule', name)}"
     if isinstance(change, Family):
         momentum = {} if change.momentum is None else {"momentum": change.momentum}
         controller = {} if change.controller is None else {"controller": change.controller}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sweeper.importing import parse_target
-from sweeper.schedules import controller_of, lr_trace, momentum_trace
+from sweeper.schedules import controller_of, lr_trace, momentum_trace, watched_metrics
+from sweeper.spec.constructors import model_hyperparameters
+from sweeper.spec.keys import check_keys
 from sweeper.spec.question import digest
-from sweeper.spec.values import check_keys
-from sweeper.types import ConfiguredTracker, Job, JobId, Task, first_of
+from sweeper.types import ConfiguredTracker, Family, Job, JobId, Task, Value, first_of
 
 if TYPE_CHECKING:
     from sweeper.search.objective import Objective
@@ -37,6 +38,12 @@ class Subject:
     label: str
     described: Node
     numbers: Node = field(default_factory=dict)
+
+    @property
+    def first_numbers(self) -> dict[str, Value]:
+        """First value of each searched hyperparameter of the model by name, to build the model with."""
+        searched = model_hyperparameters(self.task, self.numbers)
+        return {key.removeprefix("model."): first_of(one) for key, one in searched.items()}
 
 
 @dataclass(frozen=True)
@@ -139,9 +146,19 @@ class SweepSpec:
         return self.given_name or f"{self.label}-{digest(self.question)}"
 
     @property
+    def summary(self) -> str:
+        """What the data say was understood and done, in one line; "" if they say nothing."""
+        return str(getattr(getattr(self.task, "data", self.task), "summary", ""))
+
+    @property
     def partitions(self) -> tuple[int, ...]:
         """Fold of each member of a trial: all folds with the first seed, then all with the second, ..."""
         return tuple(range(self.folds)) * self.search.seeds
+
+    @property
+    def metrics(self) -> list[tuple[str, str]]:
+        """The metrics that decide something, each after the config path that names it."""
+        return deciding_metrics(self.objective, (study.family for study in self.studies))
 
     @property
     def terms(self) -> Terms:
@@ -167,6 +184,12 @@ def parse_trainer(node: Mapping[str, object]) -> TrainerSpec:
         check_keys("trainer", node, ("_target_", "workers"))
     options = {key: value for key, value in target.options.items() if key != "workers"}
     return TrainerSpec(str(target.path), options, target.options.get("workers", 1))
+
+
+def deciding_metrics(objective: Objective, families: Iterable[Family]) -> list[tuple[str, str]]:
+    """Return the metrics that trials are judged by and that schedules watch, each after the config path of its name."""
+    watched = [pair for family in families for pair in watched_metrics(family)]
+    return [("objective.metric", objective.metric), *watched]
 
 
 def example(spec: SweepSpec) -> Job:

@@ -7,7 +7,6 @@ from typing import Any, NotRequired
 
 from sweeper.spec.horizon import HorizonNode, horizon
 from sweeper.spec.sweep import TrainSpec
-from sweeper.spec.values import parse_switch, parse_whole
 from sweeper.training.optimizers.spec import OptimizerSpec
 from sweeper.training.recipe import Recipe
 from sweeper.types import InputError
@@ -26,7 +25,7 @@ class TrainNode(HorizonNode):
 
 
 def parse_train(
-    train: TrainNode, optimizer: OptimizerSpec, size: Callable[[], int], *, schedule_unit: object, reports: object
+    train: TrainNode, optimizer: OptimizerSpec, size: Callable[[], int], *, schedule_unit: str, reports: int
 ) -> TrainSpec:
     """Return how trials train.
 
@@ -47,7 +46,7 @@ def parse_train(
         clip=train.get("clip"),
         accumulate=train.get("accumulate", 1),
         ema=train.get("ema"),
-        norms=parse_switch("train.norms", train["norms"]),
+        norms=train["norms"],
     )
     steps, epoch = horizon(train, schedule_unit, size)
     count = _reports(reports, steps)
@@ -62,13 +61,12 @@ def question_of(train: TrainSpec) -> dict[str, Any]:
     return {"steps": train.steps, "batch_size": recipe.batch_size, "precision": recipe.precision, **changed}
 
 
-def _reports(value: object, steps: int) -> int:
+def _reports(reports: int, steps: int) -> int:
     """Return how often a trial reports: `search.reports`, a multiple of 4 and at most the number of updates."""
-    reports = parse_whole("search.reports", value, 4)
     if reports % 4:
-        raise InputError("search.reports", value, "not a multiple of 4", f"Write {4 * max(1, round(reports / 4))}")
+        raise InputError("search.reports", reports, "not a multiple of 4", f"Write {4 * max(1, round(reports / 4))}")
     if reports > steps:
         raise InputError(
-            "search.reports", value, f"more than the {steps} updates of a trial", "Lower it, or raise train.steps"
+            "search.reports", reports, f"more than the {steps} updates of a trial", "Lower it, or raise train.steps"
         )
     return reports

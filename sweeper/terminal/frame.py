@@ -108,7 +108,7 @@ def _title(heading: Heading, time: str, window: Window) -> str:
 
 def _time(total: Row, elapsed: float) -> str:
     text = f"{duration_text(elapsed)} elapsed"
-    if total.is_finished or total.left is None:
+    if total.is_over or total.left is None:
         return text
     return f"{text}, about {duration_text(total.left)} left"
 
@@ -128,7 +128,7 @@ def _select_rows(studies: Sequence[Row], lines: float, direction: Direction) -> 
         key=lambda k: (
             studies[k].best is None or place[k] >= BEST,
             not studies[k].open,
-            studies[k].is_finished,
+            studies[k].is_over,
             place[k],
         ),
     )
@@ -140,7 +140,7 @@ def _sort_value(value: float | None, sign: int) -> float:
 
 
 def _hidden_text(rows: Sequence[Row]) -> str:
-    families, done = "family" if len(rows) == 1 else "families", sum(row.is_finished for row in rows)
+    families, done = "family" if len(rows) == 1 else "families", sum(row.is_done for row in rows)
     return f"{len(rows)} more {families} ({done} done). Make the window higher to see them"
 
 
@@ -169,14 +169,21 @@ def _columns(rows: Sequence[Row], width: int, unicode: bool) -> list[Column]:
         *columns,
         Column("running" if wide else "open", [_open_text(row, wide) for row in rows], 45),
         Column("trials/min" if wide else "/min", [speed_text(row.per_minute) for row in rows], 30),
-        Column("left", ["done" if row.is_finished else duration_text(row.left) for row in rows], 70),
+        Column("left", [_left_text(row) for row in rows], 70),
     ]
 
 
 def _style(row: Row, total: Row) -> str:
     if row.best is not None and row.best == total.best:
         return "green"
-    return "dim" if row.is_finished else ""
+    return "dim" if row.is_over else ""
+
+
+def _left_text(row: Row) -> str:
+    """Return the time left. A study whose failed trials were given up is over, but not done."""
+    if row.is_over:
+        return "done" if row.is_done else "over"
+    return duration_text(row.left)
 
 
 def _open_text(row: Row, wide: bool) -> str:

@@ -20,8 +20,8 @@ def status_line(row: Row, elapsed: float) -> str:
         parts.append(f"best {value_text(row.best)}{trial}")
     counts = {"pruned": row.pruned, "diverged": row.diverged, "failed": row.failed}
     parts += [f"{count} {state}" for state, count in counts.items() if count]
-    if row.is_finished:
-        parts.append("done")
+    if row.is_over:
+        parts.append("done" if row.is_done else f"{row.given_up} given up")
     else:
         parts += [f"{speed_text(row.per_minute)} trials/min"] if row.per_minute is not None else []
         parts += [f"{duration_text(row.left)} left"] if row.left is not None else []
@@ -31,7 +31,7 @@ def status_line(row: Row, elapsed: float) -> str:
 class Lines:
     """Writes the progress of studies as lines.
 
-    A study that finishes is written at once. Of those that made progress, one is written at a time, in turn and not too
+    A study that ends is written at once. Of those that made progress, one is written at a time, in turn and not too
     often, with the overall progress.
 
     Args:
@@ -42,25 +42,25 @@ class Lines:
     def __init__(self, tally: Tally, write_line: Callable[[str], None]) -> None:
         self.tally, self.write_line = tally, write_line
         self.written_at = tally.clock()
-        self.written: dict[str, tuple[float, bool]] = {}  # last (fraction, finished) of each study, oldest first
+        self.written: dict[str, tuple[float, bool]] = {}  # last (fraction, over) of each study, oldest first
         for name, row in self._rows()[0].items():
             self._remember(name, row)
             if row.done > 0:
                 self._write(row)
 
     def update(self) -> None:
-        """Write the studies that just finished, or if it is time, one that made progress."""
-        finished = [name for name, study in self.tally.studies.items() if study.is_over and not self._is_finished(name)]
+        """Write the studies that just ended, or if it is time, one that made progress."""
+        over = [name for name, study in self.tally.studies.items() if study.is_over and not self._is_over(name)]
         is_due = self.tally.clock() - self.written_at >= max(QUIET, QUIET_SHARE * self.tally.elapsed_seconds())
-        if not finished and not is_due:
+        if not over and not is_due:
             return
         rows, total = self._rows()
         changed = [
             name
             for name in {**self.written, **rows}
-            if (rows[name].fraction, rows[name].is_finished) != self.written.get(name)
+            if (rows[name].fraction, rows[name].is_over) != self.written.get(name)
         ]
-        for name in finished or changed[:1]:
+        for name in over or changed[:1]:
             self._remember(name, rows[name])
             self._write(rows[name], _overall_text(total) if len(rows) > 1 else "")
 
@@ -70,13 +70,13 @@ class Lines:
 
     def _remember(self, name: str, row: Row) -> None:
         self.written.pop(name, None)  # to put it last
-        self.written[name] = (row.fraction, row.is_finished)
+        self.written[name] = (row.fraction, row.is_over)
         self.written_at = self.tally.clock()
 
     def _write(self, row: Row, overall: str = "") -> None:
         self.write_line(status_line(row, self.tally.elapsed_seconds()) + overall)
 
-    def _is_finished(self, name: str) -> bool:
+    def _is_over(self, name: str) -> bool:
         return self.written.get(name, (0.0, False))[1]
 
     def _rows(self) -> tuple[dict[str, Row], Row]:
@@ -85,6 +85,6 @@ class Lines:
 
 
 def _overall_text(total: Row) -> str:
-    if total.is_finished or total.left is None:
+    if total.is_over or total.left is None:
         return ""
     return f"; all {total.fraction:.0%}, {duration_text(total.left)} left"

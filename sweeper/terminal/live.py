@@ -58,6 +58,11 @@ class TerminalView:
         self._note(text)
 
 
+def announce(text: str) -> None:
+    """Print a line before there is a view: where the view will be, or in a notebook as output of the cell."""
+    put_line(sys.stdout if notebook.is_in_kernel() else sys.stderr, text)
+
+
 @contextmanager
 def view(
     tally: Tally, heading: Heading, *, out: TextIO | None = None, plain: bool | None = None

@@ -1,8 +1,10 @@
 """Lines at the end of a terminal that are redrawn in place. Other output goes above them.
 
 It draws at most four times a second, with one write, and only if something changed. Lines are overwritten in place, and
-the screen is never cleared. The cursor rests at the left below the lines, so that an echoed ^C or Enter does no harm.
-After a kill nothing has to be restored. In the background nothing is drawn.
+the screen is never cleared. The cursor rests at the left below the lines, where an echoed ^C is overwritten. After a
+kill nothing has to be restored. In the background nothing is drawn.
+
+docs/decisions/0011-live-view.md says why this is not `rich.live`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +24,8 @@ from typing import Any, TextIO
 from sweeper.text.columns import Line, assemble, clean, console, plain_text, put_line, width_of
 
 REFRESHES = 4  # per second at most
-HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"  # the cursor, while it moves
+LATE = 1.0  # seconds between two drawings after which the process may have been stopped
+HIDE, SHOW, UP = "\x1b[?25l", "\x1b[?25h", "\x1b[A"  # the cursor
 ERASE_RIGHT, ERASE_BELOW = "\x1b[K", "\x1b[J"
 
 Draw = Callable[[int, int | None], list[Line]]  # (width, height) -> lines; height None for no limit
@@ -84,10 +88,10 @@ class Screen:
     def _write(self, text: str, width: int) -> None:
         """Move to the first line, and write the new notes and the lines, in one write."""
         # A narrower window has wrapped the lines, so the cursor has to move up more rows.
-        up = sum(max(1, math.ceil(cells / width)) for cells in self.line_widths)
-        pieces = [HIDE, "\r", f"\x1b[{up}A" if up else ""]
-        if self._above or width != self.last_drawing[1]:
-            pieces.append(ERASE_BELOW)
+        rows = sum(max(1, math.ceil(cells / width)) for cells in self.line_widths)
+        # Row by row: tmux keeps a copy of all that ERASE_BELOW erases from the top of the window.
+        erase = ERASE_RIGHT if self._above or width != self.last_drawing[1] else ""
+        pieces = [HIDE, "\r", erase, (UP + erase) * rows]
         while self._above:
             pieces.append(clean(self._above.popleft()) + "\n")
         pieces += [line + ERASE_RIGHT + "\n" for line in text.split("\n")]
@@ -112,8 +116,12 @@ class Screen:
 
     def _run(self) -> None:
         with suppress(OSError, ValueError):  # the terminal is gone, but the sweep continues
+            drawn_at = time.monotonic()
             while not self._stopping.wait(1 / REFRESHES):
+                if time.monotonic() - drawn_at > LATE:  # after Ctrl-Z, the main thread has to call `forget` first
+                    self._stopping.wait(1 / REFRESHES)
                 self.refresh()
+                drawn_at = time.monotonic()
 
 
 @contextmanager

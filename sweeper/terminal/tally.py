@@ -64,13 +64,13 @@ class _Study:
 
     @property
     def done(self) -> int:
-        """Trials that count. A failed one that is retried does not."""
-        return self.counts["complete"] + self.counts["pruned"] + self.counts["diverged"] + self.given_up
+        """Trials that ended and did not fail."""
+        return self.counts["complete"] + self.counts["pruned"] + self.counts["diverged"]
 
     @property
     def is_over(self) -> bool:
-        """Whether it has all its trials."""
-        return self.done >= self.trials and not self.open
+        """Whether nothing is left to train. What was given up is not done, but it is not trained again either."""
+        return self.done + self.given_up >= self.trials and not self.open
 
     def show_lr(self, lr_S: Floats) -> None:
         """Keep the peak and the thinned LR of the best trial."""
@@ -83,7 +83,7 @@ class Row:
 
     Attributes:
         name: Its label.
-        done: Trials that count.
+        done: Trials that ended and did not fail.
         trials: Trials wanted in all.
         fraction: Share of its trials that is done. Open trials count in part.
         open: Number of open trials.
@@ -92,6 +92,7 @@ class Row:
         pruned: Number of pruned trials.
         diverged: Number of diverged trials.
         failed: Number of failed trials.
+        given_up: Number of failed trials that are not retried.
         per_minute: Trials per minute.
         left: Remaining seconds.
         open_fraction: Average progress of the open trials.
@@ -116,9 +117,15 @@ class Row:
     bests: Sequence[float | None] = ()
     peak: float | None = None
     lr_S: Floats = field(default_factory=lambda: NO_LR, compare=False)
+    given_up: int = 0
 
     @property
-    def is_finished(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.done + self.given_up >= self.trials and not self.open
+
+    @property
+    def is_done(self) -> bool:
         """Whether it has all its trials."""
         return self.done >= self.trials and not self.open
 
@@ -220,6 +227,10 @@ class Tally:
         """Set the LR of a study's best trial, if it was opened without one."""
         self.studies[study].show_lr(lr_S)
 
+    def give_up(self, study: str, trials: int) -> None:
+        """Set how many failed trials of a study are not retried. A later command may retry them after all."""
+        self.studies[study].given_up = trials
+
     def rows(self) -> list[Row]:
         """Return one row per study, and last the total."""
         studies = list(self.studies.items())
@@ -248,7 +259,7 @@ class Tally:
         work_K = []
         for study in studies:
             open_work = sum(more[min(made, len(more) - 1)] for trial in study.open.values() for made in trial.values())
-            pending = max(0, study.trials - study.done - len(study.open))
+            pending = max(0, study.trials - study.done - study.given_up - len(study.open))
             work_K.append(open_work + pending * more[0] * self.members)
         share_K = [max(1, len(study.open)) for study in studies]
         waiting = self.pace.seconds_since_report()
@@ -273,6 +284,7 @@ class Tally:
             pruned=sum(row.pruned for row in rows),
             diverged=sum(row.diverged for row in rows),
             failed=sum(row.failed for row in rows),
+            given_up=sum(row.given_up for row in rows),
             per_minute=sum(speeds) if speeds else None,
             left=max(times) if times and len(times) == len(rows) else None,
         )
@@ -323,6 +335,7 @@ def _row(study: _Study, reports: int, per_minute: float | None, left: float | No
         pruned=study.counts["pruned"],
         diverged=study.counts["diverged"],
         failed=study.counts["failed"],
+        given_up=study.given_up,
         per_minute=None if study.is_over else per_minute,
         left=0.0 if study.is_over else left,
     )

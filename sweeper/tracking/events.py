@@ -27,7 +27,9 @@ from sweeper.types import Ending, Floats, Job, JobId, Report, State, Summary, Tr
 
 EVENTS = "events.jsonl"
 METRIC, DIRECTION, SEARCHED = "objective.metric", "objective.direction", "study.searched"  # tags that describe a study
-MARK = b'{"e":"mark",'
+SETUP = ("optimizer", "model", "data", "batch_size", "epochs")  # params of a study that hold for each of its trials
+COMMIT, DIRTY = "git.commit", "git.dirty"  # tags of a study that hold for the trials that start after them
+MARK, ARTIFACT = b'{"e":"mark",', b'{"e":"artifact",'
 TAIL_BYTES = 1 << 16
 
 
@@ -238,11 +240,6 @@ def open_line(jobs: Sequence[Job], t: int) -> bytes:
     return _line(event)
 
 
-def report_prefix(study: str, trial: int, member: int) -> bytes:
-    """Return how every report line of a job starts."""
-    return trial_prefix("report", study, trial) + b'"member":%d,' % member
-
-
 def trial_prefix(kind: str, study: str, trial: int) -> bytes:
     """Return how every line of a trial starts.
 
@@ -402,6 +399,24 @@ def last_mark(path: Path, last_round: int | None = None) -> tuple[int, int]:
         if mark is not None or start == 0:
             return mark or (0, 0)
         reach *= 8
+
+
+def mark_time(path: Path, end: int) -> int:
+    """Return the wall clock of the mark that ends at offset `end`, in milliseconds; 0 if there is none."""
+    return int(json.loads(_tail(path, end)[-1])["t"]) if end > 0 else 0
+
+
+def is_concluded(path: Path, last_round: int) -> bool:
+    """Return whether a command ended at this round: it recorded its files last, after all trials."""
+    end = last_mark(path, last_round)[1]
+    return end > 0 and any(line.startswith(ARTIFACT) for line in _tail(path, end)[-2:-1])
+
+
+def _tail(path: Path, end: int) -> list[bytes]:
+    """Return the last lines of bytes [0, end). The first of them may be torn."""
+    with path.open("rb") as file:
+        file.seek(max(0, end - TAIL_BYTES))
+        return file.read(end - file.tell()).splitlines()
 
 
 def _last_mark_from(path: Path, start: int, last_round: int | None) -> tuple[int, int] | None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,9 +26,14 @@ class Spool:
     the last mark of a round <= last_round: a torn line, or a round that the journal does not have.
 
     Calls before `commit` touch no file. Arrays are copied at once, so a trainer may reuse their memory.
+
+    Args:
+        folder: The spool's folder.
+        last_round: The last round to keep.
+        clock: The wall clock in nanoseconds. It may jump: times in the spool never go back.
     """
 
-    def __init__(self, folder: Path, last_round: int) -> None:
+    def __init__(self, folder: Path, last_round: int, clock: Callable[[], int] = time.time_ns) -> None:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder.resolve()
@@ -41,6 +46,8 @@ class Spool:
             os.fsync(self._file)
             fsync_folder(self.folder)
         self._pending: list[bytes] = []
+        self._clock = clock
+        self._last = events.mark_time(self._path, self._end) + 1  # of two values of a metric, MLflow shows the later
         self._publish()
 
     # --- record -----------------------------------------------------------------------------------------
@@ -55,27 +62,27 @@ class Spool:
         self.describe(study.name, Summary(tags=tags))
 
     def open(self, jobs: Sequence[Job]) -> None:
-        self._pending.append(events.open_line(jobs, _now()))
+        self._pending.append(events.open_line(jobs, self._now()))
 
     def append(self, reports: Sequence[Report]) -> None:
-        now = _now()
+        now = self._now()
         self._pending.extend(events.report_line(report, now) for report in reports)
 
     def close(self, ending: Ending) -> None:
-        self._pending.append(events.close_line(ending, _now()))
+        self._pending.append(events.close_line(ending, self._now()))
 
     def tag(self, trial: TrialId, tags: Mapping[str, str]) -> None:
-        self._pending.append(events.tag_line(trial, tags, _now()))
+        self._pending.append(events.tag_line(trial, tags, self._now()))
 
     def describe(self, study: str, summary: Summary) -> None:
-        self._pending.append(events.describe_line(study, summary, _now()))
+        self._pending.append(events.describe_line(study, summary, self._now()))
 
     def artifact(self, study: str, path: Path, *, table: bool = False) -> None:
         """Record a file or folder of the study. It is read when it is sent, and again if it changes."""
         resolved = path.resolve()
         home = self.folder.parent
         stored = str(resolved.relative_to(home)) if resolved.is_relative_to(home) else str(resolved)
-        self._pending.append(events.artifact_line(study, stored, _digest(resolved), _now(), table=table))
+        self._pending.append(events.artifact_line(study, stored, _digest(resolved), self._now(), table=table))
 
     # --- commit and publish -----------------------------------------------------------------------------
 
@@ -85,7 +92,7 @@ class Spool:
         Raises:
             StorageError: The disk is full, for example. Nothing is lost, and `commit` may be called again.
         """
-        data = b"".join([*self._pending, events.mark_line(round, _now())])
+        data = b"".join([*self._pending, events.mark_line(round, self._now())])
         with writing(self._path):
             try:
                 _write(self._file, data)
@@ -106,6 +113,11 @@ class Spool:
         """Close the file. Returns 0: a spool delivers everything."""
         os.close(self._file)
         return 0
+
+    def _now(self) -> int:
+        """Return the wall clock in milliseconds, or the last time if the clock was set back."""
+        self._last = max(self._last, self._clock() // 1_000_000)
+        return self._last
 
     def _publish(self) -> None:
         """Publish the bytes [0, end). Without fsync: opening the spool publishes them again."""
@@ -174,10 +186,6 @@ def find_loss(folder: Path, last_round: int) -> Loss:
 def _published(folder: Path, key: str) -> int:
     number = read_object(folder / PUBLISHED).get(key, 0)
     return number if isinstance(number, int) else 0
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _write(file: int, data: bytes) -> None:

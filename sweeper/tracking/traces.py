@@ -1,17 +1,20 @@
 """Full traces: write the spool to one Parquet file per study, and read them back.
 
-Columns: trial, member, step (updates finished, from 1), then one float64 column for each trace and metric, by its
-tracking name. Row `step` holds a trace's value of update step - 1. Metrics are NaN between reports.
+Columns: trial, member, step, then one float64 column for each trace and metric, by its tracking name, NaN where a step
+has no value. `sweeper.tracking.clock` defines the steps.
 
 The spool is written first and has everything. If it was damaged since, the files keep the traces that it lost. A trial
 of which only a part is left has no traces.
+
+Files of earlier versions have a row for each update, numbered from 1, with the LR and the loss of that update. They
+lack the metadata STEPS, and are arranged by the clock when they are read.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweeper.files import writing
+from sweeper.tracking.clock import Traces, by_step
 from sweeper.tracking.events import (
     EVENTS,
     Event,
@@ -31,16 +35,16 @@ from sweeper.tracking.events import (
     rounds,
     trial_prefix,
 )
-from sweeper.types import Floats
+from sweeper.types import Floats, Report
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS_A_GROUP = 1 << 17
 IDS = ("trial", "member", "step")  # the first columns
-OPEN = b"sweeper.open"  # metadata of the file: trials that were still running, so the spool has more of them
-
-Traces = dict[str, Floats]
+# Metadata of the file:
+OPEN = b"sweeper.open"  # trials that were still running, so the spool has more of them
+STEPS = b"sweeper.steps"  # b"from 0": the rows are arranged by the clock
 
 
 def write_parquet(spool: Path, folder: Path) -> dict[str, Path]:
@@ -65,7 +69,7 @@ def read_trace(folder: Path, study: str, trial: int, member: int = 0) -> pd.Data
     """Return everything that a job of the sweep in `folder` reported, from the study's Parquet file or from the spool.
 
     Returns:
-        A row for each update, with "step" and a column for each trace and metric.
+        A row for each step of the clock, with "step" and a column for each trace and metric.
 
     Raises:
         KeyError: The job has no committed report, or some of them are lost.
@@ -76,6 +80,11 @@ def read_trace(folder: Path, study: str, trial: int, member: int = 0) -> pd.Data
     if traces is None:
         traces = _from_spool(folder / "spool", study, trial, member)
     return pd.DataFrame(traces).astype({"step": np.int64})
+
+
+def trace_of(reports: Sequence[Report]) -> Traces:
+    """Return the reports of one job as columns, a row for each step of the clock."""
+    return _arrange([_rows(report.step, report.traces, report.metrics) for report in reports])
 
 
 def _parquet_path(folder: Path, study: str) -> Path:
@@ -99,21 +108,29 @@ def _from_spool(spool: Path, study: str, trial: int, member: int) -> Traces:
         if event is None or not is_whole(event):
             raise KeyError(f"{study} trial {trial}: some of its reports are damaged or missing")
         if event["e"] == "report" and event["member"] == member:
-            parts.append(_rows(event))
+            parts.append(_rows_of_event(event))
     if not parts:
         raise KeyError(f"{study} trial {trial} member {member} has no committed report")
-    return _join(parts, list(dict.fromkeys(name for part in parts for name in part)))
+    return _arrange(parts)
 
 
-def _rows(report: ReportEvent) -> Traces:
+def _rows_of_event(event: ReportEvent) -> Traces:
+    return _rows(event["step"], {name: decode(text) for name, text in event["traces"].items()}, event["metrics"])
+
+
+def _rows(step: int, traces: Mapping[str, Floats], metrics: Mapping[str, float]) -> Traces:
     """Return a report as columns, a row for each update; a report without traces is one row."""
-    traces = {name: decode(text) for name, text in report["traces"].items()}
     count = max((len(values) for values in traces.values()), default=1)
-    rows = {"step": np.arange(report["step"] - count + 1, report["step"] + 1, dtype=np.float64), **traces}
-    for name, value in report["metrics"].items():
+    rows = {"step": np.arange(step - count + 1, step + 1, dtype=np.float64), **traces}
+    for name, value in metrics.items():
         rows[name] = np.full(count, np.nan)
         rows[name][-1] = value
     return rows
+
+
+def _arrange(parts: list[Traces]) -> Traces:
+    """Return the parts of a job as one table by step, with all of their columns."""
+    return by_step(_join(parts, list(dict.fromkeys(name for part in parts for name in part))))
 
 
 def _join(parts: list[Traces], columns: list[str]) -> Traces:
@@ -160,7 +177,7 @@ def _jobs(spool: Path, study: str) -> Iterator[tuple[int, int, list[Traces]]]:
         if event["study"] != study:
             continue
         if event["e"] == "report":
-            waiting.setdefault(event["trial"], {}).setdefault(event["member"], []).append(_rows(event))
+            waiting.setdefault(event["trial"], {}).setdefault(event["member"], []).append(_rows_of_event(event))
         elif event["e"] == "close":
             members = waiting.pop(event["trial"], {})
             yield from ((event["trial"], member, parts) for member, parts in members.items())
@@ -183,16 +200,15 @@ def _write_study(spool: Path, study: str, content: _Content, path: Path) -> None
     kept = _kept_rows(path, content.ended)
     kept_trials = set() if kept is None else set(kept["trial"].to_pylist())
     columns = list(content.columns if kept is None else content.columns | dict.fromkeys(kept.column_names[len(IDS) :]))
-    still_open = sorted(content.open - kept_trials)
-    ids = [(name, pa.int64()) for name in IDS]
-    schema = pa.schema([*ids, *((name, pa.float64()) for name in columns)], {OPEN: json.dumps(still_open)})
+    metadata = {OPEN: json.dumps(sorted(content.open - kept_trials)), STEPS: "from 0"}
+    schema = _schema(columns, metadata)
     new = path.with_name(f"{path.name}.new")
     with pq.ParquetWriter(new, schema, compression="zstd", write_page_checksum=True) as writer:
         tables: list[Any] = [] if kept is None else [_with_columns(kept, schema)]
         for trial, member, parts in _jobs(spool, study):
             if trial in kept_trials:
                 continue
-            tables.append(_table(trial, member, _join(parts, ["step", *columns]), schema))
+            tables.append(_table(trial, member, by_step(_join(parts, ["step", *columns])), schema))
             if sum(len(table) for table in tables) >= ROWS_A_GROUP:
                 writer.write_table(pa.concat_tables(tables))
                 tables = []
@@ -204,11 +220,27 @@ def _write_study(spool: Path, study: str, content: _Content, path: Path) -> None
 def _kept_rows(path: Path, ended: set[int]) -> Any:
     """Return the rows of the trials that an earlier file has completely and the spool lost; None if there are none."""
     try:
+        metadata = _metadata(path)
         trials = set(_read_table(path, columns=["trial"])["trial"].to_pylist())
-        lost = trials - ended - _open_trials(path)
-        return _read_table(path, filters=[("trial", "in", lost)]) if lost else None
+        lost = trials - ended - _open_trials(metadata)
+        kept = _read_table(path, filters=[("trial", "in", lost)]) if lost else None
     except _unreadable():
         return None
+    return kept if kept is None or STEPS in metadata else _arranged(kept)
+
+
+def _arranged(table: Any) -> Any:
+    """Return the rows of a file of an earlier version, arranged by the clock."""
+    import pyarrow as pa
+
+    names = table.column_names[len(IDS) :]
+    id_N2 = np.stack([table[name].to_numpy() for name in IDS[:2]], axis=1)
+    jobs = []
+    for trial, member in np.unique(id_N2, axis=0).tolist():
+        rows = table.filter(pa.array((id_N2 == (trial, member)).all(axis=1)))
+        values = {name: rows[name].to_numpy().astype(np.float64) for name in ("step", *names)}
+        jobs.append(_table(trial, member, by_step(values), _schema(names)))
+    return pa.concat_tables(jobs)
 
 
 def _with_columns(table: Any, schema: Any) -> Any:
@@ -229,7 +261,8 @@ def _table(trial: int, member: int, values: Traces, schema: Any) -> Any:
 def _from_parquet(path: Path, trial: int, member: int) -> Traces | None:
     """Return the traces of a job, or None if the file is missing or damaged, or does not have all of the trial."""
     try:
-        if trial in _open_trials(path):
+        metadata = _metadata(path)
+        if trial in _open_trials(metadata):
             return None
         table = _read_table(path, filters=[("trial", "==", trial), ("member", "==", member)])
     except _unreadable():
@@ -237,6 +270,7 @@ def _from_parquet(path: Path, trial: int, member: int) -> Traces | None:
     if len(table) == 0:
         return None
     columns = {name: table[name].to_numpy().astype(np.float64) for name in table.column_names[2:]}
+    columns = columns if STEPS in metadata else by_step(columns)
     return {name: values for name, values in columns.items() if not np.isnan(values).all()}
 
 
@@ -246,11 +280,22 @@ def _read_table(path: Path, **selection: Any) -> Any:
     return pq.read_table(path, page_checksum_verification=True, **selection)
 
 
-def _open_trials(path: Path) -> set[int]:
-    """Return the trials of which the spool has more than the file."""
+def _metadata(path: Path) -> Mapping[bytes, bytes]:
     import pyarrow.parquet as pq
 
-    return set(json.loads((pq.read_schema(path).metadata or {}).get(OPEN, b"[]")))
+    return pq.read_schema(path).metadata or {}
+
+
+def _open_trials(metadata: Mapping[bytes, bytes]) -> set[int]:
+    """Return the trials of which the spool has more than the file."""
+    return set(json.loads(metadata.get(OPEN, b"[]")))
+
+
+def _schema(columns: Iterable[str], metadata: Mapping[bytes, str] | None = None) -> Any:
+    import pyarrow as pa
+
+    ids = [(name, pa.int64()) for name in IDS]
+    return pa.schema([*ids, *((name, pa.float64()) for name in columns)], metadata)
 
 
 def _unreadable() -> tuple[type[Exception], ...]:

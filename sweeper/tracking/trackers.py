@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.importing import Target, import_object, parse_target
+from sweeper.tracking.redaction import redact
 from sweeper.tracking.spool import Spool
 from sweeper.types import (
     ConfiguredTracker,
@@ -37,9 +38,9 @@ def build(node: object) -> ConfiguredTracker | None:
         raise InputError("tracking", node, "not a mapping", "Choose tracking=mlflow or tracking=none")
     target = parse_target(node)
     if target.path is None:
-        for key, value in target.options.items():
+        for key in target.options:
             remedy = "Set tracking._target_ to the class of a tracker, or choose tracking=mlflow"
-            raise InputError(f"tracking.{key}", value, "tracking._target_ is null, so nothing uses this key", remedy)
+            raise InputError(f"tracking.{key}", None, "tracking._target_ is null, so nothing uses this key", remedy)
         return None
     factory = _load(target.path)
     _check_keys(factory, target)
@@ -125,10 +126,9 @@ def _check_keys(factory: Callable[..., Any], target: Target) -> None:
     parameters = inspect.signature(factory).parameters.values()
     named = {each.name: each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
     has_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
-    for key, value in target.options.items():
+    for key in target.options:  # no error shows a value: it may be a password or a token
         if key not in named and not has_any:
-            text = "null" if value is None else value
-            raise InputError(f"tracking.{key}", text, f"no such key of {target.path}", did_you_mean(key, named))
+            raise InputError(f"tracking.{key}", None, f"no such key of {target.path}", did_you_mean(key, named))
     for name, parameter in named.items():
         if name not in target.options and parameter.default is parameter.empty:
             problem = f"missing, and {target.path} needs it"
@@ -142,8 +142,12 @@ def _make(factory: Callable[..., ConfiguredTracker], target: Target) -> Configur
         raise
     except Exception as error:
         remedy = "Change the other keys of tracking"
-        raise InputError(TARGET, target.path, f"cannot be built ({_first_line(error)})", remedy) from error
+        raise InputError(TARGET, target.path, f"cannot be built ({_first_line(error, target)})", remedy) from error
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _first_line(error: Exception, target: Target) -> str:
+    """Return the first line of an exception, without the secrets of addresses among the arguments."""
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    for value in target.options.values():
+        line = redact(line, str(value))
+    return line

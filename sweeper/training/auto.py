@@ -1,7 +1,6 @@
 """Choose the fastest trainer on this machine: candidates are timed for a few seconds on the sweep's model.
 
-The gain of torch.compile is predicted, because timing it takes longer than it saves in many sweeps. In a sweep that is
-long enough it is timed too.
+In a sweep that is long enough, one of them is a compiled stack.
 """
 
 from __future__ import annotations
@@ -14,15 +13,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import nn
 
 from sweeper.training.device import resolve_device
-from sweeper.training.lanes.compiling import has_compiled
 from sweeper.training.lanes.probe import probe
 from sweeper.training.lanes.trainer import LaneTrainer, Stacking
 from sweeper.training.norms import MEASUREMENTS
-from sweeper.training.optimizers.optim import options_of
 from sweeper.training.recipe import Recipe
 from sweeper.training.sequential import SequentialTrainer
 from sweeper.types import Job, JobId, Task, Trainer
@@ -32,39 +27,12 @@ WARM, TIMED, REPEATS = 2, 20, 3  # updates of warmup, updates timed, repetitions
 PATIENCE = 0.5  # seconds for one candidate, about
 NEAR = 1.3  # candidates within this factor of the best are timed again, since the machine may have been busy
 LOOKS, LOOKING = 4, 0.02  # most repetitions, and the largest share of the sweep's time for them
-SHORT = 5.0  # seconds of a whole sweep below which choosing is not worth its time
-COMPILING = 0.03  # largest share of the sweep's time for compiling that may be in vain
-COMPILED_LOOKS = 2  # most widths that are compiled and timed
+SHORT = 8.0  # seconds of a whole sweep in one process below which neither choosing nor more processes save time
+LONG = 150.0  # seconds of training from which a stack is compiled and timed, which takes 10 to 50 s
 SIMPLER = 1.02  # least gain of a more complex trainer: lanes over one at a time, compiled over both
 PRUNED = 0.6  # share of the planned updates that are trained if a pruner stops trials
 SEQUENTIAL = "sweeper.training.sequential.SequentialTrainer"
 LANES = "sweeper.training.lanes.probe.ProbedTrainer"
-
-
-# torch.compile mainly saves what Python and torch spend around the operations of a stack's update. That time is equal
-# for 2 lanes and for 200: a number of small passes (`_time_small_pass`) for each parameter. Fusing operations also
-# saves some arithmetic, but not in convolutions. On a CPU with one thread and torch 2.13, this predicted most times of
-# compiled stacks of 4 to 64 lanes within a fifth: MLPs, an n-gram model, CNNs, a ResNet, transformers.
-SAVED, FUSED = 5.5, 1.1  # small passes saved for each parameter; speedup of the rest
-LEAST = 1 / 3  # share of a stack's time that always remains
-# Seconds that compiling takes: always, for each parameter, and for convolutions, which make longer programs.
-ONCE, EACH, CONVOLVED = 4.0, 0.8, 7.0
-FIRST = 6.0  # seconds more if torch never compiled here: it first probes the processor
-PASS, PASSES = 50e-6, 100  # seconds of a small pass on the machine of these measurements; passes timed together
-
-
-class Gain(NamedTuple):
-    """The predicted gain of torch.compile for a stack.
-
-    Attributes:
-        saved: Seconds saved in each update, for any width.
-        fused: Speedup of the rest.
-        seconds: Time to compile.
-    """
-
-    saved: float
-    fused: float
-    seconds: float
 
 
 class Choice(NamedTuple):
@@ -73,12 +41,14 @@ class Choice(NamedTuple):
     Attributes:
         trainer: Its node, as in conf/trainer.
         why: One line for the user.
-        compiling: Seconds spent on compiled candidates.
+        compiling: Seconds spent on the compiled candidate.
+        is_short: Whether the sweep is too short to start processes for it.
     """
 
     trainer: dict[str, Any]
     why: str
     compiling: float = 0.0
+    is_short: bool = False
 
 
 class Timing(NamedTuple):
@@ -87,25 +57,25 @@ class Timing(NamedTuple):
     Attributes:
         width: Lanes of a stack; 1 for one job at a time.
         update: Seconds of one update of one job, with its share of empty lanes.
-        stacks: Stacks for each job: 1 / width if no lane is empty.
     """
 
     width: int
     update: float
-    stacks: float
 
 
 class Load(NamedTuple):
-    """How much a sweep trains in one process.
+    """How much a sweep trains.
 
     Attributes:
         jobs: Jobs in all.
         at_once: Jobs that are open at once.
+        processes: Processes that share the jobs.
         pruned: Whether a pruner stops some.
     """
 
     jobs: int
     at_once: int
+    processes: int
     pruned: bool
 
 
@@ -126,30 +96,30 @@ def choose(task: Task, recipe: Recipe, example: Job, load: Load, *, device: str)
     timed_recipe = replace(recipe, norms=recipe.norms and example.steps < 2 * MEASUREMENTS)
     sequential = partial(SequentialTrainer, task, timed_recipe, device=device)
     clock = time.thread_time if resolve_device(device).type == "cpu" else time.perf_counter
-    alone = Timing(1, _time_update(sequential(), example, 1, clock), 1.0)
+    alone = Timing(1, _time_update(sequential(), example, 1, clock))
     if not math.isfinite(alone.update):
         return Choice({"_target_": SEQUENTIAL}, "")  # the first trial will fail with the reason
     updates = load.jobs * example.steps * (PRUNED if load.pruned else 1.0)
     if alone.update * updates < SHORT:
-        return Choice({"_target_": SEQUENTIAL}, "one trial at a time: the sweep is short")
+        return Choice({"_target_": SEQUENTIAL}, "one trial at a time: the sweep is short", is_short=True)
     verdict = probe(task, recipe, example, device=device)
     form = verdict.form
     if form is None:
         return Choice({"_target_": SEQUENTIAL}, verdict.why)
+
+    updates, at_once = updates / load.processes, math.ceil(load.at_once / load.processes)
 
     def update_of(width: int, *, compiled: bool = False) -> float:
         """Time a stack once."""
         if width == 1:
             return _time_update(sequential(), example, 1, clock)
         trainer = LaneTrainer(task, timed_recipe, Stacking(form, width, compiled), device=device)
-        return width * _stacks_per_job(width, load.at_once) * _time_update(trainer, example, width, clock)
+        return width * _stacks_per_job(width, at_once) * _time_update(trainer, example, width, clock)
 
-    alone, *stacked = _remeasure([alone, *_time_stacks(update_of, load.at_once)], update_of, updates)
-    gain = _predict_gain(task, example, device, _time_small_pass(clock))
-    start = time.perf_counter()
-    compiled = _time_compiled(lambda width: update_of(width, compiled=True), stacked, gain, updates)
-    spent = time.perf_counter() - start
-    return _choose_fastest(alone, stacked, compiled, gain, updates)._replace(compiling=spent)
+    alone, *stacked = _remeasure([alone, *_time_stacks(update_of, at_once)], update_of, updates)
+    width, start = _width_to_compile([alone, *stacked], updates), time.perf_counter()
+    compiled = None if width is None else Timing(width, update_of(width, compiled=True))
+    return _choose_fastest(alone, stacked, compiled)._replace(compiling=time.perf_counter() - start)
 
 
 def _time_stacks(update_of: Callable[[int], float], jobs_at_once: int) -> list[Timing]:
@@ -158,7 +128,7 @@ def _time_stacks(update_of: Callable[[int], float], jobs_at_once: int) -> list[T
     for width in WIDTHS:
         if width >= 2 * jobs_at_once or (timed and width * timed[-1].update * (WARM + TIMED) > 4 * PATIENCE):
             break
-        timed.append(Timing(width, update_of(width), _stacks_per_job(width, jobs_at_once)))
+        timed.append(Timing(width, update_of(width)))
         if timed[-1].update > NEAR * min(one.update for one in timed):
             break
     return timed
@@ -177,27 +147,16 @@ def _remeasure(timed: list[Timing], update_of: Callable[[int], float], updates: 
     return timed
 
 
-def _time_compiled(
-    update_of: Callable[[int], float], stacked: Sequence[Timing], gain: Gain, updates: float
-) -> list[Timing]:
-    """Compile and time the stacks with the best prediction, as many as the sweep is long enough for."""
-    timed: list[Timing] = []
-    start = time.perf_counter()
-    for promised in sorted(_predict_compiled(stacked, gain), key=_update)[:COMPILED_LOOKS]:
-        if time.perf_counter() - start + gain.seconds > COMPILING * updates * promised.update:
-            break
-        timed.append(promised._replace(update=update_of(promised.width)))
-    return timed
+def _width_to_compile(timed: Sequence[Timing], updates: float) -> int | None:
+    """Return the width of the stack that is compiled and timed; None if the sweep is too short, or no stack is fast.
 
-
-def _predict_compiled(stacked: Sequence[Timing], gain: Gain) -> list[Timing]:
-    """Predict the times of the same stacks after compiling."""
-    return [one._replace(update=_predicted_update(one, gain)) for one in stacked]
-
-
-def _predicted_update(one: Timing, gain: Gain) -> float:
-    """Return the predicted seconds of an update after compiling."""
-    return max(LEAST * one.update, (one.update - gain.saved * one.stacks) / gain.fused)
+    Compiling saves what Python and torch spend around the operations of an update, which is the same for 2 lanes as for
+    200. So a narrow stack gains more than a wide one, and of those near the best the narrowest is compiled.
+    """
+    best = min(one.update for one in timed)
+    if best * updates < LONG:
+        return None
+    return min((one.width for one in timed if one.width > 1 and one.update < NEAR * best), default=None)
 
 
 def _stacks_per_job(width: int, jobs_at_once: int) -> float:
@@ -250,40 +209,15 @@ def _time_update(trainer: Trainer, example: Job, width: int, clock: Callable[[],
     return best / TIMED / width if trainer.capacity() >= width else math.inf  # it ran out of memory
 
 
-def _time_small_pass(clock: Callable[[], float]) -> float:
-    """Time a forward and backward pass of a few small operations of torch, in seconds."""
-    weight, inputs = torch.ones(8, 8, requires_grad=True), torch.ones(2, 8)
-    best = math.inf
-    for _ in range(REPEATS):
-        start = clock()
-        for _ in range(PASSES):
-            torch.autograd.grad((inputs @ weight).relu().sum(), weight)
-        best = min(best, (clock() - start) / PASSES)
-    return best
-
-
-def _choose_fastest(
-    alone: Timing, stacked: Sequence[Timing], compiled: Sequence[Timing], gain: Gain, updates: float
-) -> Choice:
-    """Choose what takes the least time in all: one at a time, lanes, or compiled lanes.
-
-    Args:
-        alone: Time of one job at a time.
-        stacked: Times of stacks.
-        compiled: Times of compiled stacks. They load from the cache at once. If empty, `gain` predicts them.
-        gain: Predicted gain of compiling.
-        updates: Updates of all jobs.
-    """
+def _choose_fastest(alone: Timing, stacked: Sequence[Timing], compiled: Timing | None) -> Choice:
+    """Choose the fastest: one at a time, lanes, or compiled lanes, whose programs load from torch's cache."""
     one_by_one = f"one trial at a time{_speed_note(alone, stacked)}"
-    choices = [(updates * alone.update, Choice({"_target_": SEQUENTIAL}, one_by_one))]
+    choices = [(alone.update, Choice({"_target_": SEQUENTIAL}, one_by_one))]
     if stacked:
         lanes = min(stacked, key=_update)
-        choices.append((SIMPLER * updates * lanes.update, _lanes_choice(alone, lanes, "measured", compiled=False)))
-        source, setup = ("measured", 0.0) if compiled else ("predicted", gain.seconds)
-        fast = min(compiled or _predict_compiled(stacked, gain), key=_update)
-        choices.append(
-            (SIMPLER**2 * (setup + updates * fast.update), _lanes_choice(alone, fast, source, compiled=True))
-        )
+        choices.append((SIMPLER * lanes.update, _lanes_choice(alone, lanes, compiled=False)))
+    if compiled is not None:
+        choices.append((SIMPLER**2 * compiled.update, _lanes_choice(alone, compiled, compiled=True)))
     return min(choices, key=lambda choice: choice[0])[1]
 
 
@@ -300,25 +234,8 @@ def _speed_note(alone: Timing, stacked: Sequence[Timing]) -> str:
     return f": {best.width} at once are {alone.update / best.update:.2f} times as fast (measured)"
 
 
-def _lanes_choice(alone: Timing, lanes: Timing, source: str, *, compiled: bool) -> Choice:
-    """Return the choice of lanes. `source` is "measured" or "predicted"."""
+def _lanes_choice(alone: Timing, lanes: Timing, *, compiled: bool) -> Choice:
+    """Return the choice of lanes."""
     times = f"{alone.update / lanes.update:.1f} times as fast as one at a time"
     node = {"_target_": LANES, "width": lanes.width, "compiled": compiled}
-    return Choice(node, f"{lanes.width} trials at once{', compiled' if compiled else ''}: {times} ({source})")
-
-
-def _predict_gain(task: Task, example: Job, device: str, small_pass: float) -> Gain:
-    """Predict the gain of compiling for this model. `small_pass` is in seconds, from `_time_small_pass`."""
-    model = task.build(example.seed, **options_of(example.hparams, "model"))
-    parameters = len(list(model.parameters()))
-    has_convolutions = _has_kind(model, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    seconds = ONCE + EACH * parameters + (CONVOLVED if has_convolutions else 0.0)
-    seconds = small_pass / PASS * (seconds + (0.0 if has_compiled() else FIRST))
-    # No gain is expected on a GPU, or from a stacked GroupNorm.
-    if resolve_device(device).type != "cpu" or _has_kind(model, nn.GroupNorm):
-        return Gain(0.0, 1.0, seconds)
-    return Gain(SAVED * small_pass * parameters, 1.0 if has_convolutions else FUSED, seconds)
-
-
-def _has_kind(model: nn.Module, *kinds: type[nn.Module]) -> bool:
-    return any(isinstance(module, kinds) for module in model.modules())
+    return Choice(node, f"{lanes.width} trials at once{', compiled' if compiled else ''}: {times} (measured)")

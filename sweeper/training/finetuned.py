@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -56,6 +57,17 @@ class FineTuned:
             task.fingerprint if init_from is None else f"{task.fingerprint}-{_file_digest(Path(init_from))}"
         )
         self.untrained_loss, self.loss_bound = task.untrained_loss, task.loss_bound
+
+    @property
+    def unscaled(self) -> FineTuned | None:
+        """The task on the data as given; None if it is the same (see `sweeper.tasks.Supervised`)."""
+        task = getattr(self.task, "unscaled", None)
+        if task is None:
+            return None
+        other = copy.copy(self)
+        other.task, other.fingerprint = task, task.fingerprint + self.fingerprint.removeprefix(self.task.fingerprint)
+        other.untrained_loss, other.loss_bound = task.untrained_loss, task.loss_bound
+        return other
 
     def to(self, device: torch.device) -> Self:
         placed = copy.copy(self)
@@ -165,7 +177,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: If there is no such file, or it holds no state.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 # Path.is_file raises for a name that is too long
         raise InputError("model.init_from", path, "there is no such file", "Give a file with a model's weights")
     try:
         if path.suffix == ".safetensors":

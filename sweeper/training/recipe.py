@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +37,8 @@ class Recipe:
         norms: Whether reports have the traces of sweeper.training.norms.
 
     Raises:
-        InputError: If no trainer can use a value. The optimizer is checked by `check_optimizer`.
+        InputError: If a batch cannot be divided. The bounds of each value are in `spec.keys`, and `check_optimizer`
+            checks the optimizer.
     """
 
     optimizer: OptimizerSpec
@@ -50,25 +50,9 @@ class Recipe:
     norms: bool = True
 
     def __post_init__(self) -> None:
-        check_precision(self.precision)
-        batch_size, clip, accumulate, ema = self.batch_size, self.clip, self.accumulate, self.ema
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(
-                "train.batch_size", batch_size, "must be a whole number of at least 1", "Use for example 20"
-            )
-        if clip is not None and not (_is_number(clip) and 0 < clip < float("inf")):
-            raise InputError(
-                "train.clip", clip, "must be a positive number", "Use for example 1.0, or null to turn it off"
-            )
-        if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-            problem = "must be a whole number of at least 1"
-            raise InputError("train.accumulate", accumulate, problem, "Use for example 4, or 1 to turn it off")
-        if batch_size % accumulate:
-            problem = f"train.batch_size={batch_size} cannot be divided into {accumulate} equal parts"
-            raise InputError("train.accumulate", accumulate, problem, "Use a divisor of the batch size")
-        if ema is not None and not (_is_number(ema) and 0 < ema < 1):
-            problem = "must be between 0 and 1 (exclusive)"
-            raise InputError("train.ema", ema, problem, "Use for example 0.999, or null to turn it off")
+        if self.batch_size % self.accumulate:
+            problem = f"train.batch_size={self.batch_size} cannot be divided into {self.accumulate} equal parts"
+            raise InputError("train.accumulate", self.accumulate, problem, "Use a divisor of the batch size")
 
     @property
     def settings(self) -> tuple[object, ...]:
@@ -85,20 +69,6 @@ class Recipe:
     def half(self, device: torch.device) -> Half | None:
         """Return the settings of mixed precision on `device`; None in full precision."""
         return Half(device.type, HALF[self.precision]) if self.precision in HALF else None
-
-
-def check_precision(precision: object) -> None:
-    """Check `train.precision`.
-
-    Raises:
-        InputError: If it is not supported. float16 is not: it needs a loss scale, which skips some updates of
-            the schedule.
-    """
-    if precision == "float16":
-        problem = "it needs a loss scale, which would skip updates of the schedule"
-        raise InputError("train.precision", precision, problem, "Use bfloat16 or float32")
-    if precision not in WEIGHTS:
-        raise InputError("train.precision", precision, "not supported", f"Choose one of {', '.join(WEIGHTS)}")
 
 
 # --- the average of the weights ---------------------------------------------------------------------
@@ -153,7 +123,3 @@ class _Verbatim(str):
 
     def __repr__(self) -> str:
         return str(self)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

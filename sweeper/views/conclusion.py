@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from sweeper.files import replace_file, writing
 from sweeper.results import tables
 from sweeper.results.stored import StoredSweep
+from sweeper.run import crash
+from sweeper.spec.locking import is_running
 from sweeper.spec.question import Home
+from sweeper.text.columns import clean
 from sweeper.tracking.mlflow import view
 from sweeper.types import Summary, Tracker
 from sweeper.views import end_table, figures, note
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sweeper")
 
 TABLE = "families.json"
+MOST_NAMED = 5  # trials in a note
 MOST_DRAWN = 9  # studies that get their own figure, which takes 0.2 s
 
 
@@ -103,7 +107,7 @@ def show(outcome: Outcome) -> None:
     home = outcome.home
     print_table(StoredSweep(home))
     print()
-    if view.is_sent(home.spool):
+    if outcome.is_tracked and view.has_pages(home.spool):
         print(f"Traces in MLflow:  {view.location_text(home.spool, home.name)}")
     print(f"Files:             {home.path}/   (print this table again: python -m sweeper status {home.name})")
     if outcome.unsent:
@@ -122,15 +126,45 @@ def print_table(sweep: StoredSweep) -> None:
         notes=[
             *([f"Trained {how}."] if (how := note.trainer_note(sweep.config)) else []),
             *_early_stops(sweep),
-            *([] if sweep.finished else ["This sweep is not finished. The same command resumes it."]),
+            *_exhausted_spaces(sweep),
+            *_given_up(sweep),
+            *([] if sweep.finished else [f"This sweep is not finished.{_death(sweep)} The same command resumes it."]),
         ],
     )
+
+
+def _death(sweep: StoredSweep) -> str:
+    """Return how the last command died, if it did not end by itself."""
+    death = None if is_running(sweep.home) else crash.last_words(sweep.home)
+    return "" if death is None else f" Its last command was {death}."
 
 
 def _early_stops(sweep: StoredSweep) -> list[str]:
     """Return the note on studies that ended before they had all their trials."""
     studies = [f"{study} after {trials}" for study, trials in sorted(sweep.stopped.items())]
     return [f"Ended early without improvement (search.stop): {', '.join(studies)} trials."] if studies else []
+
+
+def _exhausted_spaces(sweep: StoredSweep) -> list[str]:
+    """Return the note on studies that have no other point to try."""
+    spaces = [f"{study} ({count})" for study, count in sorted(sweep.exhausted.items())]
+    if not spaces:
+        return []
+    return [f"Every point of the space was tried: {', '.join(spaces)}. A larger search.n_trials would add none."]
+
+
+def _given_up(sweep: StoredSweep) -> list[str]:
+    """Return the note on trials that failed and are not trained again."""
+    trials = sweep.given_up
+    if not trials:
+        return []
+    more = f" and {len(trials) - MOST_NAMED} more" if len(trials) > MOST_NAMED else ""
+    how_many, them = ("1 trial", "it") if len(trials) == 1 else (f"{len(trials)} trials", "them")
+    reason = sweep.record(trials[0]).reason or "no reason given"
+    return [
+        f"{how_many} failed, also when tried again: {', '.join(trials[:MOST_NAMED])}{more} ({clean(reason)}). "
+        f"Fix the cause, then train {them} again: python -m sweeper retry {sweep.name}"
+    ]
 
 
 def print_json(sweep: StoredSweep) -> None:
@@ -140,4 +174,5 @@ def print_json(sweep: StoredSweep) -> None:
 
 def _json(sweep: StoredSweep) -> dict[str, Any]:
     table = tables.as_json(sweep.families, sweep.criterion, sweep=sweep.name, finished=sweep.finished)
-    return {**table, "trainer": sweep.config["trainer"]}
+    given_up = {"given_up": sweep.given_up} if sweep.given_up else {}
+    return {**table, **given_up, "trainer": sweep.config["trainer"]}

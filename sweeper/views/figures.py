@@ -85,7 +85,8 @@ def schedules(sweep: StoredSweep, study: str | None = None) -> Figure:
             trace = _trace(sweep, one.record, 0)
             if trace is None or "lr/group0" not in trace:
                 continue
-            step_S, lr_S = _thin(trace["step"], trace["lr/group0"])
+            used = trace[["step", "lr/group0"]].dropna()
+            step_S, lr_S = _thin(used["step"], used["lr/group0"])
             largest = max(largest, float(lr_S.max()))
             for axes, values_S in ((linear, lr_S), (log, np.where(lr_S > 0, lr_S, np.nan))):
                 axes.plot(step_S, values_S, color=one.color, linestyle=one.dash, linewidth=1.8, label=one.label)
@@ -171,8 +172,9 @@ def best_so_far(sweep: StoredSweep, study: str | None = None) -> Figure:
     direction = sweep.objective["direction"]
     labels = _labels(sweep)
     lines = []
-    for name in sorted({record.study for record in sweep.records if study in (None, record.study)}):
-        records = sorted((r for r in sweep.records if r.study == name), key=lambda record: record.number)
+    counting = [record for record in sweep.records if not record.prior_of]  # as in the table
+    for name in sorted({record.study for record in counting if study in (None, record.study)}):
+        records = sorted((r for r in counting if r.study == name), key=lambda record: record.number)
         best_K = _running_best(records, direction)
         if math.isfinite(best_K[-1]):
             lines.append((labels[name], look(records[0].family), best_K))
@@ -276,7 +278,7 @@ def _best_of_study(sweep: StoredSweep, study: str) -> list[TrialLine]:
 
 def _labels(sweep: StoredSweep) -> dict[str, str]:
     """Return the label of each study: its family, or its own name if the family has several studies."""
-    families = {record.study: record.family for record in sweep.records}
+    families = {record.study: record.family for record in sweep.records if not record.prior_of}
     studies = Counter(families.values())
     return {study: clean(family if studies[family] == 1 else study) for study, family in families.items()}
 

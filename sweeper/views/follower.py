@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from sweeper.schedules import family, lr_trace
-from sweeper.spec.question import Home, StoredConfig, is_running
+from sweeper.spec.locking import is_running
+from sweeper.spec.question import Home, StoredConfig
 from sweeper.terminal import Tally
 from sweeper.tracking.spool import published_round
 from sweeper.tracking.traces import read_trace
@@ -54,7 +56,7 @@ class Follower:
     Attributes:
         tally: The counts so far.
         is_running: Whether a process runs the sweep.
-        is_finished: Whether every study has all its trials.
+        is_finished: Whether nothing is left to train.
         started_at: When the current or last command started, in seconds since 1970.
         committed_at: When the last round was committed, in seconds since 1970.
         lock: Hold it to read these while another thread refreshes.
@@ -105,7 +107,7 @@ class Follower:
         """Read everything again. A command may have other studies and more trials than the previous one."""
         from sweeper.search.records import JournalReader
 
-        self.config, self.started_at = self.home.read(), self.home.config.stat().st_mtime
+        self.config, self.started_at = self.home.read(), min(self.now(), self.home.config.stat().st_mtime)
         self._reading = JournalReader(self.home.journal, published_round(self.home.spool))
         self._seen, self._lr_trials, self._last_time = {}, {}, 0.0
         studies = sorted(self.config["studies"].items(), key=lambda item: (item[1]["family"], item[0]))
@@ -132,6 +134,9 @@ class Follower:
             self._last_time = self._event_time = event.at
             apply_event(self.tally, by_id[TrialId(event.study, event.trial)], event, plans[event.study]["report_steps"])
         self._event_time = None
+        given_up = Counter(trial.study for trial in self._reading.given_up())
+        for study in self.tally.studies:
+            self.tally.give_up(study, given_up[study])
         self._seen = {id: (_report_count(record), record.state != "running") for id, record in by_id.items()}
         for study, best in self.tally.best_trials().items():
             if self._lr_trials.get(study) != best:
@@ -150,7 +155,7 @@ class Follower:
             if record_family.controller is None:
                 return lr_trace(record_family, params, plan["report_steps"][-1], epoch=plan.get("epoch"))
             trace = read_trace(self.home.path, *record.trained_as)
-            return trace["lr/group0"].to_numpy(np.float64)
+            return trace["lr/group0"].dropna().to_numpy(np.float64)
         except (InputError, KeyError):
             return NO_LR
 
@@ -197,8 +202,7 @@ def apply_event(tally: Tally, record: Record, event: Event, report_steps: Sequen
                 tally.arrived(report)
             tally.append(reports)
         case "ended":
-            given_up = record.state == "failed" and record.retry_of is not None  # failed trials are retried once
-            tally.close(Ending(ids[0].of, record.state, record.steps_done, record.value, given_up=given_up))
+            tally.close(Ending(ids[0].of, record.state, record.steps_done, record.value))
 
 
 def _report_steps(record: Record) -> list[int]:

@@ -27,7 +27,7 @@ def html_table(sweep: StoredSweep) -> str:
     """Return the table of families with the answer below. The small print is collapsed."""
     criterion, families = sweep.criterion, sweep.families
     head = f"<b>{escape(sweep.name)}</b>: best {escape(criterion.metric)} of each family, {criterion.sense}"
-    state = "" if sweep.finished else ". <i>Not finished. The same call or command resumes it.</i>"
+    state = _state(sweep)
     if families.empty:
         return f"<div><p>{head}{state}</p><p>No trials yet.</p></div>"
     answer, *rest = small_print(families, criterion)
@@ -36,6 +36,15 @@ def html_table(sweep: StoredSweep) -> str:
         f'<div><p>{head}{state}</p><div style="overflow-x: auto">{_table(families)}</div><p><b>{escape(answer)}</b></p>'
         f"<details><summary>How far to trust this</summary>{small}</details></div>"
     )
+
+
+def _state(sweep: StoredSweep) -> str:
+    """Return what is left to do, in HTML; "" for nothing."""
+    if not sweep.finished:
+        return ". <i>Not finished. The same call or command resumes it.</i>"
+    if not sweep.given_up:
+        return ""
+    return f". <i>{len(sweep.given_up)} failed. Once the cause is fixed, sweep.retry(task) trains what failed.</i>"
 
 
 def _table(families: Any) -> str:

@@ -13,6 +13,7 @@ from sweeper.results.tables import (
     TUNED,
     Criterion,
     StudyRow,
+    has_no_skill,
     names_of,
     other_ranks,
     rows_of,
@@ -20,7 +21,6 @@ from sweeper.results.tables import (
 )
 from sweeper.text.columns import clean, value_text
 from sweeper.text.numbers import gain_text, param_text
-from sweeper.types import State
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,8 @@ def small_print(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence
         *_budget(rows, criterion),
         *_other_rules(rows, criterion),
         *_missing_baselines(rows),
-        *_states(rows),
+        *_states(rows, criterion),
+        *_stability(rows, criterion),
         *_marks(rows),
         *_target(rows, criterion.metric),
         *_spread(rows, criterion),
@@ -130,26 +131,54 @@ def _missing_baselines(rows: Sequence[StudyRow]) -> list[str]:
     ]
 
 
-def _states(rows: Sequence[StudyRow]) -> list[str]:
+def _states(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     """Explain the states that occur."""
-    total = {state: sum(row.counts[state] for row in rows) for state in STATES}
-    meaning: dict[State, str] = {
+    total: dict[str, int] = {state: sum(row.counts[state] for row in rows) for state in STATES}
+    no_value = sum(row.no_value for row in rows)
+    meaning = {
         "pruned": "stopped early because other trials were better at the same step. Never ranked",
         "diverged": "the loss became NaN, infinite, or larger than the task's bound. It counts as a bad result",
         "failed": "training failed. Each is retried once. The reasons are in the table of trials and in log.txt",
+        "failed without a value": f"{criterion.metric} was NaN or infinite, and the loss was not. Look at the metric "
+        "and the validation targets, or choose another objective.metric",
         "running": "not finished yet",
     }
-    paragraphs = [f"{state} ({total[state]}): {text}." for state, text in meaning.items() if total[state]]
-    hopeless = [
-        name
-        for name, row in zip(names_of(rows), rows, strict=True)
-        if row.counts["diverged"] and not row.counts["complete"] + row.counts["pruned"] + row.counts["running"]
-    ]
-    if hopeless:
-        paragraphs.append(f"Every trial of {', '.join(hopeless)} diverged. Lower the range of its peak LR.")
+    counts: dict[str, int] = {**total, "failed": total["failed"] - no_value, "failed without a value": no_value}
+    return [f"{state} ({counts[state]}): {text}." for state, text in meaning.items() if counts[state]]
+
+
+def _stability(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
+    """Name families whose trials all diverged or have no skill, and explain stable and diverged LRs."""
+    named = [(name, row) for name, row in zip(names_of(rows), rows, strict=True) if row.role != DEFAULT]  # has one LR
+    burst = [name for name, row in named if row.counts["diverged"] == sum(row.counts.values()) > 0]
+    useless = [name for name, row in named if has_no_skill(row, criterion.direction)]
+    paragraphs = []
+    if burst:
+        paragraphs.append(f"Every trial of {', '.join(burst)} diverged. Lower the range of its peak LR.")
+    if useless:
+        level = f"{criterion.metric} {value_text(rows[0].no_skill)}"
+        paragraphs.append(
+            f"No trial of {', '.join(useless)} is better than a prediction that ignores the inputs ({level}). "
+            "Try other peak LRs, or more updates."
+        )
     if any(row.stable_lr or row.diverged_lr for row in rows):
-        paragraphs.append("stable LR: the largest peak LR that did not diverge. diverged LR: the smallest that did.")
+        paragraphs.append(
+            f"stable LR: the largest peak LR of a complete trial{_learned_text(rows, criterion)}. "
+            "diverged LR: the smallest whose loss diverged."
+        )
     return paragraphs
+
+
+def _learned_text(rows: Sequence[StudyRow], criterion: Criterion) -> str:
+    """Return the rule by which a trial learned something; "" if what takes no skill is unknown."""
+    row = rows[0]
+    if row.bar is None or row.no_skill is None:
+        return ""
+    side = "below" if criterion.direction == "minimize" else "above"
+    return (
+        f" that learned something: {criterion.metric} {side} {value_text(row.bar)}, a tenth of the way from a "
+        f"prediction that ignores the inputs ({value_text(row.no_skill)}) to the best trial"
+    )
 
 
 def _marks(rows: Sequence[StudyRow]) -> list[str]:

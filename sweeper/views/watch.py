@@ -63,6 +63,13 @@ def picture(follower: Follower, width: int, height: int | None, unicode: bool) -
         Heading(follower.home.name, objective["metric"], objective["direction"]),
         Window(width, None if height is None else height - idle, unicode),
         elapsed=elapsed,
-        status=f"finished in {took}" if finished else f"stopped after {took}" if idle else "",
+        status=_status(took, is_done=rows[-1].is_done, is_finished=finished, is_idle=idle),
     )
     return [*lines, [(shorten(IDLE, width, unicode), "bold")]] if idle else lines
+
+
+def _status(took: str, *, is_done: bool, is_finished: bool, is_idle: bool) -> str:
+    """Return how the last command ended, or "" while it runs."""
+    if is_finished:
+        return f"finished in {took}" if is_done else f"ended after {took}"
+    return f"stopped after {took}" if is_idle else ""

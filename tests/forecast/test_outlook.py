@@ -1,11 +1,10 @@
-"""An estimate in words: it fits the terminal and rounds as a person would."""
+"""An estimate in words: it fits the terminal and rounds as a human would."""
 
 import json
 
 import pytest
 
 from sweeper.forecast import outlook
-from sweeper.forecast.disk import Disk
 from sweeper.forecast.estimate import Estimate, Row
 from sweeper.forecast.timing import Pace
 
@@ -25,7 +24,7 @@ def estimate(**changed):
         "training": 125.0,
         "other": 10.0,
         "share": None,
-        "disk": Disk(8_000_000, 300_000, 2_000_000, 4_000_000, 1_000_000),
+        "disk": 15_300_000,
         "disk_now": 0,
         "memory": 12_345_678,
         "comparisons": 1,
@@ -64,7 +63,7 @@ def test_json_goes_round_and_knows_what_it_does_not_know():
     assert made["time"]["seconds_an_update"] is None
     assert made["gap"]["seeds"]["5"] == {"spreads": None, "value": None}
     assert outlook.as_json(estimate(share=0.6), "valid/loss")["time"]["seconds_if_as_pruned_so_far"] == 85.0
-    assert made["disk"]["total"] == 15_300_000
+    assert made["disk"] == {"total": 15_300_000, "now": 0}
 
 
 def test_a_sweep_that_exists_says_what_is_done(capsys):

@@ -96,8 +96,8 @@ QUESTIONS = {
 
 # fmt: off
 OPTIMIZERS = [
-    "adabound", "adadelta", "adafactor", "adagrad", "adahessian", "adam", "adam_hd", "adamax",
-    "asgd", "dadapt_adam", "dadapt_sgd", "kfac", "lion", "nadam", "natural_gradient", "prodigy",
+    "adabound", "adadelta", "adafactor", "adagrad", "adam", "adam_hd", "adamax",
+    "dadapt_adam", "dadapt_sgd", "kfac", "lion", "nadam", "natural_gradient", "prodigy",
     "radam", "rmsprop", "schedule_free_adamw", "schedule_free_sgd", "sgd_hd", "shampoo", "soap",
 ]
 # fmt: on
@@ -147,19 +147,19 @@ def points():
     return X, ((row[:, 0] * 7) % 17 > 8).astype(np.int64)
 
 
-def task():
-    """Return a task with the user's arrays and model."""
+def task(scale="auto"):
+    """Return a task with the user's arrays and model. The recorded sweeps have arrays that are not standardized."""
     from sweeper.tasks import Arrays, Supervised
 
-    return Supervised(Arrays(*points(), name="points"), Net)
+    return Supervised(Arrays(*points(), scale=scale, name="points"), Net)
 
 
-def sweep_in_python(root, families=("constant", "linear")):
+def sweep_in_python(root, families=("constant", "linear"), scale="auto"):
     """Run a sweep of that task from Python, in the folder `root`."""
     import sweeper
 
     return sweeper.sweep(
-        task(),
+        task(scale),
         list(families),
         optimizer="adamw",
         steps=24,

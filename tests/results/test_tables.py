@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -46,7 +47,7 @@ def trials() -> list[Record]:
 
 
 def families(records=None, **options) -> pd.DataFrame:
-    names = [name for name in ("ends_high", "facts", "importances") if name in options]
+    names = [name for name in ("ends_high", "facts", "importances", "no_skill") if name in options]
     details = tables.Details(**{name: options.pop(name) for name in names})
     given = {"direction": "minimize", "details": details} | options
     return tables.families_table(trials() if records is None else records, **given)
@@ -109,11 +110,87 @@ def test_the_best_first_then_those_without_a_value_then_the_baselines():
 def test_counts_and_the_largest_stable_lr():
     row = families().set_index("family").loc["cosine"]
     assert [row[state] for state in tables.STATES] == [2, 1, 2, 0, 0]
-    assert (row.stable_lr, row.diverged_lr) == (0.5, 0.7)
+    assert (row.stable_lr, row.diverged_lr) == (0.3, 0.7), "a pruned trial is not stable"
     assert (row.peak_lr, row.warmup, row.decay) == (0.0341, 0.1, 0.001)
     step = families().set_index("family").loc["step"]
     assert math.isnan(step.stable_lr)
     assert step.diverged_lr == 1.0
+
+
+STABILITY = {  # another trial beside one at 0.1 with the best value: stable LR, diverged LR, learned, failed
+    "learned": (trial("a", 1, value=3.0, params={"peak_lr": 0.5}), (0.5, None, 2)),
+    "collapsed": (trial("a", 1, value=4.8, params={"peak_lr": 0.5}), (0.1, None, 1)),
+    "worse than no skill": (trial("a", 1, value=9.0, params={"peak_lr": 0.5}), (0.1, None, 1)),
+    "pruned": (trial("a", 1, "pruned", params={"peak_lr": 0.5}), (0.1, None, 1)),
+    "running": (trial("a", 1, "running", params={"peak_lr": 0.5}), (0.1, None, 1)),
+    "diverged": (trial("a", 1, "diverged", params={"peak_lr": 0.5}, diverged_step=1), (0.1, 0.5, 1)),
+    "failed": (trial("a", 1, "failed", params={"peak_lr": 0.5}), (0.1, None, 1)),
+    "without a value": (trial("a", 1, "failed", params={"peak_lr": 0.5}, has_no_value=True), (0.1, None, 1)),
+    "without a peak": (trial("a", 1, value=3.0), (0.1, None, 2)),
+    "before the space was changed": (trial("a", 1, value=3.0, params={"peak_lr": 0.5}, prior_of="a"), (0.1, None, 1)),
+}
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("kind", STABILITY)
+def test_only_a_complete_trial_that_learned_something_is_stable_and_only_a_loss_diverges(kind, direction):
+    """No skill is 5 and the best is 2, so a trial must beat 4.7."""
+    other, (stable, diverged, learned) = STABILITY[kind]
+    records = [trial("a", 0, value=2.0, params={"peak_lr": 0.1}), other]
+    sign = 1 if direction == "minimize" else -1
+    flipped = [replace(record, value=None if record.value is None else sign * record.value) for record in records]
+    (row,) = tables.rows_of(families(flipped, no_skill=sign * 5.0, direction=direction))
+    assert (row.stable_lr, row.diverged_lr, row.learned) == (stable, diverged, learned)
+    assert (row.no_skill, row.bar) == (sign * 5.0, pytest.approx(sign * 4.7))
+    assert row.no_value == (kind == "without a value")
+
+
+def test_the_rule_of_the_stable_lr_is_told():
+    records = [trial("a", 0, value=2.0, params={"peak_lr": 0.1})]
+    shown = " ".join(text(families(records, no_skill=5.0)))
+    assert (
+        "stable LR: the largest peak LR of a complete trial that learned something: valid/loss below 4.7000, a "
+        "tenth of the way from a prediction that ignores the inputs (5.0000) to the best trial. diverged LR: "
+        "the smallest whose loss diverged." in shown
+    )
+    unknown = " ".join(text(families(records)))  # a sweep of an older version
+    assert "stable LR: the largest peak LR of a complete trial. diverged LR: the smallest whose loss" in unknown
+
+
+def test_families_without_skill_are_named():
+    records = [trial("a", 0, value=2.0), trial("b", 0, value=5.0), trial("c", 0, value=6.0), trial("d", 0, "pruned")]
+    records.append(trial("default_lr", 0, value=7.0))  # whose one LR nobody can change
+    shown = " ".join(text(families(records, no_skill=5.0)))
+    assert "No trial of b, c is better than a prediction that ignores the inputs (valid/loss 5.0000)." in shown
+    assert "ignores the inputs" not in " ".join(text(families(records)))
+    (row,) = tables.rows_of(families([trial("a", 0, value=6.0)], no_skill=5.0))
+    assert (row.learned, row.bar) == (0, 5.0), "the best of a useless sweep is no measure"
+
+
+def test_the_default_lr_gets_no_advice_about_its_range():
+    records = [trial("a", 0, value=2.0), trial("default_lr", 0, "diverged")]
+    assert "Lower the range" not in " ".join(text(families(records)))
+
+
+@pytest.mark.parametrize("other", [state for state in tables.STATES if state != "diverged"])
+def test_every_trial_diverged_only_if_every_one_did(other):
+    burst = [trial("a", 0, "diverged"), trial("b", 0, value=1.0)]
+    assert "Every trial of a diverged" in " ".join(text(families(burst)))
+    value = 2.0 if other == "complete" else None
+    assert "Every trial of a diverged" not in " ".join(text(families([*burst, trial("a", 1, other, value)])))
+
+
+def test_a_trial_without_a_value_has_its_own_advice():
+    records = [trial("a", number, "failed", has_no_value=True) for number in range(3)]
+    shown = " ".join(text(families(records), metric="valid/auroc"))
+    assert (
+        "failed without a value (3): valid/auroc was NaN or infinite, and the loss was not. Look at the metric" in shown
+    )
+    assert "failed (" not in shown
+    assert "peak LR." not in shown, "the LR is not to blame"
+    both = " ".join(text(families([*records, trial("a", 3, "failed")])))
+    assert "failed (1): training failed" in both
+    assert "failed without a value (3)" in both
 
 
 def test_others_are_the_searched_numbers_beside_the_four():
@@ -474,8 +551,8 @@ def json_of(table, **options):
 def test_json_goes_round_and_holds_the_table():
     made = json_of(families(ends_high={("sgdr", 0): True}))
     assert json.loads(json.dumps(made, allow_nan=False)) == made
-    assert list(made) == ["sweep", "finished", "metric", "direction", "at", "seeds", "folds", "target", "other_rules",
-                          "families", "baselines", "trials"]  # fmt: skip
+    assert list(made) == ["sweep", "finished", "metric", "direction", "at", "seeds", "folds", "target", "no_skill",
+                          "bar", "other_rules", "families", "baselines", "trials"]  # fmt: skip
     assert made["target"] == 1.9
     assert made["trials"] == {"complete": 7, "pruned": 1, "diverged": 4, "failed": 1, "running": 1}
     assert [row["study"] for row in made["families"]] == ["sgdr", "cosine", "wsd", "step", "constant", "default_lr"]

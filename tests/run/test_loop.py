@@ -172,7 +172,7 @@ def test_stopped_between_rounds_it_saves_what_is_open():
 
 @pytest.mark.parametrize("saved", [{}, {JobId("a", 0, 0): 10}, {JobId("a", 0, 0): 20, JobId("a", 0, 1): 20}])
 def test_a_restart_trains_in_silence_to_the_last_committed_report(saved):
-    """Whether the checkpoint holds nothing, one member of two (both are then trained anew), or all."""
+    """Whether the checkpoint holds nothing, one member of two (both are then trained again), or all."""
     rooms = Rooms([], open_before=[((job("a", 0, 0), job("a", 0, 1)), 20)], saved=dict(saved), round=2)
     assert run(rooms)
     appended = [step for _, reports in said(rooms, "append") for _, step in reports]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sweeper
-from sweeper.run import rerun
+from sweeper.run import rerun, restoring
 from sweeper.tasks import Arrays, Supervised
 from sweeper.tasks.models import MLP
 from sweeper.types import InputError
@@ -19,6 +19,7 @@ TASK = Supervised(Arrays(X, Y), MLP)
 DROPOUT = {"dropout": {"low": 0.0, "high": 0.5}}
 SEARCH = {"reports": 4, "concurrent_trials": 2, "seeds": 2}
 LANES = {"lanes": {"width": 2, "workers": 1}}
+ONE = {"sequential": {"workers": 1}}
 
 
 def trained(root, trainer, optimizer="sgd"):
@@ -38,7 +39,7 @@ def trained(root, trainer, optimizer="sgd"):
     )
 
 
-@pytest.fixture(scope="module", params=["sequential", LANES], ids=["sequential", "lanes"])
+@pytest.fixture(scope="module", params=[ONE, LANES], ids=["sequential", "lanes"])
 def sweep(request, tmp_path_factory):
     return trained(tmp_path_factory.mktemp("rerun") / "sweeps", request.param)
 
@@ -50,7 +51,7 @@ def test_every_trial_is_the_same_bit_for_bit(sweep):
         assert found.differences == ()
         assert found.machine == ()
         assert found.updates == row["steps"]
-        assert found.values >= 2 * 3 * row["steps"]  # of each member: the LR, the loss, what the norms are, metrics
+        assert found.values >= 2 * 2 * row["steps"]  # of each member: the LR and the loss, besides norms and metrics
         states.add(row["state"])
     assert states == {"complete", "pruned", "diverged"}
 
@@ -86,7 +87,7 @@ def test_numbers_that_part_are_named(sweep, tmp_path):
 
     found = Changed(Home(sweep.home.path)).rerun(sweep.best, TASK, model=DROPOUT)
     (line,) = found.differences
-    assert line.startswith("train/loss of member 1 differs from update 7 on: ")
+    assert line.startswith("train/loss of member 1 differs from step 6 on: ")
     said = rerun.report_lines(found)
     assert "the values differ" in said[0]
     assert said[-1] == "What changed: nothing that is known of the machine."
@@ -106,7 +107,7 @@ def test_another_machine_is_named(sweep):
 
 
 @pytest.mark.parametrize(("task", "model", "told"), [
-    (Supervised(Arrays(X + 1, Y), MLP), DROPOUT, r"not those of the sweep .*fingerprint: \w+ there, \w+ here"),
+    (Supervised(Arrays(X + 1, Y), MLP), DROPOUT, r"not those of the sweep .*fingerprint: [\w-]+ there, [\w-]+ here"),
     (Supervised(Arrays(X, Y), lambda inputs, outputs, dropout: MLP(inputs, outputs, width=8)), DROPOUT, "model"),
     (TASK, {}, r"schedule\.cosine: the definition or the code of this family"),
 ], ids=["data", "model", "space"])  # fmt: skip
@@ -117,4 +118,4 @@ def test_what_is_not_as_it_was_is_told(sweep, task, model, told):
 
 def test_a_sweep_from_python_has_no_task_for_the_command_line(sweep):
     with pytest.raises(InputError, match="started in Python, and its task is not stored"):
-        rerun.subject_nodes(sweep)
+        restoring.subject_nodes(sweep, 'rerun("cosine:17", task)')

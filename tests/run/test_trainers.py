@@ -77,6 +77,18 @@ def test_a_sweep_goes_on_with_what_it_was_stored_trainer(plan, asked):
     assert (chosen.node, chosen.why) == (kept, "4 trials at once")
 
 
+def test_there_are_at_most_as_many_processes_as_open_jobs(plan):
+    assert len(trainers.process_devices(plan, 16)) == 2
+    assert len(trainers.process_devices(plan, 1)) == 1
+
+
+@pytest.mark.parametrize(("asked", "workers"), [("auto", 1), (2, 2)])
+def test_a_short_sweep_has_one_process_unless_more_are_asked_for(plan, asked, workers):
+    chosen = choose(plan, {"_target_": AUTO, "workers": asked}, "cpu", None)
+    assert chosen.why == "one trial at a time: the sweep is short"
+    assert chosen.trainer.workers == workers
+
+
 OTHERWISE = {
     "another trainer": (ONE, "_target_: sweeper.training.lanes.probe.ProbedTrainer there"),
     "another width": ({**LANES, "width": 8}, "width: 4 there, 8 here"),
@@ -103,7 +115,7 @@ def test_another_kind_of_device_is_refused(plan):
 
 @pytest.mark.parametrize(
     ("node", "key"),
-    [({"_target_": "sweeper.training.Nobody"}, "trainer._target_"), ({**ONE, "widht": 3}, "trainer")],
+    [({"_target_": "sweeper.training.Nobody"}, "trainer._target_"), ({**ONE, "widht": 3}, "trainer.widht")],
 )
 def test_a_trainer_that_there_is_not_is_refused(plan, node, key):
     with pytest.raises(InputError) as raised:

@@ -1,5 +1,6 @@
 """A node of `schedule` becomes a Family or an error, and every file of conf/schedule trains."""
 
+import math
 import re
 import sys
 from functools import lru_cache
@@ -12,6 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from sweeper.schedules import FACTORS, cycles, decays, family, lr_trace, lr_traces, momentum_trace
+from sweeper.schedules.families import parameters_of
 from sweeper.types import Choice, Dimension, InputError, Range, Value
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -63,6 +65,30 @@ def test_every_file_gives_traces(path: Path, optimizer: str) -> None:
         assert ((lr_LS >= 0) & (lr_LS <= peak_L)).all()
 
 
+def test_a_hyperparameter_of_a_schedule_is_real_however_its_range_is_written() -> None:
+    """Only counts of reports and drops are whole."""
+    whole = set()
+    for path in FILES:
+        ((name, node),) = resolved(path, "sgd").items()
+        built = family(name, {**node, **({"budget": 60} if name == "wall_time" else {})})
+        for key, parameter in parameters_of(built).items():
+            if parameter.kind != "number":
+                continue
+            low, high = (math.ceil(max(parameter.bounds.low, -3)), math.floor(min(parameter.bounds.high, 3)))
+            ends = {"low": low + parameter.bounds.open_low, "high": high - parameter.bounds.open_high}
+            if ends["low"] > ends["high"]:  # no whole number is possible
+                ends = {"low": 0.25, "high": 0.5}
+            searched = family(name, {**node, "budget": 60, key: ends} if name == "wall_time" else {**node, key: ends})
+            found = searched.space[key]
+            assert isinstance(found, Range)
+            if found.is_whole:
+                whole.add(f"{built.controller}.{key}")
+    assert whole == {
+        *["plateau.patience", "plateau.cooldown", "plateau_keras.patience", "plateau_keras.cooldown"],
+        *["greedy.patience", "greedy.cooldown", "greedy.hold", "greedy.reset"],
+    }
+
+
 def test_every_factor_has_a_file() -> None:
     used = {node["factor"] for path in FILES for node in resolved(path, "sgd").values()}
     assert used == set(FACTORS)
@@ -78,7 +104,7 @@ def test_a_node_is_read_whole() -> None:
     assert built.factor is FACTORS["cosine"]
     assert (built.name, built.warmup, built.momentum, built.controller) == ("c", "prefix", None, None)
     assert built.space == {
-        "peak_lr": Range(1e-3, 1.0, log=True),
+        "peak_lr": Range(1e-3, 1.0, log=True, whole=False),
         "warmup": Choice((0, 0.1)),
         "warmup_shape": "linear",
         "warmup_join": "prefix",
@@ -130,7 +156,7 @@ REFUSED = [
     ),
     ({"decai": 0.1}, "schedule.x.decai: no such hyperparameter. Did you mean decay?"),
     ({"decay": "low"}, "schedule.x.decay=low: text instead of a number"),
-    ({"decay": [0.1]}, "schedule.x.decay=(0.1,): not a number"),
+    ({"decay": [0.1]}, "schedule.x.decay=[0.1]: not a number"),
     ({"decay": {"choice": [0.1, "all"]}}, "schedule.x.decay=all: text instead of a number"),
     ({"decay": 1.5}, "Write a number at least 0 and at most 1"),
     ({"factor": "exponential", "decay": 0}, "schedule.x.decay=0: out of bounds. Write a number above 0"),
@@ -144,11 +170,11 @@ REFUSED = [
     ({"momentum": "cycled"}, "schedule.x.momentum=cycled: cosine does not cycle momentum"),
     ({"factor": "onecycle", "max_momentum": 0.9}, "schedule.x.max_momentum: no such hyperparameter"),
     ({"end": "shut"}, "schedule.x.end=shut: not one of its options. Choose one of open, closed"),
-    ({"end": True}, "schedule.x.end=True: not one of its options"),
+    ({"end": True}, "schedule.x.end=true: not one of its options"),
     ({"factor": "sgdr", "cycle_fit": "fit"}, "schedule.x.cycle_fit=fit: not one of its options. Did you mean fitted?"),
     ({"factor": "multistep", "milestones": 0.5}, "schedule.x.milestones=0.5: not a list of numbers. Write a list of"),
     ({"factor": "multistep", "milestones": [0.5, 1]}, "schedule.x.milestones=1: out of bounds"),
-    ({"factor": "multistep", "milestones": []}, "schedule.x.milestones=(): not a list of numbers"),
+    ({"factor": "multistep", "milestones": []}, "schedule.x.milestones=[]: not a list of numbers"),
     (
         {"factor": "multistep", "milestones": {"low": 0.1, "high": 0.5}},
         "schedule.x.milestones: a range, but it needs a fixed value",
@@ -208,6 +234,18 @@ def test_a_factor_of_ones_own() -> None:
     np.testing.assert_allclose(lr_S, [1 / 3, 2 / 3, 1, 1, 0.9, 0.9, 0.45, 0.45, 0.4, 0.4])
     with pytest.raises(InputError, match=r"schedule\.mine\.at=0\.5: not a list of numbers"):
         family("mine", {**node, "at": 0.5})
+
+
+@pytest.mark.usefixtures("own_module")
+def test_a_number_of_ones_own_is_real_unless_it_is_annotated_as_whole() -> None:
+    node = {"factor": "own_schedules.halves", "peak_lr": 1.0, "drops": {"low": 1, "high": 4}}
+    assert family("mine", node).space["drops"] == Range(1, 4, whole=True)
+    with pytest.raises(InputError, match=r"schedule\.mine\.drops\.high=4\.5: must be a whole number"):
+        family("mine", {**node, "drops": {"low": 1, "high": 4.5}})
+    with pytest.raises(InputError, match=r"schedule\.mine\.drops=1\.5: out of bounds\. Write a whole number"):
+        family("mine", {**node, "drops": 1.5})
+    needs = {"factor": "own_schedules.needs", "peak_lr": 1.0, "depth": {"low": 0, "high": 1}}
+    assert family("mine", needs).space["depth"] == Range(0, 1, whole=False)
 
 
 @pytest.mark.usefixtures("own_module")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sweeper.schedules import dimension, to_plain
+from sweeper.schedules import by_spelling, dimension, to_plain
 from sweeper.types import Choice, InputError, Range
 
 
@@ -30,6 +30,18 @@ def test_what_is_written(node: Any, expected: Any) -> None:
     assert dimension("k", node) == expected
 
 
+@pytest.mark.parametrize("ends", [{"low": 1, "high": 9}, {"low": 1, "high": 9, "step": 2}])
+def test_a_range_is_whole_or_real_as_its_hyperparameter_is(ends: Any) -> None:
+    told = {whole: dimension("k", ends, whole) for whole in (True, False, None)}
+    assert [one.is_whole for one in told.values() if isinstance(one, Range)] == [True, False, True]
+    assert by_spelling({"k": told[False], "fixed": 1}) == {"k": told[None], "fixed": 1}
+    mixed = dimension("k", {**ends, "high": 9.0}, None)
+    assert isinstance(mixed, Range)
+    assert not mixed.is_whole
+    with pytest.raises(InputError, match=r"k\.high=9\.0: must be a whole number\. Write one, such as 9"):
+        dimension("k", {**ends, "high": 9.0}, True)
+
+
 def test_whole_numbers_stay_whole() -> None:
     whole = dimension("k", {"low": 1, "high": 9, "step": 2})
     assert isinstance(whole, Range)
@@ -50,13 +62,13 @@ def test_whole_numbers_stay_whole() -> None:
         ({}, "optimizer.lr.low: missing"),
         ({"low": 0, "high": float("inf")}, "optimizer.lr.high=inf: not a finite number"),
         ({"low": "1e-3", "high": 1}, "optimizer.lr.low=1e-3: text instead of a number. Write a number"),
-        ({"low": True, "high": 1}, "optimizer.lr.low=True: not a number"),
+        ({"low": True, "high": 1}, "optimizer.lr.low=true: not a number"),
         ({"low": 1, "high": 2, "log": "yes"}, "optimizer.lr.log=yes: neither true nor false"),
         ({"low": 1, "hihg": 2}, "optimizer.lr.hihg: no such key in a searched value. Did you mean high?"),
         ({"choice": []}, "optimizer.lr.choice=[]: not a list of options"),
         ({"choice": "abc"}, "optimizer.lr.choice=abc: not a list of options"),
         ({"choice": [1], "low": 0}, "optimizer.lr: has both a choice and a range"),
-        ({"choice": [{"low": 1}]}, "optimizer.lr.choice={'low': 1}: a mapping inside a list"),
+        ({"choice": [{"low": 1}]}, "optimizer.lr.choice={low: 1}: a mapping inside a list"),
         (float("nan"), "optimizer.lr=nan: not a finite number"),
         ({"choice": [float("inf")]}, "optimizer.lr.choice=inf: not a finite number"),
     ],

@@ -201,7 +201,7 @@ def test_a_family_fixes_what_it_does_not_search_and_a_trial_may_say_otherwise() 
         ),
         ("cosine", {}, "schedule.cosine.peak_lr: missing. Give peak_lr in params"),
         ("cosine", {"peak_lr": "0.1"}, "schedule.cosine.peak_lr=0.1: text instead of a number"),
-        ("cosine", {"peak_lr": True}, "schedule.cosine.peak_lr=True: not a number"),
+        ("cosine", {"peak_lr": True}, "schedule.cosine.peak_lr=true: not a number"),
         ("cosine", {"peak_lr": 0.0}, "schedule.cosine.peak_lr=0.0: out of bounds. Write a number above 0"),
         ("cosine", {"peak_lr": float("nan")}, "schedule.cosine.peak_lr=nan: not a finite number"),
         ("cosine", {"peak_lr": 1.0, "warmup": 1.0}, "Write a number at least 0 and below 1"),

@@ -69,6 +69,26 @@ def test_every_byte_of_a_round_may_be_the_last_that_is_there_yet(tmp_path):
     assert reading.records() == records.read(journal)
 
 
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        ("valid/auroc is not finite", "failed"),
+        ("valid/loss is not finite", "diverged"),
+        ("train/loss of update 3 is nan", "diverged"),
+    ],
+)
+def test_older_journals_call_a_trial_without_a_value_diverged(tmp_path, reason, state):
+    journal = tmp_path / "journal.log"
+    studies = start_studies(journal)
+    (job,) = studies.ask()
+    studies.report([Report(job.id, 5, {}, {"valid/loss": 1.0}, 0.1)])
+    studies.tell(job.id.of, "diverged", reason)
+    studies.commit(1)
+    (record,) = records.read(journal)
+    assert (record.state, record.has_no_value, record.reason) == (state, state == "failed", reason)
+    assert record.intermediate == ((5, 1.0),), "the penalty is no value of the trial"
+
+
 def test_a_file_that_is_shorter_than_what_was_read_is_another(tmp_path):
     journal = tmp_path / "journal.log"
     trial(start_studies(journal))

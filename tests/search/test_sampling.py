@@ -9,11 +9,12 @@ import pytest
 import yaml
 from optuna import samplers
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSamplerTestCase
+from optuna.trial import TrialState
 
 from sweeper.importing import Target, parse_target
 from sweeper.search.sampling import LARGEST_GRID, Sampling
 from sweeper.search.space import axes
-from sweeper.types import Choice, InputError, Range
+from sweeper.types import Choice, InputError, Range, seed_of
 
 CONF = Path(__file__).parents[2] / "conf" / "search"
 LOOSE = {"peak_lr": Range(1e-3, 1.0, log=True), "warmup": Choice((0, 0.1))}
@@ -49,6 +50,26 @@ def test_an_ask_depends_on_run_seed_family_and_turn_alone(name):
     others = [asked(made, 4), asked(made, "queued", 3), asked(sampling(name, seed=1), 3)]
     others.append(asked(sampling(name, family="wsd"), 3))
     assert all(other["peak_lr"] != asked(made, 3)["peak_lr"] for other in others)
+
+
+@pytest.mark.parametrize("path", ["optuna.samplers.TPESampler", "sweeper.search.tpe.TPE"])
+def test_tpe_proposes_as_optunas_own_does(path):
+    """Though each ask has a new sampler, and these read the common space of the trials only once."""
+    options = {"n_startup_trials": 4, "multivariate": True}
+    made = Sampling(Target(path, options), axes(LOOSE, {key: key for key in LOOSE}), 0, "cosine")
+    study = optuna.create_study()
+    for turn in range(12):
+        proposed = []
+        for sampler in (made.sampler_for_ask(turn), samplers.TPESampler(seed=seed_of(0, "cosine", turn), **options)):
+            study.sampler = sampler
+            trial = study.ask(fixed_distributions=dict(made.axes.distributions))
+            proposed.append(trial.params)
+            study.tell(trial, state=TrialState.FAIL)
+        assert proposed[0] == proposed[1]
+        added = optuna.trial.create_trial(
+            value=abs(proposed[0]["peak_lr"] - 0.1), params=proposed[0], distributions=trial.distributions
+        )
+        study.add_trial(added)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
@@ -90,7 +111,7 @@ def test_a_sampler_within_a_sampler_is_seeded_too():
         ),
         (
             {"_target_": "optuna.samplers.RandomSampler", "wild": True},
-            r"search\.sampler\.wild=True: no such option of RandomSampler\. Choose one of seed",
+            r"search\.sampler\.wild=true: no such option of RandomSampler\. Choose one of seed",
         ),
         (
             {"_target_": "optuna.samplers.TPESampler", "seed": 3},

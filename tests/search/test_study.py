@@ -1,6 +1,7 @@
 """The studies of a sweep, driven by the real loop with a trainer that reckons losses from each job's LR trace."""
 
 import math
+import os
 import random
 import subprocess
 import sys
@@ -195,6 +196,8 @@ METHODS = {
     "tpe, threshold": (TPE, THRESHOLD, LOOSE),
     "cma-es": (CMAES, MEDIAN, LOOSE),
     "gp": (GP, MEDIAN, LOOSE),
+    "tpe, few points": (TPE, MEDIAN, STEPPED),
+    "random, few points": (RANDOM, MEDIAN, STEPPED),
 }
 EACH = [pytest.param(method, marks=[pytest.mark.slow] if method == "gp" else []) for method in METHODS]
 
@@ -247,13 +250,14 @@ def test_killed_in_earnest_it_ends_the_same(tmp_path, sampler):
     assert table(path) == whole
 
 
+@pytest.mark.parametrize("space", [LOOSE, STEPPED], ids=["loose", "few points"])
 @pytest.mark.parametrize("sampler", [TPE, RANDOM], ids=["tpe", "random"])
-def test_a_family_is_the_same_beside_others_and_alone(tmp_path, sampler):
+def test_a_family_is_the_same_beside_others_and_alone(tmp_path, sampler, space):
     names = ("cosine", "fall", "wsd")
-    together = [plan(name, sampler=sampler) for name in names]
+    together = [plan(name, sampler=sampler, space=space) for name in names]
     swept(tmp_path / "all.log", together, rough)
     for name in names:
-        alone = swept(tmp_path / f"{name}.log", [plan(name, sampler=sampler)], rough)
+        alone = swept(tmp_path / f"{name}.log", [plan(name, sampler=sampler, space=space)], rough)
         assert table(tmp_path / "all.log", name) == alone
     points = {name: [row["params"] for row in table(tmp_path / "all.log", name)] for name in names}
     assert points["fall"] != points["wsd"], "each family has its own draws"
@@ -286,6 +290,48 @@ def test_no_point_is_asked_twice_however_often_it_is_interrupted(tmp_path, metho
         train(studies(path, [plan(sampler=sampler, pruner=pruner, space=space)]), rounds=1)
     points = [tuple(row["params"].items()) for row in table(path)]
     assert len(set(points)) == len(points) == 12
+
+
+@pytest.mark.parametrize("concurrent", [1, 5])
+@pytest.mark.parametrize(
+    "sampler", [TPE, RANDOM, GRID, BRUTE_FORCE, QMC, CMAES, pytest.param(GP, marks=pytest.mark.slow)],
+    ids=["tpe", "random", "grid", "brute force", "qmc", "cma-es", "gp"],
+)  # fmt: skip
+def test_a_space_of_few_points_is_tried_once_and_ends(tmp_path, sampler, concurrent):
+    path = tmp_path / "j"
+    few = plan(space=STEPPED, sampler=sampler, pruner=None, n_trials=99)
+    train(studies(path, [replace(few, n_trials=11)], concurrent=concurrent))
+    assert JournalReader(path).exhausted() == {}, "one is left"
+    rows = swept(path, [few], concurrent=concurrent)
+    points = {(row["params"]["peak_lr"], row["params"]["decay"]) for row in rows}
+    assert points == {(peak, decay) for peak in (0.01, 0.1, 1.0, 2.0) for decay in (0.0, 0.25, 0.5)}
+    assert len(rows) == 12
+    again = studies(path, [few])
+    assert (again.ask(), again.progress()[0].trials) == (None, 12)
+    assert JournalReader(path).exhausted() == {"fall-0": 12}
+
+
+@pytest.mark.parametrize("sampler", [TPE, GRID], ids=["tpe", "grid"])
+def test_what_is_queued_is_trained_even_if_it_was_tried(tmp_path, sampler):
+    point = {"peak_lr": 0.1, "decay": 0.25}
+    queued = plan(space=STEPPED, sampler=sampler, n_trials=99, start=[point] * 3, start_seeds=(7, 7, 8))
+    rows = swept(tmp_path / "j", [queued], rough)
+    started = [row for row in rows if row["retry_of"] is None]
+    assert [{name: row["params"][name] for name in point} for row in started[:3]] == [point] * 3
+    others = [(row["params"]["peak_lr"], row["params"]["decay"]) for row in started[3:]]
+    assert len(set(others)) == len(others) == 11
+    assert (0.1, 0.25) not in others
+
+
+def test_points_that_are_queued_in_part_keep_no_space_from_ending(tmp_path):
+    """A point that is queued in part may turn out as one that was tried; the sweep ends all the same."""
+    space = {"peak_lr": Choice((0.1, 1.0)), "decay": 0.0, "warmup": Choice((0, 0.1))}
+    partly = plan(space=space, n_trials=99, pruner=None, start=[{"peak_lr": 0.1}, {"peak_lr": 0.1}, {"peak_lr": 0.1}])
+    rows = swept(tmp_path / "j", [partly])
+    points = [tuple(row["params"].values()) for row in rows]
+    assert len(set(points)) == 4
+    assert len(set(points[3:])) == len(points[3:])
+    assert JournalReader(tmp_path / "j").exhausted() == {"fall-0": 4}
 
 
 def test_another_run_seed_asks_other_points(tmp_path):
@@ -362,13 +408,56 @@ def test_a_grid_with_failures_and_start_points_still_covers_everything(tmp_path)
     grid = plan(space=STEPPED, sampler=GRID, pruner=None, n_trials=99, start=start)
     rows = swept(tmp_path / "j", [grid], rough)
     assert [(row["params"]["peak_lr"], row["params"]["decay"]) for row in rows[:2]] == [(0.1, 0.25), (2.0, 0.0)]
-    good = [row for row in rows[2:] if row["state"] != "failed"]
-    assert len({(row["params"]["peak_lr"], row["params"]["decay"]) for row in good}) == 12
+    good = [(row["params"]["peak_lr"], row["params"]["decay"]) for row in rows if row["state"] != "failed"]
+    assert len(set(good)) == len(good) == 12, "the grid leaves out what the start points tried"
     train(studies(tmp_path / "i", [grid]), rough, rounds=6)
     train(studies(tmp_path / "i", [plan(space=STEPPED, sampler=GRID, pruner=None, n_trials=99)]), rough)
     assert table(tmp_path / "i") == rows, "the start points may be left out later"
     with pytest.raises(InputError, match=r"search\.start\.fall\[0\]\.peak_lr: missing"):
         studies(tmp_path / "k", [plan(space=STEPPED, sampler=GRID, start=[{"decay": 0.25}])])
+
+
+# --- studies of earlier versions --------------------------------------------------------------------
+
+SPELLED = {"peak_lr": Range(1, 3, log=True), "decay": Range(0, 1), "warmup": Choice((0, 0.1, 0.3))}
+TYPED = {name: replace(one, whole=False) if isinstance(one, Range) else one for name, one in SPELLED.items()}
+
+
+@pytest.mark.parametrize("sampler", [TPE, RANDOM], ids=["tpe", "random"])
+def test_a_study_that_searched_as_its_ranges_are_spelled_is_resumed_so(tmp_path, sampler):
+    before, now = plan(space=SPELLED, sampler=sampler), plan(space=TYPED, sampler=sampler, as_written=SPELLED)
+    whole = swept(tmp_path / "whole", [before], rough)
+    assert {row["params"]["decay"] for row in whole} == {0, 1}
+    path = tmp_path / "resumed"
+    train(studies(path, [before]), rough, rounds=3)
+    resumed = studies(path, [now])
+    assert resumed.resumed_as_written == ["fall"]
+    train(resumed, rough)
+    assert table(path) == whole
+    fresh = swept(tmp_path / "fresh", [now], rough)
+    assert all(isinstance(row["params"]["decay"], float) and 0 < row["params"]["decay"] < 1 for row in fresh)
+    assert studies(tmp_path / "fresh", [now]).resumed_as_written == []
+
+
+def test_a_grid_of_an_earlier_version_is_resumed(tmp_path):
+    spelled = {"peak_lr": Choice((0.1, 1.0)), "decay": Range(0, 1), "warmup": 0.1}
+    before = plan(space=spelled, sampler=GRID)
+    typed = {**spelled, "decay": Range(0, 1, whole=False)}
+    now = plan(space=typed, sampler=GRID, as_written=spelled)
+    train(studies(tmp_path / "j", [before]), rounds=1)
+    assert len(swept(tmp_path / "j", [now])) == 4
+    with pytest.raises(InputError, match="decay: a grid needs a list of values"):
+        studies(tmp_path / "new", [now])
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_real_study_takes_over_whole_trials(tmp_path):
+    swept(tmp_path / "j", [plan(space=SPELLED, n_trials=4, formula="f")], healthy)
+    wider = {**TYPED, "peak_lr": Range(0.5, 3, log=True, whole=False)}
+    extended = replace(plan(space=wider, n_trials=8, formula="f", extends=True), name="fall-1")
+    rows = [row for row in swept(tmp_path / "j", [extended], healthy) if row["study"] == "fall-1"]
+    assert [row["origin"] is not None for row in rows] == [True] * 4 + [False] * 4
+    assert all(isinstance(row["params"]["decay"], float) for row in rows)
 
 
 # --- start points -----------------------------------------------------------------------------------
@@ -493,21 +582,37 @@ def test_pruners_count_reports_whatever_the_horizon(tmp_path):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_value_that_is_not_finite_is_a_divergence(tmp_path, value):
+@pytest.mark.parametrize(("metric", "state"), [("valid/loss", "diverged"), ("valid/auroc", "failed")])
+def test_a_loss_that_is_not_finite_is_a_divergence_and_another_metric_is_not(tmp_path, metric, state, value):
+    """It ends the trial in either case. Without a value, training again would give the same."""
     path = tmp_path / "j"
-    search = studies(path, [plan(n_trials=2)], members=2)
+    search = studies(path, [plan(n_trials=2)], members=2, objective=Objective(metric))
     early, late = search.ask(), search.ask()
-    assert search.report([*reports(early, 3, [0.5, value]), *reports(late, 3, [0.5, 0.5])]) == {early[0].id.of}
-    assert search.tell(early[0].id.of, "pruned").state == "diverged"
+
+    def of(jobs, step, values):
+        return [
+            replace(report, metrics={metric: report.metrics["valid/loss"]}) for report in reports(jobs, step, values)
+        ]
+
+    assert search.report([*of(early, 3, [0.5, value]), *of(late, 3, [0.5, 0.5])]) == {early[0].id.of}
+    assert search.tell(early[0].id.of, "pruned").state == state
     for step in (6, 9):
-        search.report(reports(late, step, [0.5, 0.5]))
-    assert search.report(reports(late, 12, [0.5, value])) == set()
+        search.report(of(late, step, [0.5, 0.5]))
+    assert search.report(of(late, 12, [0.5, value])) == set()
     ending = search.tell(late[0].id.of, "complete")
-    assert (ending.state, ending.value, ending.step) == ("diverged", None, 12)
-    assert "valid/loss is not finite" in ending.reason
+    assert (ending.state, ending.value, ending.step, ending.given_up) == (state, None, 12, state == "failed")
+    assert ending.reason == f"{metric} is {value} at update 12"
+    if state == "failed":
+        with pytest.raises(AllTrialsFailedError, match=rf"{metric} is {value} at update 3"):
+            search.ask()
+    else:
+        assert search.ask() is None
     search.commit(1)
     assert all(math.isfinite(v) for trial in frozen(path) for v in trial.intermediate_values.values())
-    assert [(row["state"], row["diverged_step"]) for row in table(path)] == [("diverged", 3), ("diverged", 12)]
+    assert [(row["state"], row["diverged_step"], row["has_no_value"]) for row in table(path)] == [
+        (state, 3 if state == "diverged" else None, state == "failed"),
+        (state, 12 if state == "diverged" else None, state == "failed"),
+    ]
 
 
 def test_the_order_in_which_reports_arrive_changes_nothing(tmp_path):
@@ -666,6 +771,91 @@ def test_a_failed_trial_is_tried_again_once_with_the_same_numbers(tmp_path):
     ended, stood = Counter(row["state"] for row in rows), studies(tmp_path / "j", [plan(n_trials=6)]).progress()[0]
     assert (stood.counts, stood.given_up) == (ended, len(failed) - len(retried - {None}))
     assert ended["complete"] + ended["pruned"] + ended["diverged"] + stood.given_up == stood.trials == 6
+
+
+def dear_fails(job, step):
+    """Some trials fail, also when they are retried; the others are healthy."""
+    if job.params["peak_lr"] > 0.3:
+        return Report(job.id, step, {}, {}, 0.0, "failed", "no memory")
+    return healthy(job, step)
+
+
+def outcomes(path):
+    """Return the end of every trial that did not fail, by its hyperparameters and seeds."""
+    rows = [row for row in table(path) if row["state"] != "failed"]
+    assert all(row["state"] != "running" for row in rows)
+    return {repr((row["params"], row["seeds"])): (row["state"], row["value"], row["intermediate"]) for row in rows}
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_retries_train_what_was_given_up_and_nothing_else(tmp_path, members):
+    """A sampler that does not learn proposes the same points whether or not trials fail."""
+    path, planned = tmp_path / "j", plan(n_trials=10, sampler=RANDOM, pruner=None)
+    whole = tmp_path / "whole"
+    swept(whole, [planned], healthy, members=members)
+    before = swept(path, [planned], dear_fails, members=members)
+    (study,) = studies(path, [planned], members=members).progress()
+    assert study.given_up == JournalReader(path).trial_counts()["fall-0"] - len(outcomes(path)) > 0
+
+    retried = train(studies(path, [replace(planned, retries_only=True)], members=members), healthy)
+    assert len(retried.opened) == study.given_up
+    assert table(path)[: len(before)] == before, "no other trial changes"
+    assert outcomes(path) == outcomes(whole), "as if none had ever failed"
+    (study,) = studies(path, [planned], members=members).progress()
+    assert (study.given_up, JournalReader(path).given_up()) == (0, [])
+    assert JournalReader(path).trial_counts()["fall-0"] == 10
+    size = path.stat().st_size
+    train(studies(path, [replace(planned, retries_only=True)], members=members), healthy)
+    train(studies(path, [planned], members=members), healthy)
+    assert path.stat().st_size == size, "nothing is left"
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("resumed_by", ["retry", "sweep"])
+def test_retries_cut_at_random_bytes_end_the_same(tmp_path, seed, resumed_by):
+    path, planned = tmp_path / "j", plan(n_trials=10, sampler=RANDOM, pruner=None)
+    retries = replace(planned, retries_only=True)
+    swept(tmp_path / "whole", [planned], healthy)
+    swept(path, [planned], dear_fails)
+    before, rng = path.stat().st_size, random.Random(seed)
+    for _ in range(4):
+        train(studies(path, [retries]), healthy, rounds=rng.randrange(1, 4))
+        os.truncate(path, rng.randrange(before, path.stat().st_size + 1))
+    if resumed_by == "sweep":  # what was not queued yet stays given up
+        train(studies(path, [planned]), healthy)
+        assert JournalReader(path).unfinished_retries() == []
+    train(studies(path, [retries]), healthy)
+    assert outcomes(path) == outcomes(tmp_path / "whole")
+
+
+def test_retries_leave_open_trials_start_points_and_the_limit_alone(tmp_path):
+    start = [{"peak_lr": lr, "decay": 0.0, "warmup": 0} for lr in (0.5, 0.1, 0.2)]
+    path, planned = tmp_path / "j", plan(n_trials=2, sampler=RANDOM, pruner=None, start=start)
+    train(studies(path, [planned]), dear_fails)
+    (study,) = studies(path, [planned]).progress()
+    assert (study.given_up, study.counts) == (1, {"failed": 2, "complete": 1})
+    train(studies(path, [replace(planned, n_trials=12)]), healthy, rounds=2)  # one start point waited
+    before = {row["number"]: row for row in table(path)}
+    is_open = {number for number, row in before.items() if row["state"] == "running"}
+    assert is_open
+    train(studies(path, [replace(planned, n_trials=20, retries_only=True)]), healthy)
+    after = {row["number"]: row for row in table(path)}
+    (new,) = after.keys() - before.keys()
+    assert after[new]["params"] == before[0]["params"]
+    assert after[new]["state"] == "complete"
+    assert {number: after[number] for number in before} == before, "open trials wait for the sweep's own command"
+
+
+def test_a_retry_that_fails_is_given_up_until_it_is_asked_for_again(tmp_path):
+    path, planned = tmp_path / "j", plan(n_trials=6, sampler=RANDOM, pruner=None)
+    swept(path, [planned], dear_fails)
+    (first,) = studies(path, [planned]).progress()
+    train(studies(path, [replace(planned, retries_only=True)]), dear_fails)
+    (second,) = studies(path, [planned]).progress()
+    assert second.given_up == first.given_up
+    assert second.counts["failed"] == first.counts["failed"] + first.given_up
+    train(studies(path, [replace(planned, retries_only=True)]), healthy)
+    assert studies(path, [planned]).progress()[0].given_up == 0
 
 
 def always_failed(job, step):

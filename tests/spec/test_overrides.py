@@ -14,7 +14,26 @@ GROUPS = ("schedule", "model", "search")
     ("typed", "given"),
     [
         (["schedule=[a,b]", "--cfg", "job", "-m"], ["--cfg", "job", "-m", "schedule=[a,b]"]),
-        (["train.steps=5"], ["train.steps=5"]),
+        (["train.steps=5"], ["train.epochs=null", "train.steps=5"]),
+        (["train.epochs=5"], ["train.steps=null", "train.epochs=5"]),
+        (["+train.epochs=5"], ["train.steps=null", "+train.epochs=5"]),
+        (["train.steps=5", "train.epochs=2"], ["train.steps=5", "train.epochs=2"]),
+        (["train.steps=null", "train.epochs=2"], ["train.steps=null", "train.epochs=2"]),
+        (["train.steps=null"], ["train.steps=null"]),
+        (["name=20261128"], ["name='20261128'"]),
+        (["name=1e3"], ["name='1e3'"]),
+        (["name=it's"], [r"name='it\'s'"]),
+        (["name='quoted'"], ["name='quoted'"]),
+        (["name=null"], ["name=null"]),
+        (["name=a,b"], ["name='a,b'"]),
+        (["name=a,b", "-m"], ["-m", "name=a,b"]),
+        (["data.path=a=b.csv"], ["++data.path='a=b.csv'"]),
+        (["model=5"], ["model='5'"]),
+        (["schedule=[cosine,5]"], ["schedule=[cosine,'5']"]),
+        (["train={steps: 5}"], ["++train={steps: 5}"]),
+        (["schedule.wsd={decay: 0.1}"], ["++schedule.wsd={decay: 0.1}"]),
+        (["schedule.wsd={factor: wsd}"], ["schedule.wsd=null", "schedule.wsd={factor: wsd}"]),
+        (["task=[1]"], ["++task=null", "++task=[1]"]),
         (["warmup={choice: [0]}"], ["warmup=null", "warmup={choice: [0]}"]),
         (["schedule.wsd.decay=0.1"], ["++schedule.wsd.decay=0.1"]),
         (["schedule.wsd.decay.high=1"], ["schedule.wsd.decay.high=1"]),
@@ -63,8 +82,47 @@ def test_errors_name_the_way_out():
 
 
 def test_a_family_without_a_factor_is_not_chosen(capsys):
-    nodes = {"a": {"factor": "cosine"}, "b": {"decay": 1}, "c": 3}
+    nodes = {"a": {"factor": "cosine"}, "b": {"decay": 1}}
     assert overrides.chosen_families(nodes, ["schedule.a.decay=1"]) == {"a": {"factor": "cosine"}}
     assert "schedule.b is set, but this family is not chosen: ignored" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"schedule\.b: this family is not chosen\. Choose it: 'schedule=\[a,b\]'"):
         overrides.chosen_families(nodes, ["+schedule.b.decay=1"])
+    with pytest.raises(InputError, match=r"schedule\.c=3: not a mapping of hyperparameters\. Write schedule\.c\."):
+        overrides.chosen_families({**nodes, "c": 3}, [])
+
+
+WRONG_CHOICES = [
+    ("schedule=cosine,linear", "several families, but not in brackets. Write 'schedule=[cosine,linear]'"),
+    ("schedule=[cosine,cosine]", "cosine is named twice. Name it once: 'schedule=[cosine]'"),
+    (
+        "schedule={cosine: {decay: 0.1}}",
+        "a mapping, but it is the name of a family or a list of names. Write schedule=",
+    ),
+    ("+schedule={mine: {factor: cosine}}", "a mapping, but it is the name of a family"),
+    ("schedule=[[cosine]]", "not a list of names"),
+    ("schedule=[cosine", "not a list of names"),
+    ("schedule=../x", "not the name of a family"),
+    ("schedule=", "not a choice. Name a file of conf/schedule, or leave schedule= out"),
+    ("model=[mlp,cnn]", "a list, but it is one choice. Compare them with a multirun: -m model=mlp,cnn"),
+    ("model=[mlp]", "a list, but it is one choice. Write model=mlp"),
+    ("model=mlp,cnn", "several choices. Compare them with a multirun: -m model=mlp,cnn"),
+    ("model=null", "not a choice"),
+    ("model=../../secret", "not the name of a config file. Name a file of conf/model"),
+    ("model=/etc/passwd", "not the name of a config file"),
+]
+
+
+@pytest.mark.parametrize(("word", "told"), WRONG_CHOICES)
+def test_what_hydra_would_take_for_something_else_is_refused(word, told, check_form):
+    with pytest.raises(InputError) as raised:
+        overrides.to_hydra([word], GROUPS)
+    assert told in str(raised.value)
+    check_form(str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("file", "data"), [("iris.csv", "tabular"), ("my/t.parquet", "tabular"), ("t.csv.gz", "tabular"), ("a.txt", "text")]
+)
+def test_a_file_is_no_choice_of_data(file, data):
+    with pytest.raises(InputError, match=rf"^data={file}: a file, not a choice\. Write data={data} data\.path={file}$"):
+        overrides.to_hydra([f"data={file}"], (*GROUPS, "data"))

@@ -1,11 +1,8 @@
 """Identity, names and folders of sweeps."""
 
-import subprocess
-import sys
-
 import pytest
 
-from sweeper.spec.question import Home, differences, digest, find, homes, lock, settle
+from sweeper.spec.question import differences, digest, find, homes, settle
 from sweeper.types import InputError
 
 QUESTION = {"data": {"path": None}, "train": {"steps": 10, "betas": (0.9, 0.99)}}
@@ -75,23 +72,3 @@ def test_differences_name_leaves_on_either_side():
         "d: nothing there, None here",
     ]
     assert differences({"a": (1, 2)}, {"a": [1, 2]}) == []
-
-
-def test_a_second_process_is_refused_while_the_first_runs(tmp_path):
-    home = Home(tmp_path / "one")
-    code = (
-        "import sys; from pathlib import Path; from sweeper.spec.question import Home, lock\n"
-        "with lock(Home(Path(sys.argv[1]))): print('in', flush=True); sys.stdin.read()"
-    )
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, str(home.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert other.stdout.readline() == "in\n"
-        with pytest.raises(InputError, match="another process is running"), lock(home):
-            pass
-    finally:
-        other.kill()
-        other.communicate()
-    with lock(home):  # the lock went with the killed process
-        pass

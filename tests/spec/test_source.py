@@ -1,4 +1,4 @@
-"""The code that a person wrote: what changes its text, and what does not."""
+"""The code that a user wrote: what changes its text, and what does not."""
 
 import functools
 import linecache
@@ -29,7 +29,7 @@ class Net:
 
 
 def module(code, name="theirs"):
-    """The code as a person's module, its source known to inspect as that of a notebook's cell is."""
+    """The code as a user's module, its source known to inspect as that of a notebook's cell is."""
     made = types.ModuleType(name)
     file = f"<cell {hash((name, code))}>"
     linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)

@@ -16,6 +16,8 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 3))
 CLASSES = np.arange(50) % 4
 VALUES = X @ [1.0, -2.0, 0.5] + 7
+NAMES = pd.Series(np.array(["red", "blue", "green", "gold"])[CLASSES])
+FRAME = pd.DataFrame({"age": X[:, 0], "city": NAMES, "day": pd.date_range("2020-01-01", periods=50)})
 
 
 class Net(nn.Module):
@@ -36,7 +38,7 @@ def every(data, part):
 
 
 def test_each_example_is_in_one_part_with_its_target():
-    data = Arrays(X, CLASSES, valid=0.1, test=0.3)
+    data = Arrays(X, CLASSES, valid=0.1, test=0.3, scale=False)
     assert [data.size(part, 0) for part in ("train", "valid", "test")] == [30, 5, 15]
     rows = {tuple(row): label for row, label in zip(X.astype(np.float32).tolist(), CLASSES, strict=True)}
     seen = [(x, y) for part in ("train", "valid", "test") for x, y in zip(*every(data, part), strict=True)]
@@ -94,7 +96,7 @@ def test_parts_of_ones_own_are_kept_as_they_are():
 
 
 def test_numbers_are_a_regression():
-    task = Supervised(Arrays(X, VALUES), Net)
+    task = Supervised(Arrays(X, VALUES, scale=False), Net)
     inputs, target = every(task.data, "train")
     assert task.problem is REGRESSION
     assert task.data.outputs == 1
@@ -168,13 +170,25 @@ def test_the_given_loss_is_left_as_it_was():
 WRONG = {
     "lengths": ({"X": X[:-1]}, r"X, y: X has 49 examples, y has 50"),
     "nan": ({"X": np.where(X > 2, np.nan, X)}, r"X, y: X has NaN or infinity in \d+ of 50 examples"),
-    "text": ({"y": np.array(["a", "b"] * 25)}, r"y does not hold numbers .* np.unique"),
+    "text": ({"X": np.array([["a", "b"]] * 50)}, r"^X, y: X does not hold numbers"),
+    "column": ({"X": FRAME}, r"^X, y: column 'city' of X is not made of numbers\. Use Table\(df, target=\.\.\.\)"),
+    "date": ({"X": FRAME[["day"]]}, r"^X, y: column 'day' of X is not made of numbers"),
+    "no class": ({"y": NAMES.where(CLASSES != 1)}, r"^X, y: y has no value in 13 of 50 examples"),
+    "text amounts": ({"y": NAMES, "problem": "regression"}, r"^problem=regression: y does not hold numbers"),
+    "fractions": ({"y": VALUES, "problem": "classification"}, r"^problem=classification: .*numbers with a fraction"),
+    "many": (
+        {"y": np.arange(50)},
+        r'y has 50 different whole numbers.*problem="classification" or problem="regression"',
+    ),
+    "problem": ({"problem": "clasification"}, r"^problem=clasification: no such choice\. Choose one of auto"),
+    "scale": ({"scale": "yes"}, r'^scale=yes: no such choice\. Choose "auto", True or False'),
+    "scale 1": ({"scale": 1}, r"^scale=1: no such choice"),
     "negative": ({"y": CLASSES - 1}, "has the class -1. Number the classes from 0"),
     "share": ({"valid": 0}, "valid=0: not a fraction of the examples. Choose a fraction above 0"),
     "large": ({"valid": 0.6, "test": 0.4}, "valid=0.6, test=0.4: no examples are left for training"),
     "small": ({"valid": 0.001}, "valid=0.001: selects none of the 50 examples"),
-    "unlike": ({"valid": (X[:, :2], CLASSES)}, r"valid: X has rows float32 \[2\], .* float32 \[3\]"),
-    "kinds": ({"test": (X, VALUES)}, "test: y has rows float32"),
+    "unlike": ({"valid": (X[:, :2], CLASSES)}, r"valid: X has rows of floats \[2\], .* of floats \[3\]"),
+    "kinds": ({"test": (X, VALUES)}, "test: y has rows of floats"),
     "scalar": ({"X": 3.0}, "X is a single number"),
 }
 
@@ -196,7 +210,7 @@ def test_a_loss_that_is_none_is_refused():
 
 
 def test_folds_share_the_test_part_and_each_validates_once():
-    plain, data = Arrays(X, CLASSES), Arrays(X, CLASSES, folds=4)
+    plain, data = Arrays(X, CLASSES, scale=False), Arrays(X, CLASSES, folds=4, scale=False)
     assert (plain.partitions, data.partitions) == (1, 4)
     seen = []
     for fold in range(4):

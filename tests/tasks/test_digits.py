@@ -72,9 +72,17 @@ def test_fractions_that_leave_a_part_empty_are_refused(valid, test):
         Digits(valid=valid, test=test)
 
 
-@pytest.mark.parametrize("numbers", [{"valid": 1e-4}, {"test": 0.001}, {"split_seed": -1}])
-def test_what_cannot_be_split_is_refused(numbers):
-    with pytest.raises(ValueError, match=r"^data\.split_seed=.*: the digits cannot be split"):
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ({"valid": 1e-4}, r"data\.valid=0\.0001: with data\.test=0\.2, the digits cannot be split"),
+        ({"test": 0.001}, r"data\.valid=0\.2: with data\.test=0\.001, the digits cannot be split"),
+        ({"split_seed": -1}, r"data\.split_seed=-1: not a seed"),
+        ({"split_seed": 2**32}, r"data\.split_seed=4294967296: not a seed"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(numbers, told):
+    with pytest.raises(ValueError, match=f"^{told}"):
         Digits(**numbers)
 
 

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from sweeper.tasks.arrays import Arrays
 from sweeper.tasks.problems import Supervised
 from sweeper.tasks.table_model import TableMLP
-from sweeper.tasks.tabular import Row, table
+from sweeper.tasks.tabular import Row, Table, table
 
 PARTS = ("train", "valid", "test")
 
@@ -201,7 +202,7 @@ FILES = {
     "constant": (b"a,y\n1,2.5\n3,2.5\n", r"data\.target=y: it has infinite values, or is constant"),
     "names": (b"a,y\nn1,0\nn2,1\nn3,0\n", r"data\.leave_out: a has a different name in every row"),
     "infinite": (b"a,y\n1,0\ninf,1\n2,0\n", r"data\.leave_out: a is infinite in 1 rows"),
-    "few": (b"a,y\n1,0\n2,1\n1,1\n", r"data\.split_seed=0: 3 examples cannot be split"),
+    "few": (b"a,y\n1,0\n2,1\n1,1\n", r"data\.valid=.*: with data\.test=.*, 3 examples cannot be split"),
     "nothing": (b"y\n1\n0\n", r"data\.leave_out: no input column is left"),
     "amounts": (
         b"a,y\n" + b"".join(b"1,%d\n" % i for i in range(200)),
@@ -231,8 +232,9 @@ def test_a_file_that_is_none_is_refused(tmp_path, name, content):
     [
         ({"split": "by"}, r"data\.split=by: no such choice"),
         ({"leave_out": "price"}, r"data\.leave_out=price: not a list .* Write \[price\]"),
+        ({"categorical": 3}, r"data\.categorical=3: not a list of columns\. Write \[3\]"),
         ({"categorical": ["colours"]}, r"data\.categorical=colours: .* has no such column"),
-        ({"split_by": "sold"}, r"data\.split_seed=0: "),
+        ({"split_by": "sold"}, r"data\.valid=.*cannot be split"),
         ({"split_by": "colour"}, r"data\.split_by=colour: \d+ rows have no value"),
         ({"class_weights": {"good": 1}}, r"data\.class_weights=.* Write balanced, or {bad: 1\.0, good: 1\.0}"),
         ({"class_weights": "even"}, r"data\.class_weights=even: "),
@@ -252,3 +254,85 @@ def test_a_regression_has_neither_weights_nor_strata(folder):
         of_price(folder, split="stratified")
     with pytest.raises(ValueError, match=r"^data\.target=null: .* Choose from size, age"):
         table(folder / "goods.csv")
+
+
+# --- data frames ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("kind", {"leave_out": ["price"]}),
+        ("price", {"leave_out": ["kind"]}),
+        ("price", {"leave_out": ["kind"], "folds": 3, "split_by": "shop"}),
+        ("kind", {"leave_out": ["price"], "class_weights": "balanced", "categorical": ["shop"]}),
+    ],
+)
+def test_a_data_frame_is_the_same_data_as_its_file(folder, target, options):
+    file, frame = table(folder / "goods.csv", target, **options), Table(made(), target, **options)
+    for fold in range(file.partitions):
+        for part in PARTS:
+            (there, label), (here, own_label) = every(file, part, fold), every(frame, part, fold)
+            assert torch.equal(there.numbers_BF, here.numbers_BF)
+            assert torch.equal(there.code_BC, here.code_BC)
+            assert torch.equal(label, own_label)
+    assert (file.outputs, file.categories, file.classes) == (frame.outputs, frame.categories, frame.classes)
+    assert Table(folder / "goods.csv", target, **options).fingerprint == frame.fingerprint
+
+
+def test_a_table_brings_its_model(folder):
+    task = Supervised(Table(made(), "kind", leave_out=["price"]))
+    assert isinstance(task.build(0), TableMLP)
+    with pytest.raises(ValueError, match=r"^model=None: Arrays has no model of its own\. Give a class"):
+        Supervised(Arrays(np.zeros((9, 2)), np.arange(9) % 2))
+
+
+def test_a_frame_is_copied_and_its_index_does_not_matter():
+    frame = made()
+    data = Table(frame, "kind", leave_out=["price"])
+    before = data.fingerprint
+    first = every(data, "train")[0].numbers_BF.clone()
+    shuffled = frame.set_index(pd.Index(range(len(frame), 0, -1)))
+    frame["size"] = 0.0
+    assert torch.equal(every(data, "train")[0].numbers_BF, first)
+    assert Table(shuffled, "kind", leave_out=["price"]).fingerprint == before
+
+
+def changes():
+    frame = made()
+    yield "target", frame.assign(price=2 * frame["price"]), {}
+    yield "number", frame.assign(size=frame["size"].where(frame.index != 7, 9.0)), {}
+    yield "category", frame.assign(colour=frame["colour"].where(frame.index != 7, "green")), {}
+    yield "name", frame.rename(columns={"age": "years"}), {}
+    yield "column", frame.drop(columns="age"), {}
+    yield "kind of column", frame, {"categorical": ["shop"]}
+    yield "split", frame, {"split_seed": 1}
+
+
+@pytest.mark.parametrize(("frame", "options"), [case[1:] for case in changes()], ids=[case[0] for case in changes()])
+def test_another_table_has_another_fingerprint(frame, options):
+    first = Table(made(), "price", leave_out=["kind"]).fingerprint
+    assert Table(frame, "price", leave_out=["kind"], **options).fingerprint != first
+
+
+def test_a_file_keeps_its_fingerprint_and_its_standardized_target(folder):
+    """Stored sweeps of `data=tabular` are identified by it, also with a loss of their own."""
+    data = of_price(folder)
+    assert Supervised(data, TableMLP, torch.nn.PoissonNLLLoss()).data is data
+    assert data.fingerprint != Table(made(), "price", leave_out=["kind"]).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("frame", "told"),
+    [
+        ([[1, 2]], r"^frame=list: not a table\. Give a pandas data frame, or the path of a file"),
+        (pd.DataFrame({"y": []}), r"^frame: the table has no rows or no columns"),
+        (pd.DataFrame([[1, 2, 3]], columns=["a", "y", "a"]), r"^frame: two columns are called a\. Rename one"),
+        (pd.DataFrame({"a": [1]}), r"^data\.target=y: the table has no such column\. Choose from a$"),
+        ("none.csv", r"^data\.path=none\.csv: there is no such file"),
+    ],
+    ids=["list", "empty", "twice", "no target", "no file"],
+)
+def test_a_frame_that_cannot_be_used_is_refused(frame, told):
+    with pytest.raises(ValueError, match=told):
+        Table(frame, "y")

@@ -7,6 +7,7 @@ import pty
 import re
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import threading
@@ -26,7 +27,7 @@ from sweeper.types import Ending, Job, JobId, Progress, Report, TrialId
 
 @dataclass
 class Glass:
-    """What a person sees: as much of a terminal as the live view uses, with scrolling, wrapping and reflow."""
+    """What a user sees: as much of a terminal as the live view uses, with scrolling, wrapping and reflow."""
 
     width: int
     height: int
@@ -73,6 +74,7 @@ class Glass:
             self.lines[self.row] = self.lines[self.row][: self.column]
         elif code == "J":
             assert number == 1, "the screen was cleared"  # the 1 stands for none: from the cursor on
+            self.scrolled += self.lines if (self.row, self.column) == (0, 0) else []  # as tmux does
             self.lines[self.row] = self.lines[self.row][: self.column]
             del self.lines[self.row + 1 :]
         elif code in "hl":
@@ -245,6 +247,10 @@ def test_31_families_do_not_scroll_a_screen_of_24_lines(on):
         assert len(seen) == 24
         assert [line.split()[0] for line in seen[2:21]] == list(MANY[:19])
         assert seen[21] == "12 more families (0 done). Make the window higher to see them"
+        shown.note("a message")
+        drawn.refresh()
+        there.take()
+        assert there.glass.scrolled == ["a message"]
     there.take()
     assert [line.split()[0] for line in there.glass.scrolled + there.glass.seen() if line.startswith("family_")] == [
         *MANY
@@ -355,6 +361,42 @@ def test_after_a_stop_it_begins_below_what_the_shell_wrote(on):
         seen = there.glass.seen()
         assert [line for line in seen if "Stopped" in line or "fg" in line] == ["[1]+ Stopped", "$ fg"]
         assert seen.index("$ fg") == 7
+
+
+STOPPED = """
+import time
+from sweeper import terminal
+
+tally = terminal.Tally([], reports=10, direction="minimize")
+with terminal.view(tally, terminal.Heading("t", "valid/loss", "minimize"), plain=False):
+    while True:
+        time.sleep(0.01)
+"""
+
+
+def test_after_a_stop_already_the_first_drawing_is_below(on):
+    there = on(80, 24)
+    child = subprocess.Popen([sys.executable, "-c", STOPPED], stderr=there.out)
+    try:
+        first_drawing(there)
+        time.sleep(1 / 8)  # between two drawings
+        os.kill(child.pid, signal.SIGSTOP)
+        time.sleep(screen.LATE + 0.2)  # the clock of the title changes
+        there.raw = b""
+        os.kill(child.pid, signal.SIGCONT)
+        assert screen.UP not in first_drawing(there)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def first_drawing(there, seconds=20):
+    """Return the first drawing of another process."""
+    deadline = time.monotonic() + seconds
+    while screen.SHOW.encode() not in there.raw:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return there.raw.decode().split(screen.SHOW)[0]
 
 
 def test_in_the_background_nothing_is_drawn_and_messages_come_at_the_end(on, monkeypatch):

@@ -1,14 +1,19 @@
 """What is counted of a sweep, and how long it takes with what was pruned."""
 
 import math
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from sweeper import terminal
+from sweeper.terminal import lines
 from sweeper.terminal.tally import Past
+from sweeper.text.columns import plain_text
 from sweeper.types import Ending, Job, JobId, Progress, Report, TrialId
+
+HEADING = terminal.Heading("mine", "valid/loss", "minimize")
 
 
 @dataclass
@@ -85,16 +90,21 @@ def test_a_continued_sweep_begins_where_it_stood():
         Progress("cosine", "cosine", 20, {"complete": 8, "pruned": 3, "diverged": 1, "failed": 3}, 0.5, 7, given_up=1),
         clock=Clock(),
     ).rows()[0]
-    assert (now.done, now.trials, now.pruned, now.diverged, now.failed) == (13, 20, 3, 1, 3)
-    assert (now.best, now.best_trial, now.fraction, now.left) == (0.5, 7, 0.65, None)
+    assert (now.done, now.trials, now.pruned, now.diverged, now.failed) == (12, 20, 3, 1, 3)
+    assert (now.best, now.best_trial, now.fraction, now.left) == (0.5, 7, 0.6, None)
 
 
-def test_a_trial_that_failed_twice_counts_and_the_sweep_is_done():
-    counted = tally(Progress("cosine", "cosine", 1, {}), clock=Clock())
-    for number, given_up in ((0, False), (1, True)):
+def test_a_trial_that_failed_twice_is_not_done_and_yet_nothing_is_left_to_train():
+    counted = tally(Progress("cosine", "cosine", 20, {"complete": 19}), clock=Clock())
+    for number, given_up in ((19, False), (20, True)):
         counted.open(jobs("cosine", number))
         counted.close(Ending(TrialId("cosine", number), "failed", 0, given_up=given_up))
-        assert (counted.rows()[0].done, counted.rows()[0].is_finished) == (int(given_up), given_up)
+        for row in counted.rows():  # the study and the total
+            assert (row.done, row.trials, row.fraction, row.is_done) == (19, 20, 0.95, False)
+            assert (row.is_over, row.given_up) == (given_up, int(given_up))
+    shown = [plain_text(line) for line in terminal.frame(counted.rows(), HEADING, terminal.Window(120), elapsed=60)]
+    assert all(re.search(r"19/20 .* over *$", line) for line in shown[-2:]), shown
+    assert lines.status_line(counted.rows()[0], 60).endswith("19/20 trials, 2 failed, 1 given up")
 
 
 def test_the_bar_moves_with_every_report_of_an_open_trial():
@@ -142,7 +152,7 @@ def test_a_failed_trial_is_not_done():
     counted.open(jobs("cosine", 0))
     counted.close(Ending(TrialId("cosine", 0), "failed", 0))
     now = counted.rows()[0]
-    assert (now.done, now.failed, now.is_finished) == (0, 1, False)
+    assert (now.done, now.failed, now.is_over) == (0, 1, False)
 
 
 def test_two_studies_of_one_family_are_told_apart():

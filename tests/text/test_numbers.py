@@ -1,4 +1,4 @@
-"""Numbers as a person reads them: three digits, percent, signs."""
+"""Numbers as users read them: three digits, percent, signs."""
 
 import math
 

@@ -46,8 +46,8 @@ def of_spool(sweep: TrackedSweep) -> Remembered:
     for event in events:
         if event["e"] == "report":
             losses = decode(event["traces"][LOSS])
-            id, begin = TrialId(event["study"], event["trial"]), event["step"] - len(losses)
-            found.losses.extend((id, begin + k, loss) for k, loss in enumerate(losses) if math.isfinite(loss))
+            id, first = TrialId(event["study"], event["trial"]), event["step"] - len(losses) + 1
+            found.losses.extend((id, first + k, loss) for k, loss in enumerate(losses) if math.isfinite(loss))
         elif event["e"] == "close":
             found.ends.append((TrialId(event["study"], event["trial"]), event["state"]))
     return found
@@ -139,8 +139,8 @@ def expected(of_rounds: Sequence[Sequence[Call]]) -> Remembered:
     for name, (noted, *_) in (call for of_round in of_rounds for call in of_round):
         if name == "append":
             for report in noted:
-                begin = report.step - len(report.traces[LOSS])
-                losses = [(report.id.of, begin + k, loss) for k, loss in enumerate(report.traces[LOSS])]
+                first = report.step - len(report.traces[LOSS]) + 1
+                losses = [(report.id.of, first + k, loss) for k, loss in enumerate(report.traces[LOSS])]
                 found.losses.extend(point for point in losses if math.isfinite(point[2]))
         elif name == "close":
             found.ends.append((noted.trial, noted.state))
@@ -151,7 +151,7 @@ def assert_remembered(found: Remembered, expected: Remembered, *, all_losses: bo
     assert sorted(found.ends) == sorted(expected.ends)
     assert len(set(found.losses)) == len(found.losses)
     assert set(found.losses) <= set(expected.losses)
-    assert {(id, step) for id, step, _ in found.losses if step == 0} == {(id, 0) for id, _, _ in expected.losses}
+    assert {(id, step) for id, step, _ in found.losses if step == 1} == {(id, 1) for id, _, _ in expected.losses}
     assert not all_losses or len(found.losses) == len(expected.losses)
 
 

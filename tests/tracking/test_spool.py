@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.tracking import spool
+from sweeper.tracking import events, spool
 from sweeper.tracking.events import EVENTS, decode, encode, last_mark, rounds
 from sweeper.tracking.spool import Spool, published_bytes
 from sweeper.types import Summary, TrialId
@@ -193,3 +194,38 @@ def test_an_artifact_is_remembered_by_its_content_and_place(tmp_path):
     with pytest.raises(FileNotFoundError):
         tracker.artifact("cosine", home / "nothing")
     tracker.finish()
+
+
+def test_times_never_go_back_whatever_the_clock_does(tmp_path):
+    """Also in the next command: MLflow shows the later of two values of a metric, not the second."""
+    clock = iter([t * 10**9 for t in (1000, 5000, 2000, 3000, 10, 20, 30, 40, 6000, 50, 60, 70)])
+    for round in (1, 2):
+        spool = Spool(tmp_path, round - 1, clock=lambda: next(clock))
+        for value in (1.0, 2.0):
+            spool.describe("cosine", Summary(metrics={"best_value": value + round}))
+        spool.commit(round)
+        spool.publish(round)
+        spool.finish()
+    written = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    times = [event["t"] for event in written]
+    assert times == sorted(times)
+    assert times[2] < times[3], "a value of the next command is later than every one of this command"
+
+
+@pytest.mark.parametrize(("last", "concluded"), [("artifact", True), ("describe", False), (None, False)])
+def test_a_command_that_ended_is_known_by_the_files_it_recorded_last(tmp_path, last, concluded):
+    events_file = tmp_path / "spool" / "events.jsonl"
+    assert not events.is_concluded(events_file, 0)
+    spool = Spool(tmp_path / "spool", 0)
+    (tmp_path / "table.csv").write_text("1")
+    spool.describe("cosine", Summary())
+    if last == "artifact":
+        spool.artifact("cosine", tmp_path / "table.csv")
+    elif last == "describe":
+        spool.artifact("cosine", tmp_path / "table.csv")
+        spool.describe("cosine", Summary())
+    spool.commit(1)
+    assert events.is_concluded(events_file, 1) == concluded
+    spool.commit(2)
+    assert not events.is_concluded(events_file, 2)
+    spool.finish()

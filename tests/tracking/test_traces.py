@@ -35,13 +35,14 @@ def test_a_trace_comes_back(home, a_job, a_report, parquet, trial, last, state, 
     job = a_job("wsd", trial, member)
     reports = expected(job, last, state, a_report)
     frame = read_trace(home, "wsd", trial, member)
-    assert frame["step"].tolist() == list(range(1, last + 1))
+    assert frame["step"].tolist() == list(range(last + 1))
     assert frame["step"].dtype == np.int64
-    assert frame["lr/group0"].tolist() == job.lr_S[:last].tolist()
-    assert frame["train/loss"].tolist() == np.concatenate([report.traces["train/loss"] for report in reports]).tolist()
-    evaluated = frame["valid/loss"].dropna()
-    assert evaluated.tolist() == [report.metrics["valid/loss"] for report in reports if report.metrics]
-    assert (evaluated.index + 1).tolist() == [report.step for report in reports if report.metrics]
+    assert frame["lr/group0"].tolist()[:-1] == job.lr_S[:last].tolist()
+    losses = np.concatenate([report.traces["train/loss"] for report in reports])
+    assert frame["train/loss"].tolist()[1:] == losses.tolist()
+    assert np.isnan([frame["lr/group0"].iloc[-1], frame["train/loss"][0]]).all()
+    evaluated = frame.set_index("step")["valid/loss"].dropna().to_dict()
+    assert evaluated == {report.step: report.metrics["valid/loss"] for report in reports if report.metrics}
 
 
 def test_one_file_a_study_with_every_row(home):
@@ -49,7 +50,7 @@ def test_one_file_a_study_with_every_row(home):
     assert sorted(written) == ["cosine", "wsd"]
     table = pq.read_table(written["cosine"])
     assert table.column_names == ["trial", "member", "step", "train/loss", "lr/group0", "valid/loss"]
-    assert len(table) == 2 * (200 + 60 + 47 + 80)
+    assert len(table) == 2 * (201 + 61 + 48 + 81)
     assert not list((home / "traces").glob("*.new"))
 
 
@@ -68,9 +69,9 @@ def test_a_trial_that_went_on_is_read_from_the_spool(tmp_path, a_job, a_report):
     write_parquet(tmp_path / "spool", tmp_path / "traces")
     tracker.append([a_report(job, 20, 40, "running")])
     tracker.commit(2)
-    assert len(read_trace(tmp_path, "cosine", 0)) == 40
+    assert len(read_trace(tmp_path, "cosine", 0)) == 41
     tracker.append([a_report(job, 40, 60, "running")])
-    assert len(read_trace(tmp_path, "cosine", 0)) == 40
+    assert len(read_trace(tmp_path, "cosine", 0)) == 41
     tracker.finish()
 
 

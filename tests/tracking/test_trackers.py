@@ -61,10 +61,10 @@ def test_calls_that_a_class_inherits_do_nothing():
 
 WRONG = {
     "no mapping": (None, "tracking: not a mapping"),
-    "near key": (target("Silent", path="a", mod="r"), "tracking.mod=r: no such key of own_trackers.Silent. Did you"),
+    "near key": (target("Silent", path="a", mod="r"), "tracking.mod: no such key of own_trackers.Silent. Did you"),
     "far key": (
         target("Silent", path="a", uri=None),
-        "tracking.uri=null: no such key of own_trackers.Silent. Choose one of",
+        "tracking.uri: no such key of own_trackers.Silent. Choose one of",
     ),
     "missing key": (target("Silent"), "tracking.path: missing, and own_trackers.Silent needs it. Set"),
     "bad value": (target("Silent", path="a", mode="x"), "tracking._target_=own_trackers.Silent: cannot be built (OSE"),
@@ -79,7 +79,7 @@ WRONG = {
     ),
     "broken": ({"_target_": "broken_tracker.X"}, "its module raised RuntimeError (no key). Fix broken_tracker"),
     "half": (target("Half"), "tracking._target_=own_trackers.Half: not a tracker: it has no append, artifact, close"),
-    "keys without a class": ({"uri": "none"}, "tracking.uri=none: tracking._target_ is null"),
+    "keys without a class": ({"uri": "none"}, "tracking.uri: tracking._target_ is null"),
 }
 
 

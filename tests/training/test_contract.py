@@ -27,7 +27,7 @@ from sweeper.types import ENDED, InputError, Job, JobId, Report, Trainer
 TRAINERS: dict[str, Any] = {
     "sequential": SequentialTrainer,
     "lanes": functools.partial(ProbedTrainer, width=3),
-    "processes": functools.partial(Processes, trainer=SequentialTrainer, devices=("cpu", "cpu"), head_start=0),
+    "processes": functools.partial(Processes, trainer=SequentialTrainer, devices=("cpu", "cpu")),
 }
 KINDS = ("plain", "dropout", "batchnorm", "functional")
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}

@@ -147,7 +147,7 @@ def test_lanes_fine_tune_as_one_at_a_time_does(path: Path, teacher: Any, freeze:
 def test_processes_fine_tune_too(path: Path, teacher: Any) -> None:
     task, jobs = FineTuned(teacher("batchnorm"), path, freeze=["0"]), [job(0), job(1)]
     processes = Processes(
-        task, Recipe(parse_optimizer(ADAMW), BATCH), trainer=SequentialTrainer, devices=("cpu", "cpu"), head_start=0
+        task, Recipe(parse_optimizer(ADAMW), BATCH), trainer=SequentialTrainer, devices=("cpu", "cpu")
     )
     expected = trained(alone(task, ADAMW, "float32"), jobs)
     for (reports, weights), (found, others) in zip(expected, trained(processes, jobs), strict=True):
@@ -233,7 +233,7 @@ def test_a_node_with_wrong_values_is_refused(path: Path, teacher: Any) -> None:
             r"model.freeze=5: matches no trained parameter of the model. Choose from 0, 1, 3, or the kinds norm",
         ),
         ({"freeze": ["*"]}, "nothing is left to train"),
-        ({"init_reset": ["head"]}, r"model.init_reset=\['head'\]: matches no trained parameter of the model"),
+        ({"init_reset": ["head"]}, r"model.init_reset=\[head\]: matches no trained parameter of the model"),
     ],
 )
 def test_names_that_are_nowhere_are_refused(path: Path, teacher: Any, numbers: dict[str, Any], words: str) -> None:

@@ -19,8 +19,9 @@ from sweeper.schedules import family, lr_trace
 from sweeper.search.objective import Objective
 from sweeper.search.plan import Terms
 from sweeper.search.study import Studies, StudyPlan
-from sweeper.spec import question
-from sweeper.spec.question import Home, is_running, lock
+from sweeper.spec import locking
+from sweeper.spec.locking import is_running, lock
+from sweeper.spec.question import Home
 from sweeper.text.columns import plain_text
 from sweeper.types import InputError, Record, Report
 from sweeper.views import follower, watch
@@ -209,7 +210,9 @@ def test_a_failed_trial_is_tried_again_and_then_given_up(home):
         sweep.studies.commit(attempt + 1)
         seen = looked(home)
         assert seen.is_finished == (attempt == 1)
-    assert seen.tally.rows()[0].failed == 2
+    (row, _) = seen.tally.rows()
+    assert (row.done, row.trials, row.failed, row.given_up) == (0, 1, 2, 1)
+    assert "ended after" in shown(seen)[0]
 
 
 def test_a_family_that_is_no_longer_there_has_no_curve(home):
@@ -309,14 +312,14 @@ def test_looking_whether_it_runs_takes_the_lock_from_nobody(home):
     looking = os.open(home.lock, os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
     assert not is_running(home), "others who look are no sweep"
-    threading.Timer(question.LOCK_TIMEOUT / 5, os.close, [looking]).start()
+    threading.Timer(locking.LOCK_TIMEOUT / 5, os.close, [looking]).start()
     with lock(home):
         assert is_running(home)
 
 
 def test_sweeps_begin_while_others_look_all_the_time(home):
     code = (
-        "import sys; from pathlib import Path; from sweeper.spec.question import *\n"
+        "import sys; from pathlib import Path; from sweeper.spec.locking import *\n"
         "home = Home(Path(sys.argv[1]))\n"
         "print('ready', flush=True)\n"
         "while True: is_running(home)"

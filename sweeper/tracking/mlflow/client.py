@@ -1,24 +1,31 @@
 """Write rows into MLflow runs. It is the only file of this room that imports MLflow, and every write may be repeated.
 
-The caller handles errors: `RefusedError` is final and concerns one run. Any other error concerns the store and may be
-temporary.
+The caller handles errors: `RefusedError` is final and concerns one run. Any other error concerns the store
+(`faults.explain`).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import shlex
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
 
 from mlflow.entities import Experiment, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeper.tracking.mlflow.destination import ARTIFACTS, Destination, hide_password
+from sweeper import owners
+from sweeper.tracking.mlflow.destination import ARTIFACTS, Destination, artifacts_uri, mlflow_uri, sqlite_uri
+from sweeper.tracking.mlflow.faults import ADDRESS, RefusedError, UnusableError
 from sweeper.tracking.mlflow.rows import Rows, RunKey
+from sweeper.tracking.redaction import redact, redact_address
 from sweeper.types import InputError
 
 log = logging.getLogger("sweeper")
@@ -26,24 +33,20 @@ log = logging.getLogger("sweeper")
 SOURCE = {"mlflow.source.name": "sweeper", "mlflow.source.type": "LOCAL"}
 # Without this tag, the plain address of an experiment opens a page about GenAI traces.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
+PARENT = "mlflow.parentRunId"  # MLflow nests a run under this one, in lists that are sorted by time
 RUNS_A_PAGE = 1000
 REFUSALS = ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "UNAUTHENTICATED")
 LONGEST_TAG = 8000
 LONGEST_PARAM = 6000
 MIGRATION_QUIET_SECONDS = 5.0
-STALE_SECONDS = 600.0
-
-
-class RefusedError(Exception):
-    """MLflow rejects this run's rows, and would reject them again."""
-
-
-class UnusableError(Exception):
-    """The experiment cannot be used. The message says what the user can do."""
+LOCK_SECONDS = 30.0
 
 
 class Store:
     """One experiment of an MLflow.
+
+    Raises:
+        UnusableError: The store or the experiment cannot be used until somebody acts.
 
     Attributes:
         experiment_id: Its id.
@@ -55,8 +58,11 @@ class Store:
         if destination.database is not None:
             make_database(destination.database)
         self._destination = destination
-        self._client = MlflowClient(destination.uri)
-        self.experiment_id = _find_or_create_experiment(self._client, destination)
+        self._client = _connect(destination)
+        experiment = _find_or_create_experiment(self._client, destination)
+        self.experiment_id = str(experiment.experiment_id)
+        if destination.database is not None:
+            move_artifacts(destination.database, experiment)
         self.runs, self.deleted = _find_runs(self._client, self.experiment_id, destination.sweep_id)
         self._running: set[RunKey] = set()
 
@@ -129,7 +135,7 @@ class Store:
         tags = {**SOURCE, **rows.identity, "sweep.id": self._destination.sweep_id}
         summary = RunKey(rows.key.study, None)
         if rows.key != summary and summary in self.runs:
-            tags["sweep.study_run"] = self.runs[summary]
+            tags["sweep.study_run"] = tags[PARENT] = self.runs[summary]
         run = self._client.create_run(self.experiment_id, start_time=rows.start, tags=tags, run_name=rows.name)
         self.runs[rows.key] = run.info.run_id
         self._running.add(rows.key)
@@ -143,11 +149,50 @@ class Store:
             log.warning("%s no longer exists and was not attached", path)
 
 
+# --- the connection ---------------------------------------------------------------------------------
+
+
+def _connect(destination: Destination) -> MlflowClient:
+    """Return a client of the MLflow.
+
+    Raises:
+        UnusableError: Its database has the schema of another MLflow.
+    """
+    try:
+        return MlflowClient(mlflow_uri(destination.uri))
+    except MlflowException as error:
+        schema = re.search(r"database schema \(found version (\w+)", str(error))
+        if schema is None:
+            raise
+        _refuse_schema(schema[1], destination.uri, error)
+
+
+def _refuse_schema(revision: str, uri: str, error: Exception | None = None) -> NoReturn:
+    """Raise UnusableError for a database with the schema of another MLflow, older or newer."""
+    import mlflow
+
+    address = shlex.quote(redact_address(uri))
+    if _is_known(revision):
+        problem = f"its schema is that of an older MLflow than {mlflow.__version__}"
+        raise UnusableError(problem, f"Back it up, then run: mlflow db upgrade {address}") from error
+    problem = f"its schema is that of a newer MLflow than {mlflow.__version__}"
+    raise UnusableError(problem, "Upgrade MLflow: pip install --upgrade mlflow") from error
+
+
+def _is_known(revision: str) -> bool:
+    """Return whether this MLflow has a migration to this revision of the schema."""
+    from mlflow.store import db_migrations
+
+    pattern = re.compile(rf"^revision(: str)? = ['\"]{re.escape(revision)}['\"]", re.MULTILINE)
+    migrations = Path(db_migrations.__file__).parent / "versions"
+    return any(pattern.search(path.read_text(encoding="utf-8")) for path in migrations.glob("*.py"))
+
+
 # --- the experiment ---------------------------------------------------------------------------------
 
 
-def _find_or_create_experiment(client: MlflowClient, destination: Destination) -> str:
-    """Return the id of the experiment, and create it if it is missing.
+def _find_or_create_experiment(client: MlflowClient, destination: Destination) -> Experiment:
+    """Return the experiment, and create it if it is missing.
 
     If the sweep's own experiment has the name of another sweep's, letters of the sweep's id are added to the name.
 
@@ -157,18 +202,21 @@ def _find_or_create_experiment(client: MlflowClient, destination: Destination) -
     name, id = destination.experiment, destination.sweep_id
     for candidate in [name] if destination.named else [name, f"{name}-{id[:6]}", f"{name}-{id}"]:
         experiment = client.get_experiment_by_name(candidate) or _create_experiment(client, candidate, destination)
+        if not experiment.experiment_id:  # an answer of some other server
+            raise UnusableError("no MLflow answers there", ADDRESS)
         is_ours = experiment.tags.get("sweep.id") == id
         if experiment.lifecycle_stage == "deleted" and (is_ours or destination.named):
+            restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            address = shlex.quote(destination.display_uri)
             raise UnusableError(
-                f"the experiment {candidate} was deleted in MLflow. Restore it with "
-                f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, "
-                "or choose another one with tracking.experiment=NAME"
+                f"the experiment {candidate} was deleted",
+                f"Restore it: MLFLOW_TRACKING_URI={address} {restore}. "
+                "Or run the sweep's command with another one, tracking.experiment=NAME",
             )
         if is_ours or destination.named:
-            return str(experiment.experiment_id)
-    raise UnusableError(
-        f"the experiments {name} and {name}-{id[:6]} belong to other sweeps. Choose tracking.experiment=NAME"
-    )
+            return experiment
+    problem = f"the experiments {name} and {name}-{id[:6]} belong to other sweeps"
+    raise UnusableError(problem, "Run the sweep's command with tracking.experiment=NAME")
 
 
 def _create_experiment(client: MlflowClient, name: str, destination: Destination) -> Experiment:
@@ -179,6 +227,37 @@ def _create_experiment(client: MlflowClient, name: str, destination: Destination
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
             raise
     return client.get_experiment_by_name(name)
+
+
+def move_artifacts(database: Path, experiment: Experiment) -> None:
+    """Let an experiment that a sweep created, and its runs, store files beside the database, also after it was moved.
+
+    MLflow stores the absolute path of the folder, and has no command to change it.
+    """
+    old, new = experiment.artifact_location, artifacts_uri(database.parent)
+    is_local = old.startswith(("/", "file:/"))
+    is_made_by_sweeps = KIND.items() <= experiment.tags.items() and Path(_local_path(old)).name == ARTIFACTS
+    if not is_local or not is_made_by_sweeps or _is_same_folder(Path(_local_path(old)).parent, database.parent):
+        return
+    with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection, connection:
+        id = experiment.experiment_id
+        connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, id))
+        connection.execute(
+            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+            "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+            (new, len(old) + 1, id, len(old) + 1, f"{old}/"),
+        )
+    log.info("the files of the experiment %s are now in %s", experiment.name, new)
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    """Return whether two paths name one folder, directly or through a link."""
+    return one == other or (one.exists() and one.samefile(other))
+
+
+def _local_path(location: str) -> str:
+    """Return the path of a folder that is stored as a path or as a file: address."""
+    return unquote(urlsplit(location).path) if location.startswith("file:") else location
 
 
 # --- the runs ---------------------------------------------------------------------------------------
@@ -230,12 +309,14 @@ def sweep_of_run(uri: str, run_id: str) -> tuple[str, str]:
     Raises:
         InputError: The run does not exist, or no sweep logged it.
     """
-    client, address = MlflowClient(uri), f"runs:/{run_id}"
+    address = f"runs:/{run_id}"
     try:
+        client = MlflowClient(mlflow_uri(uri))
         run = client.get_run(run_id)
         experiment = client.get_experiment(run.info.experiment_id)
-    except MlflowException as error:
-        problem = f"MLflow at {hide_password(uri)} has no such run ({str(error.message).splitlines()[0]})"
+    except Exception as error:  # of MLflow, or of a library under it
+        reason, *_ = redact(str(error), uri).splitlines() or [type(error).__name__]
+        problem = f"MLflow at {redact_address(uri)} has no such run ({reason})"
         raise InputError("sweep", address, problem, "Set MLFLOW_TRACKING_URI to the MLflow that has it") from error
     id = run.data.tags.get("sweep.id")
     if id is None:
@@ -258,9 +339,9 @@ def make_database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     _delete_stale(path)
     path.unlink(missing_ok=True)  # an empty file is no database
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new = path.with_name(f".{path.name}.{owners.label()}.new")
     try:
-        _migrate(new, path.parent)
+        _migrate(new)
         _move_into_place(new, path)
     except FileExistsError:
         _wait_for_migration(path)
@@ -269,10 +350,10 @@ def make_database(path: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _migrate(new: Path, folder: Path) -> None:
+def _migrate(new: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(f"sqlite:///{new}", str(folder / ARTIFACTS)).engine.dispose()
+    SqlAlchemyStore(mlflow_uri(sqlite_uri(new)), artifacts_uri(new.parent)).engine.dispose()
     with sqlite3.connect(new) as database:
         database.execute("PRAGMA journal_mode=WAL")
     database.close()
@@ -295,30 +376,55 @@ def _move_into_place(new: Path, path: Path) -> None:
 
 
 def _wait_for_migration(path: Path) -> None:
-    """Wait until the tables exist, because another process may be creating them, or until nothing changes any more."""
-    while not _has_tables(path):
-        touched = max(file.stat().st_mtime for file in path.parent.glob(f"{path.name}*"))
-        if time.time() - touched > MIGRATION_QUIET_SECONDS:
+    """Wait until the schema is this MLflow's, because another process may be creating it, or until nothing changes.
+
+    Raises:
+        UnusableError: The schema is that of another MLflow.
+    """
+    head, seen, changed = _head(), None, time.monotonic()
+    while (revision := _revision(path)) != head:
+        if revision is not None and not _is_known(revision):
+            _refuse_schema(revision, sqlite_uri(path))
+        # The time of the shared memory does not count: looking at the database changes it.
+        state = (revision, [_size(path.with_name(f"{path.name}{suffix}")) for suffix in ("", "-wal", "-journal")])
+        if state != seen:
+            seen, changed = state, time.monotonic()
+        elif time.monotonic() - changed > MIGRATION_QUIET_SECONDS:
+            if revision is not None:
+                _refuse_schema(revision, sqlite_uri(path))
             return  # MLflow itself reports what is wrong
         time.sleep(0.2)
 
 
-def _has_tables(path: Path) -> bool:
-    """Return whether the database has the schema that this MLflow needs."""
+def _head() -> str:
+    """Return the revision of the schema that this MLflow needs."""
     from mlflow.store.db.utils import _get_latest_schema_revision
 
-    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0.2)
+    return str(_get_latest_schema_revision())
+
+
+def _revision(path: Path) -> str | None:
+    """Return the revision of a database's schema; None if it has none yet, or cannot be read."""
     try:
-        revision = database.execute("SELECT version_num FROM alembic_version").fetchone()
-        return bool(revision == (_get_latest_schema_revision(),))
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as database:
+            row = database.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.Error:
-        return False
-    finally:
-        database.close()
+        return None
+    return None if row is None else str(row[0])
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Return the size of a file and its time in nanoseconds; (0, 0) if it is missing or empty."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return (status.st_size, status.st_mtime_ns) if status.st_size else (0, 0)
 
 
 def _delete_stale(path: Path) -> None:
     """Delete unfinished databases of processes that were killed."""
     for leftover in path.parent.glob(f".{path.name}.*.new*"):
-        if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+        owner = re.search(owners.LABEL, leftover.name)
+        if owner is not None and owners.is_dead(owner[0]):
             leftover.unlink(missing_ok=True)

@@ -1,8 +1,7 @@
 """Translate a spool to what MLflow stores: tags, params and thinned metrics of each run.
 
 The translation is a pure function of the committed events: what is sent for a run does not depend on when, how often or
-in how many pieces it is sent. In MLflow, the LR and the training loss of update t are at step t (counted from 0), and
-what was evaluated after n updates is at step n.
+in how many pieces it is sent. Steps are those of `sweeper.tracking.clock`.
 
 With several members, a metric's plain name is their median at equal steps, and `<name>.member<k>` is each member's
 evaluation. The training traces of single members are only in the Parquet file.
@@ -21,10 +20,14 @@ from typing import NamedTuple
 import numpy as np
 
 from sweeper.tracking import facts
+from sweeper.tracking.clock import first_step, is_used
 from sweeper.tracking.events import (
+    COMMIT,
     DIRECTION,
+    DIRTY,
     METRIC,
     SEARCHED,
+    SETUP,
     ArtifactEvent,
     CloseEvent,
     DescribeEvent,
@@ -46,6 +49,7 @@ from sweeper.types import Direction, Floats, JobId, Value
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 MEASURED = ("grad_norm", "update_to_weight")  # traces that are NaN at updates that are not measured
 NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"  # tags that MLflow shows as a note and as tables
+SOURCE_COMMIT = "mlflow.source.git.commit"  # the tag that MLflow shows as the version of the source
 TARGET = "target"  # a study's metric; with it, its trials have the time to reach it as metrics
 LR_RTOL = 1e-5  # a reported LR this close is the planned one in float32
 
@@ -173,6 +177,16 @@ class _Study:
         """Names of the searched hyperparameters; () until an event has them."""
         return tuple(self.tags.get(SEARCHED, "").split())
 
+    @property
+    def setup(self) -> dict[str, str]:
+        """What each trial is made of, as far as events have it. A param that changed is a tag."""
+        return {name: values[name] for values in (self.params, self.tags) for name in SETUP if name in values}
+
+    @property
+    def commit(self) -> dict[str, str]:
+        """The commit of the code, as far as events have it."""
+        return {name: self.tags[name] for name in (COMMIT, DIRTY, SOURCE_COMMIT) if name in self.tags}
+
 
 class Translation:
     """Translates committed events, in their order, to rows.
@@ -271,6 +285,8 @@ class Translation:
         self.runs[key] = Rows(key, name, t, identity)
         rows = self._rows(key)
         rows.tags["trial.state"] = "running"
+        rows.tags.update(self._studies[study].commit)
+        rows.params.update(self._studies[study].setup)
         rows.params.update(_params(event))
         lr_S = planned_lr(event)
         report_steps = tuple(event["report_steps"])
@@ -301,7 +317,8 @@ class Translation:
             chosen = _choose_indices(trial, name, values).tolist()
             last = [len(values) - 1] if len(values) and name not in MEASURED else []
             for k in dict.fromkeys([*chosen, *last]):
-                self._add_point(key, Metric(name, float(values[k]), t, trial.step + k), is_chosen=k in chosen)
+                step = trial.step + k + first_step(name)
+                self._add_point(key, Metric(name, float(values[k]), t, step), is_chosen=k in chosen)
         trial.step = max(event["step"] for event in events)
         for event in events:
             self._add_evaluation(key, event, t, suffix=f".member{event['member']}" if trial.members > 1 else "")
@@ -392,7 +409,8 @@ class Translation:
             elif value != state.params[name] or name in state.tags:
                 event["tags"].setdefault(name, value)
         note = {NOTE: event["note"]} if event.get("note") else {}
-        for name, value in _texts({**event["tags"], **note}).items():
+        commit = {SOURCE_COMMIT: event["tags"][COMMIT]} if COMMIT in event["tags"] else {}
+        for name, value in _texts({**event["tags"], **commit, **note}).items():
             if state.tags.get(name) != value:
                 state.tags[name] = rows.tags[name] = value
         for name, number in event["metrics"].items():
@@ -545,7 +563,7 @@ def _choose_indices(trial: _Trial, name: str, values: Floats) -> Indices:
     planned = trial.lr_S[start:stop]
     if name == LR and len(planned) == len(values) and np.allclose(values, planned, rtol=LR_RTOL, atol=0):
         index_K = trial.lr_at
-    elif name.startswith(("lr/", "momentum")):
+    elif is_used(name):
         return indices_by_shape(values)
     else:
         index_K = trial.loss_at

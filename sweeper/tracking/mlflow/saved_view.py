@@ -99,7 +99,8 @@ def address(experiment_id: str, key: str | None) -> str:
         experiment_id: Id of the experiment.
         key: Key of a saved view; None for the plain charts.
     """
-    view = "" if key is None else f"viewStateShareKey={quote(key)}&"
+    # Sorted by time, as it is by default, the page would hide trials under their study's run.
+    view = f"orderByKey={quote('metrics.`objective`')}&" if key is None else f"viewStateShareKey={quote(key)}&"
     return f"/experiments/{quote(experiment_id)}/runs?{view}{CHARTS}"
 
 

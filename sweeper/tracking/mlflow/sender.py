@@ -7,6 +7,7 @@ sweep was killed, it sends what is published and exits, or gives up if nothing m
 
 Files in the folder of the spool: published.json, what may be sent, which the spool writes; sent.json, the progress with
 each destination; destination.json, the last destination; sender.lock, which allows one sender at a time; sender.log.
+Those that hold an address hold none of its secrets, and only their owner may read them.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.files import writing
+from sweeper.files import open_private, writing
 from sweeper.tracking.events import EVENTS, MARK, lines, rounds
 from sweeper.tracking.mlflow import saved_view
-from sweeper.tracking.mlflow.destination import Destination, hide_password
+from sweeper.tracking.mlflow.destination import Destination, resolve_address, sqlite_path, sqlite_uri
+from sweeper.tracking.mlflow.faults import Fault, RefusedError, explain
 from sweeper.tracking.mlflow.rows import Rows, Translation
+from sweeper.tracking.redaction import HIDDEN, RedactedStream, redact_address
 from sweeper.tracking.small_files import read_object, replace_object
 from sweeper.tracking.spool import published_bytes
 from sweeper.types import InputError
@@ -41,7 +44,9 @@ log = logging.getLogger("sweeper")
 
 PERIOD_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0  # without progress after the end of the sweep
+SYNC_PATIENCE_SECONDS = 15.0  # without progress while somebody waits for `sync`
 REVIVE_SECONDS = 30.0
+BESIDE = "beside"  # in destination.json: the database's path from the spool's folder, if a move would take both
 POINTS_A_TURN = 20_000
 LONGEST_BACKOFF_SECONDS = 10.0
 LARGEST_LOG_BYTES = 1 << 20
@@ -79,7 +84,7 @@ class Sender:
         with writing(log_path):
             if log_path.exists() and log_path.stat().st_size > LARGEST_LOG_BYTES:
                 log_path.unlink()
-            output = log_path.open("ab")
+            output = open_private(log_path, os.O_WRONLY | os.O_APPEND)
         with output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "sweeper.tracking.mlflow.sender", str(self._folder)],
@@ -145,20 +150,35 @@ def sync(folder: Path, *, uri: str | None = None) -> int:
     if destination is None:
         print("Nothing to send: this sweep is not tracked (tracking=none).")
         return 0
-    Sender(folder.resolve(), destination).finish(None)
+    Sender(folder.resolve(), destination, SYNC_PATIENCE_SECONDS).finish(None)
     count = count_unsent(folder, destination)
     if count == 0:
         print(f"Everything is in MLflow at {destination.display_uri}.")
         return 0
-    problem = last_problem(folder, destination) or f"see {folder / 'sender.log'}"
-    print(f"{count} events are not in MLflow at {destination.display_uri} yet: {problem}", file=sys.stderr)
+    print(unsent_text(folder, destination.uri, count), file=sys.stderr)
     return 1
 
 
+def unsent_text(folder: Path, uri: str, count: int) -> str:
+    """Return a sentence: how many events are not sent, to which MLflow, and why.
+
+    Args:
+        folder: Folder of the spool.
+        uri: Address of the MLflow, with or without its secrets.
+        count: How many events.
+    """
+    problem = _progress_with(folder, uri).get("problem") or f"see {folder / 'sender.log'}"
+    noun = "event is" if count == 1 else "events are"
+    return f"{count} {noun} not in MLflow at {redact_address(uri)} yet: {str(problem).rstrip('.')}."
+
+
 def store_destination(folder: Path, destination: Destination | None) -> None:
-    """Store where the sweep is sent, without a password; None for nowhere."""
-    content = None if destination is None else {**asdict(destination), "uri": destination.display_uri}
-    replace_object(folder / "destination.json", content)
+    """Store where the sweep is sent, without secrets; None for nowhere."""
+    if destination is None:
+        replace_object(folder / "destination.json", None)
+        return
+    beside = {BESIDE: path} if (path := _path_from(folder, destination.uri)) else {}
+    replace_object(folder / "destination.json", {**asdict(destination), "uri": destination.display_uri, **beside})
 
 
 def _is_untracked(folder: Path) -> bool:
@@ -181,19 +201,19 @@ def last_problem(folder: Path, destination: Destination) -> str:
 
 def experiment_id(folder: Path) -> str | None:
     """Return the id of the experiment at the last destination, or None before the first row was sent."""
-    uri = address(folder)
-    id = read_object(folder / "sent.json").get(uri, {}).get("experiment_id")
+    id = _progress_with(folder, address(folder)).get("experiment_id")
     return None if id is None else str(id)
 
 
 def views(folder: Path) -> dict[str, str]:
     """Return the keys of the saved views at the last destination, by name; {} if there are none."""
-    return dict(read_object(folder / "sent.json").get(address(folder), {}).get("views", {}))
+    return dict(_progress_with(folder, address(folder)).get("views", {}))
 
 
 def address(folder: Path) -> str:
-    """Return the MLflow of the last command, without a password; "" if there is none."""
-    return str(read_object(folder / "destination.json").get("uri", ""))
+    """Return the MLflow of the last command, without secrets; "" if there is none."""
+    stored = read_object(folder / "destination.json")
+    return _locate(folder, str(stored["uri"]), stored.get(BESIDE)) if stored else ""
 
 
 def stored_destination(folder: Path, uri: str | None = None) -> Destination | None:
@@ -204,20 +224,45 @@ def stored_destination(folder: Path, uri: str | None = None) -> Destination | No
         uri: Another MLflow than the last one.
 
     Raises:
-        InputError: The address has a password, which no file holds, and MLFLOW_TRACKING_URI does not have it.
+        InputError: The address has a secret, which no file holds, and MLFLOW_TRACKING_URI does not have it.
     """
     stored = read_object(folder / "destination.json")
     if not stored:
         return None
-    from_environment = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if uri is not None:
-        stored["uri"] = uri
-    elif hide_password(from_environment) == stored["uri"]:
-        stored["uri"] = from_environment
-    elif ":***@" in stored["uri"]:
-        problem = f"the password of {stored['uri']} is not stored"
-        raise InputError("MLFLOW_TRACKING_URI", None, problem, "Set it to the address with its password")
+    known = _locate(folder, str(stored["uri"]), stored.pop(BESIDE, None))
+    stored["uri"] = _with_secrets(known) if uri is None else resolve_address(uri)
     return Destination(**stored)
+
+
+def _with_secrets(address: str) -> str:
+    """Return a stored address with the secrets that MLFLOW_TRACKING_URI has."""
+    from_environment = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if HIDDEN not in address:
+        return address
+    if redact_address(from_environment) == redact_address(address):
+        return from_environment
+    problem = f"the secret of {redact_address(address)} is not stored"
+    raise InputError("MLFLOW_TRACKING_URI", None, problem, "Set it to the whole address")
+
+
+def _path_from(folder: Path, uri: str) -> str | None:
+    """Return the path of a database relative to a spool's folder, if both are in one folder that may be moved."""
+    database = sqlite_path(uri)
+    if database is None or not folder.resolve().is_relative_to(database.parent.resolve()):
+        return None
+    return os.path.relpath(database.parent.resolve() / database.name, folder.resolve())
+
+
+def _locate(folder: Path, uri: str, beside: str | None) -> str:
+    """Return a stored address, with the path that a database beside the sweep has now."""
+    path = sqlite_path(uri)
+    if path is None:
+        return uri
+    if beside is not None:
+        now = Path(os.path.normpath(folder.resolve() / beside))
+    else:  # an older version stored only the absolute path
+        now = path if path.exists() else folder.resolve().parents[2] / path.name
+    return sqlite_uri(now if now.exists() else path)
 
 
 def _environment() -> dict[str, str]:
@@ -234,10 +279,14 @@ def main() -> None:
     """Run the sender: read the order, wait for an earlier sender, and send until the sweep has ended."""
     from filelock import FileLock, Timeout
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     folder = Path(sys.argv[1])
     order = json.loads(sys.stdin.buffer.readline())
+    destination = Destination(**order["destination"])
+    # Libraries write their own warnings and tracebacks, with addresses in them.
+    sys.stdout, sys.stderr = (RedactedStream(stream, destination.uri) for stream in (sys.stdout, sys.stderr))
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     os.environ.update(ENVIRONMENT)
+    _change_folder(destination)
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     ended = threading.Event()
@@ -253,7 +302,15 @@ def main() -> None:
             if time.monotonic() > deadline:
                 return
     with lock:
-        Delivery(folder, Destination(**order["destination"])).run(ended, order["patience"])
+        Delivery(folder, destination).run(ended, order["patience"])
+
+
+def _change_folder(destination: Destination) -> None:
+    """Change to the folder of the database, so that its address needs no more than the name of the file."""
+    if destination.database is not None:
+        with contextlib.suppress(OSError):  # a folder that cannot be used is explained where the database is opened
+            destination.database.parent.mkdir(parents=True, exist_ok=True)
+            os.chdir(destination.database.parent)
 
 
 def _watch_input(ended: threading.Event) -> None:
@@ -299,7 +356,10 @@ class Delivery:
     saved_content: saved_view.ViewContent | None = None
 
     def run(self, ended: threading.Event, patience: float) -> None:
-        """Send what is published until `ended` is set, then the rest, until nothing moves for `patience` seconds."""
+        """Send what is published until `ended` is set, then the rest.
+
+        It then gives up at a fault that waiting does not mend, or when nothing moves for `patience` seconds.
+        """
         delay, give_up = 0.5, float("inf")
         while True:
             is_last = ended.is_set()  # checked first, so that everything published before the end is sent
@@ -316,18 +376,16 @@ class Delivery:
                 ended.wait(PERIOD_SECONDS)
             except Exception as error:
                 log.exception("MLflow at %s", self.destination.display_uri)
-                self.handle_failure(error)
+                fault = self.handle_failure(error)
                 if is_last and self.written > before:
                     give_up = time.monotonic() + patience
-                if time.monotonic() > give_up:
+                if time.monotonic() > give_up or (is_last and fault.is_final):
                     return
                 time.sleep(delay) if is_last else ended.wait(delay)
                 delay = min(2 * delay, LONGEST_BACKOFF_SECONDS)
 
     def send_batch(self) -> bool:
         """Send some of what is published. Returns False when nothing is left."""
-        from sweeper.tracking.mlflow.client import RefusedError
-
         store = self.store or self.connect()
         if not self.outgoing and not self._read_batch():
             self._save_views(store)
@@ -346,8 +404,6 @@ class Delivery:
 
     def _save_views(self, store: Store) -> None:
         """Save the views if there is something new to show. An MLflow that rejects them still gets the rows."""
-        from sweeper.tracking.mlflow.client import RefusedError
-
         content, id, named = self.translation.view_content(), self.destination.sweep_id, self.destination.named
         if content is None or content == self.saved_content:
             return
@@ -372,10 +428,12 @@ class Delivery:
         self._save_progress(experiment_id=store.experiment_id)
         return store
 
-    def handle_failure(self, error: Exception) -> None:
-        """Store the problem, and connect again before the next attempt."""
+    def handle_failure(self, error: Exception) -> Fault:
+        """Store the problem and return it, and connect again before the next attempt."""
         self.store, self.doubtful = None, True
-        self._save_progress(problem=f"{type(error).__name__}: {error}".splitlines()[0][:500])
+        fault = explain(error, self.destination)
+        self._save_progress(problem=fault.text)
+        return fault
 
     def recheck(self) -> None:
         """After a failure, check once more whether it left a run twice."""
@@ -414,13 +472,25 @@ class Delivery:
 
     def _save_progress(self, **more: str | dict[str, str]) -> None:
         """Write the progress to the file that the sweep and the next sender read."""
-        every = read_object(self.folder / "sent.json")
-        progress = {**every.get(self.destination.display_uri, {}), "problem": "", "offset": self.offset, **more}
-        replace_object(self.folder / "sent.json", {**every, self.destination.display_uri: progress})
+        progress = {**_progress(self.folder, self.destination), "problem": "", "offset": self.offset, **more}
+        key = _progress_key(self.folder, self.destination.uri)
+        replace_object(self.folder / "sent.json", {**read_object(self.folder / "sent.json"), key: progress})
 
 
 def _progress(folder: Path, destination: Destination) -> dict[str, Any]:
-    return dict(read_object(folder / "sent.json").get(destination.display_uri, {}))
+    return _progress_with(folder, destination.uri)
+
+
+def _progress_with(folder: Path, uri: str) -> dict[str, Any]:
+    """Return the progress with the MLflow at an address."""
+    every = read_object(folder / "sent.json")
+    return dict(every.get(_progress_key(folder, uri)) or every.get(redact_address(uri)) or {})
+
+
+def _progress_key(folder: Path, uri: str) -> str:
+    """Return the key of an MLflow in sent.json: the address, which stays the same if a project folder is moved."""
+    path = _path_from(folder, uri)
+    return redact_address(uri) if path is None else f"sqlite:///{path}"
 
 
 if __name__ == "__main__":

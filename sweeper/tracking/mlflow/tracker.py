@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
 
 from sweeper.tracking.mlflow import sender
 from sweeper.tracking.mlflow.destination import Destination, resolve
@@ -34,6 +37,18 @@ class MLflow(ConfiguredTracker):
         self._sender: sender.Sender | None = None
         self._resolve("", "")
         _check_seconds(flush_seconds)
+
+    @classmethod
+    def stored(cls, spool: Path) -> Self | None:
+        """Return a tracker that sends to where the last command sent the sweep; None if it sent nothing.
+
+        Raises:
+            InputError: The address has a password, which no file holds, and MLFLOW_TRACKING_URI does not have it.
+        """
+        destination = sender.stored_destination(spool)
+        if destination is None:
+            return None
+        return cls(destination.uri, destination.experiment if destination.named else None)
 
     @property
     def is_on(self) -> bool:
@@ -64,13 +79,17 @@ class MLflow(ConfiguredTracker):
 
     def _resolve(self, name: str, id: str) -> Destination | None:
         named = self._experiment is not None
-        return resolve(self._uri, experiment=self._experiment or name, sweep_id=id, named=named)
+        return resolve(
+            self._uri, experiment=name if self._experiment is None else self._experiment, sweep_id=id, named=named
+        )
 
 
-def _check_seconds(seconds: float | None) -> None:
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if seconds is not None and not (is_number and seconds >= 0):
-        raise InputError("tracking.flush_seconds", seconds, "not a number of seconds", "Use for example 60")
+def _check_seconds(seconds: object) -> None:
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        remedy = "Use for example 60, or null for no limit"
+        raise InputError("tracking.flush_seconds", seconds, "not a number of seconds", remedy)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import logging
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,11 +52,3 @@ def compiler_settings() -> Iterator[None]:
     with patched, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch\.")
         yield
-
-
-def has_compiled() -> bool:
-    """Return whether torch has compiled on this machine before. It caches what it measures of the processor."""
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
-    folder = Path(cache_dir())
-    return folder.is_dir() and any(folder.iterdir())

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from sweeper.importing import import_object
+from sweeper.options import check_options
 from sweeper.training.optimizers.groups import Group, Grouping, WeightDecay, groups_of
 from sweeper.training.optimizers.looking import Forward, has_model_argument
 from sweeper.training.optimizers.spec import KEYS, OptimizerSpec, Options, number_of, parse_optimizer
@@ -35,6 +36,7 @@ def check_optimizer(spec: OptimizerSpec) -> None:
     names = _option_names(target)
     if names is not None and "lr" not in names:
         raise _unusable_error(spec, "has no option lr, so no schedule can set it")
+    check_options("optimizer", target, spec.options)
     _check_grouping(target, spec)
     _try_run(target, json.dumps(spec.node(), sort_keys=True))
 

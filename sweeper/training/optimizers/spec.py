@@ -112,15 +112,14 @@ def parse_optimizer(node: Mapping[str, object]) -> OptimizerSpec:
     """
     fixed = {str(key): value for key, value in node.items() if key == "groups" or not isinstance(value, Mapping)}
     target = parse_path("optimizer._target_", fixed.pop("_target_", None), "torch.optim.SGD")
-    grouping = {key: fixed.pop(key, None) for key in KEYS}
-    mode, layer_decay = grouping["wd_mode"], grouping["layer_decay"]
+    grouping = {key: value for key in KEYS if not _is_idle(key, value := fixed.pop(key, None))}
     return OptimizerSpec(
         target,
         {name: _parse_option(name, value) for name, value in fixed.items()},
-        wd_mode=DEFAULT_MODE if mode is None else _parse_mode(mode),
-        layer_decay=None if layer_decay is None else _parse_layer_decay(layer_decay),
-        no_decay=_parse_patterns("optimizer.no_decay", grouping["no_decay"]) if grouping["no_decay"] else (),
-        groups=_parse_groups(grouping["groups"] or {}),
+        wd_mode=_parse_mode(grouping.get("wd_mode", DEFAULT_MODE)),
+        layer_decay=_parse_layer_decay(grouping["layer_decay"]) if "layer_decay" in grouping else None,
+        no_decay=_parse_patterns("optimizer.no_decay", grouping["no_decay"]) if "no_decay" in grouping else (),
+        groups=_parse_groups(grouping.get("groups", {})),
     )
 
 
@@ -131,7 +130,12 @@ def searched_options(node: Mapping[str, object]) -> dict[str, Mapping[str, Any]]
 
 def without_idle_keys(node: Mapping[str, object]) -> dict[str, object]:
     """Return the node without those of KEYS that have no effect."""
-    return {key: value for key, value in node.items() if key not in KEYS or (value and value != DEFAULT_MODE)}
+    return {key: value for key, value in node.items() if not _is_idle(key, value)}
+
+
+def _is_idle(key: str, value: object) -> bool:
+    """Whether one of KEYS has no effect. Another empty value, such as 0 or false, is a mistake."""
+    return key in KEYS and (value is None or value in ((), [], {}) or (key == "wd_mode" and value == DEFAULT_MODE))
 
 
 def number_of(options: Options, name: str) -> float:

@@ -4,8 +4,8 @@ Invariants:
 
 - A job's results depend on the job alone. Where it is trained, and how often it is moved or repeated, only changes the
   time.
-- Training starts in this process. Workers take seconds to start, so they are started only after a while. They take over
-  at the first report after they are ready. A short sweep has none.
+- Workers are started with the first job, so a finished sweep has none. Then this process waits for them, and trains
+  nothing itself. With one device, or if no worker can be started, it trains everything.
 - A worker that dies is restarted. Its jobs are restored from the last checkpoint, or started again, and repeated
   without reports up to their last report. Jobs of the unfinished turn then run one at a time, to see which one kills
   the process.
@@ -14,9 +14,6 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sweeper import temporary
 from sweeper.training.checkpoint import part_folder, remove_others, restore_jobs
 from sweeper.training.recipe import Recipe
 from sweeper.training.workers.worker import PERIOD_SECONDS, Payload, Worker, WorkerDiedError
@@ -33,7 +31,6 @@ from sweeper.types import Job, JobId, Report, State, Task, Trainer
 
 _log = logging.getLogger(__name__)
 
-HEAD_START = 3.0  # seconds of training in this process before workers are started, which takes as long
 DEATHS = 3  # in a row, after which the job that the workers had fails, or a worker that never answered is removed
 
 Order = tuple[Any, ...]
@@ -46,7 +43,7 @@ class _OpenJob:
 
     Attributes:
         job: The job.
-        place: The worker that has it; "here" for this process, "lost" if its worker died.
+        place: The worker that has it; None if that died.
         step: Updates finished.
         state: State of its last report.
         deaths: How many workers in a row died with this job alone.
@@ -54,7 +51,7 @@ class _OpenJob:
     """
 
     job: Job
-    place: Worker | str
+    place: Worker | None = None
     step: int = 0
     state: State = "running"
     deaths: int = 0
@@ -86,8 +83,6 @@ class Processes:
         recipe: How it is trained.
         trainer: Constructor of the trainer, called as `trainer(task, recipe, device=..., **options)`.
         devices: Device of each process. With one device, everything is trained in this process.
-        head_start: Seconds of training in this process before workers are started; None for HEAD_START, 0 to wait for
-            the workers before the first job.
         options: Other arguments of the constructor.
     """
 
@@ -98,31 +93,28 @@ class Processes:
         *,
         trainer: Callable[..., Trainer],
         devices: Sequence[str],
-        head_start: float | None = None,
         **options: Any,
     ) -> None:
         self._payload = Payload(trainer, task, recipe, options)
-        self._devices, self._head_start = tuple(devices), HEAD_START if head_start is None else head_start
+        self._devices = tuple(devices)
+        # Built in any case, because that checks the arguments. None once the workers train.
         self._local: Trainer | None = self._payload.build_trainer(devices[0])
-        self._lanes = self._local.capacity()
-        self._is_single = len(devices) < 2  # whether this process trains everything
-        self._has_moved = False  # whether the workers have the jobs
+        self._capacity = self._local.capacity() * len(devices)
         self._is_sending = False
-        self._trained = 0.0  # seconds in this process
         self._workers: list[Worker] = []
         self._folder = Path()
         self._open: dict[JobId, _OpenJob] = {}
         self._checkpoint: tuple[Path, int] | None = None
 
     def start(self, jobs: Sequence[Job]) -> None:
+        self._start_workers()
+        if self._local is not None:
+            self._local.start(jobs)
+            return
         for job in jobs:
             if job.id in self._open:
                 raise RuntimeError(f"{job.id} is already open")
-        if not self._distribute():
-            self._local_trainer.start(jobs)
-            self._open.update({job.id: _OpenJob(job, "here") for job in jobs})
-            return
-        self._assign([_OpenJob(job, "lost") for job in jobs])
+        self._assign([_OpenJob(job) for job in jobs])
         errors = [answer.value for answer in self._send(self._orders("start", jobs)) if answer.kind == "raised"]
         if errors:
             for job in jobs:
@@ -130,58 +122,56 @@ class Processes:
             raise errors[0]
 
     def advance(self, ids: Sequence[JobId]) -> Iterator[Report]:
+        if self._local is not None:
+            yield from self._local.advance(ids)
+            return
         for id in ids:
             run = self._open[id]
             if run.state != "running":
                 raise RuntimeError(f"{id} is {run.state}: it can be evaluated and stopped, not advanced")
-        left = list(ids)
-        while left and not self._distribute():
-            self._lanes = self._local_trainer.capacity()
-            together = len(left) if self._is_single else self._lanes  # few, to notice soon that the workers are ready
-            now, left = left[:together], left[together:]
-            start = time.perf_counter()
-            for report in self._local_trainer.advance(now):
-                yield self._record(report)
-            self._trained += time.perf_counter() - start
-        if left:
-            yield from self._advance_workers(left)
+        yield from self._advance_workers(ids)
 
     def stop(self, id: JobId) -> None:
+        if self._local is not None:
+            self._local.stop(id)
+            return
         run = self._open.pop(id)
-        if isinstance(run.place, Worker):
+        if run.place is not None:
             run.place.send("stop", id)
-        elif run.place == "here":
-            self._local_trainer.stop(id)
-            self._release_device()
 
     def evaluate(self, id: JobId, part: str) -> dict[str, float]:
+        if self._local is not None:
+            return self._local.evaluate(id, part)
         metrics: dict[str, float] = self._request("evaluate", id, part)
         return metrics
 
     def weights(self, id: JobId) -> dict[str, torch.Tensor]:
+        if self._local is not None:
+            return self._local.weights(id)
         state: dict[str, torch.Tensor] = self._request("weights", id)
         return state
 
     def save(self, folder: Path, round: int) -> None:
         """Write a checkpoint. Each worker writes a part of it, so a crash may leave an older part of another worker."""
-        if not self._has_moved:
-            self._local_trainer.save(folder, round)
+        if self._local is not None:
+            self._local.save(folder, round)
             remove_others(folder, ())
-        else:
-            self._recover()
-            parts = {worker: [("save", part_folder(folder, worker.place), round)] for worker in self._workers}
-            if all(answer.kind != "died" for answer in self._send(parts, raises=True)):
-                remove_others(folder, [worker.place for worker in parts])
+            return
+        self._recover()
+        parts = {worker: [("save", part_folder(folder, worker.place), round)] for worker in self._workers}
+        if all(answer.kind != "died" for answer in self._send(parts, raises=True)):
+            remove_others(folder, [worker.place for worker in parts])
         self._checkpoint = folder, round
 
     def restore(self, folder: Path, jobs: Sequence[Job], last_round: int) -> dict[JobId, int]:
+        if not jobs:
+            return {}
+        self._start_workers()
+        if self._local is not None:
+            return restore_jobs(self._local, folder, jobs, last_round)
         self._checkpoint = folder, last_round
-        if not self._distribute():
-            steps = restore_jobs(self._local_trainer, folder, jobs, last_round)
-            self._open.update({job.id: _OpenJob(job, "here", steps[job.id]) for job in jobs if job.id in steps})
-            return steps
-        self._assign([_OpenJob(job, "lost") for job in jobs])
-        steps = {}
+        self._assign([_OpenJob(job) for job in jobs])
+        steps: dict[JobId, int] = {}
         for answer in self._send(self._orders("restore", jobs, folder, last_round), raises=True):
             steps.update(answer.value if answer.kind == "done" else {})
         for job in jobs:
@@ -192,7 +182,7 @@ class Processes:
         return steps
 
     def capacity(self) -> int:
-        return self._lanes * (len(self._workers) if self._has_moved else 1 if self._is_single else len(self._devices))
+        return self._capacity if self._local is None else self._local.capacity()
 
     def close(self) -> None:
         self._kill_workers()
@@ -200,82 +190,36 @@ class Processes:
         if self._local is not None:
             self._local.close()
 
-    # --- from this process to the workers -------------------------------------------------------------
+    # --- starting the workers -------------------------------------------------------------------------
 
-    @property
-    def _local_trainer(self) -> Trainer:
-        assert self._local is not None
-        return self._local
-
-    def _distribute(self) -> bool:
-        """Start the workers when it is time, and move the jobs when they are ready.
-
-        Returns:
-            Whether the workers have the jobs.
-        """
-        if self._has_moved or self._is_single or self._trained < self._head_start:
-            return self._has_moved
-        if not self._workers:
-            running = sum(run.state == "running" for run in self._open.values())
-            count = min(len(self._devices), running) if self._head_start else len(self._devices)
-            if count > 1:
-                self._start_workers(count)
-        if self._workers and self._has_ready_workers(wait=not self._head_start):
-            self._move_jobs()
-        return self._has_moved
-
-    def _start_workers(self, count: int) -> None:
-        """Start workers without waiting for them; log it if they cannot be started."""
-        self._folder = Path(tempfile.mkdtemp(prefix="sweeper-"))
+    def _start_workers(self) -> None:
+        """Start the workers, once, and wait until they have built their trainers. Log it if one cannot."""
+        if self._local is None or len(self._devices) < 2:
+            return
+        self._folder = temporary.make_folder()
         try:
             self._payload.write(self._folder)
-            for place in range(count):
-                self._workers.append(Worker(self._folder, place, self._devices[place]))
+            for place, device in enumerate(self._devices):
+                self._workers.append(Worker(self._folder, place, device))
+            for worker in self._workers:
+                while not worker.is_ready:
+                    worker.receive()
         except Exception as error:  # pickling runs the task's own code
             _log.warning("Training in one process, because workers cannot start: %s: %s", type(error).__name__, error)
             self._kill_workers()
-
-    def _has_ready_workers(self, *, wait: bool) -> bool:
-        """Return whether all workers have built their trainers."""
-        try:
-            for worker in self._workers:
-                while not worker.is_ready and (wait or worker.has_message()):
-                    worker.receive()
-        except WorkerDiedError as error:
-            _log.warning("Training in one process, because a worker did not start: %s", error)
-            self._kill_workers()
-            return False
-        return all(worker.is_ready for worker in self._workers)
-
-    def _move_jobs(self) -> None:
-        """Move running jobs to the workers by a checkpoint. Jobs that ended stay here until they are stopped."""
-        moving = [run for run in self._open.values() if run.state == "running"]
-        folder = self._folder / "moving"
-        if moving:
-            self._local_trainer.save(folder, 0)
-        for run in moving:
-            self._local_trainer.stop(run.job.id)
-            run.place = "lost"
-        self._has_moved = True
-        self._release_device()
-        self._recover((folder, 0))
-        shutil.rmtree(folder, ignore_errors=True)
+            self._devices = self._devices[:1]
+            return
+        self._local.close()
+        self._local = None
+        torch.cuda.empty_cache()  # does nothing if CUDA was not used
         _log.info("Training in %d processes on %s", len(self._workers), ", ".join(dict.fromkeys(self._devices)))
 
-    def _release_device(self) -> None:
-        """Free the device's memory once this process has no job."""
-        if self._has_moved and self._local is not None and all(run.place != "here" for run in self._open.values()):
-            self._local.close()
-            self._local = None
-            torch.cuda.empty_cache()  # does nothing if CUDA was not used
-
     def _kill_workers(self) -> None:
-        """Kill all workers and train in this process alone."""
         for worker in self._workers:
             worker.kill()
-        if self._workers or self._folder != Path():
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._workers, self._is_single = [], True
+        self._workers = []
+        if self._folder != Path():
+            temporary.remove(self._folder)
 
     # --- a turn in the workers ------------------------------------------------------------------------
 
@@ -314,11 +258,9 @@ class Processes:
     def _request(self, name: str, id: JobId, *arguments: Any) -> Any:
         """Return the result of a trainer's method for one job. If its worker dies, it is restarted and called again."""
         run = self._open[id]
-        if run.place == "here":
-            return getattr(self._local_trainer, name)(id, *arguments)
         while not run.failure:
             self._recover()
-            if not isinstance(run.place, Worker):
+            if run.place is None:
                 continue
             for answer in self._send({run.place: [(name, id, *arguments)]}, raises=True):
                 if answer.kind == "done":
@@ -328,23 +270,18 @@ class Processes:
 
     # --- workers that die -----------------------------------------------------------------------------
 
-    def _recover(self, source: tuple[Path, int] | None = None) -> None:
-        """Assign every lost job to a worker, and bring it back to its last report.
-
-        Args:
-            source: Folder and round of a checkpoint; None for the last one.
-        """
-        source = source or self._checkpoint
-        while lost := [run for run in self._open.values() if run.place == "lost" and not run.failure]:
+    def _recover(self) -> None:
+        """Assign every lost job to a worker, and bring it back to its last report."""
+        while lost := [run for run in self._open.values() if run.place is None and not run.failure]:
             self._assign(lost)
             jobs = [run.job for run in lost]
             steps: dict[JobId, int] = {}
-            if source is not None:
-                for answer in self._send(self._orders("restore", jobs, *source), raises=True):
+            if self._checkpoint is not None:
+                for answer in self._send(self._orders("restore", jobs, *self._checkpoint), raises=True):
                     steps.update(answer.value if answer.kind == "done" else {})
             orders: dict[Worker, list[Order]] = {}
             for run in lost:
-                if isinstance(run.place, Worker) and steps.get(run.job.id) != run.step:
+                if run.place is not None and steps.get(run.job.id) != run.step:
                     order = ("repeat", run.job, steps.get(run.job.id), run.step)
                     orders.setdefault(run.place, []).append(order)
             for answer in self._send(orders):
@@ -380,13 +317,13 @@ class Processes:
         worker.kill()
         for run in self._open.values():
             if run.place is worker:
-                run.place = "lost"
+                run.place = None
         worker.failures += 1
         if worker.failures < DEATHS:
             worker.restart()
             return
         self._workers.remove(worker)
-        if self._has_moved and not self._workers:
+        if not self._workers:
             raise RuntimeError(f"All worker processes died: {reason}")
 
     # --- orders ---------------------------------------------------------------------------------------
@@ -403,7 +340,7 @@ class Processes:
             updates[worker] += run.job.steps - run.step
 
         for run in self._open.values():
-            if isinstance(run.place, Worker) and run.state == "running":
+            if run.place is not None and run.state == "running":
                 count(run.place, run)
         for run in runs:
             run.place = min(self._workers, key=lambda worker: (jobs[worker], updates[worker], worker.place))
@@ -415,7 +352,7 @@ class Processes:
         shares: dict[Worker, list[Job]] = {}
         for job in jobs:
             place = self._open[job.id].place
-            if isinstance(place, Worker):
+            if place is not None:
                 shares.setdefault(place, []).append(job)
         return shares
 
@@ -474,4 +411,4 @@ class Processes:
                 worker.kill()
                 for run in self._open.values():
                     if run.place is worker:
-                        run.place = "lost"
+                        run.place = None

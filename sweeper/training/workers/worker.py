@@ -184,11 +184,19 @@ class Worker:
         if code == -signal.SIGKILL:
             return "its process was killed (SIGKILL, perhaps because memory ran out)"
         if code is not None and code < 0:
-            return f"its process was killed by {signal.Signals(-code).name}"
+            return f"its process was killed by {signal_name(-code)}"
         lines = []
         with contextlib.suppress(OSError):
             lines = self._output.read_text(errors="replace").strip().splitlines()
         return f"its process exited with code {code}" + (f": {lines[-1]}" if lines else "")
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal, "SIGABRT"; "signal 40" for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _worker_environment() -> dict[str, str]:

@@ -20,7 +20,7 @@ import sys, pathlib
 from sweeper.tracking.mlflow.client import make_database
 make_database(pathlib.Path(sys.argv[1]))
 """
-# What `mlflow ui` and any script of a person's do in a fresh folder.
+# What `mlflow ui` and any user's script do in a fresh folder.
 IN_PLACE = """
 import sys
 from mlflow.tracking import MlflowClient

@@ -8,6 +8,7 @@ import json
 import math
 import posixpath
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_a_complete_trial(tmp_path, played, a_job):
     assert np.abs(shown - job.lr_S).max() <= 0.002 * job.lr_S.max() * (1 + 1e-9)
     assert sorted(points(run, "valid/loss")) == list(range(20, 201, 20))
     loss = points(run, "train/loss")
-    assert {0, 19, 39, 199} <= set(loss)
+    assert {1, 20, 40, 200} <= set(loss)
     assert len(loss) <= 100
     assert points(run, "objective") == {200: 0.5}
     assert points(run, "steps_done") == {200: 200.0}
@@ -109,7 +110,7 @@ def test_an_early_end(tmp_path, played, a_job, trial, status, state, steps):
     assert all(math.isfinite(metric.value) for metric in run["metrics"])
     if state == "diverged":
         assert run["tags"]["diverged.step"] == "47"
-        assert run["tags"]["not_finite"] == "train/loss at 46"
+        assert run["tags"]["not_finite"] == "train/loss at 47"
 
 
 def test_a_study_is_finished_when_no_trial_is_open(tmp_path, played):
@@ -146,7 +147,10 @@ def several(a_job, count=3):
 
 
 def lines_of(jobs, reports):
-    return [json.loads(open_line(jobs, 1))], [json.loads(report_line(report, 2)) for report in reports]
+    """Return the events of a trial that had to report where its reports are."""
+    steps = tuple(sorted({jobs[0].steps} | {report.step for report in reports if report.state == "running"}))
+    opened = open_line([replace(job, report_steps=steps) for job in jobs], 1)
+    return [json.loads(opened)], [json.loads(report_line(report, 2)) for report in reports]
 
 
 def test_several_members_are_shown_by_their_median(a_job, a_report):
@@ -155,8 +159,8 @@ def test_several_members_are_shown_by_their_median(a_job, a_report):
     begin, reported_events = lines_of(jobs, reports)
     run = stored([begin, reported_events])[RunKey("cosine", 4)]
     losses = np.array([report.traces["train/loss"] for report in reports])
-    assert {0, 19} <= set(points(run, "train/loss"))
-    assert all(value == np.median(losses[:, step]) for step, value in points(run, "train/loss").items())
+    assert {1, 20} <= set(points(run, "train/loss"))
+    assert all(value == np.median(losses[:, step - 1]) for step, value in points(run, "train/loss").items())
     valid = [report.metrics["valid/loss"] for report in reports]
     assert points(run, "valid/loss") == {20: float(np.median(valid))}
     assert [points(run, f"valid/loss.member{k}") for k in range(3)] == [{20: value} for value in valid]
@@ -170,8 +174,8 @@ def test_a_member_that_diverged_leaves_the_others_median(a_job, a_report):
     begin, reported_events = lines_of(jobs, reports)
     run = stored([begin, reported_events])[RunKey("cosine", 4)]
     loss = points(run, "train/loss")
-    assert loss[3] == np.median([report.traces["train/loss"][3] for report in reports])
-    assert loss[19] == np.mean([reports[0].traces["train/loss"][19], reports[2].traces["train/loss"][19]])
+    assert loss[4] == np.median([report.traces["train/loss"][3] for report in reports])
+    assert loss[20] == np.mean([reports[0].traces["train/loss"][19], reports[2].traces["train/loss"][19]])
     assert "valid/loss" not in {metric.key for metric in run["metrics"]}
 
 
@@ -188,7 +192,7 @@ def test_norms_are_sent_where_they_were_measured(a_job):
     begin, events = lines_of([job], [measured(job, sparse), measured(job, np.full(20, np.nan), begin=20)])
     run = stored([begin, events])[RunKey("cosine", 0)]
     for name in ("grad_norm", "update_to_weight"):
-        assert points(run, name) == {2: 0.5, 10: 0.25}
+        assert points(run, name) == {3: 0.5, 11: 0.25}
     assert "not_finite" not in run["tags"]
 
 
@@ -199,7 +203,7 @@ def test_norms_of_several_members_are_the_median_of_those_that_have_one(a_job, r
     reports.append(measured(jobs[2], [nan, nan], state="diverged"))
     begin, events = lines_of(jobs, reports)
     run = stored([begin, events])[RunKey("cosine", 4)]
-    assert points(run, "grad_norm") == {1: 2.0, 3: 6.0}
+    assert points(run, "grad_norm") == {2: 2.0, 4: 6.0}
     assert "not_finite" not in run["tags"]
     assert not recwarn.list
 
@@ -208,8 +212,8 @@ def test_a_gradient_without_a_finite_norm_is_told(a_job):
     job = a_job("cosine", 0)
     begin, events = lines_of([job], [measured(job, [1.0, math.nan, math.inf])])
     run = stored([begin, events])[RunKey("cosine", 0)]
-    assert points(run, "grad_norm") == {0: 1.0}
-    assert run["tags"]["not_finite"] == "grad_norm at 2, update_to_weight at 2"
+    assert points(run, "grad_norm") == {1: 1.0}
+    assert run["tags"]["not_finite"] == "grad_norm at 3, update_to_weight at 3"
 
 
 def test_an_lr_that_a_controller_changed_is_shown_as_it_was_used(a_job):
@@ -247,7 +251,7 @@ def test_many_reports_are_thinned_with_the_last_kept(tmp_path):
     assert len(valid) <= 320
     assert {1, 777} <= set(valid)
     assert all(step == value for step, value in valid.items())
-    assert points(run, "train/loss")[776] == 777.0
+    assert points(run, "train/loss")[777] == 777.0
 
 
 def test_descriptions_add_and_overwrite_and_repeat_nothing(tmp_path):
@@ -298,6 +302,35 @@ def test_a_note_and_a_table_are_shown_as_those_of_older_spools_were(tmp_path):
     assert tags["older"] == tags["newer"] == {**tags["continued"], "mlflow.note.content": "# Answer"}
     assert tags["older"].items() >= shown.items()
     assert tags["continued"]["mlflow.note.content"] == "# Another"
+
+
+def test_what_a_study_is_made_of_is_shown_with_each_of_its_trials(tmp_path, a_job):
+    """A trial has the commit under which it started."""
+    tracker = Spool(tmp_path, 0)
+    made = {
+        "optimizer": "SGD",
+        "model": "MLP(width=8)",
+        "data": "Digits",
+        "batch_size": 32,
+        "epochs": 2.5,
+        "steps": 200,
+    }
+    for number, commit in enumerate(("a" * 40, "b" * 40)):
+        tags = {"git.commit": commit, "git.dirty": "false", "version.torch": "2.14"}
+        tracker.describe("cosine", Summary(params=made, tags=tags))
+        tracker.open([a_job("cosine", number)])
+        tracker.commit(number + 1)
+    runs = stored(all_rounds(tmp_path))
+    study = runs[RunKey("cosine", None)]
+    assert study["params"] == {name: str(value) for name, value in made.items()}
+    assert study["tags"]["mlflow.source.git.commit"] == study["tags"]["git.commit"] == "b" * 40
+    assert study["tags"]["version.torch"] == "2.14"
+    for number, commit in enumerate(("a" * 40, "b" * 40)):
+        trial = runs[RunKey("cosine", number)]
+        assert study["params"].items() <= trial["params"].items()
+        assert trial["tags"]["mlflow.source.git.commit"] == trial["tags"]["git.commit"] == commit
+        assert trial["tags"]["git.dirty"] == "false"
+        assert "version.torch" not in trial["tags"]  # those are of the study alone
 
 
 def test_tags_of_a_trial_overwrite(tmp_path, a_job):

@@ -23,7 +23,6 @@ from sweeper.tracking.mlflow.destination import Destination
 from sweeper.tracking.mlflow.rows import Translation
 from sweeper.tracking.mlflow.sender import Delivery, Sender
 from sweeper.tracking.mlflow.tracker import MLflow
-from sweeper.tracking.small_files import read_object
 from sweeper.tracking.spool import Spool
 from sweeper.types import InputError, Summary, TrackedSweep
 
@@ -98,6 +97,7 @@ def stored(database, id=ID):
     for run, name, status, start, end in listed:
         tags = dict(query(database, "SELECT key, value FROM tags WHERE run_uuid = ?", run))
         study_run = tags.pop("sweep.study_run", None)
+        assert tags.pop("mlflow.parentRunId", None) == study_run
         key = (tags["sweep.study"], tags.get("trial.number"))
         assert key not in runs, f"{key} is there twice"
         runs[key] = {
@@ -191,7 +191,8 @@ def test_the_saved_views_are_in_the_experiment_and_stay_as_they_are(spool, datab
 
 
 def test_an_mlflow_that_refuses_views_gets_the_rows(spool, database, monkeypatch):
-    from sweeper.tracking.mlflow.client import RefusedError, Store
+    from sweeper.tracking.mlflow.client import Store
+    from sweeper.tracking.mlflow.faults import RefusedError
 
     def refused(self, key, value):
         raise RefusedError("no such right")
@@ -294,8 +295,13 @@ class Server:
     def start(self):
         self.log = (self.database.parent / "server.log").open("w+b")
         self.process = subprocess.Popen(
-            view._command(f"sqlite:///{self.database}", self.database, self.port),
-            env={**os.environ, **sender.ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            view._command(self.database.parent, self.port),
+            env={
+                **os.environ,
+                **sender.ENVIRONMENT,
+                "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{self.database}",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            },
             stdout=self.log,
             stderr=self.log,
             start_new_session=True,
@@ -369,12 +375,15 @@ def test_a_server_that_is_not_there_is_named_and_delays_the_end_no_longer_than_a
     left = tracker.finish()
     assert time.monotonic() - began < 20
     assert left == sum(len(events) for events, _ in rounds(sweep.spool / EVENTS))
-    assert str(port) in sender.last_problem(sweep.spool, destination)
+    assert sender.last_problem(sweep.spool, destination).startswith("the server does not answer (Connection refused)")
+    assert f"{left} events are not in MLflow at http://127.0.0.1:{port} yet: " in view.unsent_text(
+        sweep.spool, "x", left
+    )
     assert send(sweep.spool, to(database))  # another destination gets everything
     assert stored(database) == meant(sweep.spool)
 
 
-# --- what a person does -----------------------------------------------------------------------------
+# --- what a user does -------------------------------------------------------------------------------
 
 
 def names(database):
@@ -458,7 +467,8 @@ def test_an_empty_twin_is_deleted(spool, database):
     once = stored(database)
     (run,) = query(database, "SELECT run_uuid FROM runs WHERE name LIKE 'wsd-000%'")[0]
     tags = dict(query(database, "SELECT key, value FROM tags WHERE run_uuid = ?", run))
-    experiment = read_object(spool / "sent.json")[to(database).display_uri]["experiment_id"]
+    sender.store_destination(spool, to(database))
+    experiment = sender.experiment_id(spool)
     identity = {k: tags[k] for k in ("sweep.id", "sweep.role", "sweep.study", "trial.number", "sweep.study_run")}
     client(database).create_run(experiment, tags=identity)
     delivery = Delivery(spool, to(database))

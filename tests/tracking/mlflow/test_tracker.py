@@ -15,6 +15,12 @@ BAD = {
     "experiment": ({"experiment": "a/b"}, "tracking.experiment=a/b: "),
     "seconds": ({"flush_seconds": "soon"}, "tracking.flush_seconds=soon: not a number of seconds"),
     "past": ({"flush_seconds": -1}, "tracking.flush_seconds=-1: not a number of seconds"),
+    "never": ({"flush_seconds": float("inf")}, "tracking.flush_seconds=inf: not a number of seconds"),
+    "no number": ({"flush_seconds": float("nan")}, "tracking.flush_seconds=nan: not a number of seconds"),
+    "a switch": ({"flush_seconds": True}, "tracking.flush_seconds=true: not a number of seconds"),
+    "no name": ({"experiment": ""}, "tracking.experiment=: not a name"),
+    "a number as a name": ({"experiment": 5}, "tracking.experiment=5: not a text"),
+    "a number as an address": ({"uri": 5}, "tracking.uri=5: not an address"),
 }
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 
 import pytest
@@ -25,8 +26,9 @@ ID = "abcdef0123456789abcdef0123456789"
 
 def test_the_address_opens_the_charts():
     address = view.charts_url("http://127.0.0.1:5000/", "12")
-    assert address == "http://127.0.0.1:5000/#/experiments/12/runs?workflowType=machine_learning&compareRunsMode=CHART"
-    assert view.charts_url("http://127.0.0.1:5000", "12", "best") == address.replace("?", "?viewStateShareKey=best&")
+    page, charts = "http://127.0.0.1:5000/#/experiments/12/runs", "workflowType=machine_learning&compareRunsMode=CHART"
+    assert address == f"{page}?orderByKey=metrics.%60objective%60&{charts}"
+    assert view.charts_url("http://127.0.0.1:5000", "12", "best") == f"{page}?viewStateShareKey=best&{charts}"
 
 
 def test_the_saved_views_are_named_the_best_trials_first(tmp_path, capsys):
@@ -49,9 +51,10 @@ def test_a_port_that_is_taken_is_passed_over():
         assert view.free_port(port) > port
 
 
-def test_a_sweep_that_was_never_sent_has_no_page(tmp_path):
+def test_a_sweep_that_is_not_sent_yet_has_no_page(tmp_path):
+    sender.store_destination(tmp_path, Destination("http://far:5000", "x", ID))
     with pytest.raises(InputError, match="python -m sweeper sync"):
-        view.ui(tmp_path / "spool")
+        view.ui(tmp_path)
 
 
 def test_a_database_that_is_not_there_is_named(tmp_path):
@@ -106,7 +109,7 @@ def working_folder(tmp_path_factory, played):
 @pytest.mark.slow
 @pytest.mark.parametrize("plain", [False, True])
 def test_the_server_shows_runs_and_files(working_folder, plain):
-    """Ours, and `mlflow ui` as a person starts it in that folder with no argument."""
+    """Ours, and `mlflow ui` as a user starts it in that folder with no argument."""
     spool = working_folder / "sweeps" / "x" / "spool"
     if plain:
         port = view.free_port(5800)
@@ -165,17 +168,58 @@ def test_readers_do_not_disturb_the_sending(working_folder, played, tmp_path):
     assert max(seen) > 0
 
 
+ENDS = {  # how the command ends, and its exit code
+    "Ctrl-C": (signal.SIGINT, 0),
+    "SIGTERM": (signal.SIGTERM, 128 + signal.SIGTERM),
+    "the terminal closes": (signal.SIGHUP, 128 + signal.SIGHUP),
+    "SIGKILL": (signal.SIGKILL, -signal.SIGKILL),
+    "its parent dies": (None, None),
+}
+# A shell that starts the command, and prints its process id.
+SHELL = "import subprocess, sys; p = subprocess.Popen(sys.argv[1:]); print(p.pid, flush=True); p.wait()"
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_ctrl_c_ends_the_ui_and_its_server(working_folder):
-    spool = working_folder / "sweeps" / "x" / "spool"
-    script = "import sys, pathlib; from sweeper.tracking.mlflow import view; view.ui(pathlib.Path(sys.argv[1]), 5950)"
-    with subprocess.Popen([sys.executable, "-c", script, str(spool)], stdout=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize("how", ENDS)
+def test_the_server_ends_with_the_ui(working_folder, how):
+    number, code = ENDS[how]
+    command = [sys.executable, "-m", "sweeper", "ui", "x", "--port", str(view.free_port(5950))]
+    command = command if number else [sys.executable, "-c", SHELL, *command]
+    (working_folder / "sweeps" / "x" / "config.yaml").touch()  # a sweep's folder
+    with subprocess.Popen(command, cwd=working_folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        base = address.split("/#/")[0]
-        assert runs(base, sender.experiment_id(spool))
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
-    with pytest.raises(OSError, match="refused"):
-        ask(base, "health")
+        pid = process.pid if number else int(process.stdout.readline())
+        base = process.stdout.readline().split("/#/")[0].strip()
+        assert runs(base, sender.experiment_id(working_folder / "sweeps" / "x" / "spool"))
+        process.send_signal(number or signal.SIGKILL)
+        assert process.wait(60) == code or not number
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (is_served(base) or is_alive(pid)):
+        time.sleep(0.1)
+    assert not is_served(base)
+    assert not is_alive(pid)
+
+
+def is_served(base):
+    try:
+        return bool(ask(base, "health"))
+    except OSError:
+        return False
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("tracker", [None, MLflow("none")])
+def test_what_is_not_tracked_is_promised_nothing(tmp_path, tracker):
+    sweep = TrackedSweep(tmp_path / "x", "x", ID, 0)
+    trackers.start(sweep, tracker).finish()
+    assert not view.is_sent(sweep.spool)
+    with pytest.raises(InputError, match=r"ui=x: not tracked \(tracking=none\)\. .*tracking=mlflow"):
+        view.ui(sweep.spool)

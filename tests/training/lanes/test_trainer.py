@@ -42,7 +42,7 @@ def arrays(*shape: int, classes: int = 4) -> Arrays:
     """50 examples, 30 of them to train on, so that batches run across the ends of epochs."""
     draw = np.random.default_rng(1)
     x = draw.normal(size=(50, *shape)).astype(np.float32)
-    return Arrays(x, (x.reshape(50, -1) @ draw.normal(size=(x[0].size, classes))).argmax(1))
+    return Arrays(x, (x.reshape(50, -1) @ draw.normal(size=(x[0].size, classes))).argmax(1), scale=False)
 
 
 def symbols(every: bool = False) -> Arrays:

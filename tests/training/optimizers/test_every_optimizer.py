@@ -18,9 +18,9 @@ from sweeper.types import InputError, Job, JobId, Report
 
 FILES = sorted((Path(conf.__path__[0]) / "optimizer").glob("*.yaml"))
 STEPS, REPORTS, BATCH = 20, (7, 12, 20), 8
-LRS = {"adafactor": 0.1, "lion": 3e-3, "adadelta": 10.0, "sgd": 0.1, "sgd_hd": 0.1, "asgd": 0.3, "adagrad": 0.1}
+LRS = {"adafactor": 0.1, "lion": 3e-3, "adadelta": 10.0, "sgd": 0.1, "sgd_hd": 0.1, "adagrad": 0.1}
 # Of the others 10 times their default LR, as 20 updates are few; what finds its LR itself takes hundreds.
-GOES_ON = ("asgd", "schedule_free_sgd", "schedule_free_adamw", "dadapt_sgd", "dadapt_adam")  # averages, old steps
+GOES_ON = ("schedule_free_sgd", "schedule_free_adamw", "dadapt_sgd", "dadapt_adam")  # averages, old steps
 FINDS_ITSELF = ("dadapt_sgd", "dadapt_adam", "prodigy")
 
 

@@ -90,12 +90,20 @@ def test_torchs_own_optimizers_are_accepted(name: str) -> None:
     check_optimizer(OptimizerSpec(f"torch.optim.{name}"))
 
 
-def test_a_missing_extra_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
-    monkeypatch.delitem(sys.modules, "sweeper.training.optimizers.adahessian", raising=False)
-    for target in ("pytorch_optimizer.Lion", "sweeper.training.optimizers.adahessian.AdaHessian"):
-        with pytest.raises(InputError, match=re.escape("Install it: pip install pytorch-optimizer")):
-            check_optimizer(OptimizerSpec(target))
+@pytest.mark.parametrize(
+    ("target", "module", "package"),
+    [
+        ("pytorch_optimizer.Lion", "pytorch_optimizer", "pytorch-optimizer"),
+        ("sweeper.training.optimizers.kfac.KFAC", "curvlinops", "curvlinops-for-pytorch"),
+    ],
+)
+def test_a_missing_extra_is_named_with_how_to_install_it(
+    target: str, module: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, target.rpartition(".")[0], raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=re.escape(f"Install it: pip install {package}")):
+        check_optimizer(OptimizerSpec(target))
 
 
 def test_an_optimizer_that_takes_any_option_decides_itself(monkeypatch: pytest.MonkeyPatch) -> None:

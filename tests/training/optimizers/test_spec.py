@@ -102,7 +102,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "optimizer.groups.last.lrs=2: no such option of a group. Did you mean lr?": {
         "groups": {"last": {"match": "head", "lrs": 2}}
     },
-    "optimizer.groups.last={'lr': 2}: has no `match`. Use for example {match: last, lr: 10}": {
+    "optimizer.groups.last={lr: 2}: has no `match`. Use for example {match: last, lr: 10}": {
         "groups": {"last": {"lr": 2}}
     },
     "optimizer.groups.last=2: has no `match`. Use for example {match: last, lr: 10}": {"groups": {"last": 2}},

@@ -50,7 +50,7 @@ def processes(teacher: Any, warm_workers: Any) -> Iterator[Any]:
     built = []
 
     def build(task: Any = None, workers: int = 2, batch_size: int = 8, **settings: Any) -> Processes:
-        keywords = {"trainer": SequentialTrainer, "devices": ("cpu",) * workers, "head_start": 0}
+        keywords = {"trainer": SequentialTrainer, "devices": ("cpu",) * workers}
         recipe = Recipe(SGD, batch_size)
         trainer = Processes(task or teacher("dropout"), recipe, **(keywords | settings))  # type: ignore[arg-type]
         built.append(trainer)
@@ -118,21 +118,13 @@ def assert_same(found: Trained, expected: Trained, done: int = 0) -> None:
 # --- where jobs are -----------------------------------------------------------------------------------
 
 
-def test_jobs_move_to_the_processes_in_mid_turn(processes: Any, expected: Trained) -> None:
-    trainer = processes(head_start=1e-9)
-    start(trainer, JOBS)
+def test_processes_start_with_the_first_job(processes: Any, expected: Trained, tmp_path: Path) -> None:
+    trainer = processes()
+    assert trainer.restore(tmp_path, [], 0) == {}
     assert trainer._workers == []
-    ready = lambda count: count == 3 and trainer._has_ready_workers(wait=True)  # noqa: E731
-    short = job(8, lr_S=np.full(5, 0.01), report_steps=(5,))
-    trainer.start([short])
-    [last] = trainer.advance([short.id])
-    assert_same(through(trainer, JOBS, ready), expected)
+    start(trainer, JOBS)
     assert len(trainer._workers) == 2
-    assert trainer._local is not None  # a job that ended before the move is still there
-    assert trainer.evaluate(short.id, "valid") == last.metrics
-    for each in (short, *JOBS):
-        trainer.stop(each.id)
-    assert trainer._local is None
+    assert_same(through(trainer, JOBS), expected)
 
 
 def test_a_job_goes_to_the_process_with_the_fewest_jobs_then_updates(processes: Any) -> None:
@@ -190,8 +182,6 @@ def test_a_large_model_has_the_same_bits_in_one_process_and_in_two(processes: An
 
 
 def test_wrong_input_arrives_as_itself(processes: Any, teacher: Any) -> None:
-    with pytest.raises(InputError, match=r"train\.batch_size"):
-        processes(batch_size=0)
     with pytest.raises(TypeError, match="no_such_option"):
         processes(no_such_option=1)
     trainer = processes()
@@ -383,18 +373,25 @@ PARENT = """
     from sweeper.tasks.problems import Supervised
     from sweeper.training.optimizers.spec import OptimizerSpec
     from sweeper.training.workers.processes import Processes
+    from sweeper.training.optimizers.spec import OptimizerSpec
     from sweeper.training.recipe import Recipe
     from sweeper.training.sequential import SequentialTrainer
     from sweeper.types import Job, JobId
     task = Supervised(Digits(), functools.partial(MLP, width=256))
     steps = 10**6
     trainer = Processes(task, Recipe(OptimizerSpec("torch.optim.SGD"), 32), trainer=SequentialTrainer,
-                        devices=("cpu", "cpu"), head_start=0)
+                        devices=("cpu", "cpu"))
     jobs = [Job(JobId("s", t, 0), "s", {}, t, np.full(steps, 1e-6), (steps,)) for t in range(2)]
     for job in jobs:
         trainer.start([job])
     print(*[worker.pid for worker in trainer._workers], trainer._folder, flush=True)
     list(trainer.advance([job.id for job in jobs]))
+"""
+STARTING = """
+import threading, time
+threading.Thread(target=trainer.start, args=(jobs,), daemon=True).start()
+while len(trainer._workers) < 2:
+    time.sleep(0.001)
 """
 
 
@@ -428,11 +425,11 @@ def test_a_parent_killed_while_its_processes_start_leaves_nothing(tmp_path: Path
     """The workers import torch, and know only their command line yet."""
     early = (
         textwrap.dedent(PARENT)
-        .replace("for job in jobs:\n    trainer.start([job])", "trainer._start_workers(2)")
-        .replace("list(trainer.advance([job.id for job in jobs]))", "import time; time.sleep(60)")
+        .replace("for job in jobs:\n    trainer.start([job])", STARTING)
+        .replace("list(trainer.advance([job.id for job in jobs]))", "time.sleep(60)")
     )
-    assert "_start_workers" in early
-    assert "sleep" in early
+    assert "threading" in early
+    assert "sleep(60)" in early
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     parent = subprocess.Popen([sys.executable, "-c", early], stdout=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None

@@ -1,0 +1,69 @@
+"""Restore the configuration of a stored sweep, to train some of its trials again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sweeper.results.stored import StoredSweep
+from sweeper.spec.composing import compose
+from sweeper.spec.parse import parse
+from sweeper.spec.question import differences
+from sweeper.spec.requests import Request
+from sweeper.spec.sweep import Subject, SweepSpec
+from sweeper.types import InputError
+
+
+def subject_nodes(sweep: StoredSweep, call: str) -> dict[str, Any]:
+    """Return the nodes of data, model and task of a sweep that the command line started.
+
+    Args:
+        sweep: The stored sweep.
+        call: What to call in Python instead, such as `rerun("cosine:17", task)`.
+
+    Raises:
+        InputError: If the sweep was started in Python, with a task that is stored nowhere.
+    """
+    question = sweep.config["question"]
+    if "data" not in question:
+        remedy = f'Pass the task: sweeper.load("{sweep.name}").{call}'
+        raise InputError("sweep", sweep.name, "it was started in Python, and its task is not stored", remedy)
+    return {"data": question["data"], "model": question["model"], "task": question["task"]}
+
+
+def restore_spec(sweep: StoredSweep, study: str, subject: Subject, *, norms: bool) -> SweepSpec:
+    """Return the configuration of a stored sweep, for one of its studies.
+
+    Args:
+        sweep: The stored sweep.
+        study: Name of the study.
+        subject: Data, model and task of the sweep.
+        norms: Whether the norms of gradients and updates are measured (`train.norms`).
+
+    Raises:
+        InputError: If data, model or code are no longer those of the sweep.
+    """
+    question, stored = sweep.config["question"], sweep.config["studies"][study]
+    family, default = stored["family"], compose(Request()).nodes
+    config = {
+        **default,
+        "schedule": {family: stored["schedule"]},
+        "optimizer": question["optimizer"],
+        "train": {**default["train"], **question["train"], "epochs": None, "norms": norms},
+        "objective": {**default["objective"], **question["objective"], "target": sweep.config.get("target")},
+        "search": {
+            **default["search"], **question["search"], "sampler": stored["sampler"], "n_trials": stored["trials"]
+        },
+        "pruner": stored["pruner"],
+        "schedule_unit": question.get("schedule_unit", default["schedule_unit"]),
+        "tracking": {"_target_": None},
+        "device": sweep.config["trainer"]["device"],
+    }  # fmt: skip
+    spec = parse(config, subject)
+    other = differences(question, spec.question)
+    if other:
+        problem = f"data, model or settings are not those of the sweep ({'; '.join(other)})"
+        raise InputError("sweep", sweep.name, problem, "Restore them")
+    if spec.studies[0].name != study:
+        problem = "the definition or the code of this family has changed"
+        raise InputError(f"schedule.{family}", None, problem, "Restore it")
+    return spec
