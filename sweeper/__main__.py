@@ -78,14 +78,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        from sweeper.files import explain, is_about_storage
-        from sweeper.tracking.redaction import redact
-
-        if not is_about_storage(error):
-            raise
-        with suppress(OSError):  # the disk may be that of the output
-            print(f"sweeper: {redact(explain(error))}", file=sys.stderr, flush=True)
-        return 1
+        return _give_up(error)
 
 
 def _refuse(error: InputError) -> int:
@@ -94,6 +87,18 @@ def _refuse(error: InputError) -> int:
 
     print(f"sweeper: {redact(str(error))}", file=sys.stderr)
     return WRONG_INPUT
+
+
+def _give_up(error: OSError) -> int:
+    """Print what a full or read-only disk stopped, and return the exit code. Other errors are raised again."""
+    from sweeper.files import explain, is_about_storage
+    from sweeper.tracking.redaction import redact
+
+    if not is_about_storage(error):
+        raise error
+    with suppress(OSError):  # the disk may be that of the output
+        print(f"sweeper: {redact(explain(error))}", file=sys.stderr, flush=True)
+    return 1
 
 
 def _similar_verb(word: str) -> str:
@@ -243,6 +248,8 @@ def _run_one(config: Any, verb: Callable[[Any], int]) -> int:
         return verb(config)
     except InputError as error:
         return _refuse(error)
+    except OSError as error:
+        return _give_up(error)
 
 
 def _sweep(config: Any) -> int:

@@ -167,7 +167,7 @@ def test_a_sweep_resumes_without_its_spool_and_says_what_is_lost(base, sweeper, 
     assert "The tables are complete" in out
     code, out, err = sweeper("sync", "d")
     assert code == 0
-    assert "Their traces cannot be sent any more" in err
+    assert "What a tracker does not have of them cannot be sent any more" in err
     now = package.load("d")
     for number in range(4):
         assert now.record("linear", number).value == whole.record("linear", number).value

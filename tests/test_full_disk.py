@@ -62,6 +62,7 @@ def test_wherever_the_disk_was_full_the_same_command_resumes_with_the_same_resul
         assert code == 1, (size, err)
         assert "Traceback" not in err, err
         assert last.startswith("sweeper: "), err
+        assert "Error executing job" not in err
         assert last.endswith(
             " could not be written (File too large). What was committed is safe. Free some space, then repeat the "
             "command: it resumes"
@@ -94,25 +95,40 @@ def give_up_rights_of_root():
         ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("read_only", [".", "sweeps/d", "sweeps/d/journal.log"])
-def test_what_is_read_only_is_named_and_can_still_be_read(tmp_path, read_only):
-    def run(*words):
-        command = [sys.executable, "-m", "sweeper", *words]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=give_up_rights_of_root)
+def run(folder, *words):
+    """Run a command without the rights of root."""
+    command = [sys.executable, "-m", "sweeper", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, preexec_fn=give_up_rights_of_root)
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("read_only", [".", "sweeps/d", "sweeps/d/journal.log", "sweeps/d/spool", "sweeps/d/tables"])
+def test_what_is_read_only_is_named_and_can_still_be_read(tmp_path, read_only):
     if read_only != ".":
-        done = run(*SWEEP)
+        done = run(tmp_path, *SWEEP)
         assert done.returncode == 0, done.stderr
     target = tmp_path / read_only
     target.chmod(0o555 if target.is_dir() else 0o444)
-    done = run(*SWEEP, "search.n_trials=4")
+    done = run(tmp_path, *SWEEP, "search.n_trials=4")
     assert done.returncode == 1, done.stderr
     last = done.stderr.splitlines()[-1]
-    assert "could not be written (Permission denied). What was committed is safe. Allow this user to write" in last
+    assert "could not be written (Permission denied). What was committed is safe. Allow this user to read" in last
     assert "Traceback" not in done.stderr
+    assert "Error executing job" not in done.stderr
     if read_only != ".":
-        done = run("status", "d")
+        done = run(tmp_path, "status", "d")
         assert (done.returncode, done.stderr) == (0, "")
     target.chmod(0o755 if target.is_dir() else 0o644)
-    assert run(*SWEEP, "search.n_trials=4").returncode == 0
+    assert run(tmp_path, *SWEEP, "search.n_trials=4").returncode == 0
+
+
+@pytest.mark.slow
+def test_the_sweep_of_another_user_is_shown(tmp_path):
+    done = run(tmp_path, *SWEEP)
+    assert done.returncode == 0, done.stderr
+    private = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_mode & 0o077 == 0]
+    assert [path.name for path in private] == ["published.json"]
+    for path in private:
+        path.chmod(0)
+    shown = run(tmp_path, "status", "d")
+    assert (shown.returncode, shown.stderr) == (0, "")

@@ -22,7 +22,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
-from sweeper.files import is_intact, seal
+from sweeper.files import is_intact, is_sealed, seal
 from sweeper.types import Ending, Floats, Job, JobId, Report, State, Summary, TrialId, Value
 
 EVENTS = "events.jsonl"
@@ -364,6 +364,12 @@ def parse(line: bytes) -> Any:
     except (AttributeError, LookupError, TypeError, ValueError):
         return None
     return event
+
+
+def is_as_written(line: bytes) -> bool:
+    """Return whether a line is not damaged. Unlike `parse`, it reads only the checksum of a line that has one."""
+    body = line.rstrip(b"\n")
+    return is_intact(body) if is_sealed(body) else parse(line) is not None
 
 
 def rounds(path: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[list[Event], int]]:

@@ -14,7 +14,7 @@ from sweeper.files import fsync_folder, writing
 from sweeper.tracking import events
 from sweeper.tracking.events import EVENTS
 from sweeper.tracking.small_files import read_object, replace_object
-from sweeper.types import Ending, Job, Report, Summary, TrackedStudy, TrialId
+from sweeper.types import Ending, InputError, Job, Report, Summary, TrackedStudy, TrialId
 
 PUBLISHED = "published.json"
 
@@ -131,7 +131,10 @@ def published_bytes(folder: Path) -> int:
 
 def published_round(folder: Path) -> int:
     """Return the last round that may be sent, so the journal has it; 0 if none is known."""
-    return _published(folder, "round")
+    try:
+        return _published(folder, "round")
+    except InputError:  # another user's, whose results anyone may read
+        return 0
 
 
 def publish_again(folder: Path, last_round: int) -> None:
@@ -166,8 +169,8 @@ class Loss(NamedTuple):
         parts = {"round": self.rounds, "line": self.lines}
         lost = " and ".join(f"{count} {part}{'s' * (count > 1)}" for part, count in parts.items() if count)
         return (
-            f"Missing or damaged in spool/{EVENTS}: {lost}. Their traces cannot be sent any more. "
-            "The tables are complete: they come from the journal."
+            f"Missing or damaged in spool/{EVENTS}: {lost}. What a tracker does not have of them cannot be sent any "
+            "more. The tables are complete: they come from the journal."
         )
 
 
@@ -175,11 +178,10 @@ def find_loss(folder: Path, last_round: int) -> Loss:
     """Return what a spool lacks of the rounds up to `last_round`. It is read whole."""
     marked, damaged = set(), 0
     for line in events.lines(folder / EVENTS):
-        event = events.parse(line)
-        if event is None:
+        if not events.is_as_written(line):
             damaged += 1
-        elif event["e"] == "mark":
-            marked.add(event["round"])
+        elif line.startswith(events.MARK):
+            marked.add(events.parse(line)["round"])
     return Loss(len(set(range(1, last_round + 1)) - marked), damaged)
 
 

@@ -145,7 +145,7 @@ def sync(folder: Path, *, uri: str | None = None) -> int:
     """
     destination = stored_destination(folder, uri)
     if destination is None and not _is_untracked(folder):
-        path, problem = folder / "destination.json", "damaged, so it is not known where to send the sweep"
+        path, problem = folder / "destination.json", "damaged or missing, so it is not known where to send the sweep"
         raise InputError("sync", path, problem, "Repeat the sweep's command: it sends the rest")
     if destination is None:
         print("Nothing to send: this sweep is not tracked (tracking=none).")
@@ -182,9 +182,11 @@ def store_destination(folder: Path, destination: Destination | None) -> None:
 
 
 def _is_untracked(folder: Path) -> bool:
-    """Whether the last command sent nothing: it stored that, or stored no destination."""
+    """Whether the last command sent nothing: it stored that, or stored no destination beside its events."""
     path = folder / "destination.json"
-    return not path.exists() or (path.is_file() and path.read_bytes().strip() == b"null")
+    if not path.exists():
+        return (folder / EVENTS).exists()  # or else the whole spool is lost
+    return path.is_file() and path.read_bytes().strip() == b"null"
 
 
 def count_unsent(folder: Path, destination: Destination) -> int:

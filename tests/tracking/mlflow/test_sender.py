@@ -517,8 +517,11 @@ def test_sync_without_its_destination_says_so(spool, tmp_path, capsys, content):
         path.mkdir()
     else:
         path.write_bytes(content)
-    with pytest.raises(InputError, match=r"sync=.*destination\.json: damaged, so it is not known where to send"):
+    with pytest.raises(InputError, match=r"sync=.*destination\.json: damaged or missing, so it is not known"):
         sender.sync(spool)
     path.rmdir() if content is None else path.write_bytes(b"null")
     assert sender.sync(spool) == 0
     assert "is not tracked (tracking=none)" in capsys.readouterr().out
+    shutil.rmtree(spool)
+    with pytest.raises(InputError, match=r"destination\.json: damaged or missing"):
+        sender.sync(spool)
