@@ -146,7 +146,7 @@ def seal(data: bytes) -> bytes:
 
 def is_intact(data: bytes) -> bool:
     """Whether sealed lines are as they were written. Lines without a checksum, of earlier versions, count as intact."""
-    return not is_sealed(data) or data[-10:-2] == b"%08x" % zlib.crc32(b"}", zlib.crc32(data[:-_TAIL]))
+    return not is_sealed(data) or data[len(CRC) - _TAIL : -2] == b"%08x" % zlib.crc32(b"}", zlib.crc32(data[:-_TAIL]))
 
 
 def is_sealed(data: bytes) -> bool:

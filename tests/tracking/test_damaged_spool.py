@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sweeper.tracking.clock import first_step
 from sweeper.tracking.events import EVENTS, lines, parse, rounds
 from sweeper.tracking.facts import read_facts
 from sweeper.tracking.mlflow.rows import RunKey, Translation
 from sweeper.tracking.small_files import read_object, replace_object
 from sweeper.tracking.spool import Loss, Spool, find_loss, publish_again, published_bytes, published_round
-from sweeper.tracking.traces import read_trace, write_parquet
+from sweeper.tracking.traces import OPEN, read_trace, write_parquet
 from sweeper.types import TrialId
 
 
@@ -106,7 +109,20 @@ def test_a_run_whose_reports_are_damaged_still_gets_its_end_but_no_facts(intact,
     assert "lr_auc" not in values
 
 
-def test_traces_that_the_spool_lost_stay_in_their_file(intact, tmp_path):
+def rewrite_as_earlier_version(path):
+    """Give a file of traces a row for each update, from 1, and no metadata about steps."""
+    jobs = []
+    for (trial, member), job in pq.read_table(path).to_pandas().groupby(["trial", "member"]):
+        by_step = job.set_index("step").drop(columns=["trial", "member"])
+        step = by_step.index[by_step.index > 0]
+        values = {name: by_step[name].reindex(step - 1 + first_step(name)).to_numpy() for name in by_step}
+        jobs.append(pd.DataFrame({"trial": trial, "member": member, "step": step, **values}))
+    old = pa.Table.from_pandas(pd.concat(jobs), preserve_index=False)
+    pq.write_table(old.replace_schema_metadata({OPEN: pq.read_schema(path).metadata[OPEN]}), path)
+
+
+@pytest.mark.parametrize("version", ["this", "earlier"])
+def test_traces_that_the_spool_lost_stay_in_their_file(intact, tmp_path, version):
     """Only the second half of the trials is left in the spool; the file has the first half."""
     whole = content(intact)
     folder = copy(intact, tmp_path, whole)
@@ -114,6 +130,8 @@ def test_traces_that_the_spool_lost_stay_in_their_file(intact, tmp_path):
     before = {id: read_trace(folder, *id, 1) for id in read_facts(folder / "spool")}
     half = next(k for k, line in enumerate(whole) if line.startswith(b'{"e":"open","study":"cosine","trial":2,'))
     for left in (whole[half:], whole[half + 1 :]):  # of the second, cosine:2 has no opening
+        if version == "earlier":
+            rewrite_as_earlier_version(folder / "traces" / "cosine.parquet")
         copy(intact, tmp_path, left)
         write_parquet(folder / "spool", folder / "traces")
         for id, trace in before.items():
