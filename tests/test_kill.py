@@ -238,7 +238,7 @@ CAMPAIGN = [  # sweeps: the trainer, and the commands before the last one
             killed(REPORTED.at(2), "command"),
             killed(CHECKPOINT_TORN.at(2), "all"),
             killed(TRAINED, "all"),
-            killed(RUN_OPEN.at(3), "sender"),
+            killed(RUN_OPEN, "sender"),
         ],
     ),
     (
@@ -248,9 +248,9 @@ CAMPAIGN = [  # sweeps: the trainer, and the commands before the last one
             killed(UNPUBLISHED.at(4), "command"),
             killed(CHECKPOINT_UNNAMED.at(2), "all"),
             killed(CHECKPOINT_TWICE.at(2), "all"),
-            killed(RESTORING, "all"),  # no earlier sender is left to send the next command's rows
-            killed(RUN_EMPTY.at(4), "all"),
-            killed(TRACED, "all"),
+            killed(RESTORING, "command"),
+            killed(TRACED, "all"),  # so that no earlier sender is left to send the next command's rows
+            killed(RUN_EMPTY.at(2), "all"),
         ],
     ),
     (
