@@ -103,7 +103,7 @@ def undrawn():
 
     draw = conclusion._draw_pictures
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conclusion, "_draw_pictures", lambda sweep, folder: {})
+        patch.setattr(conclusion, "_draw_pictures", lambda sweep, folder: folder.mkdir(exist_ok=True) or {})
         yield draw
 
 

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.files import replace_file, writing
 from sweeper.results import tables
 from sweeper.results.stored import StoredSweep
 from sweeper.run import crash
@@ -70,7 +71,8 @@ def conclude(home: Home, tracker: Tracker) -> None:
 
 def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
     """Write the tables and return their paths. TABLE has the form that `Tracker.artifact` takes."""
-    folder.mkdir(exist_ok=True)
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
     columns = end_table.columns(sweep.families)
     table = {
         "columns": [column.head for column in columns],
@@ -83,7 +85,7 @@ def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
         TABLE: json.dumps(table),
     }
     for name, content in contents.items():
-        _write_whole(content, folder / name)
+        replace_file(folder / name, content)
     return [*(folder / name for name in contents), *confirmed_files]
 
 
@@ -91,10 +93,8 @@ def _write_confirmed(verdict: Verdict, folder: Path) -> list[Path]:
     """Write the confirmed configurations, a row each, with the numbers in full. Returns the paths."""
     table = confirmed.table(verdict)
     paths = [folder / "confirmed.csv", folder / "confirmed.parquet"]
-    _write_whole(table.to_csv(index=False), paths[0])
-    partial = paths[1].with_suffix(".partial")
-    table.to_parquet(partial, index=False)
-    partial.replace(paths[1])
+    replace_file(paths[0], table.to_csv(index=False))
+    replace_file(paths[1], table.to_parquet(index=False))
     return paths
 
 
@@ -125,6 +125,8 @@ def show(outcome: Outcome) -> None:
     print(f"Files:             {home.path}/   (print this table again: python -m sweeper status {home.name})")
     if outcome.unsent:
         print(view.unsent_text(home.spool, home.name, outcome.unsent))
+    if outcome.lost:
+        print(outcome.lost.text)
     if outcome.stopped is not None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same command resumes the sweep.", flush=True)
 
@@ -208,10 +210,3 @@ def _json(sweep: StoredSweep) -> dict[str, Any]:
     given_up = {"given_up": sweep.given_up} if sweep.given_up else {}
     verdict = {} if sweep.verdict is None else {"verdict": sweep.verdict}
     return {**table, **given_up, "trainer": sweep.config["trainer"], **verdict}
-
-
-def _write_whole(content: str, path: Path) -> None:
-    """Write a file completely or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(path)
