@@ -383,6 +383,7 @@ def confirm(words: Sequence[str]) -> int:
     home = _home(asked.name)
     _announce()
     from sweeper.results.stored import StoredSweep
+    from sweeper.results.words import exit_code
     from sweeper.run import confirm_plan
     from sweeper.run.confirming import confirm
     from sweeper.run.restoring import subject_nodes
@@ -409,7 +410,7 @@ def confirm(words: Sequence[str]) -> int:
         print(json.dumps(verdict, indent=2, allow_nan=False))
     else:
         confirmed.show(verdict)
-    return code or (0)
+    return code or (exit_code(verdict) if spec.exit == "verdict" else 0)
 
 
 def rerun(words: Sequence[str]) -> int:

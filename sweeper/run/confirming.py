@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sweeper.files import replace_file
 from sweeper.importing import Target
 from sweeper.results import fairness, words
 from sweeper.results.choosing import Candidate
@@ -108,9 +109,7 @@ def _write(home: Home, verdict: Verdict) -> None:
     text = json.dumps(verdict, indent=2, allow_nan=False) + "\n"
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, text, durable=True)
 
 
 # --- training -----------------------------------------------------------------------------------------

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, TextIO
 
 from sweeper.results import words
 from sweeper.results.verdict import Configuration, Contrast, Verdict
-from sweeper.run.confirm_plan import Cost
 from sweeper.text.columns import Column, Line, clean, duration_text, lay_out, value_text, wrap, write
 from sweeper.types import shorten
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from sweeper.run.confirm_plan import Cost
 
 WIDEST = 100  # cells of the table at most, whatever the terminal
 LONGEST_NAME = 24  # characters of a configuration, such as "wsd:12", in the table

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -506,7 +507,7 @@ def test_a_study_of_an_earlier_version_proposes_as_that_version(tmp_path, method
     journal = path.read_bytes()
     mark = b',"draws":"shared"'
     assert mark in journal
-    path.write_bytes(journal.replace(mark, b""))
+    path.write_bytes(re.sub(rb',"crc":"\w{8}"', b"", journal.replace(mark, b"")))
     rows = swept(path, planned, rough)
     assert [list(row["params"].values()) for row in rows] == [pytest.approx(point) for point in EARLIER[method]]
 
