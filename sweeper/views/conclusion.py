@@ -14,9 +14,9 @@ from sweeper.run import crash
 from sweeper.search.records import replicate_study
 from sweeper.spec.locking import is_running
 from sweeper.spec.question import Home
-from sweeper.text.columns import clean
+from sweeper.text.columns import clean, duration_text
 from sweeper.tracking.mlflow import view
-from sweeper.types import Summary, Tracker
+from sweeper.types import InputError, Summary, Tracker
 from sweeper.views import confirmed, end_table, figures, note
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def _draw_pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Pa
 def show(outcome: Outcome) -> None:
     """Print the table of a sweep that this command trained, and the paths of its files."""
     home = outcome.home
-    print_table(StoredSweep(home))
+    sweep = StoredSweep(home)
+    print_table(sweep)
     print()
     if outcome.is_tracked and view.has_pages(home.spool):
         print(f"Traces in MLflow:  {view.location_text(home.spool, home.name)}")
@@ -129,6 +130,25 @@ def show(outcome: Outcome) -> None:
         print(outcome.lost.text)
     if outcome.stopped is not None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same command resumes the sweep.", flush=True)
+    elif sweep.verdict is None:
+        print(_how_to_confirm(sweep), flush=True)
+
+
+def _how_to_confirm(sweep: StoredSweep) -> str:
+    """Return the command that confirms a search, and its cost; "" if no trial is complete."""
+    from sweeper.run import confirm_plan
+    from sweeper.run.confirm_spec import ConfirmSpec
+
+    try:
+        planned = confirm_plan.plan(sweep, ConfirmSpec())
+    except InputError:
+        return ""
+    cost = confirm_plan.cost(sweep, planned, ConfirmSpec())
+    how_long = duration_text(cost.typical * cost.seconds)
+    return (
+        f"Which is best?     python -m sweeper confirm {sweep.name}   (fresh seeds: about {cost.typical} trainings, "
+        f"{how_long})"
+    )
 
 
 def print_table(sweep: StoredSweep) -> None:
