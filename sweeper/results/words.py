@@ -312,7 +312,8 @@ def _same(verdict: Verdict) -> list[str]:
 
 def _skewed(verdict: Verdict) -> str:
     """Say so if the differences of the leader, or of the constant, are skewed."""
-    pairs = [f"{one['a']['family']} and {one['b']['family']}" for one in verdict["contrasts"] if one["skewed"]]
+    skewed = [sorted((one["a"]["family"], one["b"]["family"])) for one in verdict["contrasts"] if one["skewed"]]
+    pairs = list(dict.fromkeys(" and ".join(pair) for pair in skewed))
     if not pairs:
         return ""
     more = f", and of {len(pairs) - 1} more pairs" if len(pairs) > 2 else f", and of {pairs[1]}" if pairs[1:] else ""
