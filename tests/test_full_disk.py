@@ -132,3 +132,16 @@ def test_the_sweep_of_another_user_is_shown(tmp_path):
         path.chmod(0)
     shown = run(tmp_path, "status", "d")
     assert (shown.returncode, shown.stderr) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "words"), [("sweeps/d", ["d"]), ("sweeps/d", ["sweeps/d"]), ("sweeps", ["d"]), ("sweeps", [])]
+)
+def test_a_folder_that_may_not_be_entered_is_named(tmp_path, folder, words):
+    (tmp_path / "sweeps" / "d" / "spool").mkdir(parents=True)
+    (tmp_path / folder).chmod(0)
+    refused = run(tmp_path, "status", *words)
+    (tmp_path / folder).chmod(0o755)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"sweeper: sweep={folder}: the folder belongs to another user")
