@@ -76,8 +76,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def of_another_user(path: Path) -> InputError:
-    """Return the error of a file that this user may not read."""
-    problem = "the file belongs to another user, who alone may read it"
+    """Return the error of a file or folder that this user may not read."""
+    what = "folder" if os.path.isdir(path) else "file"  # noqa: PTH112 # Path.is_dir raises where it may not look
+    problem = f"the {what} belongs to another user, who alone may read it"
     return InputError("sweep", path, problem, "Run this command as that user")
 
 

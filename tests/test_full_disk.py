@@ -53,7 +53,7 @@ def test_wherever_the_disk_was_full_the_same_command_resumes_with_the_same_resul
     assert sweeper(*SWEEP)[0] == 0
     right, largest = table(sweeper), Path("sweeps/d/spool/events.jsonl").stat().st_size
     named = set()
-    for size in (900, 2500, largest // 3, largest - 1):
+    for size in (900, 2500, largest // 3, largest * 9 // 10):
         (tmp_path / str(size)).mkdir()
         os.chdir(tmp_path / str(size))
         with largest_file(size):
@@ -132,3 +132,16 @@ def test_the_sweep_of_another_user_is_shown(tmp_path):
         path.chmod(0)
     shown = run(tmp_path, "status", "d")
     assert (shown.returncode, shown.stderr) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "words"), [("sweeps/d", ["d"]), ("sweeps/d", ["sweeps/d"]), ("sweeps", ["d"]), ("sweeps", [])]
+)
+def test_a_folder_that_may_not_be_entered_is_named(tmp_path, folder, words):
+    (tmp_path / "sweeps" / "d" / "spool").mkdir(parents=True)
+    (tmp_path / folder).chmod(0)
+    refused = run(tmp_path, "status", *words)
+    (tmp_path / folder).chmod(0o755)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"sweeper: sweep={folder}: the folder belongs to another user")

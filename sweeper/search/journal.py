@@ -17,7 +17,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 from optuna.storages.journal import BaseJournalBackend
 
-from sweeper.files import fsync_folder, is_intact, of_another_user, seal, writing
+from sweeper.files import fsync_folder, is_intact, is_sealed, of_another_user, seal, writing
 from sweeper.types import InputError
 
 MARK = "round"  # a study's user attribute of this name ends a round
@@ -82,9 +82,8 @@ class Journal(BaseJournalBackend):
                 raise OSError(f"{self._path} is shorter than what was read from it")
             file.seek(self._size)
             new = file.read()
-        size, round = committed_part(new, self._path)
+        size, self.round = committed_part(new, self._path, self.round)
         self._size += size
-        self.round = max(self.round, round)
         self._lines += new[:size].split(b"\n")[:-1]
         self._written = len(self._lines)
         return size > 0
@@ -98,8 +97,7 @@ class Journal(BaseJournalBackend):
         """Write all pending lines and wait until they are durable. After an error it may be called again.
 
         Raises:
-            StorageError: The file cannot be written.
-            OSError: Another process made it shorter.
+            StorageError: The file cannot be written, or another process made it shorter.
         """
         pending = b"".join(line + b"\n" for line in self._lines[self._written :])
         with writing(self._path), self._path.open("r+b") as file:
@@ -114,20 +112,21 @@ class Journal(BaseJournalBackend):
         self._written = len(self._lines)
 
 
-def committed_part(data: bytes, path: Path) -> tuple[int, int]:
+def committed_part(data: bytes, path: Path, round: int = 0) -> tuple[int, int]:
     """Return the committed part of a journal.
 
     Args:
         data: The content of the file, from the start of a round.
         path: The file; errors name it.
+        round: The round before `data`; 0 at the start of the file.
 
     Returns:
-        Its size in bytes, up to the end of its last mark; and the round of that mark, 0 without one.
+        Its size in bytes, up to the end of its last mark; and the round of that mark, or `round` without one.
 
     Raises:
-        InputError: A line before the last mark is damaged.
+        InputError: A line before the last mark is damaged, or a round is missing.
     """
-    size = offset = round = 0
+    size = offset = 0
     damaged: int | None = None
     lines = data.split(b"\n")[:-1]
     for number, (line, log) in enumerate(zip(lines, _decode_all(lines), strict=True), start=1):
@@ -137,9 +136,11 @@ def committed_part(data: bytes, path: Path) -> tuple[int, int]:
         elif _is_mark(log):
             if damaged:
                 raise InputError("journal", path, f"line {damaged} is damaged, but whole rounds follow it", RESTORE)
-            round = int(log["user_attr"][MARK])
-            if not is_intact(data[size : offset - 1]):
+            lines_of_round, before, round = data[size : offset - 1], round, int(log["user_attr"][MARK])
+            if not is_intact(lines_of_round):
                 raise InputError("journal", path, f"round {round} is damaged: its checksum differs", RESTORE)
+            if is_sealed(lines_of_round) and round != before + 1:  # of earlier versions we cannot be sure
+                raise InputError("journal", path, f"round {round} follows round {before}", RESTORE)
             size = offset
     return size, round
 

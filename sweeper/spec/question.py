@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from sweeper.files import replace_file
+from sweeper.files import of_another_user, replace_file
 from sweeper.spec import config_text
 from sweeper.spec.moved import with_current_paths
 from sweeper.types import At, Direction, InputError
@@ -232,11 +232,12 @@ def find(root: Path, name: str | None) -> Home:
         name: Its name (the newest fresh start of it) or its folder; None for the one used last.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is none, or this user may not read it.
     """
     known = homes(root)
     if name is None:
         if not known:
+            _refuse_private(root)
             raise InputError("sweep", None, f"there is no sweep in {root}/ yet", "Run one: python -m sweeper")
         return known[-1]
     if Home(Path(name)).is_stored:
@@ -244,8 +245,16 @@ def find(root: Path, name: str | None) -> Home:
     starts = _starts(root, name)
     if starts:
         return starts[-1]
+    _refuse_private(Path(name), root / name, root)
     names = ", ".join(home.name for home in known) or "none"
     raise InputError("sweep", name, f"no such sweep in {root}/", f"There are: {names}")
+
+
+def _refuse_private(*folders: Path) -> None:
+    """Refuse a folder that exists and may not be entered, because it would look empty. Raises InputError."""
+    for folder in folders:
+        if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):  # noqa: PTH112 # a long name is no error
+            raise of_another_user(folder)
 
 
 def check_name(key: str, name: str) -> str:

@@ -211,6 +211,30 @@ def test_a_commit_that_failed_can_be_repeated(path, monkeypatch):
     assert [json.loads(line)["user_attr"] for line in lines] == [{"round": 2}]
 
 
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_round_that_was_cut_out_is_missed(path, lost):
+    sizes = write_rounds(path, 4, random.Random(5))
+    intact = path.read_bytes()
+    reader = Journal(path, read_only=True)
+    cut = intact[: sizes[lost - 1]] + intact[sizes[lost] :]
+    path.write_bytes(cut)
+    for read_only in (True, False):
+        with pytest.raises(InputError, match=f"round {lost + 1} follows round {lost - 1}"):
+            Journal(path, read_only=read_only)
+    assert path.read_bytes() == cut
+    assert reader.round == 4
+
+
+def test_a_reader_misses_a_round_that_was_cut_out_while_it_follows(path):
+    sizes = write_rounds(path, 4, random.Random(5))
+    intact = path.read_bytes()
+    path.write_bytes(intact[: sizes[2]])
+    reader = Journal(path, read_only=True)
+    path.write_bytes(intact[: sizes[2]] + intact[sizes[3] :])
+    with pytest.raises(InputError, match="round 4 follows round 2"):
+        reader.refresh()
+
+
 def test_what_something_else_appended_does_not_mix_with_our_lines(path):
     write_rounds(path, 1)
     before = path.read_bytes()

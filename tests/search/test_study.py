@@ -1029,9 +1029,9 @@ def test_running_trials_are_resumed_with_the_same_jobs(tmp_path):
     search = studies(path, [plan("other"), plan("fall")], members=2)
     asked = [jobs for _ in range(6) if (jobs := search.ask())]
     search.report([report for jobs in asked[:2] for report in reports(jobs, 3, [0.5, 0.6])])
-    search.commit(4)
+    search.commit(1)
     again = studies(path, [plan("other"), plan("fall")], members=2)
-    assert again.round == 4
+    assert again.round == 1
     resumed = again.resume()
     assert [step for _, step in resumed] == [3, 3, 0, 0, 0, 0]
     for jobs, (same, _) in zip(asked, resumed, strict=True):

@@ -40,7 +40,9 @@ def spool(tmp_path, played):
     list(played(tracker, trials=2))
     tracker.finish()
     (tmp_path / "sweeps" / "x" / "config.yaml").write_text("name: x\n")
-    Studies(tmp_path / "sweeps" / "x" / "journal.log", [], None).commit(published_round(tracker.folder))
+    journal = Studies(tmp_path / "sweeps" / "x" / "journal.log", [], None)
+    for round in range(1, published_round(tracker.folder) + 1):
+        journal.commit(round)
     return tracker.folder
 
 
