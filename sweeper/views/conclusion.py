@@ -15,7 +15,7 @@ from sweeper.spec.question import Home
 from sweeper.text.columns import clean
 from sweeper.tracking.mlflow import view
 from sweeper.types import Summary, Tracker
-from sweeper.views import end_table, figures, note
+from sweeper.views import end_table, figures, note, unconfirmed
 
 if TYPE_CHECKING:
     from sweeper.run.sweeping import Outcome
@@ -31,7 +31,7 @@ def conclude(home: Home, tracker: Tracker) -> None:
     """Write the tables and figures of a sweep, and describe each study to the tracker.
 
     Files: tables/trials.csv, tables/families.csv, tables/families.json (the printed table, for trackers), and
-    figures/*.png. The MOST_DRAWN best studies get their own figure in addition to those of the whole sweep.
+    figures/*.png. The first MOST_DRAWN studies of the table get a figure of their own.
     """
     sweep = StoredSweep(home)
     files = _write_tables(sweep, home.tables)
@@ -39,7 +39,6 @@ def conclude(home: Home, tracker: Tracker) -> None:
     for row in _json(sweep)["families"]:
         study, best = row["study"], row["best"] or {"params": {}}
         numbers = {
-            "rank": row["rank"],
             "best_value": best.get("value"),
             "gain": row["gain"],
             "stable_lr": row["stable_lr"],
@@ -68,7 +67,7 @@ def conclude(home: Home, tracker: Tracker) -> None:
 def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
     """Write the tables and return their paths. TABLE has the form that `Tracker.artifact` takes."""
     folder.mkdir(exist_ok=True)
-    columns = end_table.columns(sweep.families)
+    columns = end_table.columns(sweep.families, sweep.criterion)
     table = {
         "columns": [column.head for column in columns],
         "data": [list(row) for row in zip(*(column.cells for column in columns), strict=True)],
@@ -84,15 +83,15 @@ def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
 
 
 def _draw_pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Path]]:
-    """Draw figures and return their paths: of the whole sweep (None) and of the best studies. Errors are logged."""
-    best = sweep.families["study"].tolist()[:MOST_DRAWN]
+    """Draw figures and return their paths: of the whole sweep (None) and of single studies. Errors are logged."""
+    drawn = sweep.families["study"].tolist()[:MOST_DRAWN]
     paths: dict[str | None, list[Path]] = {}
     try:
         folder.mkdir(exist_ok=True)
         for name, figure in figures.draw_all(sweep).items():
             figures.save(figure, folder / f"{name}.png")
             paths.setdefault(None, []).append(folder / f"{name}.png")
-        for study in best:
+        for study in drawn:
             figures.save(figures.schedules(sweep, study), folder / f"schedules-{study}.png")
             paths[study] = [folder / f"schedules-{study}.png"]
     except Exception:
@@ -115,7 +114,7 @@ def show(outcome: Outcome) -> None:
 
 
 def print_table(sweep: StoredSweep) -> None:
-    """Print the table of families, at the width of the terminal."""
+    """Print the table of families, at the width of the terminal, and the command that confirms what it says."""
     end_table.show(
         sweep.families,
         sweep.criterion,
@@ -127,6 +126,8 @@ def print_table(sweep: StoredSweep) -> None:
             *([] if sweep.finished else [f"This sweep is not finished.{_death(sweep)} The same command resumes it."]),
         ],
     )
+    if line := unconfirmed.confirm_line_of(sweep):
+        print(f"\n{line}")
 
 
 def _death(sweep: StoredSweep) -> str:
