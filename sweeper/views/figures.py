@@ -79,7 +79,7 @@ def schedules(sweep: StoredSweep, study: str | None = None) -> Figure:
     """Draw the LR of the best trials, on a linear and a logarithmic axis."""
     lines = _best_trials(sweep, study)
     with plot_style():
-        figure, (linear, log) = _new_figure(f"{sweep.name}: LR of {_subject(study)}", columns=2)
+        figure, (linear, log) = _new_figure(f"{sweep.name}: LR of {_subject(sweep, study)}", columns=2)
         largest = 0.0
         for one in lines:
             trace = _trace(sweep, one.record, 0)
@@ -107,7 +107,7 @@ def losses(sweep: StoredSweep, study: str | None = None) -> Figure:
     """
     lines = _best_trials(sweep, study)
     with plot_style():
-        figure, (whole, end) = _new_figure(f"{sweep.name}: losses of {_subject(study)}", columns=2)
+        figure, (whole, end) = _new_figure(f"{sweep.name}: losses of {_subject(sweep, study)}", columns=2)
         values, ends = [math.nan], []
         for one in lines:
             style: dict[str, Any] = {"color": one.color, "linestyle": one.dash}
@@ -283,9 +283,10 @@ def _labels(sweep: StoredSweep) -> dict[str, str]:
     return {study: clean(family if studies[family] == 1 else study) for study, family in families.items()}
 
 
-def _subject(study: str | None) -> str:
-    """Return whose curves a figure shows, for its title: trials that came first in the search."""
-    return "one trial of each family" if study is None else f"trials of {clean(study)}"
+def _subject(sweep: StoredSweep, study: str | None) -> str:
+    """Return whose curves a figure shows, for its title."""
+    word = extreme(sweep.objective["direction"])
+    return f"each family's {word} trial" if study is None else f"the {word} trials of {clean(study)}"
 
 
 def _peak_lr(record: Record) -> float | None:

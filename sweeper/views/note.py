@@ -52,7 +52,7 @@ def _paragraphs(sweep: StoredSweep, study: str, columns: Sequence[Column], rows:
     place = sweep.families["study"].tolist().index(study)
     family = clean(str(sweep.families["family"].iloc[place]))
     # MLflow's page shows three lines until the user expands the note, so the answer comes first.
-    yield f"**{'Answer' if sweep.finished else 'So far'}:** {_escape(' '.join([answer, *small[:1]]))}"
+    yield f"**{'Result of the search' if sweep.finished else 'So far'}:** {_escape(' '.join([answer, *small[:1]]))}"
     yield f"**This family, {_escape(family)}:** {_escape(_row_text(columns, sweep.criterion.extreme, place))}"
     yield f"**Setup:** {_escape(describe_setup(question))}"
     if how := trainer_note(sweep.config):
