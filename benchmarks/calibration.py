@@ -4,8 +4,8 @@
 
 First part: values are drawn instead of trained. Each has a part of its own and one that all configurations share at a
 seed, of equal standard deviations, so that of a paired difference is 1 (an "sd" below). They go through the code that
-judges a confirmation. Second part: whole sweeps and their confirmations (`quadratic.py`). The exit code is 1 if a figure
-misses its limit.
+judges a confirmation. Second part: whole sweeps and their confirmations (`quadratic.py`). The exit code is 1 if one
+figure misses its limit.
 """
 
 from __future__ import annotations
