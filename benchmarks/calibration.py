@@ -1,10 +1,11 @@
 """Count how often a confirmation is wrong, and what it costs, on tasks whose truth is known.
 
-    python benchmarks/calibration.py [--runs 2000]
+    python benchmarks/calibration.py [--quick] [--part drawn|quadratic] [--runs 2000] [--sweeps 300] [--workers 2]
 
-Values are drawn instead of trained. Each has a part of its own and one that all configurations share at a seed, of
-equal standard deviations, so that of a paired difference is 1 (an "sd" below). They go through the code that judges a
-confirmation. The exit code is 1 if a figure misses its limit.
+First part: values are drawn instead of trained. Each has a part of its own and one that all configurations share at a
+seed, of equal standard deviations, so that of a paired difference is 1 (an "sd" below). They go through the code that
+judges a confirmation. Second part: whole sweeps and their confirmations (`quadratic.py`). The exit code is 1 if one
+figure misses its limit.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
+import quadratic
+from limits import Row, frequency, show
 
 from sweeper.results.judging import LOOKS, Judgement, Rules, State, Values, judge
 from sweeper.results.paired import is_skewed, paired
@@ -108,30 +110,6 @@ def _outcome(scenario: Scenario, judgement: Judgement) -> tuple[float, ...]:
     )
 
 
-class Row(NamedTuple):
-    """A line of the table.
-
-    Attributes:
-        name: What is counted.
-        measured: The figure.
-        limit: What it must reach; None if it is reported only.
-        at_most: Whether the limit is an upper one.
-        upper: Upper end of a 95 % interval, of a frequency.
-    """
-
-    name: str
-    measured: float
-    limit: float | None
-    at_most: bool = True
-    upper: float | None = None
-
-    @property
-    def is_missed(self) -> bool:
-        if self.limit is None:
-            return False
-        return self.measured > self.limit if self.at_most else self.measured < self.limit
-
-
 def rows(runs: int) -> list[Row]:
     """Count everything that values without training can show."""
     return [*_wrong_winners(runs), *_wrong_claims(runs), *_coverage(COVERAGE_RUNS * runs), *_power_and_cost(runs)]
@@ -158,7 +136,7 @@ def _wrong_winners(runs: int) -> list[Row]:
     def of(name: str, scenario: Scenario, limit: float, noises: Sequence[str]) -> list[Row]:
         noisy = [replace(scenario, noise=NOISES[noise][0], diverging=NOISES[noise][1]) for noise in noises]
         return [
-            _frequency(f"wrong winner, {name}, {noise}", count(one, runs).wrong, limit)
+            frequency(f"wrong winner, {name}, {noise}", count(one, runs).wrong, limit)
             for noise, one in zip(noises, noisy, strict=True)
         ]
 
@@ -176,10 +154,10 @@ def _wrong_claims(runs: int) -> list[Row]:
     equal, to_the_end = count(EQUAL, runs), count(replace(EQUAL, rules=TO_THE_END), runs)
     lost = [1 - count(replace(ONE_BETTER, diverging=share), runs).in_set for share in (0.0, 0.05)]
     return [
-        _frequency("wrong claim against the constant, 8 equal", equal.wrong_claim, 0.03),
-        _frequency("the same, never ends early", to_the_end.wrong_claim, 0.05),
-        _frequency("the best is not in the printed set", lost[0], 0.02),
-        _frequency("the best is not in the printed set, 5 % diverging", lost[1], 0.06),
+        frequency("wrong claim against the constant, 8 equal", equal.wrong_claim, 0.03),
+        frequency("the same, never ends early", to_the_end.wrong_claim, 0.05),
+        frequency("the best is not in the printed set", lost[0], 0.02),
+        frequency("the best is not in the printed set, 5 % diverging", lost[1], 0.06),
         Row("a range of ranks is wrong, 8 equal", float(equal.wrong_ranks.mean()), 0.025),
         Row("the same, never ends early", float(to_the_end.wrong_ranks.mean()), 0.055),
     ]
@@ -249,27 +227,18 @@ def _power(name: str, scenario: Scenario, runs: int, found: float | None = None,
     return [Row(name, float(counts.found.mean()), found, False), *(Row(*cost) for cost in costs_of)]
 
 
-def _frequency(name: str, happened: Floats, limit: float) -> Row:
-    """Return a row of how often something wrong happened, with the upper end of its Clopper-Pearson interval."""
-    upper = binomtest(int(happened.sum()), len(happened)).proportion_ci(0.95, "exact").high
-    return Row(name, float(happened.mean()), limit, upper=float(upper))
-
-
-def show(table: Sequence[Row]) -> str:
-    """Return the table as text."""
-    lines = [f"{'':72} measured  must reach"]
-    for row in table:
-        sign = "<=" if row.at_most else ">="
-        limit = "" if row.limit is None else f"{sign} {row.limit:g}"
-        upper = "" if row.upper is None else f"  (95 % below {row.upper:.3f})"
-        lines.append(f"{row.name:72} {row.measured:8.3f}  {limit:10}{'MISSED' if row.is_missed else ''}{upper}")
-    return "\n".join(lines)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=2000, help="runs of each row")
-    table = rows(parser.parse_args().runs)
+    parser.add_argument("--part", choices=("drawn", "quadratic"), help="only this part")
+    parser.add_argument("--runs", type=int, default=2000, help="runs of each row of the first part")
+    parser.add_argument("--sweeps", type=int, default=300, help="sweeps of each row of the second part")
+    parser.add_argument("--quick", action="store_true", help="100 of each, against the same limits")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the second part")
+    asked = parser.parse_args()
+    runs, sweeps = (100, 100) if asked.quick else (asked.runs, asked.sweeps)
+    table = [] if asked.part == "quadratic" else rows(runs)
+    if asked.part != "drawn":
+        table += quadratic.rows(sweeps, asked.workers)
     print(show(table))
     return int(any(row.is_missed for row in table))
 

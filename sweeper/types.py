@@ -86,6 +86,11 @@ def did_you_mean(word: object, options: Iterable[object]) -> str:
     return f"Choose one of {', '.join(typed)}" if typed else "Leave it out"
 
 
+def extreme(direction: Direction) -> str:
+    """Return the word for the value that `direction` looks for. Of a search it says no more: "best" is a verdict."""
+    return "lowest" if direction == "minimize" else "highest"
+
+
 def seed_of(*parts: object) -> int:
     """Return a seed in [0, 2^32) that depends on `parts` alone, in every process, on every machine.
 

@@ -250,4 +250,4 @@ def test_the_recipe_for_a_class_works(heading, module, file, words, sweeper, tmp
     code, out, err = sweeper("--config-dir", str(tmp_path / "conf"), choice, *words, "schedule=cosine", *SHORT.split(),
                              "trainer.workers=1", "tracking=none")  # fmt: skip
     assert code == 0, err
-    assert "Best: cosine" in out
+    assert "is the lowest in the search" in out

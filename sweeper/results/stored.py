@@ -119,7 +119,7 @@ class StoredSweep:
 
     @property
     def best(self) -> pd.Series[Any]:
-        """The best trial's row of `trials`.
+        """The row of `trials` with the lowest value of the search (the highest, if that is better). Not a verdict.
 
         Raises:
             InputError: If no trial is complete.
@@ -336,8 +336,9 @@ class StoredSweep:
             best = self.best if self.families["rank"].notna().any() else None
         except (OSError, InputError):
             return f"<{type(self).__name__} {self.name}, which cannot be read, in {self.home.path}>"
-        winner = "" if best is None else f", best {best['family']}:{best['trial']} {value_text(best['value'])}"
-        return f"<{type(self).__name__} {self.name}: {families} families, {trials} trials, {state}{winner}>"
+        word = self.criterion.extreme
+        first = "" if best is None else f", {word} {best['family']}:{best['trial']} {value_text(best['value'])}"
+        return f"<{type(self).__name__} {self.name}: {families} families, {trials} trials, {state}{first}>"
 
 
 def _schedule_params(record: Record) -> dict[str, Value]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.text.columns import clean
 from sweeper.tracking.facts import Facts, time_to_target
-from sweeper.types import AT, At, Direction, Record, State, TrialId, Value
+from sweeper.types import AT, At, Direction, Record, State, TrialId, Value, extreme
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +63,11 @@ class Criterion:
     def sense(self) -> str:
         """Which value is better, in words."""
         return "lower is better" if self.direction == "minimize" else "higher is better"
+
+    @property
+    def extreme(self) -> str:
+        """The word for the value that the search looks for: lowest or highest."""
+        return extreme(self.direction)
 
     @property
     def members(self) -> str:

@@ -19,7 +19,7 @@ from sweeper.text.columns import (
     width_of,
 )
 from sweeper.text.sparks import best_so_far, lr_curve
-from sweeper.types import Direction
+from sweeper.types import Direction, extreme
 
 BAR = (6, 30)  # cells at least and at most
 BEST = 3  # families that are always shown if the window is not high enough for all
@@ -38,6 +38,11 @@ class Heading:
     def sense(self) -> str:
         """Which value is better, in words."""
         return "lower is better" if self.direction == "minimize" else "higher is better"
+
+    @property
+    def extreme(self) -> str:
+        """The word for the value that the search looks for: lowest or highest."""
+        return extreme(self.direction)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def frame(rows: Sequence[Row], heading: Heading, window: Window, *, elapsed: flo
     *studies, total = rows
     width, height, unicode = window.width, window.height, window.unicode
     selected = _select_rows(studies, math.inf if height is None else max(1, height - 4), heading.direction)
-    columns = _columns([*selected, total], width, unicode)
+    columns = _columns([*selected, total], heading.extreme, width, unicode)
     room = width - total_width(columns) - 2
     if room >= BAR[0]:
         cells = [bar(row.fraction, min(room, BAR[1]), unicode) for row in [*selected, total]]
@@ -147,7 +152,7 @@ def _hidden_text(rows: Sequence[Row]) -> str:
 # --- the columns ------------------------------------------------------------------------------------
 
 
-def _columns(rows: Sequence[Row], width: int, unicode: bool) -> list[Column]:
+def _columns(rows: Sequence[Row], word: str, width: int, unicode: bool) -> list[Column]:
     wide = width >= 150
     cells = 8 if width < 100 else 10 if not wide else 12
     curves = [best_so_far(row.bests, cells, unicode) for row in rows]
@@ -155,9 +160,9 @@ def _columns(rows: Sequence[Row], width: int, unicode: bool) -> list[Column]:
     columns = [
         Column("family", [row.name for row in rows], 100, right=False, min_width=10),
         Column("trials", [f"{row.done}/{row.trials}" for row in rows], 90),
-        Column("best", [value_text(row.best) for row in rows], 95),
-        Column("best so far" if wide else "so far", curves, 69, right=False),
-        Column("LR of the best" if wide else "its LR", lrs, 68, right=False),
+        Column(word, [value_text(row.best) for row in rows], 95),
+        Column(f"{word} so far" if wide else "so far", curves, 69, right=False),
+        Column("its LR", lrs, 68, right=False),
         Column("peak LR" if wide else "peak", [_lr_text(row.peak) for row in rows], 35),
         Column("trial" if wide else "#", [_or_dash(row.best_trial) for row in rows], 40),
         Column("pruned" if wide else "prun", [str(row.pruned) for row in rows], 50),

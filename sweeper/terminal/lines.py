@@ -7,17 +7,18 @@ from collections.abc import Callable
 from sweeper.terminal.frame import speed_text
 from sweeper.terminal.tally import Row, Tally
 from sweeper.text.columns import duration_text, value_text
+from sweeper.types import extreme
 
 QUIET = 5.0  # seconds between two lines at least,
 QUIET_SHARE = 0.01  # and this share of the elapsed time, so that the log of a long sweep stays short
 
 
-def status_line(row: Row, elapsed: float) -> str:
-    """Return the progress of one study in one line."""
+def status_line(row: Row, word: str, elapsed: float) -> str:
+    """Return the progress of one study in one line. `word` is the one for its value: lowest or highest."""
     parts = [f"{duration_text(elapsed):>8}  {row.name:<12} {row.fraction:4.0%}  {row.done}/{row.trials} trials"]
     if row.best is not None:
         trial = "" if row.best_trial is None else f" (trial {row.best_trial})"
-        parts.append(f"best {value_text(row.best)}{trial}")
+        parts.append(f"{word} {value_text(row.best)}{trial}")
     counts = {"pruned": row.pruned, "diverged": row.diverged, "failed": row.failed}
     parts += [f"{count} {state}" for state, count in counts.items() if count]
     if row.is_over:
@@ -74,7 +75,8 @@ class Lines:
         self.written_at = self.tally.clock()
 
     def _write(self, row: Row, overall: str = "") -> None:
-        self.write_line(status_line(row, self.tally.elapsed_seconds()) + overall)
+        word = extreme(self.tally.direction)
+        self.write_line(status_line(row, word, self.tally.elapsed_seconds()) + overall)
 
     def _is_over(self, name: str) -> bool:
         return self.written.get(name, (0.0, False))[1]

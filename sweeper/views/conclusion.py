@@ -34,8 +34,8 @@ def conclude(home: Home, tracker: Tracker) -> None:
     """Write the tables and figures of a sweep, and describe each study to the tracker.
 
     Files: tables/trials.csv, tables/families.csv, tables/families.json (the printed table, for trackers),
-    tables/confirmed.csv and .parquet (if it was confirmed), and figures/*.png. The MOST_DRAWN best studies get their
-    own figure in addition to those of the whole sweep.
+    tables/confirmed.csv and .parquet (if it was confirmed), and figures/*.png. The first MOST_DRAWN studies of the
+    table get a figure of their own.
     """
     sweep = StoredSweep(home)
     files = _write_tables(sweep, home.tables)
@@ -43,7 +43,6 @@ def conclude(home: Home, tracker: Tracker) -> None:
     for row in _json(sweep)["families"]:
         study, best = row["study"], row["best"] or {"params": {}}
         numbers = {
-            "rank": row["rank"],
             "best_value": best.get("value"),
             "gain": row["gain"],
             "stable_lr": row["stable_lr"],
@@ -73,7 +72,7 @@ def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
     """Write the tables and return their paths. TABLE has the form that `Tracker.artifact` takes."""
     with writing(folder):
         folder.mkdir(exist_ok=True)
-    columns = end_table.columns(sweep.families)
+    columns = end_table.columns(sweep.families, sweep.criterion)
     table = {
         "columns": [column.head for column in columns],
         "data": [list(row) for row in zip(*(column.cells for column in columns), strict=True)],
@@ -99,15 +98,15 @@ def _write_confirmed(verdict: Verdict, folder: Path) -> list[Path]:
 
 
 def _draw_pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Path]]:
-    """Draw figures and return their paths: of the whole sweep (None) and of the best studies. Errors are logged."""
-    best = sweep.families["study"].tolist()[:MOST_DRAWN]
+    """Draw figures and return their paths: of the whole sweep (None) and of single studies. Errors are logged."""
+    drawn = sweep.families["study"].tolist()[:MOST_DRAWN]
     paths: dict[str | None, list[Path]] = {}
     try:
         folder.mkdir(exist_ok=True)
         for name, figure in figures.draw_all(sweep).items():
             figures.save(figure, folder / f"{name}.png")
             paths.setdefault(None, []).append(folder / f"{name}.png")
-        for study in best:
+        for study in drawn:
             figures.save(figures.schedules(sweep, study), folder / f"schedules-{study}.png")
             paths[study] = [folder / f"schedules-{study}.png"]
     except Exception:

@@ -51,18 +51,17 @@ def render(
     rows = rows_of(families)
     if not rows:
         return wrap("No trials yet.", width)
-    columns = _columns(rows, narrow=width is not None and width < 110)
+    columns = _columns(rows, criterion, narrow=width is not None and width < 110)
     first_baseline = next((number for number, row in enumerate(rows) if row.role), len(rows))
-    winners = {number: "bold green" for number, row in enumerate(rows) if row.rank == 1}
-    lines = lay_out(columns, width, styles=winners, unicode=unicode)
+    lines = lay_out(columns, width, unicode=unicode)
     if first_baseline < len(rows):
         roles = {row.role: row.family for row in rows if row.role}
         meaning = {TUNED: "LR tuned", DEFAULT: "the optimizer's own LR, untuned"}
         baselines = ", ".join(f"{clean(family)} ({meaning[role]})" for role, family in roles.items())
         lines[1 + first_baseline : 1 + first_baseline] = wrap(f"baselines: {baselines}", width, "dim")
-    head = wrap(f"Best {criterion.metric} of each family, {criterion.sense}", width, "bold")
+    head = wrap(heading(criterion), width, "bold")
     fitting = fit_columns(columns, width)
-    long_names = [column.head for column in _columns(rows, narrow=False)]
+    long_names = [column.head for column in _columns(rows, criterion, narrow=False)]
     hidden = [name for name, column in zip(long_names, columns, strict=True) if column not in fitting]
     paragraphs = small_print(families, criterion, notes=notes)
     if hidden:
@@ -72,16 +71,20 @@ def render(
     return [*head, *lines, [("", "")], *wrap(answer, width, "bold"), *text_lines]
 
 
-def _columns(rows: Sequence[StudyRow], narrow: bool) -> list[Column]:
+def heading(criterion: Criterion) -> str:
+    """Return what the table shows, in one line."""
+    return f"{criterion.extreme.capitalize()} {criterion.metric} of each family in the search, {criterion.sense}"
+
+
+def _columns(rows: Sequence[StudyRow], criterion: Criterion, *, narrow: bool) -> list[Column]:
     names = [name + _marks(row) for name, row in zip(names_of(rows), rows, strict=True)]
     others = [", ".join(f"{name} {param_text(name, value)}" for name, value in row.others.items()) for row in rows]
     spread = []
     if any(row.spread is not None for row in rows):
         spread = [Column("spread", [value_text(row.spread) for row in rows], 56)]
     columns = [
-        Column("rank", [_whole_text(row.rank) for row in rows], 35),
         Column("family", names, 100, right=False, min_width=10),
-        Column("best", [value_text(row.best_value) for row in rows], 95),
+        Column(criterion.extreme, [value_text(row.best_value) for row in rows], 95),
         *spread,
         Column("gain", [gain_text(row.gain) for row in rows], 90),
         Column("trial", [_whole_text(row.best_trial) for row in rows], 52),
@@ -111,13 +114,13 @@ def _marks(row: StudyRow) -> str:
     return ("*" if row.ends_high else "") + ("+" if row.best_truncated else "")
 
 
-def columns(families: pd.DataFrame) -> list[Column]:
+def columns(families: pd.DataFrame, criterion: Criterion) -> list[Column]:
     """Return every column of the table as text, with full headings. `families` is from `families_table`."""
-    return _columns(rows_of(families), narrow=False)
+    return _columns(rows_of(families), criterion, narrow=False)
 
 
 def _target_text(row: StudyRow) -> str:
-    """Return the share of the run after which the best trial reached the target, or "never"."""
+    """Return the share of the run after which the trial shown reached the target, or "never"."""
     if row.rank is None or row.steps is None:
         return "-"
     return "never" if row.steps_to_target is None else share_text(row.steps_to_target / row.steps)

@@ -20,7 +20,7 @@ import numpy as np
 
 from sweeper.text.colors import KIN, kin_of
 from sweeper.text.columns import clean, value_text
-from sweeper.types import Floats, InputError, Record
+from sweeper.types import Floats, InputError, Record, extreme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +79,7 @@ def schedules(sweep: StoredSweep, study: str | None = None) -> Figure:
     """Draw the LR of the best trials, on a linear and a logarithmic axis."""
     lines = _best_trials(sweep, study)
     with plot_style():
-        figure, (linear, log) = _new_figure(f"{sweep.name}: LR of {_subject(study)}", columns=2)
+        figure, (linear, log) = _new_figure(f"{sweep.name}: LR of {_subject(sweep, study)}", columns=2)
         largest = 0.0
         for one in lines:
             trace = _trace(sweep, one.record, 0)
@@ -107,7 +107,7 @@ def losses(sweep: StoredSweep, study: str | None = None) -> Figure:
     """
     lines = _best_trials(sweep, study)
     with plot_style():
-        figure, (whole, end) = _new_figure(f"{sweep.name}: losses of {_subject(study)}", columns=2)
+        figure, (whole, end) = _new_figure(f"{sweep.name}: losses of {_subject(sweep, study)}", columns=2)
         values, ends = [math.nan], []
         for one in lines:
             style: dict[str, Any] = {"color": one.color, "linestyle": one.dash}
@@ -180,14 +180,14 @@ def best_so_far(sweep: StoredSweep, study: str | None = None) -> Figure:
             lines.append((labels[name], look(records[0].family), best_K))
     lines.sort(key=lambda line: float(line[2][-1]), reverse=direction == "maximize")
     with plot_style():
-        figure, (axes,) = _new_figure(f"{sweep.name}: best so far")
+        figure, (axes,) = _new_figure(f"{sweep.name}: {extreme(direction)} so far")
         for label, looks, best_K in lines:
             style: dict[str, Any] = {"color": looks.color, "linestyle": looks.dash, "marker": looks.marker}
             new_K = np.flatnonzero(np.diff(best_K, prepend=math.nan) != 0)
             count_K = np.arange(1, len(best_K) + 1)
             label = f"{label}  {value_text(best_K[-1])}"
             axes.plot(count_K, best_K, **style, drawstyle="steps-post", markersize=4, markevery=new_K, label=label)
-        axes.set(xlabel="trials", ylabel=f"best {_metric_label(sweep)}")
+        axes.set(xlabel="trials", ylabel=f"{extreme(direction)} {_metric_label(sweep)}")
         axes.locator_params(axis="x", integer=True)
         _set_close_up(axes, [float(best_K[-1]) for _, _, best_K in lines], direction)
         _add_legend(figure, axes, sweep)
@@ -283,8 +283,10 @@ def _labels(sweep: StoredSweep) -> dict[str, str]:
     return {study: clean(family if studies[family] == 1 else study) for study, family in families.items()}
 
 
-def _subject(study: str | None) -> str:
-    return "each family's best trial" if study is None else f"the best trials of {clean(study)}"
+def _subject(sweep: StoredSweep, study: str | None) -> str:
+    """Return whose curves a figure shows, for its title."""
+    word = extreme(sweep.objective["direction"])
+    return f"each family's {word} trial" if study is None else f"the {word} trials of {clean(study)}"
 
 
 def _peak_lr(record: Record) -> float | None:
@@ -385,7 +387,7 @@ def _add_legend(
         axes.text(0.5, 0.5, empty, transform=axes.transAxes, ha="center", va="center", color="#666666")
     if not handles:
         return
-    title = None if sweep is None else f"best {clean(str(sweep.objective['metric']))}"
+    title = None if sweep is None else f"{extreme(sweep.objective['direction'])} {clean(sweep.objective['metric'])}"
     if len(handles) <= BESIDE:
         figure.legend(handles, labels, loc="outside right upper", title=title, alignment="left")
         return

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 LONGEST = 8000  # characters that trackers show
 NUMBER_COLUMNS = (
-    "rank",
     "family",
-    "best",
+    "lowest",
+    "highest",
     "spread",
     "gain",
     "to target",
@@ -39,7 +39,7 @@ def study_note(sweep: StoredSweep, study: str) -> str:
     If the tables are too long for that, rows at the end are left out, but not this study's. families.csv has all rows.
     """
     studies = sweep.families["study"].tolist()
-    columns = end_table.columns(sweep.families)
+    columns = end_table.columns(sweep.families, sweep.criterion)
     for count in range(len(studies), 0, -1):
         rows = [row for row in range(len(studies)) if row < count or studies[row] == study]
         text = "\n\n".join(_paragraphs(sweep, study, columns, rows)) + "\n"
@@ -58,12 +58,12 @@ def _paragraphs(sweep: StoredSweep, study: str, columns: Sequence[Column], rows:
         yield f"**Confirmed:** {_escape(sweep.verdict['sentence'])}"
         yield _confirmed_table(sweep.verdict)
         yield "\n".join(f"- {_escape(line)}" for line in words.details(sweep.verdict))
-    yield f"**{'Search' if sweep.finished else 'So far'}:** {_escape(' '.join([answer, *small[:1]]))}"
-    yield f"**This family, {_escape(family)}:** {_escape(_rank_text(columns, place))}"
+    yield f"**{'Result of the search' if sweep.finished else 'So far'}:** {_escape(' '.join([answer, *small[:1]]))}"
+    yield f"**This family, {_escape(family)}:** {_escape(_row_text(columns, sweep.criterion.extreme, place))}"
     yield f"**Setup:** {_escape(describe_setup(question))}"
     if how := trainer_note(sweep.config):
         yield f"**Trained:** {_escape(how)}."
-    yield f"### Best {sweep.criterion.metric} of each family, {sweep.criterion.sense}"
+    yield f"### {end_table.heading(sweep.criterion)}"
     yield _table(columns, NUMBER_COLUMNS, rows, place)
     yield "### Trials of each family"
     yield _table(columns, ("family", *SELECTION), rows, place)
@@ -93,14 +93,14 @@ def trainer_note(config: StoredConfig) -> str:
     return why
 
 
-def _rank_text(columns: Sequence[Column], place: int) -> str:
-    """Return rank, best value and hyperparameters of one row."""
+def _row_text(columns: Sequence[Column], extreme: str, place: int) -> str:
+    """Return value, trial and hyperparameters of one row."""
     cells = {column.head: column.cells[place] for column in columns}
-    if cells["rank"] == "-":
+    if cells["trial"] == "-":
         return "no trial is complete."
     common = [f"{name} {cells[name]}" for name in ("peak LR", "warmup", "decay", "cycle") if cells[name] != "-"]
     params = ", ".join([*common, *filter(None, [cells.get("others", "")])])
-    return f"rank {cells['rank']} of {len(columns[0].cells)}, {cells['best']} in trial {cells['trial']} ({params})."
+    return f"{extreme} {cells[extreme]} in trial {cells['trial']} ({params})."
 
 
 def _table(columns: Sequence[Column], heads: Sequence[str], rows: Sequence[int], bold: int) -> str:
@@ -128,7 +128,7 @@ def _commands(sweep: StoredSweep) -> str:
         f"- more trials: {more}" if sweep.finished else "- finish this sweep: run the same command again",
         *([] if sweep.verdict else [f"- confirm it on fresh seeds: `python -m sweeper confirm {sweep.name}`"]),
         f"- see the table in a terminal: `python -m sweeper status {sweep.name}`",
-        f"- see the curves of the best trials: `python -m sweeper ui {sweep.name}`",
+        f"- see the curves of the trials: `python -m sweeper ui {sweep.name}`",
         "- read the LR and the loss of every update: Parquet files in this run's artifacts",
     ]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sweeper.results import words
 from sweeper.text.columns import Column
@@ -14,9 +14,11 @@ from sweeper.views import confirmed, end_table, figures
 from sweeper.views.small_print import small_print
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from sweeper.results.stored import StoredSweep
+    from sweeper.results.tables import Criterion
     from sweeper.results.verdict import Verdict
 
 # Without colors, so that it fits light and dark pages.
@@ -28,16 +30,17 @@ ENTRY = 'style="max-width: 100%; height: auto; background: white"'
 def html_table(sweep: StoredSweep) -> str:
     """Return the table of families with the answer below. The small print is collapsed."""
     criterion, families = sweep.criterion, sweep.families
-    head = f"<b>{escape(sweep.name)}</b>: best {escape(criterion.metric)} of each family, {criterion.sense}"
+    head = f"<b>{escape(sweep.name)}</b>: {escape(end_table.heading(criterion))}"
     state = _state(sweep)
     if families.empty:
         return f"<div><p>{head}{state}</p><p>No trials yet.</p></div>"
     verdict = "" if sweep.verdict is None else _verdict(sweep.verdict)
     answer, *rest = small_print(families, criterion)
     small = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in rest)
+    table = f'<div style="overflow-x: auto">{_table(families, criterion)}</div>'
     return (
-        f'<div>{verdict}<p>{head}{state}</p><div style="overflow-x: auto">{_table(families)}</div>'
-        f"<p><b>{escape(answer)}</b></p><details><summary>How far to trust this</summary>{small}</details></div>"
+        f"<div>{verdict}<p>{head}{state}</p>{table}<p><b>{escape(answer)}</b></p>"
+        f"<details><summary>How far to trust this</summary>{small}</details></div>"
     )
 
 
@@ -62,12 +65,11 @@ def _state(sweep: StoredSweep) -> str:
     return f". <i>{len(sweep.given_up)} failed. Once the cause is fixed, sweep.retry(task) trains what failed.</i>"
 
 
-def _table(families: Any) -> str:
-    columns = end_table.columns(families)
+def _table(families: pd.DataFrame, criterion: Criterion) -> str:
+    columns = end_table.columns(families, criterion)
     roles = families["role"].tolist()
     first_baseline = next((i for i, role in enumerate(roles) if role), len(roles))
-    best = families["rank"].eq(1).fillna(False).tolist()  # the rank is <NA> without a complete trial
-    rows = [_row(columns, i, best=best[i], rule=i == first_baseline and i > 0) for i in range(len(families))]
+    rows = [_row(columns, i, best=False, rule=i == first_baseline and i > 0) for i in range(len(families))]
     return _html(columns, rows)
 
 
@@ -77,7 +79,7 @@ def _html(columns: Sequence[Column], rows: Sequence[str]) -> str:
     return f'<table style="border-collapse: collapse">{body}</table>'
 
 
-def _row(columns: list[Column], i: int, *, best: bool, rule: bool) -> str:
+def _row(columns: Sequence[Column], i: int, *, best: bool, rule: bool) -> str:
     cells = "".join(f"<td {_style(column)}>{escape(column.cells[i])}</td>" for column in columns)
     styles = [text for text, wanted in (("font-weight: bold", best), (RULE, rule)) if wanted]
     return f'<tr style="{"; ".join(styles)}">{cells}</tr>' if styles else f"<tr>{cells}</tr>"
@@ -94,7 +96,7 @@ class Figures(Mapping[str, "Figure"]):
 
     Args:
         sweep: The sweep.
-        study: A study whose best trials are drawn; None to draw the best trial of each family.
+        study: A study whose trials are drawn; None to draw one trial of each family.
     """
 
     def __init__(self, sweep: StoredSweep, study: str | None = None) -> None:

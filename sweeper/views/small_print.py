@@ -40,14 +40,14 @@ def small_print(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence
     """
     rows = rows_of(families)
     return [
-        _answer(rows, criterion.metric),
+        _answer(rows, criterion),
         *_budget(rows, criterion),
         *_other_rules(rows, criterion),
         *_missing_baselines(rows),
         *_states(rows, criterion),
         *_stability(rows, criterion),
         *_marks(rows),
-        *_target(rows, criterion.metric),
+        *_target(rows, criterion),
         *_spread(rows, criterion),
         *_importance(rows),
         *_spaces(rows),
@@ -56,36 +56,39 @@ def small_print(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence
     ]
 
 
-def _answer(rows: Sequence[StudyRow], metric: str) -> str:
-    winners = [(name, row) for name, row in zip(names_of(rows), rows, strict=True) if row.rank == 1]
-    word = "best so far" if any(row.counts["running"] for row in rows) else "best"
-    if not winners:
-        return "No trial is complete yet, so there is no best schedule."
-    if len(winners) > 1:
-        names = " and ".join(name for name, _ in winners)
-        return f"Tied for {word}: {names}, with {metric} {value_text(winners[0][1].best_value)}."
-    name, row = winners[0]
+def _answer(rows: Sequence[StudyRow], criterion: Criterion) -> str:
+    """Name the trial with the lowest value. One trial of many at one seed: nothing says that its schedule is best."""
+    first = [(name, row) for name, row in zip(names_of(rows), rows, strict=True) if row.rank == 1]
+    if not first:
+        return "No trial is complete yet, so there is nothing to compare."
+    so_far = " so far" if any(row.counts["running"] for row in rows) else ""
+    trials = " and ".join(f"trial {row.best_trial} of {name}" for name, row in first)
+    row = first[0][1]
+    value = f"{criterion.metric} {value_text(row.best_value)}"
+    answer = f"{value} is the {criterion.extreme} in the search{so_far}, {trials} ({criterion.members}; not confirmed)"
+    if len(first) > 1:
+        return f"{answer}."
     params = {key: value for key, value in row.common.items() if value is not None} | dict(row.others)
     params_text = ", ".join(f"{key} {param_text(key, value)}" for key, value in params.items())
     gain = ""
-    if row.role == TUNED and any(not other.role for other in rows):
-        gain = " No other schedule in this sweep beats the tuned constant."
-    elif row.role != TUNED and row.gain is not None:
-        gain = f" It is {gain_text(abs(row.gain)).lstrip('+')} better than the tuned constant."
-    winner = f"{name} (trial {row.best_trial}) with {metric} {value_text(row.best_value)}"
-    return f"{word.capitalize()}: {winner}{' at ' if params_text else ''}{params_text}.{gain}"
+    if row.role == TUNED:
+        gain = " That is the tuned constant."
+    elif row.gain is not None:
+        side = "below" if criterion.direction == "minimize" else "above"
+        gain = f" It is {gain_text(abs(row.gain)).lstrip('+')} {side} the tuned constant's {criterion.extreme}."
+    return f"{answer}{', at ' if params_text else ''}{params_text}.{gain}"
 
 
 def _budget(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
-    """Say how many trials each best value is chosen from, and whether all families had equally many."""
+    """Say how many trials each value is chosen from, and whether all families had equally many."""
     trials = [count_tried(row.counts) for row in rows if row.role != DEFAULT]
     if not any(row.rank for row in rows):
         return []
     fewest, most = min(trials, default=1), max(trials, default=1)
     number = f"{most}" if fewest == most else f"{fewest} to {most}"
     paragraphs = [
-        f"Not confirmed on fresh seeds: each value is the best of {number} trial{'' if most == 1 else 's'} "
-        f"({criterion.members}), and the best of many trials looks better than it is."
+        f"Each value is the {criterion.extreme} of {number} trial{'' if most == 1 else 's'}, which is partly luck: on "
+        f"other seeds such a trial tends to be {'higher' if criterion.direction == 'minimize' else 'lower'}."
     ]
     if fewest < most:
         paragraphs.append(f"{UNEQUAL_TRIALS} Compare when all are finished.")
@@ -93,7 +96,7 @@ def _budget(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
 
 
 def _other_rules(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
-    """Say whether another choice of objective.at would change the winner."""
+    """Say whether another choice of objective.at would change which trial is named."""
     others = other_ranks(rows, criterion.direction, criterion.at)
     if len([row for row in rows if row.rank is not None]) < 2 or not others:
         return []
@@ -103,15 +106,16 @@ def _other_rules(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     for rule, ranks in others.items():
         if changes[rule] == "winner":
             first = [row for row in rows if ranks.get(row.study) == 1]
-            winners = " and ".join(names[row.study] for row in first)
+            families = " and ".join(names[row.study] for row in first)
             value = value_text(first[0].by_rule[rule])
-            sentences.append(f"With {rule} it would be {winners} ({criterion.metric} {value}).")
-    for what, words in (("order", "the same winner, another order below it"), (None, "the same winner and order")):
+            sentences.append(f"With {rule} it would be {families} ({criterion.metric} {value}).")
+    for what, words in (("order", "the same family, the others in another order"), (None, "the same order")):
         rules = [rule for rule in others if changes[rule] == what]
         if rules:
             sentences.append(f"With {join(rules, 'or')}: {words}.")
     depends = "depends" if "winner" in changes.values() else "does not depend"
-    return [f"The winner {depends} on objective.at (now {criterion.at}). {' '.join(sentences)}"]
+    which = f"Which family has the {criterion.extreme} value"
+    return [f"{which} {depends} on objective.at (now {criterion.at}). {' '.join(sentences)}"]
 
 
 def _missing_baselines(rows: Sequence[StudyRow]) -> list[str]:
@@ -134,7 +138,7 @@ def _states(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     total: dict[str, int] = {state: sum(row.counts[state] for row in rows) for state in STATES}
     no_value = sum(row.no_value for row in rows)
     meaning = {
-        "pruned": "stopped early because other trials were better at the same step. Never ranked",
+        "pruned": "stopped early because other trials were better at the same step. Not compared",
         "diverged": "the loss became NaN, infinite, or larger than the task's bound. It counts as a bad result",
         "failed": "training failed. Each is retried once. The reasons are in the table of trials and in log.txt",
         "failed without a value": f"{criterion.metric} was NaN or infinite, and the loss was not. Look at the metric "
@@ -175,7 +179,7 @@ def _learned_text(rows: Sequence[StudyRow], criterion: Criterion) -> str:
     side = "below" if criterion.direction == "minimize" else "above"
     return (
         f" that learned something: {criterion.metric} {side} {value_text(row.bar)}, a tenth of the way from a "
-        f"prediction that ignores the inputs ({value_text(row.no_skill)}) to the best trial"
+        f"prediction that ignores the inputs ({value_text(row.no_skill)}) to the {criterion.extreme} of the sweep"
     )
 
 
@@ -184,7 +188,7 @@ def _marks(rows: Sequence[StudyRow]) -> list[str]:
     if any(row.ends_high for row in rows):
         paragraphs.append(f"* {ENDS_HIGH}")
     if count := sum(row.truncated for row in rows):
-        mark = "+ marks a family whose best trial did. " if any(row.best_truncated for row in rows) else ""
+        mark = "+ marks a family whose trial shown did. " if any(row.best_truncated for row in rows) else ""
         paragraphs.append(
             f"truncated: {count} of the complete trials ended early without improvement (search.early_stopping). "
             f"{mark}Such a trial was trained with only the first part of its schedule."
@@ -192,21 +196,21 @@ def _marks(rows: Sequence[StudyRow]) -> list[str]:
     return paragraphs
 
 
-def _target(rows: Sequence[StudyRow], metric: str) -> list[str]:
+def _target(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     target = next((row.target for row in rows), None)
     if target is None:
         return []
     tuned = any(row.role == TUNED and row.best_value == target for row in rows)
-    whose = ", the best of the tuned constant" if tuned else ""
-    reached = f"{metric} {value_text(target)}{whose}"
-    return [f"to target: the share of the run after which the best trial first reached {reached}."]
+    whose = f", the {criterion.extreme} of the tuned constant" if tuned else ""
+    reached = f"{criterion.metric} {value_text(target)}{whose}"
+    return [f"to target: the share of the run after which the trial shown first reached {reached}."]
 
 
 def _spread(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     if not any(row.spread is not None for row in rows):
         return []
     of = " and ".join(word for count, word in ((criterion.seeds, "seeds"), (criterion.folds, "folds")) if count > 1)
-    return [f"spread: the standard deviation of the best trial's {criterion.metric} over its {of or 'members'}."]
+    return [f"spread: the standard deviation of {criterion.metric} of the trial shown over its {of or 'members'}."]
 
 
 def _importance(rows: Sequence[StudyRow]) -> list[str]:

@@ -111,7 +111,7 @@ def test_refresh_reads_again(tmp_path):
 def test_in_one_line(sweep):
     value = f"{sweep.best['value']:.4f}"
     best = f"{sweep.best['family']}:{sweep.best['trial']} {value}"
-    assert repr(sweep) == f"<Sweep {sweep.name}: 3 families, 11 trials, finished, best {best}>"
+    assert repr(sweep) == f"<Sweep {sweep.name}: 3 families, 11 trials, finished, lowest {best}>"
 
 
 def test_a_sweep_without_trials_shows_itself(tmp_path, sweep):
@@ -135,9 +135,9 @@ def test_the_table_has_the_terminals_columns_and_every_family(sweep):
 
     html = sweep._repr_html_()
     heads = re.findall(r"<th [^>]*>(.*?)</th>", html)
-    assert heads == [column.head for column in end_table.columns(sweep.families)]
+    assert heads == [column.head for column in end_table.columns(sweep.families, sweep.criterion)]
     rows = [re.findall(r"<td [^>]*>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", html)[1:]]
-    assert [row[1].rstrip("*") for row in rows][-1] == "constant"
+    assert [row[0].rstrip("*") for row in rows][-1] == "constant"
     assert len(rows) == len(sweep.families)
     assert "color:" not in html  # the page's own, light or dark
 

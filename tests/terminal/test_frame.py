@@ -64,10 +64,10 @@ def test_no_title_name_or_time_makes_a_line_longer(width, name, seconds):
 @pytest.mark.parametrize(
     ("width", "heads"),
     [
-        (49, "family trials best so far left"),
-        (79, "family trials best so far its LR # prun div open left"),
-        (119, "family trials best so far its LR peak # prun div open /min left"),
-        (199, "family trials best best so far LR of the best peak LR trial pruned diverged running trials/min left"),
+        (49, "family trials lowest so far left"),
+        (79, "family trials lowest so far its LR # prun div open left"),
+        (119, "family trials lowest so far its LR peak # prun div open /min left"),
+        (199, "family trials lowest lowest so far its LR peak LR trial pruned diverged running trials/min left"),
     ],
 )
 def test_what_there_is_at_each_width(width, heads):

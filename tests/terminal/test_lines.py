@@ -102,15 +102,17 @@ def plain_sweep(out, clock, rounds=10, seconds=1.0, **options):
 def test_plain_lines_say_each_study_in_turn_every_few_seconds_and_at_its_end():
     lines = plain_sweep(Terminal(), Clock())
     assert lines[0] == "t: valid/loss, lower is better"
-    assert re.match(r" +0:00  step +67%  2/3 trials, best 0.5000 \(trial 1\)$", lines[1])
+    assert re.match(r" +0:00  step +67%  2/3 trials, lowest 0.5000 \(trial 1\)$", lines[1])
     assert [line.split()[1] for line in lines[2:4]] == ["cosine", "step"]
     assert "left" in lines[2]
     assert "trials/min" in lines[2]
     assert re.search(r"; all \d+%, 0:\d\d left$", lines[2])
-    assert re.match(r" +0:10  cosine +100%  1/1 trials, best 1.5000 \(trial 0\), done; all 100%, 0:00 left$", lines[4])
+    assert re.match(
+        r" +0:10  cosine +100%  1/1 trials, lowest 1.5000 \(trial 0\), done; all 100%, 0:00 left$", lines[4]
+    )
     assert lines[5] == "a note →"
-    assert re.match(r" +0:10  step +100%  3/3 trials, best 0.5000 \(trial 1\), 1 diverged, done$", lines[6])
-    assert re.match(r" +0:10  all +100%  4/4 trials, best 0.5000, 1 diverged, done$", lines[7])
+    assert re.match(r" +0:10  step +100%  3/3 trials, lowest 0.5000 \(trial 1\), 1 diverged, done$", lines[6])
+    assert re.match(r" +0:10  all +100%  4/4 trials, lowest 0.5000, 1 diverged, done$", lines[7])
     assert len(lines) == 8
 
 

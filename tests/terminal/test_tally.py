@@ -104,7 +104,7 @@ def test_a_trial_that_failed_twice_is_not_done_and_yet_nothing_is_left_to_train(
             assert (row.is_over, row.given_up) == (given_up, int(given_up))
     shown = [plain_text(line) for line in terminal.frame(counted.rows(), HEADING, terminal.Window(120), elapsed=60)]
     assert all(re.search(r"19/20 .* over *$", line) for line in shown[-2:]), shown
-    assert lines.status_line(counted.rows()[0], 60).endswith("19/20 trials, 2 failed, 1 given up")
+    assert lines.status_line(counted.rows()[0], "lowest", 60).endswith("19/20 trials, 2 failed, 1 given up")
 
 
 def test_the_bar_moves_with_every_report_of_an_open_trial():

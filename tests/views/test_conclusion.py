@@ -58,9 +58,9 @@ def test_each_study_gets_tables_pictures_and_a_note(home):
 def test_the_table_has_the_format_that_trackers_show(home):
     conclusion.conclude(home, Told())
     table = json.loads((home.tables / "families.json").read_text())
-    assert table["columns"][:3] == ["rank", "family", "best"]
+    assert table["columns"][:2] == ["family", "lowest"]
     assert [len(row) for row in table["data"]] == [len(table["columns"])] * 2
-    assert {row[1].strip("*") for row in table["data"]} == {"cosine", "default_lr"}
+    assert {row[0].strip("*") for row in table["data"]} == {"cosine", "default_lr"}
 
 
 def test_a_second_conclusion_writes_equal_files_so_that_nothing_is_sent_again(home):

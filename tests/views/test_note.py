@@ -86,9 +86,12 @@ def rows(text, head):
 
 def test_the_answer_comes_first(sweep):
     first, second, third, fourth, *_ = note.study_note(sweep, "wsd-2").split("\n\n")
-    assert first.startswith("**Search:** Best: cosine (trial 1) with valid/loss 0.4000 at peak\\_lr 0.2")
-    assert "Not confirmed on fresh seeds" in first
-    assert second == "**This family, wsd:** rank 2 of 4, 0.6000 in trial 0 (peak LR 0.1, warmup 5%, cooldown 0.3)."
+    assert first.startswith(
+        "**Result of the search:** valid/loss 0.4000 is the lowest in the search, trial 1 of cosine (one seed; not "
+        "confirmed), at peak\\_lr 0.2"
+    )
+    assert "partly luck" in first
+    assert second == "**This family, wsd:** lowest 0.6000 in trial 0 (peak LR 0.1, warmup 5%, cooldown 0.3)."
     assert third == (
         "**Setup:** MLP on Digits with SGD, trained for 100 updates of 32 examples. Trials are compared by valid/loss "
         "(objective.at=last), with one seed per trial."
@@ -98,18 +101,21 @@ def test_the_answer_comes_first(sweep):
 
 def test_tables_show_every_family_and_this_one_in_bold(sweep):
     text = note.study_note(sweep, "wsd-2")
-    head, rule, *families = rows(text, "rank")
-    assert head[:6] == ["rank", "family", "best", "gain", "to target", "trial"]
+    head, rule, *families = rows(text, "family | lowest")
+    assert head[:5] == ["family", "lowest", "gain", "to target", "trial"]
     assert {cell.strip("-:") for cell in rule} == {""}
-    assert [row[1] for row in families] == ["cosine", "**wsd**", "step", "constant"]
+    assert [row[0] for row in families] == ["cosine", "**wsd**", "step", "constant"]
     assert {len(row) for row in families} == {len(head)}
-    counts = {row[0].strip("*"): row[1:4] for row in rows(text, "family")[2:]}
+    counts = {row[0].strip("*"): row[1:4] for row in rows(text, "family | complete")[2:]}
     assert counts["wsd"] == ["**1**", "**0**", "**1**"]
 
 
 def test_how_to_go_on(sweep):
     assert "python -m sweeper ui digits-mlp-sgd-1a2b3c4d" in note.study_note(sweep, "cosine-1")
     assert "a larger search.n_trials" in note.study_note(sweep, "cosine-1")
+    assert "- confirm it on fresh seeds: `python -m sweeper confirm digits-mlp-sgd-1a2b3c4d`" in note.study_note(
+        sweep, "cosine-1"
+    )
     sweep.finished = False
     text = note.study_note(sweep, "cosine-1")
     assert text.startswith("**So far:**")
@@ -130,7 +136,7 @@ def test_a_long_table_ends_where_a_tag_does_with_its_own_row(sweep):
     sweep.records += [record(f"family{k:02d}-x", 0, 1.0 + k, **numbers) for k in range(60)]
     text = note.study_note(sweep, "family59-x")
     assert 0.9 * note.LONGEST < len(text) <= note.LONGEST
-    shown = [row[1] for row in rows(text, "rank")[2:]]
+    shown = [row[0] for row in rows(text, "family | lowest")[2:]]
     assert shown[:2] == ["cosine", "wsd"]
     assert "**family59**" in shown
     assert f"{len(shown)} of 64 rows are shown" in text
