@@ -10,9 +10,10 @@ from typing import Literal, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.results.changes import Written
 from sweeper.results.judging import EndedBy, Judgement, Rules, State, Status, Values, difference, judge
 from sweeper.results.paired import interval, is_skewed, paired
-from sweeper.types import Direction, Floats, Value
+from sweeper.types import Direction, Floats, Number, Value
 
 SCHEMA = 1
 TUNED_FAMILY = "constant"
@@ -126,6 +127,41 @@ class Seeds(TypedDict):
     judge: list[int]
 
 
+class VariedConfiguration(Reference):
+    """A configuration under a change.
+
+    `value` is what the changed key was set to, and `values` has the objective at each seed, None where it diverged.
+    """
+
+    value: Number
+    n: int
+    mean: float | None
+    sd: float | None
+    diverged: int
+    values: list[float | None]
+
+
+class VariedContrast(Difference):
+    """Two configurations under a change, with the plain interval of a t test."""
+
+    a: Reference
+    b: Reference
+
+
+class Varied(TypedDict):
+    """What was found under a change (`confirm.vary`). `value` is as written: "x0.5" or 0.01.
+
+    `contrasts` are the leader under the change against the others. It is None if all diverge too often or failed.
+    """
+
+    change: str
+    value: Written
+    seeds: list[int]
+    configurations: list[VariedConfiguration]
+    contrasts: list[VariedContrast]
+    leader: Reference | None
+
+
 class Verdict(TypedDict):
     """confirm.json. Keys are only added; `schema` changes if a meaning does."""
 
@@ -152,6 +188,7 @@ class Verdict(TypedDict):
     contrasts: list[Contrast]
     values: list[ValueRow]
     families_added: NotRequired[list[str]]
+    varied: NotRequired[list[Varied]]
 
 
 @dataclass(frozen=True)

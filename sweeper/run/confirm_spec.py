@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from sweeper.results.changes import Change
 from sweeper.results.judging import LEAST, LOOKS, Rules
+from sweeper.run.vary_spec import Changes
 from sweeper.schedules.numbers import Bounds
 from sweeper.spec.keys import POSITIVE, Kind, Number, Switch, Text, Whole, check_keys
 from sweeper.types import InputError
@@ -35,7 +37,7 @@ class ListOfWhole:
         return tuple(numbers)
 
 
-KEYS: Mapping[str, Kind | ListOfWhole] = {
+KEYS: Mapping[str, Kind | ListOfWhole | Changes] = {
     "seed": Whole(Bounds(0, 2**31), 1),
     "top": Whole(Bounds(1, 1000), 3),
     "choose": Whole(Bounds(1, 1000), 2),
@@ -45,6 +47,7 @@ KEYS: Mapping[str, Kind | ListOfWhole] = {
     "alpha": Number(Bounds(0, 0.5, open_low=True), "0.05"),
     "allow_divergence": Number(Bounds(0, 1, open_high=True), "0.05"),
     "margin": Number(POSITIVE, "0.01", or_null=True),
+    "vary": Changes(),
     "dry": Switch(),
     "exit": Text(options=("command", "verdict")),
 }
@@ -64,6 +67,7 @@ class ConfirmSpec:
         alpha: Error probability of each question.
         allow_divergence: Share of diverging seeds up to which a configuration may win.
         margin: Difference of the metric that does not matter.
+        vary: Changes under which leader, runner-up and constant are compared again, after the verdict.
         dry: Whether to stop after the cost was printed.
         exit: "command": the exit code is 0 whatever the verdict; "verdict": it tells the verdict.
     """
@@ -77,6 +81,7 @@ class ConfirmSpec:
     alpha: float = 0.05
     allow_divergence: float = 0.05
     margin: float | None = None
+    vary: tuple[Change, ...] = ()
     dry: bool = False
     exit: str = "command"
 
