@@ -190,6 +190,13 @@ class StoredSweep:
         return verdict
 
     @property
+    def open_confirmation(self) -> int | None:
+        """The `confirm.seed` of the last confirmation if that was begun and has no verdict yet."""
+        last = max((int(seed) for seed in self.config.get("confirmations", {})), default=None)
+        verdict = None if last is None else self.verdict_of(last)
+        return last if verdict is None or verdict["ended_by"] == "interrupted" else None
+
+    @property
     def replicates(self) -> list[Record]:
         """All trainings of confirmations, as of the last committed round."""
         return self._reading.replicates()

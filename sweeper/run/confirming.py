@@ -17,6 +17,7 @@ from sweeper.run import confirm_plan, sweeping
 from sweeper.run.confirm_spec import ConfirmSpec
 from sweeper.run.restoring import restore_spec
 from sweeper.run.sweeping import Conclude, Outcome
+from sweeper.search.records import JournalReader, replicate_study
 from sweeper.search.space import Scalar, point
 from sweeper.spec.question import Home
 from sweeper.spec.sweep import Subject, SweepSpec
@@ -94,7 +95,7 @@ def confirm(
 
 def verdict(sweep: StoredSweep, planned: ConfirmationPlan) -> Verdict:
     """Return the verdict as of the trainings so far."""
-    names = {study_name(study, planned.seed) for study in sweep.config["studies"]}
+    names = {replicate_study(study, planned.seed) for study in sweep.config["studies"]}
     replicates = [record for record in sweep.replicates if record.study in names]
     found = verdict_of(planned.confirmation(rows_of(replicates)))
     return {**found, "sentence": words.sentence(found)}
@@ -114,19 +115,12 @@ def _write(home: Home, verdict: Verdict) -> None:
 # --- training -----------------------------------------------------------------------------------------
 
 
-def study_name(study: str, seed: int) -> str:
-    """Return the name of the study that repeats trials of a study."""
-    return f"{study}.confirm-{seed}"
-
-
 def spec_of(sweep: StoredSweep, planned: ConfirmationPlan, subject: Subject) -> SweepSpec:
     """Return the configuration of the sweep, with a study of replicates for each study that has candidates.
 
     Raises:
         InputError: If data, model or code are no longer those of the sweep.
     """
-    from sweeper.search.records import JournalReader
-
     candidates = _trained(planned)
     studies = sorted({candidate.record.study for candidate in candidates})
     norms = "grad_norm" in sweep.trace(candidates[0].record.study, candidates[0].record.number)
@@ -135,7 +129,7 @@ def spec_of(sweep: StoredSweep, planned: ConfirmationPlan, subject: Subject) -> 
     replicates = [
         replace(
             spec.studies[0].resumed_as(plans[study]),
-            name=study_name(study, planned.seed),
+            name=replicate_study(study, planned.seed),
             sampler=RANDOM,
             pruner=None,
             start=(),
@@ -160,7 +154,7 @@ def _points(spec: SweepSpec, planned: ConfirmationPlan) -> Points:
     axes = {plan.name: plan.axes for plan in spec.studies}
     found = {}
     for record in (candidate.record for candidate in _trained(planned)):
-        of_study = axes[study_name(record.study, planned.seed)]
+        of_study = axes[replicate_study(record.study, planned.seed)]
         params = {name: record.params[name] for name in of_study.searched}
         found[TrialId(record.study, record.number)] = point(of_study, params, f"{record.family}:{record.number}")
     return found
@@ -237,5 +231,5 @@ class Confirming:
         self._tracker.tag(ending.trial, {name: f"{value:.6g}" for name, value in means.items()})
 
     def _add(self, order: Order) -> None:
-        study = study_name(order.trial.study, self._planned.seed)
+        study = replicate_study(order.trial.study, self._planned.seed)
         self._studies.add_replicate(study, order.replicate, self._points[order.trial])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class FamilyStudy:
     def __init__(self, plan: StudyPlan, terms: Terms) -> None:
         self.plan, self.terms = plan, terms
         self.axes = plan.axes
-        self.sampling = Sampling(plan.sampler, self.axes, terms.seed, plan.family.name)
+        self.sampling = Sampling(plan.sampler, self.axes, terms.seed, plan.n_trials, terms.concurrent)
         self.sampling.check()
         self.pruner = pruning.build_pruner(plan.pruner, len(terms.report_steps))
         self.start_points = start_points(plan, self.axes, whole=self.sampling.is_grid)
@@ -171,9 +171,7 @@ class FamilyStudy:
         A sampled point that was tried is replaced by another one, a queued point never.
         """
         number = next((trial.number for trial in self.waiting), None)
-        self.study.sampler = self.sampling.sampler_for_ask(
-            *([self.n_sampled] if number is None else ["queued", number])
-        )
+        self.study.sampler = self.sampling.sampler_for_ask(*self._turn(number))
         trial = self.study.ask(fixed_distributions=dict(self.axes.distributions))
         if number is None and trial.params in self.tried:
             trial = self._with_other_point(trial)
@@ -184,9 +182,15 @@ class FamilyStudy:
         self.n_started += 1
         return self.jobs(trial.number)
 
+    def _turn(self, queued: int | None) -> Sequence[object]:
+        """Return what identifies an ask. A study that took over trials has points to learn from, so it draws none."""
+        if queued is not None:
+            return "queued", queued
+        return ("extended", self.n_sampled) if "extends" in self.study.user_attrs else (self.n_sampled,)
+
     def _with_other_point(self, trial: Trial) -> Trial:
         """Replace the point of a trial that was just sampled by one that was not tried."""
-        other = self.tried.draw_other(seed_of(self.terms.seed, self.plan.family.name, "other", self.n_sampled))
+        other = self.tried.draw_other(self.sampling.seed("other", self.n_sampled))
         for name, value in other.items():
             distribution = self.axes.distributions[name]
             self.storage.set_trial_param(trial._trial_id, name, distribution.to_internal_repr(value), distribution)
@@ -350,6 +354,8 @@ class FamilyStudy:
         for key, value in plan.items():
             if stored.get(key, value) != value:  # an older version may not have stored the key
                 raise InputError("study", name, f"was started with another {key}", "Give it another name")
+        if "draws" not in stored:
+            self.sampling = replace(self.sampling, family=self.plan.family.name)
         return study
 
     def _take_over(self, study: optuna.Study, earlier: Sequence[extending.EarlierStudy]) -> None:

@@ -1,7 +1,7 @@
-"""The first points of every family: one scrambled Sobol sequence, whose coordinates go by the hyperparameters' names.
+"""Points that all families share: of one sequence in the unit cube, whose coordinates go by the hyperparameters' names.
 
-So all families begin with the same peak LRs and warmups, each in its own range, and no family or hyperparameter that is
-added moves the draws of another.
+So all families try the same peak LRs and warmups, each in its own range, and no family or hyperparameter that is added
+moves the draws of another.
 
 Source:
     I. M. Sobol, 1967, with the scrambling of J. Matoušek, 1998 (`scipy.stats.qmc.Sobol`).
@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from sweeper.search.space import Scalar
 from sweeper.types import Floats, seed_of
 
-COUNT = 8
+COUNT = 8  # of the first draws of a sampler that learns
 COORDINATES = 256  # drawn at once, because scrambling a coordinate depends on how many there are
 PLACES = {"peak_lr": 0, "warmup": 1, "decay": 2, "cycle": 3, "cooldown": 3}
 FIRST_OTHER = 4
@@ -41,29 +44,55 @@ def coordinates(names: Iterable[str]) -> dict[str, int]:
     return {**places, **{name: FIRST_OTHER + place for place, name in enumerate(others)}}
 
 
+@dataclass(frozen=True)
+class Sequence:
+    """A sequence of points in the unit cube of COORDINATES dimensions.
+
+    Attributes:
+        kind: "random", or the quasi-random "sobol" or "halton".
+        seed: `search.seed`.
+        scramble: Whether a quasi-random one is scrambled.
+    """
+
+    kind: str
+    seed: int
+    scramble: bool = True
+
+    def point(self, number: int) -> Floats:
+        """Return a point, float64 [COORDINATES], each coordinate in (0, 1).
+
+        Args:
+            number: Which one, from 0. No point depends on how many are drawn.
+        """
+        if self.kind == "random":
+            point = np.random.default_rng(seed_of(self.seed, "random", number)).random(COORDINATES)
+        else:
+            point = _quasi_random(self, 1 << max(COUNT - 1, number).bit_length())[number]
+        return point.clip(np.finfo(float).tiny, np.nextafter(1.0, 0.0))
+
+    def draw(self, number: int, distributions: Mapping[str, BaseDistribution]) -> dict[str, Scalar]:
+        """Return a point of a family as Optuna stores it.
+
+        Args:
+            number: Which one, from 0.
+            distributions: The searched hyperparameters.
+        """
+        point = self.point(number)
+        return {name: value_at(distributions[name], float(point[k])) for name, k in coordinates(distributions).items()}
+
+
 @lru_cache(maxsize=8)
-def unit_points(seed: int) -> Floats:
-    """Return the points of a sweep in the unit cube, float64 [COUNT, COORDINATES], each coordinate in (0, 1)."""
-    import numpy as np
+def _quasi_random(sequence: Sequence, count: int) -> Floats:
+    """Return the first points of a quasi-random sequence, float64 [count, COORDINATES]."""
     from scipy.stats import qmc
 
-    points: Floats = qmc.Sobol(COORDINATES, rng=np.random.default_rng(seed_of(seed, "first draws"))).random(COUNT)
-    return points.clip(np.finfo(float).tiny, np.nextafter(1.0, 0.0))
+    engine = qmc.Halton if sequence.kind == "halton" else qmc.Sobol
+    rng = np.random.default_rng(seed_of(sequence.seed, "first draws"))
+    points: Floats = engine(COORDINATES, scramble=sequence.scramble, rng=rng).random(count)
+    return points
 
 
-def draw(seed: int, number: int, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """Return one of the first points of a family as Optuna stores it.
-
-    Args:
-        seed: `search.seed`.
-        number: Which point, from 0.
-        distributions: The searched hyperparameters.
-    """
-    point = unit_points(seed)[number]
-    return {name: value_at(distributions[name], float(point[k])) for name, k in coordinates(distributions).items()}
-
-
-def value_at(distribution: BaseDistribution, share: float) -> Any:
+def value_at(distribution: BaseDistribution, share: float) -> Scalar:
     """Return the value below which `share` of a distribution lies: uniform, in the logarithm if `log`.
 
     Args:
@@ -88,13 +117,15 @@ def value_at(distribution: BaseDistribution, share: float) -> Any:
 class PointSampler(BaseSampler):
     """Proposes a given point, as Optuna stores it."""
 
-    def __init__(self, point: Mapping[str, Any]) -> None:
+    def __init__(self, point: Mapping[str, Scalar]) -> None:
         self._point = point
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}
 
-    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: Mapping[str, Any]) -> dict[str, Any]:
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
+    ) -> dict[str, Scalar]:
         return {}
 
     def sample_independent(

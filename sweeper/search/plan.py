@@ -29,6 +29,7 @@ class StoredPlan(TypedDict):
         epoch: As in Terms.
         fixed: Hyperparameters that are not searched, by name.
         lists: For each choice between lists, its options by label.
+        draws: "shared" if families share their draws (`sampling`); missing in studies of earlier versions.
         role: "replicate" if its trials repeat those of another study; missing if it searches.
     """
 
@@ -41,6 +42,7 @@ class StoredPlan(TypedDict):
     epoch: NotRequired[float | None]
     fixed: dict[str, Any]
     lists: dict[str, dict[str, Any]]
+    draws: NotRequired[str]
     role: NotRequired[str]
 
 
@@ -131,6 +133,7 @@ class StudyPlan:
             "epoch": terms.epoch,
             "fixed": axes.fixed,
             "lists": axes.lists,
+            "draws": "shared",
             **({"role": "replicate"} if self.replicates else {}),
         }
         stored: StoredPlan = json.loads(json.dumps(description))

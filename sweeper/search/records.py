@@ -24,8 +24,12 @@ OLD_NO_VALUE = re.compile(r"(?!\S+/loss ).+ is not finite")  # reason of such a 
 class JournalReader:
     """Reads a journal while it grows, each part once. It writes nothing."""
 
-    def __init__(self, journal: Path) -> None:
+    def __init__(self, journal: Path, confirmation: int | None = None) -> None:
         """Open a journal.
+
+        Args:
+            journal: The file.
+            confirmation: Read the studies of this confirmation (`confirm.seed`); None for those that search.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -33,6 +37,7 @@ class JournalReader:
         """
         self._journal = Journal(journal, read_only=True)
         self._storage = JournalStorage(self._journal)
+        self._confirmation = confirmation
 
     def refresh(self) -> bool:
         """Read the rounds committed since the last call, and return whether there were any.
@@ -113,19 +118,27 @@ class JournalReader:
         return extensions
 
     def replicates(self) -> list[Record]:
-        """Return all trainings of confirmations, ordered by study and number."""
+        """Return all trainings of all confirmations, ordered by study and number."""
         records = [
             replicate_of(study.study_name, study.user_attrs["plan"], trial, tested(study.user_attrs, trial))
-            for study in self._studies("replicate")
+            for study in self._all_studies()
+            if study.user_attrs["plan"].get("role") == "replicate"
             for trial in self._trials(study)
             if trial.state != TrialState.WAITING
         ]
         return sorted(records, key=lambda record: (record.study, record.number))
 
-    def _studies(self, role: str | None = None) -> list[Any]:
-        """Return the studies of a role: "replicate", or None for those that search."""
-        studies = [study for study in self._storage.get_all_studies() if "plan" in study.user_attrs]
-        return [study for study in studies if study.user_attrs["plan"].get("role") == role]
+    def _studies(self) -> list[Any]:
+        """Return the studies that search, or those of the confirmation."""
+        suffix = None if self._confirmation is None else replicate_study("", self._confirmation)
+        return [
+            study
+            for study in self._all_studies()
+            if (study.user_attrs["plan"].get("role") is None if suffix is None else study.study_name.endswith(suffix))
+        ]
+
+    def _all_studies(self) -> list[Any]:
+        return [study for study in self._storage.get_all_studies() if "plan" in study.user_attrs]
 
     def _trials(self, study: Any) -> list[FrozenTrial]:
         return self._storage.get_all_trials(study._study_id, deepcopy=False)
@@ -234,6 +247,16 @@ def replicate_of(study: str, plan: StoredPlan, trial: FrozenTrial, tested: Mappi
         member_values=tuple(trial.user_attrs.get("member_values", ())),
         tested=tested,
     )
+
+
+def replicate_study(study: str, confirmation: int) -> str:
+    """Return the name of the study that repeats trials of a study."""
+    return f"{study}.confirm-{confirmation}"
+
+
+def searched_study(study: str) -> str:
+    """Return the study whose trials a study repeats; the study itself if it searches."""
+    return re.sub(r"\.confirm-\d+$", "", study)
 
 
 def tested(attrs: Mapping[str, object], trial: FrozenTrial) -> Mapping[str, float]:

@@ -2,6 +2,9 @@
 
 A proposal therefore depends only on the study's trials and the seed, not on how often the sweep was interrupted. A
 sampler that lived from ask to ask would hold the state of a generator, which no journal stores.
+
+Families share their seeds, and their first draws by the names of hyperparameters (`first_draws`). So families with
+equal formula and space get equal trials, similar ones are searched alike, and luck does not set them apart.
 """
 
 from __future__ import annotations
@@ -26,11 +29,13 @@ from optuna.samplers import (
 from optuna.search_space import IntersectionSearchSpace
 
 from sweeper.importing import Target
+from sweeper.search.first_draws import COUNT, PointSampler, Sequence
 from sweeper.search.space import Axes, grid
-from sweeper.search.target import build, has_argument, import_class
+from sweeper.search.target import build, default_of, has_argument, import_class
 from sweeper.types import InputError, seed_of
 
 KEY = "search.sampler"
+STARTUP = "n_startup_trials"  # a sampler's option: finished trials after which it learns
 LARGEST_GRID = 100_000  # points: the sampler lists all of them at each ask
 
 
@@ -42,14 +47,18 @@ class Sampling:
         sampler: The sampler class and its options.
         axes: The space.
         run_seed: The seed of the sweep.
-        family: Name of the family. All seeds follow from it and `run_seed`, so a family gets the same points with other
-            families and without them.
+        n_trials: Trials of the study.
+        concurrent: Open trials of the study.
+        family: Name of the family of a study that an earlier version started: its seeds follow from it too, and there
+            are no shared draws. None for any other.
     """
 
     sampler: Target
     axes: Axes
     run_seed: int
-    family: str
+    n_trials: int
+    concurrent: int
+    family: str | None = None
 
     def check(self) -> None:
         """Check the sampler.
@@ -73,9 +82,40 @@ class Sampling:
         """Return the sampler of one ask.
 
         Args:
-            turn: Identifies the ask within the study.
+            turn: Identifies the ask within the study: the number of points sampled before, or ("queued", number) for a
+                queued trial.
         """
-        return self._build(*turn) if self.axes.searched else RandomSampler(seed=0)
+        if not self.axes.searched:
+            return RandomSampler(seed=0)
+        if len(turn) == 1 and isinstance(turn[0], int) and turn[0] < self.shared_draws:
+            return PointSampler(self._sequence.draw(turn[0], self.axes.distributions))
+        return self._build(*turn)
+
+    @property
+    def shared_draws(self) -> float:
+        """How many of the first points are those of all families.
+
+        Of samplers that learn it is COUNT, or half of a short search, and of those that do not, all of them. Samplers
+        that list their points and those of the user have none.
+        """
+        if self.family is not None:
+            return 0
+        if issubclass(self._kind, TPESampler | GPSampler | CmaEsSampler):
+            return min(COUNT, max(1, self.n_trials // 2))
+        return math.inf if self._kind in (RandomSampler, QMCSampler) else 0
+
+    @property
+    def _sequence(self) -> Sequence:
+        if self._kind is RandomSampler:
+            return Sequence("random", self.run_seed)
+        if self._kind is not QMCSampler:
+            return Sequence("sobol", self.run_seed)
+        options = self.sampler.options
+        return Sequence(options.get("qmc_type", "sobol"), self.run_seed, options.get("scramble", False))
+
+    def seed(self, *turn: object) -> int:
+        """Return the seed of a turn of this study."""
+        return seed_of(self.run_seed, *([] if self.family is None else [self.family]), *turn)
 
     def sampler_for_tell(self, trial: int) -> BaseSampler:
         """Return the sampler that learns how a trial ended.
@@ -145,9 +185,20 @@ class Sampling:
         for name, source in (("seed", "search.seed"), ("search_space", "the family's hyperparameters")):
             if name in options:
                 raise InputError(f"{key}.{name}", options[name], f"follows from {source}", "Drop it")
-        fresh, constant = seed_of(self.run_seed, self.family, *turn), seed_of(self.run_seed, self.family)
+        options = self._with_short_startup(kind, options)
+        fresh, constant = self.seed(*turn), self.seed()
         if issubclass(kind, GridSampler):
             return {**options, "search_space": grid(self.axes), "seed": constant}
         if issubclass(kind, QMCSampler):  # with a constant seed its first, independent points would be equal
             return {"independent_sampler": RandomSampler(seed=fresh), **options, "seed": constant}
         return {**options, "seed": fresh} if has_argument(kind, "seed") else options
+
+    def _with_short_startup(self, kind: type, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the options with at most as many startup trials as are open at once.
+
+        They are counted when they end. With 8 open and 10 wanted, trials 1 to 16 would be random.
+        """
+        if self.family is not None or not has_argument(kind, STARTUP):
+            return options
+        wanted = options.get(STARTUP, default_of(kind, STARTUP))
+        return {**options, STARTUP: min(wanted, COUNT, self.concurrent)}

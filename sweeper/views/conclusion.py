@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.results import tables
 from sweeper.results.stored import StoredSweep
 from sweeper.run import crash
+from sweeper.search.records import replicate_study
 from sweeper.spec.locking import is_running
 from sweeper.spec.question import Home
 from sweeper.text.columns import clean
@@ -141,6 +142,7 @@ def print_table(sweep: StoredSweep) -> None:
             *_early_stops(sweep),
             *_exhausted_spaces(sweep),
             *_given_up(sweep),
+            *_open_confirmation(sweep),
             *([] if sweep.finished else [f"This sweep is not finished.{_death(sweep)} The same command resumes it."]),
         ],
     )
@@ -155,6 +157,17 @@ def _death(sweep: StoredSweep) -> str:
 def _since(sweep: StoredSweep, verdict: Verdict) -> str:
     """Return what the search trained since its confirmation."""
     return confirmed.grown_note(verdict, len(sweep.records), sweep.name)
+
+
+def _open_confirmation(sweep: StoredSweep) -> list[str]:
+    """Return the note on a confirmation that was begun and has no verdict yet."""
+    seed = sweep.open_confirmation
+    if seed is None:
+        return []
+    trained = [record for record in sweep.replicates if record.study.endswith(replicate_study("", seed))]
+    ended = sum(record.state != "running" for record in trained)
+    going = "is running" if is_running(sweep.home) else "goes on with the same command"
+    return [f"A confirmation {going}: {ended} trainings so far, no verdict yet."]
 
 
 def _early_stops(sweep: StoredSweep) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from sweeper.results.stored import StoredSweep
 from sweeper.schedules import family, lr_trace
 from sweeper.spec.locking import is_running
 from sweeper.spec.question import Home, StoredConfig
@@ -67,6 +68,7 @@ class Follower:
         self.config: StoredConfig = {}
         self.is_running = self.is_finished = False
         self.started_at = self.committed_at = 0.0
+        self._confirmation: int | None = None  # that is followed instead of the search
         self._stamp: object = None
         self._reading: JournalReader | None = None
         self._event_time: float | None = None  # of the event that the tally is counting
@@ -107,16 +109,23 @@ class Follower:
         from sweeper.search.records import JournalReader
 
         self.config, self.started_at = self.home.read(), min(self.now(), self.home.config.stat().st_mtime)
-        self._reading = JournalReader(self.home.journal)
+        self._confirmation = StoredSweep(self.home).open_confirmation
+        self._reading = JournalReader(self.home.journal, self._confirmation)
         self._seen, self._lr_trials, self._last_time = {}, {}, 0.0
-        studies = sorted(self.config["studies"].items(), key=lambda item: (item[1]["family"], item[0]))
         self.tally = Tally(
-            [Progress(name, study["family"], study["trials"], {}) for name, study in studies],
+            sorted(self._progress(), key=lambda progress: (progress.family, progress.study)),
             reports=self.config["question"]["search"]["reports"],
             direction=self.config["question"]["objective"]["direction"],
             clock=lambda: self.now() if self._event_time is None else self._event_time,
         )
         self.tally.started_at = self.started_at
+
+    def _progress(self) -> list[Progress]:
+        """Return the studies that are followed, none of their trials counted yet."""
+        if self._confirmation is None:
+            return [Progress(name, one["family"], one["trials"], {}) for name, one in self.config["studies"].items()]
+        assert self._reading is not None
+        return [Progress(name, plan["family"], 0, {}) for name, plan in self._reading.plans().items()]
 
     def _update_tally(self) -> None:
         """Count the events that the journal has now and did not have at the last call."""
@@ -142,15 +151,20 @@ class Follower:
                 self._lr_trials[study] = best
                 self.tally.show_lr(study, self._lr(by_id[best], plans[study]))
         studies, is_open = self.config["studies"], any(record.state == "running" for record in records)
-        self.is_finished = not is_open and all(
-            started.get(name, 0) >= study["trials"] for name, study in studies.items()
-        )
+        if self._confirmation is not None:  # how many trainings it takes is known at its end
+            self.is_finished = StoredSweep(self.home).open_confirmation is None
+        else:
+            self.is_finished = not is_open and all(
+                started.get(name, 0) >= study["trials"] for name, study in studies.items()
+            )
 
     def _lr(self, record: Record, plan: StoredPlan) -> Floats:
         """Return the LR of each update: as planned, or as trained if reactive. Empty if the family is unknown."""
+        from sweeper.search.records import searched_study
+
         params = {name: value for name, value in record.params.items() if "." not in name}
         try:
-            record_family = family(record.family, self.config["studies"][record.study]["schedule"])
+            record_family = family(record.family, self.config["studies"][searched_study(record.study)]["schedule"])
             if record_family.controller is None:
                 return lr_trace(record_family, params, plan["report_steps"][-1], epoch=plan.get("epoch"))
             trace = read_trace(self.home.path, *record.trained_as)

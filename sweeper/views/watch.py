@@ -53,7 +53,7 @@ def picture(follower: Follower, width: int, height: int | None, unicode: bool) -
     with follower.lock:
         rows, elapsed = follower.tally.rows(), follower.tally.elapsed_seconds()
         running, finished = follower.is_running, follower.is_finished
-        took = duration_text(follower.committed_at - follower.started_at)
+        took = duration_text(max(0.0, follower.committed_at - follower.started_at))
     idle = not running and not finished
     if idle:  # no process, so no speed and no time left
         rows = [replace(row, per_minute=None, left=None) for row in rows]

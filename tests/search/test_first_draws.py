@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeper.search.first_draws import COUNT, coordinates, draw, unit_points, value_at
+from sweeper.search.first_draws import COUNT, Sequence, coordinates, value_at
 
 LR = FloatDistribution(1e-3, 3, log=True)
 SHARE = FloatDistribution(0, 0.2)
 
 
 def points(**distributions):
-    return [draw(0, number, distributions) for number in range(COUNT)]
+    return [Sequence("sobol", 0).draw(number, distributions) for number in range(COUNT)]
 
 
 def test_families_try_the_same_peak_lrs_and_warmups():
@@ -34,11 +34,21 @@ def test_no_family_has_two_numbers_on_one_coordinate():
 
 
 def test_each_coordinate_has_one_point_in_each_eighth():
-    assert (np.sort((unit_points(3) * COUNT).astype(int), axis=0) == np.arange(COUNT)[:, None]).all()
+    points = np.array([Sequence("sobol", 3).point(number) for number in range(COUNT)])
+    assert (np.sort((points * COUNT).astype(int), axis=0) == np.arange(COUNT)[:, None]).all()
+
+
+@pytest.mark.parametrize("kind", ["sobol", "halton", "random"])
+def test_a_point_does_not_depend_on_how_many_are_drawn(kind):
+    first = [Sequence(kind, 5).point(number) for number in range(3)]
+    Sequence(kind, 5).point(100)
+    assert (np.array(first) == [Sequence(kind, 5).point(number) for number in range(3)]).all()
+    assert len({tuple(Sequence(kind, 5).point(number)) for number in range(70)}) == 70
 
 
 def test_another_seed_has_other_points():
-    assert draw(0, 0, {"peak_lr": LR}) != draw(1, 0, {"peak_lr": LR})
+    for kind in ("sobol", "halton", "random"):
+        assert Sequence(kind, 0).draw(0, {"peak_lr": LR}) != Sequence(kind, 1).draw(0, {"peak_lr": LR})
 
 
 @pytest.mark.parametrize(

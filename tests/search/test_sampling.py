@@ -26,9 +26,9 @@ def _quiet():
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def sampling(name, space=LOOSE, seed=0, family="cosine", **options):
+def sampling(name, space=LOOSE, seed=0, family=None, **options):
     named = Target(f"optuna.samplers.{name}", options)
-    return Sampling(named, axes(space, {key: f"schedule.{family}.{key}" for key in space}), seed, family)
+    return Sampling(named, axes(space, {key: f"schedule.cosine.{key}" for key in space}), seed, 20, 8, family)
 
 
 def asked(sampling, *turn):
@@ -41,26 +41,65 @@ NAMES = ["TPESampler", "RandomSampler", "NSGAIISampler", "GPSampler", "QMCSample
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_ask_depends_on_run_seed_family_and_turn_alone(name):
-    made = sampling(name)
+def test_an_ask_depends_on_run_seed_and_turn_alone(name):
+    options = {"scramble": True} if name == "QMCSampler" else {}
+    made = sampling(name, **options)
     made.check()
-    assert isinstance(made.sampler_for_ask(0), getattr(samplers, name))
     assert made.sampler_for_ask(0) is not made.sampler_for_ask(0)
-    assert asked(made, 3) == asked(sampling(name), 3)
-    others = [asked(made, 4), asked(made, "queued", 3), asked(sampling(name, seed=1), 3)]
-    others.append(asked(sampling(name, family="wsd"), 3))
+    assert asked(made, 3) == asked(sampling(name, **options), 3)
+    others = [asked(made, 4), asked(made, "queued", 3), asked(sampling(name, seed=1, **options), 3)]
     assert all(other["peak_lr"] != asked(made, 3)["peak_lr"] for other in others)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_of_an_earlier_version_keeps_its_own_seeds(name):
+    made = sampling(name, family="cosine")
+    assert isinstance(made.sampler_for_ask(0), getattr(samplers, name))
+    assert asked(made, 3) == asked(sampling(name, family="cosine"), 3)
+    others = [asked(made, 4), asked(sampling(name), 3), asked(sampling(name, family="wsd"), 3)]
+    assert all(other["peak_lr"] != asked(made, 3)["peak_lr"] for other in others)
+
+
+@pytest.mark.parametrize("name", ["TPESampler", "GPSampler", "CmaEsSampler", "RandomSampler", "QMCSampler"])
+def test_families_share_their_draws_by_name(name):
+    wider = {**LOOSE, "decay": Range(0.0, 1.0), "optimizer.weight_decay": Range(0.0, 0.1)}
+    count = 8 if name not in ("RandomSampler", "QMCSampler") else 40
+    few, many = ([asked(sampling(name, space), turn) for turn in range(count)] for space in (LOOSE, wider))
+    assert few == [{key: point[key] for key in LOOSE} for point in many]
+    assert len({point["peak_lr"] for point in few}) == count
+
+
+@pytest.mark.parametrize(("n_trials", "shared"), [(1, 1), (2, 1), (3, 1), (10, 5), (15, 7), (16, 8), (500, 8)])
+def test_half_of_a_short_search_is_shared(n_trials, shared):
+    made = Sampling(Target("optuna.samplers.TPESampler", {}), axes(LOOSE, dict.fromkeys(LOOSE, "x")), 0, n_trials, 8)
+    assert made.shared_draws == shared
+
+
+@pytest.mark.parametrize(
+    ("options", "concurrent", "startup"),
+    [({}, 8, 8), ({}, 4, 4), ({}, 1, 1), ({"n_startup_trials": 3}, 8, 3), ({"n_startup_trials": 30}, 16, 8)],
+)
+def test_a_sampler_learns_as_soon_as_the_first_trials_end(options, concurrent, startup):
+    space = axes(LOOSE, dict.fromkeys(LOOSE, "x"))
+    made = Sampling(Target("optuna.samplers.TPESampler", options), space, 0, 20, concurrent)
+    assert made.sampler_for_ask(9)._n_startup_trials == startup
+
+
+def test_cma_es_keeps_its_own_start():
+    space = axes(LOOSE, dict.fromkeys(LOOSE, "x"))
+    made = Sampling(Target("optuna.samplers.CmaEsSampler", {}), space, 0, 20, 8)
+    assert made.sampler_for_ask(9)._n_startup_trials == 1
 
 
 @pytest.mark.parametrize("path", ["optuna.samplers.TPESampler", "sweeper.search.tpe.TPE"])
 def test_tpe_proposes_as_optunas_own_does(path):
     """Though each ask has a new sampler, and these read the common space of the trials only once."""
     options = {"n_startup_trials": 4, "multivariate": True}
-    made = Sampling(Target(path, options), axes(LOOSE, {key: key for key in LOOSE}), 0, "cosine")
+    made = Sampling(Target(path, options), axes(LOOSE, {key: key for key in LOOSE}), 0, 20, 8)
     study = optuna.create_study()
-    for turn in range(12):
+    for turn in range(8, 20):  # after the shared draws
         proposed = []
-        for sampler in (made.sampler_for_ask(turn), samplers.TPESampler(seed=seed_of(0, "cosine", turn), **options)):
+        for sampler in (made.sampler_for_ask(turn), samplers.TPESampler(seed=seed_of(0, turn), **options)):
             study.sampler = sampler
             trial = study.ask(fixed_distributions=dict(made.axes.distributions))
             proposed.append(trial.params)
@@ -75,7 +114,7 @@ def test_tpe_proposes_as_optunas_own_does(path):
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
 def test_every_configured_sampler_can_be_made(name):
     node = yaml.safe_load((CONF / f"{name}.yaml").read_text())["sampler"]
-    made = Sampling(parse_target(node), axes(STEPPED, dict.fromkeys(STEPPED, "x")), 0, "cosine")
+    made = Sampling(parse_target(node), axes(STEPPED, dict.fromkeys(STEPPED, "x")), 0, 20, 8)
     made.check()
     assert asked(made, 0).keys() == STEPPED.keys()
 
@@ -129,7 +168,7 @@ def test_a_sampler_within_a_sampler_is_seeded_too():
 )
 def test_what_cannot_be_a_sampler_is_named(node, message):
     with pytest.raises(InputError, match=message):
-        Sampling(parse_target(node), axes(STEPPED, dict.fromkeys(STEPPED, "x")), 0, "cosine").check()
+        Sampling(parse_target(node), axes(STEPPED, dict.fromkeys(STEPPED, "x")), 0, 20, 8).check()
 
 
 def test_a_grid_needs_points_everywhere_and_not_too_many():
@@ -183,7 +222,7 @@ def test_cma_es_without_its_package_is_said_before_anything_is_trained(monkeypat
 def as_configured(name, **changed):
     """Makes the sampler of one ask after another."""
     node = yaml.safe_load((CONF / f"{name}.yaml").read_text())["sampler"]
-    made = Sampling(parse_target({**node, **changed}), axes(LOOSE, dict.fromkeys(LOOSE, "x")), 0, "cosine")
+    made = Sampling(parse_target({**node, **changed}), axes(LOOSE, dict.fromkeys(LOOSE, "x")), 0, 20, 8)
     turns = itertools.count()
     return lambda: made.sampler_for_ask(next(turns))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from sweeper.results import tables
+from sweeper.results.verdict import Verdict
 from sweeper.types import Record
 from sweeper.views import note
 
@@ -42,6 +43,8 @@ class Stored:
     finished: bool = True
     name: str = "digits-mlp-sgd-1a2b3c4d"
     criterion: tables.Criterion = field(default_factory=lambda: tables.Criterion("valid/loss"))
+
+    verdict: Verdict | None = None
 
     @property
     def families(self):
@@ -83,7 +86,7 @@ def rows(text, head):
 
 def test_the_answer_comes_first(sweep):
     first, second, third, fourth, *_ = note.study_note(sweep, "wsd-2").split("\n\n")
-    assert first.startswith("**Answer:** Best: cosine (trial 1) with valid/loss 0.4000 at peak\\_lr 0.2")
+    assert first.startswith("**Search:** Best: cosine (trial 1) with valid/loss 0.4000 at peak\\_lr 0.2")
     assert "Not confirmed on fresh seeds" in first
     assert second == "**This family, wsd:** rank 2 of 4, 0.6000 in trial 0 (peak LR 0.1, warmup 5%, cooldown 0.3)."
     assert third == (
