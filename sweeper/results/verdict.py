@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from sweeper.results.changes import Written
 from sweeper.results.judging import EndedBy, Judgement, Rules, State, Status, Values, difference, judge
 from sweeper.results.paired import interval, is_skewed, paired
-from sweeper.types import Direction, Floats, Number, Value
+from sweeper.types import Direction, Floats, Number, ReplicateStage, Value
 
 SCHEMA = 1
 TUNED_FAMILY = "constant"
 CONFIDENCE = 0.95  # of the interval of a share that diverges
 
-Stage = Literal["search", "choose", "judge"]
+Stage = ReplicateStage | Literal["search"]
 Question = Literal["best", "constant", "default_lr"]
 Decision = Literal["better", "worse", "out", "barred", "void", "exact", "not decided"]
 Standing = Literal["best", "among the best", "out", "not decided", "barred", "void", "not tested", "not confirmed"]

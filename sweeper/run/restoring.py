@@ -42,11 +42,31 @@ def restore_spec(sweep: StoredSweep, study: str, subject: Subject, *, norms: boo
     Raises:
         InputError: If data, model or code are no longer those of the sweep.
     """
+    question, family = sweep.config["question"], sweep.config["studies"][study]["family"]
+    spec = parse(stored_nodes(sweep, study, norms=norms), subject)
+    other = differences(question, spec.question)
+    if other:
+        problem = f"data, model or settings are not those of the sweep ({'; '.join(other)})"
+        raise InputError("sweep", sweep.name, problem, "Restore them")
+    if spec.studies[0].name != study:
+        problem = "the definition or the code of this family has changed"
+        raise InputError(f"schedule.{family}", None, problem, "Restore it")
+    return spec
+
+
+def stored_nodes(sweep: StoredSweep, study: str, *, norms: bool) -> dict[str, Any]:
+    """Return the configuration of a stored sweep as `spec.parse` takes it, for one of its studies.
+
+    Args:
+        sweep: The stored sweep.
+        study: Name of the study.
+        norms: Whether the norms of gradients and updates are measured (`train.norms`).
+    """
     question, stored = sweep.config["question"], sweep.config["studies"][study]
-    family, default = stored["family"], compose(Request()).nodes
-    config = {
+    default = compose(Request()).nodes
+    return {
         **default,
-        "schedule": {family: stored["schedule"]},
+        "schedule": {stored["family"]: stored["schedule"]},
         "optimizer": question["optimizer"],
         "train": {**default["train"], **question["train"], "epochs": None, "norms": norms},
         "objective": {**default["objective"], **question["objective"], "target": sweep.config.get("target")},
@@ -58,12 +78,3 @@ def restore_spec(sweep: StoredSweep, study: str, subject: Subject, *, norms: boo
         "tracking": {"_target_": None},
         "device": sweep.config["trainer"]["device"],
     }  # fmt: skip
-    spec = parse(config, subject)
-    other = differences(question, spec.question)
-    if other:
-        problem = f"data, model or settings are not those of the sweep ({'; '.join(other)})"
-        raise InputError("sweep", sweep.name, problem, "Restore them")
-    if spec.studies[0].name != study:
-        problem = "the definition or the code of this family has changed"
-        raise InputError(f"schedule.{family}", None, problem, "Restore it")
-    return spec

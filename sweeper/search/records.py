@@ -256,7 +256,7 @@ def replicate_study(study: str, confirmation: int) -> str:
 
 def searched_study(study: str) -> str:
     """Return the study whose trials a study repeats; the study itself if it searches."""
-    return re.sub(r"\.confirm-\d+$", "", study)
+    return re.sub(r"\.confirm-\d+(\.[\w.]+=.+)?$", "", study)  # with the change (`confirm.vary`)
 
 
 def tested(attrs: Mapping[str, object], trial: FrozenTrial) -> Mapping[str, float]:

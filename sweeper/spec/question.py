@@ -91,11 +91,13 @@ class StoredConfirmation(TypedDict):
         settings: Its options.
         candidates: "study:trial" of each family's candidates.
         added: Families that were added after a first verdict.
+        vary: Factors ("x2") and values of each key under which the comparison was repeated.
     """
 
     settings: dict[str, Any]
     candidates: dict[str, list[str]]
     added: list[str]
+    vary: NotRequired[dict[str, list[str | float | int]]]
 
 
 class StoredConfig(TypedDict, total=False):

@@ -1,0 +1,73 @@
+"""In words, whether the leader of a confirmation stays the leader under changes (`confirm.vary`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweeper.results.varying import LEVEL
+from sweeper.results.verdict import Reference, Varied, VariedConfiguration, VariedContrast, Verdict
+from sweeper.text.columns import value_text
+
+
+def lines(verdict: Verdict) -> list[str]:
+    """Return a line for each change with another leader, and one for all others; nothing without changes."""
+    leader, every = verdict["leader"], verdict.get("varied", [])
+    if leader is None or not every:
+        return []
+    changing = [one for one in every if one["leader"] != leader]
+    staying = [one for one in every if one["leader"] == leader]
+    return [*(_changed(one, leader, verdict) for one in changing), *([_stays(staying, leader)] if staying else [])]
+
+
+def _stays(several: Sequence[Varied], leader: Reference) -> str:
+    seeds = len(several[0]["seeds"])
+    each = " each" if len(several) > 1 else ""
+    return f"With {_names(several)}: {leader['family']} stays the leader ({seeds} seeds{each})."
+
+
+def _changed(one: Varied, leader: Reference, verdict: Verdict) -> str:
+    """Return what leads instead, and how sure that is."""
+    seeds, now = len(one["seeds"]), one["leader"]
+    if now is None:
+        return f"With {_names([one])}: none leads, since all diverge too often or failed ({seeds} seeds)."
+    contrast = next(contrast for contrast in one["contrasts"] if contrast["b"] == leader)
+    before = next(row for row in one["configurations"] if _place(row) == _place(leader))
+    diverged = f"; {leader['family']} diverged on {before['diverged']}" if before["diverged"] else ""
+    if contrast["mean"] is None:
+        return f"With {_names([one])}: {now['family']} leads ({seeds} seeds{diverged})."
+    gain, interval = _gains(contrast, verdict)
+    is_better = contrast["p"] < LEVEL and gain > 0
+    p = f"p = {contrast['p']:.2g}, " if is_better else ""
+    return (
+        f"With {_names([one])}: {now['family']} {'beats' if is_better else 'leads'} {leader['family']} by "
+        f"{value_text(gain)} ({interval}{p}{seeds} seeds, unadjusted{diverged})."
+    )
+
+
+def _gains(contrast: VariedContrast, verdict: Verdict) -> tuple[float, str]:
+    """Return by how much a is better than b, and the interval as text."""
+    sign = -1.0 if verdict["objective"]["direction"] == "minimize" else 1.0
+    low, high = contrast["low"], contrast["high"]
+    assert contrast["mean"] is not None
+    if low is None or high is None:
+        return sign * contrast["mean"], ""
+    ends = sorted((sign * low, sign * high))
+    return sign * contrast["mean"], f"{value_text(ends[0])} to {value_text(ends[1])}; "
+
+
+def _place(one: Reference | VariedConfiguration) -> tuple[str, int]:
+    return one["family"], one["trial"]
+
+
+def _names(several: Sequence[Varied]) -> str:
+    """Return the changes: "optimizer.weight_decay x0.5 and x2, and train.steps x2"."""
+    by_key: dict[str, list[str]] = {}
+    for one in several:
+        value = one["value"]
+        by_key.setdefault(one["change"], []).append(value if isinstance(value, str) else f"{value:g}")
+    parts = [f"{key} {_join(values)}" for key, values in by_key.items()]
+    return ", and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
+
+
+def _join(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
