@@ -33,10 +33,10 @@ def _changed(one: Varied, leader: Reference, verdict: Verdict) -> str:
     contrast = next(contrast for contrast in one["contrasts"] if contrast["b"] == leader)
     before = next(row for row in one["configurations"] if _place(row) == _place(leader))
     diverged = f"; {leader['family']} diverged on {before['diverged']}" if before["diverged"] else ""
-    if contrast["mean"] is None:
-        return f"With {_names([one])}: {now['family']} leads ({seeds} seeds{diverged})."
     gain, interval = _gains(contrast, verdict)
-    is_better = contrast["p"] < LEVEL and gain > 0
+    if gain is None or gain <= 0:  # the other one is out because it diverges
+        return f"With {_names([one])}: {now['family']} leads ({seeds} seeds{diverged})."
+    is_better = contrast["p"] < LEVEL
     p = f"p = {contrast['p']:.2g}, " if is_better else ""
     return (
         f"With {_names([one])}: {now['family']} {'beats' if is_better else 'leads'} {leader['family']} by "
@@ -44,15 +44,14 @@ def _changed(one: Varied, leader: Reference, verdict: Verdict) -> str:
     )
 
 
-def _gains(contrast: VariedContrast, verdict: Verdict) -> tuple[float, str]:
-    """Return by how much a is better than b, and the interval as text."""
+def _gains(contrast: VariedContrast, verdict: Verdict) -> tuple[float | None, str]:
+    """Return by how much a is better than b, and the interval as text. None if no seed has both."""
     sign = -1.0 if verdict["objective"]["direction"] == "minimize" else 1.0
-    low, high = contrast["low"], contrast["high"]
-    assert contrast["mean"] is not None
-    if low is None or high is None:
-        return sign * contrast["mean"], ""
+    mean, low, high = contrast["mean"], contrast["low"], contrast["high"]
+    if mean is None or low is None or high is None:
+        return None if mean is None else sign * mean, ""
     ends = sorted((sign * low, sign * high))
-    return sign * contrast["mean"], f"{value_text(ends[0])} to {value_text(ends[1])}; "
+    return sign * mean, f"{value_text(ends[0])} to {value_text(ends[1])}; "
 
 
 def _place(one: Reference | VariedConfiguration) -> tuple[str, int]:

@@ -22,9 +22,11 @@ from sweeper.spec.constructors import is_whole
 from sweeper.spec.parse import parse
 from sweeper.spec.sweep import Subject, SweepSpec
 from sweeper.training.optimizers.spec import KEYS as GROUPING
-from sweeper.types import InputError, Number, Record, did_you_mean
+from sweeper.types import InputError, Number, Record, closest
 
 EPOCHS = "train.epochs"
+REMEDY = "Write another factor, or a value"
+SIMILAR = 0.85  # of a key that is proposed instead of the list of all
 
 
 class Changeable:
@@ -51,7 +53,7 @@ class Changeable:
         values = {self.value(change, record) for record in records}
         if all(self.value(change, record) == self._base(change.key, record) for record in records):
             stays = f"it stays {values.pop():g}" if len(values) == 1 else "it stays as it is"
-            raise self._error(change, f"changes nothing: {stays}", "Write another factor, or a value")
+            raise self._error(change, f"changes nothing: {stays}", REMEDY)
         for value in {min(values), max(values)}:
             with self._blamed(change, value):
                 spec = self._parsed(change, value)
@@ -122,7 +124,9 @@ class Changeable:
         of_trials = {name for name in self._searched if all(_is_number(record.params[name]) for record in records)}
         known = sorted({*self._fixed, *of_trials})
         if change.key not in known:
-            raise self._error(change, "no number of this sweep has this key", did_you_mean(change.key, known))
+            near = closest(change.key, known, SIMILAR)
+            remedy = f"Choose one of {', '.join(known)}" if near is None else f"Did you mean {near}?"
+            raise self._error(change, "no number of this sweep has this key", remedy)
 
     def _is_whole(self, key: str, base: Number) -> bool:
         """Return whether a key takes whole numbers alone."""
@@ -170,8 +174,8 @@ class Changeable:
         except InputError as error:
             shown = "" if error.value is None else f"={error.value}"
             cause = error.problem if error.key == change.key else f"{error.key}{shown}: {error.problem}"
-            at = "" if value == change.number else f"at {value:g}, "
-            raise self._error(change, f"{at}{cause}", "Write another factor or value") from error
+            becomes = "" if value == change.number else f"that makes it {value:g}; "
+            raise self._error(change, f"{becomes}{cause}", REMEDY) from error
 
     @staticmethod
     def _error(change: Change, problem: str, remedy: str) -> InputError:
