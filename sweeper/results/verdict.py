@@ -41,7 +41,10 @@ class Objective(TypedDict):
 
 
 class ValueRow(TypedDict):
-    """One training. `value` is None unless its `state` is "complete"."""
+    """One training. `value` is None unless its `state` is "complete".
+
+    In a verdict on families it is a family in a new search: its best value, and the trial that has it (`best_trial`).
+    """
 
     family: str
     trial: int
@@ -50,6 +53,7 @@ class ValueRow(TypedDict):
     fold: int
     value: float | None
     state: str
+    best_trial: NotRequired[int | None]
 
 
 class Divergence(TypedDict):
@@ -121,10 +125,11 @@ class Trained(TypedDict):
 
 
 class Seeds(TypedDict):
-    """Seeds in the order drawn."""
+    """Seeds in the order drawn; `search` has those of whole searches, in a verdict on families."""
 
     choose: list[int]
     judge: list[int]
+    search: NotRequired[list[int]]
 
 
 class VariedConfiguration(Reference):
@@ -163,7 +168,11 @@ class Varied(TypedDict):
 
 
 class Verdict(TypedDict):
-    """confirm.json. Keys are only added; `schema` changes if a meaning does."""
+    """confirm.json. Keys are only added; `schema` changes if a meaning does.
+
+    In a verdict on families (confirm-families.json), `trial` is the family's best one in the stored search, `mean` and
+    `sd` are over new searches, and `trials` are those of each family in one of them.
+    """
 
     schema: int
     sweep: str
@@ -189,6 +198,7 @@ class Verdict(TypedDict):
     values: list[ValueRow]
     families_added: NotRequired[list[str]]
     varied: NotRequired[list[Varied]]
+    trials: NotRequired[dict[str, int]]
 
 
 @dataclass(frozen=True)

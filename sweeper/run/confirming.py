@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from sweeper.run.replicating import Point, Replicating, nothing, plan_of, point_
 from sweeper.run.restoring import restore_spec
 from sweeper.run.sweeping import Conclude, Outcome
 from sweeper.run.varying import Varying
+from sweeper.run.writing import write_json
 from sweeper.search.records import JournalReader, replicate_study
 from sweeper.spec.question import Home
 from sweeper.spec.sweep import Subject, SweepSpec
@@ -63,7 +63,7 @@ def confirm(
         return replicating, replicating.test if _has_test(spec.task) else nothing
 
     def conclude_all(home: Home, tracker: Tracker) -> None:
-        _write(home, _verdict(StoredSweep(home), planned, varying))
+        write_json(home.verdict(asked.seed), _verdict(StoredSweep(home), planned, varying))
         if conclude is not None:
             conclude(home, tracker)
 
@@ -75,7 +75,7 @@ def confirm(
         sweep.refresh()
         if outcome.stopped is not None:
             break
-    _write(sweep.home, _verdict(sweep, planned, varying))
+    write_json(sweep.home.verdict(asked.seed), _verdict(sweep, planned, varying))
     return outcome
 
 
@@ -94,17 +94,6 @@ def verdict(sweep: StoredSweep, planned: ConfirmationPlan) -> Verdict:
     replicates = [record for record in sweep.replicates if record.study in names]
     found = verdict_of(planned.confirmation(rows_of(replicates)))
     return {**found, "sentence": words.sentence(found)}
-
-
-def _write(home: Home, verdict: Verdict) -> None:
-    """Write the verdict completely or not at all, unless it is there."""
-    path = home.verdict(verdict["confirm_seed"])
-    text = json.dumps(verdict, indent=2, allow_nan=False) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 # --- training -----------------------------------------------------------------------------------------

@@ -257,6 +257,7 @@ def _config(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen, no_ski
         study.name: {
             "family": study.family.name,
             "trials": trials[study.name],
+            **({} if study.stop is None else {"stop": study.stop}),
             "schedule": dict(spec.schedules[study.family.name]),
             "sampler": study.sampler.node,
             "pruner": None if study.pruner is None else study.pruner.node,

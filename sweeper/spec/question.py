@@ -75,10 +75,11 @@ class Question(TypedDict):
 
 
 class StoredStudy(TypedDict):
-    """A study as it is stored: its number of trials, and its nodes as the user wrote them."""
+    """A study as it is stored: its limits, and its nodes as the user wrote them."""
 
     family: str
     trials: int
+    stop: NotRequired[int]
     schedule: dict[str, Any]
     sampler: dict[str, Any]
     pruner: dict[str, Any] | None
@@ -160,6 +161,14 @@ class Home:
     def verdict(self, seed: int = 0) -> Path:
         """The verdict of a confirmation, in JSON."""
         return self.path / ("confirm.json" if seed == 0 else f"confirm-{seed}.json")
+
+    def family_verdict(self, seed: int = 0) -> Path:
+        """The verdict on families, in JSON."""
+        return self.path / ("confirm-families.json" if seed == 0 else f"confirm-families-{seed}.json")
+
+    def searches(self, seed: int = 0) -> Path:
+        """The folder of the new searches from which that verdict follows, a sweep each: 1, 2, ..."""
+        return self.path / ("searches" if seed == 0 else f"searches-{seed}")
 
     @property
     def lock(self) -> Path:
