@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,9 @@ def main() -> int:
             print(HELP, end="")
             return 0
         with _exit_on_signals():
-            return VERBS[verb](words)
+            code = VERBS[verb](words)
+            sys.stdout.flush()
+            return code
     except InputError as error:
         return _refuse(error)
     except KeyboardInterrupt:
@@ -78,6 +80,8 @@ def main() -> int:
     except BrokenPipeError:  # `status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return _give_up(error)
 
 
 def _refuse(error: InputError) -> int:
@@ -86,6 +90,18 @@ def _refuse(error: InputError) -> int:
 
     print(f"sweeper: {redact(str(error))}", file=sys.stderr)
     return WRONG_INPUT
+
+
+def _give_up(error: OSError) -> int:
+    """Print what a full or read-only disk stopped, and return the exit code. Other errors are raised again."""
+    from sweeper.files import explain, is_about_storage
+    from sweeper.tracking.redaction import redact
+
+    if not is_about_storage(error):
+        raise error
+    with suppress(OSError):  # the disk may be that of the output
+        print(f"sweeper: {redact(explain(error))}", file=sys.stderr, flush=True)
+    return 1
 
 
 def _similar_verb(word: str) -> str:
@@ -235,6 +251,8 @@ def _run_one(config: Any, verb: Callable[[Any], int]) -> int:
         return verb(config)
     except InputError as error:
         return _refuse(error)
+    except OSError as error:
+        return _give_up(error)
 
 
 def _sweep(config: Any) -> int:
@@ -368,6 +386,7 @@ def confirm(words: Sequence[str]) -> int:
     home = _home(asked.name)
     _announce()
     from sweeper.results.stored import StoredSweep
+    from sweeper.results.words import exit_code
     from sweeper.run import confirm_plan
     from sweeper.run.confirming import confirm
     from sweeper.run.restoring import subject_nodes
@@ -396,11 +415,12 @@ def confirm(words: Sequence[str]) -> int:
         print(json.dumps(verdict, indent=2, allow_nan=False))
     else:
         confirmed.show(verdict)
-    return code or (0)
+    return code or (exit_code(verdict) if spec.exit == "verdict" else 0)
 
 
 def _search_again(sweep: StoredSweep, asked: ConfirmSpec, *, for_programs: bool) -> int:
     """Make new whole searches, and print the verdict on families."""
+    from sweeper.results.words import exit_code
     from sweeper.run import searching
     from sweeper.run.restoring import subject_nodes
     from sweeper.spec.composing import build_subject
@@ -420,7 +440,7 @@ def _search_again(sweep: StoredSweep, asked: ConfirmSpec, *, for_programs: bool)
         print(json.dumps(verdict, indent=2, allow_nan=False))
     else:
         confirmed_families.show(verdict)
-    return code or (0)
+    return code or (exit_code(verdict) if asked.exit == "verdict" else 0)
 
 
 def rerun(words: Sequence[str]) -> int:
@@ -485,12 +505,18 @@ def ui(words: Sequence[str]) -> int:
 
 def sync(words: Sequence[str]) -> int:
     """Send what MLflow does not have yet."""
+    from sweeper.results.stored import StoredSweep
     from sweeper.spec.locking import refuse_other_machine
     from sweeper.tracking.mlflow import sender
+    from sweeper.tracking.spool import find_loss, publish_again
 
-    home = _home(_parse("sync", "Send to MLflow what could not be sent before.", words).name)
-    refuse_other_machine(home)  # which sends, too
-    return sender.sync(home.spool)
+    sweep = StoredSweep(_home(_parse("sync", "Send to MLflow what could not be sent before.", words).name))
+    refuse_other_machine(sweep.home)  # which sends, too
+    publish_again(sweep.home.spool, sweep.round)
+    code = sender.sync(sweep.home.spool)
+    if loss := find_loss(sweep.home.spool, sweep.round):
+        print(loss.text, file=sys.stderr)
+    return code
 
 
 def unlock(words: Sequence[str]) -> int:

@@ -252,6 +252,7 @@ def sweep(
     Raises:
         InputError: If something cannot be used. Raised before anything is trained or written.
         AllTrialsFailedError: If every first trial fails (`sweeper.search.study`).
+        StorageError: If the disk is full or read-only (`sweeper.files`). What was committed is safe.
     """
     from sweeper import terminal
     from sweeper.run import sweeping
@@ -305,3 +306,5 @@ def _print_rest(outcome: Outcome) -> None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same call resumes the sweep.", flush=True)
     if outcome.unsent:
         print(view.unsent_text(outcome.home.spool, outcome.home.name, outcome.unsent))
+    if outcome.lost:
+        print(outcome.lost.text)

@@ -103,7 +103,7 @@ def undrawn():
 
     draw = conclusion._draw_pictures
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conclusion, "_draw_pictures", lambda sweep, folder: {})
+        patch.setattr(conclusion, "_draw_pictures", lambda sweep, folder: folder.mkdir(exist_ok=True) or {})
         yield draw
 
 
@@ -121,6 +121,49 @@ def check_form():
         assert re.fullmatch(r"\S+?(=.*?)?: \S.*\S\. \S.*\S", text), text
 
     return check
+
+
+@pytest.fixture(scope="session")
+def build_confirmation():
+    """Return a function that builds a confirmation from the expected value of trial 7 of each family.
+
+    Its arguments: the standard deviations over seeds of one family (`noise`) and of all together (three times that),
+    how many seeds were trained (`seeds`, of all or by family), `states` by (family, place of the seed), and `beside`,
+    which returns more keys of a row from family, place of the seed and value. The rest goes to `Confirmation`.
+    """
+    import numpy as np
+
+    from sweeper.results.judging import Rules
+    from sweeper.results.verdict import Confirmation, Contestant
+
+    own_KS, common_S = np.random.default_rng(1).normal(0, 1, (12, 64)), np.random.default_rng(2).normal(0, 3, 64)
+    listed = [100 + place for place in range(64)]
+
+    def row_of(family, place, fold, state, value, beside):
+        ended = state == "complete"
+        row = {"family": family, "trial": 7, "stage": "judge", "seed": listed[place], "fold": fold, "state": state}
+        others = beside(family, place, value) if ended else {"reason": "out of memory"} if state == "failed" else {}
+        return {**row, "value": value if ended else None, **others}
+
+    def build(means, *, noise=0.01, seeds=64, states=(), folds=1, beside=lambda *_: {}, left_out=(), **others):
+        states = dict(states)
+        rows = [
+            row_of(family, place, fold, states.get((family, place), "complete"), value, beside)
+            for k, (family, mean) in enumerate(means.items())
+            for place in range(seeds if isinstance(seeds, int) else seeds.get(family, 64))
+            for value in [float(mean + noise * (own_KS[k, place] + common_S[place]))]
+            for fold in range(folds)
+        ]
+        of = {family: Contestant(family, 7, {"peak_lr": 0.1}, mean - noise) for family, mean in means.items()}
+        return Confirmation(**{
+            "sweep": "a-sweep", "seed": 0, "objective": {"metric": "valid/loss", "direction": "minimize", "at": "last"},
+            "rules": Rules(), "contestants": tuple(one for family, one in of.items() if family != "default_lr"),
+            "default_lr": of.get("default_lr"), "seeds": {"choose": [], "judge": listed}, "rows": tuple(rows),
+            "left_out": tuple(Contestant(family, 3, {}, value) for family, value in dict(left_out).items()),
+            "searched": 160, **others,
+        })  # fmt: skip
+
+    return build
 
 
 @pytest.fixture

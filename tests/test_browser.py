@@ -160,7 +160,7 @@ def test_the_plain_charts_work_without_a_saved_view(small, browser):
 def test_a_summary_run_shows_its_note_and_its_table(small, browser):
     base, spool = small
     page = summary(spool, base)
-    wait_for(browser, page, "Answer: Best: ")
+    wait_for(browser, page, "Search: Best: ")
     wait_for(browser, f"{page}/artifacts/families.json", "View as table")
     assert "default_lr" in browser.execute_script(TEXT)
 
@@ -313,7 +313,7 @@ def test_pictures_for_the_documentation(tmp_path, browser):
             time.sleep(2)
             keep(browser, name)
         browser.set_window_size(1600, 1500)
-        wait_for(browser, summary(folder, base), "Answer: Best: ")
+        wait_for(browser, summary(folder, base), "Search: Best: ")
         browser.find_element("xpath", "//*[text()='Show more']").click()
         time.sleep(1)
         keep(browser, "summary")

@@ -270,14 +270,6 @@ def change_weights(checkpoint):
         torch.save(states, path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["stopped", "stopped_in_lanes"])
-def test_never_interrupted_it_ends_the_same(sweeper, tmp_path, name):
-    code, _, err = sweeper(*words(name))
-    assert code == 0, err
-    check(f"{name}_ended", outcome(tmp_path / "sweeps" / name, "linear:4"))
-
-
 def test_a_family_joins_the_finished_sweep(sweeper, tmp_path):
     folder = copied("finished", tmp_path)
     before = observed.tables(package.load(folder.name, folder.parent))["trials"]

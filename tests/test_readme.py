@@ -21,6 +21,7 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 GUIDE = (ROOT / "docs" / "guide" / "configuration.md").read_text()
 SCHEDULES = (ROOT / "docs" / "guide" / "schedules.md").read_text()
 OPTIMIZERS = (ROOT / "docs" / "guide" / "optimizers.md").read_text()
+RELIABILITY = (ROOT / "docs" / "guide" / "reliability.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
@@ -115,6 +116,19 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch):
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_every_promise_names_tests_that_exist():
+    """The rows of the tables of promises: what is promised, then `file::test` for each test that shows it."""
+    tables = re.findall(r"^\| promise \| test \|\n.*\n((?:\|.*\n)+)", RELIABILITY, re.MULTILINE)
+    rows = [line.strip("| \n").rsplit(" | ", 1) for table in tables for line in table.splitlines()]
+    assert len(rows) >= 40
+    for promise, tests in rows:
+        names = re.findall(r"`([\w/]+\.py)::(\w+)`", tests)
+        assert names, promise
+        assert tests.count("`") == 2 * len(names), promise
+        for file, name in names:
+            assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(), (file, name)
 
 
 def test_the_tree_in_contributing_is_the_tree():

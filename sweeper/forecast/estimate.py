@@ -140,7 +140,7 @@ def estimate(
     from sweeper.tracking.mlflow.tracker import MLflow
 
     home = settle(root, spec.name, spec.question, fresh=spec.fresh)
-    stored = StoredSweep(home) if home.config.exists() else None
+    stored = StoredSweep(home) if home.is_stored else None
     studies = build_studies(spec.studies, spec.terms, home.journal)
     jobs = first_jobs(studies)
     rows = tuple(_row(study, spec, stored.records if stored else []) for study in studies)

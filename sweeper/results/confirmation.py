@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +10,8 @@ from typing import NamedTuple
 from sweeper.results.changes import Change
 from sweeper.results.choosing import Candidate, choose
 from sweeper.results.judging import Rules
-from sweeper.results.verdict import Confirmation, Contestant, Objective, Seeds, ValueRow
+from sweeper.results.tables import RULES
+from sweeper.results.verdict import BesideValue, Confirmation, Contestant, Objective, Seeds, ValueRow
 from sweeper.types import Record, Replicate, ReplicateStage, TrialId, seed_of
 
 
@@ -172,12 +174,26 @@ def rows_of(replicates: Iterable[Record]) -> list[ValueRow]:
             fold=fold,
             value=value,
             state=record.state,
+            **_beside_value(record),
         )
         for record in records
         if record.replicate is not None and (record.study, record.number) not in repeated
         for fold, value in enumerate(_fold_values(record))
     ]
     return sorted(rows, key=lambda row: (row["stage"], row["family"], row["trial"], row["seed"], row["fold"]))
+
+
+def _beside_value(record: Record) -> BesideValue:
+    """Return what a row holds beside the value, as far as it is known."""
+    beside = BesideValue()
+    if record.tested:
+        beside["test"] = {name: value if math.isfinite(value) else None for name, value in record.tested.items()}
+    by_rule = {rule: record.measures[name] for rule, name in RULES.items() if name in record.measures}
+    if by_rule:
+        beside["by_rule"] = by_rule
+    if record.state == "failed":
+        beside["reason"] = record.reason
+    return beside
 
 
 def _fold_values(record: Record) -> Sequence[float | None]:

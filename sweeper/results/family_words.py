@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from sweeper.results.paired import seeds_to_decide
 from sweeper.results.verdict import TUNED_FAMILY, Contrast, Verdict
 from sweeper.results.words import MANY, POWER, gain_text
+from sweeper.text.columns import join
+from sweeper.text.numbers import share_text
 
 
 def sentence(verdict: Verdict) -> str:
@@ -31,7 +32,7 @@ def trials_text(verdict: Verdict) -> str:
 def _finding(verdict: Verdict) -> str:
     searches, at = len(verdict["seeds"].get("search", [])), trials_text(verdict)
     ended = len({row["seed"] for row in verdict["values"]})
-    best = _join([one["family"] for one in verdict["among_best"]])
+    best = join([one["family"] for one in verdict["among_best"]])
     leader = None if verdict["leader"] is None else verdict["leader"]["family"]
     if verdict["ended_by"] == "interrupted":
         return f"{ended} of {searches} searches have ended, so there is no verdict yet: the same command goes on."
@@ -43,7 +44,7 @@ def _finding(verdict: Verdict) -> str:
             each = f"{len(_families(verdict)) - 1 - len(barred)} of the others" if barred else "each of the others"
             return (
                 f"{leader} is the best of the {len(_families(verdict))} families at {at}: it beats {each} "
-                f"({searches} searches, {verdict['alpha']:.0%})."
+                f"({searches} searches, {share_text(verdict['alpha'])})."
             )
         case "equal" if verdict["exact"]:
             return f"{best} are exactly equal at {at}: all searches gave the same."
@@ -53,7 +54,7 @@ def _finding(verdict: Verdict) -> str:
             sense = "lowest" if verdict["objective"]["direction"] == "minimize" else "highest"
             return (
                 f"{best} cannot be told apart by {searches} searches at {at}; the best family is among them "
-                f"({1 - verdict['alpha']:.0%}). {sense.capitalize()} mean: {leader}."
+                f"({share_text(1 - verdict['alpha'])}). {sense.capitalize()} mean: {leader}."
             )
         case "no_test":
             return "Nothing was tested: there is one family."
@@ -116,7 +117,3 @@ def _contrast(verdict: Verdict, question: str) -> Contrast | None:
 
 def _families(verdict: Verdict) -> list[str]:
     return [one["family"] for one in verdict["configurations"]]
-
-
-def _join(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

@@ -18,8 +18,8 @@ from sweeper.spec.question import Home, ObjectiveQuestion, StoredConfig, find, h
 from sweeper.text.columns import value_text
 from sweeper.tracking.facts import Facts, read_facts
 from sweeper.tracking.mlflow.destination import resolve_address, sqlite_path
+from sweeper.tracking.spool import published_round
 from sweeper.tracking.traces import read_trace
-from sweeper.training.weights import read_weights
 from sweeper.types import Family, Floats, InputError, Value
 
 if TYPE_CHECKING:
@@ -76,12 +76,18 @@ class StoredSweep:
         """The journal as of one moment, so that all tables agree."""
         from sweeper.search.records import JournalReader
 
-        return JournalReader(self.home.journal)
+        committed = published_round(self.home.spool)  # read first: the journal of a running sweep grows
+        return JournalReader(self.home.journal, committed)
 
     @cached_property
     def _records_and_counts(self) -> tuple[list[Record], dict[str, int]]:
         """All trials, and the number of started trials of each study."""
         return self._reading.records(), self._reading.trial_counts()
+
+    @property
+    def round(self) -> int:
+        """The last committed round; 0 before the first."""
+        return self._reading.round
 
     @cached_property
     def importances(self) -> Mapping[str, Mapping[str, float]]:
@@ -102,7 +108,7 @@ class StoredSweep:
             self.records,
             direction=self.objective["direction"],
             target=self.target,
-            details=tables.Details(self._ends_high, self._facts, self.importances, self.config.get("no_skill")),
+            details=tables.Details(self.ends_high, self._facts, self.importances, self.config.get("no_skill")),
         )
 
     @cached_property
@@ -231,9 +237,21 @@ class StoredSweep:
             A row for each step, with the columns "step", "lr/group0", "train/loss", ..., NaN where a step has no value.
             Step n is the moment after n updates: its losses and metrics are those reached by then, and its LR is the
             one that the next update uses. So the first row has no loss, and the last no LR.
+
+        Raises:
+            InputError: If it has not reported yet, there is no such member, or its traces are lost.
         """
-        study, trained_number = self.record(trial, number).trained_as
-        return read_trace(self.home.path, study, trained_number, member)
+        record = self.record(trial, number)
+        try:
+            return read_trace(self.home.path, *record.trained_as, member)
+        except KeyError as error:
+            name = f"{record.family}:{record.number}"
+            if record.steps_done == 0:
+                raise InputError("trial", name, "it has not reported yet", "Wait for its first report") from error
+            if not 0 <= member < max(1, len(record.seeds)):
+                raise InputError("member", member, f"{name} has {len(record.seeds)}", "Count from 0") from error
+            remedy = "Its results are in the tables. Restore spool/ or traces/ from a backup to have its traces"
+            raise InputError("trial", name, "its traces are damaged or missing", remedy) from error
 
     def lr(self, trial: Which, number: int | None = None, *, steps: int | None = None) -> Floats:
         """Return the LR of every update, also of a pruned trial.
@@ -262,11 +280,7 @@ class StoredSweep:
         if steps != self.horizon[0]:
             problem = f"{name} is reactive, so its LR is known only for the length that was trained"
             raise InputError("steps", steps, problem, "Leave it out")
-        try:
-            lr_S: Floats = self.trace(record.study, record.number)["lr/group0"].dropna().to_numpy(np.float64)
-        except KeyError:
-            problem = "a reactive schedule that has not reported yet, so its LR is not known"
-            raise InputError("trial", name, problem, "Wait for its first report") from None
+        lr_S: Floats = self.trace(record.study, record.number)["lr/group0"].dropna().to_numpy(np.float64)
         return lr_S
 
     def params(self, trial: Which, number: int | None = None) -> dict[str, Value]:
@@ -277,15 +291,20 @@ class StoredSweep:
         """Return the final weights of its model.
 
         Raises:
-            InputError: If they were not kept (`keep.best`).
+            InputError: If they were not kept (`keep.best`), or are damaged.
         """
+        from sweeper.training.torch_files import DamagedError
+        from sweeper.training.weights import read_weights
+
         record = self.record(trial, number)
+        name = f"{record.family}:{record.number}"
+        remedy = f"Train it again: python -m sweeper rerun {self.name} --trial {name} --weights FILE"
         try:
             return read_weights(self.home.weights, *record.trained_as, member)
         except FileNotFoundError:
-            name = f"{record.family}:{record.number}"
-            remedy = f"Train it again: python -m sweeper rerun {self.name} --trial {name} --weights FILE"
             raise InputError("trial", name, "its weights were not kept", remedy) from None
+        except DamagedError as error:
+            raise InputError("trial", name, f"its weights are damaged ({error})", remedy) from error
 
     def record(self, trial: Which, number: int | None = None) -> Record:
         """Return the trial as stored in the journal."""
@@ -320,7 +339,8 @@ class StoredSweep:
     def _facts(self, only: Collection[TrialId] | None = None) -> Mapping[TrialId, Facts]:
         return read_facts(self.home.spool, only)
 
-    def _ends_high(self, study: str, trial: int) -> bool | None:
+    def ends_high(self, study: str, trial: int) -> bool | None:
+        """Return whether the LR of a trial ends more than 10% of its peak above its floor; None if unknown."""
         record, (steps, epoch) = self.record(study, trial), self.horizon
         try:
             family = self.family_of(record)
@@ -335,7 +355,7 @@ class StoredSweep:
             families, trials = len({r.family for r in self.records}), len(self.records)
             state = "finished" if self.finished else "not finished"
             best = self.best if self.families["rank"].notna().any() else None
-        except (OSError, KeyError):
+        except (OSError, InputError):
             return f"<{type(self).__name__} {self.name}, which cannot be read, in {self.home.path}>"
         winner = "" if best is None else f", best {best['family']}:{best['trial']} {value_text(best['value'])}"
         return f"<{type(self).__name__} {self.name}: {families} families, {trials} trials, {state}{winner}>"

@@ -25,6 +25,11 @@ TUNED, DEFAULT = "tuned constant", "default LR"  # the roles of the two baseline
 BASELINES = ("constant", "default_lr")  # the families in these roles
 ROLES = dict(zip(BASELINES, (TUNED, DEFAULT), strict=True))
 
+# Sentences that a search and its confirmation have in common.
+ENDS_HIGH = "ends more than 10% of its peak LR above its floor. In a longer run the LR would fall further."
+UNEQUAL_TRIALS = "Unequal budgets: a family with more trials had more chances."
+LOWER = "Lower the range of its peak LR."
+
 LEARNED = 0.1  # share of the way from no skill to the best trial from which a trial has learned something
 
 FACTS = ("lr_auc", "lr_end_over_peak", "lr_wd_sum", "late_loss_spread", "train_valid_gap")  # see tracking.facts
@@ -458,6 +463,11 @@ def names_of(rows: Sequence[StudyRow]) -> list[str]:
     """Return the name of each row: its family, or its study if the family has several."""
     studies = Counter(row.family for row in rows)
     return [clean(str(row.family if studies[row.family] == 1 else row.study)) for row in rows]
+
+
+def count_tried(counts: Mapping[State, int]) -> int:
+    """Return how many trials a family's best one was chosen from."""
+    return counts["complete"] + counts["pruned"] + counts["diverged"]
 
 
 def has_no_skill(row: StudyRow, direction: Direction) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sweeper.results import words
 from sweeper.results.varying import LEVEL
-from sweeper.results.verdict import Reference, Varied, VariedConfiguration, VariedContrast, Verdict
-from sweeper.text.columns import value_text
+from sweeper.results.verdict import Reference, Varied, VariedConfiguration, Verdict
+from sweeper.text.columns import join
 
 
 def lines(verdict: Verdict) -> list[str]:
@@ -33,25 +34,15 @@ def _changed(one: Varied, leader: Reference, verdict: Verdict) -> str:
     contrast = next(contrast for contrast in one["contrasts"] if contrast["b"] == leader)
     before = next(row for row in one["configurations"] if _place(row) == _place(leader))
     diverged = f"; {leader['family']} diverged on {before['diverged']}" if before["diverged"] else ""
-    gain, interval = _gains(contrast, verdict)
+    gain = words.gain(verdict, contrast)[0]
     if gain is None or gain <= 0:  # the other one is out because it diverges
         return f"With {_names([one])}: {now['family']} leads ({seeds} seeds{diverged})."
     is_better = contrast["p"] < LEVEL
-    p = f"p = {contrast['p']:.2g}, " if is_better else ""
+    p = f", p = {contrast['p']:.2g}" if is_better else ""
     return (
         f"With {_names([one])}: {now['family']} {'beats' if is_better else 'leads'} {leader['family']} by "
-        f"{value_text(gain)} ({interval}{p}{seeds} seeds, unadjusted{diverged})."
+        f"{words.gain_text(verdict, contrast)}{p} ({seeds} seeds, unadjusted{diverged})."
     )
-
-
-def _gains(contrast: VariedContrast, verdict: Verdict) -> tuple[float | None, str]:
-    """Return by how much a is better than b, and the interval as text. None if no seed has both."""
-    sign = -1.0 if verdict["objective"]["direction"] == "minimize" else 1.0
-    mean, low, high = contrast["mean"], contrast["low"], contrast["high"]
-    if mean is None or low is None or high is None:
-        return None if mean is None else sign * mean, ""
-    ends = sorted((sign * low, sign * high))
-    return sign * mean, f"{value_text(ends[0])} to {value_text(ends[1])}; "
 
 
 def _place(one: Reference | VariedConfiguration) -> tuple[str, int]:
@@ -64,9 +55,4 @@ def _names(several: Sequence[Varied]) -> str:
     for one in several:
         value = one["value"]
         by_key.setdefault(one["change"], []).append(value if isinstance(value, str) else f"{value:g}")
-    parts = [f"{key} {_join(values)}" for key, values in by_key.items()]
-    return ", and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
-
-
-def _join(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return join([f"{key} {join(values)}" for key, values in by_key.items()], ", and" if len(by_key) > 1 else "and")

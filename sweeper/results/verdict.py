@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sweeper.results.changes import Written
 from sweeper.results.judging import EndedBy, Judgement, Rules, State, Status, Values, difference, judge
 from sweeper.results.paired import interval, is_skewed, paired
-from sweeper.types import Direction, Floats, Number, ReplicateStage, Value
+from sweeper.types import AT, At, Direction, Floats, Number, ReplicateStage, Value
 
 SCHEMA = 1
 TUNED_FAMILY = "constant"
@@ -37,10 +37,23 @@ class Objective(TypedDict):
 
     metric: str
     direction: Direction
-    at: str
+    at: At
 
 
-class ValueRow(TypedDict):
+class BesideValue(TypedDict, total=False):
+    """What a training has beside its value.
+
+    `test` are the metrics of the test part, and `by_rule` is the objective by each rule of `objective.at`. Both are of
+    all folds of the seed together. `reason` is why it failed. `best_trial` is there in a verdict on families.
+    """
+
+    test: dict[str, float | None]
+    by_rule: dict[At, float]
+    reason: str
+    best_trial: int | None
+
+
+class ValueRow(BesideValue):
     """One training. `value` is None unless its `state` is "complete".
 
     In a verdict on families it is a family in a new search: its best value, and the trial that has it (`best_trial`).
@@ -53,7 +66,6 @@ class ValueRow(TypedDict):
     fold: int
     value: float | None
     state: str
-    best_trial: NotRequired[int | None]
 
 
 class Divergence(TypedDict):
@@ -65,8 +77,19 @@ class Divergence(TypedDict):
     high: float
 
 
+class Measured(TypedDict):
+    """Mean and standard deviation over n seeds."""
+
+    n: int
+    mean: float
+    sd: float | None
+
+
 class Configuration(TypedDict):
-    """A row of the table."""
+    """A row of the table.
+
+    `test` has the metrics of the test part, or is None if there is none. `error` is why a training failed.
+    """
 
     family: str
     trial: int
@@ -82,6 +105,15 @@ class Configuration(TypedDict):
     status: Standing
     out_at_look: int | None
     barred: bool
+    test: dict[str, Measured] | None
+    error: str | None
+
+
+class Outcome(TypedDict):
+    """What would have been found with another rule of `objective.at`."""
+
+    leader: Reference
+    winner: Reference | None
 
 
 class Difference(TypedDict):
@@ -170,6 +202,10 @@ class Varied(TypedDict):
 class Verdict(TypedDict):
     """confirm.json. Keys are only added; `schema` changes if a meaning does.
 
+    `folds` is the number of folds of each seed. `test_leader` is the best by `test_metric`, the objective's metric on
+    the test part, on the seeds that it shares with the leader; None if there is no test part. `other_rules` is empty if
+    the values by other rules are not known.
+
     In a verdict on families (confirm-families.json), `trial` is the family's best one in the stored search, `mean` and
     `sd` are over new searches, and `trials` are those of each family in one of them.
     """
@@ -196,6 +232,10 @@ class Verdict(TypedDict):
     configurations: list[Configuration]
     contrasts: list[Contrast]
     values: list[ValueRow]
+    folds: int
+    test_metric: str
+    test_leader: Reference | None
+    other_rules: dict[At, Outcome]
     families_added: NotRequired[list[str]]
     varied: NotRequired[list[Varied]]
     trials: NotRequired[dict[str, int]]
@@ -240,7 +280,7 @@ def values_of(
         direction: Of the objective.
     """
     sign = 1.0 if direction == "minimize" else -1.0
-    folds = len({row["fold"] for row in rows}) or 1
+    folds = _folds(rows)
     place_of = {(one.family, one.trial): place for place, one in enumerate(contestants)}
     found: dict[tuple[int, int], list[ValueRow]] = {}
     for row in rows:
@@ -256,6 +296,10 @@ def values_of(
             if state_KS[place, column] == State.ENDED:
                 value_KS[place, column] = sign * math.fsum(row["value"] or 0.0 for row in of_seed) / folds
     return Values(value_KS, state_KS)
+
+
+def _folds(rows: Sequence[ValueRow]) -> int:
+    return len({row["fold"] for row in rows}) or 1
 
 
 def _state(of_seed: Sequence[ValueRow], folds: int) -> State:
@@ -310,12 +354,29 @@ class Confirmation:
         """Return what is known so far, and what is wanted next."""
         return judge(self.values(self.contestants), self.rules, self.constant)
 
+    @property
+    def test_metric(self) -> str:
+        """The objective's metric, measured on the test part."""
+        return f"test/{self.objective['metric'].rpartition('/')[2]}"
+
+    def measured_by(self, measure: Callable[[ValueRow], float | None]) -> Values:
+        """Return the values of the contestants by another measure. Trainings without it count as not there."""
+        rows: list[ValueRow] = []
+        for row in self.rows:
+            value = measure(row) if row["state"] == "complete" else None
+            if value is not None or row["state"] != "complete":
+                rows.append({**row, "value": value})
+        return values_of(rows, self.contestants, self.seeds["judge"], self.objective["direction"])
+
+    def by_rule(self, rule: At) -> Values:
+        """Return the values of the contestants by a rule of `objective.at`."""
+        return self.measured_by(lambda row: row.get("by_rule", {}).get(rule))
+
 
 def verdict_of(confirmation: Confirmation, notes: Sequence[str] = ()) -> Verdict:
     """Return the verdict, also of a confirmation that was interrupted. Its sentence is still empty."""
     now, rules = confirmation.judge(), confirmation.rules
     parts = _Assembly(confirmation, now)
-    left_out = [parts.unconfirmed(one) for one in confirmation.left_out]
     stages = [row["stage"] for row in confirmation.rows]
     verdict = Verdict(
         schema=SCHEMA,
@@ -331,7 +392,7 @@ def verdict_of(confirmation: Confirmation, notes: Sequence[str] = ()) -> Verdict
         level="configuration",
         winner=parts.reference(now.winner),
         leader=parts.reference(now.leader),
-        among_best=[confirmation.contestants[place].reference for place in parts.order() if place in now.contenders],
+        among_best=[confirmation.contestants[place].reference for place in parts.among_best()],
         beats_constant=parts.beats_constant,
         sentence="",
         notes=list(notes),
@@ -342,9 +403,13 @@ def verdict_of(confirmation: Confirmation, notes: Sequence[str] = ()) -> Verdict
             search=confirmation.searched,
         ),
         seeds=confirmation.seeds,
-        configurations=[*parts.configurations(), *left_out],
+        configurations=[*parts.configurations(), *parts.unconfirmed()],
         contrasts=[*parts.contrasts(), *parts.default_contrast()],
         values=list(confirmation.rows),
+        folds=_folds(confirmation.rows),
+        test_metric=confirmation.test_metric,
+        test_leader=parts.test_leader(),
+        other_rules=parts.other_rules(),
     )
     if confirmation.families_added:
         verdict["families_added"] = list(confirmation.families_added)
@@ -381,6 +446,11 @@ class _Assembly:
 
         return sorted(range(now.count), key=key)
 
+    def among_best(self) -> list[int]:
+        """Return the winner, or those among which the best is."""
+        now = self._now
+        return [place for place in self.order() if place in now.contenders] if now.winner is None else [now.winner]
+
     def configurations(self) -> list[Configuration]:
         """Return the rows of the table."""
         return [self._configuration(place) for place in self.order()]
@@ -415,24 +485,61 @@ class _Assembly:
             )
         ]
 
-    @staticmethod
-    def unconfirmed(one: Contestant) -> Configuration:
-        """Return the row of a configuration that is not confirmed."""
-        return Configuration(
-            **one.reference,
-            same_as=[],
-            params=dict(one.params),
-            search_value=_number(one.search_value),
-            choose_mean=None,
-            n=0,
-            mean=None,
-            sd=None,
-            diverged=_divergence(np.empty(0, np.uint8)),
-            rank=None,
-            status="not confirmed",
-            out_at_look=None,
-            barred=False,
-        )
+    def test_leader(self) -> Reference | None:
+        """Return the best by the objective's metric on the test part; None without a test part."""
+        metric = self._confirmation.test_metric
+        values = self._confirmation.measured_by(lambda row: row.get("test", {}).get(metric))
+        return self.reference(self._leader_by(values))
+
+    def other_rules(self) -> dict[At, Outcome]:
+        """Return what would have been found with each other rule of `objective.at`, as far as these seeds tell."""
+        confirmation, at = self._confirmation, self._confirmation.objective["at"]
+        # Of folds, rules are known of the median, and a value is the mean. Such a difference is no rule's doing.
+        if self._leader_by(confirmation.by_rule(at)) != self._now.leader:
+            return {}
+        outcomes: dict[At, Outcome] = {}
+        for rule in AT:
+            values = confirmation.by_rule(rule)
+            leader = self._leader_by(values)
+            if rule != at and leader is not None:
+                winner = judge(values, confirmation.rules, confirmation.constant).winner
+                outcomes[rule] = Outcome(leader=self._contestants[leader].reference, winner=self.reference(winner))
+        return outcomes
+
+    def _leader_by(self, values: Values) -> int | None:
+        """Return the best by other values, each compared with the leader on the seeds that both have."""
+        now = self._now
+        if now.leader is None:
+            return None
+        in_play = [k for k in range(now.count) if not now.is_out_of_play(k)]
+        differences = {k: difference(values, k, now.leader, now.common_seeds(k, now.leader)) for k in in_play}
+        means = {k: float(paired(difference_S).mean) for k, difference_S in differences.items()}
+        known = {k: mean for k, mean in means.items() if not math.isnan(mean)}
+        return min(known, key=lambda k: (known[k], k != now.leader)) if now.leader in known else None
+
+    def unconfirmed(self) -> list[Configuration]:
+        """Return the rows of the configurations that are not confirmed, by their values in the search."""
+        left_out = sorted(self._confirmation.left_out, key=lambda one: self._sign * one.search_value)
+        return [
+            Configuration(
+                **one.reference,
+                same_as=[],
+                params=dict(one.params),
+                search_value=_number(one.search_value),
+                choose_mean=None,
+                n=0,
+                mean=None,
+                sd=None,
+                diverged=_divergence(np.empty(0, np.uint8)),
+                rank=None,
+                status="not confirmed",
+                out_at_look=None,
+                barred=False,
+                test=None,
+                error=None,
+            )
+            for one in left_out
+        ]
 
     def _configuration(self, place: int) -> Configuration:
         one, now = self._contestants[place], self._now
@@ -451,9 +558,27 @@ class _Assembly:
             diverged=_divergence(self._values.state_KS[place, :seeds]),
             rank=None if now.status == "no_test" else list(now.rank(place)),
             status=self._standing(place),
-            out_at_look=now.out.get(place),
+            out_at_look=self._out_at(place),
             barred=place in now.barred,
+            test=self._test(place),
+            error=self._error(place),
         )
+
+    def _judged(self, place: int) -> list[ValueRow]:
+        """Return the trainings of a configuration on the seeds that it is judged by."""
+        reference, seeds = self._contestants[place].reference, self._confirmation.seeds["judge"]
+        judged_by = seeds[: self._now.trained[place]]
+        of_stage = [row for row in self._confirmation.rows if row["stage"] == "judge" and row["seed"] in judged_by]
+        return [row for row in of_stage if row["family"] == reference["family"] and row["trial"] == reference["trial"]]
+
+    def _test(self, place: int) -> dict[str, Measured] | None:
+        of_seed = {row["seed"]: row.get("test", {}) for row in self._judged(place)}  # folds have equal ones
+        names = list(dict.fromkeys(name for metrics in of_seed.values() for name in metrics))
+        found = {name: _measured([metrics.get(name) for metrics in of_seed.values()]) for name in names}
+        return {name: one for name, one in found.items() if one is not None} or None
+
+    def _error(self, place: int) -> str | None:
+        return next((row.get("reason") for row in self._judged(place) if row["state"] == "failed"), None)
 
     def _mean(self, place: int) -> float | None:
         value_S = self._values.value_KS[place, : self._now.trained[place]]
@@ -470,9 +595,15 @@ class _Assembly:
             return "not tested"
         if place == now.winner:
             return "best"
-        if place in now.out:
+        if self._out_at(place) is not None:
             return "out"
         return "among the best" if len(now.contenders) > 1 and now.winner is None else "not decided"
+
+    def _out_at(self, place: int) -> int | None:
+        """Return the seeds at which it was beaten: by a contender, or by the winner at the end."""
+        now = self._now
+        is_beaten_last = now.winner is not None and place in now.contenders and place != now.winner
+        return now.trained[place] if is_beaten_last else now.out.get(place)
 
     def _contrast(self, a: int, b: int, question: Question) -> Contrast:
         now = self._now
@@ -536,6 +667,14 @@ def measured(difference_S: Floats, level: float | None, sign: float) -> Differen
         high=_number(high),
         skewed=is_skewed(difference_S),
     )
+
+
+def _measured(values: Sequence[float | None]) -> Measured | None:
+    """Return mean and standard deviation of the values that are there; None if none is."""
+    ended = np.array([value for value in values if _number(value) is not None], float)
+    if not len(ended):
+        return None
+    return Measured(n=len(ended), mean=float(ended.mean()), sd=float(ended.std(ddof=1)) if len(ended) > 1 else None)
 
 
 def _divergence(state_S: NDArray[np.uint8]) -> Divergence:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sweeper.results import words
+from sweeper.results import fairness, words
 from sweeper.results.confirmation import ConfirmationPlan, rows_of
 from sweeper.results.stored import StoredSweep
 from sweeper.results.verdict import Verdict, verdict_of
@@ -92,7 +92,8 @@ def verdict(sweep: StoredSweep, planned: ConfirmationPlan) -> Verdict:
     """Return the verdict as of the trainings so far, without what was found under changes."""
     names = {replicate_study(study, planned.seed) for study in sweep.config["studies"]}
     replicates = [record for record in sweep.replicates if record.study in names]
-    found = verdict_of(planned.confirmation(rows_of(replicates)))
+    confirmation = planned.confirmation(rows_of(replicates))
+    found = verdict_of(confirmation, fairness.notes(confirmation, fairness.search_of(sweep)))
     return {**found, "sentence": words.sentence(found)}
 
 

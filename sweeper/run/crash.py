@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
+from sweeper.files import writing
 from sweeper.spec.question import Home
 from sweeper.types import Job
 
@@ -33,7 +34,9 @@ UNNAMED = "killed (SIGKILL, perhaps because memory ran out), or the machine stop
 @contextmanager
 def noted(home: Home) -> Iterator[None]:
     """Keep the file while the block runs."""
-    with home.crash.open("w", encoding="utf-8") as file, fatal_signals_named(file):
+    with writing(home.crash):
+        file = home.crash.open("w", encoding="utf-8")
+    with file, fatal_signals_named(file):
         try:
             yield
         finally:

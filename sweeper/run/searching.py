@@ -23,7 +23,10 @@ from sweeper.run.writing import write_json
 from sweeper.spec.question import Home, differences, seeds_and_folds
 from sweeper.spec.sweep import KeepSpec, Subject, SweepSpec
 from sweeper.text.columns import duration_text
+from sweeper.tracking.spool import Loss
 from sweeper.types import InputError, Record
+
+NO_LOSS = Loss(0, 0)
 
 
 class SearchCost(NamedTuple):
@@ -165,7 +168,8 @@ def search_again(searches: Searches, subject: Subject) -> Outcome:
         InputError: If their cost was not agreed to, or data, model or code are no longer those of the sweep. Raised
             before anything is written.
     """
-    sweep, outcome, cost = searches.sweep, Outcome(searches.sweep.home, None, None, 0), searches.cost()
+    sweep, cost = searches.sweep, searches.cost()
+    outcome = Outcome(sweep.home, None, None, 0, NO_LOSS)
     if cost.searches and not searches.asked.yes:
         problem = f"{cost.trainings:,} trainings, about {duration_text(cost.seconds)}"
         raise InputError("confirm.searches", len(searches.seeds), problem, "Add confirm.yes=true to train them")
@@ -173,7 +177,7 @@ def search_again(searches: Searches, subject: Subject) -> Outcome:
         specs = [_prepared(spec, searches, cost) for spec in restore_search(sweep, subject)]
         searches.settings_path.parent.mkdir(exist_ok=True)
         write_json(searches.settings_path, searches.settings)
-        outcome = _train(searches, specs)
+        outcome = _train(searches, specs, outcome)
     write_json(sweep.home.family_verdict(searches.asked.seed), searches.verdict())
     return outcome
 
@@ -186,9 +190,8 @@ def _prepared(spec: SweepSpec, searches: Searches, cost: SearchCost) -> SweepSpe
     return replace(spec, search=search, trainer=replace(trainer, workers=workers), keep=KeepSpec())
 
 
-def _train(searches: Searches, specs: Sequence[SweepSpec]) -> Outcome:
-    """Train each search that has not ended."""
-    outcome = Outcome(searches.sweep.home, None, None, 0)
+def _train(searches: Searches, specs: Sequence[SweepSpec], outcome: Outcome) -> Outcome:
+    """Train each search that has not ended. Returns how the last one ended, or `outcome` if all have."""
     for place, seed in enumerate(searches.seeds, 1):
         if searches.ended(place) is not None:
             continue

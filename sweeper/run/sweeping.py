@@ -5,24 +5,28 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from sweeper import __version__, terminal
+from sweeper.files import writing
 from sweeper.run import crash, loop, machine, provenance, untrained
 from sweeper.run.trainers import Chosen, choose, make, stored_trainer
+from sweeper.spec.config_text import FORMAT
 from sweeper.spec.locking import lock
 from sweeper.spec.question import Home, settle
 from sweeper.spec.sweep import SweepSpec
 from sweeper.tracking import events, trackers
 from sweeper.tracking.redaction import RedactingFormatter
+from sweeper.tracking.spool import Loss, find_loss, published_round
 from sweeper.tracking.traces import write_parquet
 from sweeper.training.weights import BestWeights
 from sweeper.types import AtEnd, Search, StudyRole, Summary, TrackedStudy, TrackedSweep, Tracker
@@ -37,7 +41,6 @@ Say = Callable[[str], None]
 StageSearch = Callable[["Studies", Tracker], tuple[Search, AtEnd]]
 
 CHECKPOINT_SECONDS = 60.0
-FORMAT = 1  # of the sweep's folder
 REPEATS = (
     "The best trials of {} in the search, trained again on fresh seeds. The study they are from has the verdict.\n"
 )
@@ -56,6 +59,7 @@ class Outcome:
         stopped: Why it stopped before everything was trained; None if it did not.
         signal: The signal that stopped it, if one did.
         unsent: Events that have not reached the tracker's destination yet.
+        lost: What damage took from the spool, so that no tracker can get it any more.
         is_tracked: Whether there is a tracker.
     """
 
@@ -63,6 +67,7 @@ class Outcome:
     stopped: str | None
     signal: int | None
     unsent: int
+    lost: Loss
     is_tracked: bool = False
 
 
@@ -101,6 +106,7 @@ def sweep(
     Raises:
         InputError: If the sweep of that name has another configuration or another trainer, or another process is
             running it. Raised before anything is written.
+        StorageError: If the disk is full or read-only. What was committed is safe.
     """
     return train(spec, settle(root, spec.name, spec.question, fresh=spec.fresh), conclude=conclude, plain=plain)
 
@@ -132,7 +138,8 @@ def train(
     no_skill = untrained.level(home, spec, chosen.trainer)
     trainer = make(spec, chosen.trainer)
     with lock(home), _log_to_file(home):
-        search = Studies(home.journal, spec.studies, spec.terms)
+        committed = published_round(home.spool) if home.is_stored else None
+        search = Studies(home.journal, spec.studies, spec.terms, committed)
         before, opened_at = home.read(), search.round
         home.write({**_config(home, spec, search, chosen, no_skill), **_confirmations(home, stage)})
         is_concluded = home.read() == before and _is_concluded(home, opened_at)
@@ -170,7 +177,8 @@ def train(
             unsent = tracker.finish()
         else:
             unsent = _finish(home, search.round, tracker, conclude)
-    return Outcome(home, None if finished else ends.why, ends.signal, unsent, spec.tracker is not None)
+        lost = find_loss(home.spool, search.round)
+    return Outcome(home, None if finished else ends.why, ends.signal, unsent, lost, spec.tracker is not None)
 
 
 def _rounds(
@@ -232,7 +240,8 @@ def _commit(search: Studies, tracker: Tracker) -> None:
 
 def _is_concluded(home: Home, round: int) -> bool:
     """Return whether the previous command wrote the files of this round, and they are there."""
-    return events.is_concluded(home.spool / events.EVENTS, round) and home.tables.is_dir() and home.traces.is_dir()
+    folders = (home.tables, home.traces, home.path / "figures")
+    return events.is_concluded(home.spool / events.EVENTS, round) and all(folder.is_dir() for folder in folders)
 
 
 def _finish(home: Home, round: int, tracker: Tracker, conclude: Conclude | None) -> int:
@@ -294,7 +303,8 @@ def _machines(before: list[dict[str, str]], device: str) -> list[dict[str, str]]
 @contextmanager
 def _log_to_file(home: Home) -> Iterator[None]:
     """Write what the package logs to the sweep's log file."""
-    file = logging.FileHandler(home.log, encoding="utf-8")
+    with writing(home.log):
+        file = _LogFile(home.log, encoding="utf-8")
     file.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     level = log.level
     log.addHandler(file)
@@ -307,7 +317,16 @@ def _log_to_file(home: Home) -> Iterator[None]:
     finally:
         log.setLevel(level)
         log.removeHandler(file)
-        file.close()
+        with suppress(OSError):
+            file.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cuts off. The sweep itself says what cannot be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 # --- when to stop -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Write a file completely or not at all."""
+"""Write a verdict, or what belongs to it, as JSON."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from sweeper.files import replace_file
+
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write JSON, unless the file has it already. NaN is refused."""
+    """Write a file whole or not at all, unless it holds that already. NaN is refused."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        replace_file(path, text, durable=True)

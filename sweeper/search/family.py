@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sweeper.schedules import controller_of, lr_trace, momentum_trace
-from sweeper.search import extending, pruning
+from sweeper.search import extending, first_draws, pruning
 from sweeper.search.objective import combine_members
 from sweeper.search.plan import NO_VALUE, StudyPlan, Terms, start_points
 from sweeper.search.records import given_up_trials
@@ -59,7 +59,13 @@ class FamilyStudy:
     def __init__(self, plan: StudyPlan, terms: Terms) -> None:
         self.plan, self.terms = plan, terms
         self.axes = plan.axes
-        self.sampling = Sampling(plan.sampler, self.axes, terms.seed, plan.n_trials, terms.concurrent)
+        self.sampling = Sampling(
+            plan.sampler,
+            self.axes,
+            terms.seed,
+            n_shared=first_draws.count(plan.n_trials),
+            n_random=min(first_draws.COUNT, terms.concurrent),
+        )
         self.sampling.check()
         self.pruner = pruning.build_pruner(plan.pruner, len(terms.report_steps))
         self.start_points = start_points(plan, self.axes, whole=self.sampling.is_grid)
@@ -78,6 +84,7 @@ class FamilyStudy:
         self._enqueue_start()
         trials = self.study.get_trials(deepcopy=False)
         started = [trial for trial in trials if trial.state != TrialState.WAITING]
+        self.sampling = self._sampling_as_started(sum("origin" in trial.user_attrs for trial in started))
         self.n_sampled = sum(not {"queued", "origin"} & trial.user_attrs.keys() for trial in started)
         self.n_started = len(started) - sum("retry_of" in trial.user_attrs for trial in trials)
         self.tried = TriedPoints(self.axes.distributions, (trial.params for trial in started))
@@ -90,6 +97,16 @@ class FamilyStudy:
         if self.plan.retries_only:
             self._queue_given_up_trials(trials)
         self._note_stop()
+
+    def _sampling_as_started(self, n_taken_over: int) -> Sampling:
+        """Return how points are proposed: as by the version that started the study.
+
+        Args:
+            n_taken_over: Trials from other studies. A model learns from them, so they take the place of shared points.
+        """
+        if "draws" not in self.study.user_attrs["plan"]:
+            return self.sampling.as_earlier(self.plan.family.name)
+        return replace(self.sampling, n_shared=max(0, self.sampling.n_shared - n_taken_over))
 
     # --- trials -------------------------------------------------------------------------------------
 
@@ -171,7 +188,11 @@ class FamilyStudy:
         A sampled point that was tried is replaced by another one, a queued point never.
         """
         number = next((trial.number for trial in self.waiting), None)
-        self.study.sampler = self.sampling.sampler_for_ask(*self._turn(number))
+        self.study.sampler = (
+            self.sampling.sampler_for_ask(self.n_sampled)
+            if number is None
+            else self.sampling.sampler_for_queued(number)
+        )
         trial = self.study.ask(fixed_distributions=dict(self.axes.distributions))
         if number is None and trial.params in self.tried:
             trial = self._with_other_point(trial)
@@ -181,12 +202,6 @@ class FamilyStudy:
         self.n_sampled += number is None
         self.n_started += 1
         return self.jobs(trial.number)
-
-    def _turn(self, queued: int | None) -> Sequence[object]:
-        """Return what identifies an ask. A study that took over trials has points to learn from, so it draws none."""
-        if queued is not None:
-            return "queued", queued
-        return ("extended", self.n_sampled) if "extends" in self.study.user_attrs else (self.n_sampled,)
 
     def _with_other_point(self, trial: Trial) -> Trial:
         """Replace the point of a trial that was just sampled by one that was not tried."""
@@ -354,8 +369,6 @@ class FamilyStudy:
         for key, value in plan.items():
             if stored.get(key, value) != value:  # an older version may not have stored the key
                 raise InputError("study", name, f"was started with another {key}", "Give it another name")
-        if "draws" not in stored:
-            self.sampling = replace(self.sampling, family=self.plan.family.name)
         return study
 
     def _take_over(self, study: optuna.Study, earlier: Sequence[extending.EarlierStudy]) -> None:

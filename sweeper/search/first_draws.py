@@ -1,7 +1,10 @@
-"""Points that all families share: of one sequence in the unit cube, whose coordinates go by the hyperparameters' names.
+"""Points that all families share: coordinates of one point of the unit cube, which go by the hyperparameters' names.
 
-So all families try the same peak LRs and warmups, each in its own range, and no family or hyperparameter that is added
-moves the draws of another.
+Families then try the same peak LRs and warmups, each in its own range, so that less of the difference between their
+results is luck. No family or hyperparameter that is added moves the draws of another family.
+
+The points are those of one scrambled Sobol sequence (the first draws of a model-based sampler, and every draw of
+`qmc`), or independent of each other (every draw of `random`).
 
 Source:
     I. M. Sobol, 1967, with the scrambling of J. Matoušek, 1998 (`scipy.stats.qmc.Sobol`).
@@ -10,24 +13,27 @@ Source:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from sweeper.search.space import Scalar
 from sweeper.types import Floats, seed_of
 
-COUNT = 8  # of the first draws of a sampler that learns
+COUNT = 8
 COORDINATES = 256  # drawn at once, because scrambling a coordinate depends on how many there are
 PLACES = {"peak_lr": 0, "warmup": 1, "decay": 2, "cycle": 3, "cooldown": 3}
 FIRST_OTHER = 4
+PRECISION = 2.0**-53  # smallest coordinate, so that none is 0
+
+
+def count(n_trials: int) -> int:
+    """Return how many of the first draws of a family are shared: eight, or half of a small search."""
+    return min(COUNT, max(1, n_trials // 2))
 
 
 def coordinates(names: Iterable[str]) -> dict[str, int]:
@@ -44,55 +50,30 @@ def coordinates(names: Iterable[str]) -> dict[str, int]:
     return {**places, **{name: FIRST_OTHER + place for place, name in enumerate(others)}}
 
 
-@dataclass(frozen=True)
-class Sequence:
-    """A sequence of points in the unit cube of COORDINATES dimensions.
+@lru_cache(maxsize=64)
+def unit_point(
+    seed: int, number: int, sequence: Literal["sobol", "halton"] = "sobol", *, scramble: bool = True
+) -> Floats:
+    """Return a point of a quasi-random sequence, float64 [COORDINATES], each coordinate in (0, 1).
 
-    Attributes:
-        kind: "random", or the quasi-random "sobol" or "halton".
+    Args:
         seed: `search.seed`.
-        scramble: Whether a quasi-random one is scrambled.
+        number: Which point, from 0.
+        sequence: The sequence.
+        scramble: Whether it depends on the seed.
     """
-
-    kind: str
-    seed: int
-    scramble: bool = True
-
-    def point(self, number: int) -> Floats:
-        """Return a point, float64 [COORDINATES], each coordinate in (0, 1).
-
-        Args:
-            number: Which one, from 0. No point depends on how many are drawn.
-        """
-        if self.kind == "random":
-            point = np.random.default_rng(seed_of(self.seed, "random", number)).random(COORDINATES)
-        else:
-            point = _quasi_random(self, 1 << max(COUNT - 1, number).bit_length())[number]
-        return point.clip(np.finfo(float).tiny, np.nextafter(1.0, 0.0))
-
-    def draw(self, number: int, distributions: Mapping[str, BaseDistribution]) -> dict[str, Scalar]:
-        """Return a point of a family as Optuna stores it.
-
-        Args:
-            number: Which one, from 0.
-            distributions: The searched hyperparameters.
-        """
-        point = self.point(number)
-        return {name: value_at(distributions[name], float(point[k])) for name, k in coordinates(distributions).items()}
-
-
-@lru_cache(maxsize=8)
-def _quasi_random(sequence: Sequence, count: int) -> Floats:
-    """Return the first points of a quasi-random sequence, float64 [count, COORDINATES]."""
+    import numpy as np
     from scipy.stats import qmc
 
-    engine = qmc.Halton if sequence.kind == "halton" else qmc.Sobol
-    rng = np.random.default_rng(seed_of(sequence.seed, "first draws"))
-    points: Floats = engine(COORDINATES, scramble=sequence.scramble, rng=rng).random(count)
-    return points
+    kind = qmc.Sobol if sequence == "sobol" else qmc.Halton
+    points = kind(COORDINATES, scramble=scramble, rng=np.random.default_rng(seed_of(seed, "first draws")))
+    if number:
+        points.fast_forward(number)
+    point: Floats = points.random(1)[0]
+    return point.clip(PRECISION, 1 - PRECISION)
 
 
-def value_at(distribution: BaseDistribution, share: float) -> Scalar:
+def value_at(distribution: BaseDistribution, share: float) -> Any:
     """Return the value below which `share` of a distribution lies: uniform, in the logarithm if `log`.
 
     Args:
@@ -114,21 +95,48 @@ def value_at(distribution: BaseDistribution, share: float) -> Scalar:
     return round(value) if isinstance(distribution, IntDistribution) else float(value)
 
 
-class PointSampler(BaseSampler):
-    """Proposes a given point, as Optuna stores it."""
+class SharedSampler(BaseSampler):
+    """Proposes the point whose coordinate of each hyperparameter is given by its name."""
 
-    def __init__(self, point: Mapping[str, Scalar]) -> None:
-        self._point = point
+    def __init__(self, coordinate: Callable[[str], float]) -> None:
+        self._coordinate = coordinate
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}
 
     def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
-    ) -> dict[str, Scalar]:
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
         return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._point[param_name]
+        return value_at(param_distribution, self._coordinate(param_name))
+
+
+def random_sampler(seed: int, *turn: object) -> SharedSampler:
+    """Return the sampler of one random point: each coordinate is drawn for itself, by its name.
+
+    Args:
+        seed: `search.seed`.
+        turn: Identifies the ask within the study.
+    """
+    import numpy as np
+
+    def coordinate(name: str) -> float:
+        drawn = np.random.default_rng(seed_of(seed, "random", *turn, name)).random()
+        return max(float(drawn), PRECISION)
+
+    return SharedSampler(coordinate)
+
+
+def sequence_sampler(unit_point: Floats, names: Iterable[str]) -> SharedSampler:
+    """Return the sampler of one point of a sequence.
+
+    Args:
+        unit_point: The point, float64 [COORDINATES].
+        names: The searched hyperparameters.
+    """
+    places = coordinates(names)
+    return SharedSampler(lambda name: float(unit_point[places[name] % COORDINATES]))

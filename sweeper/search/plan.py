@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 from sweeper.importing import Target
 from sweeper.search.objective import Objective
+from sweeper.search.sampling import as_named
 from sweeper.search.space import Axes, Scalar, axes, fingerprint, point
 from sweeper.search.stopping import EarlyStopping
 from sweeper.types import Family, InputError, Space, Value
@@ -23,14 +24,14 @@ class StoredPlan(TypedDict):
         family: Name of the family.
         formula: Hash of the code that makes its LRs.
         space: Fingerprint of the space.
-        sampler: The sampler's node as JSON text.
+        sampler: The sampler's node as JSON text (`sampling.as_named`).
         pruner: The pruner's node as JSON text.
         report_steps: Updates after which trials report.
         epoch: As in Terms.
         fixed: Hyperparameters that are not searched, by name.
         lists: For each choice between lists, its options by label.
-        draws: "shared" if families share their draws (`sampling`); missing in studies of earlier versions.
         role: "replicate" if its trials repeat those of another study; missing if it searches.
+        draws: "shared" if no seed depends on the family (`sampling`); missing in studies of earlier versions.
     """
 
     family: str
@@ -42,8 +43,8 @@ class StoredPlan(TypedDict):
     epoch: NotRequired[float | None]
     fixed: dict[str, Any]
     lists: dict[str, dict[str, Any]]
-    draws: NotRequired[str]
     role: NotRequired[str]
+    draws: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -127,14 +128,13 @@ class StudyPlan:
             "family": self.family.name,
             "formula": self.formula,
             "space": fingerprint(self.space),
-            "sampler": json.dumps(self.sampler.node, sort_keys=True, default=_qualified_name),
+            "sampler": json.dumps(as_named(self.sampler).node, sort_keys=True, default=_qualified_name),
             "pruner": json.dumps(pruner, sort_keys=True, default=_qualified_name),
             "report_steps": terms.report_steps,
             "epoch": terms.epoch,
             "fixed": axes.fixed,
             "lists": axes.lists,
-            "draws": "shared",
-            **({"role": "replicate"} if self.replicates else {}),
+            **({"role": "replicate"} if self.replicates else {"draws": "shared"}),
         }
         stored: StoredPlan = json.loads(json.dumps(description))
         return stored

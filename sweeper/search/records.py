@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.search.importance import importances
-from sweeper.search.journal import MARK, Journal
+from sweeper.search.journal import Journal, replaying
 from sweeper.search.plan import NO_VALUE, StoredPlan
 from sweeper.search.tried import TriedPoints
 from sweeper.types import Record, Replicate, State, TrialId, Value
@@ -24,20 +24,26 @@ OLD_NO_VALUE = re.compile(r"(?!\S+/loss ).+ is not finite")  # reason of such a 
 class JournalReader:
     """Reads a journal while it grows, each part once. It writes nothing."""
 
-    def __init__(self, journal: Path, confirmation: int | None = None) -> None:
+    def __init__(self, journal: Path, committed: int = 0, confirmation: int | None = None) -> None:
         """Open a journal.
 
         Args:
             journal: The file.
+            committed: The last round that is known to be committed.
             confirmation: Read the studies of this confirmation (`confirm.seed`); None for those that search.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            InputError: The file is damaged.
+            InputError: The file is missing or damaged, or does not have that round.
         """
-        self._journal = Journal(journal, read_only=True)
-        self._storage = JournalStorage(self._journal)
+        self._journal = Journal(journal, committed=committed, read_only=True)
+        with replaying(journal):
+            self._storage = JournalStorage(self._journal)
         self._confirmation = confirmation
+
+    @property
+    def round(self) -> int:
+        """The last committed round; 0 before the first."""
+        return self._journal.round
 
     def refresh(self) -> bool:
         """Read the rounds committed since the last call, and return whether there were any.
@@ -175,8 +181,7 @@ def read(journal: Path) -> list[Record]:
 
 def read_round(journal: Path) -> int:
     """Return the last committed round, or 0 before the first. Writes nothing."""
-    studies = JournalStorage(Journal(journal, read_only=True)).get_all_studies()
-    return max((study.user_attrs.get(MARK, 0) for study in studies), default=0)
+    return Journal(journal, read_only=True).round
 
 
 def given_up_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -3,16 +3,23 @@
 A proposal therefore depends only on the study's trials and the seed, not on how often the sweep was interrupted. A
 sampler that lived from ask to ask would hold the state of a generator, which no journal stores.
 
-Families share their seeds, and their first draws by the names of hyperparameters (`first_draws`). So families with
-equal formula and space get equal trials, similar ones are searched alike, and luck does not set them apart.
+No seed depends on the family. What families have in common, they try in common:
+
+- A model (TPE, a Gaussian process, CMA-ES) begins with points that all families share (`first_draws`). Later, each
+  family's own results decide, and the generator's seed follows from the number of the ask alone.
+- `random` and `qmc` share every point: equal names have equal coordinates, whatever else a family has.
+- A sampler of another kind gets such a seed if it takes one. It proposes all its points itself: it may rely on having
+  proposed them, as a genetic algorithm does.
+- A grid lists its points in an order of its own.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,14 +36,29 @@ from optuna.samplers import (
 from optuna.search_space import IntersectionSearchSpace
 
 from sweeper.importing import Target
-from sweeper.search.first_draws import COUNT, PointSampler, Sequence
+from sweeper.search import first_draws
 from sweeper.search.space import Axes, grid
-from sweeper.search.target import build, default_of, has_argument, import_class
+from sweeper.search.target import build, has_argument, import_class
 from sweeper.types import InputError, seed_of
 
 KEY = "search.sampler"
-STARTUP = "n_startup_trials"  # a sampler's option: finished trials after which it learns
 LARGEST_GRID = 100_000  # points: the sampler lists all of them at each ask
+
+
+STARTUP = "n_startup_trials"  # option: how many trials must have ended before a model decides
+MODELS: tuple[type, ...] = (TPESampler, GPSampler, CmaEsSampler)  # not their subclasses, which may do anything
+EARLIER_STARTUP = 10  # the default of the samplers whose default is `first_draws.COUNT` now
+NEW_DEFAULT = ("sweeper.search.tpe.TPE", "optuna.samplers.TPESampler", "optuna.samplers.GPSampler")
+
+
+def as_named(sampler: Target) -> Target:
+    """Return a sampler as it stands in the name of its study: with the earlier default in place of the new one.
+
+    A stored sweep is so resumed by the command that began it. The two defaults mean the same (`Sampling.n_random`).
+    """
+    if sampler.path in NEW_DEFAULT and sampler.options.get(STARTUP) == first_draws.COUNT:
+        return replace(sampler, options={**sampler.options, STARTUP: EARLIER_STARTUP})
+    return sampler
 
 
 @dataclass(frozen=True)
@@ -47,18 +69,27 @@ class Sampling:
         sampler: The sampler class and its options.
         axes: The space.
         run_seed: The seed of the sweep.
-        n_trials: Trials of the study.
-        concurrent: Open trials of the study.
-        family: Name of the family of a study that an earlier version started: its seeds follow from it too, and there
-            are no shared draws. None for any other.
+        n_shared: How many of a model's first points all families share.
+        n_random: How many trials must have ended at most before a model decides. More than are open at once would leave
+            it idle while they train, although the shared points are enough to start from.
+        earlier_family: Of a study that an earlier version started, the name of its family. Its seeds follow from the
+            name too, and nothing is shared. Otherwise "".
     """
 
     sampler: Target
     axes: Axes
     run_seed: int
-    n_trials: int
-    concurrent: int
-    family: str | None = None
+    n_shared: int = first_draws.COUNT
+    n_random: int = first_draws.COUNT
+    earlier_family: str = ""
+
+    def as_earlier(self, family: str) -> Sampling:
+        """Return the sampling of a study that an earlier version started."""
+        return replace(self, sampler=as_named(self.sampler), earlier_family=family)
+
+    def seed(self, *turn: object) -> int:
+        """Return the seed of what a turn of the study decides at random."""
+        return seed_of(self.run_seed, self.earlier_family or "sampler", *turn)
 
     def check(self) -> None:
         """Check the sampler.
@@ -78,44 +109,23 @@ class Sampling:
             )
         self._build("check")
 
-    def sampler_for_ask(self, *turn: object) -> BaseSampler:
+    def sampler_for_ask(self, number: int) -> BaseSampler:
         """Return the sampler of one ask.
 
         Args:
-            turn: Identifies the ask within the study: the number of points sampled before, or ("queued", number) for a
-                queued trial.
+            number: How many points were sampled before.
         """
         if not self.axes.searched:
             return RandomSampler(seed=0)
-        if len(turn) == 1 and isinstance(turn[0], int) and turn[0] < self.shared_draws:
-            return PointSampler(self._sequence.draw(turn[0], self.axes.distributions))
-        return self._build(*turn)
+        return self._shared_sampler(number) or self._build(number)
 
-    @property
-    def shared_draws(self) -> float:
-        """How many of the first points are those of all families.
-
-        Of samplers that learn it is COUNT, or half of a short search, and of those that do not, all of them. Samplers
-        that list their points and those of the user have none.
-        """
-        if self.family is not None:
-            return 0
-        if issubclass(self._kind, TPESampler | GPSampler | CmaEsSampler):
-            return min(COUNT, max(1, self.n_trials // 2))
-        return math.inf if self._kind in (RandomSampler, QMCSampler) else 0
-
-    @property
-    def _sequence(self) -> Sequence:
-        if self._kind is RandomSampler:
-            return Sequence("random", self.run_seed)
-        if self._kind is not QMCSampler:
-            return Sequence("sobol", self.run_seed)
-        options = self.sampler.options
-        return Sequence(options.get("qmc_type", "sobol"), self.run_seed, options.get("scramble", False))
-
-    def seed(self, *turn: object) -> int:
-        """Return the seed of a turn of this study."""
-        return seed_of(self.run_seed, *([] if self.family is None else [self.family]), *turn)
+    def sampler_for_queued(self, trial: int) -> BaseSampler:
+        """Return the sampler of what a queued point leaves out."""
+        if not self.axes.searched:
+            return RandomSampler(seed=0)
+        if self._shares_all:
+            return first_draws.random_sampler(self.run_seed, "queued", trial)
+        return self._build("queued", trial)
 
     def sampler_for_tell(self, trial: int) -> BaseSampler:
         """Return the sampler that learns how a trial ended.
@@ -123,6 +133,14 @@ class Sampling:
         An exhaustive sampler would try to stop Optuna's own loop at its last point, so a random one takes its place.
         """
         return RandomSampler(seed=0) if self.is_exhaustive or not self.axes.searched else self._build("tell", trial)
+
+    @property
+    def n_unguided(self) -> int:
+        """How many points are proposed without results, if each trial ends before the next ask."""
+        if self._kind in MODELS:
+            return max(self.n_shared, self._startup(self._kind, self.sampler))
+        given = self.sampler.options.get(STARTUP, 1)
+        return given if isinstance(given, int) else 1
 
     @property
     def is_exhaustive(self) -> bool:
@@ -165,6 +183,30 @@ class Sampling:
     def _kind(self) -> type:
         return import_class(KEY, self.sampler, BaseSampler)
 
+    @property
+    def _shares_all(self) -> bool:
+        """Whether all families share every point."""
+        return self._kind in (RandomSampler, QMCSampler) and not self.earlier_family
+
+    def _shared_sampler(self, number: int) -> BaseSampler | None:
+        """Return the sampler of a point that all families share; None if the study has a point of its own."""
+        if self._shares_all and self._kind is RandomSampler:
+            return first_draws.random_sampler(self.run_seed, number)
+        if self._shares_all:
+            options = self.sampler.options
+            sequence, scramble = options.get("qmc_type", "sobol"), options.get("scramble", False)
+            point = first_draws.unit_point(self.run_seed, number, sequence, scramble=scramble)
+        elif self._kind in MODELS and number < self.n_shared and not self.earlier_family:
+            point = first_draws.unit_point(self.run_seed, number)
+        else:
+            return None
+        return first_draws.sequence_sampler(point, self.axes.searched)
+
+    def _startup(self, kind: type, target: Target) -> int:
+        """Return how many trials must have ended before a model decides."""
+        given: int = target.options.get(STARTUP, inspect.signature(kind).parameters[STARTUP].default)
+        return given if self.earlier_family else min(given, self.n_random)
+
     def _build(self, *turn: object) -> BaseSampler:
         sampler: BaseSampler = build(
             KEY, self.sampler, BaseSampler, lambda *arguments: self._complete(turn, *arguments)
@@ -185,20 +227,11 @@ class Sampling:
         for name, source in (("seed", "search.seed"), ("search_space", "the family's hyperparameters")):
             if name in options:
                 raise InputError(f"{key}.{name}", options[name], f"follows from {source}", "Drop it")
-        options = self._with_short_startup(kind, options)
         fresh, constant = self.seed(*turn), self.seed()
+        if kind in MODELS:
+            options = {**options, STARTUP: self._startup(kind, target)}
         if issubclass(kind, GridSampler):
             return {**options, "search_space": grid(self.axes), "seed": constant}
         if issubclass(kind, QMCSampler):  # with a constant seed its first, independent points would be equal
             return {"independent_sampler": RandomSampler(seed=fresh), **options, "seed": constant}
         return {**options, "seed": fresh} if has_argument(kind, "seed") else options
-
-    def _with_short_startup(self, kind: type, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the options with at most as many startup trials as are open at once.
-
-        They are counted when they end. With 8 open and 10 wanted, trials 1 to 16 would be random.
-        """
-        if self.family is not None or not has_argument(kind, STARTUP):
-            return options
-        wanted = options.get(STARTUP, default_of(kind, STARTUP))
-        return {**options, STARTUP: min(wanted, COUNT, self.concurrent)}

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from sweeper.search.family import FamilyStudy
-from sweeper.search.journal import MARK, Journal
+from sweeper.search.journal import MARK, Journal, replaying
 from sweeper.search.plan import StudyPlan, Terms
 from sweeper.search.records import JournalReader
 from sweeper.search.replicates import ReplicateStudy
@@ -49,22 +49,24 @@ def build_studies(plans: Sequence[StudyPlan], terms: Terms, journal: Path | None
 class Studies:
     """The protocol Search, with one study for each family. The only writer of the journal."""
 
-    def __init__(self, journal: Path, plans: Sequence[StudyPlan], terms: Terms) -> None:
+    def __init__(self, journal: Path, plans: Sequence[StudyPlan], terms: Terms, committed: int | None = None) -> None:
         """Start the studies of a sweep, or resume them as of the last committed round.
 
         Args:
             journal: The file. It may hold other studies, which do not change.
             plans: One for each study.
             terms: What all trials have in common.
+            committed: The last round that is known to be committed; None for a new sweep.
 
         Raises:
-            InputError: As from `build_studies`, or a study was started with another space, sampler or pruner. Nothing
-                is written.
+            InputError: As from `build_studies`, or the journal is damaged, or a study was started with another space,
+                sampler or pruner. Nothing is written.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._studies = {study.plan.name: study for study in build_studies(plans, terms, journal)}
-        self._journal = Journal(journal)
-        storage = Storage(self._journal)
+        self._journal = Journal(journal, committed=committed)
+        with replaying(journal):
+            storage = Storage(self._journal)
         self._rounds = _rounds(storage)
         for study in self._studies.values():
             study.attach(storage)

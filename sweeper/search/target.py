@@ -71,11 +71,6 @@ def has_argument(kind: type, name: str) -> bool:
     return name in inspect.signature(kind).parameters
 
 
-def default_of(kind: type, name: str) -> Any:
-    """Return the default of an argument of the constructor of a class."""
-    return inspect.signature(kind).parameters[name].default
-
-
 @contextmanager
 def _allow_experimental() -> Iterator[None]:
     """Suppress Optuna's warning about experimental classes and options: the user chose them."""

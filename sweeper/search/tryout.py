@@ -10,7 +10,7 @@ from sweeper.search import pruning, sampling
 from sweeper.search.family import FamilyStudy
 from sweeper.types import InputError
 
-AFTER_STARTUP = 2  # trials after the random ones of the sampler
+AFTER_STARTUP = 2  # trials after those that the sampler proposes without a model
 MOST = 20  # trials in all
 
 
@@ -54,8 +54,7 @@ def _try(study: FamilyStudy) -> None:
 
 
 def _trials(study: FamilyStudy) -> int:
-    """Return how many trials to try: a few more than the sampler's random ones."""
+    """Return how many trials to try: a few more than the sampler proposes without a model."""
     if study.sampling.is_exhaustive:
         return 1
-    startup = study.plan.sampler.options.get("n_startup_trials", 1)
-    return min(MOST, (startup if isinstance(startup, int) else 1) + AFTER_STARTUP)
+    return min(MOST, study.sampling.n_unguided + AFTER_STARTUP)

@@ -208,7 +208,7 @@ KEYS: Mapping[str, Kind] = {
     "search.extend": Switch(),
     "search.start": Section("Write {cosine: [{peak_lr: 0.1}]}"),
     "search.sampler": Section("Name a file of conf/search: search=tpe"),
-    "search.sampler.n_startup_trials": Whole(_at_least(0, MANY), 10),
+    "search.sampler.n_startup_trials": Whole(_at_least(0, MANY), 8),
     "search.sampler.n_ei_candidates": Whole(_at_least(1, MANY), 24),
     "search.sampler.sigma0": Number(POSITIVE, "0.3", or_null=True),
     **{f"pruner.{option}": kind for option, kind in PRUNER.items()},

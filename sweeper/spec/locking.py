@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sweeper.files import writing
 from sweeper.owners import Machine, this_machine
 from sweeper.spec.question import Home
 from sweeper.types import InputError
@@ -37,11 +38,14 @@ def lock(home: Home) -> Iterator[None]:
 
     Raises:
         InputError: If another process is running the sweep, or another machine was when it was last heard of.
+        StorageError: If the folder cannot be written.
     """
     refuse_other_machine(home)
-    home.path.mkdir(parents=True, exist_ok=True)
+    with writing(home.path):
+        home.path.mkdir(parents=True, exist_ok=True)
     with _hold(home):
-        _claim(home)
+        with writing(_owner_path(home)):
+            _claim(home)
         try:
             yield
         finally:
@@ -106,7 +110,8 @@ def _hold(home: Home) -> Iterator[None]:
 
     file = FileLock(home.lock)
     try:
-        file.acquire(timeout=LOCK_TIMEOUT)
+        with writing(home.lock):
+            file.acquire(timeout=LOCK_TIMEOUT)
     except Timeout:
         raise InputError(
             "name",
@@ -127,15 +132,15 @@ def _claim(home: Home) -> None:
     """Write this process to the folder. What a dead process of this machine left is replaced: the lock is held."""
     owner = Owner(this_machine(), os.getpid())
     partial = _owner_path(home).with_suffix(f".{owner.machine.host}.{owner.pid}.partial")
-    partial.write_text(json.dumps({**asdict(owner.machine), "pid": owner.pid}), encoding="utf-8")
     try:
+        partial.write_text(json.dumps({**asdict(owner.machine), "pid": owner.pid}), encoding="utf-8")
         while not _link(partial, _owner_path(home)):
             if _read_owner(home) is None:  # damaged, or being written where there are no hard links
                 time.sleep(LOCK_TIMEOUT)
             refuse_other_machine(home)
             _owner_path(home).unlink(missing_ok=True)
     finally:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
 
 
 def _link(partial: Path, path: Path) -> bool:

@@ -10,10 +10,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from sweeper.files import replace_file
+from sweeper.spec import config_text
 from sweeper.spec.moved import with_current_paths
 from sweeper.types import At, Direction, InputError
 
@@ -27,6 +30,11 @@ def digest(plain: object, length: int = 8) -> str:
     """Return a short hash of plain data (mappings, lists, numbers, text). The order of keys does not matter."""
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode()).hexdigest()[:length]
+
+
+def node_name(node: Mapping[str, object] | None) -> str:
+    """Return the name of the class or function that a node names; "" if it names none."""
+    return str((node or {}).get("_target_", "")).rpartition(".")[2]
 
 
 class TrainQuestion(TypedDict):
@@ -182,25 +190,27 @@ class Home:
     def log(self) -> Path:
         return self.path / "log.txt"
 
-    def read(self) -> StoredConfig:
-        """Return the stored configuration; {} before the first run."""
-        import yaml
+    @property
+    def is_stored(self) -> bool:
+        """Whether a sweep was started here: it has a configuration, or results whose configuration is lost."""
+        parts = (self.config, self.journal, self.spool, self.traces, self.checkpoint, self.weights)
+        stored = filter(os.path.exists, parts)  # Path.exists raises for a typed name that is too long
+        return any(path != self.journal or path.stat().st_size > 0 for path in stored)
 
-        if not self.config.exists():
+    def read(self) -> StoredConfig:
+        """Return the stored configuration; {} before the first run.
+
+        Raises:
+            InputError: It is damaged, or it is missing next to results.
+        """
+        if not self.is_stored:
             return {}
-        stored: StoredConfig = with_current_paths(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+        stored: StoredConfig = with_current_paths(config_text.load(self.config))
         return stored
 
     def write(self, config: Mapping[str, object]) -> None:
         """Store the configuration, atomically."""
-        import yaml
-
-        partial = self.config.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            yaml.safe_dump(dict(config), file, sort_keys=False, allow_unicode=True)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.config)
+        replace_file(self.config, config_text.dump(config), durable=True)
         _make_newest(self.config)
 
 
@@ -214,8 +224,15 @@ def _make_newest(config: Path) -> None:
 
 def homes(root: Path) -> list[Home]:
     """Return all sweeps in `root`, the one used last at the end."""
-    stored = [path.parent for path in root.glob("*/config.yaml")]
-    return [Home(path) for path in sorted(stored, key=lambda path: ((path / "config.yaml").stat().st_mtime, path))]
+    with suppress(OSError):
+        stored = [home for home in map(Home, root.iterdir()) if home.is_stored]
+        return sorted(stored, key=lambda home: (_used(home), home.path))
+    return []
+
+
+def _used(home: Home) -> float:
+    """Return when a sweep was used last: every command writes its configuration, unless that is lost."""
+    return (home.config if home.config.exists() else home.path).stat().st_mtime
 
 
 def find(root: Path, name: str | None) -> Home:
@@ -233,7 +250,7 @@ def find(root: Path, name: str | None) -> Home:
         if not known:
             raise InputError("sweep", None, f"there is no sweep in {root}/ yet", "Run one: python -m sweeper")
         return known[-1]
-    if os.path.exists(f"{name}/config.yaml"):  # noqa: PTH110 # Path.exists raises for a name that is too long
+    if Home(Path(name)).is_stored:
         return Home(Path(name))
     starts = _starts(root, name)
     if starts:
@@ -274,7 +291,7 @@ def settle(root: Path, name: str, question: Mapping[str, object], *, fresh: bool
         fresh: Whether to start over.
 
     Raises:
-        InputError: If the name cannot be a folder's, or the stored sweep has another identity.
+        InputError: If the name cannot be a folder's, or the stored sweep is damaged or has another identity.
     """
     check_name("name", name)
     starts = _starts(root, name)

@@ -8,6 +8,7 @@ from typing import Any, NotRequired, TypedDict
 from sweeper.importing import Target, parse_target
 from sweeper.schedules import by_spelling, fit_to_run, to_plain
 from sweeper.search.plan import StudyPlan
+from sweeper.search.sampling import as_named
 from sweeper.spec import source
 from sweeper.spec.question import digest
 from sweeper.spec.sweep import TrainSpec
@@ -86,7 +87,7 @@ def _identity(family: Family, hparams: Space, sampler: Target, pruner: Target | 
     return {
         **_formula(family),
         "space": {key: to_plain(value) for key, value in {**family.space, **hparams}.items()},
-        "sampler": sampler.node,
+        "sampler": as_named(sampler).node,
         "pruner": None if pruner is None else pruner.node,
     }
 

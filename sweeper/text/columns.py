@@ -46,6 +46,11 @@ def clean(text: str) -> str:
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", without_escapes)
 
 
+def join(words: Sequence[str], last: str = "and") -> str:
+    """Join words as a sentence does: "a", "a and b", "a, b and c"."""
+    return f" {last} ".join([*([", ".join(words[:-1])] if words[1:] else []), *words[-1:]])
+
+
 def plain_text(line: Line) -> str:
     """Return the line without its styles."""
     return "".join(text for text, _ in line).rstrip()

@@ -4,6 +4,8 @@
     {"e":"tag",...}  {"e":"describe",...}  {"e":"artifact",...} what else trackers record
     {"e":"mark","round":7,"t":...}                              everything above belongs to round 7 or before
 
+Every line ends with its checksum, and readers leave out a damaged one. `Whole` then leaves out what is incomplete.
+
 Every event has `t`, the wall clock in milliseconds when it was recorded, so a value has the same timestamp however
 often it is sent. Arrays are base64 of little-endian float64 (see `encode`). A line starts with its study, trial and
 member if it has them, so the lines of one trial are found without parsing the others.
@@ -13,13 +15,15 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
-from sweeper.types import Ending, Floats, Job, Report, State, Summary, TrialId, Value
+from sweeper.files import is_intact, is_sealed, seal
+from sweeper.types import Ending, Floats, Job, JobId, Report, State, Summary, TrialId, Value
 
 EVENTS = "events.jsonl"
 METRIC, DIRECTION, SEARCHED = "objective.metric", "objective.direction", "study.searched"  # tags that describe a study
@@ -147,6 +151,16 @@ class MarkEvent(TypedDict):
 
 TrainingEvent = OpenEvent | ReportEvent | CloseEvent
 Event = TrainingEvent | TagEvent | DescribeEvent | ArtifactEvent
+KINDS = {
+    "open": OpenEvent,
+    "report": ReportEvent,
+    "close": CloseEvent,
+    "tag": TagEvent,
+    "describe": DescribeEvent,
+    "artifact": ArtifactEvent,
+    "mark": MarkEvent,
+}
+OPTIONAL = {"sums", "measures", "note", "table"}  # fields marked as NotRequired
 
 
 # --- arrays as text ---------------------------------------------------------------------------------
@@ -227,11 +241,6 @@ def open_line(jobs: Sequence[Job], t: int) -> bytes:
     return _line(event)
 
 
-def report_prefix(study: str, trial: int, member: int) -> bytes:
-    """Return how every report line of a job starts."""
-    return trial_prefix("report", study, trial) + b'"member":%d,' % member
-
-
 def trial_prefix(kind: str, study: str, trial: int) -> bytes:
     """Return how every line of a trial starts.
 
@@ -240,7 +249,7 @@ def trial_prefix(kind: str, study: str, trial: int) -> bytes:
         study: Name of the study.
         trial: Number of the trial.
     """
-    return _line({"e": kind, "study": study, "trial": trial})[:-2] + b","
+    return _json({"e": kind, "study": study, "trial": trial})[:-1] + b","
 
 
 def report_line(report: Report, t: int) -> bytes:
@@ -315,7 +324,11 @@ def mark_line(round: int, t: int) -> bytes:
 
 
 def _line(event: Mapping[str, object]) -> bytes:
-    return json.dumps(event, separators=(",", ":"), default=_to_json).encode() + b"\n"
+    return seal(_json(event)) + b"\n"
+
+
+def _json(event: Mapping[str, object]) -> bytes:
+    return json.dumps(event, separators=(",", ":"), default=_to_json).encode()
 
 
 def _to_json(value: Any) -> Any:
@@ -328,7 +341,7 @@ def _to_json(value: Any) -> Any:
 
 def lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """Yield the whole lines of bytes [start, end), each with its newline. A torn last line is left out."""
-    if not path.exists():
+    if not path.is_file():
         return
     with path.open("rb") as file:
         file.seek(start)
@@ -340,17 +353,38 @@ def lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]
             yield line
 
 
+def parse(line: bytes) -> Any:
+    """Return the event of a line, or None if the line is damaged. Lines of earlier versions have no checksum."""
+    try:
+        event = json.loads(line) if is_intact(line.rstrip(b"\n")) else None
+        if not isinstance(event, dict) or not KINDS[event["e"]].__annotations__.keys() - OPTIONAL <= event.keys():
+            return None
+        if event.pop("crc", None) is None and event["e"] == "report":
+            for text in event["traces"].values():
+                decode(text)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None
+    return event
+
+
+def is_as_written(line: bytes) -> bool:
+    """Return whether a line is not damaged. Unlike `parse`, it reads only the checksum of a line that has one."""
+    body = line.rstrip(b"\n")
+    return is_intact(body) if is_sealed(body) else parse(line) is not None
+
+
 def rounds(path: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[list[Event], int]]:
     """Yield the events up to each mark, with the offset after the mark. Events after the last mark are left out."""
     events: list[Event] = []
     offset = start
     for line in lines(path, start, end):
         offset += len(line)
-        if line.startswith(MARK):
+        event = parse(line)
+        if event is not None and event["e"] == "mark":
             yield events, offset
             events = []
-        else:
-            events.append(json.loads(line))
+        elif event is not None:
+            events.append(event)
 
 
 def last_mark(path: Path, last_round: int | None = None) -> tuple[int, int]:
@@ -362,7 +396,7 @@ def last_mark(path: Path, last_round: int | None = None) -> tuple[int, int]:
         path: The file of events.
         last_round: Ignore marks of later rounds; None for no limit.
     """
-    if not path.exists():
+    if not path.is_file():
         return 0, 0
     end = path.stat().st_size
     reach = TAIL_BYTES
@@ -403,8 +437,59 @@ def _last_mark_from(path: Path, start: int, last_round: int | None) -> tuple[int
     offset = start + skipped
     for line in tail[skipped:].splitlines(keepends=True):
         offset += len(line)
-        if line.startswith(MARK) and line.endswith(b"\n"):
-            round = int(json.loads(line)["round"])
+        if line.startswith(MARK) and line.endswith(b"\n") and (event := parse(line)) is not None:
+            round = int(event["round"])
             if last_round is None or round <= last_round:
                 mark = (round, offset)
     return mark
+
+
+# --- what damage took away --------------------------------------------------------------------------
+
+
+class Whole:
+    """Says of each event, in their order, whether the record of its trial is complete up to there.
+
+    A trial's record is its opening, then a report of every member at each step where it must report, then its end. Once
+    one of them is missing, all later ones are incomplete.
+    """
+
+    def __init__(self) -> None:
+        self._opened: dict[TrialId, OpenEvent] = {}
+        self._reports: Counter[JobId] = Counter()
+        self._ended_badly: set[TrialId] = set()  # according to a report
+
+    def __call__(self, event: Event) -> bool:
+        if event["e"] not in ("open", "report", "close"):
+            return True
+        id = TrialId(event["study"], event["trial"])
+        if event["e"] == "open":
+            self._opened[id] = event
+            return True
+        if id not in self._opened:
+            return False
+        if event["e"] == "report" and self._is_next(id, event):
+            self._reports[JobId(*id, event["member"])] += 1
+            if event["state"] in ("diverged", "failed"):
+                self._ended_badly.add(id)
+            return True
+        return self._is_end(id, event)
+
+    def _is_next(self, id: TrialId, report: ReportEvent) -> bool:
+        """Whether a report is the one that its job had to make next."""
+        steps, count = self._opened[id]["report_steps"], self._reports[JobId(*id, report["member"])]
+        if count >= len(steps):
+            return False
+        earlier = steps[count - 1] if count else 0
+        return report["step"] == steps[count] or (
+            report["state"] in ("diverged", "failed") and earlier <= report["step"] <= steps[count]
+        )
+
+    def _is_end(self, id: TrialId, event: TrainingEvent) -> bool:
+        """Forget a trial, and return whether this event is the end that follows its reports."""
+        opened, ended_badly = self._opened.pop(id), id in self._ended_badly
+        self._ended_badly.discard(id)
+        counts = {self._reports.pop(JobId(*id, member["member"]), 0) for member in opened["members"]}
+        if event["e"] != "close" or len(counts) > 1 or counts == {0}:
+            return False
+        return ended_badly or opened["report_steps"][counts.pop() - 1] == event["step"]

@@ -20,7 +20,6 @@ the target, and seconds are those of all members together.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +27,17 @@ from statistics import median
 
 import numpy as np
 
-from sweeper.tracking.events import EVENTS, TrainingEvent, decode, last_mark, lines, planned_lr, trial_prefix
+from sweeper.tracking.events import (
+    EVENTS,
+    TrainingEvent,
+    Whole,
+    decode,
+    last_mark,
+    lines,
+    parse,
+    planned_lr,
+    trial_prefix,
+)
 from sweeper.types import Direction, Floats, State, TrialId
 
 LR, TRAIN, VALID = "lr/group0", "train/loss", "valid/loss"
@@ -156,7 +165,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 
 def read_facts(spool: Path, only: Collection[TrialId] | None = None) -> dict[TrialId, Facts]:
-    """Return the facts of every ended trial as of the last committed round.
+    """Return the facts of every ended trial as of the last committed round, without those whose record is damaged.
 
     Args:
         spool: Folder of the spool, which is read whole.
@@ -164,8 +173,12 @@ def read_facts(spool: Path, only: Collection[TrialId] | None = None) -> dict[Tri
     """
     open_trials: dict[TrialId, TrialFacts] = {}
     ended: dict[TrialId, Facts] = {}
+    is_whole = Whole()
     for event in _events(spool / EVENTS, only):
         id = TrialId(event["study"], event["trial"])
+        if not is_whole(event):
+            open_trials.pop(id, None)
+            continue
         if event["e"] == "open":
             open_trials[id] = TrialFacts(planned_lr(event))
         elif event["e"] == "close":
@@ -183,5 +196,5 @@ def _events(path: Path, only: Collection[TrialId] | None) -> Iterator[TrainingEv
     else:
         starts = tuple(trial_prefix(kind, *id) for kind in kinds for id in only)
     for line in lines(path, 0, last_mark(path)[1]):
-        if line.startswith(starts):
-            yield json.loads(line)
+        if line.startswith(starts) and (event := parse(line)) is not None:
+            yield event

@@ -3,48 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from sweeper.types import InputError
-
-PRIVATE = 0o600
+from sweeper.files import is_intact, of_another_user, replace_file, seal
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the object in a file, or {} if the file is missing or was damaged by a crash of the machine.
+    """Return the object in a file, or {} if the file is missing or damaged.
 
     Raises:
         InputError: The file belongs to another user.
     """
     try:
-        content = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        content = json.loads(data) if is_intact(data) else {}
     except PermissionError as error:
-        problem = "the file belongs to another user, who alone may read it"
-        raise InputError("sweep", path, problem, "Run this command as that user") from error
-    except (FileNotFoundError, ValueError):
+        raise of_another_user(path) from error
+    except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return {key: value for key, value in content.items() if key != "crc"} if isinstance(content, dict) else {}
 
 
 def replace_object(path: Path, content: Mapping[str, object] | None) -> None:
-    """Write a file atomically, readable by its owner alone."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    new.unlink(missing_ok=True)  # of a process that was killed, perhaps with another mode
-    with open_private(new, os.O_WRONLY) as file:
-        file.write(json.dumps(content).encode())
-    new.replace(path)
+    """Write a file atomically, readable by its owner alone.
 
-
-def open_private(path: Path, flags: int) -> BinaryIO:
-    """Open a file to write it, and create it if it is missing. Only its owner may read it, also if others could before.
-
-    Args:
-        path: The file.
-        flags: os.O_WRONLY, or with os.O_APPEND.
+    Raises:
+        StorageError: It cannot be written.
     """
-    file = os.open(path, flags | os.O_CREAT, PRIVATE)
-    path.chmod(PRIVATE)
-    return os.fdopen(file, "ab" if flags & os.O_APPEND else "wb")
+    data = json.dumps(content).encode()
+    replace_file(path, seal(data) if content else data, private=True)

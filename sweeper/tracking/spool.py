@@ -8,11 +8,13 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from sweeper.files import fsync_folder, writing
 from sweeper.tracking import events
 from sweeper.tracking.events import EVENTS
 from sweeper.tracking.small_files import read_object, replace_object
-from sweeper.types import Ending, Job, Report, Summary, TrackedStudy, TrialId
+from sweeper.types import Ending, InputError, Job, Report, Summary, TrackedStudy, TrialId
 
 PUBLISHED = "published.json"
 
@@ -32,15 +34,17 @@ class Spool:
     """
 
     def __init__(self, folder: Path, last_round: int, clock: Callable[[], int] = time.time_ns) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder.resolve()
         self._path = self.folder / EVENTS
         self._round, self._end = events.last_mark(self._path, last_round)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        if os.fstat(self._file).st_size != self._end:
-            os.ftruncate(self._file, self._end)
-        os.fsync(self._file)
-        _sync_folder(self.folder)
+        with writing(self._path):
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            if os.fstat(self._file).st_size != self._end:
+                os.ftruncate(self._file, self._end)
+            os.fsync(self._file)
+            fsync_folder(self.folder)
         self._pending: list[bytes] = []
         self._clock = clock
         self._last = events.mark_time(self._path, self._end) + 1  # of two values of a metric, MLflow shows the later
@@ -87,15 +91,16 @@ class Spool:
         """Write everything recorded, in one write and one fsync, completely or not at all.
 
         Raises:
-            OSError: The disk is full, for example. Nothing is lost, and `commit` may be called again.
+            StorageError: The disk is full, for example. Nothing is lost, and `commit` may be called again.
         """
         data = b"".join([*self._pending, events.mark_line(round, self._now())])
-        try:
-            _write(self._file, data)
-            os.fsync(self._file)
-        except OSError:
-            os.ftruncate(self._file, self._end)
-            raise
+        with writing(self._path):
+            try:
+                _write(self._file, data)
+                os.fsync(self._file)
+            except OSError:
+                os.ftruncate(self._file, self._end)
+                raise
         self._pending.clear()
         self._end += len(data)
         self._round = round
@@ -122,23 +127,74 @@ class Spool:
 
 def published_bytes(folder: Path) -> int:
     """Return how many bytes of the events in `folder` may be sent."""
-    return int(read_object(folder / PUBLISHED).get("end", 0))
+    return _published(folder, "end")
+
+
+def published_round(folder: Path) -> int:
+    """Return the last round that may be sent, so the journal has it; 0 if none is known."""
+    try:
+        return _published(folder, "round")
+    except InputError:  # another user's, whose results anyone may read
+        return 0
+
+
+def publish_again(folder: Path, last_round: int) -> None:
+    """Write what may be sent if that file was lost. For a sweep that no process runs.
+
+    Args:
+        folder: Folder of the spool.
+        last_round: The last round that the journal has.
+    """
+    if not read_object(folder / PUBLISHED) and (folder / EVENTS).is_file():
+        round, end = events.last_mark(folder / EVENTS, last_round)
+        replace_object(folder / PUBLISHED, {"round": round, "end": end})
+
+
+class Loss(NamedTuple):
+    """What a spool no longer has.
+
+    Attributes:
+        rounds: Committed rounds whose marks are missing.
+        lines: Damaged lines.
+    """
+
+    rounds: int
+    lines: int
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+    @property
+    def text(self) -> str:
+        """What is lost and what is not, for the user."""
+        parts = {"round": self.rounds, "line": self.lines}
+        lost = " and ".join(f"{count} {part}{'s' * (count > 1)}" for part, count in parts.items() if count)
+        return (
+            f"Missing or damaged in spool/{EVENTS}: {lost}. What a tracker does not have of them cannot be sent any "
+            "more. The tables are complete: they come from the journal."
+        )
+
+
+def find_loss(folder: Path, last_round: int) -> Loss:
+    """Return what a spool lacks of the rounds up to `last_round`. It is read whole."""
+    marked, damaged = set(), 0
+    for line in events.lines(folder / EVENTS):
+        if not events.is_as_written(line):
+            damaged += 1
+        elif line.startswith(events.MARK):
+            marked.add(events.parse(line)["round"])
+    return Loss(len(set(range(1, last_round + 1)) - marked), damaged)
+
+
+def _published(folder: Path, key: str) -> int:
+    number = read_object(folder / PUBLISHED).get(key, 0)
+    return number if isinstance(number, int) else 0
 
 
 def _write(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the name of a new file durable: it is once its folder is."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _digest(path: Path) -> str:

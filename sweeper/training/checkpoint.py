@@ -1,10 +1,12 @@
-"""Checkpoints: the state of open jobs on disk, written whole or not at all, one round at a time."""
+"""Checkpoints: the state of open jobs on disk, written whole or not at all, one round at a time.
+
+A damaged one is not believed: its jobs are restored from an earlier round, or trained again.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,8 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
+from sweeper.files import fsync_folder, writing
+from sweeper.training import torch_files
 from sweeper.training.controllers import SavedCourse
 from sweeper.types import Job, JobId, Trainer
 
@@ -43,23 +46,28 @@ def write_checkpoint(folder: Path, round: int, states: Mapping[JobId, Saved]) ->
     """Write these states to `folder`/round-000012/, then remove earlier rounds.
 
     The round is durable before it has its name. A crash at any point leaves the earlier round or this one, complete.
+
+    Raises:
+        StorageError: The disk is full, for example. The earlier round is complete.
     """
+    with writing(folder):
+        _write_round(folder, round, states)
+
+
+def _write_round(folder: Path, round: int, states: Mapping[JobId, Saved]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"round-{round:06d}"
     partial = folder / f"{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    with (partial / _FILE).open("wb") as file:
-        torch.save({tuple(id): state for id, state in states.items()}, file)  # weights_only cannot load a JobId
-        file.flush()
-        os.fsync(file.fileno())
-    _fsync_folder(partial)
+    torch_files.save({tuple(id): state for id, state in states.items()}, partial / _FILE)  # plain data, no JobId
+    fsync_folder(partial)
     if final.exists():  # the same round is written again
         (partial / _FILE).replace(final / _FILE)
-        _fsync_folder(final)
+        fsync_folder(final)
     else:
         partial.rename(final)
-    _fsync_folder(folder)
+    fsync_folder(folder)
     for other in folder.iterdir():
         if other.name.startswith("round-") and other != final:
             shutil.rmtree(other, ignore_errors=True)
@@ -76,9 +84,9 @@ def read_checkpoint(folder: Path, last_round: int) -> dict[Key, Any]:
             continue
         try:
             # Memory-mapped, because several processes may each read some jobs of one file.
-            states: dict[Key, Any] = torch.load(path / _FILE, map_location="cpu", weights_only=True, mmap=True)
+            states: dict[Key, Any] = torch_files.load(path / _FILE, mmap=True)
             return states
-        except Exception as error:  # torch.load raises many kinds for a damaged or foreign file
+        except (OSError, torch_files.DamagedError) as error:
             _log.warning("checkpoint %s cannot be read (%s), so its trials are trained again", path.name, error)
     return {}
 
@@ -199,15 +207,3 @@ def _newest_round(source: Path, last_round: int) -> int:
 
 def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, if the system can."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except (PermissionError, IsADirectoryError):
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from sweeper.training import torch_files
 from sweeper.training.optimizers.groups import kinds_of, matches, unmatched_error
 from sweeper.types import InputError, Task, Value
 
@@ -181,6 +183,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             state = _read_safetensors(path)
         else:
+            if zipfile.is_zipfile(path):  # of older formats nothing can be checked
+                torch_files.check(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise

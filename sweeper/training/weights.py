@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeper.files import replace_file, writing
+from sweeper.training import torch_files
 from sweeper.types import Direction, Ending, Job, Trainer
 
 if TYPE_CHECKING:
@@ -98,11 +101,12 @@ class BestWeights:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Return the trials whose weights are complete, sorted by study and number."""
+    """Return the trials whose weights are complete, sorted by study and number. A damaged mark counts as none."""
     complete = []
     for path in folder.glob("*/*.json"):
-        mark = json.loads(path.read_text(encoding="utf-8"))
-        complete.append(Entry(path.parent.name, int(path.stem), mark["value"], mark["bytes"]))
+        with suppress(OSError, LookupError, TypeError, ValueError):
+            mark = json.loads(path.read_bytes())
+            complete.append(Entry(path.parent.name, int(path.stem), float(mark["value"]), int(mark["bytes"])))
     return sorted(complete, key=lambda entry: (entry.study, entry.trial))
 
 
@@ -117,23 +121,23 @@ def read_weights(folder: Path, study: str, trial: int, member: int = 0) -> dict[
 
     Raises:
         FileNotFoundError: If its weights are not kept.
+        DamagedError: If the file is damaged.
     """
-    import torch
-
     _mark_path(folder, study, trial).stat()
-    state: dict[str, Tensor] = torch.load(
-        _weights_path(folder, study, trial, member), map_location="cpu", weights_only=True
-    )
+    state: dict[str, Tensor] = torch_files.load(_weights_path(folder, study, trial, member))
     return state
 
 
 def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    """Write a model's state to one file, whole or not at all."""
-    import torch
+    """Write a model's state to one file, whole or not at all.
 
+    Raises:
+        StorageError: It cannot be written.
+    """
     partial = path.with_name(f"{path.name}.partial")
-    torch.save(weights, partial)
-    partial.replace(path)
+    with writing(path):
+        torch_files.save(weights, partial)
+        partial.replace(path)
 
 
 def _write_trial(folder: Path, entry: Entry, jobs: Iterable[Job], weights: Iterable[dict[str, Tensor]]) -> None:
@@ -141,9 +145,7 @@ def _write_trial(folder: Path, entry: Entry, jobs: Iterable[Job], weights: Itera
     mark.parent.mkdir(parents=True, exist_ok=True)
     for job, state in zip(jobs, weights, strict=True):
         write_weights(_weights_path(folder, entry.study, entry.trial, job.id.member), state)
-    partial = mark.with_suffix(".partial")
-    partial.write_text(json.dumps({"value": entry.value, "bytes": entry.size}), encoding="utf-8")
-    partial.replace(mark)
+    replace_file(mark, json.dumps({"value": entry.value, "bytes": entry.size}))
 
 
 def _remove(folder: Path, entry: Entry) -> None:

@@ -7,15 +7,16 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.files import replace_file, writing
 from sweeper.results import tables
 from sweeper.results.stored import StoredSweep
 from sweeper.run import crash
 from sweeper.search.records import replicate_study
 from sweeper.spec.locking import is_running
 from sweeper.spec.question import Home
-from sweeper.text.columns import clean
+from sweeper.text.columns import clean, duration_text
 from sweeper.tracking.mlflow import view
-from sweeper.types import Summary, Tracker
+from sweeper.types import InputError, Summary, Tracker
 from sweeper.views import confirmed, confirmed_families, end_table, figures, note
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def conclude(home: Home, tracker: Tracker) -> None:
 
 def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
     """Write the tables and return their paths. TABLE has the form that `Tracker.artifact` takes."""
-    folder.mkdir(exist_ok=True)
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
     columns = end_table.columns(sweep.families)
     table = {
         "columns": [column.head for column in columns],
@@ -83,7 +85,7 @@ def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:
         TABLE: json.dumps(table),
     }
     for name, content in contents.items():
-        _write_whole(content, folder / name)
+        replace_file(folder / name, content)
     return [*(folder / name for name in contents), *confirmed_files]
 
 
@@ -91,10 +93,8 @@ def _write_confirmed(verdict: Verdict, folder: Path) -> list[Path]:
     """Write the confirmed configurations, a row each, with the numbers in full. Returns the paths."""
     table = confirmed.table(verdict)
     paths = [folder / "confirmed.csv", folder / "confirmed.parquet"]
-    _write_whole(table.to_csv(index=False), paths[0])
-    partial = paths[1].with_suffix(".partial")
-    table.to_parquet(partial, index=False)
-    partial.replace(paths[1])
+    replace_file(paths[0], table.to_csv(index=False))
+    replace_file(paths[1], table.to_parquet(index=False))
     return paths
 
 
@@ -118,15 +118,37 @@ def _draw_pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Pa
 def show(outcome: Outcome) -> None:
     """Print the table of a sweep that this command trained, and the paths of its files."""
     home = outcome.home
-    print_table(StoredSweep(home))
+    sweep = StoredSweep(home)
+    print_table(sweep)
     print()
     if outcome.is_tracked and view.has_pages(home.spool):
         print(f"Traces in MLflow:  {view.location_text(home.spool, home.name)}")
     print(f"Files:             {home.path}/   (print this table again: python -m sweeper status {home.name})")
     if outcome.unsent:
         print(view.unsent_text(home.spool, home.name, outcome.unsent))
+    if outcome.lost:
+        print(outcome.lost.text)
     if outcome.stopped is not None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same command resumes the sweep.", flush=True)
+    elif sweep.verdict is None:
+        print(_how_to_confirm(sweep), flush=True)
+
+
+def _how_to_confirm(sweep: StoredSweep) -> str:
+    """Return the command that confirms a search, and its cost; "" if no trial is complete."""
+    from sweeper.run import confirm_plan
+    from sweeper.run.confirm_spec import ConfirmSpec
+
+    try:
+        planned = confirm_plan.plan(sweep, ConfirmSpec())
+    except InputError:
+        return ""
+    cost = confirm_plan.cost(sweep, planned, ConfirmSpec())
+    how_long = duration_text(cost.typical * cost.seconds)
+    return (
+        f"Which is best?     python -m sweeper confirm {sweep.name}   (fresh seeds: about {cost.typical} trainings, "
+        f"{how_long})"
+    )
 
 
 def print_table(sweep: StoredSweep) -> None:
@@ -212,10 +234,3 @@ def _json(sweep: StoredSweep) -> dict[str, Any]:
     verdict = {} if sweep.verdict is None else {"verdict": sweep.verdict}
     of_families = {} if sweep.family_verdict is None else {"family_verdict": sweep.family_verdict}
     return {**table, **given_up, "trainer": sweep.config["trainer"], **verdict, **of_families}
-
-
-def _write_whole(content: str, path: Path) -> None:
-    """Write a file completely or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(path)

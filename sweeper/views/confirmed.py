@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, TextIO
 
 from sweeper.results import below, words
 from sweeper.results.verdict import Configuration, Contrast, Verdict
-from sweeper.run.confirm_plan import Cost
 from sweeper.text.columns import Column, Line, clean, duration_text, lay_out, value_text, wrap, write
+from sweeper.types import shorten
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from sweeper.run.confirm_plan import Cost
+
+WIDEST = 100  # cells of the table at most, whatever the terminal
+LONGEST_NAME = 24  # characters of a configuration, such as "wsd:12", in the table
 
 
 def cost_lines(cost: Cost, families: Sequence[str]) -> list[str]:
@@ -56,7 +61,7 @@ def render(verdict: Verdict, *, scope: str = "", width: int | None = None, unico
     small = [line for text in (*below.lines(verdict), scope) if text for line in wrap(clean(text), width, "dim")]
     return [
         *wrap(head, width, "bold"),
-        *lay_out(columns(verdict), width, styles=among, unicode=unicode),
+        *lay_out(columns(verdict), min(width or WIDEST, WIDEST), styles=among, unicode=unicode),
         [("", "")],
         *wrap(clean(verdict["sentence"]), width, "bold"),
         *small,
@@ -65,34 +70,54 @@ def render(verdict: Verdict, *, scope: str = "", width: int | None = None, unico
 
 def columns(verdict: Verdict) -> list[Column]:
     """Return every column of the table as text, one row for each configuration."""
-    rows = verdict["configurations"]
-    gains = {
-        (one["a"]["family"], one["a"]["trial"]): one for one in verdict["contrasts"] if one["question"] == "constant"
-    }
+    rows, test = verdict["configurations"], verdict["test_metric"]
+    gains = [_gain_of(verdict, row) for row in rows]
     found = [
         Column("rank", [_rank(row) for row in rows], 80),
-        Column("configuration", [f"{clean(row['family'])}:{row['trial']}" for row in rows], 100, right=False),
+        Column("configuration", [_name(row) for row in rows], 100, right=False),
         Column("mean", [value_text(row["mean"]) for row in rows], 95),
-        Column("sd", [value_text(row["sd"]) for row in rows], 50),
+        Column("sd", ["-" if row["sd"] is None else f"{row['sd']:.2g}" for row in rows], 50),
         Column("seeds", [str(row["n"] or "-") for row in rows], 60),
-        Column("gain over constant", [_gain(verdict, row, gains) for row in rows], 85),
+        Column("gain over constant", ["-" if one is None else words.gain_text(verdict, one) for one in gains], 85),
+        Column("in sd", ["-" if one is None else words.in_sd(one) for one in gains], 40),
+        Column("share of gain", ["-" if one is None else _share(one) for one in gains], 35),
         Column("in search", [value_text(row["search_value"]) for row in rows], 55),
     ]
+    if any(row["test"] for row in rows):
+        found.append(Column(test, [_test(row, test) for row in rows], 45))
     if any(row["diverged"]["k"] for row in rows):
         found.append(Column("diverged", [_diverged(row) for row in rows], 70))
     return [*found, Column("verdict", [_standing(row) for row in rows], 90, right=False)]
 
 
+def _name(row: Configuration) -> str:
+    """Return the configuration, a long name without its middle, so that its trial and its end stay."""
+    trial = f":{row['trial']}"
+    return shorten(clean(row["family"]), LONGEST_NAME - len(trial)) + trial
+
+
 def _rank(row: Configuration) -> str:
-    if row["rank"] is None:
+    if row["rank"] is None or row["status"] in ("barred", "void"):
         return "-"
     low, high = row["rank"]
     return str(low) if low == high else f"{low}-{high}"
 
 
-def _gain(verdict: Verdict, row: Configuration, gains: dict[tuple[str, int], Contrast]) -> str:
-    contrast = gains.get((row["family"], row["trial"]))
-    return "-" if contrast is None else words.gain_text(verdict, contrast)
+def _gain_of(verdict: Verdict, row: Configuration) -> Contrast | None:
+    """Return the contrast with the constant; None if there is none to show."""
+    of_row = (one for one in verdict["contrasts"] if words.name(one["a"]) == words.name(row))
+    contrast = next((one for one in of_row if one["question"] == "constant"), None)
+    return None if contrast is None or contrast["decision"] in ("barred", "void") else contrast
+
+
+def _share(contrast: Contrast) -> str:
+    share = contrast["gain_share"]
+    return "-" if share is None else f"{round(100 * share)}%"
+
+
+def _test(row: Configuration, metric: str) -> str:
+    measured = (row["test"] or {}).get(metric)
+    return "-" if measured is None else value_text(measured["mean"])
 
 
 def _diverged(row: Configuration) -> str:

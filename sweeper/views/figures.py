@@ -307,7 +307,7 @@ def _trace(sweep: StoredSweep, record: Record, member: int) -> Any:
     """Return the traces of one member; None if there are none."""
     try:
         return sweep.trace(record.study, record.number, member)
-    except KeyError:
+    except InputError:
         return None
 
 

@@ -20,6 +20,7 @@ from sweeper.schedules import family, lr_trace
 from sweeper.spec.locking import is_running
 from sweeper.spec.question import Home, StoredConfig
 from sweeper.terminal import Tally
+from sweeper.tracking.spool import published_round
 from sweeper.tracking.traces import read_trace
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Record, Report, TrialId
 
@@ -110,7 +111,7 @@ class Follower:
 
         self.config, self.started_at = self.home.read(), min(self.now(), self.home.config.stat().st_mtime)
         self._confirmation = StoredSweep(self.home).open_confirmation
-        self._reading = JournalReader(self.home.journal, self._confirmation)
+        self._reading = JournalReader(self.home.journal, published_round(self.home.spool), self._confirmation)
         self._seen, self._lr_trials, self._last_time = {}, {}, 0.0
         self.tally = Tally(
             sorted(self._progress(), key=lambda progress: (progress.family, progress.study)),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sweeper.results import below
-from sweeper.spec.question import Question, StoredConfig, seeds_and_folds
+from sweeper.spec.question import Question, StoredConfig, node_name, seeds_and_folds
 from sweeper.text.columns import Column, clean
 from sweeper.views import confirmed, end_table
 from sweeper.views.small_print import small_print
@@ -76,8 +76,8 @@ def _paragraphs(sweep: StoredSweep, study: str, columns: Sequence[Column], rows:
 def describe_setup(question: Question) -> str:
     """Return one sentence on a sweep: what is trained, how long, and how trials are compared."""
     train, objective = question["train"], question["objective"]
-    nodes = (node or {} for node in (question.get("model"), question.get("data"), question["optimizer"]))
-    model, data, optimizer = (str(node.get("_target_", "")).rpartition(".")[2] for node in nodes)
+    nodes = (question.get("model"), question.get("data"), question["optimizer"])
+    model, data, optimizer = map(node_name, nodes)
     what = f"{model or 'a model'} on {data or 'the data'} with {optimizer or 'the optimizer'}"
     counts = zip(seeds_and_folds(question), ("seed", "fold"), strict=True)
     members = " x ".join(f"{count} {word}s" for count, word in counts if count > 1) or "one seed"

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING
 
 from sweeper.results.tables import (
     DEFAULT,
+    ENDS_HIGH,
+    LOWER,
     ROLES,
     STATES,
     TUNED,
+    UNEQUAL_TRIALS,
     Criterion,
     StudyRow,
+    count_tried,
     has_no_skill,
     names_of,
     other_ranks,
     rows_of,
     verdict_change,
 )
-from sweeper.text.columns import clean, value_text
+from sweeper.text.columns import clean, join, value_text
 from sweeper.text.numbers import gain_text, param_text
 
 if TYPE_CHECKING:
@@ -74,9 +78,7 @@ def _answer(rows: Sequence[StudyRow], metric: str) -> str:
 
 def _budget(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     """Say how many trials each best value is chosen from, and whether all families had equally many."""
-    trials = [
-        row.counts["complete"] + row.counts["pruned"] + row.counts["diverged"] for row in rows if row.role != DEFAULT
-    ]
+    trials = [count_tried(row.counts) for row in rows if row.role != DEFAULT]
     if not any(row.rank for row in rows):
         return []
     fewest, most = min(trials, default=1), max(trials, default=1)
@@ -86,7 +88,7 @@ def _budget(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
         f"({criterion.members}), and the best of many trials looks better than it is."
     ]
     if fewest < most:
-        paragraphs.append("Unequal budgets: a family with more trials had more chances. Compare when all are finished.")
+        paragraphs.append(f"{UNEQUAL_TRIALS} Compare when all are finished.")
     return paragraphs
 
 
@@ -107,13 +109,9 @@ def _other_rules(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     for what, words in (("order", "the same winner, another order below it"), (None, "the same winner and order")):
         rules = [rule for rule in others if changes[rule] == what]
         if rules:
-            sentences.append(f"With {_join_or(rules)}: {words}.")
+            sentences.append(f"With {join(rules, 'or')}: {words}.")
     depends = "depends" if "winner" in changes.values() else "does not depend"
     return [f"The winner {depends} on objective.at (now {criterion.at}). {' '.join(sentences)}"]
-
-
-def _join_or(words: Sequence[str]) -> str:
-    return " or ".join([*([", ".join(words[:-1])] if words[1:] else []), *words[-1:]])
 
 
 def _missing_baselines(rows: Sequence[StudyRow]) -> list[str]:
@@ -154,7 +152,7 @@ def _stability(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     useless = [name for name, row in named if has_no_skill(row, criterion.direction)]
     paragraphs = []
     if burst:
-        paragraphs.append(f"Every trial of {', '.join(burst)} diverged. Lower the range of its peak LR.")
+        paragraphs.append(f"Every trial of {', '.join(burst)} diverged. {LOWER}")
     if useless:
         level = f"{criterion.metric} {value_text(rows[0].no_skill)}"
         paragraphs.append(
@@ -184,9 +182,7 @@ def _learned_text(rows: Sequence[StudyRow], criterion: Criterion) -> str:
 def _marks(rows: Sequence[StudyRow]) -> list[str]:
     paragraphs = []
     if any(row.ends_high for row in rows):
-        paragraphs.append(
-            "* ends more than 10% of its peak LR above its floor. In a longer run the LR would fall further."
-        )
+        paragraphs.append(f"* {ENDS_HIGH}")
     if count := sum(row.truncated for row in rows):
         mark = "+ marks a family whose best trial did. " if any(row.best_truncated for row in rows) else ""
         paragraphs.append(

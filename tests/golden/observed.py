@@ -13,7 +13,7 @@ import yaml
 # differently in the last bit. In these trainings that grows to 5e-6 and changes no decision.
 RELATIVE, ABSOLUTE = (1e-6, 1e-9) if platform.machine() in ("x86_64", "AMD64") else (1e-4, 1e-6)
 DIGITS = 9  # recorded
-PASSING = ("id", "version", "machines", "worker_id")  # keys of a run or a machine, not of the sweep
+PASSING = ("id", "version", "machines", "worker_id", "crc")  # keys of a run or a machine, not of the sweep
 NUMBER = re.compile(r"(-?\d+\.\d+(?:e[+-]?\d+)?)")
 
 

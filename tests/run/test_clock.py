@@ -101,8 +101,10 @@ def test_a_finished_sweep_is_opened_without_writing_its_files_again(sweeper, tmp
     assert out.startswith(printed)
     assert files() == before
 
-    shutil.rmtree(home.tables)
-    assert sweeper(*SWEEP)[0] == 0
+    for folder in (home.tables, home.traces, home.path / "figures"):
+        shutil.rmtree(folder)
+        assert sweeper(*SWEEP)[0] == 0
+        assert folder.is_dir()
     assert {path.name for path in home.tables.iterdir()} == {"trials.csv", "families.csv", "families.json"}
 
     assert sweeper(*SWEEP, "objective.target=0.5")[0] == 0

@@ -125,7 +125,7 @@ def test_the_device_is_kept(sweeper, tmp_path):
     assert sweeper(*SMALL)[0] == 0
     (home,) = (tmp_path / "sweeps").iterdir()
     config = home / "config.yaml"
-    config.write_text(config.read_text().replace("device: cpu", "device: cuda"))
+    config.write_text(config.read_text().partition("\n")[2].replace("device: cpu", "device: cuda"))
     code, _, err = sweeper(*SMALL)
     assert code == 2
     assert "device: the sweep was started with another one (device: cuda there, cpu here)" in err

@@ -4,14 +4,28 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeper.search.first_draws import COUNT, Sequence, coordinates, value_at
+from sweeper.search.first_draws import COUNT, coordinates, count, random_sampler, sequence_sampler, unit_point, value_at
 
 LR = FloatDistribution(1e-3, 3, log=True)
 SHARE = FloatDistribution(0, 0.2)
 
 
+def point(sampler, distributions):
+    """What a sampler proposes, independent of any study."""
+    return {name: sampler.sample_independent(None, None, name, one) for name, one in distributions.items()}
+
+
+def draw(seed, number, distributions):
+    return point(sequence_sampler(unit_point(seed, number), distributions), distributions)
+
+
 def points(**distributions):
-    return [Sequence("sobol", 0).draw(number, distributions) for number in range(COUNT)]
+    return [draw(0, number, distributions) for number in range(COUNT)]
+
+
+@pytest.mark.parametrize(("n_trials", "shared"), [(1, 1), (2, 1), (3, 1), (7, 3), (15, 7), (16, 8), (20, 8), (999, 8)])
+def test_half_of_a_small_search_is_shared(n_trials, shared):
+    assert count(n_trials) == shared
 
 
 def test_families_try_the_same_peak_lrs_and_warmups():
@@ -34,21 +48,26 @@ def test_no_family_has_two_numbers_on_one_coordinate():
 
 
 def test_each_coordinate_has_one_point_in_each_eighth():
-    points = np.array([Sequence("sobol", 3).point(number) for number in range(COUNT)])
+    points = np.array([unit_point(3, number) for number in range(COUNT)])
     assert (np.sort((points * COUNT).astype(int), axis=0) == np.arange(COUNT)[:, None]).all()
 
 
-@pytest.mark.parametrize("kind", ["sobol", "halton", "random"])
-def test_a_point_does_not_depend_on_how_many_are_drawn(kind):
-    first = [Sequence(kind, 5).point(number) for number in range(3)]
-    Sequence(kind, 5).point(100)
-    assert (np.array(first) == [Sequence(kind, 5).point(number) for number in range(3)]).all()
-    assert len({tuple(Sequence(kind, 5).point(number)) for number in range(70)}) == 70
+def test_random_coordinates_are_uniform_and_go_by_name_alone():
+    few, many = {"peak_lr": SHARE}, {"alpha": SHARE, "peak_lr": SHARE, "optimizer.weight_decay": SHARE}
+    drawn = [(point(random_sampler(0, k), few), point(random_sampler(0, k), many)) for k in range(500)]
+    assert all(one["peak_lr"] == other["peak_lr"] for one, other in drawn)
+    values = np.array([[other[name] / SHARE.high for name in many] for _, other in drawn])
+    assert np.abs(values.mean(axis=0) - 0.5).max() < 0.05  # four standard errors
+    assert np.abs(np.corrcoef(values.T) - np.eye(3)).max() < 0.18
+
+
+def test_more_hyperparameters_than_coordinates_have_values():
+    distributions = {f"model.layer{number}": SHARE for number in range(300)}
+    assert draw(0, 0, distributions).keys() == distributions.keys()
 
 
 def test_another_seed_has_other_points():
-    for kind in ("sobol", "halton", "random"):
-        assert Sequence(kind, 0).draw(0, {"peak_lr": LR}) != Sequence(kind, 1).draw(0, {"peak_lr": LR})
+    assert draw(0, 0, {"peak_lr": LR}) != draw(1, 0, {"peak_lr": LR})
 
 
 @pytest.mark.parametrize(

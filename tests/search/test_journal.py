@@ -95,14 +95,58 @@ def test_garbage_after_the_last_mark_is_dropped(path, seed):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n\n", b"\x00" * 100, b'{"op_code":0,"study_name":"s"}\n', b"null\n1\n[]\n"]
+    "content", [b"", b"\x00" * 100, b'{"op_code":0,"st', b'{"op_code":0,"study_name":"s"}\n', b'{"op_code":0}\nnu\n']
 )
-def test_a_file_without_a_mark_is_emptied(path, content):
+def test_a_first_round_without_its_mark_is_dropped(path, content):
     path.write_bytes(content)
     assert list(Journal(path, read_only=True).read_logs(0)) == []
     assert path.read_bytes() == content
     assert list(Journal(path).read_logs(0)) == []
     assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("content", [b"\n\n", b"hello\n", b"null\n1\n[]\n", b"\xff\xfe\n{}\n"])
+def test_a_file_that_is_no_journal_is_refused_and_not_changed(path, content):
+    path.write_bytes(content)
+    for read_only in (True, False):
+        with pytest.raises(InputError, match="not a journal"):
+            Journal(path, read_only=read_only)
+    assert path.read_bytes() == content
+
+
+def test_every_flipped_byte_of_a_round_is_found(path):
+    """A flipped byte is refused, unless it only makes the checksum another key."""
+    write_rounds(path, 2, random.Random(3))
+    intact, complete = path.read_bytes(), list(Journal(path, read_only=True).read_logs(0))
+    for place in range(len(intact)):
+        path.write_bytes(intact[:place] + bytes([intact[place] ^ 0x11]) + intact[place + 1 :])
+        try:
+            journal = Journal(path, committed=2, read_only=True)
+        except InputError:
+            continue
+        logs = list(journal.read_logs(0))
+        read = [{key: log.get(key) for key in whole if key != "crc"} for log, whole in zip(logs, complete, strict=True)]
+        assert read == [{key: log[key] for key in log if key != "crc"} for log in complete], place
+
+
+def test_a_journal_of_an_earlier_version_has_no_checksums(path):
+    write_rounds(path, 2)
+    logs = [{key: log[key] for key in log if key != "crc"} for log in Journal(path).read_logs(0)]
+    path.write_bytes(b"".join(json.dumps(log).encode() + b"\n" for log in logs))
+    assert list(Journal(path, committed=2).read_logs(0)) == logs
+
+
+def test_a_journal_without_the_committed_rounds_is_refused_and_not_changed(path):
+    with pytest.raises(InputError, match="missing"):
+        Journal(path, committed=0)
+    assert not path.exists()
+    sizes = write_rounds(path, 3)
+    path.write_bytes(path.read_bytes()[: sizes[2] + 5])
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="ends with round 2, but 3 were committed"):
+        Journal(path, committed=3)
+    assert path.read_bytes() == before
+    assert Journal(path, committed=2).round == 2
 
 
 def test_damage_before_a_mark_is_no_crash_and_refused(path):
@@ -188,7 +232,7 @@ def test_a_file_that_something_else_shortened_is_not_written_to(path):
 
 
 def test_read_only_refuses_to_write_and_a_missing_file(path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InputError, match="missing"):
         Journal(path, read_only=True)
     assert not path.exists()
     write_rounds(path, 1)

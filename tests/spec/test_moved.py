@@ -22,8 +22,8 @@ def test_only_the_targets_change_wherever_they_stand():
 
 def test_a_stored_sweep_is_read_with_todays_paths(tmp_path):
     (old, new), *_ = MOVED.items()
-    (tmp_path / "config.yaml").write_text(f"trainer: {{_target_: {old}, width: 4}}\n")
-    assert Home(tmp_path).read() == {"trainer": {"_target_": new, "width": 4}}
+    (tmp_path / "config.yaml").write_text(f"question: {{}}\nstudies: {{}}\ntrainer: {{_target_: {old}, width: 4}}\n")
+    assert Home(tmp_path).read() == {"question": {}, "studies": {}, "trainer": {"_target_": new, "width": 4}}
 
 
 @pytest.mark.parametrize("path", MOVED.values())

@@ -6,12 +6,13 @@ from sweeper.spec.question import differences, digest, find, homes, settle
 from sweeper.types import InputError
 
 QUESTION = {"data": {"path": None}, "train": {"steps": 10, "betas": (0.9, 0.99)}}
+STORED = {"format": 1, "studies": {}, "trainer": {}}
 
 
 def begin(root, name, question=QUESTION):
     home = settle(root, name, question, fresh=False)
     home.path.mkdir(parents=True)
-    home.write({"question": {**question, "train": {"steps": 10, "betas": [0.9, 0.99]}}})
+    home.write({**STORED, "question": {**question, "train": {"steps": 10, "betas": [0.9, 0.99]}}})
     return home
 
 
@@ -40,7 +41,7 @@ def test_fresh_starts_lie_beside_and_the_newest_is_continued(tmp_path):
     second = settle(tmp_path, "one", QUESTION, fresh=True)
     assert second.name == "one.2"
     second.path.mkdir()
-    second.write({"question": QUESTION})
+    second.write({**STORED, "question": {**QUESTION, "train": {"steps": 10, "betas": [0.9, 0.99]}}})
     assert settle(tmp_path, "one", QUESTION, fresh=False) == second
     assert settle(tmp_path, "one", QUESTION, fresh=True).name == "one.3"
     assert settle(tmp_path, "one.2", QUESTION, fresh=True).name == "one.3"

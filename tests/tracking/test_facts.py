@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,6 +141,7 @@ def test_a_stored_sweep_and_mlflow_have_the_same_facts(tmp_path, played, members
 
 def test_what_the_weight_decay_took_is_stored_and_told(tmp_path, a_job):
     tracker, job = Spool(tmp_path, 0), a_job("cosine", 0)
+    job = replace(job, report_steps=(10, job.steps))
     tracker.open([job])
     for step, taken in ((10, 0.25), (job.steps, 0.5)):
         losses = np.ones(10 if step == 10 else step - 10)

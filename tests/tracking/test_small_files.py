@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from sweeper.tracking.small_files import open_private, read_object, replace_object
+from sweeper.files import open_private
+from sweeper.tracking.small_files import read_object, replace_object
 
 
 def mode(path):

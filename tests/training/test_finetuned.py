@@ -201,6 +201,16 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, teacher: Any, conte
         FineTuned(teacher(), path)
 
 
+def test_a_flipped_weight_is_refused(path: Path, teacher: Any) -> None:
+    FineTuned(teacher(), path)
+    data = bytearray(path.read_bytes())
+    values = torch._C.PyTorchFileReader(str(path)).get_record("data/0")
+    data[data.index(values)] ^= 0x01
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"cannot be read .*the checksum of .* differs"):
+        FineTuned(teacher(), path)
+
+
 def test_a_node_with_wrong_values_is_refused(path: Path, teacher: Any) -> None:
     refused: dict[str, dict[str, Any]] = {
         "model.init_from=nowhere.pt: there is no such file": {"init_from": "nowhere.pt"},

@@ -49,6 +49,7 @@ class Sweep:
         home.write(
             {
                 "question": {"objective": objective, "search": {"reports": 4}, "train": {"steps": 100}},
+                "trainer": {},
                 "studies": {
                     plan.name: {"family": plan.family.name, "trials": trials, "schedule": NODES[plan.family.name]}
                     for plan in plans

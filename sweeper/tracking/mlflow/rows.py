@@ -36,6 +36,7 @@ from sweeper.tracking.events import (
     OpenEvent,
     ReportEvent,
     TagEvent,
+    Whole,
     decode,
     planned_lr,
 )
@@ -207,11 +208,16 @@ class Translation:
         self._metrics: set[str] = set()  # their names
         self._decades: set[int] = set()  # of the peaks of complete trials
         self._pending: dict[RunKey, Rows] = {}
+        self._is_whole = Whole()
+        self._damaged: set[RunKey] = set()  # their facts are not known
 
     def add_events(self, events: Iterable[Event]) -> int:
-        """Add the events of whole rounds. Returns how many points `pop_rows` would return."""
+        """Add the events of whole rounds. Returns how many points `pop_rows` would return.
+
+        Of a trial whose record is damaged, only what came before and how it ended are added.
+        """
         reports: dict[JobId, ReportEvent] = {}
-        for event in events:
+        for event in filter(self._is_usable, events):
             if event["e"] != "report":
                 self._reports(reports.values())
                 reports = {}
@@ -248,6 +254,16 @@ class Translation:
             tuple(sorted(self._metrics)),
             decades,
         )
+
+    def _is_usable(self, event: Event) -> bool:
+        """Whether an event can be added: its run is known, and the reports before it are not damaged."""
+        is_whole = self._is_whole(event)
+        if event["e"] not in ("report", "close", "tag"):
+            return True
+        key = RunKey(event["study"], event["trial"])
+        if not is_whole:
+            self._damaged.add(key)
+        return key in self.runs and (is_whole or event["e"] != "report")
 
     # --- one method for each event ----------------------------------------------------------------------
 
@@ -344,7 +360,8 @@ class Translation:
             if event["state"] == "complete" and self._studies[event["study"]].is_search:
                 self._studies[event["study"]].ranking.add(event["trial"], event["value"])
         numbers |= event.get("measures", {})
-        numbers |= trial.facts.facts_at_end(event["state"])
+        if key not in self._damaged:
+            numbers |= trial.facts.facts_at_end(event["state"])
         if numbers.get("lr_max", 0) > 0:  # MLflow's scatter has no log axis
             numbers["log10_lr_max"] = math.log10(numbers["lr_max"])
             if event["state"] == "complete":

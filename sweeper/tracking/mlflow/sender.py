@@ -26,13 +26,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.files import open_private, writing
 from sweeper.tracking.events import EVENTS, MARK, lines, rounds
 from sweeper.tracking.mlflow import saved_view
 from sweeper.tracking.mlflow.destination import Destination, resolve_address, sqlite_path, sqlite_uri
 from sweeper.tracking.mlflow.faults import Fault, RefusedError, explain
 from sweeper.tracking.mlflow.rows import Rows, Translation
 from sweeper.tracking.redaction import HIDDEN, RedactedStream, redact_address
-from sweeper.tracking.small_files import open_private, read_object, replace_object
+from sweeper.tracking.small_files import read_object, replace_object
 from sweeper.tracking.spool import published_bytes
 from sweeper.types import InputError
 
@@ -80,9 +81,11 @@ class Sender:
     def _start(self) -> None:
         self._started = time.monotonic()
         log_path = self._folder / "sender.log"
-        if log_path.exists() and log_path.stat().st_size > LARGEST_LOG_BYTES:
-            log_path.unlink()
-        with open_private(log_path, os.O_WRONLY | os.O_APPEND) as output:
+        with writing(log_path):
+            if log_path.exists() and log_path.stat().st_size > LARGEST_LOG_BYTES:
+                log_path.unlink()
+            output = open_private(log_path, os.O_WRONLY | os.O_APPEND)
+        with output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "sweeper.tracking.mlflow.sender", str(self._folder)],
                 stdin=subprocess.PIPE,
@@ -138,9 +141,12 @@ def sync(folder: Path, *, uri: str | None = None) -> int:
         The exit code: 0 if everything is sent, or else 1.
 
     Raises:
-        InputError: The destination has a password that is not set.
+        InputError: The destination is not known, or has a password that is not set.
     """
     destination = stored_destination(folder, uri)
+    if destination is None and not _is_untracked(folder):
+        path, problem = folder / "destination.json", "damaged or missing, so it is not known where to send the sweep"
+        raise InputError("sync", path, problem, "Repeat the sweep's command: it sends the rest")
     if destination is None:
         print("Nothing to send: this sweep is not tracked (tracking=none).")
         return 0
@@ -175,9 +181,18 @@ def store_destination(folder: Path, destination: Destination | None) -> None:
     replace_object(folder / "destination.json", {**asdict(destination), "uri": destination.display_uri, **beside})
 
 
+def _is_untracked(folder: Path) -> bool:
+    """Whether the last command sent nothing: it stored that, or stored no destination beside its events."""
+    path = folder / "destination.json"
+    if not path.exists():
+        return (folder / EVENTS).exists()  # or else the whole spool is lost
+    return path.is_file() and path.read_bytes().strip() == b"null"
+
+
 def count_unsent(folder: Path, destination: Destination) -> int:
     """Return the number of published events that are not known to have reached the destination."""
     start, end = int(_progress(folder, destination).get("offset", 0)), published_bytes(folder)
+    start = start if start <= end else 0  # the file is not the one that was sent
     return sum(not line.startswith(MARK) for line in lines(folder / EVENTS, start, end))
 
 
@@ -438,6 +453,8 @@ class Delivery:
             self.translation.add_events(events)
             self.offset = self.read = end
         self.translation.pop_rows()
+        if self.offset != offset:  # the file is not the one that was sent: it was lost, and written again since
+            self.translation, self.offset, self.read = Translation(), 0, 0
 
     def _read_batch(self) -> bool:
         """Translate the next published rounds, about POINTS_A_TURN points. Returns False if there are none."""

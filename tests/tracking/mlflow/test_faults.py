@@ -22,11 +22,12 @@ from typing import NamedTuple
 
 import pytest
 
+from sweeper.search.study import Studies
 from sweeper.tracking.events import EVENTS, rounds
 from sweeper.tracking.mlflow import sender
 from sweeper.tracking.mlflow.destination import Destination
 from sweeper.tracking.mlflow.faults import RULES, explain
-from sweeper.tracking.spool import Spool
+from sweeper.tracking.spool import Spool, published_round
 
 ID = "abcdef0123456789abcdef0123456789"
 SECRET = "s3cr3t-w0rd"
@@ -39,6 +40,7 @@ def spool(tmp_path, played):
     list(played(tracker, trials=2))
     tracker.finish()
     (tmp_path / "sweeps" / "x" / "config.yaml").write_text("name: x\n")
+    Studies(tmp_path / "sweeps" / "x" / "journal.log", [], None).commit(published_round(tracker.folder))
     return tracker.folder
 
 

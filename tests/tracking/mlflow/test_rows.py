@@ -8,6 +8,7 @@ import json
 import math
 import posixpath
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,7 +147,10 @@ def several(a_job, count=3):
 
 
 def lines_of(jobs, reports):
-    return [json.loads(open_line(jobs, 1))], [json.loads(report_line(report, 2)) for report in reports]
+    """Return the events of a trial that had to report where its reports are."""
+    steps = tuple(sorted({jobs[0].steps} | {report.step for report in reports if report.state == "running"}))
+    opened = open_line([replace(job, report_steps=steps) for job in jobs], 1)
+    return [json.loads(opened)], [json.loads(report_line(report, 2)) for report in reports]
 
 
 def test_several_members_are_shown_by_their_median(a_job, a_report):

@@ -24,7 +24,7 @@ from sweeper.tracking.mlflow.rows import Translation
 from sweeper.tracking.mlflow.sender import Delivery, Sender
 from sweeper.tracking.mlflow.tracker import MLflow
 from sweeper.tracking.spool import Spool
-from sweeper.types import Summary, TrackedSweep
+from sweeper.types import InputError, Summary, TrackedSweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
@@ -485,3 +485,43 @@ def test_sync_needs_the_password_that_no_file_holds(spool, monkeypatch):
         sender.sync(spool)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert sender.stored_destination(spool) == Destination(uri, "x", ID)
+
+
+def test_what_is_recorded_after_a_lost_spool_is_sent_whole(database, spool, played):
+    """The new file outgrows what was sent of the lost one, before a sender looks at it again."""
+    destination = to(database)
+    assert send(spool, destination)
+    before, sent = stored(database), (spool / EVENTS).stat().st_size
+    (spool / EVENTS).unlink()
+    assert sender.count_unsent(spool, destination) == 0
+    tracker = Spool(spool, 1000)
+    rounds_of = list(played(tracker, first_round=1001))
+    tracker.describe("cosine", Summary(tags={"padding": "x" * sent}))
+    tracker.commit(rounds_of[-1])
+    tracker.publish(rounds_of[-1])
+    tracker.finish()
+    assert (spool / EVENTS).stat().st_size > sent
+    assert send(spool, destination)
+    after = stored(database)
+    assert after.keys() == before.keys()
+    assert {key: run["tags"]["trial.state"] for key, run in after.items() if key[1]} == {
+        key: run["tags"]["trial.state"] for key, run in before.items() if key[1]
+    }
+    assert after["cosine", None]["tags"]["padding"].startswith("xxx")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", None])
+def test_sync_without_its_destination_says_so(spool, tmp_path, capsys, content):
+    path = spool / "destination.json"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"sync=.*destination\.json: damaged or missing, so it is not known"):
+        sender.sync(spool)
+    path.rmdir() if content is None else path.write_bytes(b"null")
+    assert sender.sync(spool) == 0
+    assert "is not tracked (tracking=none)" in capsys.readouterr().out
+    shutil.rmtree(spool)
+    with pytest.raises(InputError, match=r"destination\.json: damaged or missing"):
+        sender.sync(spool)
