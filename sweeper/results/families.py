@@ -51,7 +51,7 @@ class Families:
         """Return the verdict, also of searches that were interrupted."""
         found = verdict_of(self._confirmation())
         searched: list[ValueRow] = [{**row, "stage": "search"} for row in found["values"]]
-        trained = sum(len(records) for records in self.searches.values())
+        trained = sum(max(1, len(record.seeds)) for records in self.searches.values() for record in records)
         verdict: Verdict = {
             **found,
             "level": "family",

@@ -208,7 +208,11 @@ class StoredSweep:
     def _read_verdict(path: Path) -> Verdict | None:
         if not path.exists():
             return None
-        verdict: Verdict = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            verdict: Verdict = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            remedy = "Delete it, then confirm again: nothing is trained twice"
+            raise InputError("sweep", path, "the verdict is damaged", remedy) from error
         return verdict
 
     @property

@@ -41,7 +41,7 @@ def _changed(one: Varied, leader: Reference, verdict: Verdict) -> str:
     p = f", p = {contrast['p']:.2g}" if is_better else ""
     return (
         f"With {_names([one])}: {now['family']} {'beats' if is_better else 'leads'} {leader['family']} by "
-        f"{words.gain_text(verdict, contrast)}{p} ({seeds} seeds, unadjusted{diverged})."
+        f"{words.gain_text(verdict, contrast)}{p}, {seeds} seeds, unadjusted{diverged}."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -142,17 +142,23 @@ def plan(sweep: StoredSweep, asked: ConfirmSpec) -> Searches:
     if not sweep.records:
         raise InputError("sweep", sweep.name, "it has no trials, so there is nothing to repeat", "Resume the sweep")
     if searches.settings_path.exists():
-        _refuse_changes(json.loads(searches.settings_path.read_text(encoding="utf-8")), searches)
+        _refuse_changes(searches)
     return searches
 
 
-def _refuse_changes(begun: Mapping[str, object], now: Searches) -> None:
-    changed = differences(begun, now.settings)
+def _refuse_changes(searches: Searches) -> None:
+    path, others = searches.settings_path, f"begin others: confirm.seed={searches.asked.seed + 1}"
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError("sweep", path, "the file is damaged", f"Restore it, or {others}") from error
+    changed = differences(begun, searches.settings)
     if changed:
         key = changed[0].partition(":")[0].partition(".")[0]
-        another = f"Go on with what they began with, or begin others: confirm.seed={now.asked.seed + 1}"
-        name = "sweep" if key == "trials" else f"confirm.{key}"
-        raise InputError(name, None, f"these searches were begun otherwise ({changed[0]})", another)
+        name, problem = f"confirm.{key}", f"these searches were begun otherwise ({changed[0]})"
+        raise InputError(
+            "sweep" if key == "trials" else name, None, problem, f"Go on with what they began with, or {others}"
+        )
 
 
 def search_again(searches: Searches, subject: Subject) -> Outcome:

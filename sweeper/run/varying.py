@@ -64,6 +64,7 @@ class Varying:
         """
         comparison = self._comparison(change, verdict)
         if comparison is None:
+            terminal.announce(f"{change.suffix}: there are no two configurations to compare.")
             return None
         orders = comparison.wanted(self._rows(comparison, sweep))
         if not orders:

@@ -216,14 +216,14 @@ STAYING = (0.0, 1.0, 2.0)
         (
             [varied(Change("train.batch_size", 64), (0.0, -1.0, 2.0)), varied(DOUBLE, STAYING)],
             [
-                "With train.batch_size 64: cosine beats wsd by 1.1236 (1.0588 to 1.1884; p = 1.3e-09, 8 seeds, "
-                "unadjusted).",
+                "With train.batch_size 64: cosine beats wsd by 1.124 (1.059 to 1.188), p = 1.3e-09, 8 seeds, "
+                "unadjusted.",
                 "With train.steps x2: wsd stays the leader (8 seeds).",
             ],
         ),
         (
             [varied(DOUBLE, (0.0, 1.0, 3.0), over=1)],
-            ["With train.steps x2: cosine leads wsd by 0.2361 (-0.4122 to 0.8845; 8 seeds, unadjusted)."],
+            ["With train.steps x2: cosine leads wsd by 0.24 (-0.41 to 0.88), 8 seeds, unadjusted."],
         ),
         (
             [varied(DOUBLE, (0.0, 1.0, 2.0), wsd=4)],
