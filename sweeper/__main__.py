@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from sweeper.types import InputError
 
 if TYPE_CHECKING:
+    from sweeper.results.stored import StoredSweep
+    from sweeper.run.confirm_spec import ConfirmSpec
     from sweeper.run.sweeping import Outcome
     from sweeper.spec.composing import Composed
     from sweeper.spec.sweep import SweepSpec
@@ -373,7 +375,8 @@ def confirm(words: Sequence[str]) -> int:
 
     about = (
         "Train the best trials of each family on fresh seeds, and say which is best and how sure that is. "
-        "confirm.KEY=VALUE: seed, top, choose, looks, families, budget, alpha, allow_divergence, margin, dry, exit "
+        "confirm.KEY=VALUE: seed, top, choose, looks, families, budget, alpha, allow_divergence, margin, vary, "
+        "searches, yes, dry, exit "
         "(docs/guide/trust.md)."
     )
     options = [word for word in words if "=" in word]
@@ -392,6 +395,8 @@ def confirm(words: Sequence[str]) -> int:
     from sweeper.views import conclusion, confirmed
 
     sweep = StoredSweep(home)
+    if spec.searches is not None:
+        return _search_again(sweep, spec, for_programs=asked.json)
     with redirect_stdout(sys.stderr) if asked.json else nullcontext():
         planned = confirm_plan.plan(sweep, spec)
         print(
@@ -411,6 +416,31 @@ def confirm(words: Sequence[str]) -> int:
     else:
         confirmed.show(verdict)
     return code or (exit_code(verdict) if spec.exit == "verdict" else 0)
+
+
+def _search_again(sweep: StoredSweep, asked: ConfirmSpec, *, for_programs: bool) -> int:
+    """Make new whole searches, and print the verdict on families."""
+    from sweeper.results.words import exit_code
+    from sweeper.run import searching
+    from sweeper.run.restoring import subject_nodes
+    from sweeper.spec.composing import build_subject
+    from sweeper.views import confirmed_families
+
+    with redirect_stdout(sys.stderr) if for_programs else nullcontext():
+        searches = searching.plan(sweep, asked)
+        print("\n".join(confirmed_families.cost_lines(searches.cost())), flush=True)
+        if asked.dry:
+            return 0
+        subject = build_subject(subject_nodes(sweep, "confirm(task)"))
+        code, _ = _trained(lambda: searching.search_again(searches, subject))
+    verdict = sweep.refresh().family_verdict_of(asked.seed)
+    if verdict is None:
+        return code
+    if for_programs:
+        print(json.dumps(verdict, indent=2, allow_nan=False))
+    else:
+        confirmed_families.show(verdict)
+    return code or (exit_code(verdict) if asked.exit == "verdict" else 0)
 
 
 def rerun(words: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from sweeper.results.stored import ROOT, StoredSweep, Which, locate
 from sweeper.types import Task
 
 if TYPE_CHECKING:
+    from sweeper.run.confirm_spec import ConfirmSpec
     from sweeper.run.rerun import Rerun
     from sweeper.run.sweeping import Outcome
     from sweeper.spec.requests import Families
@@ -69,7 +70,8 @@ class Sweep(StoredSweep):
             task: The task that the sweep was started with. Not needed for the sweep that `sweeper.sweep` returned, and
                 for one of the command line.
             model: The searched hyperparameters of the model that the sweep was started with.
-            options: The keys of `confirm`, such as `budget=0.5` or `looks=[8, 12]`.
+            options: The keys of `confirm`, such as `budget=0.5`, `looks=[8, 12]` or `vary={"train.steps": ["x2"]}`.
+                With `searches=8, yes=True` new whole searches are made, and `family_verdict` says what they show.
 
         Returns:
             This sweep, read again.
@@ -85,12 +87,25 @@ class Sweep(StoredSweep):
         from sweeper.views import conclusion, confirmed
 
         asked = parse_confirm(options)
+        if asked.searches is not None:
+            return self._search_again(asked, task, model)
         planned = plan(self.refresh(), asked)
         print("\n".join(confirmed.cost_lines(cost(self, planned, asked), sorted(planned.candidates))), flush=True)
         if not asked.dry:
             subject = self._subject_for("confirm(task)", task, model)
             tracker = MLflow.stored(self.home.spool)
             _print_rest(confirm(self, subject, tracker, asked, conclusion.conclude))
+        return self.refresh()
+
+    def _search_again(self, asked: ConfirmSpec, task: Task | None, model: Mapping[str, object] | None) -> Self:
+        """Make new whole searches; `family_verdict` says what they show."""
+        from sweeper.run import searching
+        from sweeper.views import confirmed_families
+
+        searches = searching.plan(self.refresh(), asked)
+        print("\n".join(confirmed_families.cost_lines(searches.cost())), flush=True)
+        if not asked.dry:
+            _print_rest(searching.search_again(searches, self._subject_for("confirm(task)", task, model)))
         return self.refresh()
 
     def retry(self, task: Task | None = None, *, model: Mapping[str, object] | None = None) -> Self:

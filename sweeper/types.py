@@ -30,6 +30,7 @@ Number = float | int
 Value = float | int | str | bool | None | tuple[Any, ...]
 Direction = Literal["minimize", "maximize"]
 StudyRole = Literal["trial", "replicate"]
+ReplicateStage = Literal["choose", "judge", "vary"]
 At = Literal["last", "best", "mean_last_k", "ema"]
 AT: tuple[At, ...] = ("last", "best", "mean_last_k", "ema")  # rules of `objective.at`: which of a trial's values
 State = Literal["running", "complete", "pruned", "diverged", "failed"]
@@ -233,7 +234,7 @@ class Replicate(NamedTuple):
     """A training of a confirmation: which trial of the search it repeats, why, and on which seed."""
 
     trial: int
-    stage: Literal["choose", "judge"]
+    stage: ReplicateStage
     seed: int
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from sweeper.results.changes import Change
 from sweeper.results.choosing import Candidate, choose
 from sweeper.results.judging import Rules
 from sweeper.results.tables import RULES
 from sweeper.results.verdict import BesideValue, Confirmation, Contestant, Objective, Seeds, ValueRow
-from sweeper.types import Record, Replicate, TrialId, seed_of
+from sweeper.types import Record, Replicate, ReplicateStage, TrialId, seed_of
 
 
 class Order(NamedTuple):
@@ -37,6 +38,8 @@ class ConfirmationPlan:
         weight: Seeds in a search value.
         searched: Trainings of the search.
         families_added: Families that were added after a first verdict.
+        changes: Under which leader, runner-up and constant are compared again, those of earlier commands first.
+        vary_seeds: Seeds of each change.
     """
 
     sweep: str
@@ -50,10 +53,18 @@ class ConfirmationPlan:
     weight: int
     searched: int
     families_added: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    vary_seeds: tuple[int, ...] = ()
+
+    @property
+    def records(self) -> list[Record]:
+        """Every trial that may be trained."""
+        of_families = [one for of_family in self.candidates.values() for one in of_family]
+        return [one.record for one in (*of_families, *([] if self.default_lr is None else [self.default_lr]))]
 
     def wanted(self, rows: Sequence[ValueRow]) -> list[Order]:
         """Return the trainings that come next, in the order of their seeds. None if the confirmation has ended."""
-        choosing = self._lacking(rows, "choose", self._undecided(), self.seeds["choose"])
+        choosing = lacking(rows, "choose", self._undecided(), self.seeds["choose"])
         if choosing:
             return choosing
         chosen = self.chosen(rows)
@@ -64,8 +75,8 @@ class ConfirmationPlan:
         seeds = self.seeds["judge"][: wanted.seeds]
         first = [] if self.default_lr is None else [self.default_lr]
         return [
-            *self._lacking(rows, "judge", contestants, seeds),
-            *self._lacking(rows, "judge", first, seeds[: self.rules.looks[0]]),
+            *lacking(rows, "judge", contestants, seeds),
+            *lacking(rows, "judge", first, seeds[: self.rules.looks[0]]),
         ]
 
     def chosen(self, rows: Sequence[ValueRow]) -> list[tuple[Candidate, float | None]]:
@@ -97,21 +108,19 @@ class ConfirmationPlan:
         of_families = [candidates for candidates in self.candidates.values() if len(candidates) > 1]
         return list({id(one): one for candidates in of_families for one in candidates}.values())
 
-    @staticmethod
-    def _lacking(
-        rows: Iterable[ValueRow],
-        stage: Literal["choose", "judge"],
-        candidates: Sequence[Candidate],
-        seeds: Sequence[int],
-    ) -> list[Order]:
-        there = {(row["family"], row["trial"], row["seed"]) for row in rows if row["stage"] == stage}
-        records = [candidate.record for candidate in candidates]
-        return [
-            Order(TrialId(record.study, record.number), Replicate(record.number, stage, seed))
-            for seed in seeds
-            for record in records
-            if (record.family, record.number, seed) not in there
-        ]
+
+def lacking(
+    rows: Iterable[ValueRow], stage: ReplicateStage, candidates: Sequence[Candidate], seeds: Sequence[int]
+) -> list[Order]:
+    """Return the trainings that are not among the rows, in the order of the seeds."""
+    there = {(row["family"], row["trial"], row["seed"]) for row in rows if row["stage"] == stage}
+    records = [candidate.record for candidate in candidates]
+    return [
+        Order(TrialId(record.study, record.number), Replicate(record.number, stage, seed))
+        for seed in seeds
+        for record in records
+        if (record.family, record.number, seed) not in there
+    ]
 
 
 def _contestant(candidate: Candidate, mean: float | None = None) -> Contestant:
@@ -132,18 +141,21 @@ def draw_seeds(run_seed: int, members: int, confirm_seed: int, choose: int, judg
         judge: Seeds of the judging stage at most.
     """
     taken = {seed_of(run_seed, "member", member) for member in range(members)}
+    chosen_on = fresh_seeds(taken, choose, run_seed, "confirm", confirm_seed, "choose")
+    return Seeds(choose=chosen_on, judge=fresh_seeds(taken, judge, run_seed, "confirm", confirm_seed, "judge"))
 
-    def fresh(stage: str, count: int) -> Iterator[int]:
-        index = 0
-        while count:
-            index += 1
-            seed = seed_of(run_seed, "confirm", confirm_seed, stage, index)
-            if seed not in taken:
-                taken.add(seed)
-                count -= 1
-                yield seed
 
-    return Seeds(choose=list(fresh("choose", choose)), judge=list(fresh("judge", judge)))
+def fresh_seeds(taken: set[int], count: int, *parts: object) -> list[int]:
+    """Return the first seeds of seed_of(*parts, 1), seed_of(*parts, 2), ... that are not taken. Then they are."""
+    seeds: list[int] = []
+    index = 0
+    while len(seeds) < count:
+        index += 1
+        seed = seed_of(*parts, index)
+        if seed not in taken:
+            taken.add(seed)
+            seeds.append(seed)
+    return seeds
 
 
 def rows_of(replicates: Iterable[Record]) -> list[ValueRow]:

@@ -280,7 +280,7 @@ class _Comparison:
         return (
             f"This holds for {node_name(self._search.question['optimizer']) or 'this optimizer'}, batches of "
             f"{train['batch_size']:,} and {train['steps']:,} updates. Another search of {number}trials would have "
-            "found other configurations, so this is no claim about families."
+            "found other configurations, so this is no claim about families (confirm.searches=8 makes one)."
         )
 
     def _compared(self) -> list[str]:

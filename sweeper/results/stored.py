@@ -189,11 +189,36 @@ class StoredSweep:
 
     def verdict_of(self, seed: int) -> Verdict | None:
         """Return the verdict of one confirmation, by its `confirm.seed`; None if there is none."""
-        path = self.home.verdict(seed)
+        return self._read_verdict(self.home.verdict(seed))
+
+    @cached_property
+    def family_verdict(self) -> Verdict | None:
+        """What new whole searches say about families (`confirm.searches`), as in confirm-families.json; None without.
+
+        Of several, that with the highest `confirm.seed`.
+        """
+        found = [self._read_verdict(path) for path in self.home.path.glob("confirm-families*.json")]
+        return max(filter(None, found), key=lambda verdict: verdict["confirm_seed"], default=None)
+
+    def family_verdict_of(self, seed: int) -> Verdict | None:
+        """Return the verdict on families of one `confirm.seed`; None if there is none."""
+        return self._read_verdict(self.home.family_verdict(seed))
+
+    @staticmethod
+    def _read_verdict(path: Path) -> Verdict | None:
         if not path.exists():
             return None
-        verdict: Verdict = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            verdict: Verdict = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            remedy = "Delete it, then confirm again: nothing is trained twice"
+            raise InputError("sweep", path, "the verdict is damaged", remedy) from error
         return verdict
+
+    @property
+    def extended(self) -> set[str]:
+        """The studies whose trials a wider study took over (`search.extend`)."""
+        return self._reading.extended()
 
     @property
     def open_confirmation(self) -> int | None:

@@ -10,15 +10,16 @@ from typing import Literal, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.results.changes import Written
 from sweeper.results.judging import EndedBy, Judgement, Rules, State, Status, Values, difference, judge
 from sweeper.results.paired import interval, is_skewed, paired
-from sweeper.types import AT, At, Direction, Floats, Value
+from sweeper.types import AT, At, Direction, Floats, Number, ReplicateStage, Value
 
 SCHEMA = 1
 TUNED_FAMILY = "constant"
 CONFIDENCE = 0.95  # of the interval of a share that diverges
 
-Stage = Literal["search", "choose", "judge"]
+Stage = ReplicateStage | Literal["search"]
 Question = Literal["best", "constant", "default_lr"]
 Decision = Literal["better", "worse", "out", "barred", "void", "exact", "not decided"]
 Standing = Literal["best", "among the best", "out", "not decided", "barred", "void", "not tested", "not confirmed"]
@@ -43,16 +44,20 @@ class BesideValue(TypedDict, total=False):
     """What a training has beside its value.
 
     `test` are the metrics of the test part, and `by_rule` is the objective by each rule of `objective.at`. Both are of
-    all folds of the seed together. `reason` is why it failed.
+    all folds of the seed together. `reason` is why it failed. `best_trial` is there in a verdict on families.
     """
 
     test: dict[str, float | None]
     by_rule: dict[At, float]
     reason: str
+    best_trial: int | None
 
 
 class ValueRow(BesideValue):
-    """One training. `value` is None unless its `state` is "complete"."""
+    """One training. `value` is None unless its `state` is "complete".
+
+    In a verdict on families it is a family in a new search: its best value, and the trial that has it (`best_trial`).
+    """
 
     family: str
     trial: int
@@ -152,10 +157,46 @@ class Trained(TypedDict):
 
 
 class Seeds(TypedDict):
-    """Seeds in the order drawn."""
+    """Seeds in the order drawn; `search` has those of whole searches, in a verdict on families."""
 
     choose: list[int]
     judge: list[int]
+    search: NotRequired[list[int]]
+
+
+class VariedConfiguration(Reference):
+    """A configuration under a change.
+
+    `value` is what the changed key was set to, and `values` has the objective at each seed, None where it diverged.
+    """
+
+    value: Number
+    n: int
+    mean: float | None
+    sd: float | None
+    diverged: int
+    values: list[float | None]
+
+
+class VariedContrast(Difference):
+    """Two configurations under a change, with the plain interval of a t test."""
+
+    a: Reference
+    b: Reference
+
+
+class Varied(TypedDict):
+    """What was found under a change (`confirm.vary`). `value` is as written: "x0.5" or 0.01.
+
+    `contrasts` are the leader under the change against the others. It is None if all diverge too often or failed.
+    """
+
+    change: str
+    value: Written
+    seeds: list[int]
+    configurations: list[VariedConfiguration]
+    contrasts: list[VariedContrast]
+    leader: Reference | None
 
 
 class Verdict(TypedDict):
@@ -164,6 +205,9 @@ class Verdict(TypedDict):
     `folds` is the number of folds of each seed. `test_leader` is the best by `test_metric`, the objective's metric on
     the test part, on the seeds that it shares with the leader; None if there is no test part. `other_rules` is empty if
     the values by other rules are not known.
+
+    In a verdict on families (confirm-families.json), `trial` is the family's best one in the stored search, `mean` and
+    `sd` are over new searches, and `trials` are those of each family in one of them.
     """
 
     schema: int
@@ -193,6 +237,8 @@ class Verdict(TypedDict):
     test_leader: Reference | None
     other_rules: dict[At, Outcome]
     families_added: NotRequired[list[str]]
+    varied: NotRequired[list[Varied]]
+    trials: NotRequired[dict[str, int]]
 
 
 @dataclass(frozen=True)

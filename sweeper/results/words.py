@@ -6,7 +6,7 @@ import math
 from typing import TypeVar
 
 from sweeper.results.paired import seeds_to_decide
-from sweeper.results.verdict import TUNED_FAMILY, Configuration, Contrast, Reference, Verdict
+from sweeper.results.verdict import TUNED_FAMILY, Configuration, Contrast, Difference, Reference, Verdict
 from sweeper.text.columns import join, value_text
 from sweeper.text.numbers import share_text
 
@@ -180,7 +180,7 @@ def _size(verdict: Verdict, contrast: Contrast, with_share: bool = True) -> str:
     return ", ".join(parts)
 
 
-def gain(verdict: Verdict, contrast: Contrast) -> tuple[float | None, float | None, float | None]:
+def gain(verdict: Verdict, contrast: Difference) -> tuple[float | None, float | None, float | None]:
     """Return by how much a is better than b, and the ends of the interval, the lower first. None if unknown."""
     sign = -1.0 if verdict["objective"]["direction"] == "minimize" else 1.0
     mean, low, high = (None if part is None else sign * part for part in (contrast[k] for k in ("mean", "low", "high")))
@@ -189,7 +189,7 @@ def gain(verdict: Verdict, contrast: Contrast) -> tuple[float | None, float | No
     return mean, min(low, high), max(low, high)
 
 
-def gain_text(verdict: Verdict, contrast: Contrast) -> str:
+def gain_text(verdict: Verdict, contrast: Difference) -> str:
     """Return by how much a is better than b, with the interval: "0.0123 (0.0060 to 0.0186)"."""
     mean, low, high = gain(verdict, contrast)
     return difference_text(mean, low, high)

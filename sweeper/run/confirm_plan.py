@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sweeper.results import changes
 from sweeper.results.choosing import Candidate, find_candidates
 from sweeper.results.confirmation import ConfirmationPlan, draw_seeds
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import BASELINES
+from sweeper.results.varying import COMPARED, draw_vary_seeds
 from sweeper.results.verdict import Objective
 from sweeper.run.confirm_spec import ConfirmSpec
 from sweeper.schedules import lr_trace, momentum_trace
@@ -31,6 +33,7 @@ def plan(sweep: StoredSweep, asked: ConfirmSpec) -> ConfirmationPlan:
     begun = sweep.config.get("confirmations", {}).get(str(asked.seed))
     if begun is None:
         return fresh
+    fresh = replace(fresh, changes=tuple(dict.fromkeys([*changes.from_keys(begun.get("vary", {})), *asked.vary])))
     _refuse_changes(begun, stored(fresh, asked), asked.seed)
     first = sweep.verdict_of(asked.seed)
     is_verdict = first is not None and first["ended_by"] != "interrupted"
@@ -44,7 +47,10 @@ def stored(planned: ConfirmationPlan, asked: ConfirmSpec) -> StoredConfirmation:
         family: [_name_in(family, candidate) for candidate in of_family]
         for family, of_family in planned.candidates.items()
     }
-    return StoredConfirmation(settings=asked.stored, candidates=candidates, added=list(planned.families_added))
+    found = StoredConfirmation(settings=asked.stored, candidates=candidates, added=list(planned.families_added))
+    if planned.changes:
+        found["vary"] = changes.by_key(planned.changes)
+    return found
 
 
 def _refuse_changes(begun: StoredConfirmation, now: StoredConfirmation, seed: int) -> None:
@@ -78,6 +84,9 @@ def _fresh_plan(sweep: StoredSweep, asked: ConfirmSpec) -> ConfirmationPlan:
     kept = _families(found, asked, direction, trials)
     candidates = {family: found[family] for family in kept}
     most = None if asked.budget is None else math.floor(asked.budget * trials) - _chosen_on(candidates, asked)
+    members, longest = seeds * question.get("folds", 1), asked.all_looks[-1]
+    run_seed = question["search"]["seed"]
+    drawn = draw_seeds(run_seed, members, asked.seed, asked.choose, longest)
     return ConfirmationPlan(
         sweep=sweep.name,
         seed=asked.seed,
@@ -86,15 +95,11 @@ def _fresh_plan(sweep: StoredSweep, asked: ConfirmSpec) -> ConfirmationPlan:
         candidates=candidates,
         left_out=[found[family][0] for family in found if family not in kept],
         default_lr=default,
-        seeds=draw_seeds(
-            question["search"]["seed"],
-            seeds * question.get("folds", 1),
-            asked.seed,
-            asked.choose,
-            asked.all_looks[-1],
-        ),
+        seeds=drawn,
         weight=seeds,
         searched=trials,
+        changes=asked.vary,
+        vary_seeds=draw_vary_seeds(run_seed, members, asked.seed, drawn),
     )
 
 
@@ -163,12 +168,14 @@ class Cost:
         typical: If the configurations that are still in are few after the second look.
         most: If it goes to the last look with everyone.
         seconds: That one training took in the search, on average.
+        varied: Under changes, at most.
     """
 
     least: int
     typical: int
     most: int
     seconds: float
+    varied: int = 0
 
 
 def cost(sweep: StoredSweep, planned: ConfirmationPlan, asked: ConfirmSpec) -> Cost:
@@ -181,4 +188,5 @@ def cost(sweep: StoredSweep, planned: ConfirmationPlan, asked: ConfirmSpec) -> C
     complete = [record for record in sweep.records if record.state == "complete" and record.seconds]
     seconds = sum(record.seconds for record in complete) / max(1, len(complete)) / planned.weight
     least, typical, most = (chosen_on + default + count for count in (judged[0], min(judged[1], most), most))
-    return Cost(least, typical, most, seconds)
+    varied = len(asked.vary) * min(COMPARED, len(planned.candidates)) * len(planned.vary_seeds)
+    return Cost(least, typical, most, seconds, varied)

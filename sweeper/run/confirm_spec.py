@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from sweeper.results.changes import Change
 from sweeper.results.judging import LEAST, LOOKS, Rules
+from sweeper.run.vary_spec import Changes
 from sweeper.schedules.numbers import Bounds
 from sweeper.spec.keys import POSITIVE, Kind, Number, Switch, Text, Whole, check_keys
 from sweeper.types import InputError
 
 MOST_SEEDS = 10_000
 SHORT = tuple(look for look in LOOKS if look <= 32)  # looks of a confirmation with a budget
+FEWEST_SEARCHES = 8
+OF_SEARCHES = ("searches", "yes", "seed", "alpha", "allow_divergence", "margin", "dry", "exit")  # options of these
 SMALL, MIDDLE = 2, 4  # families besides the constant, with a budget below 1 and from 1 on
 
 
@@ -35,7 +39,7 @@ class ListOfWhole:
         return tuple(numbers)
 
 
-KEYS: Mapping[str, Kind | ListOfWhole] = {
+KEYS: Mapping[str, Kind | ListOfWhole | Changes] = {
     "seed": Whole(Bounds(0, 2**31), 1),
     "top": Whole(Bounds(1, 1000), 3),
     "choose": Whole(Bounds(1, 1000), 2),
@@ -45,6 +49,9 @@ KEYS: Mapping[str, Kind | ListOfWhole] = {
     "alpha": Number(Bounds(0, 0.5, open_low=True), "0.05"),
     "allow_divergence": Number(Bounds(0, 1, open_high=True), "0.05"),
     "margin": Number(POSITIVE, "0.01", or_null=True),
+    "vary": Changes(),
+    "searches": Whole(Bounds(FEWEST_SEARCHES, 1000), FEWEST_SEARCHES, or_null=True),
+    "yes": Switch(),
     "dry": Switch(),
     "exit": Text(options=("command", "verdict")),
 }
@@ -64,6 +71,9 @@ class ConfirmSpec:
         alpha: Error probability of each question.
         allow_divergence: Share of diverging seeds up to which a configuration may win.
         margin: Difference of the metric that does not matter.
+        vary: Changes under which leader, runner-up and constant are compared again, after the verdict.
+        searches: How many new whole searches are made for a verdict on families; None for one on configurations.
+        yes: Whether their cost is agreed to.
         dry: Whether to stop after the cost was printed.
         exit: "command": the exit code is 0 whatever the verdict; "verdict": it tells the verdict.
     """
@@ -77,6 +87,9 @@ class ConfirmSpec:
     alpha: float = 0.05
     allow_divergence: float = 0.05
     margin: float | None = None
+    vary: tuple[Change, ...] = ()
+    searches: int | None = None
+    yes: bool = False
     dry: bool = False
     exit: str = "command"
 
@@ -95,6 +108,10 @@ class ConfirmSpec:
     def rules(self, most_trainings: int | None) -> Rules:
         """Return the rules of the judging stage."""
         return Rules(self.all_looks, self.alpha, self.allow_divergence, self.margin, most_trainings)
+
+    def family_rules(self, searches: int) -> Rules:
+        """Return the rules of a verdict on families: one test after all searches."""
+        return Rules((searches,), self.alpha, self.allow_divergence, self.margin)
 
     @property
     def stored(self) -> dict[str, object]:
@@ -123,6 +140,10 @@ def parse_confirm(values: Mapping[str, object]) -> ConfirmSpec:
     check_keys("confirm", values, tuple(KEYS))
     checked = {key: _parse(key, value) for key, value in values.items()}
     spec = ConfirmSpec(**checked)
+    for key in values if spec.searches is not None else ():
+        if key not in OF_SEARCHES:
+            problem = "new searches train whole sweeps, without this option"
+            raise InputError(f"confirm.{key}", None, problem, "Leave it out, or confirm without confirm.searches")
     looks = spec.all_looks
     if looks[0] < LEAST and looks != looks[:1]:
         problem = f"a first look at {looks[0]} seeds can decide nothing"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sweeper.results.stored import StoredSweep
+from sweeper.search.records import JournalReader
 from sweeper.spec.composing import compose
 from sweeper.spec.parse import parse
 from sweeper.spec.question import differences
@@ -42,11 +44,71 @@ def restore_spec(sweep: StoredSweep, study: str, subject: Subject, *, norms: boo
     Raises:
         InputError: If data, model or code are no longer those of the sweep.
     """
+    question, family = sweep.config["question"], sweep.config["studies"][study]["family"]
+    spec = parse(stored_nodes(sweep, study, norms=norms), subject)
+    other = differences(question, spec.question)
+    if other:
+        problem = f"data, model or settings are not those of the sweep ({'; '.join(other)})"
+        raise InputError("sweep", sweep.name, problem, "Restore them")
+    if spec.studies[0].name != study:
+        problem = "the definition or the code of this family has changed"
+        raise InputError(f"schedule.{family}", None, problem, "Restore it")
+    return spec
+
+
+def restore_search(sweep: StoredSweep, subject: Subject) -> list[SweepSpec]:
+    """Return the configuration of the whole search of a stored sweep, as it is started anew.
+
+    Args:
+        sweep: The stored sweep.
+        subject: Data, model and task of the sweep.
+
+    Returns:
+        One for all families. If a family has several studies, one more for each of its further ones. A study whose
+        trials a wider one took over is left out.
+
+    Raises:
+        InputError: If data, model or code are no longer those of the sweep.
+    """
+    reader = JournalReader(sweep.home.journal)
+    plans, starts, extended = reader.plans(), reader.starts(), reader.extended()
+    waves: list[dict[str, SweepSpec]] = []
+    for study in sorted(plans.keys() - extended):
+        spec = restore_spec(sweep, study, subject, norms=False)
+        plan = replace(
+            spec.studies[0].resumed_as(plans[study]),
+            start=starts[study],
+            stop=sweep.config["studies"][study].get("stop"),
+            extends=False,
+        )
+        family = plan.family.name
+        wave = next((wave for wave in waves if family not in wave), None)
+        if wave is None:
+            wave = {}
+            waves.append(wave)
+        wave[family] = replace(spec, studies=(plan,))
+    return [_joined(list(wave.values())) for wave in waves]
+
+
+def _joined(specs: list[SweepSpec]) -> SweepSpec:
+    """Return one configuration with the studies of several."""
+    schedules = {family: node for spec in specs for family, node in spec.schedules.items()}
+    return replace(specs[0], studies=tuple(spec.studies[0] for spec in specs), schedules=schedules)
+
+
+def stored_nodes(sweep: StoredSweep, study: str, *, norms: bool) -> dict[str, Any]:
+    """Return the configuration of a stored sweep as `spec.parse` takes it, for one of its studies.
+
+    Args:
+        sweep: The stored sweep.
+        study: Name of the study.
+        norms: Whether the norms of gradients and updates are measured (`train.norms`).
+    """
     question, stored = sweep.config["question"], sweep.config["studies"][study]
-    family, default = stored["family"], compose(Request()).nodes
-    config = {
+    default = compose(Request()).nodes
+    return {
         **default,
-        "schedule": {family: stored["schedule"]},
+        "schedule": {stored["family"]: stored["schedule"]},
         "optimizer": question["optimizer"],
         "train": {**default["train"], **question["train"], "epochs": None, "norms": norms},
         "objective": {**default["objective"], **question["objective"], "target": sweep.config.get("target")},
@@ -58,12 +120,3 @@ def restore_spec(sweep: StoredSweep, study: str, subject: Subject, *, norms: boo
         "tracking": {"_target_": None},
         "device": sweep.config["trainer"]["device"],
     }  # fmt: skip
-    spec = parse(config, subject)
-    other = differences(question, spec.question)
-    if other:
-        problem = f"data, model or settings are not those of the sweep ({'; '.join(other)})"
-        raise InputError("sweep", sweep.name, problem, "Restore them")
-    if spec.studies[0].name != study:
-        problem = "the definition or the code of this family has changed"
-        raise InputError(f"schedule.{family}", None, problem, "Restore it")
-    return spec

@@ -38,6 +38,7 @@ log = logging.getLogger("sweeper")
 
 Conclude = Callable[[Home, Tracker], None]
 Say = Callable[[str], None]
+StageSearch = Callable[["Studies", Tracker], tuple[Search, AtEnd]]
 
 CHECKPOINT_SECONDS = 60.0
 REPEATS = (
@@ -72,17 +73,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Stage:
-    """What is trained in a sweep's folder after its search: a confirmation.
+    """What is trained in a sweep's folder after its search: a confirmation, or that under a change.
 
     Attributes:
         name: Of the folder of its checkpoint.
         settings: What is stored of it, under "confirmations" of the sweep's configuration.
         search: Returns what the loop asks for trials, and what it calls at the end of each complete one.
+        about: How it differs from the search, for trackers.
     """
 
     name: str
     settings: Mapping[str, object]
-    search: Callable[[Studies, Tracker], tuple[Search, AtEnd]]
+    search: StageSearch
+    about: str = ""
 
 
 def sweep(
@@ -143,7 +146,7 @@ def train(
         death = crash.previous_death(home, [jobs[0] for jobs, _ in search.resume()])
         tracked = TrackedSweep(home.path, home.name, home.read()["id"], search.round)
         tracker = trackers.start(tracked, spec.tracker)
-        _introduce(spec, tracker, home, chosen.device)
+        _introduce(spec, tracker, home, chosen.device, "" if stage is None else stage.about)
         _link(search, tracker)
         rounds, at_end, checkpoint = _rounds(spec, home, search, tracker, stage)
         ends = _Ends(spec.search.timeout)
@@ -202,7 +205,7 @@ def _live_view(
     return terminal.view(tally, terminal.Heading(home.name, objective.metric, objective.direction), plain=plain)
 
 
-def _introduce(spec: SweepSpec, tracker: Tracker, home: Home, device: str) -> None:
+def _introduce(spec: SweepSpec, tracker: Tracker, home: Home, device: str, about: str) -> None:
     """Introduce each study to the tracker, with what it is made of and its configuration."""
     metric, direction = spec.objective.metric, spec.objective.direction
     shared = provenance.summary(spec, device)
@@ -212,7 +215,7 @@ def _introduce(spec: SweepSpec, tracker: Tracker, home: Home, device: str) -> No
         tracker.introduce(TrackedStudy(study.name, study.family.name, metric, direction, searched, role))
         tracker.describe(study.name, shared)
         if study.replicates:
-            tracker.describe(study.name, Summary(note=REPEATS.format(study.family.name)))
+            tracker.describe(study.name, Summary(note=REPEATS.format(study.family.name) + about))
         tracker.artifact(study.name, home.config)
         if spec.target is not None:
             tracker.describe(study.name, Summary(metrics={"target": spec.target}))
@@ -263,6 +266,7 @@ def _config(home: Home, spec: SweepSpec, search: Studies, chosen: Chosen, no_ski
         study.name: {
             "family": study.family.name,
             "trials": trials[study.name],
+            **({} if study.stop is None else {"stop": study.stop}),
             "schedule": dict(spec.schedules[study.family.name]),
             "sampler": study.sampler.node,
             "pruner": None if study.pruner is None else study.pruner.node,

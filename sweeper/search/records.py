@@ -123,6 +123,18 @@ class JournalReader:
             extensions |= {earlier: (study.study_name, count) for earlier, count in counts.items()}
         return extensions
 
+    def extended(self) -> set[str]:
+        """Return the studies whose trials a wider study took over."""
+        return set(self._extensions())
+
+    def starts(self) -> dict[str, list[dict[str, Value]]]:
+        """Return the start points of each study."""
+        attrs = {study.study_name: study.user_attrs for study in self._studies()}
+        return {
+            name: [_values(of_study["plan"], point) for point, _ in of_study.get("start", [])]
+            for name, of_study in attrs.items()
+        }
+
     def replicates(self) -> list[Record]:
         """Return all trainings of all confirmations, ordered by study and number."""
         records = [
@@ -261,7 +273,7 @@ def replicate_study(study: str, confirmation: int) -> str:
 
 def searched_study(study: str) -> str:
     """Return the study whose trials a study repeats; the study itself if it searches."""
-    return re.sub(r"\.confirm-\d+$", "", study)
+    return re.sub(r"\.confirm-\d+(\.[\w.]+=.+)?$", "", study)  # with the change (`confirm.vary`)
 
 
 def tested(attrs: Mapping[str, object], trial: FrozenTrial) -> Mapping[str, float]:
@@ -277,9 +289,16 @@ def tested_key(number: int) -> str:
 
 
 def _params(plan: StoredPlan, trial: FrozenTrial) -> dict[str, Value]:
+    return {**{name: _to_tuples(value) for name, value in plan["fixed"].items()}, **_values(plan, trial.params)}
+
+
+def _values(plan: StoredPlan, stored: Mapping[str, object]) -> dict[str, Value]:
+    """Return searched hyperparameters from what Optuna holds."""
     lists = plan["lists"]
-    searched = {name: lists[name].get(value, value) if name in lists else value for name, value in trial.params.items()}
-    return {name: _to_tuples(value) for name, value in {**plan["fixed"], **searched}.items()}
+    return {
+        name: _to_tuples(lists[name].get(str(value), value) if name in lists else value)
+        for name, value in stored.items()
+    }
 
 
 def _to_tuples(value: Any) -> Value:

@@ -83,10 +83,11 @@ class Question(TypedDict):
 
 
 class StoredStudy(TypedDict):
-    """A study as it is stored: its number of trials, and its nodes as the user wrote them."""
+    """A study as it is stored: its limits, and its nodes as the user wrote them."""
 
     family: str
     trials: int
+    stop: NotRequired[int]
     schedule: dict[str, Any]
     sampler: dict[str, Any]
     pruner: dict[str, Any] | None
@@ -99,11 +100,13 @@ class StoredConfirmation(TypedDict):
         settings: Its options.
         candidates: "study:trial" of each family's candidates.
         added: Families that were added after a first verdict.
+        vary: Factors ("x2") and values of each key under which the comparison was repeated.
     """
 
     settings: dict[str, Any]
     candidates: dict[str, list[str]]
     added: list[str]
+    vary: NotRequired[dict[str, list[str | float | int]]]
 
 
 class StoredConfig(TypedDict, total=False):
@@ -166,6 +169,14 @@ class Home:
     def verdict(self, seed: int = 0) -> Path:
         """The verdict of a confirmation, in JSON."""
         return self.path / ("confirm.json" if seed == 0 else f"confirm-{seed}.json")
+
+    def family_verdict(self, seed: int = 0) -> Path:
+        """The verdict on families, in JSON."""
+        return self.path / ("confirm-families.json" if seed == 0 else f"confirm-families-{seed}.json")
+
+    def searches(self, seed: int = 0) -> Path:
+        """The folder of the new searches from which that verdict follows, a sweep each: 1, 2, ..."""
+        return self.path / ("searches" if seed == 0 else f"searches-{seed}")
 
     @property
     def lock(self) -> Path:

@@ -17,7 +17,7 @@ from sweeper.spec.question import Home
 from sweeper.text.columns import clean, duration_text
 from sweeper.tracking.mlflow import view
 from sweeper.types import InputError, Summary, Tracker
-from sweeper.views import confirmed, end_table, figures, note
+from sweeper.views import confirmed, confirmed_families, end_table, figures, note
 
 if TYPE_CHECKING:
     from sweeper.results.verdict import Verdict
@@ -155,6 +155,9 @@ def print_table(sweep: StoredSweep) -> None:
     if sweep.verdict is not None:
         confirmed.show(sweep.verdict, scope=_since(sweep, sweep.verdict))
         print()
+    if sweep.family_verdict is not None:
+        confirmed_families.show(sweep.family_verdict)
+        print()
     end_table.show(
         sweep.families,
         sweep.criterion,
@@ -228,4 +231,5 @@ def _json(sweep: StoredSweep) -> dict[str, Any]:
     table = tables.as_json(sweep.families, sweep.criterion, sweep=sweep.name, finished=sweep.finished)
     given_up = {"given_up": sweep.given_up} if sweep.given_up else {}
     verdict = {} if sweep.verdict is None else {"verdict": sweep.verdict}
-    return {**table, **given_up, "trainer": sweep.config["trainer"], **verdict}
+    of_families = {} if sweep.family_verdict is None else {"family_verdict": sweep.family_verdict}
+    return {**table, **given_up, "trainer": sweep.config["trainer"], **verdict, **of_families}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from sweeper.results import words
+from sweeper.results import below, words
 from sweeper.results.verdict import Configuration, Contrast, Verdict
 from sweeper.text.columns import Column, Line, clean, duration_text, lay_out, value_text, wrap, write
 from sweeper.types import shorten
@@ -27,6 +27,10 @@ def cost_lines(cost: Cost, families: Sequence[str]) -> list[str]:
         f"Confirming {len(families)} families on fresh seeds: {', '.join(map(clean, families))}.",
         f"Trainings: {cost.least} at least ({seconds[0]} at the speed of the search), typically about {cost.typical} "
         f"({seconds[1]}), {cost.most} at most ({seconds[2]}).",
+        *(
+            [f"Under changes: {cost.varied} more at most ({duration_text(cost.varied * cost.seconds)})."]
+            * bool(cost.varied)
+        ),
     ]
 
 
@@ -54,13 +58,13 @@ def render(verdict: Verdict, *, scope: str = "", width: int | None = None, unico
     trainings = verdict["trained"]["choose"] + verdict["trained"]["judge"]
     head = f"Confirmed on fresh seeds: {verdict['objective']['metric']}, {sense} is better ({trainings} trainings)"
     among = {number: "bold green" for number, row in enumerate(verdict["configurations"]) if row["status"] == "best"}
-    below = [line for text in (*words.details(verdict), scope) if text for line in wrap(clean(text), width, "dim")]
+    small = [line for text in (*below.lines(verdict), scope) if text for line in wrap(clean(text), width, "dim")]
     return [
         *wrap(head, width, "bold"),
         *lay_out(columns(verdict), min(width or WIDEST, WIDEST), styles=among, unicode=unicode),
         [("", "")],
         *wrap(clean(verdict["sentence"]), width, "bold"),
-        *below,
+        *small,
     ]
 
 

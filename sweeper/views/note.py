@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from sweeper.results import words
+from sweeper.results import below
 from sweeper.spec.question import Question, StoredConfig, node_name, seeds_and_folds
 from sweeper.text.columns import Column, clean
 from sweeper.views import confirmed, end_table
@@ -57,7 +57,7 @@ def _paragraphs(sweep: StoredSweep, study: str, columns: Sequence[Column], rows:
     if sweep.verdict is not None:
         yield f"**Confirmed:** {_escape(sweep.verdict['sentence'])}"
         yield _confirmed_table(sweep.verdict)
-        yield "\n".join(f"- {_escape(line)}" for line in words.details(sweep.verdict))
+        yield "\n".join(f"- {_escape(line)}" for line in below.lines(sweep.verdict))
     yield f"**{'Result of the search' if sweep.finished else 'So far'}:** {_escape(' '.join([answer, *small[:1]]))}"
     yield f"**This family, {_escape(family)}:** {_escape(_row_text(columns, sweep.criterion.extreme, place))}"
     yield f"**Setup:** {_escape(describe_setup(question))}"

@@ -8,7 +8,7 @@ from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
-from sweeper.results import words
+from sweeper.results import below
 from sweeper.text.columns import Column
 from sweeper.views import confirmed, end_table, figures
 from sweeper.views.small_print import small_print
@@ -49,7 +49,7 @@ def _verdict(verdict: Verdict) -> str:
     columns = confirmed.columns(verdict)
     rows = verdict["configurations"]
     body = [_row(columns, i, best=rows[i]["status"] == "best", rule=False) for i in range(len(rows))]
-    beside = "".join(f"<p>{escape(line)}</p>" for line in words.details(verdict))
+    beside = "".join(f"<p>{escape(line)}</p>" for line in below.lines(verdict))
     return (
         f"<p><b>Confirmed on fresh seeds</b>: {escape(verdict['objective']['metric'])}</p>"
         f'<div style="overflow-x: auto">{_html(columns, body)}</div><p><b>{escape(verdict["sentence"])}</b></p>{beside}'

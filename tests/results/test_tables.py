@@ -390,8 +390,8 @@ def test_where_nothing_would_change_that_is_said_too():
         table = families(calm, direction=direction)
         assert table.family[0] == first
         assert about_the_rule(table, direction=direction, at="best") == [
-            f"Which family has the {word} value does not depend on objective.at (now best). With last, mean_last_k or ema: "
-            "the same order."
+            f"Which family has the {word} value does not depend on objective.at (now best). With last, "
+            "mean_last_k or ema: the same order."
         ]
 
 
