@@ -1,11 +1,12 @@
 """Count how often a confirmation is wrong, and what it costs, on tasks whose truth is known.
 
-    python benchmarks/calibration.py [--quick] [--part drawn|quadratic] [--runs 2000] [--sweeps 300] [--workers 2]
+    python benchmarks/calibration.py [--quick] [--part drawn|quadratic|families]
+        [--runs 2000] [--sweeps 300] [--workers 2]
 
 First part: values are drawn instead of trained. Each has a part of its own and one that all configurations share at a
 seed, of equal standard deviations, so that of a paired difference is 1 (an "sd" below). They go through the code that
-judges a confirmation. Second part: whole sweeps and their confirmations (`quadratic.py`). The exit code is 1 if one
-figure misses its limit.
+judges a confirmation. Second part: whole sweeps and their confirmations (`quadratic.py`). Third part: verdicts on
+families (`searches.py`). The exit code is 1 if one figure misses its limit.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import quadratic
+import searches
 from limits import Row, frequency, show
 
 from sweeper.results.judging import LOOKS, Judgement, Rules, State, Values, judge
@@ -229,16 +231,19 @@ def _power(name: str, scenario: Scenario, runs: int, found: float | None = None,
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=("drawn", "quadratic"), help="only this part")
-    parser.add_argument("--runs", type=int, default=2000, help="runs of each row of the first part")
-    parser.add_argument("--sweeps", type=int, default=300, help="sweeps of each row of the second part")
+    parser.add_argument("--part", choices=("drawn", "quadratic", "families"), help="only this part")
+    parser.add_argument("--runs", type=int, default=2000, help="runs of each row of the first and the third part")
+    parser.add_argument("--sweeps", type=int, default=300, help="sweeps of each row of the second and the third part")
     parser.add_argument("--quick", action="store_true", help="100 of each, against the same limits")
-    parser.add_argument("--workers", type=int, default=2, help="processes of the second part")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the second and the third part")
     asked = parser.parse_args()
     runs, sweeps = (100, 100) if asked.quick else (asked.runs, asked.sweeps)
-    table = [] if asked.part == "quadratic" else rows(runs)
-    if asked.part != "drawn":
-        table += quadratic.rows(sweeps, asked.workers)
+    parts = {
+        "drawn": lambda: rows(runs),
+        "quadratic": lambda: quadratic.rows(sweeps, asked.workers),
+        "families": lambda: searches.rows(sweeps, runs, asked.workers),
+    }
+    table = [row for name, part in parts.items() if asked.part in (None, name) for row in part()]
     print(show(table))
     return int(any(row.is_missed for row in table))
 

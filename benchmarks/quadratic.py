@@ -352,7 +352,7 @@ def rows(sweeps: int, workers: int) -> list[Row]:
     """Return every row of this part. Searches are shared by the rows of a setting."""
     core_of = {spread: Setting(spread) for spread in SPREADS}
     copies_of = {spread: Setting(spread, COPIES, own_noise=True) for spread in SPREADS}
-    with _Pool(workers) as pool:
+    with Pool(workers) as pool:
         results = {
             spread: pool.map(measure, core_of[spread], list(FORMS) if spread == MIDDLE else ["all"], seeds=sweeps)
             for spread in SPREADS
@@ -369,13 +369,13 @@ def rows(sweeps: int, workers: int) -> list[Row]:
     ]
 
 
-class _Pool:
+class Pool:
     """Maps a function over seeds 0, 1, ..., in processes if there are several."""
 
     def __init__(self, workers: int) -> None:
         self._pool = ProcessPoolExecutor(workers) if workers > 1 else None
 
-    def __enter__(self) -> _Pool:
+    def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
