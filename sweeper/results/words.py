@@ -37,7 +37,7 @@ def details(verdict: Verdict) -> list[str]:
         _other_rules(verdict),
         *_out_of_play(verdict),
         _left_out(verdict),
-        *_same(verdict),
+        *_equal_schedules(verdict),
         _skewed(verdict),
         *verdict["notes"],
     ]
@@ -97,6 +97,8 @@ def _finding(verdict: Verdict) -> str:
                 f"({share_text(1 - verdict['alpha'])}). Any of them is a good choice; "
                 f"{_lowest(verdict)}: {_known(leader)['family']}."
             )
+        case "no_test" if len(confirmed) == 1 and confirmed[0]["same_as"]:
+            return f"{_same(confirmed[0])}, so there is nothing to compare."
         case "no_test":
             what = "one configuration" if len(confirmed) == 1 else f"{n} common seed{'' if n == 1 else 's'}"
             best = "" if leader is None else f" {_lowest(verdict).capitalize()} mean: {name(leader)}."
@@ -305,9 +307,14 @@ def _ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
-def _same(verdict: Verdict) -> list[str]:
+def _equal_schedules(verdict: Verdict) -> list[str]:
     rows = [row for row in verdict["configurations"] if row["same_as"]]
-    return [f"{join([name(row), *map(name, row['same_as'])])} are the same schedule." for row in rows]
+    return [f"{_same(row)}." for row in rows] if len(verdict["configurations"]) > 1 else []
+
+
+def _same(row: Configuration) -> str:
+    """Return which trials are one configuration."""
+    return f"{join([name(row), *map(name, row['same_as'])])} are the same schedule"
 
 
 def _skewed(verdict: Verdict) -> str:

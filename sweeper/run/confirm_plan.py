@@ -182,11 +182,13 @@ def cost(sweep: StoredSweep, planned: ConfirmationPlan, asked: ConfirmSpec) -> C
     """Return what a confirmation costs."""
     rules, chosen_on = planned.rules, _chosen_on(planned.candidates, asked)
     default = 0 if planned.default_lr is None else rules.looks[0]
-    judged = [len(planned.candidates) * rules.looks[min(place, len(rules.looks) - 1)] for place in (0, TYPICAL)]
-    longest = len(planned.candidates) * rules.looks[-1]
+    # Families with the same trials are judged as one.
+    judging = len({tuple(map(id, of_family)) for of_family in planned.candidates.values()})
+    judged = [judging * rules.looks[min(place, len(rules.looks) - 1)] for place in (0, TYPICAL)]
+    longest = judging * rules.looks[-1]
     most = longest if rules.most_trainings is None else max(judged[0], min(longest, rules.most_trainings))
     complete = [record for record in sweep.records if record.state == "complete" and record.seconds]
     seconds = sum(record.seconds for record in complete) / max(1, len(complete)) / planned.weight
     least, typical, most = (chosen_on + default + count for count in (judged[0], min(judged[1], most), most))
-    varied = len(asked.vary) * min(COMPARED, len(planned.candidates)) * len(planned.vary_seeds)
+    varied = len(asked.vary) * min(COMPARED, judging) * len(planned.vary_seeds)
     return Cost(least, typical, most, seconds, varied)

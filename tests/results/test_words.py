@@ -230,6 +230,15 @@ def test_equal_schedules_are_named_together(build_confirmation):
     assert "wsd trial 7 and trapezoid trial 4 are the same schedule." in found
 
 
+def test_where_all_schedules_are_one_that_is_the_verdict(build_confirmation):
+    confirmation = build_confirmation({"wsd": 1.0})
+    (only,) = confirmation.contestants
+    verdict = verdict_of(replace(confirmation, contestants=(replace(only, same_as=(("trapezoid", 4),)),)))
+    said = "wsd trial 7 and trapezoid trial 4 are the same schedule, so there is nothing to compare."
+    assert words.sentence(verdict) == said
+    assert not any("same schedule" in line for line in words.details(verdict))
+
+
 def test_skewed_differences_are_said_once(build_confirmation):
     confirmation = build_confirmation({"wsd": 1.0, "cosine": 1.0, "constant": 1.0}, noise=0.01)
     rows = [

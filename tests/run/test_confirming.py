@@ -8,13 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import sweeper as package
 from sweeper.run import confirm_plan
 from sweeper.run.confirm_spec import ConfirmSpec, parse_confirm, parse_words
 from sweeper.tasks import Supervised
+from sweeper.tasks.models import NGram
 from sweeper.tasks.quadratic import Point, Quadratic
+from sweeper.tasks.text import NextByte
 from sweeper.training.expected import ExpectedTrainer
 from sweeper.types import InputError
 
@@ -291,7 +294,9 @@ def kill_at(rooms):
 
 loop._commit = kill_at
 from sweeper.tasks import Supervised
+from sweeper.tasks.models import NGram
 from sweeper.tasks.quadratic import Point, Quadratic
+from sweeper.tasks.text import NextByte
 sweeper.load(sys.argv[1]).confirm(Supervised(Quadratic(), Point))
 """
 
@@ -309,3 +314,23 @@ def test_a_killed_confirmation_goes_on_to_the_same_verdict(searched, confirmed, 
     assert ended.returncode == 0
     mine, other = (Path(one.home.path, "confirm.json").read_bytes() for one in (sweep, confirmed))
     assert mine == other
+
+
+@pytest.mark.slow
+def test_six_copies_of_a_family_are_recognized_on_a_real_task(tmp_path):
+    """Equal to the bit in the search, so that a confirmation trains one of them and says so."""
+    copies = {f"copy{k}": {"factor": "cosine", "decay": {"low": 1e-3, "high": 0.3, "log": True}} for k in range(6)}
+    task = Supervised(NextByte(), NGram)
+    sweep = package.sweep(task, copies, steps=40, n_trials=5, trainer={"workers": 1}, tracking="none", root=tmp_path)
+    first, *others = (
+        one.drop(columns=["study", "family", "seconds", "seconds_to_target"]).reset_index(drop=True)
+        for _, one in sweep.trials.groupby("family")
+    )
+    for other in others:
+        pd.testing.assert_frame_equal(other, first, check_exact=True)
+    verdict = sweep.confirm().verdict
+    (one,) = verdict["configurations"]
+    assert [same["family"] for same in one["same_as"]] == ["copy1", "copy2", "copy3", "copy4", "copy5"]
+    same = f"copy5 trial {one['trial']} are the same schedule, so there is nothing to compare."
+    assert verdict["sentence"].endswith(same)
+    assert verdict["trained"]["total"] == 6 + 8
