@@ -133,8 +133,8 @@ def build_confirmation():
     """
     import numpy as np
 
+    from sweeper.results.assembling import Confirmation, Contestant
     from sweeper.results.judging import Rules
-    from sweeper.results.verdict import Confirmation, Contestant
 
     own_KS, common_S = np.random.default_rng(1).normal(0, 1, (12, 64)), np.random.default_rng(2).normal(0, 3, 64)
     listed = [100 + place for place in range(64)]

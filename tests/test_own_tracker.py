@@ -78,7 +78,7 @@ def test_a_resumed_sweep_is_tracked_once(sweeper, tmp_path, monkeypatch, end):
         assert (ended["state"], ended["objective"]) == (record.state, record.value)
     for study in sweep.config["studies"]:
         said = [line["summary"] for line in tracked if line["run"] == study]
-        assert "**Search:**" in said[-1]["note"]
+        assert "**Result of the search:**" in said[-1]["note"]
 
     code, _, err = sweeper(*SWEEP, "tracking=none")  # nothing is left to train: it is the same sweep
     assert code == 0, err

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from sweeper.types import Number
 
+LEVEL = 0.05  # of a contrast under a change, not adjusted for their number
+
 Written = str | Number  # "x0.5" or 0.01
 
 

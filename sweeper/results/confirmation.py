@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sweeper.results.assembling import Confirmation, Contestant
 from sweeper.results.changes import Change
 from sweeper.results.choosing import Candidate, choose
 from sweeper.results.judging import Rules
 from sweeper.results.tables import RULES
-from sweeper.results.verdict import BesideValue, Confirmation, Contestant, Objective, Seeds, ValueRow
+from sweeper.results.verdict import BesideValue, Objective, Seeds, ValueRow
 from sweeper.types import Record, Replicate, ReplicateStage, TrialId, seed_of
 
 

@@ -13,11 +13,11 @@ from itertools import groupby
 
 import numpy as np
 
+from sweeper.results.assembling import Confirmation, Contestant
 from sweeper.results.edges import Edge, Space, spaces
 from sweeper.results.judging import Judgement
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import ENDS_HIGH, LOWER, UNEQUAL_TRIALS, count_tried
-from sweeper.results.verdict import Confirmation, Contestant
 from sweeper.spec.question import Question, node_name
 from sweeper.text.columns import clean, join, value_text
 from sweeper.types import Direction, Family, Floats, InputError, Range, Record

@@ -6,18 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeper.results import family_words
+from sweeper.results.assembling import Confirmation, Contestant, verdict_of
 from sweeper.results.judging import Rules
 from sweeper.results.tables import BASELINES
-from sweeper.results.verdict import (
-    Confirmation,
-    Contestant,
-    Objective,
-    Seeds,
-    Trained,
-    ValueRow,
-    Verdict,
-    verdict_of,
-)
+from sweeper.results.verdict import Objective, Seeds, Trained, ValueRow, Verdict
 from sweeper.types import Direction, Record, State
 
 DEFAULT = BASELINES[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sweeper.results import words
-from sweeper.results.varying import LEVEL
+from sweeper.results.changes import LEVEL
 from sweeper.results.verdict import Reference, Varied, VariedConfiguration, Verdict
 from sweeper.text.columns import join
 
@@ -55,4 +55,5 @@ def _names(several: Sequence[Varied]) -> str:
     for one in several:
         value = one["value"]
         by_key.setdefault(one["change"], []).append(value if isinstance(value, str) else f"{value:g}")
-    return join([f"{key} {join(values)}" for key, values in by_key.items()], ", and" if len(by_key) > 1 else "and")
+    *others, last = [f"{key} {join(values)}" for key, values in by_key.items()]
+    return f"{', '.join(others)}, and {last}" if others else last

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweeper.results.changes import Change
+from sweeper.results.assembling import Contestant, measured, values_of
+from sweeper.results.changes import LEVEL, Change
 from sweeper.results.choosing import Candidate
 from sweeper.results.confirmation import ConfirmationPlan, Order, fresh_seeds, lacking
 from sweeper.results.judging import Rules, State, Values, difference, judge
 from sweeper.results.verdict import (
     TUNED_FAMILY,
-    Contestant,
     Objective,
     Reference,
     Seeds,
@@ -22,14 +22,11 @@ from sweeper.results.verdict import (
     VariedConfiguration,
     VariedContrast,
     Verdict,
-    measured,
-    values_of,
 )
 from sweeper.types import Number, seed_of
 
 SEEDS = 8  # of each change
 COMPARED = 3  # leader, runner-up and constant
-LEVEL = 0.05  # of a contrast, not adjusted for their number
 
 
 def draw_vary_seeds(run_seed: int, members: int, confirm_seed: int, seeds: Seeds) -> tuple[int, ...]:

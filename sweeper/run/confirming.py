@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sweeper.results import fairness, words
+from sweeper.results.assembling import verdict_of
 from sweeper.results.confirmation import ConfirmationPlan, rows_of
 from sweeper.results.stored import StoredSweep
-from sweeper.results.verdict import Verdict, verdict_of
+from sweeper.results.verdict import Verdict
 from sweeper.run import confirm_plan, sweeping
 from sweeper.run.changed import Changeable
 from sweeper.run.confirm_spec import ConfirmSpec

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from sweeper.results import below
 from sweeper.results.verdict import Verdict
-from sweeper.run.searching import SearchCost
 from sweeper.text.columns import Column, Line, clean, duration_text, lay_out, wrap, write
 from sweeper.views import confirmed
+
+if TYPE_CHECKING:
+    from sweeper.run.searching import SearchCost
 
 HEADS = {"configuration": "family", "seeds": "searches", "diverged": "without value"}  # of the table of configurations
 SHOWN = ("rank", "family", "mean", "sd", "searches", "gain over constant", "without value", "verdict")

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from sweeper.results import words
+from sweeper.results.assembling import verdict_of
 from sweeper.results.judging import Rules
-from sweeper.results.verdict import verdict_of
 
 FOUR = {"wsd": 1.0, "cosine": 1.05, "linear": 1.06, "constant": 1.1}
 KEYS = {  # of section 7 of the specification, then those that were added

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from sweeper.results import words
+from sweeper.results.assembling import verdict_of
 from sweeper.results.judging import Rules
-from sweeper.results.verdict import verdict_of
 
 FOUR = {"wsd": 1.0, "cosine": 1.05, "linear": 1.06, "constant": 1.1}
 EQUAL = dict.fromkeys(FOUR, 1.0)

@@ -5,8 +5,8 @@ import io
 import pytest
 
 from sweeper.results import words
+from sweeper.results.assembling import verdict_of
 from sweeper.results.judging import Rules
-from sweeper.results.verdict import verdict_of
 from sweeper.text.columns import plain_text, width_of
 from sweeper.views import confirmed
 
