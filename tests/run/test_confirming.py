@@ -22,6 +22,7 @@ from sweeper.training.expected import ExpectedTrainer
 from sweeper.types import InputError
 
 FAMILIES = ["constant", "cosine", "linear", "default_lr"]
+KILLED = str(Path(__file__).parent / "killed_confirm.py")
 
 
 def search(root, families=FAMILIES, **changes):
@@ -278,35 +279,12 @@ def test_a_dry_run_writes_nothing(searched, tmp_path, capsys):
     assert sweep.verdict is None
 
 
-SCRIPT = """
-import os, signal, sys
-import sweeper
-from sweeper.run import loop
-
-rounds, commit = 0, loop._commit
-
-def kill_at(rooms):
-    global rounds
-    rounds += 1
-    commit(rooms)
-    if rounds == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-loop._commit = kill_at
-from sweeper.tasks import Supervised
-from sweeper.tasks.models import NGram
-from sweeper.tasks.quadratic import Point, Quadratic
-from sweeper.tasks.text import NextByte
-sweeper.load(sys.argv[1]).confirm(Supervised(Quadratic(), Point))
-"""
-
-
 @pytest.mark.slow
 def test_a_killed_confirmation_goes_on_to_the_same_verdict(searched, confirmed, tmp_path):
     """Killed in the choice, between the stages and while judging: the JSON is equal to the last byte."""
     sweep = copy_of(searched, tmp_path)
     for rounds in (2, 5, 9, 14, 10**9):
-        command = [sys.executable, "-c", SCRIPT, str(sweep.home.path), str(rounds)]
+        command = [sys.executable, KILLED, str(sweep.home.path), str(rounds), "{}"]
         ended = subprocess.run(command, cwd=tmp_path, env=dict(os.environ), capture_output=True, check=False)
         assert ended.returncode in (0, -signal.SIGKILL), ended.stderr.decode()
         if ended.returncode == 0:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ FAMILIES = ["constant", "cosine", "linear"]
 HALF, DOUBLE = Change("train.steps", 0.5, is_factor=True), Change("train.steps", 2.0, is_factor=True)
 CHANGES = {"train.steps": ["x0.5", "x2"]}
 LOOKS = [8]
+KILLED = str(Path(__file__).parent / "killed_confirm.py")
 
 
 def search(root, **changes):
@@ -196,34 +198,13 @@ def test_a_searched_hyperparameter_is_multiplied_for_each_configuration(tmp_path
     assert double["configurations"][0]["values"] != fixed["configurations"][0]["values"]
 
 
-SCRIPT = """
-import os, signal, sys
-import sweeper
-from sweeper.run import loop
-
-rounds, commit = 0, loop._commit
-
-def kill_at(rooms):
-    global rounds
-    rounds += 1
-    commit(rooms)
-    if rounds == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-loop._commit = kill_at
-from sweeper.tasks import Supervised
-from sweeper.tasks.quadratic import Point, Quadratic
-sweeper.load(sys.argv[1]).confirm(Supervised(Quadratic(), Point), looks=[8], vary={"train.steps": ["x0.5", "x2"]})
-"""
-
-
 @pytest.mark.slow
 def test_killed_changes_go_on_to_the_same_verdict(confirmed, varied, tmp_path):
     """Killed within the first change and within the second one: the JSON is equal to the last byte."""
     sweep = copy_of(confirmed, tmp_path)
-    codes = []
+    codes, options = [], json.dumps({"looks": LOOKS, "vary": CHANGES})
     for rounds in (3, 25, 10**9):
-        command = [sys.executable, "-c", SCRIPT, str(sweep.home.path), str(rounds)]
+        command = [sys.executable, KILLED, str(sweep.home.path), str(rounds), options]
         ended = subprocess.run(command, cwd=tmp_path, env=dict(os.environ), capture_output=True, check=False)
         codes.append(ended.returncode)
     assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0], ended.stderr.decode()
