@@ -43,6 +43,7 @@ TASKS = [
     ("argmax", "mlp", {}, {"width": 4}),
     ("tabular", "tabular", {}, {"width": 8}),
     ("hashed_text", "sparse_linear", {"features": 256}, {}),
+    ("quadratic", "quadratic", {}, {}),
     (
         "fashion_mnist",
         "resnet18",
@@ -58,6 +59,7 @@ REFUSED = {
     ("natural_gradient", "transformer"): "is too large. Use optimizer=kfac",
     ("natural_gradient", "gpt"): "is too large. Use optimizer=kfac",
     ("kfac", "sparse_linear"): "no linear and no convolutional layer",
+    ("kfac", "quadratic"): "no linear and no convolutional layer",
 }
 
 

@@ -120,11 +120,12 @@ def output_hessian(forward: Forward, target_B: Tensor) -> Tensor:
     output_B = forward.output_B.detach().requires_grad_()
     loss = forward.task.loss(output_B, target_B).sum()
     (slope_B,) = torch.autograd.grad(loss, output_B, create_graph=True)
-    slope_BK = slope_B.flatten(1)
+    slope_BK = slope_B.reshape(len(slope_B), -1)
     if not slope_BK.requires_grad:  # a loss that is linear in the outputs
         return torch.zeros(*slope_BK.shape, slope_BK.shape[1], dtype=slope_BK.dtype, device=slope_BK.device)
     columns = [
-        torch.autograd.grad(slope_K.sum(), output_B, retain_graph=True)[0].flatten(1) for slope_K in slope_BK.unbind(1)
+        torch.autograd.grad(slope_K.sum(), output_B, retain_graph=True)[0].reshape(slope_BK.shape)
+        for slope_K in slope_BK.unbind(1)
     ]
     return torch.stack(columns, dim=1)
 
