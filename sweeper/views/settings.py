@@ -44,13 +44,10 @@ class Settings:
             break_on_hyphens=False,
         )
         ends = [joint] * (len(lines) - 1) + [""]
-        texts = [
-            *map(plain_text, wrap(self.about, width)),
-            *(f"{INDENT}{line}{end}" for line, end in zip(lines, ends, strict=True)),
-        ]
+        texts = [f"{INDENT}{line}{end}" for line, end in zip(lines, ends, strict=True)]
         if self.call:
             texts.append(f"{INDENT}{self.call} returns the LR of each update.")
-        return [[(text, "")] for text in texts]
+        return [*wrap(self.about, width), *([(text, "")] for text in texts)]
 
 
 def settings_of(sweep: StoredSweep, chosen: Chosen) -> Settings:
