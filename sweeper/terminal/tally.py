@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sweeper.terminal.pace import Clock, Pace, expected_reports, remaining_times
+from sweeper.terminal.pace import Clock, Pace, Survival, expected_reports, late_prior, remaining_times
 from sweeper.text.columns import clean
 from sweeper.text.sparks import thin
 from sweeper.types import Direction, Ending, Floats, Job, JobId, Progress, Report, State, TrialId
@@ -48,6 +48,7 @@ class _Study:
         given_up: Failed trials that are not retried.
         open: Reports made by each member of each open trial.
         lrs: LR of each open trial.
+        late: Open trials that were opened after a complete one.
     """
 
     label: str
@@ -61,6 +62,7 @@ class _Study:
     given_up: int = 0
     open: dict[int, dict[JobId, int]] = field(default_factory=dict)
     lrs: dict[int, Floats] = field(default_factory=dict)
+    late: set[int] = field(default_factory=set)
 
     @property
     def done(self) -> int:
@@ -138,6 +140,7 @@ class Tally:
         reports: Reports of a whole trial.
         direction: Of the objective.
         past: What earlier commands did, by study.
+        prunes: Whether trials may be pruned.
         clock: Returns the time in seconds.
     """
 
@@ -148,22 +151,20 @@ class Tally:
         reports: int,
         direction: Direction,
         past: Mapping[str, Past] | None = None,
+        prunes: bool = False,
         clock: Clock = time.monotonic,
     ) -> None:
         self.reports, self.direction, self.clock = reports, direction, clock
-        self.members = 1
+        self.members, self.prunes = 1, prunes
         self.studies = {study.study: _initial_study(study, progress) for study in progress}
         for name, before in (past or {}).items():
             self._add_past(name, before)
         self.steps: dict[JobId, tuple[int, ...]] = {}
-        self.passed: Counter[int] = Counter()
-        self.stopped: Counter[int] = Counter()
+        self.early, self.late = Survival(), Survival()
         self.started_at = clock()
         self.restart_pace()
 
     def open(self, jobs: Sequence[Job]) -> None:
-        if not self.steps and not self.pace.counts:
-            self.restart_pace()  # the time before the first trial is not training time
         id = jobs[0].id
         self.members, self.reports = len(jobs), len(jobs[0].report_steps)
         if id.study not in self.studies:
@@ -171,6 +172,8 @@ class Tally:
         study = self.studies[id.study]
         study.open[id.trial] = {job.id: 0 for job in jobs}
         study.lrs[id.trial] = jobs[0].lr_S
+        if study.counts["complete"]:
+            study.late.add(id.trial)
         study.trials = max(study.trials, study.done + len(study.open))
         self.steps.update({job.id: job.report_steps for job in jobs})
 
@@ -184,14 +187,14 @@ class Tally:
         members[report.id] = made
         if report.id == next(iter(members)):
             study.lrs[report.id.trial] = _with_used_lr(study.lrs[report.id.trial], report)
-        self.pace.tick(report.id.study)
+        self.pace.tick(report.id.study, report.id)
 
     def append(self, reports: Sequence[Report]) -> None:
         for trial in {report.id.of for report in reports}:
             study = self.studies.get(trial.study)
             members = study.open.get(trial.trial) if study else None
-            if members:
-                self.passed[max(members.values())] += 1
+            if study and members:
+                self._survival(study, trial.trial).passed[max(members.values())] += 1
 
     def close(self, ending: Ending) -> None:
         study = self.studies.get(ending.trial.study)
@@ -202,11 +205,12 @@ class Tally:
         study.given_up += ending.given_up
         lr_S = study.lrs.pop(ending.trial.trial)
         if ending.state != "complete":
-            self.stopped[max(members.values())] += 1
+            self._survival(study, ending.trial.trial).stopped[max(members.values())] += 1
         elif self._is_better(ending.value, study.best):
             study.best, study.best_trial = ending.value, ending.trial.trial
             study.show_lr(lr_S)
         study.bests.append(study.best)
+        study.late.discard(ending.trial.trial)
         for id in members:
             self.steps.pop(id, None)
 
@@ -234,9 +238,11 @@ class Tally:
     def rows(self) -> list[Row]:
         """Return one row per study, and last the total."""
         studies = list(self.studies.items())
-        more = expected_reports(self.passed, self.stopped, self.reports)
+        early = self.early.hazards(self.reports)
+        late = self.late.hazards(self.reports, late_prior(early, self.prunes))
+        more = expected_reports(early), expected_reports(late)
         left = self._remaining_seconds([study for _, study in studies], more)
-        a_trial = more[0] * self.members
+        a_trial = more[1][0] * self.members
         rows = [
             _row(study, self.reports, _positive_or_none(self.pace.rate(name) * 60 / a_trial), seconds)
             for (name, study), seconds in zip(studies, left, strict=True)
@@ -252,15 +258,30 @@ class Tally:
             study.bests.append(best)
         study.show_lr(past.lr_S)
 
-    def _remaining_seconds(self, studies: Sequence[_Study], more: Sequence[float]) -> list[float | None]:
+    def _survival(self, study: _Study, trial: int) -> Survival:
+        return self.late if trial in study.late else self.early
+
+    def _remaining_seconds(
+        self, studies: Sequence[_Study], more: tuple[Sequence[float], Sequence[float]]
+    ) -> list[float | None]:
+        """Return the seconds until each study is finished; None while the pace is not known.
+
+        Args:
+            studies: The studies.
+            more: Expected further reports of the first trials of a study, and of later ones, by the reports made.
+        """
         rate = self.pace.rate()
         if not rate:
             return [0.0 if study.is_over else None for study in studies]
         work_K = []
         for study in studies:
-            open_work = sum(more[min(made, len(more) - 1)] for trial in study.open.values() for made in trial.values())
+            open_work = sum(
+                more[trial in study.late][min(made, self.reports)]
+                for trial, members in study.open.items()
+                for made in members.values()
+            )
             pending = max(0, study.trials - study.done - study.given_up - len(study.open))
-            work_K.append(open_work + pending * more[0] * self.members)
+            work_K.append(open_work + pending * more[1][0] * self.members)
         share_K = [max(1, len(study.open)) for study in studies]
         waiting = self.pace.seconds_since_report()
         return [max(0.0, seconds - waiting) for seconds in remaining_times(work_K, share_K, rate)]
