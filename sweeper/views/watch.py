@@ -10,7 +10,7 @@ from typing import TextIO
 
 from sweeper.results.stored import StoredSweep
 from sweeper.spec.question import Home
-from sweeper.terminal import Heading, Window, frame, on_screen
+from sweeper.terminal import LEFT, TO_LOOK, Heading, Window, frame, on_screen
 from sweeper.text.columns import Line, duration_text, has_unicode, is_plain, plain_text, put_line, shorten
 from sweeper.types import InputError
 from sweeper.views import answer
@@ -67,7 +67,12 @@ def picture(follower: Follower, width: int, height: int | None, unicode: bool) -
     objective = follower.config["question"]["objective"]
     lines = frame(
         rows,
-        Heading(follower.home.name, objective["metric"], objective["direction"]),
+        Heading(
+            follower.home.name,
+            objective["metric"],
+            objective["direction"],
+            TO_LOOK if follower.is_confirmation else LEFT,
+        ),
         Window(width, None if height is None else height - idle, unicode),
         elapsed=elapsed,
         status=_status(took, is_done=rows[-1].is_done, is_finished=finished, is_idle=idle),

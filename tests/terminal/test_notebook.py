@@ -47,7 +47,7 @@ class Clock:
 
 def swept(clock, rounds=10, seconds=0.25):
     threads = threading.active_count()
-    tally = terminal.Tally([Progress("cosine<1>", "cosine<1>", 1, {})], reports=10, direction="minimize", clock=clock)
+    tally = terminal.Tally([Progress("cosine<1>", "cosine<1>", 1, {})], terminal.Terms(10, "minimize"), clock=clock)
     with terminal.view(tally, terminal.Heading("mine", "valid/loss", "minimize")) as shown:
         assert threading.active_count() == threads
         id = JobId("cosine<1>", 0, 0)
@@ -93,7 +93,7 @@ def test_ipython_in_a_terminal_is_no_notebook(monkeypatch):
 
 
 def test_lines_or_a_stream_that_were_asked_for_are_given_in_a_notebook_too(sent, capsys):
-    tally = terminal.Tally([], reports=10, direction="minimize")
+    tally = terminal.Tally([], terminal.Terms(10, "minimize"))
     with terminal.view(tally, terminal.Heading("t", "m", "minimize"), plain=True):
         pass
     assert capsys.readouterr().err.startswith("t: m, lower is better\n")
@@ -105,7 +105,7 @@ import numpy as np, time
 from sweeper import terminal
 from sweeper.types import Ending, Job, JobId, Progress, Report, TrialId
 
-tally = terminal.Tally([Progress("cosine", "cosine", 1, {})], reports=10, direction="minimize")
+tally = terminal.Tally([Progress("cosine", "cosine", 1, {})], terminal.Terms(10, "minimize"))
 with terminal.view(tally, terminal.Heading("mine", "valid/loss", "minimize")) as shown:
     id = JobId("cosine", 0, 0)
     shown.open([Job(id, "cosine", {}, 0, np.linspace(1, 0, 100), tuple(range(10, 101, 10)))])

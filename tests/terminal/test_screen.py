@@ -172,7 +172,7 @@ def begun(names, trials=3):
 
 
 def viewed(names, title, out):
-    tally = terminal.Tally(begun(names), reports=10, direction="minimize")
+    tally = terminal.Tally(begun(names), terminal.Terms(10, "minimize"))
     return terminal.view(tally, terminal.Heading(title, "valid/loss", "minimize"), out=out)
 
 
@@ -367,7 +367,7 @@ STOPPED = """
 import time
 from sweeper import terminal
 
-tally = terminal.Tally([], reports=10, direction="minimize")
+tally = terminal.Tally([], terminal.Terms(10, "minimize"))
 with terminal.view(tally, terminal.Heading("t", "valid/loss", "minimize"), plain=False):
     while True:
         time.sleep(0.01)

@@ -64,7 +64,7 @@ class Sweep:
 
 
 def tally(*progress: Progress, clock: Clock, reports: int = 10, direction: str = "minimize") -> terminal.Tally:
-    return terminal.Tally(progress, reports=reports, direction=direction, clock=clock)
+    return terminal.Tally(progress, terminal.Terms(reports, direction), clock=clock)
 
 
 # --- counts -----------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def tally(*progress: Progress, clock: Clock, reports: int = 10, direction: str =
 
 def test_the_lr_shown_is_the_one_that_was_used() -> None:
     progress = [Progress("plateau", "plateau", 4, {})]
-    counted = terminal.Tally(progress, reports=2, direction="minimize")
+    counted = terminal.Tally(progress, terminal.Terms(2, "minimize"))
     pair = jobs("plateau", 0, reports=2, members=2)
     counted.open(pair)
     for member, lr in ((0, 0.5), (1, 0.1)):
@@ -241,8 +241,7 @@ def test_a_continued_sweep_draws_on_where_its_curve_stood():
     before = Past((None, 3.0, None, 2.0), np.array([0.5, 0.25]))
     counted = terminal.Tally(
         [Progress("cosine", "cosine", 9, {"complete": 2, "pruned": 2}, 2.0, 3), Progress("step", "step", 9, {})],
-        reports=2,
-        direction="minimize",
+        terminal.Terms(2, "minimize"),
         past={"cosine": before},
         clock=Clock(),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from sweeper.terminal import Tally
+from sweeper.terminal import Tally, Terms
 from sweeper.types import Ending, Job, JobId, Progress, Report, TrialId
 
 REPORTS, CONCURRENT = 20, 8
@@ -61,8 +61,8 @@ class Simulated:
         """Return (seconds since the start, time left that was shown) for each second, and when it ended."""
         clock, rng = Clock(), np.random.default_rng(0)
         studies = [f"f{k}" for k in range(self.families)]
-        tally = Tally([Progress(s, s, self.trials, {}) for s in studies], reports=REPORTS, direction="minimize",
-                      clock=clock, prunes=self.pruner != "none")  # fmt: skip
+        progress = [Progress(name, name, self.trials, {}) for name in studies]
+        tally = Tally(progress, Terms(REPORTS, "minimize", prunes=self.pruner != "none"), clock=clock)
         start, seen = clock.now, []
 
         def advance(seconds):
