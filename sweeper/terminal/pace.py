@@ -118,8 +118,8 @@ def late_prior(early: Sequence[float], prunes: bool) -> list[float]:
     """Return the shares that are expected to end early of trials that are opened after complete ones.
 
     Pruners compare with complete trials, so the first trials do not tell how many of the later ones are pruned. With a
-    pruner they are expected to make 64% of their reports, as in the default sweep (84 such trials made 63%), or fewer
-    if the first ones did.
+    pruner one in R of them is expected to end at each of R reports, so that they make 64% of their reports together. In
+    the default sweep 84 such trials made 63%.
 
     Args:
         early: Shares of the first trials.

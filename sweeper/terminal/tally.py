@@ -280,8 +280,9 @@ class Tally:
         """Return the row with the best open trial instead, if its latest value is better. It may still get worse."""
         best, trial = row.best, None
         for number, values in study.latest.items():
+            are_there = len(values) == len(study.open[number]) and all(map(math.isfinite, values.values()))
             value = median(values.values())  # of the members, as at its end
-            if len(values) == len(study.open[number]) and self._is_better(value, best):
+            if are_there and self._is_better(value, best):
                 best, trial = value, number
         if trial is None:
             return row

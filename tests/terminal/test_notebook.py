@@ -1,6 +1,7 @@
 """The view in a notebook's kernel: one output that is updated, no cursor, no thread."""
 
 import json
+import re
 import sys
 import threading
 from importlib import import_module
@@ -67,7 +68,7 @@ def test_one_output_is_updated_at_most_once_a_second(sent):
     first, last = data[0]["text/plain"].splitlines(), data[-1]["text/plain"].splitlines()
     assert first[0].startswith("mine  0:00 elapsed")
     assert [line.split()[0] for line in last] == ["mine", "family", "cosine<1>", "all", "a"]
-    assert "1/1  1.5000" in last[2]
+    assert last[2].split()[1:3] == ["1/1", "1.5000"]
     assert "██▇▆▅▄▃▃▂▁" in last[2]
     assert last[4] == "a message"
 
@@ -132,7 +133,7 @@ def test_a_real_kernel_shows_one_output_that_ends_with_the_last_picture():
     Client(page, timeout=60, kernel_name="python3").execute()
     (output,) = page.cells[0].outputs
     assert output.output_type == "display_data"
-    assert "1/1  1.5000" in output.data["text/plain"]
+    assert re.search(r"1/1 +1\.5000", output.data["text/plain"])
     assert output.data["text/html"].startswith("<pre")
     assert updates.count("display_data") == 1
     assert 2 <= updates.count("update_display_data") <= 3

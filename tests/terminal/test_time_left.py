@@ -37,7 +37,7 @@ def halving(values, report, ended, seen):
 
 @dataclass
 class Simulated:
-    """A sweep of constant speed. Each round makes one report of every open trial.
+    """A sweep of constant speed and the size of the default one. Each round makes one report of every open trial.
 
     Attributes:
         rate: Reports per second.
@@ -49,15 +49,15 @@ class Simulated:
         diverges: Share of the trials that diverge at their first report.
     """
 
-    rate: float = 5.0
+    rate: float = 20.0
     startup: float = 0.0
     burst: bool = False
     pruner: str = "none"
-    families: int = 6
+    families: int = 8
     trials: int = 20
     diverges: float = 0.0
 
-    def shown(self, every=1.0):
+    def shown(self, every=2.0):
         """Return (seconds since the start, time left that was shown) for each second, and when it ended."""
         clock, rng = Clock(), np.random.default_rng(0)
         studies = [f"f{k}" for k in range(self.families)]
@@ -117,3 +117,41 @@ class Simulated:
             self.pruner == "halving" and halving(curve, before, ended, rungs)
         )
         return "pruned" if pruned else "running"
+
+
+def wrong(simulated):
+    """The seconds at which the time left that was shown is not honest, with that time and the true one.
+
+    The last 3% are left out: which of the last trials is pruned cannot be foreseen.
+    """
+    seen, end = simulated.shown()
+    return [
+        (at, left, end - at)
+        for at, left in seen
+        if at >= FROM and end - at > 0.03 * end and left is not None and not 1 / HONEST < left / (end - at) < HONEST
+    ]
+
+
+def first_said(simulated):
+    seen, _ = simulated.shown()
+    return next(at for at, left in seen if left is not None)
+
+
+@pytest.mark.parametrize("burst", [False, True])
+@pytest.mark.parametrize("startup", [0.0, 24.0, 90.0])
+@pytest.mark.parametrize("diverges", [0.0, 0.2])
+@pytest.mark.parametrize("pruner", ["none", "median"])
+def test_the_time_left_is_honest_after_half_a_minute(burst, startup, diverges, pruner):
+    assert wrong(Simulated(15.0, startup, burst, pruner, diverges=diverges)) == []
+
+
+@pytest.mark.parametrize("burst", [False, True])
+def test_with_successive_halving_it_is_honest_once_its_rungs_were_reached(burst):
+    """Before that, nothing tells how many trials end there."""
+    assert wrong(Simulated(15.0, burst=burst, pruner="halving")) == []
+
+
+@pytest.mark.parametrize(("burst", "after"), [(False, 8.0), (True, 12.0)])
+def test_it_is_said_soon_after_the_start_up_and_never_before(burst, after):
+    for startup in (0.0, 24.0, 90.0):
+        assert startup < first_said(Simulated(20.0, startup, burst)) <= startup + after
