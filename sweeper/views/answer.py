@@ -142,8 +142,7 @@ def _how_to_confirm(sweep: StoredSweep) -> tuple[str, str]:
     cost = confirm_plan.cost(sweep, planned, ConfirmSpec())
     is_stored = "data" in sweep.config["question"]
     return (
-        f"Which is best? Confirm it on fresh seeds (about {cost.typical} trainings, "
-        f"{duration_text(cost.typical * cost.seconds)}):",
+        f"To confirm it on fresh seeds (about {cost.typical} trainings, {duration_text(cost.typical * cost.seconds)}):",
         f"python -m sweeper confirm {sweep.name}" if is_stored else "sweep.confirm(task)",
     )
 

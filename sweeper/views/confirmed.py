@@ -75,8 +75,8 @@ def columns(verdict: Verdict) -> list[Column]:
     rows, test = verdict["configurations"], verdict["test_metric"]
     gains = [_gain_of(verdict, row) for row in rows]
     found = [
-        Column("rank", [_rank(row) for row in rows]),
         Column("configuration", [_name(row) for row in rows], right=False),
+        Column("rank", [_rank(row) for row in rows]),
         Column("mean", [value_text(row["mean"]) for row in rows]),
         Column("sd", ["-" if row["sd"] is None else f"{row['sd']:.2g}" for row in rows]),
         Column("seeds", [str(row["n"] or "-") for row in rows]),

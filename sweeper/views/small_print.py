@@ -47,6 +47,7 @@ def small_print(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence
         *_other_rules(rows, criterion),
         *_missing_baselines(rows),
         *_states(rows, criterion),
+        *_useless(rows, criterion),
         *_stability(rows, criterion),
         *_marks(rows),
         *_target(rows, criterion),

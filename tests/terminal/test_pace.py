@@ -79,11 +79,11 @@ def test_with_all_lengths_known_the_expectation_is_their_mean(lengths):
 
 
 def test_what_is_expected_of_later_trials_gives_way_to_what_they_do():
-    early = hazards({made: 64 for made in range(1, 21)}, {}, 20)
+    early = hazards(dict.fromkeys(range(1, 21), 64), {}, 20)
     assert pace.expected_reports(hazards({}, {}, 20, pace.late_prior(early, prunes=False)))[0] == 20
     prior = pace.late_prior(early, prunes=True)
     assert pace.expected_reports(hazards({}, {}, 20, prior))[0] == pytest.approx(0.64 * 20, rel=0.01)
-    none_stopped = pace.expected_reports(hazards({made: 1000 for made in range(1, 21)}, {}, 20, prior))
+    none_stopped = pace.expected_reports(hazards(dict.fromkeys(range(1, 21), 1000), {}, 20, prior))
     assert none_stopped[0] == pytest.approx(20, rel=0.01)
 
 
