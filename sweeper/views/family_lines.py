@@ -19,6 +19,7 @@ from sweeper.types import Floats, shorten
 
 LR_CELLS, BAR_CELLS = 8, (4, 30)  # of the LR's curve; of the bar at least and at most
 LONGEST_NAME = 22  # cells of a name such as "wsd:12"
+WIDEST = 100  # cells of a line if the width is not limited
 CONFIDENCE = 0.95  # of the interval of a mean
 # What the line of the tuned constant says, the longest that fits.
 BELOW_CONFIRMED = ("below this line it is not worth its numbers", "below: not worth its numbers", "tuned constant")
@@ -85,12 +86,12 @@ class FamilyTable:
             Column("family", names, 100, right=False, min_width=10),
             Column(self.value_name, values, 95),
             *([Column(self._gain_name, gains, 90)] if any(gains) else []),
-            Column("LR", curves, 70, right=False),
+            *([Column("LR", curves, 70, right=False)] if any(curves) else []),
         ]
         room = BAR_CELLS[1] if width is None else min(BAR_CELLS[1], width - total_width(found) - 2)
         bars = [gain_bar(gain, self._top, max(room, 1), unicode) for gain in self._bar_gains]
         if room >= BAR_CELLS[0] and any(bars):
-            found.insert(-1, Column("", bars, 60, right=False))
+            found.insert(len(found) - any(curves), Column("", bars, 60, right=False))
         return found
 
     def render(self, width: int | None = None, unicode: bool = True) -> list[Line]:
@@ -100,8 +101,9 @@ class FamilyTable:
         drawn = lay_out(columns, width, styles=styles, unicode=unicode)
         if self.rule is not None:
             text, style = drawn[1 + self.rule][0]
-            room = (total_width(columns) if width is None else min(width, total_width(columns))) - width_of(text) - 2
-            drawn[1 + self.rule] = [(f"{text}  {self._rule_text(room, unicode)}".rstrip(), style)]
+            room = (width or WIDEST) - width_of(text) - 2
+            rule = self._rule_text(total_width(columns) - width_of(text) - 2, room, unicode)
+            drawn[1 + self.rule] = [(f"{text}  {rule}".rstrip(), style)]
         remarks = next((place for place, line in enumerate(self.lines) if line.remark), None)
         if remarks:  # what is not compared is not below the constant
             drawn.insert(1 + remarks, [("", "")])
@@ -113,6 +115,8 @@ class FamilyTable:
 
     @property
     def _gain_name(self) -> str:
+        if not any(self._gain_text(line) for line in self.lines):
+            return ""
         return "gain over constant" if any(line.gain[1] is not None for line in self.lines) else "gain"
 
     def _gain_text(self, line: FamilyLine) -> str:
@@ -124,7 +128,7 @@ class FamilyTable:
     @property
     def _bar_gains(self) -> list[Estimate]:
         """What the bars show: the gain over the constant, or without one that over the worst family."""
-        if self.rule is not None:
+        if any(line.gain[0] is not None for line in self.lines):
             return [NONE if line.remark or line.is_constant else line.gain for line in self.lines]
         compared = [line.value[0] for line in self.lines if not line.remark and line.value[0] is not None]
         worst = max(compared, key=lambda value: abs(value - compared[0]), default=0.0)
@@ -138,12 +142,12 @@ class FamilyTable:
         """The gain at which a bar is full."""
         return max((part for gain in self._bar_gains for part in gain if part is not None), default=0.0)
 
-    def _rule_text(self, cells: int, unicode: bool) -> str:
-        """Return the line of the tuned constant, with the longest words that fit; "" if none do."""
+    def _rule_text(self, cells: int, most: int, unicode: bool) -> str:
+        """Return the line of the tuned constant: the longest words that fit, drawn out to so many cells."""
         dash = "─" if unicode else "-"
         texts = [f"{dash * 2} {words_in_it} {dash * 2}" for words_in_it in self.below]
-        text = next((text for text in texts if width_of(text) <= cells), dash * 2)
-        return text.ljust(cells, dash) if cells >= 2 else ""
+        text = next((text for text in texts if width_of(text) <= most), dash * 2)
+        return text.ljust(min(cells, most), dash) if most >= 2 else ""
 
 
 # --- of a confirmation ------------------------------------------------------------------------------
