@@ -140,10 +140,9 @@ def _how_to_confirm(sweep: StoredSweep) -> tuple[str, str]:
     except InputError:  # nothing to confirm, or a confirmation was begun with other settings
         return "", ""
     cost = confirm_plan.cost(sweep, planned, ConfirmSpec())
-    is_stored = "data" in sweep.config["question"]
     return (
         f"To confirm it on fresh seeds (about {cost.typical} trainings, {duration_text(cost.typical * cost.seconds)}):",
-        f"python -m sweeper confirm {sweep.name}" if is_stored else "sweep.confirm(task)",
+        "sweep.confirm(task)" if sweep.is_from_python else f"python -m sweeper confirm {sweep.name}",
     )
 
 

@@ -24,9 +24,10 @@ def _given_up(sweep: StoredSweep) -> list[str]:
     more = f" and {len(trials) - MOST_NAMED} more" if len(trials) > MOST_NAMED else ""
     how_many, them = ("1 trial", "it") if len(trials) == 1 else (f"{len(trials)} trials", "them")
     reason = sweep.record(trials[0]).reason or "no reason given"
+    again = "sweep.retry(task)" if sweep.is_from_python else f"python -m sweeper retry {sweep.name}"
     return [
         f"{how_many} failed, also when tried again: {', '.join(trials[:MOST_NAMED])}{more} ({clean(reason)}). "
-        f"Fix the cause, then train {them} again: python -m sweeper retry {sweep.name}"
+        f"Fix the cause, then train {them} again: {again}"
     ]
 
 
@@ -51,4 +52,5 @@ def _unfinished(sweep: StoredSweep) -> list[str]:
         return [f"This sweep is running: {count}."]
     death = crash.last_words(sweep.home)
     how = "" if death is None else f" Its last command was {death}."
-    return [f"This sweep is not finished: {count}.{how} The same command resumes it."]
+    resumes = "call" if sweep.is_from_python else "command"
+    return [f"This sweep is not finished: {count}.{how} The same {resumes} resumes it."]

@@ -56,7 +56,7 @@ def settings_of(sweep: StoredSweep, chosen: Chosen) -> Settings:
     params = _short(sweep, record)
     name = clean(chosen.name)
     about = f"Settings of {name}, {chosen.words}:"
-    if "data" not in sweep.config["question"]:  # started in Python
+    if sweep.is_from_python:
         pairs = [clean(f"{key}={_text(value)}") for key, value in params.items()]
         return Settings(about, (*(f"{pair}," for pair in pairs[:-1]), *pairs[-1:]), f'sweep.lr("{name}")')
     keys = {key: key if "." in key else f"schedule.{record.family}.{key}" for key in params}

@@ -62,6 +62,8 @@ def small_print(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence
 def lowest(rows: Sequence[StudyRow], criterion: Criterion) -> str:
     """Name the trial with the lowest value. One trial of many at one seed: nothing says that its schedule is best."""
     first = [(name, row) for name, row in zip(names_of(rows), rows, strict=True) if row.rank == 1]
+    if not rows:
+        return "No trials yet"
     if not first:
         return "No trial is complete yet, so there is nothing to compare"
     so_far = " so far" if any(row.counts["running"] for row in rows) else ""
@@ -93,7 +95,7 @@ def cautions(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     lowest_row = next((row for row in rows if row.rank == 1), None)
     return [
         *_unequal(rows),
-        *_missing_baselines(rows),
+        *(_missing_baselines(rows) if rows else []),
         *_without_value(rows, criterion),
         *_useless(rows, criterion),
         *([TRUNCATED] if lowest_row is not None and lowest_row.best_truncated else []),

@@ -175,8 +175,10 @@ def test_without_a_constant_there_is_no_gain_and_bars_begin_at_the_last_family()
 class Searched:
     """What the settings read of a sweep: here of one with the schedule files as they are."""
 
+    is_from_python = False
+
     def __init__(self, nodes, steps):
-        self.config = {"question": {"data": {}}, "studies": {name: {"schedule": node} for name, node in nodes.items()}}
+        self.config = {"studies": {name: {"schedule": node} for name, node in nodes.items()}}
         self.horizon = (steps, None)
 
 
@@ -274,6 +276,7 @@ def test_every_view_shows_the_parts_in_one_order(tmp_path, sweeper, monkeypatch,
 def test_status_prints_what_print_shows_and_all_columns_are_one_flag_away(tmp_path, sweeper, monkeypatch):
     sweep = stored(tmp_path / "sweeps")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "101")
     assert sweeper("status")[1].split() == str(sweep).split()
     code, out, _ = sweeper("status", "--columns", "all")
     assert code == 0
