@@ -29,7 +29,7 @@ usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or resume it
        python -m sweeper preview [key=value ...]     draw the LRs it would try: in the terminal, as PNG and SVG
        python -m sweeper plan [key=value ...]        estimate time, disk and the smallest difference it can detect
        python -m sweeper confirm [NAME] [confirm.KEY=VALUE ...]   train the best on fresh seeds, for a verdict
-       python -m sweeper status [NAME] [--json]      print the table of a sweep (default: the one used last)
+       python -m sweeper status [NAME] [--columns all | --json]   print what a sweep found (default: the last one)
        python -m sweeper status [NAME] --watch       follow a running sweep from another terminal
        python -m sweeper rerun [NAME] --trial cosine:17    train a trial again and compare every value
        python -m sweeper retry [NAME]                train the trials that failed again, once the cause is fixed
@@ -345,27 +345,31 @@ def _spec(config: Any) -> SweepSpec:
 
 
 def status(words: Sequence[str]) -> int:
-    """Print the table of a sweep, running or not, or follow it. Reads only."""
+    """Print the answer of a sweep, running or not, or follow it. Reads only."""
     from sweeper.results.stored import StoredSweep
 
-    flags = {"--json": "the table for programs", "--watch": "follow it until it is finished, or Ctrl-C"}
+    flags = {"--json": "every number, for programs", "--watch": "follow it until it is finished, or Ctrl-C"}
     asked = _parse(
         "status",
-        "Print the table of a sweep.",
+        "Print what a sweep found: the verdict, the settings to use, and a line for each family.",
         words,
         *((flag, {"action": "store_true", "help": about}) for flag, about in flags.items()),
+        ("--columns", {"metavar": "all", "help": "all: also the tables with every column, and what they mean"}),
     )
-    if asked.watch and asked.json:
-        raise InputError("--watch", None, "cannot be combined with --json", "Leave one of them out")
+    if asked.columns not in (None, "all"):
+        raise InputError("--columns", asked.columns, "no such choice", "Write --columns all, or leave it out")
+    given = [flag for flag in ("--watch", "--columns", "--json") if getattr(asked, flag[2:])]
+    if len(given) > 1:
+        raise InputError(given[0], None, f"cannot be combined with {given[1]}", "Leave one of them out")
     if asked.watch:
         from sweeper.views import watch
 
         watch.watch(_home(asked.name))
         return 0
-    from sweeper.views import conclusion
+    from sweeper.views import answer, conclusion
 
     sweep = StoredSweep(_home(asked.name))
-    (conclusion.print_json if asked.json else conclusion.print_table)(sweep)
+    (conclusion.print_json if asked.json else conclusion.print_all if asked.columns else answer.show)(sweep)
     return 0
 
 
@@ -392,7 +396,7 @@ def confirm(words: Sequence[str]) -> int:
     from sweeper.run.restoring import subject_nodes
     from sweeper.spec.composing import build_subject
     from sweeper.tracking.mlflow.tracker import MLflow
-    from sweeper.views import conclusion, confirmed
+    from sweeper.views import answer, conclusion, confirmed
 
     sweep = StoredSweep(home)
     if spec.searches is not None:
@@ -414,7 +418,7 @@ def confirm(words: Sequence[str]) -> int:
     if asked.json:
         print(json.dumps(verdict, indent=2, allow_nan=False))
     else:
-        confirmed.show(verdict)
+        answer.show(sweep, verdict)
     return code or (exit_code(verdict) if spec.exit == "verdict" else 0)
 
 
@@ -424,7 +428,7 @@ def _search_again(sweep: StoredSweep, asked: ConfirmSpec, *, for_programs: bool)
     from sweeper.run import searching
     from sweeper.run.restoring import subject_nodes
     from sweeper.spec.composing import build_subject
-    from sweeper.views import confirmed_families
+    from sweeper.views import answer, confirmed_families
 
     with redirect_stdout(sys.stderr) if for_programs else nullcontext():
         searches = searching.plan(sweep, asked)
@@ -439,7 +443,7 @@ def _search_again(sweep: StoredSweep, asked: ConfirmSpec, *, for_programs: bool)
     if for_programs:
         print(json.dumps(verdict, indent=2, allow_nan=False))
     else:
-        confirmed_families.show(verdict)
+        answer.show(sweep, verdict)
     return code or (exit_code(verdict) if asked.exit == "verdict" else 0)
 
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class Sweep(StoredSweep):
-    """A sweep: its trials, tables, traces and figures. A notebook shows it as a table.
+    """A sweep: its trials, tables, traces and figures.
+
+    `print` and a notebook show the answer, with a line for each family.
 
     `sweep` and `load` return it.
     """
@@ -157,6 +159,12 @@ class Sweep(StoredSweep):
         if subject is None:
             return build_subject(subject_nodes(self, call))
         return started_with(subject, self.config["question"])
+
+    def __str__(self) -> str:
+        """Return the answer as text, as `python -m sweeper status` prints it."""
+        from sweeper.views.answer import text_of
+
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         from sweeper.views.notebook import html_table

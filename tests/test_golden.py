@@ -8,7 +8,8 @@ rounding (`golden/observed.py`); names, states, decisions and identities may not
 - `folders/`: never. A new format gets another folder.
 - `sweep`, `journal`, `status`, `files`, `process` and the results of the folders: with a change that is meant to change
   numbers, columns, files or the format, and that CHANGELOG.md describes.
-- `imports`: when they become fewer. `own`, the package's own modules, also when light modules are imported at the top.
+- `imports`: when they become fewer. `own`, the package's own modules, also when light modules are imported at the top
+  or a command shows more.
 """
 
 import importlib.util

@@ -11,3 +11,10 @@ def lines(verdict: Verdict) -> list[str]:
     if verdict["level"] == "family":
         return family_words.details(verdict)
     return [*varied_words.lines(verdict), *words.details(verdict)]
+
+
+def cautions(verdict: Verdict) -> list[str]:
+    """Return those of the lines that say why the verdict may not hold, or what would change it."""
+    if verdict["level"] == "family":
+        return family_words.cautions(verdict)
+    return [*varied_words.changing(verdict), *words.cautions(verdict)]

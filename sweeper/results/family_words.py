@@ -22,6 +22,11 @@ def details(verdict: Verdict) -> list[str]:
     return [line for line in lines if line]
 
 
+def cautions(verdict: Verdict) -> list[str]:
+    """Return those of the details that say why the verdict may not hold, or what would change it."""
+    return [line for line in (_needed(verdict), *_without_value(verdict)) if line]
+
+
 def trials_text(verdict: Verdict) -> str:
     """Return the trials of each family in a search: "20 trials", or "10 to 20 trials"."""
     counts = [count for family, count in verdict.get("trials", {}).items() if family in _families(verdict)]

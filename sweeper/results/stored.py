@@ -55,6 +55,11 @@ class StoredSweep:
         return self.home.read()
 
     @property
+    def is_from_python(self) -> bool:
+        """Whether it was started in Python, with a task that is stored nowhere."""
+        return "data" not in self.config["question"]
+
+    @property
     def objective(self) -> ObjectiveQuestion:
         """The objective's metric, direction, at and k."""
         return self.config["question"]["objective"]

@@ -15,9 +15,16 @@ def lines(verdict: Verdict) -> list[str]:
     leader, every = verdict["leader"], verdict.get("varied", [])
     if leader is None or not every:
         return []
-    changing = [one for one in every if one["leader"] != leader]
     staying = [one for one in every if one["leader"] == leader]
-    return [*(_changed(one, leader, verdict) for one in changing), *([_stays(staying, leader)] if staying else [])]
+    return [*changing(verdict), *([_stays(staying, leader)] if staying else [])]
+
+
+def changing(verdict: Verdict) -> list[str]:
+    """Return a line for each change with another leader."""
+    leader = verdict["leader"]
+    if leader is None:
+        return []
+    return [_changed(one, leader, verdict) for one in verdict.get("varied", []) if one["leader"] != leader]
 
 
 def _stays(several: Sequence[Varied], leader: Reference) -> str:

@@ -35,12 +35,19 @@ def details(verdict: Verdict) -> list[str]:
         _seeds_needed(verdict),
         _test_part(verdict),
         _other_rules(verdict),
-        *_out_of_play(verdict),
+        _barred(verdict),
+        *_failed(verdict),
         _left_out(verdict),
         *_equal_schedules(verdict),
         _skewed(verdict),
         *verdict["notes"],
     ]
+    return [line for line in lines if line]
+
+
+def cautions(verdict: Verdict) -> list[str]:
+    """Return those of the details that say why the verdict may not hold, or what would change it."""
+    lines = [_seeds_needed(verdict), _test_part(verdict), _other_rules(verdict), *_failed(verdict)]
     return [line for line in lines if line]
 
 
@@ -120,7 +127,7 @@ def _about_constant(verdict: Verdict) -> str:
         is_there = _constant(verdict) is not None
         problem = "diverges too often or failed" if is_there else "was not confirmed"
         return f"The tuned constant {problem}, so no gain over it can be shown."
-    if _is_constant(_known(_row(verdict, verdict["leader"]))) and verdict["status"] == "winner":
+    if is_constant(_known(_row(verdict, verdict["leader"]))) and verdict["status"] == "winner":
         return "No schedule beats the tuned constant."
     return "No schedule was shown to beat the tuned constant."
 
@@ -157,7 +164,7 @@ def _gain(verdict: Verdict) -> str:
 def _lead(verdict: Verdict) -> str:
     """Return by how much the leader is ahead of the second."""
     rivals = [one for one in verdict["contrasts"] if one["question"] == "best" and not _is_void(one)]
-    if not rivals or not rivals[0]["mean"] or _is_constant(_known(_row(verdict, rivals[0]["b"]))):
+    if not rivals or not rivals[0]["mean"] or is_constant(_known(_row(verdict, rivals[0]["b"]))):
         return ""
     contrast = rivals[0]
     return f"Lead of {name(contrast['a'])} over {name(contrast['b'])}: {_size(verdict, contrast)}."
@@ -279,19 +286,23 @@ def _other_rules(verdict: Verdict) -> str:
     return f"The verdict depends on objective.at (now {verdict['objective']['at']}): {found}."
 
 
-def _out_of_play(verdict: Verdict) -> list[str]:
-    """Name the configurations that diverge too often or failed."""
+def _barred(verdict: Verdict) -> str:
+    """Name the configurations that diverge too often."""
     barred = [
         f"{name(one)} ({one['diverged']['k']} of {one['diverged']['n']} seeds)"
         for one in verdict["configurations"]
         if one["status"] == "barred"
     ]
-    failed = [
+    return f"Diverged too often to be compared: {join(barred)}." if barred else ""
+
+
+def _failed(verdict: Verdict) -> list[str]:
+    """Name the configurations of which a training failed."""
+    return [
         f"{name(one)} failed and is out of the comparison: {one['error'] or 'no reason given'}."
         for one in verdict["configurations"]
         if one["status"] == "void"
     ]
-    return [*([f"Diverged too often to be compared: {join(barred)}."] if barred else []), *failed]
 
 
 def _left_out(verdict: Verdict) -> str:
@@ -348,10 +359,11 @@ def _row(verdict: Verdict, reference: Reference | None) -> Configuration | None:
 
 def _constant(verdict: Verdict) -> Configuration | None:
     judged = [one for one in verdict["configurations"] if one["status"] != "not confirmed"]
-    return next((one for one in judged if _is_constant(one)), None)
+    return next((one for one in judged if is_constant(one)), None)
 
 
-def _is_constant(row: Configuration) -> bool:
+def is_constant(row: Configuration) -> bool:
+    """Return whether it is the tuned constant, also under the name of another family."""
     return TUNED_FAMILY in _families_of(row)
 
 

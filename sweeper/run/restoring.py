@@ -26,7 +26,7 @@ def subject_nodes(sweep: StoredSweep, call: str) -> dict[str, Any]:
         InputError: If the sweep was started in Python, with a task that is stored nowhere.
     """
     question = sweep.config["question"]
-    if "data" not in question:
+    if sweep.is_from_python:
         remedy = f'Pass the task: sweeper.load("{sweep.name}").{call}'
         raise InputError("sweep", sweep.name, "it was started in Python, and its task is not stored", remedy)
     return {"data": question["data"], "model": question["model"], "task": question["task"]}

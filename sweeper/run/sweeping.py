@@ -196,13 +196,14 @@ def _live_view(
 ) -> AbstractContextManager[terminal.TerminalView]:
     """Return the live view, with the studies as they are now."""
     objective = spec.objective
+    prunes = any(study.pruner is not None for study in spec.studies)
     tally = terminal.Tally(
         search.progress(),
-        reports=len(spec.train.report_steps),
-        direction=objective.direction,
+        terminal.Terms(len(spec.train.report_steps), objective.direction, objective.metric, prunes),
         past={study: terminal.Past(*before) for study, before in search.histories().items()},
     )
-    return terminal.view(tally, terminal.Heading(home.name, objective.metric, objective.direction), plain=plain)
+    goal = terminal.TO_LOOK if any(study.replicates for study in spec.studies) else terminal.LEFT
+    return terminal.view(tally, terminal.Heading(home.name, objective.metric, objective.direction, goal), plain=plain)
 
 
 def _introduce(spec: SweepSpec, tracker: Tracker, home: Home, device: str, about: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sweeper.terminal.frame import speed_text
+from sweeper.terminal.frame import LEFT, left_text, speed_text
 from sweeper.terminal.tally import Row, Tally
 from sweeper.text.columns import duration_text, value_text
 from sweeper.types import extreme
@@ -17,15 +17,16 @@ def status_line(row: Row, word: str, elapsed: float) -> str:
     """Return the progress of one study in one line. `word` is the one for its value: lowest or highest."""
     parts = [f"{duration_text(elapsed):>8}  {row.name:<12} {row.fraction:4.0%}  {row.done}/{row.trials} trials"]
     if row.best is not None:
-        trial = "" if row.best_trial is None else f" (trial {row.best_trial})"
-        parts.append(f"{word} {value_text(row.best)}{trial}")
+        trial = "" if row.best_trial is None else f"trial {row.best_trial}"
+        about = ", ".join([*([trial] if trial else []), *(["still running"] if row.is_provisional else [])])
+        parts.append(f"{word} {value_text(row.best)}{f' ({about})' if about else ''}")
     counts = {"pruned": row.pruned, "diverged": row.diverged, "failed": row.failed}
     parts += [f"{count} {state}" for state, count in counts.items() if count]
     if row.is_over:
         parts.append("done" if row.is_done else f"{row.given_up} given up")
     else:
         parts += [f"{speed_text(row.per_minute)} trials/min"] if row.per_minute is not None else []
-        parts += [f"{duration_text(row.left)} left"] if row.left is not None else []
+        parts += [f"{left_text(row.left)} left"] if row.left is not None else []
     return ", ".join(parts)
 
 
@@ -38,10 +39,11 @@ class Lines:
     Args:
         tally: The counts so far.
         write_line: Writes one line.
+        goal: What the time left is for, as in `Heading`.
     """
 
-    def __init__(self, tally: Tally, write_line: Callable[[str], None]) -> None:
-        self.tally, self.write_line = tally, write_line
+    def __init__(self, tally: Tally, write_line: Callable[[str], None], goal: str = LEFT) -> None:
+        self.tally, self.write_line, self.goal = tally, write_line, goal
         self.written_at = tally.clock()
         self.written: dict[str, tuple[float, bool]] = {}  # last (fraction, over) of each study, oldest first
         for name, row in self._rows()[0].items():
@@ -63,7 +65,7 @@ class Lines:
         ]
         for name in over or changed[:1]:
             self._remember(name, rows[name])
-            self._write(rows[name], _overall_text(total) if len(rows) > 1 else "")
+            self._write(rows[name], _overall_text(total, self.goal) if len(rows) > 1 else "")
 
     def end(self) -> None:
         """Write the total."""
@@ -75,7 +77,7 @@ class Lines:
         self.written_at = self.tally.clock()
 
     def _write(self, row: Row, overall: str = "") -> None:
-        word = extreme(self.tally.direction)
+        word = extreme(self.tally.terms.direction)
         self.write_line(status_line(row, word, self.tally.elapsed_seconds()) + overall)
 
     def _is_over(self, name: str) -> bool:
@@ -86,7 +88,7 @@ class Lines:
         return dict(zip(self.tally.studies, rows, strict=True)), total
 
 
-def _overall_text(total: Row) -> str:
+def _overall_text(total: Row, goal: str) -> str:
     if total.is_over or total.left is None:
         return ""
-    return f"; all {total.fraction:.0%}, {duration_text(total.left)} left"
+    return f"; all {total.fraction:.0%}, {left_text(total.left)} {goal}"

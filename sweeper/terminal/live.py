@@ -94,8 +94,7 @@ def view(
         return
     stream = sys.stderr if out is None else out
     if is_plain(stream) if plain is None else plain:
-        title = f"{heading.title}: {heading.metric}, {heading.sense}"
-        with _lines_view(tally, stream, title) as (update, note):
+        with _lines_view(tally, stream, heading) as (update, note):
             yield TerminalView(tally, lock, update, note)
         return
     unicode = has_unicode(stream)
@@ -104,12 +103,12 @@ def view(
 
 
 @contextmanager
-def _lines_view(tally: Tally, out: TextIO, title: str) -> Iterator[tuple[Callable[[], None], Write]]:
+def _lines_view(tally: Tally, out: TextIO, heading: Heading) -> Iterator[tuple[Callable[[], None], Write]]:
     def write_line(text: str) -> None:
         put_line(out, text)
 
-    write_line(title)
-    lines = Lines(tally, write_line)
+    write_line(f"{heading.title}: {heading.metric}, {heading.sense}")
+    lines = Lines(tally, write_line, heading.goal)
     try:
         yield lines.update, write_line
     finally:

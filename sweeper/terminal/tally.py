@@ -7,11 +7,12 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import median
 
 import numpy as np
 
-from sweeper.terminal.pace import Clock, Pace, expected_reports, remaining_times
+from sweeper.terminal.pace import Clock, Pace, Survival, expected_reports, late_prior, remaining_times
 from sweeper.text.columns import clean
 from sweeper.text.sparks import thin
 from sweeper.types import Direction, Ending, Floats, Job, JobId, Progress, Report, State, TrialId
@@ -48,6 +49,8 @@ class _Study:
         given_up: Failed trials that are not retried.
         open: Reports made by each member of each open trial.
         lrs: LR of each open trial.
+        latest: The objective's metric at the latest report of each member of each open trial.
+        late: Open trials that were opened after a complete one.
     """
 
     label: str
@@ -61,6 +64,8 @@ class _Study:
     given_up: int = 0
     open: dict[int, dict[JobId, int]] = field(default_factory=dict)
     lrs: dict[int, Floats] = field(default_factory=dict)
+    latest: dict[int, dict[JobId, float]] = field(default_factory=dict)
+    late: set[int] = field(default_factory=set)
 
     @property
     def done(self) -> int:
@@ -87,8 +92,9 @@ class Row:
         trials: Trials wanted in all.
         fraction: Share of its trials that is done. Open trials count in part.
         open: Number of open trials.
-        best: The best objective.
+        best: The best objective, or if it is better, the latest value of an open trial.
         best_trial: Its trial.
+        is_provisional: Whether that trial is still open.
         pruned: Number of pruned trials.
         diverged: Number of diverged trials.
         failed: Number of failed trials.
@@ -97,8 +103,8 @@ class Row:
         left: Remaining seconds.
         open_fraction: Average progress of the open trials.
         bests: The best objective after each trial that ended.
-        peak: Highest LR of the best trial.
-        lr_S: LR of the best trial, thinned.
+        peak: Highest LR of that trial.
+        lr_S: LR of that trial, thinned.
     """
 
     name: str
@@ -118,6 +124,7 @@ class Row:
     peak: float | None = None
     lr_S: Floats = field(default_factory=lambda: NO_LR, compare=False)
     given_up: int = 0
+    is_provisional: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -130,13 +137,29 @@ class Row:
         return self.done >= self.trials and not self.open
 
 
+@dataclass(frozen=True)
+class Terms:
+    """How trials run.
+
+    Attributes:
+        reports: Reports of a whole trial.
+        direction: Of the objective.
+        metric: Of the objective, as reports have it; "" to show no values of open trials.
+        prunes: Whether trials may be pruned.
+    """
+
+    reports: int
+    direction: Direction
+    metric: str = ""
+    prunes: bool = False
+
+
 class Tally:
     """Counts the trials of every study from the calls of a View. `rows` returns the current state.
 
     Args:
         progress: The studies as of the start of this command.
-        reports: Reports of a whole trial.
-        direction: Of the objective.
+        terms: How their trials run.
         past: What earlier commands did, by study.
         clock: Returns the time in seconds.
     """
@@ -144,26 +167,22 @@ class Tally:
     def __init__(
         self,
         progress: Sequence[Progress],
+        terms: Terms,
         *,
-        reports: int,
-        direction: Direction,
         past: Mapping[str, Past] | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        self.reports, self.direction, self.clock = reports, direction, clock
-        self.members = 1
+        self.terms, self.clock = terms, clock
+        self.reports, self.members = terms.reports, 1
         self.studies = {study.study: _initial_study(study, progress) for study in progress}
         for name, before in (past or {}).items():
             self._add_past(name, before)
         self.steps: dict[JobId, tuple[int, ...]] = {}
-        self.passed: Counter[int] = Counter()
-        self.stopped: Counter[int] = Counter()
+        self.early, self.late = Survival(), Survival()
         self.started_at = clock()
         self.restart_pace()
 
     def open(self, jobs: Sequence[Job]) -> None:
-        if not self.steps and not self.pace.counts:
-            self.restart_pace()  # the time before the first trial is not training time
         id = jobs[0].id
         self.members, self.reports = len(jobs), len(jobs[0].report_steps)
         if id.study not in self.studies:
@@ -171,6 +190,8 @@ class Tally:
         study = self.studies[id.study]
         study.open[id.trial] = {job.id: 0 for job in jobs}
         study.lrs[id.trial] = jobs[0].lr_S
+        if study.counts["complete"]:
+            study.late.add(id.trial)
         study.trials = max(study.trials, study.done + len(study.open))
         self.steps.update({job.id: job.report_steps for job in jobs})
 
@@ -182,16 +203,18 @@ class Tally:
         study = self.studies[report.id.study]
         members = study.open[report.id.trial]
         members[report.id] = made
+        if (value := report.metrics.get(self.terms.metric)) is not None:
+            study.latest.setdefault(report.id.trial, {})[report.id] = value
         if report.id == next(iter(members)):
             study.lrs[report.id.trial] = _with_used_lr(study.lrs[report.id.trial], report)
-        self.pace.tick(report.id.study)
+        self.pace.tick(report.id.study, report.id)
 
     def append(self, reports: Sequence[Report]) -> None:
         for trial in {report.id.of for report in reports}:
             study = self.studies.get(trial.study)
             members = study.open.get(trial.trial) if study else None
-            if members:
-                self.passed[max(members.values())] += 1
+            if study and members:
+                self._survival(study, trial.trial).passed[max(members.values())] += 1
 
     def close(self, ending: Ending) -> None:
         study = self.studies.get(ending.trial.study)
@@ -202,11 +225,13 @@ class Tally:
         study.given_up += ending.given_up
         lr_S = study.lrs.pop(ending.trial.trial)
         if ending.state != "complete":
-            self.stopped[max(members.values())] += 1
+            self._survival(study, ending.trial.trial).stopped[max(members.values())] += 1
         elif self._is_better(ending.value, study.best):
             study.best, study.best_trial = ending.value, ending.trial.trial
             study.show_lr(lr_S)
         study.bests.append(study.best)
+        study.late.discard(ending.trial.trial)
+        study.latest.pop(ending.trial.trial, None)
         for id in members:
             self.steps.pop(id, None)
 
@@ -218,14 +243,18 @@ class Tally:
         """Return the seconds since this command started."""
         return self.clock() - self.started_at
 
-    def best_trials(self) -> dict[str, TrialId]:
-        """Return the best trial of each study that has one."""
-        trials = {name: study.best_trial for name, study in self.studies.items()}
-        return {name: TrialId(name, trial) for name, trial in trials.items() if trial is not None}
+    def shown_trials(self) -> dict[str, TrialId]:
+        """Return the trial that is shown of each study that has one."""
+        shown = zip(self.studies, self.rows(), strict=False)  # the total has no study
+        return {study: TrialId(study, row.best_trial) for study, row in shown if row.best_trial is not None}
 
-    def show_lr(self, study: str, lr_S: Floats) -> None:
-        """Set the LR of a study's best trial, if it was opened without one."""
-        self.studies[study].show_lr(lr_S)
+    def show_lr(self, trial: TrialId, lr_S: Floats) -> None:
+        """Set the LR of a trial that is shown, if it was opened without one."""
+        study = self.studies[trial.study]
+        if trial.trial in study.open:
+            study.lrs[trial.trial] = lr_S
+        else:
+            study.show_lr(lr_S)
 
     def give_up(self, study: str, trials: int) -> None:
         """Set how many failed trials of a study are not retried. A later command may retry them after all."""
@@ -234,14 +263,32 @@ class Tally:
     def rows(self) -> list[Row]:
         """Return one row per study, and last the total."""
         studies = list(self.studies.items())
-        more = expected_reports(self.passed, self.stopped, self.reports)
+        early = self.early.hazards(self.reports)
+        late = self.late.hazards(self.reports, late_prior(early, self.terms.prunes))
+        more = expected_reports(early), expected_reports(late)
         left = self._remaining_seconds([study for _, study in studies], more)
-        a_trial = more[0] * self.members
+        a_trial = more[1][0] * self.members
         rows = [
-            _row(study, self.reports, _positive_or_none(self.pace.rate(name) * 60 / a_trial), seconds)
+            self._with_provisional(
+                study, _row(study, self.reports, _positive_or_none(self.pace.rate(name) * 60 / a_trial), seconds)
+            )
             for (name, study), seconds in zip(studies, left, strict=True)
         ]
         return [*rows, self._total_row(rows)]
+
+    def _with_provisional(self, study: _Study, row: Row) -> Row:
+        """Return the row with the best open trial instead, if its latest value is better. It may still get worse."""
+        best, trial = row.best, None
+        for number, values in study.latest.items():
+            are_there = len(values) == len(study.open[number]) and all(map(math.isfinite, values.values()))
+            value = median(values.values())  # of the members, as at its end
+            if are_there and self._is_better(value, best):
+                best, trial = value, number
+        if trial is None:
+            return row
+        lr_S = study.lrs[trial]
+        peak = float(lr_S.max()) if len(lr_S) else None
+        return replace(row, best=best, best_trial=trial, is_provisional=True, peak=peak, lr_S=thin(lr_S))
 
     def _add_past(self, name: str, past: Past) -> None:
         """Add the best values of earlier commands, and the LR of the best trial."""
@@ -252,24 +299,40 @@ class Tally:
             study.bests.append(best)
         study.show_lr(past.lr_S)
 
-    def _remaining_seconds(self, studies: Sequence[_Study], more: Sequence[float]) -> list[float | None]:
+    def _survival(self, study: _Study, trial: int) -> Survival:
+        return self.late if trial in study.late else self.early
+
+    def _remaining_seconds(
+        self, studies: Sequence[_Study], more: tuple[Sequence[float], Sequence[float]]
+    ) -> list[float | None]:
+        """Return the seconds until each study is finished; None while the pace is not known.
+
+        Args:
+            studies: The studies.
+            more: Expected further reports of the first trials of a study, and of later ones, by the reports made.
+        """
         rate = self.pace.rate()
         if not rate:
             return [0.0 if study.is_over else None for study in studies]
         work_K = []
         for study in studies:
-            open_work = sum(more[min(made, len(more) - 1)] for trial in study.open.values() for made in trial.values())
+            open_work = sum(
+                more[trial in study.late][min(made, self.reports)]
+                for trial, members in study.open.items()
+                for made in members.values()
+            )
             pending = max(0, study.trials - study.done - study.given_up - len(study.open))
-            work_K.append(open_work + pending * more[0] * self.members)
+            work_K.append(open_work + pending * more[1][0] * self.members)
         share_K = [max(1, len(study.open)) for study in studies]
         waiting = self.pace.seconds_since_report()
         return [max(0.0, seconds - waiting) for seconds in remaining_times(work_K, share_K, rate)]
 
     def _total_row(self, rows: Sequence[Row]) -> Row:
         trials, open = sum(row.trials for row in rows), sum(row.open for row in rows)
-        best = None
+        first: Row | None = None
         for row in rows:
-            best = row.best if self._is_better(row.best, best) else best
+            if self._is_better(row.best, None if first is None else first.best):
+                first = row
         speeds = [row.per_minute for row in rows if row.per_minute is not None]
         times = [row.left for row in rows if row.left is not None]
         return Row(
@@ -279,8 +342,9 @@ class Tally:
             fraction=sum(row.fraction * row.trials for row in rows) / trials if trials else 0.0,
             open=open,
             open_fraction=sum(row.open_fraction * row.open for row in rows) / open if open else 0.0,
-            best=best,
+            best=None if first is None else first.best,
             best_trial=None,
+            is_provisional=first is not None and first.is_provisional,
             pruned=sum(row.pruned for row in rows),
             diverged=sum(row.diverged for row in rows),
             failed=sum(row.failed for row in rows),
@@ -292,7 +356,7 @@ class Tally:
     def _is_better(self, value: float | None, than: float | None) -> bool:
         if value is None or not math.isfinite(value):
             return False
-        return than is None or (value < than if self.direction == "minimize" else value > than)
+        return than is None or (value < than if self.terms.direction == "minimize" else value > than)
 
 
 def _with_used_lr(lr_S: Floats, report: Report) -> Floats:

@@ -95,7 +95,7 @@ class Column:
 
     head: str
     cells: Sequence[str]
-    priority: int
+    priority: int = 0
     right: bool = True
     min_width: int | None = None
 
@@ -122,6 +122,18 @@ def fit_columns(columns: Sequence[Column], width: int | None, gap: int = 2) -> l
     while len(fitting) > 1 and sum(column.smallest_width for column in fitting) + gap * (len(fitting) - 1) > room:
         fitting.remove(min(fitting, key=lambda column: column.priority))
     return fitting
+
+
+def blocks(columns: Sequence[Column], width: int | None, gap: int = 2) -> list[list[Column]]:
+    """Return all columns in blocks that fit into `width` cells (None: one block). Each begins with the first column."""
+    names, *others = columns
+    found: list[list[Column]] = [[names]]
+    for column in others:
+        fits = width is None or total_width([*found[-1], column], gap) <= width
+        if not fits and len(found[-1]) > 1:
+            found.append([names])
+        found[-1].append(column)
+    return found
 
 
 def lay_out(

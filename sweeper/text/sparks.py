@@ -1,4 +1,4 @@
-"""Sparklines: curves one line high."""
+"""Sparklines and bars: drawings one line high."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sweeper.types import Floats
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = '_.-*"'
 THINNED = 240  # values kept of an LR: the live view redraws it four times a second
+Estimate = tuple[float | None, float | None, float | None]  # a mean, and the ends of its interval; None if unknown
 DECADES = 2.0  # of the distance from the best value that have different heights
 
 
@@ -49,6 +50,28 @@ def lr_curve(lr_S: Floats, cells: int, unicode: bool = True) -> str:
     means = _means(lr_S, cells)
     top = max(means, default=0.0)
     return "".join(_character(mean / top if top > 0 else 0.0, unicode) for mean in means)
+
+
+def gain_bar(gain: Estimate, top: float, cells: int, unicode: bool = True) -> str:
+    """Draw a gain from 0: heavy up to where it surely is, thin through its interval, with a dot at its mean.
+
+    Args:
+        gain: The gain, and the ends of its interval, the lower first; None where unknown. A gain whose whole interval
+            is below 0 is drawn as nothing.
+        top: The gain at which the bar is full.
+        cells: Characters of a full bar.
+        unicode: Whether to use lines and a dot, else ASCII.
+    """
+    heavy, half, line, dot = ("━", "╸", "─", "●") if unicode else ("=", "", "-", "o")
+    mean, low, high = gain
+    if mean is None or top <= 0:
+        return ""
+    if low is None or high is None:
+        halves = max(0, math.floor(2 * cells * min(mean / top, 1.0)))
+        return heavy * (halves // 2) + half * (halves % 2)
+    start, middle, end = (min(cells, max(0, round(cells * part / top))) for part in (low, mean, high))
+    drawn = heavy * start + line * (end - start)
+    return drawn if mean <= 0 or not drawn else drawn[: max(middle, 1) - 1] + dot + drawn[max(middle, 1) :]
 
 
 def thin(lr_S: Floats) -> Floats:

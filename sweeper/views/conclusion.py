@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 from sweeper.files import replace_file, writing
 from sweeper.results import tables
 from sweeper.results.stored import StoredSweep
-from sweeper.run import crash
-from sweeper.search.records import replicate_study
-from sweeper.spec.locking import is_running
 from sweeper.spec.question import Home
-from sweeper.text.columns import clean, duration_text
 from sweeper.tracking.mlflow import view
-from sweeper.types import InputError, Summary, Tracker
-from sweeper.views import confirmed, confirmed_families, end_table, figures, note
+from sweeper.types import Summary, Tracker
+from sweeper.views import answer, confirmed, confirmed_families, end_table, figures, note
+from sweeper.views.confirmed import grown_note
 
 if TYPE_CHECKING:
     from sweeper.results.verdict import Verdict
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("sweeper")
 
 TABLE = "families.json"
-MOST_NAMED = 5  # trials in a note
 MOST_DRAWN = 9  # studies that get their own figure, which takes 0.2 s
 
 
@@ -115,83 +111,34 @@ def _draw_pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Pa
 
 
 def show(outcome: Outcome) -> None:
-    """Print the table of a sweep that this command trained, and the paths of its files."""
+    """Print the answer of a sweep that this command trained, and where its files are."""
     home = outcome.home
-    sweep = StoredSweep(home)
-    print_table(sweep)
+    answer.show(StoredSweep(home))
     print()
     if outcome.is_tracked and view.has_pages(home.spool):
         print(f"Traces in MLflow:  {view.location_text(home.spool, home.name)}")
-    print(f"Files:             {home.path}/   (print this table again: python -m sweeper status {home.name})")
+    print(f"Files:             {home.path}/", flush=True)
     if outcome.unsent:
         print(view.unsent_text(home.spool, home.name, outcome.unsent))
     if outcome.lost:
         print(outcome.lost.text)
     if outcome.stopped is not None:
         print(f"Stopped ({outcome.stopped}). Nothing is lost: the same command resumes the sweep.", flush=True)
-    elif sweep.verdict is None:
-        print(_how_to_confirm(sweep), flush=True)
 
 
-def _how_to_confirm(sweep: StoredSweep) -> str:
-    """Return the command that confirms a search, and its cost; "" if no trial is complete."""
-    from sweeper.run import confirm_plan
-    from sweeper.run.confirm_spec import ConfirmSpec
-
-    try:
-        planned = confirm_plan.plan(sweep, ConfirmSpec())
-    except InputError:
-        return ""
-    cost = confirm_plan.cost(sweep, planned, ConfirmSpec())
-    how_long = duration_text(cost.typical * cost.seconds)
-    return (
-        f"Which is best?     python -m sweeper confirm {sweep.name}   (fresh seeds: about {cost.typical} trainings, "
-        f"{how_long})"
-    )
-
-
-def print_table(sweep: StoredSweep) -> None:
-    """Print the verdict if the sweep was confirmed, and the table of families, at the width of the terminal."""
+def print_all(sweep: StoredSweep) -> None:
+    """Print the answer, then every table with all columns and what they mean."""
+    answer.show(sweep)
     if sweep.verdict is not None:
-        confirmed.show(sweep.verdict, scope=_since(sweep, sweep.verdict))
         print()
+        confirmed.show(sweep.verdict, scope=grown_note(sweep.verdict, len(sweep.records), sweep.name))
     if sweep.family_verdict is not None:
-        confirmed_families.show(sweep.family_verdict)
         print()
-    end_table.show(
-        sweep.families,
-        sweep.criterion,
-        notes=[
-            *([f"Trained {how}."] if (how := note.trainer_note(sweep.config)) else []),
-            *_early_stops(sweep),
-            *_exhausted_spaces(sweep),
-            *_given_up(sweep),
-            *_open_confirmation(sweep),
-            *([] if sweep.finished else [f"This sweep is not finished.{_death(sweep)} The same command resumes it."]),
-        ],
-    )
-
-
-def _death(sweep: StoredSweep) -> str:
-    """Return how the last command died, if it did not end by itself."""
-    death = None if is_running(sweep.home) else crash.last_words(sweep.home)
-    return "" if death is None else f" Its last command was {death}."
-
-
-def _since(sweep: StoredSweep, verdict: Verdict) -> str:
-    """Return what the search trained since its confirmation."""
-    return confirmed.grown_note(verdict, len(sweep.records), sweep.name)
-
-
-def _open_confirmation(sweep: StoredSweep) -> list[str]:
-    """Return the note on a confirmation that was begun and has no verdict yet."""
-    seed = sweep.open_confirmation
-    if seed is None:
-        return []
-    trained = [record for record in sweep.replicates if record.study.endswith(replicate_study("", seed))]
-    ended = sum(record.state != "running" for record in trained)
-    going = "is running" if is_running(sweep.home) else "goes on with the same command"
-    return [f"A confirmation {going}: {ended} trainings so far, no verdict yet."]
+        confirmed_families.show(sweep.family_verdict)
+    print()
+    trained = note.trainer_note(sweep.config)
+    notes = [*([f"Trained {trained}."] if trained else []), *_early_stops(sweep), *_exhausted_spaces(sweep)]
+    end_table.show(sweep.families, sweep.criterion, notes=notes)
 
 
 def _early_stops(sweep: StoredSweep) -> list[str]:
@@ -206,20 +153,6 @@ def _exhausted_spaces(sweep: StoredSweep) -> list[str]:
     if not spaces:
         return []
     return [f"Every point of the space was tried: {', '.join(spaces)}. A larger search.n_trials would add none."]
-
-
-def _given_up(sweep: StoredSweep) -> list[str]:
-    """Return the note on trials that failed and are not trained again."""
-    trials = sweep.given_up
-    if not trials:
-        return []
-    more = f" and {len(trials) - MOST_NAMED} more" if len(trials) > MOST_NAMED else ""
-    how_many, them = ("1 trial", "it") if len(trials) == 1 else (f"{len(trials)} trials", "them")
-    reason = sweep.record(trials[0]).reason or "no reason given"
-    return [
-        f"{how_many} failed, also when tried again: {', '.join(trials[:MOST_NAMED])}{more} ({clean(reason)}). "
-        f"Fix the cause, then train {them} again: python -m sweeper retry {sweep.name}"
-    ]
 
 
 def print_json(sweep: StoredSweep) -> None:

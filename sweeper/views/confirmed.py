@@ -1,14 +1,14 @@
-"""The confirmed table and the verdict below it, from confirm.json alone: in a terminal, a notebook, MLflow's note."""
+"""The confirmed table with every column, from confirm.json alone: in a terminal, a notebook, MLflow's note."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from sweeper.results import below, words
 from sweeper.results.verdict import Configuration, Contrast, Verdict
-from sweeper.text.columns import Column, Line, clean, duration_text, lay_out, value_text, wrap, write
+from sweeper.text.columns import Column, Line, blocks, clean, duration_text, lay_out, value_text, wrap, write
 from sweeper.types import shorten
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def cost_lines(cost: Cost, families: Sequence[str]) -> list[str]:
 
 
 def show(verdict: Verdict, *, scope: str = "", out: TextIO | None = None) -> None:
-    """Print the table and the verdict, at the width of a terminal.
+    """Print the table and what is to be known beside the verdict, at the width of a terminal.
 
     Args:
         verdict: The verdict.
@@ -46,7 +46,7 @@ def show(verdict: Verdict, *, scope: str = "", out: TextIO | None = None) -> Non
 
 
 def render(verdict: Verdict, *, scope: str = "", width: int | None = None, unicode: bool = True) -> list[Line]:
-    """Return the table and the verdict as lines.
+    """Return the table and what is to be known beside the verdict as lines.
 
     Args:
         verdict: The verdict.
@@ -59,13 +59,15 @@ def render(verdict: Verdict, *, scope: str = "", width: int | None = None, unico
     head = f"Confirmed on fresh seeds: {verdict['objective']['metric']}, {sense} is better ({trainings} trainings)"
     among = {number: "bold green" for number, row in enumerate(verdict["configurations"]) if row["status"] == "best"}
     small = [line for text in (*below.lines(verdict), scope) if text for line in wrap(clean(text), width, "dim")]
-    return [
-        *wrap(head, width, "bold"),
-        *lay_out(columns(verdict), min(width or WIDEST, WIDEST), styles=among, unicode=unicode),
-        [("", "")],
-        *wrap(clean(verdict["sentence"]), width, "bold"),
-        *small,
+    return [*wrap(head, width, "bold"), *full_table(columns(verdict), among, width, unicode), *small]
+
+
+def full_table(columns: Sequence[Column], styles: Mapping[int, str], width: int | None, unicode: bool) -> list[Line]:
+    """Return all columns, in blocks that fit into the width, with a blank line after each."""
+    tables = [
+        lay_out(block, width, styles=styles, unicode=unicode) for block in blocks(columns, min(width or WIDEST, WIDEST))
     ]
+    return [line for table in tables for line in [*table, [("", "")]]]
 
 
 def columns(verdict: Verdict) -> list[Column]:
@@ -73,21 +75,21 @@ def columns(verdict: Verdict) -> list[Column]:
     rows, test = verdict["configurations"], verdict["test_metric"]
     gains = [_gain_of(verdict, row) for row in rows]
     found = [
-        Column("rank", [_rank(row) for row in rows], 80),
-        Column("configuration", [_name(row) for row in rows], 100, right=False),
-        Column("mean", [value_text(row["mean"]) for row in rows], 95),
-        Column("sd", ["-" if row["sd"] is None else f"{row['sd']:.2g}" for row in rows], 50),
-        Column("seeds", [str(row["n"] or "-") for row in rows], 60),
-        Column("gain over constant", ["-" if one is None else words.gain_text(verdict, one) for one in gains], 85),
-        Column("in sd", ["-" if one is None else words.in_sd(one) for one in gains], 40),
-        Column("share of gain", ["-" if one is None else _share(one) for one in gains], 35),
-        Column("in search", [value_text(row["search_value"]) for row in rows], 55),
+        Column("configuration", [_name(row) for row in rows], right=False),
+        Column("rank", [_rank(row) for row in rows]),
+        Column("mean", [value_text(row["mean"]) for row in rows]),
+        Column("sd", ["-" if row["sd"] is None else f"{row['sd']:.2g}" for row in rows]),
+        Column("seeds", [str(row["n"] or "-") for row in rows]),
+        Column("gain over constant", ["-" if one is None else words.gain_text(verdict, one) for one in gains]),
+        Column("in sd", ["-" if one is None else words.in_sd(one) for one in gains]),
+        Column("share of gain", ["-" if one is None else _share(one) for one in gains]),
+        Column("in search", [value_text(row["search_value"]) for row in rows]),
     ]
     if any(row["test"] for row in rows):
-        found.append(Column(test, [_test(row, test) for row in rows], 45))
+        found.append(Column(test, [_test(row, test) for row in rows]))
     if any(row["diverged"]["k"] for row in rows):
-        found.append(Column("diverged", [_diverged(row) for row in rows], 70))
-    return [*found, Column("verdict", [_standing(row) for row in rows], 90, right=False)]
+        found.append(Column("diverged", [_diverged(row) for row in rows]))
+    return [*found, Column("verdict", [_standing(row) for row in rows], right=False)]
 
 
 def _name(row: Configuration) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from sweeper.results import below
 from sweeper.results.verdict import Verdict
-from sweeper.text.columns import Column, Line, clean, duration_text, lay_out, wrap, write
+from sweeper.text.columns import Column, Line, clean, duration_text, wrap, write
 from sweeper.views import confirmed
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ def cost_lines(cost: SearchCost) -> list[str]:
 
 
 def show(verdict: Verdict, out: TextIO | None = None) -> None:
-    """Print the table and the verdict, at the width of a terminal."""
+    """Print the table and what is to be known beside the verdict, at the width of a terminal."""
     write(lambda width, unicode: render(verdict, width=width, unicode=unicode), out)
 
 
 def render(verdict: Verdict, *, width: int | None = None, unicode: bool = True) -> list[Line]:
-    """Return the table and the verdict as lines.
+    """Return the table and what is to be known beside the verdict as lines.
 
     Args:
         verdict: The verdict.
@@ -48,9 +48,7 @@ def render(verdict: Verdict, *, width: int | None = None, unicode: bool = True) 
     among = {place: "bold green" for place, row in enumerate(verdict["configurations"]) if row["status"] == "best"}
     return [
         *wrap(head, width, "bold"),
-        *lay_out(columns(verdict), width, styles=among, unicode=unicode),
-        [("", "")],
-        *wrap(clean(verdict["sentence"]), width, "bold"),
+        *confirmed.full_table(columns(verdict), among, width, unicode),
         *(line for text in below.lines(verdict) for line in wrap(clean(text), width, "dim")),
     ]
 

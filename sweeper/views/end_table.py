@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from sweeper.results.tables import DEFAULT, STATES, TUNED, Criterion, StudyRow, names_of, rows_of
-from sweeper.text.columns import Column, Line, clean, fit_columns, lay_out, value_text, wrap, write
+from sweeper.text.columns import Column, Line, blocks, clean, lay_out, value_text, wrap, write
 from sweeper.text.numbers import gain_text, lr_text, param_text, share_text
 from sweeper.types import State
 from sweeper.views.small_print import small_print
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ALWAYS: tuple[State, ...] = ("complete", "pruned", "diverged")  # states that have a column though no trial has them
 
 
 def show(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence[str] = (), out: TextIO | None = None) -> None:
@@ -51,24 +53,19 @@ def render(
     rows = rows_of(families)
     if not rows:
         return wrap("No trials yet.", width)
-    columns = _columns(rows, criterion, narrow=width is not None and width < 110)
     first_baseline = next((number for number, row in enumerate(rows) if row.role), len(rows))
-    lines = lay_out(columns, width, unicode=unicode)
-    if first_baseline < len(rows):
-        roles = {row.role: row.family for row in rows if row.role}
-        meaning = {TUNED: "LR tuned", DEFAULT: "the optimizer's own LR, untuned"}
-        baselines = ", ".join(f"{clean(family)} ({meaning[role]})" for role, family in roles.items())
-        lines[1 + first_baseline : 1 + first_baseline] = wrap(f"baselines: {baselines}", width, "dim")
-    head = wrap(heading(criterion), width, "bold")
-    fitting = fit_columns(columns, width)
-    long_names = [column.head for column in _columns(rows, criterion, narrow=False)]
-    hidden = [name for name, column in zip(long_names, columns, strict=True) if column not in fitting]
-    paragraphs = small_print(families, criterion, notes=notes)
-    if hidden:
-        paragraphs.append(f"Not shown at this width: {', '.join(hidden)}.")
-    answer, *rest = paragraphs
-    text_lines = [line for paragraph in rest for line in wrap(paragraph, width, "dim")]
-    return [*head, *lines, [("", "")], *wrap(answer, width, "bold"), *text_lines]
+    roles = {row.role: row.family for row in rows if row.role}
+    meaning = {TUNED: "LR tuned", DEFAULT: "the optimizer's own LR, untuned"}
+    baselines = ", ".join(f"{clean(family)} ({meaning[role]})" for role, family in roles.items())
+    lines = wrap(heading(criterion), width, "bold")
+    for block in blocks(columns(families, criterion), width):
+        drawn = lay_out(block, width, unicode=unicode)
+        if roles:
+            drawn[1 + first_baseline : 1 + first_baseline] = wrap(f"baselines: {baselines}", width, "dim")
+        lines += [*drawn, [("", "")]]
+    answer, *rest = small_print(families, criterion, notes=notes)
+    small = [line for paragraph in rest for line in wrap(paragraph, width, "dim")]
+    return [*lines, *wrap(answer, width, "bold"), *small]
 
 
 def heading(criterion: Criterion) -> str:
@@ -76,47 +73,33 @@ def heading(criterion: Criterion) -> str:
     return f"{criterion.extreme.capitalize()} {criterion.metric} of each family in the search, {criterion.sense}"
 
 
-def _columns(rows: Sequence[StudyRow], criterion: Criterion, *, narrow: bool) -> list[Column]:
+def columns(families: pd.DataFrame, criterion: Criterion) -> list[Column]:
+    """Return every column of the table as text. `families` is from `families_table`."""
+    rows = rows_of(families)
     names = [name + _marks(row) for name, row in zip(names_of(rows), rows, strict=True)]
     others = [", ".join(f"{name} {param_text(name, value)}" for name, value in row.others.items()) for row in rows]
-    spread = []
-    if any(row.spread is not None for row in rows):
-        spread = [Column("spread", [value_text(row.spread) for row in rows], 56)]
-    columns = [
-        Column("family", names, 100, right=False, min_width=10),
-        Column(criterion.extreme, [value_text(row.best_value) for row in rows], 95),
-        *spread,
-        Column("gain", [gain_text(row.gain) for row in rows], 90),
-        Column("trial", [_whole_text(row.best_trial) for row in rows], 52),
-        Column("peak LR", [lr_text(row.common["peak_lr"]) for row in rows], 80),
-        Column("warmup", [share_text(row.common["warmup"]) for row in rows], 60),
-        Column("decay", [lr_text(row.common["decay"]) for row in rows], 62),
-        Column("cycle", [share_text(row.common["cycle"]) for row in rows], 58),
-    ]
-    if any(others):
-        columns.append(Column("others", others, 20, right=False, min_width=14))
-    priority: dict[State, int] = {"complete": 40, "pruned": 42, "diverged": 45, "failed": 50, "running": 48}
-    heads = {"complete": "full", "pruned": "prun", "diverged": "div", "failed": "fail", "running": "run"}
-    for state in STATES:
-        if state in ("complete", "pruned", "diverged") or any(row.counts[state] for row in rows):
-            columns.append(
-                Column(heads[state] if narrow else state, [str(row.counts[state]) for row in rows], priority[state])
-            )
+    has_spread = any(row.spread is not None for row in rows)
+    states = [state for state in STATES if state in ALWAYS or any(row.counts[state] for row in rows)]
     return [
-        *columns,
-        Column("stable LR", [lr_text(row.stable_lr) for row in rows], 44),
-        Column("diverged LR", [lr_text(row.diverged_lr) for row in rows], 30),
-        Column("to target", [_target_text(row) for row in rows], 46),
+        Column("family", names, right=False, min_width=10),
+        Column(criterion.extreme, [value_text(row.best_value) for row in rows]),
+        *([Column("spread", [value_text(row.spread) for row in rows])] if has_spread else []),
+        Column("gain", [gain_text(row.gain) for row in rows]),
+        Column("trial", [_whole_text(row.best_trial) for row in rows]),
+        Column("peak LR", [lr_text(row.common["peak_lr"]) for row in rows]),
+        Column("warmup", [share_text(row.common["warmup"]) for row in rows]),
+        Column("decay", [lr_text(row.common["decay"]) for row in rows]),
+        Column("cycle", [share_text(row.common["cycle"]) for row in rows]),
+        *([Column("others", others, right=False, min_width=14)] if any(others) else []),
+        *(Column(state, [str(row.counts[state]) for row in rows]) for state in states),
+        Column("stable LR", [lr_text(row.stable_lr) for row in rows]),
+        Column("diverged LR", [lr_text(row.diverged_lr) for row in rows]),
+        Column("to target", [_target_text(row) for row in rows]),
     ]
 
 
 def _marks(row: StudyRow) -> str:
     return ("*" if row.ends_high else "") + ("+" if row.best_truncated else "")
-
-
-def columns(families: pd.DataFrame, criterion: Criterion) -> list[Column]:
-    """Return every column of the table as text, with full headings. `families` is from `families_table`."""
-    return _columns(rows_of(families), criterion, narrow=False)
 
 
 def _target_text(row: StudyRow) -> str:

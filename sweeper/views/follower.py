@@ -19,7 +19,7 @@ from sweeper.results.stored import StoredSweep
 from sweeper.schedules import family, lr_trace
 from sweeper.spec.locking import is_running
 from sweeper.spec.question import Home, StoredConfig
-from sweeper.terminal import Tally
+from sweeper.terminal import Tally, Terms
 from sweeper.tracking.spool import published_round
 from sweeper.tracking.traces import read_trace
 from sweeper.types import Ending, Floats, InputError, Job, JobId, Progress, Record, Report, TrialId
@@ -77,6 +77,11 @@ class Follower:
         self._seen: dict[TrialId, tuple[int, bool]] = {}  # reports of each trial, and whether it ended
         self._lr_trials: dict[str, TrialId] = {}  # the trial of each study whose LR is shown
 
+    @property
+    def is_confirmation(self) -> bool:
+        """Whether a confirmation is followed, not the search."""
+        return self._confirmation is not None
+
     def refresh(self) -> None:
         """Read what changed."""
         running = is_running(self.home)  # before the journal, so that the last commit of a process that ends is read
@@ -115,11 +120,16 @@ class Follower:
         self._seen, self._lr_trials, self._last_time = {}, {}, 0.0
         self.tally = Tally(
             sorted(self._progress(), key=lambda progress: (progress.family, progress.study)),
-            reports=self.config["question"]["search"]["reports"],
-            direction=self.config["question"]["objective"]["direction"],
+            self._terms(),
             clock=lambda: self.now() if self._event_time is None else self._event_time,
         )
         self.tally.started_at = self.started_at
+
+    def _terms(self) -> Terms:
+        question = self.config["question"]
+        objective, reports = question["objective"], question["search"]["reports"]
+        prunes = any(study.get("pruner") is not None for study in self.config["studies"].values())
+        return Terms(reports, objective["direction"], objective["metric"], prunes and not self.is_confirmation)
 
     def _progress(self) -> list[Progress]:
         """Return the studies that are followed, none of their trials counted yet."""
@@ -147,10 +157,10 @@ class Follower:
         for study in self.tally.studies:
             self.tally.give_up(study, given_up[study])
         self._seen = {id: (_report_count(record), record.state != "running") for id, record in by_id.items()}
-        for study, best in self.tally.best_trials().items():
-            if self._lr_trials.get(study) != best:
-                self._lr_trials[study] = best
-                self.tally.show_lr(study, self._lr(by_id[best], plans[study]))
+        for study, shown in self.tally.shown_trials().items():
+            if self._lr_trials.get(study) != shown:
+                self._lr_trials[study] = shown
+                self.tally.show_lr(shown, self._lr(by_id[shown], plans[study]))
         studies, is_open = self.config["studies"], any(record.state == "running" for record in records)
         if self._confirmation is not None:  # how many trainings it takes is known at its end
             self.is_finished = StoredSweep(self.home).open_confirmation is None
@@ -211,7 +221,10 @@ def apply_event(tally: Tally, record: Record, event: Event, report_steps: Sequen
             steps = tuple(report_steps)
             tally.open([Job(id, record.family, record.params, 0, NO_LR, steps) for id in ids])
         case "reported":
-            reports = [Report(id, event.step, {}, {}, 0.0) for id in ids]
+            value = dict(record.intermediate).get(event.step)
+            reports = [
+                Report(id, event.step, {}, {} if value is None else {tally.terms.metric: value}, 0.0) for id in ids
+            ]
             for report in reports:
                 tally.arrived(report)
             tally.append(reports)

@@ -1,4 +1,4 @@
-"""A sweep in a notebook: the table of families as HTML, and its figures."""
+"""A sweep in a notebook: its answer as HTML, and its figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.results import below
 from sweeper.text.columns import Column
-from sweeper.views import confirmed, end_table, figures
+from sweeper.views import answer, confirmed, end_table, figures
 from sweeper.views.small_print import small_print
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from sweeper.results.stored import StoredSweep
     from sweeper.results.tables import Criterion
-    from sweeper.results.verdict import Verdict
+    from sweeper.views.family_lines import FamilyTable
+    from sweeper.views.settings import Settings
 
 # Without colors, so that it fits light and dark pages.
 CELL = "padding: .15em .7em; white-space: nowrap; font-variant-numeric: tabular-nums"
@@ -28,41 +29,54 @@ ENTRY = 'style="max-width: 100%; height: auto; background: white"'
 
 
 def html_table(sweep: StoredSweep) -> str:
-    """Return the table of families with the answer below. The small print is collapsed."""
-    criterion, families = sweep.criterion, sweep.families
-    head = f"<b>{escape(sweep.name)}</b>: {escape(end_table.heading(criterion))}"
-    state = _state(sweep)
-    if families.empty:
-        return f"<div><p>{head}{state}</p><p>No trials yet.</p></div>"
-    verdict = "" if sweep.verdict is None else _verdict(sweep.verdict)
-    answer, *rest = small_print(families, criterion)
-    small = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in rest)
-    table = f'<div style="overflow-x: auto">{_table(families, criterion)}</div>'
+    """Return the answer in HTML. The tables with every column and the small print are collapsed below it."""
+    said = answer.answer_of(sweep)
+    head = "".join(f"<p><b>{escape(text)}</b></p>" for text in said.sentences)
+    cost, command = said.confirm
+    confirm = f"<p>{escape(cost)} <code>{escape(command)}</code></p>" if command else ""
+    table = "" if said.table is None else _family_table(said.table, said.heading)
+    cautions = "".join(f"<p>{escape(text)}</p>" for text in said.cautions)
     return (
-        f"<div>{verdict}<p>{head}{state}</p>{table}<p><b>{escape(answer)}</b></p>"
-        f"<details><summary>How far to trust this</summary>{small}</details></div>"
+        f"<div>{head}{confirm}{_settings(said.settings)}{table}{cautions}"
+        f"<details><summary>All columns, and how far to trust this</summary>{_everything(sweep)}</details></div>"
     )
 
 
-def _verdict(verdict: Verdict) -> str:
-    """Return the confirmed table with the verdict below, in HTML."""
-    columns = confirmed.columns(verdict)
-    rows = verdict["configurations"]
-    body = [_row(columns, i, best=rows[i]["status"] == "best", rule=False) for i in range(len(rows))]
-    beside = "".join(f"<p>{escape(line)}</p>" for line in below.lines(verdict))
-    return (
-        f"<p><b>Confirmed on fresh seeds</b>: {escape(verdict['objective']['metric'])}</p>"
-        f'<div style="overflow-x: auto">{_html(columns, body)}</div><p><b>{escape(verdict["sentence"])}</b></p>{beside}'
-    )
-
-
-def _state(sweep: StoredSweep) -> str:
-    """Return what is left to do, in HTML; "" for nothing."""
-    if not sweep.finished:
-        return ". <i>Not finished. The same call or command resumes it.</i>"
-    if not sweep.given_up:
+def _settings(settings: Settings | None) -> str:
+    if settings is None:
         return ""
-    return f". <i>{len(sweep.given_up)} failed. Once the cause is fixed, sweep.retry(task) trains what failed.</i>"
+    call = f"<br><code>{escape(settings.call)}</code> returns the LR of each update." if settings.call else ""
+    return f"<p>{escape(settings.about)}<br><code>{escape(' '.join(settings.words))}</code>{call}</p>"
+
+
+def _family_table(table: FamilyTable, heading: str) -> str:
+    """Return a line for each family. A rule is below the tuned constant."""
+    columns = table.columns(None)
+    remarks = next((i for i, line in enumerate(table.lines) if line.remark), None)
+    rules = {i for i in (None if table.rule is None else table.rule + 1, remarks) if i}
+    rows = [_row(columns, i, best="bold" in line.style, rule=i in rules) for i, line in enumerate(table.lines)]
+    if table.rule is not None:
+        span = len(columns) - next(i for i, column in enumerate(columns) if column.head == table.value_name) - 1
+        words = f'<td colspan="{span}" style="{CELL}">{escape(table.below[0])}</td>'
+        rows[table.rule] = f"<tr>{_cells(columns[: len(columns) - span], table.rule)}{words}</tr>"
+    return f'<p>{escape(heading)}</p><div style="overflow-x: auto">{_html(columns, rows)}</div>'
+
+
+def _everything(sweep: StoredSweep) -> str:
+    """Return the confirmed table and that of the search with every column, and the small print."""
+    families, criterion, verdict = sweep.families, sweep.criterion, sweep.verdict
+    parts = []
+    if verdict is not None:
+        columns = confirmed.columns(verdict)
+        rows = [_row(columns, i, best=one["status"] == "best", rule=False)
+                for i, one in enumerate(verdict["configurations"])]  # fmt: skip
+        parts.append(f'<div style="overflow-x: auto">{_html(columns, rows)}</div>')
+        parts += [f"<p>{escape(line)}</p>" for line in below.lines(verdict)]
+    if not families.empty:
+        parts.append(f"<p>{escape(end_table.heading(criterion))}</p>")
+        parts.append(f'<div style="overflow-x: auto">{_table(families, criterion)}</div>')
+        parts += [f"<p>{escape(paragraph)}</p>" for paragraph in small_print(families, criterion)]
+    return "".join(parts)
 
 
 def _table(families: pd.DataFrame, criterion: Criterion) -> str:
@@ -80,9 +94,13 @@ def _html(columns: Sequence[Column], rows: Sequence[str]) -> str:
 
 
 def _row(columns: Sequence[Column], i: int, *, best: bool, rule: bool) -> str:
-    cells = "".join(f"<td {_style(column)}>{escape(column.cells[i])}</td>" for column in columns)
+    cells = _cells(columns, i)
     styles = [text for text, wanted in (("font-weight: bold", best), (RULE, rule)) if wanted]
     return f'<tr style="{"; ".join(styles)}">{cells}</tr>' if styles else f"<tr>{cells}</tr>"
+
+
+def _cells(columns: Sequence[Column], i: int) -> str:
+    return "".join(f"<td {_style(column)}>{escape(column.cells[i])}</td>" for column in columns)
 
 
 def _style(column: Column) -> str:

@@ -29,6 +29,8 @@ from sweeper.text.numbers import gain_text, param_text
 if TYPE_CHECKING:
     import pandas as pd
 
+TRUNCATED = "A trial that ended early (search.early_stopping) was trained with only the first part of its schedule."
+
 
 def small_print(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence[str] = ()) -> list[str]:
     """Return the paragraphs under the table, the answer first.
@@ -45,6 +47,7 @@ def small_print(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence
         *_other_rules(rows, criterion),
         *_missing_baselines(rows),
         *_states(rows, criterion),
+        *_useless(rows, criterion),
         *_stability(rows, criterion),
         *_marks(rows),
         *_target(rows, criterion),
@@ -56,18 +59,26 @@ def small_print(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence
     ]
 
 
-def _answer(rows: Sequence[StudyRow], criterion: Criterion) -> str:
+def lowest(rows: Sequence[StudyRow], criterion: Criterion) -> str:
     """Name the trial with the lowest value. One trial of many at one seed: nothing says that its schedule is best."""
     first = [(name, row) for name, row in zip(names_of(rows), rows, strict=True) if row.rank == 1]
+    if not rows:
+        return "No trials yet"
     if not first:
-        return "No trial is complete yet, so there is nothing to compare."
+        return "No trial is complete yet, so there is nothing to compare"
     so_far = " so far" if any(row.counts["running"] for row in rows) else ""
     trials = " and ".join(f"trial {row.best_trial} of {name}" for name, row in first)
-    row = first[0][1]
-    value = f"{criterion.metric} {value_text(row.best_value)}"
-    answer = f"{value} is the {criterion.extreme} in the search{so_far}, {trials} ({criterion.members}; not confirmed)"
-    if len(first) > 1:
+    value = f"{criterion.metric} {value_text(first[0][1].best_value)}"
+    return f"{value} is the {criterion.extreme} in the search{so_far}, {trials} ({criterion.members}; not confirmed)"
+
+
+def _answer(rows: Sequence[StudyRow], criterion: Criterion) -> str:
+    """Name the trial with the lowest value, its hyperparameters, and its gain."""
+    first = [row for row in rows if row.rank == 1]
+    answer = lowest(rows, criterion)
+    if len(first) != 1:
         return f"{answer}."
+    (row,) = first
     params = {key: value for key, value in row.common.items() if value is not None} | dict(row.others)
     params_text = ", ".join(f"{key} {param_text(key, value)}" for key, value in params.items())
     gain = ""
@@ -79,20 +90,37 @@ def _answer(rows: Sequence[StudyRow], criterion: Criterion) -> str:
     return f"{answer}{', at ' if params_text else ''}{params_text}.{gain}"
 
 
+def cautions(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
+    """Return those of the paragraphs that name something to mend: in the sweep, or in the range of an LR."""
+    lowest_row = next((row for row in rows if row.rank == 1), None)
+    return [
+        *_unequal(rows),
+        *(_missing_baselines(rows) if rows else []),
+        *_without_value(rows, criterion),
+        *_useless(rows, criterion),
+        *([TRUNCATED] if lowest_row is not None and lowest_row.best_truncated else []),
+    ]
+
+
 def _budget(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
-    """Say how many trials each value is chosen from, and whether all families had equally many."""
+    """Say how many trials each value is chosen from, and whether families had different numbers of them."""
     trials = [count_tried(row.counts) for row in rows if row.role != DEFAULT]
     if not any(row.rank for row in rows):
         return []
     fewest, most = min(trials, default=1), max(trials, default=1)
     number = f"{most}" if fewest == most else f"{fewest} to {most}"
-    paragraphs = [
+    return [
         f"Each value is the {criterion.extreme} of {number} trial{'' if most == 1 else 's'}, which is partly luck: on "
-        f"other seeds such a trial tends to be {'higher' if criterion.direction == 'minimize' else 'lower'}."
+        f"other seeds such a trial tends to be {'higher' if criterion.direction == 'minimize' else 'lower'}.",
+        *_unequal(rows),
     ]
-    if fewest < most:
-        paragraphs.append(f"{UNEQUAL_TRIALS} Compare when all are finished.")
-    return paragraphs
+
+
+def _unequal(rows: Sequence[StudyRow]) -> list[str]:
+    """Say so if families had different numbers of trials."""
+    trials = {count_tried(row.counts) for row in rows if row.role != DEFAULT}
+    has_values = any(row.rank for row in rows)
+    return [f"{UNEQUAL_TRIALS} Compare when all are finished."] if has_values and len(trials) > 1 else []
 
 
 def _other_rules(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
@@ -136,21 +164,30 @@ def _missing_baselines(rows: Sequence[StudyRow]) -> list[str]:
 def _states(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     """Explain the states that occur."""
     total: dict[str, int] = {state: sum(row.counts[state] for row in rows) for state in STATES}
-    no_value = sum(row.no_value for row in rows)
     meaning = {
         "pruned": "stopped early because other trials were better at the same step. Not compared",
         "diverged": "the loss became NaN, infinite, or larger than the task's bound. It counts as a bad result",
         "failed": "training failed. Each is retried once. The reasons are in the table of trials and in log.txt",
-        "failed without a value": f"{criterion.metric} was NaN or infinite, and the loss was not. Look at the metric "
-        "and the validation targets, or choose another objective.metric",
         "running": "not finished yet",
     }
-    counts: dict[str, int] = {**total, "failed": total["failed"] - no_value, "failed without a value": no_value}
-    return [f"{state} ({counts[state]}): {text}." for state, text in meaning.items() if counts[state]]
+    counts = {**total, "failed": total["failed"] - sum(row.no_value for row in rows)}
+    explained = {state: f"{state} ({counts[state]}): {text}." for state, text in meaning.items() if counts[state]}
+    running = explained.pop("running", None)
+    return [*explained.values(), *_without_value(rows, criterion), *([running] if running else [])]
 
 
-def _stability(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
-    """Name families whose trials all diverged or have no skill, and explain stable and diverged LRs."""
+def _without_value(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
+    """Say so if trials failed because their objective had no value."""
+    count = sum(row.no_value for row in rows)
+    advice = (
+        f"failed without a value ({count}): {criterion.metric} was NaN or infinite, and the loss was not. Look at the "
+        "metric and the validation targets, or choose another objective.metric."
+    )
+    return [advice] if count else []
+
+
+def _useless(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
+    """Name families whose trials all diverged or have no skill."""
     named = [(name, row) for name, row in zip(names_of(rows), rows, strict=True) if row.role != DEFAULT]  # has one LR
     burst = [name for name, row in named if row.counts["diverged"] == sum(row.counts.values()) > 0]
     useless = [name for name, row in named if has_no_skill(row, criterion.direction)]
@@ -163,12 +200,17 @@ def _stability(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
             f"No trial of {', '.join(useless)} is better than a prediction that ignores the inputs ({level}). "
             "Try other peak LRs, or more updates."
         )
-    if any(row.stable_lr or row.diverged_lr for row in rows):
-        paragraphs.append(
-            f"stable LR: the largest peak LR of a complete trial{_learned_text(rows, criterion)}. "
-            "diverged LR: the smallest whose loss diverged."
-        )
     return paragraphs
+
+
+def _stability(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
+    """Explain stable and diverged LRs."""
+    if not any(row.stable_lr or row.diverged_lr for row in rows):
+        return []
+    return [
+        f"stable LR: the largest peak LR of a complete trial{_learned_text(rows, criterion)}. "
+        "diverged LR: the smallest whose loss diverged."
+    ]
 
 
 def _learned_text(rows: Sequence[StudyRow], criterion: Criterion) -> str:
@@ -191,7 +233,7 @@ def _marks(rows: Sequence[StudyRow]) -> list[str]:
         mark = "+ marks a family whose trial shown did. " if any(row.best_truncated for row in rows) else ""
         paragraphs.append(
             f"truncated: {count} of the complete trials ended early without improvement (search.early_stopping). "
-            f"{mark}Such a trial was trained with only the first part of its schedule."
+            f"{mark}{TRUNCATED}"
         )
     return paragraphs
 

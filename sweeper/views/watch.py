@@ -8,10 +8,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TextIO
 
+from sweeper.results.stored import StoredSweep
 from sweeper.spec.question import Home
-from sweeper.terminal import Heading, Window, frame, on_screen
+from sweeper.terminal import LEFT, TO_LOOK, Heading, Window, frame, on_screen
 from sweeper.text.columns import Line, duration_text, has_unicode, is_plain, plain_text, put_line, shorten
 from sweeper.types import InputError
+from sweeper.views import answer
 from sweeper.views.follower import Follower
 
 REFRESH_SECONDS = 1.0  # between two reads of the files
@@ -22,6 +24,8 @@ IDLE = "No process is running this sweep. The command that started it resumes it
 def watch(home: Home, out: TextIO | None = None) -> None:
     """Show a sweep until it is finished or Ctrl-C is pressed. If output is piped, show it once. Writes no files.
 
+    Of a finished sweep the answer follows.
+
     Raises:
         InputError: If the sweep's files disappear.
     """
@@ -29,6 +33,9 @@ def watch(home: Home, out: TextIO | None = None) -> None:
     follower, unicode = Follower(home), has_unicode(out)
     try:
         _follow(follower, out, unicode)
+        if follower.is_finished:
+            put_line(out, "")
+            answer.show(StoredSweep(home), out=out)
     except FileNotFoundError as error:
         raise InputError("sweep", home.name, f"{error.filename} is gone", "See which sweeps are in sweeps/") from error
 
@@ -60,7 +67,12 @@ def picture(follower: Follower, width: int, height: int | None, unicode: bool) -
     objective = follower.config["question"]["objective"]
     lines = frame(
         rows,
-        Heading(follower.home.name, objective["metric"], objective["direction"]),
+        Heading(
+            follower.home.name,
+            objective["metric"],
+            objective["direction"],
+            TO_LOOK if follower.is_confirmation else LEFT,
+        ),
         Window(width, None if height is None else height - idle, unicode),
         elapsed=elapsed,
         status=_status(took, is_done=rows[-1].is_done, is_finished=finished, is_idle=idle),

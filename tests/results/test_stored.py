@@ -130,23 +130,35 @@ def test_a_sweep_without_trials_shows_itself(tmp_path, sweep):
 # --- as a notebook shows it ---------------------------------------------------------------------------
 
 
-def test_the_table_has_the_terminals_columns_and_every_family(sweep):
+def tables(html):
+    """The headings and the first cells of each table."""
+    every = re.findall(r"<table.*?</table>", html)
+    return [
+        (re.findall(r"<th [^>]*>(.*?)</th>", one), re.findall(r"<tr[^>]*><td [^>]*>(.*?)</td>", one)) for one in every
+    ]
+
+
+def test_the_answer_has_a_line_for_each_family_and_the_rest_is_collapsed(sweep):
     from sweeper.views import end_table
 
-    html = sweep._repr_html_()
-    heads = re.findall(r"<th [^>]*>(.*?)</th>", html)
+    short, rest = sweep._repr_html_().split("<details>")
+    ((heads, names),) = tables(short)
+    assert heads == ["family", "lowest", "gain", "", "LR"]
+    assert len(names) == len(sweep.families)
+    assert "below this line" in short
+    ((heads, names),) = tables(rest)
     assert heads == [column.head for column in end_table.columns(sweep.families, sweep.criterion)]
-    rows = [re.findall(r"<td [^>]*>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", html)[1:]]
-    assert [row[0].rstrip("*") for row in rows][-1] == "constant"
-    assert len(rows) == len(sweep.families)
-    assert "color:" not in html  # the page's own, light or dark
+    assert names[-1].rstrip("*") == "constant"
+    assert len(names) == len(sweep.families)
+    assert "color:" not in short + rest  # the page's own, light or dark
 
 
 def test_a_family_without_a_complete_trial_is_in_the_table(sweep):
     families = sweep.families.copy()
     families.loc[0, ["rank", "best_value", "best_trial"]] = None
     sweep.__dict__["families"] = families
-    assert sweep._repr_html_().count("<tr") == 1 + len(families)
+    assert [len(names) for _, names in tables(sweep._repr_html_())] == [len(families)] * 2
+    assert "none complete (" in sweep._repr_html_()
 
 
 def test_what_a_person_named_is_escaped(tmp_path, sweep):

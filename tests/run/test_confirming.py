@@ -146,7 +146,7 @@ def test_every_view_shows_the_sentence(confirmed, capsys):
     assert note._escape(sentence) in note.study_note(confirmed, confirmed.records[0].study)
     conclusion.print_json(confirmed)
     assert json.loads(capsys.readouterr().out)["verdict"]["sentence"] == sentence
-    conclusion.print_table(confirmed)
+    conclusion.print_all(confirmed)
     assert sentence in " ".join(capsys.readouterr().out.split())
 
 

@@ -95,7 +95,7 @@ def test_retry_trains_the_failed_trials_and_no_others(sweeper, tmp_path, monkeyp
     assert all(name in out for name in sweep.given_up[:5])
     counts = json.loads(sweeper("status", "--json")[1])["trials"]
     assert counts["complete"] + counts["pruned"] + counts["diverged"] == 12 - missing
-    assert f"{missing} failed. Once the cause is fixed, sweep.retry(task)" in sweep._repr_html_()
+    assert f"{missing} trials failed, also when tried again: " in sweep._repr_html_()
     config, records = sweep.home.read(), sweep.records
 
     code, out, _ = sweeper("retry")  # the cause is still there

@@ -162,7 +162,7 @@ def test_new_searches_lead_to_a_verdict_on_families(searched, tmp_path, capsys):
 
     from sweeper.views import conclusion
 
-    conclusion.print_table(sweep)
+    conclusion.print_all(sweep)
     assert verdict["sentence"] in " ".join(capsys.readouterr().out.split())
     conclusion.print_json(sweep)
     assert json.loads(capsys.readouterr().out)["family_verdict"] == verdict

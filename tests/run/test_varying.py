@@ -151,7 +151,7 @@ def test_a_change_is_said_below_the_verdict(varied, capsys):
 
     lines = varied_words.lines(varied.verdict)
     assert lines
-    conclusion.print_table(varied)
+    conclusion.print_all(varied)
     table = " ".join(capsys.readouterr().out.split())
     markdown = note.study_note(varied, varied.records[0].study)
     for line in lines:

@@ -82,7 +82,7 @@ HEADING = terminal.Heading("t", "valid/loss", "minimize")
 
 
 def tally(progress, clock=time.monotonic):
-    return terminal.Tally(progress, reports=10, direction="minimize", clock=clock)
+    return terminal.Tally(progress, terminal.Terms(10, "minimize"), clock=clock)
 
 
 def plain_sweep(out, clock, rounds=10, seconds=1.0, **options):

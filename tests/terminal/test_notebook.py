@@ -1,6 +1,7 @@
 """The view in a notebook's kernel: one output that is updated, no cursor, no thread."""
 
 import json
+import re
 import sys
 import threading
 from importlib import import_module
@@ -47,7 +48,7 @@ class Clock:
 
 def swept(clock, rounds=10, seconds=0.25):
     threads = threading.active_count()
-    tally = terminal.Tally([Progress("cosine<1>", "cosine<1>", 1, {})], reports=10, direction="minimize", clock=clock)
+    tally = terminal.Tally([Progress("cosine<1>", "cosine<1>", 1, {})], terminal.Terms(10, "minimize"), clock=clock)
     with terminal.view(tally, terminal.Heading("mine", "valid/loss", "minimize")) as shown:
         assert threading.active_count() == threads
         id = JobId("cosine<1>", 0, 0)
@@ -67,7 +68,7 @@ def test_one_output_is_updated_at_most_once_a_second(sent):
     first, last = data[0]["text/plain"].splitlines(), data[-1]["text/plain"].splitlines()
     assert first[0].startswith("mine  0:00 elapsed")
     assert [line.split()[0] for line in last] == ["mine", "family", "cosine<1>", "all", "a"]
-    assert "1/1  1.5000" in last[2]
+    assert last[2].split()[1:3] == ["1/1", "1.5000"]
     assert "██▇▆▅▄▃▃▂▁" in last[2]
     assert last[4] == "a message"
 
@@ -93,7 +94,7 @@ def test_ipython_in_a_terminal_is_no_notebook(monkeypatch):
 
 
 def test_lines_or_a_stream_that_were_asked_for_are_given_in_a_notebook_too(sent, capsys):
-    tally = terminal.Tally([], reports=10, direction="minimize")
+    tally = terminal.Tally([], terminal.Terms(10, "minimize"))
     with terminal.view(tally, terminal.Heading("t", "m", "minimize"), plain=True):
         pass
     assert capsys.readouterr().err.startswith("t: m, lower is better\n")
@@ -105,7 +106,7 @@ import numpy as np, time
 from sweeper import terminal
 from sweeper.types import Ending, Job, JobId, Progress, Report, TrialId
 
-tally = terminal.Tally([Progress("cosine", "cosine", 1, {})], reports=10, direction="minimize")
+tally = terminal.Tally([Progress("cosine", "cosine", 1, {})], terminal.Terms(10, "minimize"))
 with terminal.view(tally, terminal.Heading("mine", "valid/loss", "minimize")) as shown:
     id = JobId("cosine", 0, 0)
     shown.open([Job(id, "cosine", {}, 0, np.linspace(1, 0, 100), tuple(range(10, 101, 10)))])
@@ -132,7 +133,7 @@ def test_a_real_kernel_shows_one_output_that_ends_with_the_last_picture():
     Client(page, timeout=60, kernel_name="python3").execute()
     (output,) = page.cells[0].outputs
     assert output.output_type == "display_data"
-    assert "1/1  1.5000" in output.data["text/plain"]
+    assert re.search(r"1/1 +1\.5000", output.data["text/plain"])
     assert output.data["text/html"].startswith("<pre")
     assert updates.count("display_data") == 1
     assert 2 <= updates.count("update_display_data") <= 3

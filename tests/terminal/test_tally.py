@@ -64,7 +64,7 @@ class Sweep:
 
 
 def tally(*progress: Progress, clock: Clock, reports: int = 10, direction: str = "minimize") -> terminal.Tally:
-    return terminal.Tally(progress, reports=reports, direction=direction, clock=clock)
+    return terminal.Tally(progress, terminal.Terms(reports, direction), clock=clock)
 
 
 # --- counts -----------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def tally(*progress: Progress, clock: Clock, reports: int = 10, direction: str =
 
 def test_the_lr_shown_is_the_one_that_was_used() -> None:
     progress = [Progress("plateau", "plateau", 4, {})]
-    counted = terminal.Tally(progress, reports=2, direction="minimize")
+    counted = terminal.Tally(progress, terminal.Terms(2, "minimize"))
     pair = jobs("plateau", 0, reports=2, members=2)
     counted.open(pair)
     for member, lr in ((0, 0.5), (1, 0.1)):
@@ -211,6 +211,43 @@ def test_pruning_so_far_shortens_what_is_to_come(members):
     assert counted.rows()[0].left == pytest.approx(100, rel=0.05)
 
 
+# --- running trials ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("minimize", 1), ("maximize", -1)])
+def test_a_running_trial_that_is_better_is_shown_as_provisional_with_its_latest_value(direction, sign):
+    terms = terminal.Terms(10, direction, "valid/loss")
+    counted = terminal.Tally([Progress("a", "a", 9, {}), Progress("b", "b", 9, {})], terms, clock=Clock())
+
+    def reported(study, trial, values, step=10):
+        for member, value in enumerate(values):
+            counted.arrived(Report(JobId(study, trial, member), step, {}, {"valid/loss": sign * value}, 0.0))
+
+    def shown():
+        return [(row.best and sign * row.best, row.best_trial, row.is_provisional) for row in counted.rows()]
+
+    counted.open(jobs("a", 0, members=3))
+    assert shown() == [(None, None, False)] * 3
+    reported("a", 0, [5.0, 1.0])
+    assert shown()[0] == (None, None, False), "a member is missing"
+    reported("a", 0, [5.0, 1.0, 2.0])
+    assert shown() == [(2.0, 0, True), (None, None, False), (2.0, None, True)]
+    assert counted.rows()[0].peak == 1.0
+    reported("a", 0, [9.0, 9.0, 8.0], step=20)
+    assert shown()[0] == (9.0, 0, True), "its latest value, not its best one"
+    reported("a", 0, [9.0, math.nan, 8.0], step=30)
+    assert shown()[0] == (None, None, False)
+    counted.close(Ending(TrialId("a", 0), "complete", 100, sign * 3.0))
+    assert shown()[0] == (3.0, 0, False)
+    counted.open(jobs("a", 1))
+    reported("a", 1, [4.0])
+    assert shown()[0] == (3.0, 0, False), "a worse one is not shown"
+    reported("a", 1, [1.0], step=20)
+    assert shown() == [(1.0, 1, True), (None, None, False), (1.0, None, True)]
+    counted.close(Ending(TrialId("a", 1), "pruned", 20))
+    assert shown() == [(3.0, 0, False), (None, None, False), (3.0, None, False)]
+
+
 # --- curves -----------------------------------------------------------------------------------------
 
 
@@ -241,8 +278,7 @@ def test_a_continued_sweep_draws_on_where_its_curve_stood():
     before = Past((None, 3.0, None, 2.0), np.array([0.5, 0.25]))
     counted = terminal.Tally(
         [Progress("cosine", "cosine", 9, {"complete": 2, "pruned": 2}, 2.0, 3), Progress("step", "step", 9, {})],
-        reports=2,
-        direction="minimize",
+        terminal.Terms(2, "minimize"),
         past={"cosine": before},
         clock=Clock(),
     )

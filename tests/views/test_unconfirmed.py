@@ -27,7 +27,7 @@ def stored(place, name="finished", direction="minimize"):
 
 
 def printed(sweep, capsys):
-    conclusion.print_table(sweep)
+    conclusion.print_all(sweep)
     return capsys.readouterr().out
 
 
@@ -56,7 +56,8 @@ def noted(sweep, _):
 
 
 VIEWS = {
-    "table": printed,
+    "answer": lambda sweep, _: str(sweep),
+    "every table": printed,
     "watch": watched,
     "lines": in_lines,
     "figures": drawn,

@@ -48,7 +48,12 @@ class Sweep:
         self.studies = Studies(home.journal, plans, terms)
         home.write(
             {
-                "question": {"objective": objective, "search": {"reports": 4}, "train": {"steps": 100}},
+                "question": {
+                    "objective": objective,
+                    "search": {"reports": 4, "seeds": 1, "seed": 0},
+                    "train": {"steps": 100},
+                    "data": {},
+                },
                 "trainer": {},
                 "studies": {
                     plan.name: {"family": plan.family.name, "trials": trials, "schedule": NODES[plan.family.name]}
@@ -121,7 +126,7 @@ def test_before_the_first_round_is_committed_all_is_to_come(home):
     assert home.journal.read_bytes() == b""
     assert (seen.is_running, seen.is_finished) == (True, False)
     assert re.match(r"mine  0:0\d elapsed  valid/loss, lower is better", lines[0])
-    assert [line.split()[:1] for line in lines[1:]] == [["family"], ["cosine"], ["linear"], ["all"]]
+    assert [line.split()[:1] for line in lines[1:]] == [["family"], ["cosine"], ["linear"], ["all"], ["~"]]
     assert "0/3" in lines[2]
 
 
@@ -296,10 +301,10 @@ def test_it_says_when_no_process_runs_the_sweep(home):
     with lock(home):
         seen = looked(home)
         assert "elapsed" in shown(seen)[0]
-        assert shown(seen)[-1].startswith("all")
+        assert shown(seen)[-2].startswith("all")
     assert max(map(len, shown(seen, width=49))) <= 49
     seen.refresh()
-    assert len(shown(seen, height=6)) <= 6
+    assert len(shown(seen, height=7)) <= 7
 
 
 def test_looking_whether_it_runs_takes_the_lock_from_nobody(home):
@@ -399,11 +404,32 @@ def test_on_a_terminal_it_follows_until_the_sweep_is_finished(home, tmp_path):
         sweep.round()
         changed = snapshot(home.path)
         assert {path for path in changed if changed[path] != before[path]} == {home.journal}
-        assert "1@50%" in until(master, b"1@50%")
+        assert "~2.5000" in until(master, b"~2.5000")
         while sweep.round():
             pass
-        assert "finished in" in until(master, b"finished in")
+        last = until(master, b"--columns all")
+        assert "finished in" in last
+        assert "valid/loss 2.2500 is the lowest in the search, trial 0 of cosine" in last
         assert process.wait(20) == 0
+    os.close(master)
+
+
+@pytest.mark.parametrize("piped", [True, False])
+def test_a_finished_sweep_ends_with_what_status_prints(home, sweeper, tmp_path, piped):
+    sweep = Sweep(home, trials=1)
+    while sweep.round():
+        pass
+    if piped:
+        printed, watched = sweeper("status")[1], sweeper("status", "--watch")[1]
+        assert watched.endswith(f"\n\n{printed}")
+        return
+    process, master = on_a_terminal(tmp_path, "status", "mine")
+    printed = until(master, b"--columns all")
+    assert process.wait(20) == 0
+    os.close(master)
+    process, master = on_a_terminal(tmp_path, "status", "--watch", "mine")
+    assert until(master, b"--columns all").endswith(printed)
+    assert process.wait(20) == 0
     os.close(master)
 
 
