@@ -151,7 +151,7 @@ def preview(words: Sequence[str]) -> int:
         "candidates. key=value as for a sweep (all families: schedule=all). Trains nothing.",
         allow_abbrev=False,
     )
-    where = "a folder for preview.png and preview.svg (default: this one), or one file that ends with .png or .svg"
+    where = "a folder for preview.png and preview.svg (default: this one), or one file ending with .png, .svg or .pdf"
     parser.add_argument("--out", metavar="FOLDER|FILE", help=where)
     parser.add_argument("--json", action="store_true", help="the table for programs")
     given, rest = parser.parse_known_args(words)
