@@ -73,8 +73,7 @@ def picture_paths(out: str | None) -> list[Path]:
 
     Args:
         out: A folder, new or existing, for preview.png and preview.svg; or one file that ends with .png, .svg or .pdf.
-            None
-            for the working folder.
+            None for the working folder.
 
     Raises:
         InputError: If a file has another suffix, or the parent folder does not exist.

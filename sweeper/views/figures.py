@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from sweeper.results.stored import StoredSweep
+
+Curves = Sequence[curves.Curve]
 
 WIDTH, HEIGHT = 9.0, 4.6  # inches; 900 px at 100 dots an inch
 DPI = 150
@@ -46,22 +49,22 @@ def draw_all(sweep: StoredSweep, study: str | None = None) -> dict[str, Figure]:
     Args:
         sweep: The sweep.
         study: A study whose best trials are drawn; None to draw the best trial of each family. The other figures have
-            the same argument.
+            the same argument. `known` are the curves of those trials, if they were read before.
     """
-    drawings = {
-        "schedules": schedules,
-        "losses": losses,
-        "lr_above_objective": lr_above_objective,
-        "peak_lr": peak_lr,
-        "best_so_far": best_so_far,
+    found = curves.best_trials(sweep, study)
+    drawn = {
+        "schedules": schedules(sweep, study, found),
+        "losses": losses(sweep, study, found),
+        "lr_above_objective": lr_above_objective(sweep, study, found),
+        "peak_lr": peak_lr(sweep, study),
+        "best_so_far": best_so_far(sweep, study),
     }
-    drawn = {name: draw(sweep, study) for name, draw in drawings.items()}
     return drawn if study is not None or sweep.verdict is None else {**drawn, "replicates": replicates(sweep)}
 
 
-def schedules(sweep: StoredSweep, study: str | None = None) -> Figure:
+def schedules(sweep: StoredSweep, study: str | None = None, known: Curves | None = None) -> Figure:
     """Draw the LR of the best trials, on a linear and a logarithmic axis."""
-    found = curves.best_trials(sweep, study)
+    found = curves.best_trials(sweep, study) if known is None else known
     with plot_style():
         figure, (linear, log) = _new_figure(f"{title(sweep)}\nLR of {_whose(sweep, study)}", columns=2)
         panels.draw_lr(linear, found)
@@ -70,12 +73,12 @@ def schedules(sweep: StoredSweep, study: str | None = None) -> Figure:
     return figure
 
 
-def losses(sweep: StoredSweep, study: str | None = None) -> Figure:
+def losses(sweep: StoredSweep, study: str | None = None, known: Curves | None = None) -> Figure:
     """Draw the validation loss of the best trials over the whole run, and a close-up of the second half.
 
     The training loss is faint, and averaged over parts of the run.
     """
-    found = curves.best_trials(sweep, study)
+    found = curves.best_trials(sweep, study) if known is None else known
     with plot_style():
         figure, (whole, end) = _new_figure(f"{title(sweep)}\nlosses of {_whose(sweep, study)}", columns=2)
         panels.draw_losses(whole, found)
@@ -89,14 +92,15 @@ def losses(sweep: StoredSweep, study: str | None = None) -> Figure:
     return figure
 
 
-def lr_above_objective(sweep: StoredSweep, study: str | None = None) -> Figure:
+def lr_above_objective(sweep: StoredSweep, study: str | None = None, known: Curves | None = None) -> Figure:
     """Draw the LR above the objective of the confirmed configurations, else of the best trials, with a close-up.
 
     The objective of confirmed configurations is the mean over the seeds that all of them share.
     """
-    found, seeds = curves.confirmed(sweep) if study is None else ([], 0)
-    what = "the confirmed configurations" if found else _whose(sweep, study)
-    found, metric = found or curves.best_trials(sweep, study), clean(sweep.objective["metric"])
+    confirmed, seeds = curves.confirmed(sweep) if study is None else ([], 0)
+    what = "the confirmed configurations" if confirmed else _whose(sweep, study)
+    found = confirmed or (curves.best_trials(sweep, study) if known is None else known)
+    metric = clean(sweep.objective["metric"])
     with plot_style():
         heading = f"{title(sweep, curves.seeds_text(seeds))}\nLR and {metric} of {what}"
         figure, (lr, lr_end, objective, objective_end) = _new_figure(heading, columns=2, rows=2)

@@ -19,6 +19,7 @@ from sweeper.views.looks import Look, look, looks_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
     from sweeper.results.chosen import Chosen
     from sweeper.results.stored import StoredSweep
@@ -71,6 +72,7 @@ def draw_lr(axes: Axes, curves: Sequence[Curve], *, log: bool = False) -> None:
     if largest > 0 and log:
         axes.set_yscale("log")
         axes.set_ylim(bottom=max(axes.get_ylim()[0], FLOOR * largest))
+        label_decades(axes.yaxis)
     elif largest > 0:
         axes.set_ylim(bottom=0)
 
@@ -114,6 +116,7 @@ def show_end_of_lr(axes: Axes, curves: Sequence[Curve], share: float = END) -> N
     axes.set_xlim(start, steps * (1 + share / 50))
     if len(shown):
         axes.set_ylim(max(shown.min() / 1.3, shown.max() / 1000), shown.max() * 1.3)
+        label_decades(axes.yaxis)
 
 
 def draw_run(axes: tuple[Axes, Axes], sweep: StoredSweep, curves: Sequence[Curve]) -> None:
@@ -190,14 +193,16 @@ def draw_peak_lr(
         burst = [record for record in records if record.study == name and record.state == "diverged"]
         _draw_trials(axes, [trial for trial in inside if trial.record.study == name], looks[name], names[name])
         _draw_at_edge(axes, burst, looks[name], is_high=direction == "minimize")
-    beyond = [trial for trial in trials if trial not in inside]
-    for trial in beyond:
-        _draw_caret(axes, trial, looks[trial.record.study], is_high=trial.value > limits[1])
+    beyond = [trial for trial in trials if not limits[0] <= trial.value <= limits[1]]
+    for name in sorted({trial.record.study for trial in beyond}):
+        _draw_carets(axes, [trial for trial in beyond if trial.record.study == name], looks[name], limits[1])
     if marked is not None and (lr := peak_lr_of(marked.record)) and marked.record.value is not None:
         ring: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 15, "markerfacecolor": "none"}
         kind = {"winner": "winner", "leader": "leader", "named": "named", "search": extreme(direction)}[marked.reason]
         label = f"{clean(marked.name)}, {kind}"
         axes.plot([lr], [marked.record.value], **ring, markeredgecolor="#000000", markeredgewidth=1.4, label=label)
+    if records:
+        label_decades(axes.xaxis)
     return len(records), len(beyond)
 
 
@@ -247,13 +252,18 @@ def _draw_at_edge(axes: Axes, diverged: Sequence[Record], drawn: Look, *, is_hig
     axes.plot(*_xs_and_ys(points), **mark, transform=axes.get_xaxis_transform(), clip_on=False)
 
 
-def _draw_caret(axes: Axes, trial: _Trial, drawn: Look, *, is_high: bool) -> None:
-    """Draw a trial whose value is beyond the axes, at their edge."""
-    mark: dict[str, Any] = {"linestyle": "none", "color": drawn.color, "marker": UP if is_high else DOWN}
-    face = "none" if trial.record.state == "pruned" else drawn.color
+def _draw_carets(axes: Axes, trials: Sequence[_Trial], drawn: Look, high: float) -> None:
+    """Draw the trials of a study whose values are beyond the axes at their edge: pruned ones hollow."""
+    mark: dict[str, Any] = {"linestyle": "none", "color": drawn.color, "markersize": 6, "alpha": 0.6}
     place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
-    point = (trial.record.params["peak_lr"], 1 - 0.75 * BAND if is_high else 0.75 * BAND)
-    axes.plot(*_xs_and_ys([point]), **mark, **place, markerfacecolor=face, markersize=6, alpha=0.6)
+    for state, face in (("pruned", "none"), ("complete", drawn.color)):
+        for is_high, caret, y in ((True, UP, 1 - 0.75 * BAND), (False, DOWN, 0.75 * BAND)):
+            lrs = [
+                t.record.params["peak_lr"] for t in trials if t.record.state == state and (t.value > high) == is_high
+            ]
+            if lrs:
+                points = [(lr, y) for lr in lrs]
+                axes.plot(*_xs_and_ys(points), **mark, **place, marker=caret, markerfacecolor=face)
 
 
 def draw_key(axes: Axes, beyond: int) -> None:
@@ -317,8 +327,8 @@ def draw_replicates(axes: Axes, verdict: Verdict) -> None:
     for place, row in enumerate(rows):
         drawn, by_seed = look(row["family"]), values_by_seed(verdict, row)
         values = [value for value in by_seed.values() if value is not None]
-        spots: dict[str, Any] = {"linestyle": "none", "color": drawn.color, "marker": "o", "clip_on": False}
-        axes.plot(values, place + _spread(len(values)), **spots, markersize=3.5, alpha=0.55, markeredgewidth=0)
+        spots: dict[str, Any] = {"linestyle": "none", "color": drawn.color, "marker": "o", "markeredgewidth": 0}
+        axes.plot(values, place + _spread(len(values)), **spots, markersize=4, alpha=0.7)
         diverged = sum(value is None for value in by_seed.values())
         across: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "clip_on": False}
         crosses: dict[str, Any] = {"linestyle": "none", "color": drawn.color, "marker": "x", "markersize": 6}
@@ -391,17 +401,23 @@ def _name_rows(axes: Axes, rows: Sequence[Configuration]) -> None:
 
 
 def set_scale(axes: Axes, values: Iterable[float]) -> None:
-    """Make the y axis logarithmic, with plain ticks, if the values are positive and span a wide range."""
+    """Make the y axis logarithmic if the values are positive and span a wide range."""
+    finite = [value for value in values if math.isfinite(value)]
+    if finite and min(finite) > 0 and max(finite) >= WIDE * min(finite):
+        axes.set_yscale("log")
+        label_decades(axes.yaxis)
+
+
+def label_decades(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers, such as 0.01: decades, and parts of them if there are few."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite or min(finite) <= 0 or max(finite) < WIDE * min(finite):
-        return
-    axes.set_yscale("log")
-    few_decades = max(finite) < 100 * min(finite)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if few_decades else (1.0,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    low, high = sorted(axis.get_view_interval())
+    decades = math.log10(high / low) if low > 0 else math.inf
+    subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 1 else (1.0, 2.0, 5.0) if decades < 2 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def show_where_they_differ(axes: Axes, finals: Sequence[float], direction: Direction) -> None:
