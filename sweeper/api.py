@@ -34,6 +34,19 @@ class Sweep(StoredSweep):
 
         return Figures(self)
 
+    def report(self) -> Path:
+        """Write report.html in the sweep's folder, one page to read and to show to others; figures as SVG and PDF.
+
+        Returns:
+            The path of the report.
+
+        Raises:
+            StorageError: If the disk is full or read-only (`sweeper.files`).
+        """
+        from sweeper.views.report import page
+
+        return page.write_with_figures(self)
+
     def rerun(
         self,
         trial: Which,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeper.files import writing
 from sweeper.results.chosen import Chosen, chosen
 from sweeper.text.columns import clean, join
 from sweeper.types import InputError, extreme
@@ -162,11 +163,25 @@ def _whose(sweep: StoredSweep, study: str | None) -> str:
 # --- files ------------------------------------------------------------------------------------------
 
 
+def save_all(sweep: StoredSweep, folder: Path, *kinds: str) -> list[Path]:
+    """Write every figure of a sweep in these kinds of FORMATS. Returns the paths."""
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+    paths = []
+    for name, figure in draw_all(sweep).items():
+        for kind in kinds:
+            paths.append(folder / f"{name}{kind}")
+            save(figure, paths[-1])
+    return paths
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a picture, its kind by the path's suffix, whole or not at all. Equal figures give equal bytes."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(image(figure, suffix(path)))
-    partial.replace(path)
+    content = image(figure, suffix(path))
+    with writing(path):
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_bytes(content)
+        partial.replace(path)
 
 
 def image(figure: Figure, kind: str = ".png") -> bytes:

@@ -140,9 +140,12 @@ def draw_end(axes: tuple[Axes, Axes], sweep: StoredSweep, curves: Sequence[Curve
 
 
 def _share_x(above: Axes, below: Axes) -> None:
-    """Give both axes the limits of the lower one, if it has lines, and label only that one."""
-    source, other = (below, above) if below.lines else (above, below)
-    other.set_xlim(source.get_xlim())
+    """Label the updates below only, and draw both over the same ones."""
+    drawn = [axes.get_xlim() for axes in (above, below) if axes.lines]
+    if drawn:
+        shared = min(low for low, _ in drawn), max(high for _, high in drawn)
+        above.set_xlim(shared)
+        below.set_xlim(shared)
     above.set_xlabel("")
     above.tick_params(labelbottom=False)
 
@@ -192,7 +195,8 @@ def draw_peak_lr(
     for name in sorted({record.study for record in records}):
         burst = [record for record in records if record.study == name and record.state == "diverged"]
         _draw_trials(axes, [trial for trial in inside if trial.record.study == name], looks[name], names[name])
-        _draw_at_edge(axes, burst, looks[name], is_high=direction == "minimize")
+        if burst:
+            _draw_at_edge(axes, burst, looks[name], is_high=direction == "minimize")
     beyond = [trial for trial in trials if not limits[0] <= trial.value <= limits[1]]
     for name in sorted({trial.record.study for trial in beyond}):
         _draw_carets(axes, [trial for trial in beyond if trial.record.study == name], looks[name], limits[1])
@@ -293,6 +297,7 @@ def draw_best_so_far(axes: Axes, sweep: StoredSweep, study: str | None = None, *
         axes.plot(x_K, best_K, **style, markevery=new_K, label=f"{label}  {value_text(best_K[-1])}")
     what = "updates trained" if updates else "trials"
     axes.set(xlabel=what, ylabel=f"{extreme(direction)} {metric_label(sweep)}")
+    axes.set_xlim(left=0)
     axes.locator_params(axis="x", integer=True, nbins=6)
     show_where_they_differ(axes, [float(best_K[-1]) for _, _, best_K, _ in lines], direction)
 
@@ -332,7 +337,8 @@ def draw_replicates(axes: Axes, verdict: Verdict) -> None:
         diverged = sum(value is None for value in by_seed.values())
         across: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "clip_on": False}
         crosses: dict[str, Any] = {"linestyle": "none", "color": drawn.color, "marker": "x", "markersize": 6}
-        axes.plot([bad] * diverged, place + _spread(diverged), **crosses, **across)
+        if diverged:  # an empty line that is not clipped would widen the margins
+            axes.plot([bad] * diverged, place + _spread(diverged), **crosses, **across)
         if row["mean"] is not None:
             axes.plot([row["mean"]] * 2, [place - 0.33, place + 0.33], color="#000000", linewidth=1.8)
     _name_rows(axes, rows)

@@ -22,7 +22,7 @@ from sweeper.results.verdict import Verdict
 from sweeper.spec.question import node_name
 from sweeper.text.columns import Column, clean
 from sweeper.types import Floats, InputError
-from sweeper.views import confirmed, end_table, looks
+from sweeper.views import confirmed, end_table, figures, looks
 from sweeper.views import settings as settings_view
 from sweeper.views.note import describe_setup
 from sweeper.views.panels import plot_style
@@ -78,6 +78,13 @@ def write(sweep: StoredSweep) -> Path:
     return path
 
 
+def write_with_figures(sweep: StoredSweep) -> Path:
+    """Write the report and, for papers and slides, every figure as SVG and PDF. Returns the path of the report."""
+    path = write(sweep)
+    figures.save_all(sweep, sweep.home.path / "figures", ".svg", ".pdf")
+    return path
+
+
 def render(sweep: StoredSweep) -> str:
     """Return the report of a sweep, finished or not, as HTML."""
     taken = _chosen(sweep)
@@ -118,6 +125,12 @@ def render(sweep: StoredSweep) -> str:
         version=sweeper.__version__,
         words="" if taken is None else _overrides(sweep, taken),
     )  # fmt: skip
+
+
+def shown_trial(sweep: StoredSweep) -> str:
+    """Return whose settings the report shows, and why: "linear:17, the winner on fresh seeds"; "" for none."""
+    taken = _chosen(sweep)
+    return "" if taken is None else f"{clean(taken.name)}, {taken.words}"
 
 
 def _environment() -> Environment:

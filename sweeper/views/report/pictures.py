@@ -122,7 +122,7 @@ def peak_lrs(sweep: StoredSweep, marked: Chosen | None) -> Picture | None:
     key = [
         Entry("hollow: pruned, at its last value", "var(--muted)", "○"),
         Entry("diverged", "var(--muted)", "✕"),
-        *([Entry(f"beyond the axis: {beyond} trials", "var(--muted)", "▴")] if beyond else []),
+        *([Entry(f"beyond the axis: {beyond} trial{'s' * (beyond > 1)}", "var(--muted)", "▴")] if beyond else []),
     ]
     return Picture(
         (inline_svg(figure, "peak-", f"{metric} of every trial against its peak LR"),),
