@@ -17,8 +17,7 @@ from sweeper.spec.question import Home
 from sweeper.text.columns import clean, duration_text
 from sweeper.tracking.mlflow import view
 from sweeper.types import InputError, Summary, Tracker
-from sweeper.views import confirmed, confirmed_families, end_table, figures, note
-from sweeper.views.report import page
+from sweeper.views import confirmed, confirmed_families, end_table, note
 
 if TYPE_CHECKING:
     from sweeper.results.verdict import Verdict
@@ -103,6 +102,9 @@ def _draw_pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Pa
 
     Errors are logged: a sweep ends well without pictures.
     """
+    from sweeper.views import figures
+    from sweeper.views.report import page
+
     drawn = sweep.families["study"].tolist()[:MOST_DRAWN]
     paths: dict[str | None, list[Path]] = {None: []}
     try:

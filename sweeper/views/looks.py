@@ -6,6 +6,7 @@ same: families of users, and several studies of one family, get the next free da
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -58,7 +59,8 @@ def looks(families: Mapping[str, str]) -> dict[str, Look]:
     for study in sorted(families, key=lambda study: (kin_of(families[study])[1] < 0, study)):
         color, place = kin_of(families[study])
         if place < 0 or (color, place) in taken:
-            place = next(free for free in range(FREE, FREE + len(families)) if (color, free) not in taken)
+            free = itertools.chain(range(FREE, len(DASHES)), range(FREE), itertools.count(len(DASHES)))
+            place = next(place for place in free if (color, place) not in taken)
         taken.add((color, place))
         found[study] = _look(color, place)
     return found

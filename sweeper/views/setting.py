@@ -6,15 +6,31 @@ from typing import TYPE_CHECKING
 
 from sweeper.spec.question import Question, node_name, seeds_and_folds
 from sweeper.text.columns import clean
+from sweeper.tracking.summaries import read_summaries
 
 if TYPE_CHECKING:
     from sweeper.results.stored import StoredSweep
 
 
-def subject(question: Question) -> str:
-    """Return model and data: "NGram on NextByte"."""
-    model, data = node_name(question.get("model")), node_name(question.get("data"))
-    return f"{model or 'a model'} on {data or 'the data'}"
+def subject(question: Question, data: str = "") -> str:
+    """Return model and data: "NGram on NextByte".
+
+    Args:
+        question: The question of the sweep.
+        data: What the data are called if the question does not say it.
+    """
+    node = question.get("model") or {}
+    model = node_name(node) or str(node.get("class", ""))
+    return clean(f"{model or 'a model'} on {node_name(question.get('data')) or data or 'the data'}")
+
+
+def subject_of(sweep: StoredSweep) -> str:
+    """Return model and data of a sweep. What data of a sweep in Python are called is only in its spool."""
+    question = sweep.config["question"]
+    if "data" in question:
+        return subject(question)
+    names = (one.params["data"] for one in read_summaries(sweep.home.spool).values() if "data" in one.params)
+    return subject(question, str(next(names, "")))
 
 
 def members(question: Question) -> str:
@@ -33,4 +49,4 @@ def title(sweep: StoredSweep, seeds: str = "") -> str:
     question = sweep.config["question"]
     optimizer = node_name(question["optimizer"])
     updates = f"{question['train']['steps']:,} updates"
-    return clean(", ".join(filter(None, (subject(question), optimizer, updates, seeds or members(question)))))
+    return clean(", ".join(filter(None, (subject_of(sweep), optimizer, updates, seeds or members(question)))))

@@ -19,7 +19,6 @@ from sweeper.results.chosen import Chosen, chosen
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import rows_of
 from sweeper.results.verdict import Verdict
-from sweeper.spec.question import node_name
 from sweeper.text.columns import Column, clean
 from sweeper.types import Floats, InputError
 from sweeper.views import confirmed, end_table, figures, looks
@@ -29,6 +28,7 @@ from sweeper.views.panels import plot_style
 from sweeper.views.remaining import remaining
 from sweeper.views.report import pictures, sections
 from sweeper.views.report.pictures import Thumbnail
+from sweeper.views.setting import subject_of
 from sweeper.views.small_print import small_print
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def render(sweep: StoredSweep) -> str:
         ended_early=sections.ended_early(sweep),
         facts=sections.question(sweep),
         families=_families(sweep) if rows else None,
-        heading=_heading(sweep),
+        heading=f"Learning rate schedules for {subject_of(sweep)}",
         hyperparameters=hyperparameters,
         importances=importances,
         pictures=drawn,
@@ -189,12 +189,6 @@ def _answer(sweep: StoredSweep) -> Answer:
     return Answer(
         "Result of the search" if sweep.finished else "So far", [answer, *about_families], [*small[:1], *beside]
     )
-
-
-def _heading(sweep: StoredSweep) -> str:
-    question = sweep.config["question"]
-    model, data = node_name(question.get("model")), node_name(question.get("data"))
-    return clean(f"Learning rate schedules for {model or 'a model'} on {data or 'the data'}")
 
 
 def _overrides(sweep: StoredSweep, taken: Chosen) -> str:
