@@ -29,7 +29,10 @@ class Sweep(StoredSweep):
 
     @cached_property
     def figures(self) -> Figures:
-        """Matplotlib figures by name: schedules, losses, peak_lr, best_so_far. A notebook shows them all."""
+        """Matplotlib figures by name. A notebook shows them all.
+
+        They are schedules, losses, lr_above_objective, peak_lr and best_so_far; replicates once it is confirmed.
+        """
         from sweeper.views.notebook import Figures
 
         return Figures(self)
