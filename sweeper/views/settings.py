@@ -13,7 +13,7 @@ from sweeper.results.chosen import Chosen
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import COMMON
 from sweeper.schedules import family, lr_trace
-from sweeper.text.columns import Line, clean
+from sweeper.text.columns import Line, clean, wrap
 from sweeper.types import Floats, InputError, Record, Value
 
 DIGITS = (4, 6, 9)  # significant digits that are tried, the fewest first
@@ -44,10 +44,10 @@ class Settings:
             break_on_hyphens=False,
         )
         ends = [joint] * (len(lines) - 1) + [""]
-        texts = [self.about, *(f"{INDENT}{line}{end}" for line, end in zip(lines, ends, strict=True))]
+        texts = [f"{INDENT}{line}{end}" for line, end in zip(lines, ends, strict=True)]
         if self.call:
             texts.append(f"{INDENT}{self.call} returns the LR of each update.")
-        return [[(text, "")] for text in texts]
+        return [*wrap(self.about, width), *([(text, "")] for text in texts)]
 
 
 def settings_of(sweep: StoredSweep, chosen: Chosen) -> Settings:

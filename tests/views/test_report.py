@@ -362,3 +362,28 @@ def test_titles_say_what_was_trained_and_no_hash(confirmed):
 def test_equal_figures_give_equal_files(confirmed, kind):
     first, again = (figures.image(figures.peak_lr(confirmed), kind) for _ in range(2))
     assert first == again
+
+
+# --- damaged folders --------------------------------------------------------------------------------
+
+DAMAGED = sorted(
+    path.relative_to(FOLDERS / "finished").as_posix()
+    for path in (FOLDERS / "finished").rglob("*")
+    if path.is_file() and path.suffix in (".yaml", ".log", ".json", ".jsonl", ".parquet") and "sender" not in path.name
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", DAMAGED)
+@pytest.mark.parametrize("change", [lambda data: data[: len(data) // 2], lambda data: b"\0" * len(data), None])
+def test_a_damaged_file_gives_a_report_or_one_sentence(sweeper, tmp_path, monkeypatch, file, change):
+    monkeypatch.setattr(figures, "draw_all", lambda sweep: {})
+    path = Path(shutil.copytree(FOLDERS / "finished", tmp_path / "sweeps" / "finished")) / file
+    if change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change(path.read_bytes()))
+    code, _, err = sweeper("report", "finished")
+    assert code in (0, 2), err
+    assert "Traceback" not in err
+    assert code == 0 or err.startswith("sweeper: ")
