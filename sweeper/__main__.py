@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -31,6 +32,7 @@ usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or resume it
        python -m sweeper confirm [NAME] [confirm.KEY=VALUE ...]   train the best on fresh seeds, for a verdict
        python -m sweeper status [NAME] [--columns all | --json]   print what a sweep found (default: the last one)
        python -m sweeper status [NAME] --watch       follow a running sweep from another terminal
+       python -m sweeper report [NAME]               write report.html, one page to read and to show to others
        python -m sweeper rerun [NAME] --trial cosine:17    train a trial again and compare every value
        python -m sweeper retry [NAME]                train the trials that failed again, once the cause is fixed
        python -m sweeper ui [NAME] [--port N]        show LR and loss traces in the MLflow UI
@@ -151,7 +153,7 @@ def preview(words: Sequence[str]) -> int:
         "candidates. key=value as for a sweep (all families: schedule=all). Trains nothing.",
         allow_abbrev=False,
     )
-    where = "a folder for preview.png and preview.svg (default: this one), or one file that ends with .png or .svg"
+    where = "a folder for preview.png and preview.svg (default: this one), or one file ending with .png, .svg or .pdf"
     parser.add_argument("--out", metavar="FOLDER|FILE", help=where)
     parser.add_argument("--json", action="store_true", help="the table for programs")
     given, rest = parser.parse_known_args(words)
@@ -373,6 +375,24 @@ def status(words: Sequence[str]) -> int:
     return 0
 
 
+def report(words: Sequence[str]) -> int:
+    """Write the report of a sweep and its figures, running or not."""
+    about = (
+        "Write report.html in the sweep's folder, one page to read and to show to others, and figures/*.svg and *.pdf."
+    )
+    home = _home(_parse("report", about, words).name)
+    from sweeper.results.stored import StoredSweep
+    from sweeper.views.report import page
+
+    sweep = StoredSweep(home)
+    path = page.write_with_figures(sweep)
+    taken = page.shown_trial(sweep)
+    print(f"Report:   {path} ({math.ceil(path.stat().st_size / 1000)} kB)")
+    print(f"Figures:  {path.parent / 'figures'}/*.svg, *.pdf")
+    print(f"Its settings are those of {taken}." if taken else "No trial is complete yet.")
+    return 0
+
+
 def confirm(words: Sequence[str]) -> int:
     """Train the best trials of each family on fresh seeds, and print the verdict."""
     from sweeper.run.confirm_spec import parse_words
@@ -562,6 +582,7 @@ VERBS = {
     "preview": preview,
     "plan": plan,
     "status": status,
+    "report": report,
     "rerun": rerun,
     "retry": retry,
     "ui": ui,

@@ -31,10 +31,26 @@ class Sweep(StoredSweep):
 
     @cached_property
     def figures(self) -> Figures:
-        """Matplotlib figures by name: schedules, losses, peak_lr, best_so_far. A notebook shows them all."""
+        """Matplotlib figures by name. A notebook shows them all.
+
+        They are schedules, losses, lr_above_objective, peak_lr and best_so_far; replicates once it is confirmed.
+        """
         from sweeper.views.notebook import Figures
 
         return Figures(self)
+
+    def report(self) -> Path:
+        """Write report.html in the sweep's folder, one page to read and to show to others; figures as SVG and PDF.
+
+        Returns:
+            The path of the report.
+
+        Raises:
+            StorageError: If the disk is full or read-only (`sweeper.files`).
+        """
+        from sweeper.views.report import page
+
+        return page.write_with_figures(self)
 
     def rerun(
         self,

@@ -69,7 +69,7 @@ def test_the_quickstart_shows_its_table_and_its_pictures(tmp_path):
     assert table.data["text/plain"].startswith("<Sweep spirals-sequential-sgd-")
     assert "Not finished" not in table.data["text/html"]
     (figures,) = outputs(page, "sweep.figures")
-    assert figures.data["text/html"].count('src="data:image/png;base64,iVBOR') == 4
+    assert figures.data["text/html"].count('src="data:image/png;base64,iVBOR') == 5
     (again,) = outputs(page, "sweeper.load(sweep.name)")
     assert again.data["text/html"] == table.data["text/html"]
     sweep = sweeper.load()

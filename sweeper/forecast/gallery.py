@@ -21,7 +21,7 @@ from sweeper.text.columns import Column, Line, clean, lay_out, plain_text, total
 from sweeper.text.drawing import Curve, draw_curves
 from sweeper.text.numbers import lr_text, share_text
 from sweeper.types import Floats, InputError
-from sweeper.views import figures
+from sweeper.views import figures, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,8 +72,8 @@ def picture_paths(out: str | None) -> list[Path]:
     """Return the picture files to write.
 
     Args:
-        out: A folder, new or existing, for preview.png and preview.svg; or one file that ends with .png or .svg. None
-            for the working folder.
+        out: A folder, new or existing, for preview.png and preview.svg; or one file that ends with .png, .svg or .pdf.
+            None for the working folder.
 
     Raises:
         InputError: If a file has another suffix, or the parent folder does not exist.
@@ -219,7 +219,7 @@ def picture(previews: Sequence[Preview]) -> Figure:
     rows = math.ceil(len(previews) / across)
     wide, high, top = (9.0, 4.2, 0.7) if across == 1 else (4.7, 2.4, 0.7)  # inches
     width, height = wide * across, high * rows + top
-    with figures.plot_style():
+    with panels.plot_style():
         figure = Figure(figsize=(width, height), dpi=100)
         figure.text(0.15 / width, 1 - 0.1 / height, _title(previews), va="top", fontsize=10)
         for place, one in enumerate(previews):

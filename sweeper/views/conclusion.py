@@ -13,7 +13,7 @@ from sweeper.results.stored import StoredSweep
 from sweeper.spec.question import Home
 from sweeper.tracking.mlflow import view
 from sweeper.types import Summary, Tracker
-from sweeper.views import answer, confirmed, confirmed_families, end_table, figures, note
+from sweeper.views import answer, confirmed, confirmed_families, end_table, note
 from sweeper.views.confirmed import grown_note
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def conclude(home: Home, tracker: Tracker) -> None:
     """Write the tables and figures of a sweep, and describe each study to the tracker.
 
     Files: tables/trials.csv, tables/families.csv, tables/families.json (the printed table, for trackers),
-    tables/confirmed.csv and .parquet (if it was confirmed), and figures/*.png. The first MOST_DRAWN studies of the
-    table get a figure of their own.
+    tables/confirmed.csv and .parquet (if it was confirmed), figures/*.png and report.html. The first MOST_DRAWN studies
+    of the table get a figure of their own.
     """
     sweep = StoredSweep(home)
     files = _write_tables(sweep, home.tables)
@@ -94,19 +94,26 @@ def _write_confirmed(verdict: Verdict, folder: Path) -> list[Path]:
 
 
 def _draw_pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Path]]:
-    """Draw figures and return their paths: of the whole sweep (None) and of single studies. Errors are logged."""
+    """Draw figures and write the report. Returns their paths: of the whole sweep (None) and of single studies.
+
+    Errors are logged: a sweep ends well without pictures.
+    """
+    from sweeper.views import figures
+    from sweeper.views.report import page
+
     drawn = sweep.families["study"].tolist()[:MOST_DRAWN]
-    paths: dict[str | None, list[Path]] = {}
+    paths: dict[str | None, list[Path]] = {None: []}
     try:
-        folder.mkdir(exist_ok=True)
-        for name, figure in figures.draw_all(sweep).items():
-            figures.save(figure, folder / f"{name}.png")
-            paths.setdefault(None, []).append(folder / f"{name}.png")
+        paths[None] += figures.save_all(sweep, folder, ".png")
         for study in drawn:
             figures.save(figures.schedules(sweep, study), folder / f"schedules-{study}.png")
             paths[study] = [folder / f"schedules-{study}.png"]
     except Exception:
         log.exception("figures could not be drawn")
+    try:
+        paths[None].append(page.write(sweep))
+    except Exception:
+        log.exception("the report could not be written")
     return paths
 
 

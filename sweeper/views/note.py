@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sweeper.results import below
-from sweeper.spec.question import Question, StoredConfig, node_name, seeds_and_folds
+from sweeper.spec.question import Question, StoredConfig, node_name
 from sweeper.text.columns import Column, clean
 from sweeper.views import confirmed, end_table
+from sweeper.views.setting import members, subject
 from sweeper.views.small_print import small_print
 
 if TYPE_CHECKING:
@@ -76,14 +77,10 @@ def _paragraphs(sweep: StoredSweep, study: str, columns: Sequence[Column], rows:
 def describe_setup(question: Question) -> str:
     """Return one sentence on a sweep: what is trained, how long, and how trials are compared."""
     train, objective = question["train"], question["objective"]
-    nodes = (question.get("model"), question.get("data"), question["optimizer"])
-    model, data, optimizer = map(node_name, nodes)
-    what = f"{model or 'a model'} on {data or 'the data'} with {optimizer or 'the optimizer'}"
-    counts = zip(seeds_and_folds(question), ("seed", "fold"), strict=True)
-    members = " x ".join(f"{count} {word}s" for count, word in counts if count > 1) or "one seed"
+    what = f"{subject(question)} with {node_name(question['optimizer']) or 'the optimizer'}"
     return (
         f"{what}, trained for {train['steps']} updates of {train['batch_size']} examples. Trials are compared by "
-        f"{objective['metric']} (objective.at={objective['at']}), with {members} per trial."
+        f"{objective['metric']} (objective.at={objective['at']}), with {members(question)} per trial."
     )
 
 

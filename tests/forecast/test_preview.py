@@ -65,7 +65,7 @@ def test_the_verb_writes_its_pictures_and_nothing_else(sweeper, tmp_path):
 
 
 def test_a_wrong_name_of_a_picture_is_told():
-    with pytest.raises(InputError, match=r"\.png or \.svg"):
+    with pytest.raises(InputError, match=r"\.png, \.svg or \.pdf"):
         gallery.picture_paths("preview.gif")
 
 

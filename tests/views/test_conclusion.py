@@ -46,7 +46,8 @@ def test_each_study_gets_tables_pictures_and_a_note(home):
     assert {study.split("-")[0] for study in told.described} == {"cosine", "default_lr"}
     for study, files in told.attached.items():
         names = {path.name for path in files}
-        assert {"trials.csv", "families.csv", "families.json", "losses.png", f"schedules-{study}.png"} <= names
+        assert {"trials.csv", "families.csv", "families.json", "losses.png", "report.html"} <= names
+        assert f"schedules-{study}.png" in names
         assert all(path.stat().st_size > 0 for path in files)
         summary = told.described[study]
         assert study.split("-")[0].replace("_", "\\_") in summary.note
@@ -72,14 +73,19 @@ def test_a_second_conclusion_writes_equal_files_so_that_nothing_is_sent_again(ho
     assert contents() == contents()
 
 
-def test_a_sweep_ends_well_without_pictures(home, monkeypatch, caplog):
-    from sweeper.views import figures
-
+@pytest.mark.parametrize(
+    ("room", "name", "left", "said"),
+    [
+        ("figures", "draw_all", {".csv", ".json", ".html"}, "figures could not be drawn"),
+        ("report.page", "write", {".csv", ".json", ".png"}, "the report could not be written"),
+    ],
+)
+def test_a_sweep_ends_well_without_pictures(home, monkeypatch, caplog, room, name, left, said):
     def broken(sweep):
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr(figures, "draw_all", broken)
+    monkeypatch.setattr(f"sweeper.views.{room}.{name}", broken)
     told = Told()
     conclusion.conclude(home, told)
-    assert {path.suffix for files in told.attached.values() for path in files} == {".csv", ".json"}
-    assert "figures could not be drawn" in caplog.text
+    assert {path.suffix for files in told.attached.values() for path in files} == left
+    assert said in caplog.text

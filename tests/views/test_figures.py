@@ -3,8 +3,10 @@
 from datetime import datetime
 from types import SimpleNamespace
 
+from matplotlib.figure import Figure
+
 from sweeper.types import Record
-from sweeper.views import figures
+from sweeper.views import panels
 
 
 def trial(study, number, **others):
@@ -17,6 +19,6 @@ def trial(study, number, **others):
 def test_trials_outside_a_changed_space_are_no_line_of_their_own():
     records = [trial("cosine-1", 0, value=0.5, prior_of="cosine-2"), trial("cosine-2", 0), trial("cosine-2", 1)]
     objective = {"metric": "valid/loss", "direction": "minimize"}
-    figure = figures.best_so_far(SimpleNamespace(name="s", objective=objective, records=records))
-    (axes,) = figure.axes
+    axes = Figure().add_subplot()
+    panels.draw_best_so_far(axes, SimpleNamespace(name="s", objective=objective, records=records))
     assert [line.get_label() for line in axes.lines] == ["cosine  1.0000"]

@@ -1,5 +1,6 @@
 """A search alone never says which schedule is best: no view of it ranks."""
 
+import html
 import io
 import re
 import shutil
@@ -12,6 +13,7 @@ import sweeper
 from sweeper.terminal import lines
 from sweeper.views import conclusion, figures, note, notebook, watch
 from sweeper.views.follower import Follower
+from sweeper.views.report import page
 
 FOLDERS = Path(__file__).parents[1] / "golden" / "folders"
 VERDICT = re.compile(r"\b(best|beats?|better than|winners?|wins?|won|rank\w*)\b", re.IGNORECASE)
@@ -55,6 +57,11 @@ def noted(sweep, _):
     return "".join(note.study_note(sweep, study) for study in sweep.families["study"])
 
 
+def reported(sweep, _):
+    body = re.sub(r"<(style|script)>.*?</\1>", "", page.render(sweep), flags=re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]+>", " ", body))
+
+
 VIEWS = {
     "answer": lambda sweep, _: str(sweep),
     "every table": printed,
@@ -63,6 +70,7 @@ VIEWS = {
     "figures": drawn,
     "note": noted,
     "notebook": lambda sweep, _: notebook.html_table(sweep),
+    "report": reported,
     "repr": lambda sweep, _: repr(sweep),
 }
 
