@@ -66,16 +66,8 @@ def test_a_search_alone_gives_its_lowest(root):
 
 def test_a_maximized_search_gives_its_highest(tmp_path):
     objective = {"metric": "valid/accuracy", "direction": "maximize"}
-    sweep = sweeper.sweep(
-        TASK,
-        ["cosine"],
-        steps=8,
-        n_trials=3,
-        objective=objective,
-        tracking="none",
-        root=tmp_path,
-        search={"reports": 2},
-    )
+    given = {"steps": 16, "n_trials": 3, "tracking": "none", "search": {"reports": 4}}
+    sweep = sweeper.sweep(TASK, ["cosine"], objective=objective, root=tmp_path, **given)
     taken = chosen(sweep)
     assert taken.record.value == max(record.value for record in sweep.records if record.state == "complete")
     assert taken.words == "the highest of the search, not confirmed on fresh seeds"
