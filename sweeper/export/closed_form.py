@@ -49,9 +49,9 @@ def closed_form(family: Family, params: Mapping[str, Value], steps: int, epoch: 
     if formula is None or family.controller is not None or (family.momentum is not None and momentum is None):
         return None
     params = complete(family, params)
-    constants = {"STEPS": str(steps), "PEAK_LR": repr(params["peak_lr"])}
+    constants = {"STEPS": str(steps), "PEAK_LR": repr(float(params["peak_lr"]))}
     lr = _written(formula, params, epoch, constants, with_ramp=True)
-    lr[""] = "PEAK_LR" if lr[""] == "1" else f"PEAK_LR * ({lr['']})"
+    lr[""] = "PEAK_LR" if lr[""] == "1.0" else f"PEAK_LR * ({lr['']})"
     cycled = None if momentum is None else _written(momentum, params, epoch, constants, with_ramp=False)
     texts = [*lr.values(), *(cycled or {}).values()]
     return ClosedForm({"STEPS": str(steps), **_needed(constants, texts)}, lr, cycled)
@@ -89,13 +89,14 @@ def python_source(form: ClosedForm, imports: Sequence[str] = ()) -> str:
 
 
 def jax_source(form: ClosedForm) -> str:
-    """Return a file for JAX: its functions can be traced."""
-    return _source(form, JAX, "step = jnp.minimum(step, STEPS - 1)", ["import jax.numpy as jnp"])
+    """Return a file for JAX, whose functions can be traced. They compute in float64 if JAX may, else in float32."""
+    first = "step = jnp.asarray(jnp.minimum(step, STEPS - 1), float)"
+    return _source(form, JAX, first, ["import jax.numpy as jnp"])
 
 
 def keras_source(form: ClosedForm) -> str:
-    """Return a file for Keras and each of its backends."""
-    first = "step = ops.minimum(ops.cast(step, keras.config.floatx()), STEPS - 1)"
+    """Return a file for Keras and each of its backends. It computes in float32, as many of Keras' operations do."""
+    first = 'step = ops.minimum(ops.cast(step, "float32"), STEPS - 1.0)'
     return _source(form, KERAS, first, ["import keras", "from keras import ops"])
 
 

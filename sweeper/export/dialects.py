@@ -43,8 +43,8 @@ KERAS = Dialect(
     "ops.minimum",
     "ops.maximum",
     "ops.where({0}, {1}, {2})",
-    "sum(ops.cast({1} >= bound, step.dtype) for bound in {0})",
-    'ops.take(ops.convert_to_tensor({0}, dtype=step.dtype), ops.cast({1}, "int32"))',
+    'sum(ops.cast({1} >= bound, "float32") for bound in {0})',
+    'ops.take(ops.convert_to_tensor({0}, dtype="float32"), ops.cast({1}, "int32"))',
 )
 
 

@@ -15,7 +15,7 @@ from sweeper.types import Factor
 
 
 def constant(w: Writer) -> str:
-    return "1"
+    return "1.0"
 
 
 def linear(w: Writer) -> str:
@@ -158,7 +158,7 @@ def cycle_warmup_cosine(w: Writer) -> str:
     index, x = _cycle(w)
     if w.is_("cycle_warmup", 0):
         return _restart(w, index, half_cosine(x))
-    updates = f"maximum(floor({w.number('cycle_warmup')} * length + 0.5), 1)"
+    updates = f"maximum(floor({w.number('cycle_warmup')} * length + 0.5), 1.0)"
     rise = w.line("rise", f"minimum({updates}, length - 1) / length")
     down = half_cosine(f"({x} - {rise}) / (1 - {rise})")
     shape = w.line("shape", f"where({x} < {rise}, {x} / {rise}, {down})")

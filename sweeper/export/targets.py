@@ -97,7 +97,7 @@ def keras(exported: Exported) -> str:
 
 @keras.saving.register_keras_serializable(package="sweeper")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The schedule, for example of keras.optimizers.SGD(learning_rate=Schedule())."""
+    """The LR of every update."""
 
     def __call__(self, step):
         return lr(step)
@@ -105,7 +105,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self):
         return {}
 '''
-    precision = "It computes in keras.config.floatx(): float32 unless you set float64."
+    precision = "Schedule() is a learning_rate of keras.optimizers. It computes in float32, as Keras does."
     return _file(
         exported, [precision, _sameness(exported, "keras")], keras_source(_form(exported, "keras")) + text
     )

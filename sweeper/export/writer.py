@@ -49,7 +49,8 @@ class Writer:
     def number(self, name: str) -> str:
         """Return the constant that holds a hyperparameter."""
         value = self.params[name]
-        return self.constant(name.upper(), repr([*value] if isinstance(value, tuple) else value))
+        text = repr([*map(float, value)] if isinstance(value, tuple) else float(value))  # type: ignore[arg-type]  # checked
+        return self.constant(name.upper(), text)
 
     def constant(self, name: str, text: str) -> str:
         """Add a constant. Returns its name."""
@@ -117,7 +118,7 @@ def half_cosine(x: str) -> str:
 RAMPS = {
     "linear": "{x}",
     "cosine": "1 - " + half_cosine("{x}"),
-    "1-sqrt": "1 - sqrt(maximum(1 - {x}, 0))",
+    "1-sqrt": "1 - sqrt(maximum(1 - {x}, 0.0))",
     "exponential": "(1 / ({w} + 1)) ** (1 - {t} / {w})",
 }
 
@@ -136,7 +137,7 @@ def begin_ramp(w: Writer) -> str | None:
     ramp = RAMPS[str(w.params["warmup_shape"])].format(x=x, t=w.step, w=length)
     if w.is_("warmup_join", "prefix"):
         w.rest = w.constant("DECAY_STEPS", f"{w.steps} - {length}")
-        w.tau = w.line("tau", f"maximum({w.step} - {length}, 0)")
+        w.tau = w.line("tau", f"maximum({w.step} - {length}, 0.0)")
     return ramp
 
 
@@ -144,6 +145,6 @@ def end_ramp(w: Writer, ramp: str | None, value: str) -> str:
     """Return the values of factor and ramp together."""
     if ramp is None:
         return value
-    g = value if value == "1" else w.line("g", value)
+    g = value if value == "1.0" else w.line("g", value)
     under = f"({ramp}) * {g}" if w.is_("warmup_join", "product") else ramp
     return f"where({w.step} < WARMUP_STEPS, {under}, {g})"

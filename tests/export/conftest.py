@@ -1,17 +1,14 @@
 """A trained sweep of all families, and libraries that import in every environment."""
 
-import importlib
 import os
 import sys
-from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 import sweeper
-from sweeper.spec.composing import compose
 from sweeper.spec.config_files import families, folder
-from sweeper.spec.requests import Request
 from sweeper.tasks import Arrays, Supervised
 from sweeper.tasks.models import MLP
 
@@ -42,3 +39,31 @@ def sweep(tmp_path_factory):
         tracking="none",
         root=tmp_path_factory.mktemp("export") / "sweeps",
     )
+
+
+@pytest.fixture(scope="session")
+def torchvision():
+    """Let torchvision be imported, which timm, transformers and Lightning do, although tests use nothing of it.
+
+    With a build of torch that is not the index's own, such as one for CPUs only, torchvision's compiled part does not
+    load, and its import ends at operators that are not defined. So they are defined here.
+    """
+    try:
+        import torchvision
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision
+
+        torchvision.operators = library  # which are defined as long as it lives
+    return torchvision
+
+
+def run(text):
+    """Return the names that an exported file defines."""
+    names = {"__name__": "schedule"}
+    exec(compile(text, "schedule.py", "exec"), names)
+    return names
