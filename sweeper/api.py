@@ -133,9 +133,7 @@ class Sweep(StoredSweep):
             _print_rest(retry(self, subject, MLflow.stored(self.home.spool), conclusion.conclude))
         return self.refresh()
 
-    def export(
-        self, to: str, trial: str | None = None, steps: int | None = None, out: str | Path | None = None
-    ) -> str:
+    def export(self, to: str, trial: str | None = None, steps: int | None = None, out: str | Path | None = None) -> str:
         """Return the schedule of a trial for your own training code (docs/guide/export.md).
 
         Args:

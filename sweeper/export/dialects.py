@@ -58,7 +58,7 @@ class _Translator(ast.NodeTransformer):
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802  # the library's name
+    def visit_Call(self, node: ast.Call) -> ast.AST:  # the library's name
         self.generic_visit(node)
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         given = [ast.unparse(argument) for argument in node.args]
@@ -70,7 +70,7 @@ class _Translator(ast.NodeTransformer):
             return _parsed(getattr(self._dialect, name).format(*given))
         return node
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         return _parsed("math.pi") if node.id == "pi" else node
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from sweeper.schedules.clock import last_update, whole_updates
 from sweeper.schedules.families import FACTORS
 from sweeper.schedules.lengths import fitted_length, wave_count
-from sweeper.schedules.trace import complete, decay_steps
+from sweeper.schedules.trace import complete
 from sweeper.types import Family, Value
 
 Arguments = Mapping[str, object]
@@ -51,8 +51,9 @@ class _Trial:
         self.steps = steps
         self._params = complete(family, params)
         self.peak = self["peak_lr"]
-        self.rest = decay_steps(family, params, steps) if family.warmup == "prefix" else steps
-        self.ramp = steps - self.rest
+        ramp = self["warmup"] if family.warmup == "prefix" else 0.0
+        self.ramp = min(int(whole_updates(ramp, steps)), steps - 1)
+        self.rest = steps - self.ramp
         self.last = int(last_update(self.rest, self.word("end") or "open"))  # type: ignore[arg-type]  # one of its words
         self.momentum = family.momentum is not None
 
@@ -83,7 +84,9 @@ class _Trial:
     def cycle(self) -> tuple[int, int] | None:
         """The first cycle in updates and the factor from cycle to cycle, if all cycles are whole numbers of updates."""
         m = self["cycle_mult"] if "cycle_mult" in self._params else 1.0
-        length = self.updates("cycle") if self.word("cycle_fit") == "free" else fitted_length(self.rest, self["cycle"], m)
+        length = (
+            self.updates("cycle") if self.word("cycle_fit") == "free" else fitted_length(self.rest, self["cycle"], m)
+        )
         return (int(length), int(m)) if float(length).is_integer() and m.is_integer() else None
 
 
@@ -104,9 +107,11 @@ def native(library: str, family: Family, params: Mapping[str, Value], steps: int
     if epoch is not None or name is None:
         return None
     trial = _Trial(family, params, steps)
-    is_ramp_own = trial.ramp and (trial.word("warmup_shape"), trial.word("warmup_join")) != ("linear", "prefix")
-    found = None if is_ramp_own else LIBRARIES[library](name, trial)
-    return found if not trial.momentum or library == "torch" else None
+    if trial.ramp and (trial.word("warmup_shape"), trial.word("warmup_join")) != ("linear", "prefix"):
+        return None
+    if trial.momentum and library != "torch":
+        return None
+    return LIBRARIES[library](name, trial)
 
 
 # --- torch ------------------------------------------------------------------------------------------
@@ -245,12 +250,12 @@ def _timm(name: str, t: _Trial) -> Native | None:
             return native("TanhLRScheduler", t_initial=t.rest, lb=t["lower"], ub=t["upper"], lr_min=t.low)
         case "step":
             return native("StepLRScheduler", decay_t=t.updates("cycle"), decay_rate=t["decay"])
-        case "sgdr" | "sawtooth" if cycle := t.cycle:
-            options = {"t_initial": cycle[0], "cycle_mul": float(cycle[1]), "cycle_decay": t["decay"], "cycle_limit": t.rest}
-            low = {"lr_min": t["end_factor"] * t.peak}
-            return native("CosineLRScheduler", **options, **low) if name == "sgdr" else native(
-                "PolyLRScheduler", **options, **low, power=1.0
-            )
+        case "sgdr" | "sawtooth" if (cycle := t.cycle) and cycle[1] <= 2:  # of others its logarithm misses restarts
+            options = {"t_initial": cycle[0], "cycle_mul": float(cycle[1]), "cycle_decay": t["decay"]}
+            options |= {"cycle_limit": t.rest, "lr_min": t["end_factor"] * t.peak}
+            if name == "sgdr":
+                return native("CosineLRScheduler", **options)
+            return native("PolyLRScheduler", **options, power=1.0)
         case "wsd" | "power_wsd" if _is_open(t):
             return native("WSDLRScheduler", **_timm_wsd(name, t))
     return None
@@ -258,16 +263,16 @@ def _timm(name: str, t: _Trial) -> Native | None:
 
 def _timm_wsd(name: str, t: _Trial) -> Arguments:
     shape = str(t.word("cooldown_shape"))
-    stable = {"stable_fn": "power", "stable_timescale": t.run_updates("timescale"), "stable_power": t["exponent"]}
-    return {
-        "t_initial": t.rest,
-        "decay_t": t.run_updates("cooldown"),
-        "lr_min": t.low,
-        "decay_fn": shape.replace("exponential", "exp"),
-        **({"decay_power": t["cooldown_power"]} if shape == "power" else {}),
-        **({"decay_ratio": t["cooldown_ratio"]} if shape == "exponential" else {}),
-        **(stable if name == "power_wsd" else {}),
-    }
+    arguments: dict[str, object] = {"t_initial": t.rest, "decay_t": t.run_updates("cooldown"), "lr_min": t.low}
+    arguments["decay_fn"] = shape.replace("exponential", "exp")
+    if shape == "power":
+        arguments["decay_power"] = t["cooldown_power"]
+    if shape == "exponential":
+        arguments["decay_ratio"] = t["cooldown_ratio"]
+    if name == "power_wsd":
+        timescale = t.run_updates("timescale")
+        arguments |= {"stable_fn": "power", "stable_timescale": timescale, "stable_power": t["exponent"]}
+    return arguments
 
 
 def _is_open(t: _Trial) -> bool:

@@ -123,9 +123,7 @@ class Exported:
         train, trained = self.question["train"], self.sweep.horizon[0]
         steps = f"{self.steps} updates" + (f" (the sweep trained {trained})" if self.steps != trained else "")
         extra = [f"{key} {train[key]}" for key in ("clip", "accumulate", "ema") if key in train]  # type: ignore[literal-required]
-        model = [
-            f"{name}={value!r}" for name, value in self.chosen.record.params.items() if name.startswith("model.")
-        ]
+        model = [f"{name}={value!r}" for name, value in self.chosen.record.params.items() if name.startswith("model.")]
         return ", ".join([steps, f"batch size {train['batch_size']}", train["precision"], *extra, *model])
 
     @property

@@ -106,9 +106,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 '''
     precision = "Schedule() is a learning_rate of keras.optimizers. It computes in float32, as Keras does."
-    return _file(
-        exported, [precision, _sameness(exported, "keras")], keras_source(_form(exported, "keras")) + text
-    )
+    return _file(exported, [precision, _sameness(exported, "keras")], keras_source(_form(exported, "keras")) + text)
 
 
 def optax(exported: Exported) -> str:

@@ -4,7 +4,6 @@ The trials are those of a trained sweep. Expected values are the LRs that a tria
 """
 
 import json
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -81,7 +80,9 @@ def test_a_reactive_schedule_is_a_table_of_the_lrs_that_were_used(name, sweep, c
     assert [names["lr"](step) for step in range(STEPS)] == used_S
     assert names["lr"](STEPS + 5) == used_S[-1]
     for target in ("torch", "lightning", "huggingface", "timm", "keras", "optax"):
-        with pytest.raises(InputError, match=rf"^to={target}: {name}:0 is reactive, .* Use python, csv or json") as told:
+        with pytest.raises(
+            InputError, match=rf"^to={target}: {name}:0 is reactive, .* Use python, csv or json"
+        ) as told:
             sweep.export(target, f"{name}:0")
         check_form(str(told.value))
     with pytest.raises(InputError, match="^steps=43: "):
@@ -191,7 +192,9 @@ def test_huggingface(name, sweep, tmp_path, torchvision):
     def trainer():
         model = Linear()
         options = {"save_strategy": "no", "report_to": "none", "use_cpu": True, "disable_tqdm": True}
-        arguments = TrainingArguments(str(tmp_path), **{**names["ARGUMENTS"], "per_device_train_batch_size": 4}, **options)
+        arguments = TrainingArguments(
+            str(tmp_path), **{**names["ARGUMENTS"], "per_device_train_batch_size": 4}, **options
+        )
         passed = {}
         if "scheduler" in names:
             optimizer = torch.optim.SGD(model.parameters(), lr=peak)
@@ -236,6 +239,7 @@ def test_timm(name, sweep, torchvision):
 # --- Keras and optax ----------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras, about NumPy
 @pytest.mark.parametrize("name", CLOSED)
 def test_keras(name, sweep):
     import keras
@@ -254,9 +258,10 @@ def test_keras(name, sweep):
     saved = optimizer_at(MIDDLE, keras.optimizers.SGD(learning_rate=schedule))[0].get_config()
     resumed, weight = optimizer_at(MIDDLE, keras.optimizers.SGD.from_config(saved))
     for step in range(MIDDLE, HORIZON):
-        before = float(weight[0])
+        before = weight.numpy().item()
         resumed.apply_gradients([(keras.ops.ones(1), weight)])
-        assert before - float(weight[0]) == pytest.approx(lr_S[step], rel=1e-4, abs=1e-6)  # what the update used
+        used = before - weight.numpy().item()
+        assert used == pytest.approx(lr_S[step], rel=1e-4, abs=1e-6)
         assert float(resumed.learning_rate) == pytest.approx(lr_S[min(step + 1, HORIZON - 1)], rel=1e-6)
 
 
