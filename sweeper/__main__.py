@@ -504,8 +504,8 @@ def export(words: Sequence[str]) -> int:
         words,
         ("--to", {"required": True, "metavar": "TARGET", "help": "python, torch, lightning, huggingface, timm, keras, "
             "optax, csv, json or yaml"}),
-        ("--trial", {"metavar": "cosine:17", "help": "family (or study) and number (default: the winner on fresh seeds, "
-            "else the leader there, else the lowest of the search)"}),
+        ("--trial", {"metavar": "cosine:17", "help": "family (or study) and number (default: the winner on fresh "
+            "seeds, else the leader there, else the lowest of the search)"}),
         ("--steps", {"type": int, "metavar": "N", "help": "updates of the run (default: those of the sweep)"}),
         ("--out", {"metavar": "FILE", "help": "write it there"}),
     )  # fmt: skip

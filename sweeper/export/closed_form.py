@@ -49,7 +49,7 @@ def closed_form(family: Family, params: Mapping[str, Value], steps: int, epoch: 
     if formula is None or family.controller is not None or (family.momentum is not None and momentum is None):
         return None
     params = complete(family, params)
-    constants = {"STEPS": str(steps), "PEAK_LR": repr(float(params["peak_lr"]))}
+    constants = {"STEPS": str(steps), "PEAK_LR": Writer(params).number("peak_lr")}
     lr = _written(formula, params, epoch, constants, with_ramp=True)
     lr[""] = "PEAK_LR" if lr[""] == "1.0" else f"PEAK_LR * ({lr['']})"
     cycled = None if momentum is None else _written(momentum, params, epoch, constants, with_ramp=False)
@@ -73,7 +73,7 @@ def _needed(named: Mapping[str, str], texts: Sequence[str]) -> dict[str, str]:
     """Return the texts that others name, directly or through each other, in their order."""
     words = set(WORD.findall(" ".join(texts)))
     needed: dict[str, str] = {}
-    for name, text in reversed(named.items()):
+    for name, text in reversed(list(named.items())):
         if name in words:
             needed = {name: text, **needed}
             words.update(WORD.findall(text))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import yaml
 
@@ -45,9 +44,9 @@ def as_yaml(exported: Exported) -> str:
     return "# @package _global_\n" + header(exported, [use]) + body
 
 
-def _fixed(node: Mapping[str, Any], record: Record, section: str = "") -> dict[str, Any]:
+def _fixed(node: Mapping[str, object], record: Record, section: str = "") -> dict[str, object]:
     """Return a node with the trial's values in place of what was searched."""
-    fixed: dict[str, Any] = {}
+    fixed: dict[str, object] = {}
     for key, value in node.items():
         path = f"{section}.{key}" if section else key
         if isinstance(value, Mapping) and path not in record.params:

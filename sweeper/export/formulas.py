@@ -3,9 +3,11 @@
 They are those of sweeper/schedules/, where a formula is explained. tests/export compares them.
 """
 
+# ruff: noqa: D103  # what a formula is, its factor says
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from sweeper.export.writer import Writer, half_cosine
 from sweeper.schedules.families import FACTORS, MOMENTA
@@ -266,7 +268,7 @@ def _anneal(w: Writer, values: list[str]) -> str:
     if len(values) == 4:
         points.insert(2, w.constant("BACK", f"min(2 * {peak}, {last})"))
     phases = []
-    for i, (before, after) in enumerate(zip(values[:-1], values[1:], strict=True)):
+    for i, (before, after) in enumerate(pairwise(values)):
         length, since = f"{points[i + 1]} - {points[i]}", f"({w.tau} - {points[i]})"
         if i == 0:
             length, since = peak, w.tau

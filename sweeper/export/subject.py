@@ -68,7 +68,7 @@ class Exported:
         return closed_form(self.family, self.params, self.steps, self.epoch)
 
     @cached_property
-    def lr_S(self) -> Floats:
+    def lr(self) -> Floats:
         """The LR of every update; of a reactive schedule, of those that were trained."""
         record = self.chosen.record
         if self.is_reactive:
@@ -76,7 +76,7 @@ class Exported:
         return lr_trace(self.family, self.params, self.steps, epoch=self.epoch)
 
     @cached_property
-    def momentum_S(self) -> Floats | None:
+    def momentum(self) -> Floats | None:
         """The momentum of every update; None if it is constant."""
         return momentum_trace(self.family, self.params, self.steps, epoch=self.epoch)
 
@@ -122,7 +122,7 @@ class Exported:
     def training_text(self) -> str:
         train, trained = self.question["train"], self.sweep.horizon[0]
         steps = f"{self.steps} updates" + (f" (the sweep trained {trained})" if self.steps != trained else "")
-        extra = [f"{key} {train[key]}" for key in ("clip", "accumulate", "ema") if key in train]  # type: ignore[literal-required]
+        extra = [f"{key} {train[key]}" for key in ("clip", "accumulate", "ema") if key in train]
         model = [f"{name}={value!r}" for name, value in self.chosen.record.params.items() if name.startswith("model.")]
         return ", ".join([steps, f"batch size {train['batch_size']}", train["precision"], *extra, *model])
 

@@ -21,7 +21,7 @@ def as_csv(exported: Exported) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["step", *columns])
-    writer.writerows(zip(range(len(exported.lr_S)), *(column.tolist() for column in columns.values()), strict=True))
+    writer.writerows(zip(range(len(exported.lr)), *(column.tolist() for column in columns.values()), strict=True))
     return text.getvalue()
 
 
@@ -58,8 +58,10 @@ def as_python(exported: Exported) -> str:
 
 
 def _columns(exported: Exported) -> dict[str, Floats]:
-    momentum_S = exported.momentum_S
-    return {"lr": exported.lr_S, **({} if momentum_S is None else {"momentum": momentum_S[: len(exported.lr_S)]})}
+    columns = {"lr": exported.lr}
+    if exported.momentum is not None:
+        columns["momentum"] = exported.momentum[: len(exported.lr)]
+    return columns
 
 
 def _filled(column: Floats) -> str:

@@ -92,7 +92,7 @@ NUMBERS = {
     "exponential": [{}, {"floor": 0.2}],
     "step": [{}, {"cycle": 0.1}],
     "multistep": [{}, {"milestones": (0.5, 0.1, 0.5)}],
-    "wsd": [{"decay": 0.1, "cooldown_shape": shape} for shape in ("linear", "cosine", "1-sqrt", "power", "exponential")],
+    "wsd": [{"decay": 0.1, "cooldown_shape": k} for k in ("linear", "cosine", "1-sqrt", "power", "exponential")],
     "power_wsd": [{"decay": 0.1}],
     "swa_tail": [{}, {"anneal": "linear"}],
     "sgdr": [{}, {"cycle_mult": 2.0}, {"decay": 0.5}, {"end_factor": 0.1}, {"cycle": 0.3, "cycle_fit": "free"}],

@@ -85,7 +85,7 @@ def test_a_reactive_schedule_is_a_table_of_the_lrs_that_were_used(name, sweep, c
         ) as told:
             sweep.export(target, f"{name}:0")
         check_form(str(told.value))
-    with pytest.raises(InputError, match="^steps=43: "):
+    with pytest.raises(InputError, match=r"^steps=43: "):
         sweep.export("csv", f"{name}:0", steps=HORIZON)
 
 
