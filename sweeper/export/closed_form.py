@@ -49,7 +49,8 @@ def closed_form(family: Family, params: Mapping[str, Value], steps: int, epoch: 
     if formula is None or family.controller is not None or (family.momentum is not None and momentum is None):
         return None
     params = complete(family, params)
-    constants = {"STEPS": str(steps), "PEAK_LR": Writer(params).number("peak_lr")}
+    constants = {"STEPS": str(steps)}
+    Writer(params, constants=constants).number("peak_lr")
     lr = _written(formula, params, epoch, constants, with_ramp=True)
     lr[""] = "PEAK_LR" if lr[""] == "1.0" else f"PEAK_LR * ({lr['']})"
     cycled = None if momentum is None else _written(momentum, params, epoch, constants, with_ramp=False)
