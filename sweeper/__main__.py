@@ -29,6 +29,7 @@ usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or resume it
        python -m sweeper preview [key=value ...]     draw the LRs it would try: in the terminal, as PNG and SVG
        python -m sweeper plan [key=value ...]        estimate time, disk and the smallest difference it can detect
        python -m sweeper confirm [NAME] [confirm.KEY=VALUE ...]   train the best on fresh seeds, for a verdict
+       python -m sweeper final [NAME] [--trial cosine:17] [final.seeds=K]   train it on train + valid, judge it on test
        python -m sweeper status [NAME] [--json]      print the table of a sweep (default: the one used last)
        python -m sweeper status [NAME] --watch       follow a running sweep from another terminal
        python -m sweeper rerun [NAME] --trial cosine:17    train a trial again and compare every value
@@ -418,6 +419,49 @@ def confirm(words: Sequence[str]) -> int:
     return code or (exit_code(verdict) if spec.exit == "verdict" else 0)
 
 
+def final(words: Sequence[str]) -> int:
+    """Train the chosen settings on train + valid, with several seeds, and judge the models on the test part."""
+    from sweeper.run.final_spec import parse_words
+
+    about = (
+        "Train the settings of one trial on train + valid with several seeds, judge the models on the test part, and "
+        "log and register them in MLflow. Without --trial: the winner on fresh seeds, else their leader, else the "
+        "lowest complete trial of the search. final.KEY=VALUE: seeds (docs/guide/final.md)."
+    )
+    asked = _parse(
+        "final",
+        about,
+        [word for word in words if not word.startswith("final.")],
+        ("--trial", {"metavar": "cosine:17", "help": "family (or study) and number"}),
+        ("--json", {"action": "store_true", "help": "what was found, for programs"}),
+    )
+    spec = parse_words([word for word in words if word.startswith("final.")])
+    home = _home(asked.name)
+    _announce()
+    from sweeper.results.stored import StoredSweep
+    from sweeper.run import finalizing
+    from sweeper.run.restoring import subject_nodes
+    from sweeper.spec.composing import build_subject
+    from sweeper.tracking.mlflow.tracker import MLflow
+    from sweeper.views import conclusion, final_models
+
+    sweep = StoredSweep(home)
+    with redirect_stdout(sys.stderr) if asked.json else nullcontext():
+        planned = finalizing.plan(sweep, spec, asked.trial)
+        subject = build_subject(subject_nodes(sweep, "final(task)"))
+        print("\n".join(final_models.plan_lines(sweep, planned, subject.task)), flush=True)
+        tracker = MLflow.stored(home.spool)
+        code, _ = _trained(lambda: finalizing.finalize(sweep, subject, tracker, planned, conclusion.conclude))
+        found = final_models.conclude(sweep.refresh(), planned, subject.task)
+    if found is None:
+        return code
+    if asked.json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        final_models.show(found, home)
+    return code
+
+
 def _search_again(sweep: StoredSweep, asked: ConfirmSpec, *, for_programs: bool) -> int:
     """Make new whole searches, and print the verdict on families."""
     from sweeper.results.words import exit_code
@@ -555,6 +599,7 @@ def _home(name: str | None) -> Any:
 VERBS = {
     "sweep": sweep,
     "confirm": confirm,
+    "final": final,
     "preview": preview,
     "plan": plan,
     "status": status,

@@ -108,6 +108,47 @@ class Sweep(StoredSweep):
             _print_rest(searching.search_again(searches, self._subject_for("confirm(task)", task, model)))
         return self.refresh()
 
+    def final(
+        self,
+        task: Task | None = None,
+        *,
+        trial: str | None = None,
+        model: Mapping[str, object] | None = None,
+        **options: object,
+    ) -> Self:
+        """Train the chosen settings on train + valid with several seeds, and judge the models on the test part.
+
+        Afterwards `final_models` says what was found. The models are logged and registered where the sweep is tracked,
+        and their weights are in the sweep's folder: docs/guide/final.md. Ctrl-C, and calling it again, work as for
+        `sweeper.sweep`.
+
+        Args:
+            task: The task that the sweep was started with. Not needed as for `confirm`.
+            trial: The trial whose settings are trained, such as `"cosine:17"`. None for the winner of the confirmation,
+                else its leader, else the lowest complete trial of the search.
+            model: The searched hyperparameters of the model that the sweep was started with.
+            options: `seeds=5`, how many models.
+
+        Returns:
+            This sweep, read again.
+
+        Raises:
+            InputError: If there is no such trial, an option cannot be used, task or model are not those of the sweep,
+                or another process is running it. Raised before anything is trained or written.
+        """
+        from sweeper.run import finalizing
+        from sweeper.run.final_spec import parse_final
+        from sweeper.tracking.mlflow.tracker import MLflow
+        from sweeper.views import conclusion, final_models
+
+        planned = finalizing.plan(self.refresh(), parse_final(options), trial)
+        subject = self._subject_for("final(task)", task, model)
+        print("\n".join(final_models.plan_lines(self, planned, subject.task)), flush=True)
+        tracker = MLflow.stored(self.home.spool)
+        _print_rest(finalizing.finalize(self, subject, tracker, planned, conclusion.conclude))
+        final_models.conclude(self.refresh(), planned, subject.task)
+        return self.refresh()
+
     def retry(self, task: Task | None = None, *, model: Mapping[str, object] | None = None) -> Self:
         """Train the failed trials in `given_up` again: the same hyperparameters and seeds, and no other trial.
 

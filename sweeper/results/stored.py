@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from sweeper.results.final import Final
     from sweeper.results.verdict import Verdict
     from sweeper.search.records import JournalReader
     from sweeper.types import Record, TrialId
@@ -214,6 +215,19 @@ class StoredSweep:
             remedy = "Delete it, then confirm again: nothing is trained twice"
             raise InputError("sweep", path, "the verdict is damaged", remedy) from error
         return verdict
+
+    @cached_property
+    def final_models(self) -> Final | None:
+        """What was found of the final models (docs/guide/final.md), as in final.json. None if there are none."""
+        path = self.home.final
+        if not path.exists():
+            return None
+        try:
+            found: Final = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            remedy = "Delete it, then repeat final: nothing is trained twice"
+            raise InputError("sweep", path, "it is damaged", remedy) from error
+        return found
 
     @property
     def extended(self) -> set[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sweeper.results.changes import Change
 from sweeper.results.judging import LEAST, LOOKS, Rules
+from sweeper.run.option_words import read_options
 from sweeper.run.vary_spec import Changes
 from sweeper.schedules.numbers import Bounds
 from sweeper.spec.keys import POSITIVE, Kind, Number, Switch, Text, Whole, check_keys
@@ -153,28 +154,7 @@ def parse_confirm(values: Mapping[str, object]) -> ConfirmSpec:
 
 def parse_words(words: Sequence[str]) -> ConfirmSpec:
     """Return the options of the command line, `confirm.top=5`. Raises InputError."""
-    values: dict[str, object] = {}
-    for word in words:
-        key, is_pair, text = word.partition("=")
-        if not is_pair or not key.startswith("confirm."):
-            problem = "a confirmation takes the sweep as it is"
-            raise InputError(key, text or None, problem, "Write confirm.KEY=VALUE, such as confirm.budget=0.5")
-        values[key.removeprefix("confirm.")] = _read(key, text)
-    return parse_confirm(values)
-
-
-def _read(key: str, text: str) -> object:
-    """Return a value as YAML has it; 1e-3 is a number, too."""
-    import yaml
-
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(key, text, "not a value", "Write a number, a word or a list, such as [8,12,16]") from error
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    return parse_confirm(read_options("confirm", words, "a confirmation", "confirm.budget=0.5"))
 
 
 def _parse(key: str, value: object) -> Any:

@@ -77,7 +77,7 @@ class Varying:
             name=f"checkpoint-confirm-{self.planned.seed}.{change.suffix}",
             settings=self.settings,
             search=self._search(comparison, spec),
-            about=f"Here with {change.suffix}.\n",
+            about=f"{sweeping.REPEATS}Here with {change.suffix}.\n",
         )
         spec = replace(spec, trainer=replace(spec.trainer, workers=workers))
         return sweeping.train(spec, sweep.home, conclude=conclude, stage=stage)

@@ -271,9 +271,14 @@ def replicate_study(study: str, confirmation: int) -> str:
     return f"{study}.confirm-{confirmation}"
 
 
+def final_study(study: str) -> str:
+    """Return the name of the study that trains trials of a study on all data (`final`)."""
+    return f"{study}.final"
+
+
 def searched_study(study: str) -> str:
     """Return the study whose trials a study repeats; the study itself if it searches."""
-    return re.sub(r"\.confirm-\d+(\.[\w.]+=.+)?$", "", study)  # with the change (`confirm.vary`)
+    return re.sub(r"\.(confirm-\d+(\.[\w.]+=.+)?|final)$", "", study)  # with the change (`confirm.vary`)
 
 
 def tested(attrs: Mapping[str, object], trial: FrozenTrial) -> Mapping[str, float]:

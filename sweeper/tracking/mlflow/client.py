@@ -66,6 +66,11 @@ class Store:
         self.runs, self.deleted = _find_runs(self._client, self.experiment_id, destination.sweep_id)
         self._running: set[RunKey] = set()
 
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow's client of this store."""
+        return self._client
+
     def has_run(self, key: RunKey) -> bool:
         """Return whether the run exists, or existed until the user deleted it."""
         return key in self.runs or key in self.deleted
