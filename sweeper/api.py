@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from sweeper.views.notebook import Figures
 
 
+VALUES = {  # arguments of `sweep` that are one key
+    "steps": ("train", "steps"),
+    "epochs": ("train", "epochs"),
+    "batch_size": ("train", "batch_size"),
+    "n_trials": ("search", "n_trials"),
+}
+
+
 class Sweep(StoredSweep):
     """A sweep: its trials, tables, traces and figures. A notebook shows it as a table.
 
@@ -219,6 +227,64 @@ def load(name: str | Path | None = None, root: str | Path = ROOT) -> Sweep:
     return Sweep(locate(name, Path(root)))
 
 
+def retune(
+    old: str | Path | Sweep,
+    task: Task | None = None,
+    *,
+    confirm: Mapping[str, object] | None = None,
+    root: str | Path = "sweeps",
+    **changes: Any,
+) -> Sweep:
+    """Tune again for another question, with the winner of an earlier sweep as first trial, and compare the two.
+
+    The new sweep is like the earlier one, except for what is given here. Its winner and the old one are compared on
+    fresh seeds: afterwards `retuned` says whether the old settings would have done (docs/guide/retune.md). Ctrl-C, and
+    calling it again, work as for `sweeper.sweep`.
+
+    Args:
+        old: The earlier sweep: its name, its folder, or what `sweeper.load` returned.
+        task: What is trained now. None for what the earlier sweep trained.
+        confirm: Options of the confirmation, as for `Sweep.confirm`.
+        root: The folder of the sweeps.
+        changes: Other arguments of `sweeper.sweep`, such as `steps=500`, `optimizer="adamw"`, `families=["cosine"]`,
+            `model={...}` or `name="new"`, but not `experiment`.
+
+    Returns:
+        The new sweep.
+
+    Raises:
+        InputError: If nothing is different, or something cannot be used. Raised before anything is trained or written.
+    """
+    from sweeper.run import retuning
+    from sweeper.run.confirm_spec import parse_confirm
+    from sweeper.spec.composing import compose
+    from sweeper.spec.describing import subject_of
+    from sweeper.spec.requests import request
+    from sweeper.views import retuned
+
+    asked = parse_confirm(confirm or {})
+    earlier = old if isinstance(old, Sweep) else load(old, root)
+    families, model, config_dir = (changes.pop(name, None) for name in ("families", "model", "config_dir"))
+    values = {path: changes.pop(name) for name, path in VALUES.items() if name in changes}
+    like_old = retuning.known_families(earlier)
+    wanted = request(like_old if families is None else families, changes, values=values, config_dir=config_dir)
+    composed = retuning.inherited(earlier, compose(wanted), wanted.keys(with_families=families is not None))
+    subject = (
+        earlier._subject_for("retune(task)", None, None)
+        if task is None
+        else subject_of(task, model or {}, composed.choice("optimizer"))
+    )
+    planned = retuning.plan(earlier, composed, subject)
+    print("\n".join(retuned.plan_lines(planned)), flush=True)
+    outcome = retuned.train(planned, subject, asked, root=Path(root))
+    _print_rest(outcome)
+    trained = Sweep(outcome.home)
+    if outcome.stopped is None:
+        retuned.conclude(outcome.home, planned, asked)
+    trained._subject = subject
+    return trained
+
+
 def sweep(
     task: Task,
     families: Families = "core",
@@ -319,12 +385,8 @@ def sweep(
         "name": name,
         "fresh": fresh,
     }
-    values = {
-        ("train", "steps"): steps,
-        ("train", "epochs"): epochs,
-        ("train", "batch_size"): batch_size,
-        ("search", "n_trials"): n_trials,
-    }
+    given = {"steps": steps, "epochs": epochs, "batch_size": batch_size, "n_trials": n_trials}
+    values = {path: given[name] for name, path in VALUES.items()}
     asked = request(families, changes, values=values, experiment=experiment, config_dir=config_dir)
     config = compose(asked)
     subject = subject_of(task, model or {}, config.choice("optimizer"))

@@ -40,7 +40,22 @@ class ListOfWhole:
         return tuple(numbers)
 
 
-KEYS: Mapping[str, Kind | ListOfWhole | Changes] = {
+@dataclass(frozen=True)
+class ListOfTrials:
+    """A list of trials, such as cosine:17. Whether the sweep has them is not known here."""
+
+    or_null = False
+
+    def parse(self, key: str, value: object) -> tuple[str, ...]:
+        """Return the trials. Raises InputError."""
+        named = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
+        if not named or not all(isinstance(one, str) and ":" in one for one in named):
+            shown = "null" if value is None else value
+            raise InputError(key, shown, "not a list of trials", "Write for example [cosine:17]")
+        return tuple(dict.fromkeys(map(str, named)))
+
+
+KEYS: Mapping[str, Kind | ListOfWhole | ListOfTrials | Changes] = {
     "seed": Whole(Bounds(0, 2**31), 1),
     "top": Whole(Bounds(1, 1000), 3),
     "choose": Whole(Bounds(1, 1000), 2),
@@ -50,6 +65,7 @@ KEYS: Mapping[str, Kind | ListOfWhole | Changes] = {
     "alpha": Number(Bounds(0, 0.5, open_low=True), "0.05"),
     "allow_divergence": Number(Bounds(0, 1, open_high=True), "0.05"),
     "margin": Number(POSITIVE, "0.01", or_null=True),
+    "also": ListOfTrials(),
     "vary": Changes(),
     "searches": Whole(Bounds(FEWEST_SEARCHES, 1000), FEWEST_SEARCHES, or_null=True),
     "yes": Switch(),
@@ -72,6 +88,7 @@ class ConfirmSpec:
         alpha: Error probability of each question.
         allow_divergence: Share of diverging seeds up to which a configuration may win.
         margin: Difference of the metric that does not matter.
+        also: Trials that are judged besides each family's own, such as "cosine:17".
         vary: Changes under which leader, runner-up and constant are compared again, after the verdict.
         searches: How many new whole searches are made for a verdict on families; None for one on configurations.
         yes: Whether their cost is agreed to.
@@ -88,6 +105,7 @@ class ConfirmSpec:
     alpha: float = 0.05
     allow_divergence: float = 0.05
     margin: float | None = None
+    also: tuple[str, ...] = ()
     vary: tuple[Change, ...] = ()
     searches: int | None = None
     yes: bool = False
@@ -126,6 +144,7 @@ class ConfirmSpec:
             "margin": self.margin,
             "families": self.families,
             "budget": self.budget,
+            **({"also": list(self.also)} if self.also else {}),
         }
 
 

@@ -43,7 +43,7 @@ class Varying:
 
     def check(self, changes: Sequence[Change]) -> None:
         """Check changes, and say what is rounded. Raises InputError."""
-        records = [one.record for of_family in self.planned.candidates.values() for one in of_family]
+        records = [one.record for one in self.planned.everyone]
         for note in [note for change in changes for note in self.changeable.check(change, records)]:
             terminal.announce(note)
 

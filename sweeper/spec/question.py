@@ -188,6 +188,11 @@ class Home:
         return self.path / "final" / f"{study}-{trial}"
 
     @property
+    def retune(self) -> Path:
+        """How the winner of an earlier sweep compares with this one's, in JSON."""
+        return self.path / "retune.json"
+
+    @property
     def lock(self) -> Path:
         return self.path / "lock"
 

@@ -7,6 +7,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from sweeper.run.final_spec import FinalSpec, parse_words
 from sweeper.tasks import Arrays, Supervised
 from sweeper.tasks.models import MLP
 from sweeper.tasks.quadratic import Point, Quadratic
-from sweeper.training import serving, weights
+from sweeper.training import serving
+from sweeper.training import weights as stored_weights
 from sweeper.training.expected import ExpectedTrainer
 from sweeper.types import InputError
 
@@ -166,7 +168,7 @@ def sweep_of(task, root, families=("constant",), **options):
 
 @pytest.mark.parametrize("options", [{}, {"folds": 3}], ids=["split", "folds"])
 def test_weights_give_the_model_that_was_judged_from_raw_inputs(tmp_path, options):
-    """The module gets X as the user has it, and its error on the test part is the one that was reported, in y's unit."""
+    """The module gets X as the user has it, and its error on the test part is the reported one, in the unit of y."""
     task = arrays(**options)
     final = sweep_of(task, tmp_path).final(task, seeds=2).final_models
     assert final["examples"] == {"train": 54 if not options else 48, "valid": 18 if not options else 24, "test": 18}
@@ -175,7 +177,7 @@ def test_weights_give_the_model_that_was_judged_from_raw_inputs(tmp_path, option
     for model in final["models"]:
         path = tmp_path / final["sweep"] / model["weights"]
         assert path.suffix == ".safetensors"
-        module = serving.served(task, model["seed"], final["trial"]["params"], weights.read_final(path))
+        module = serving.served(task, model["seed"], final["trial"]["params"], stored_weights.read_final(path))
         error = (module(raw_B).flatten() - price_B.flatten()).abs().mean().item()
         assert error == pytest.approx(model["test"]["test/mae"], rel=1e-5)
 
@@ -228,12 +230,14 @@ def test_a_reactive_schedule_repeats_the_lrs_that_it_had(tmp_path):
 
 
 def test_without_safetensors_weights_are_in_torchs_format(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "_safetensors", lambda: None)  # as if it were not installed
+    monkeypatch.setattr(stored_weights, "_safetensors", lambda: None)  # as if it were not installed
     task = arrays()
     final = sweep_of(task, tmp_path).final(task, seeds=1).final_models
     (model,) = final["models"]
     assert model["weights"].endswith(".pt")
-    assert set(weights.read_final(tmp_path / final["sweep"] / model["weights"])) == set(task.build(0).state_dict())
+    assert set(stored_weights.read_final(tmp_path / final["sweep"] / model["weights"])) == set(
+        task.build(0).state_dict()
+    )
 
 
 def test_the_plan_says_the_horizon_and_the_examples(searched):
@@ -249,13 +253,13 @@ SCRIPT = """
 import os, signal, sys
 from sweeper.run import loop
 
-rounds, commit = 0, loop._commit
+rounds, last, commit = 0, int(sys.argv[1]), loop._commit
 
 def kill_at(rooms):
     global rounds
     rounds += 1
     commit(rooms)
-    if rounds == int(sys.argv[1]):
+    if rounds == last:
         os.kill(os.getpid(), signal.SIGKILL)
 
 loop._commit = kill_at
@@ -283,15 +287,16 @@ def test_killed_and_resumed_the_models_are_registered_once_and_predict_the_same(
     again = run(sys.executable, "-m", "sweeper", "final", "final.seeds=3", "--json")
     assert json.loads(again.stdout) == final, "nothing is logged twice"
 
-    from mlflow.tracking import MlflowClient
+    with warnings.catch_warnings(action="ignore"):  # of libraries under MLflow
+        from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    versions = client.search_model_versions("name = 'd'")
-    assert {version.tags["seed"] for version in versions} == {str(model["seed"]) for model in final["models"]}
-    for version in versions:
-        run_of = client.get_run(version.run_id)
-        of_seed = next(one for one in final["models"] if str(one["seed"]) == version.tags["seed"])
-        assert run_of.data.metrics["test/accuracy"] == pytest.approx(of_seed["test"]["test/accuracy"])
+        client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+        versions = client.search_model_versions("name = 'd'")
+        runs = {version.tags["seed"]: client.get_run(version.run_id) for version in versions}
+    assert runs.keys() == {str(model["seed"]) for model in final["models"]}
+    for model in final["models"]:
+        metrics = runs[str(model["seed"])].data.metrics
+        assert metrics["test/accuracy"] == pytest.approx(model["test"]["test/accuracy"])
 
     from sweeper.tasks.digits import Digits
 

@@ -51,7 +51,9 @@ def of_table(target, *, folds=None, **columns):
 
 
 def images(folds=None):
-    data = Images(LabeledImages(PIXELS[:60], LABEL[:60]), LabeledImages(PIXELS[60:], LABEL[60:]), classes=4, folds=folds)
+    data = Images(
+        LabeledImages(PIXELS[:60], LABEL[:60]), LabeledImages(PIXELS[60:], LABEL[60:]), classes=4, folds=folds
+    )
     return data, lambda fold: PIXELS
 
 
@@ -107,7 +109,9 @@ def test_nothing_scaled_is_the_model_itself():
 
 def test_a_missing_number_and_an_unknown_name_are_what_training_made_of_them():
     data, _ = of_table("kind")
-    columns = data.encode(pd.DataFrame({"size": [1.0, 2.0], "age": [np.nan, 3.0], "color": ["green", "red"], "sold": [True, None]}))
+    columns = data.encode(
+        pd.DataFrame({"size": [1.0, 2.0], "age": [np.nan, 3.0], "color": ["green", "red"], "sold": [True, None]})
+    )
     known = [column.get("categories") for column in data.columns()]
     assert [column["name"] for column in data.columns()] == ["size", "age", "color", "sold"]
     assert np.isnan(columns[0, 1])
