@@ -102,7 +102,7 @@ def exit_code(found: Retune, verdict: Verdict) -> int:
         10: found["status"] == "tie",
         11: found["status"] == "kept",
         12: verdict["ended_by"] == "budget",
-        13: found["status"] in ("void", "no_test"),
+        13: found["status"] in ("void", "no_test") or verdict["status"] == "no_test",
         130: verdict["ended_by"] == "interrupted",
     }
     return max((code for code, does_fit in fits.items() if does_fit), default=0)
@@ -118,6 +118,8 @@ def sentence(found: Retune, verdict: Verdict) -> str:
             return f"{question}, there is no verdict on {the_old}: trainings failed or diverged too often."
         case "no_test":
             return f"{question}, nothing was tested, so it is not known whether {the_old} are still good."
+        case "kept" if len(verdict["configurations"]) == 1:
+            return f"{question}, tuning anew came to {the_old} again, so there was nothing to compare."
         case "kept" if verdict["winner"] is not None:
             return f"{question}, {the_old} are the best again: tuning anew found nothing better."
         case "kept":
@@ -223,9 +225,11 @@ def _contrast(verdict: Verdict, new: Reference, old: Configuration) -> Contrast 
 
 
 def _status(verdict: Verdict, old: Configuration, new: Reference | None, contrast: Contrast | None) -> Status:
+    if verdict["ended_by"] == "interrupted":
+        return "no_test"
     if new is None or verdict["status"] == "void" or old["status"] == "void":
         return "void"
-    if verdict["status"] == "no_test" or verdict["ended_by"] == "interrupted":
+    if verdict["status"] == "no_test" and len(verdict["configurations"]) > 1:
         return "no_test"
     if words.name(new) == words.name(old):
         return "kept"
