@@ -29,8 +29,8 @@ usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or resume it
        python -m sweeper preview [key=value ...]     draw the LRs it would try: in the terminal, as PNG and SVG
        python -m sweeper plan [key=value ...]        estimate time, disk and the smallest difference it can detect
        python -m sweeper confirm [NAME] [confirm.KEY=VALUE ...]   train the best on fresh seeds, for a verdict
-       python -m sweeper final [NAME] [--trial cosine:17] [final.seeds=K]   train it on train + valid, judge it on test
-       python -m sweeper retune --from OLD [key=value ...]   tune for other data or another model, and compare
+       python -m sweeper final [NAME] [--trial cosine:17]   train the winner on train + valid, judge it on test
+       python -m sweeper retune --from OLD [key=value ...]  tune for other data or another model, and compare
        python -m sweeper status [NAME] [--json]      print the table of a sweep (default: the one used last)
        python -m sweeper status [NAME] --watch       follow a running sweep from another terminal
        python -m sweeper rerun [NAME] --trial cosine:17    train a trial again and compare every value
@@ -452,8 +452,10 @@ def final(words: Sequence[str]) -> int:
         subject = build_subject(subject_nodes(sweep, "final(task)"))
         print("\n".join(final_models.plan_lines(sweep, planned, subject.task)), flush=True)
         tracker = MLflow.stored(home.spool)
-        code, _ = _trained(lambda: finalizing.finalize(sweep, subject, tracker, planned, conclusion.conclude))
+        code, outcome = _trained(lambda: finalizing.finalize(sweep, subject, tracker, planned, conclusion.conclude))
         found = final_models.conclude(sweep.refresh(), planned, subject.task)
+        if found is None and outcome is not None and outcome.stopped is not None:
+            print(f"Stopped ({outcome.stopped}). Nothing is lost: the same command resumes.", flush=True)
     if found is None:
         return code
     if asked.json:
