@@ -489,9 +489,10 @@ def retune(words: Sequence[str]) -> int:
     if asked.searches is not None:
         raise InputError("confirm.searches", asked.searches, "retune compares configurations", "Leave it out")
     from sweeper.results.stored import StoredSweep
-    from sweeper.run.retuning import known_families
+    from sweeper.run.retuning import known_families, refuse_unstored
 
     old = StoredSweep(_home(given.old))
+    refuse_unstored(old)
     rest = [word for word in rest if not word.startswith("confirm.")]
     typed = typed_keys(rest)
     like_old = [] if "schedule" in typed else [f"schedule=[{','.join(known_families(old))}]"]

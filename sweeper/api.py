@@ -257,23 +257,24 @@ def retune(
     """
     from sweeper.run import retuning
     from sweeper.run.confirm_spec import parse_confirm
-    from sweeper.spec.composing import compose
+    from sweeper.spec.composing import build_subject, compose
     from sweeper.spec.describing import subject_of
     from sweeper.spec.requests import request
     from sweeper.views import retuned
 
     asked = parse_confirm(confirm or {})
     earlier = old if isinstance(old, Sweep) else load(old, root)
-    families, model, config_dir = (changes.pop(name, None) for name in ("families", "model", "config_dir"))
+    retuning.refuse_unstored(earlier, is_given=task is not None or earlier._subject is not None)
+    families, config_dir = (changes.pop(name, None) for name in ("families", "config_dir"))
+    model = changes.pop("model", None) if task is not None else None
     values = {path: changes.pop(name) for name, path in VALUES.items() if name in changes}
     like_old = retuning.known_families(earlier)
     wanted = request(like_old if families is None else families, changes, values=values, config_dir=config_dir)
     composed = retuning.inherited(earlier, compose(wanted), wanted.keys(with_families=families is not None))
-    subject = (
-        earlier._subject_for("retune(task)", None, None)
-        if task is None
-        else subject_of(task, model or {}, composed.choice("optimizer"))
-    )
+    if task is not None:
+        subject = subject_of(task, model or {}, composed.choice("optimizer"))
+    else:
+        subject = earlier._subject or build_subject(composed.nodes, composed.label)
     planned = retuning.plan(earlier, composed, subject)
     print("\n".join(retuned.plan_lines(planned)), flush=True)
     outcome = retuned.train(planned, subject, asked, root=Path(root))

@@ -237,7 +237,7 @@ class StoredSweep:
 
     @property
     def replicates(self) -> list[Record]:
-        """All trainings of confirmations, as of the last committed round."""
+        """All trainings of confirmations and of final models, as of the last committed round."""
         return self._reading.replicates()
 
     # --- one trial --------------------------------------------------------------------------------------

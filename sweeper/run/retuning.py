@@ -52,6 +52,13 @@ def known_families(old: StoredSweep) -> list[str]:
     return sorted({study["family"] for study in old.config["studies"].values()} & set(choices("schedule")))
 
 
+def refuse_unstored(old: StoredSweep, *, is_given: bool = False) -> None:
+    """Raise InputError for a sweep that was started in Python, if its task is not given."""
+    if "data" not in old.config["question"] and not is_given:
+        problem = "it was started in Python, and its task is not stored"
+        raise InputError("--from", old.name, problem, f'Retune it there: sweeper.retune("{old.name}", task)')
+
+
 def inherited(old: StoredSweep, composed: Composed, typed: Sequence[str]) -> Composed:
     """Return the configuration of an earlier sweep with what a command asks for (`spec.inherited`)."""
     return inherit(whole_configuration(old, chosen(old).record.study), composed, typed)

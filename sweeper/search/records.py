@@ -136,7 +136,7 @@ class JournalReader:
         }
 
     def replicates(self) -> list[Record]:
-        """Return all trainings of all confirmations, ordered by study and number."""
+        """Return all trainings of all confirmations and of final models, ordered by study and number."""
         records = [
             replicate_of(study.study_name, study.user_attrs["plan"], trial, tested(study.user_attrs, trial))
             for study in self._all_studies()

@@ -1,6 +1,11 @@
 """Tuning again for another question, on the quadratic whose expected losses need no training."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -84,6 +89,11 @@ def test_the_same_question_is_refused(old, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_without_its_task_a_sweep_of_python_is_refused(old, tmp_path):
+    with pytest.raises(InputError, match=r'its task is not stored. Retune it there: sweeper.retune\("old", task\)'):
+        package.retune(old.home.path, steps=300, root=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -108,7 +118,6 @@ def test_what_cannot_be_compared_is_refused(old, tmp_path, changes, message):
 
 
 def test_a_trial_that_did_not_end_well_can_be_judged_too(old, tmp_path):
-    import shutil
 
     shutil.copytree(old.home.path, tmp_path / "old")
     sweep = package.load(tmp_path / "old")
@@ -189,3 +198,56 @@ def test_words_and_exit_code(build_confirmation, means, options, status, code, s
     assert says in found["sentence"]
     assert found["sentence"].startswith("With data changed, ")
     assert results.exit_code(found, verdict) == code
+
+
+# --- the command line ---------------------------------------------------------------------------------
+
+SCRIPT = """
+import os, signal, sys
+from sweeper.run import loop
+
+rounds, last, commit = 0, int(sys.argv[1]), loop._commit
+
+def kill_at(rooms):
+    global rounds
+    rounds += 1
+    commit(rooms)
+    if rounds == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+loop._commit = kill_at
+words = "--from old data.valid=0.3 tracking=none name=new confirm.looks=[8] confirm.exit=verdict"
+sys.argv = ["sweeper", "retune", *words.split(), *sys.argv[2:]]
+from sweeper.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_on_a_real_task_it_finds_what_it_finds_undisturbed(tmp_path):
+    """Killed in the search and in the confirmation: retune.json is equal to the last byte, and so is the exit code."""
+
+    def run(folder, *command):
+        return subprocess.run(command, cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False)
+
+    old = "name=old data=digits model=mlp model.width=8 schedule=[cosine,constant] train.steps=60 search.n_trials=4"
+    assert run(tmp_path, sys.executable, "-m", "sweeper", *old.split(), "tracking=none").returncode == 0
+    shutil.copytree(tmp_path, tmp_path / "undisturbed")
+    for rounds in (5, 40, 10**9):
+        ended = run(tmp_path, sys.executable, "-c", SCRIPT, str(rounds))
+        if rounds < 10**9:
+            assert ended.returncode == -signal.SIGKILL, ended.stderr
+    other = run(tmp_path / "undisturbed", sys.executable, "-c", SCRIPT, str(10**9), "--json")
+    mine, undisturbed = (
+        (folder / "sweeps" / "new" / "retune.json").read_bytes() for folder in (tmp_path, tmp_path / "undisturbed")
+    )
+    assert mine == undisturbed
+    found = json.loads(other.stdout)
+    assert found == json.loads(mine)
+    assert found["earlier"]["changed"][0] == "data.valid: 0.2 there, 0.3 here"
+    codes = {"better": 0, "tie": 10, "kept": 11}
+    assert ended.returncode == other.returncode == codes[found["status"]]
+    assert found["sentence"] in " ".join(ended.stdout.split())
+    refused = run(tmp_path, sys.executable, "-m", "sweeper", "retune", "--from", "old", "data.valid=0.2")
+    assert refused.returncode == 2
+    assert "the question is the same" in refused.stderr
