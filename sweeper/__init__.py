@@ -2,6 +2,7 @@
 
 sweep(task, families, ...)         train a sweep, or resume it; returns a Sweep
 load(name)                         open a stored Sweep
+retune(old, task, ...)             tune again for another question, and compare with the old winner
 lr_trace(family, params, steps)    the LR of every update, float64 [steps]
 InputError                         something the user gave cannot be used
 """
@@ -12,18 +13,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeper.api import Sweep, load, sweep
+    from sweeper.api import Sweep, load, retune, sweep
     from sweeper.schedules import lr_trace
     from sweeper.types import InputError
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Sweep", "load", "lr_trace", "sweep"]
+__all__ = ["InputError", "Sweep", "load", "lr_trace", "retune", "sweep"]
 
 _WHERE = {
     "InputError": "sweeper.types",
     "Sweep": "sweeper.api",
     "load": "sweeper.api",
     "lr_trace": "sweeper.schedules",
+    "retune": "sweeper.api",
     "sweep": "sweeper.api",
 }
 

@@ -30,6 +30,8 @@ usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or resume it
        python -m sweeper preview [key=value ...]     draw the LRs it would try: in the terminal, as PNG and SVG
        python -m sweeper plan [key=value ...]        estimate time, disk and the smallest difference it can detect
        python -m sweeper confirm [NAME] [confirm.KEY=VALUE ...]   train the best on fresh seeds, for a verdict
+       python -m sweeper final [NAME] [--trial cosine:17]   train the winner on train + valid, judge it on test
+       python -m sweeper retune --from OLD [key=value ...]  tune for other data or another model, and compare
        python -m sweeper status [NAME] [--columns all | --json]   print what a sweep found (default: the last one)
        python -m sweeper status [NAME] --watch       follow a running sweep from another terminal
        python -m sweeper report [NAME]               write report.html, one page to read and to show to others
@@ -443,6 +445,113 @@ def confirm(words: Sequence[str]) -> int:
     return code or (exit_code(verdict) if spec.exit == "verdict" else 0)
 
 
+def final(words: Sequence[str]) -> int:
+    """Train the chosen settings on train + valid, with several seeds, and judge the models on the test part."""
+    from sweeper.run.final_spec import parse_words
+
+    about = (
+        "Train the settings of one trial on train + valid with several seeds, judge the models on the test part, and "
+        "log and register them in MLflow. Without --trial: the winner on fresh seeds, else their leader, else the "
+        "lowest complete trial of the search. final.KEY=VALUE: seeds (docs/guide/final.md)."
+    )
+    asked = _parse(
+        "final",
+        about,
+        [word for word in words if not word.startswith("final.")],
+        ("--trial", {"metavar": "cosine:17", "help": "family (or study) and number"}),
+        ("--json", {"action": "store_true", "help": "what was found, for programs"}),
+    )
+    spec = parse_words([word for word in words if word.startswith("final.")])
+    home = _home(asked.name)
+    _announce()
+    from sweeper.results.stored import StoredSweep
+    from sweeper.run import finalizing
+    from sweeper.run.restoring import subject_nodes
+    from sweeper.spec.composing import build_subject
+    from sweeper.tracking.mlflow.tracker import MLflow
+    from sweeper.views import conclusion, final_models
+
+    sweep = StoredSweep(home)
+    with redirect_stdout(sys.stderr) if asked.json else nullcontext():
+        planned = finalizing.plan(sweep, spec, asked.trial)
+        subject = build_subject(subject_nodes(sweep, "final(task)"))
+        print("\n".join(final_models.plan_lines(sweep, planned, subject.task)), flush=True)
+        tracker = MLflow.stored(home.spool)
+        code, outcome = _trained(lambda: finalizing.finalize(sweep, subject, tracker, planned, conclusion.conclude))
+        found = final_models.conclude(sweep.refresh(), planned, subject.task)
+        if found is None and outcome is not None and outcome.stopped is not None:
+            print(f"Stopped ({outcome.stopped}). Nothing is lost: the same command resumes.", flush=True)
+    if found is None:
+        return code
+    if asked.json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        final_models.show(found, home)
+    return code
+
+
+def retune(words: Sequence[str]) -> int:
+    """Tune again for another question, with the winner of an earlier sweep as its first trial, and compare the two."""
+    import argparse
+
+    from sweeper.run.confirm_spec import parse_words
+    from sweeper.spec.inherited import typed_keys
+
+    parser = argparse.ArgumentParser(
+        prog="python -m sweeper retune",
+        usage="%(prog)s --from OLD [key=value ...] [confirm.KEY=VALUE ...] [--json]",
+        description="Start a sweep that is like OLD except for key=value, with the settings that won there as its "
+        "first trial; confirm it on fresh seeds; and say whether the old settings would have done "
+        "(docs/guide/retune.md).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--from", dest="old", required=True, metavar="OLD", help="name or folder of the earlier sweep")
+    parser.add_argument("--json", action="store_true", help="what was found, for programs")
+    given, rest = parser.parse_known_args(words)
+    if {"-m", "--multirun"} & set(rest):
+        raise InputError("--multirun", None, "a new sweep is compared with one earlier", "Retune them one by one")
+    asked = parse_words([word for word in rest if word.startswith("confirm.")])
+    if asked.searches is not None:
+        raise InputError("confirm.searches", asked.searches, "retune compares configurations", "Leave it out")
+    from sweeper.results.stored import StoredSweep
+    from sweeper.run.retuning import known_families, refuse_unstored
+
+    old = StoredSweep(_home(given.old))
+    refuse_unstored(old)
+    rest = [word for word in rest if not word.startswith("confirm.")]
+    typed = typed_keys(rest)
+    like_old = [] if "schedule" in typed else [f"schedule=[{','.join(known_families(old))}]"]
+    return _each([*like_old, *rest], lambda config: _retune(config, old, (typed, asked), for_programs=given.json))
+
+
+def _retune(config: Any, old: StoredSweep, asked: tuple[Sequence[str], ConfirmSpec], *, for_programs: bool) -> int:
+    """Search, confirm, and print what the old settings are worth."""
+    from sweeper.results.retune import exit_code
+    from sweeper.run import retuning
+    from sweeper.spec.composing import build_subject
+    from sweeper.views import conclusion, retuned
+
+    (typed, confirm), composed = asked, _finish(config)
+    with redirect_stdout(sys.stderr) if for_programs else nullcontext():
+        new = retuning.inherited(old, composed, typed)
+        subject = build_subject(new.nodes, new.label)
+        planned = retuning.plan(old, new, subject)
+        print("\n".join(retuned.plan_lines(planned)), flush=True)
+        if confirm.dry:
+            return 0
+        code, outcome = _trained(lambda: retuned.train(planned, subject, confirm, root=SWEEPS))
+    if outcome is None or code or outcome.stopped is not None:
+        if outcome is not None:
+            conclusion.show(outcome)
+        return code
+    sweep, found = retuned.conclude(outcome.home, planned, confirm)
+    if for_programs:
+        print(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        retuned.show(found, sweep)
+    return exit_code(found, retuned.verdict_of(sweep, found)) if confirm.exit == "verdict" else 0
+
+
 def _search_again(sweep: StoredSweep, asked: ConfirmSpec, *, for_programs: bool) -> int:
     """Make new whole searches, and print the verdict on families."""
     from sweeper.results.words import exit_code
@@ -607,6 +716,8 @@ def _home(name: str | None) -> Any:
 VERBS = {
     "sweep": sweep,
     "confirm": confirm,
+    "final": final,
+    "retune": retune,
     "preview": preview,
     "plan": plan,
     "status": status,

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from sweeper.views.notebook import Figures
 
 
+VALUES = {  # arguments of `sweep` that are one key
+    "steps": ("train", "steps"),
+    "epochs": ("train", "epochs"),
+    "batch_size": ("train", "batch_size"),
+    "n_trials": ("search", "n_trials"),
+}
+
+
 class Sweep(StoredSweep):
     """A sweep: its trials, tables, traces and figures.
 
@@ -126,6 +134,47 @@ class Sweep(StoredSweep):
             _print_rest(searching.search_again(searches, self._subject_for("confirm(task)", task, model)))
         return self.refresh()
 
+    def final(
+        self,
+        task: Task | None = None,
+        *,
+        trial: str | None = None,
+        model: Mapping[str, object] | None = None,
+        **options: object,
+    ) -> Self:
+        """Train the chosen settings on train + valid with several seeds, and judge the models on the test part.
+
+        Afterwards `final_models` says what was found. The models are logged and registered where the sweep is tracked,
+        and their weights are in the sweep's folder: docs/guide/final.md. Ctrl-C, and calling it again, work as for
+        `sweeper.sweep`.
+
+        Args:
+            task: The task that the sweep was started with. Not needed as for `confirm`.
+            trial: The trial whose settings are trained, such as `"cosine:17"`. None for the winner of the confirmation,
+                else its leader, else the lowest complete trial of the search.
+            model: The searched hyperparameters of the model that the sweep was started with.
+            options: `seeds=5`, how many models.
+
+        Returns:
+            This sweep, read again.
+
+        Raises:
+            InputError: If there is no such trial, an option cannot be used, task or model are not those of the sweep,
+                or another process is running it. Raised before anything is trained or written.
+        """
+        from sweeper.run import finalizing
+        from sweeper.run.final_spec import parse_final
+        from sweeper.tracking.mlflow.tracker import MLflow
+        from sweeper.views import conclusion, final_models
+
+        planned = finalizing.plan(self.refresh(), parse_final(options), trial)
+        subject = self._subject_for("final(task)", task, model)
+        print("\n".join(final_models.plan_lines(self, planned, subject.task)), flush=True)
+        tracker = MLflow.stored(self.home.spool)
+        _print_rest(finalizing.finalize(self, subject, tracker, planned, conclusion.conclude))
+        final_models.conclude(self.refresh(), planned, subject.task)
+        return self.refresh()
+
     def retry(self, task: Task | None = None, *, model: Mapping[str, object] | None = None) -> Self:
         """Train the failed trials in `given_up` again: the same hyperparameters and seeds, and no other trial.
 
@@ -221,6 +270,65 @@ def load(name: str | Path | None = None, root: str | Path = ROOT) -> Sweep:
         InputError: If there is no such sweep, or its folder is not on this machine.
     """
     return Sweep(locate(name, Path(root)))
+
+
+def retune(
+    old: str | Path | Sweep,
+    task: Task | None = None,
+    *,
+    confirm: Mapping[str, object] | None = None,
+    root: str | Path = "sweeps",
+    **changes: Any,
+) -> Sweep:
+    """Tune again for another question, with the winner of an earlier sweep as first trial, and compare the two.
+
+    The new sweep is like the earlier one, except for what is given here. Its winner and the old one are compared on
+    fresh seeds: afterwards `retuned` says whether the old settings would have done (docs/guide/retune.md). Ctrl-C, and
+    calling it again, work as for `sweeper.sweep`.
+
+    Args:
+        old: The earlier sweep: its name, its folder, or what `sweeper.load` returned.
+        task: What is trained now. None for what the earlier sweep trained.
+        confirm: Options of the confirmation, as for `Sweep.confirm`.
+        root: The folder of the sweeps.
+        changes: Other arguments of `sweeper.sweep`, such as `steps=500`, `optimizer="adamw"`, `families=["cosine"]`,
+            `model={...}` or `name="new"`, but not `experiment`.
+
+    Returns:
+        The new sweep.
+
+    Raises:
+        InputError: If nothing is different, or something cannot be used. Raised before anything is trained or written.
+    """
+    from sweeper.run import retuning
+    from sweeper.run.confirm_spec import parse_confirm
+    from sweeper.spec.composing import build_subject, compose
+    from sweeper.spec.describing import subject_of
+    from sweeper.spec.requests import request
+    from sweeper.views import retuned
+
+    asked = parse_confirm(confirm or {})
+    earlier = old if isinstance(old, Sweep) else load(old, root)
+    retuning.refuse_unstored(earlier, is_given=task is not None or earlier._subject is not None)
+    families, config_dir = (changes.pop(name, None) for name in ("families", "config_dir"))
+    model = changes.pop("model", None) if task is not None else None
+    values = {path: changes.pop(name) for name, path in VALUES.items() if name in changes}
+    like_old = retuning.known_families(earlier)
+    wanted = request(like_old if families is None else families, changes, values=values, config_dir=config_dir)
+    composed = retuning.inherited(earlier, compose(wanted), wanted.keys(with_families=families is not None))
+    if task is not None:
+        subject = subject_of(task, model or {}, composed.choice("optimizer"))
+    else:
+        subject = earlier._subject or build_subject(composed.nodes, composed.label)
+    planned = retuning.plan(earlier, composed, subject)
+    print("\n".join(retuned.plan_lines(planned)), flush=True)
+    outcome = retuned.train(planned, subject, asked, root=Path(root))
+    _print_rest(outcome)
+    trained = Sweep(outcome.home)
+    if outcome.stopped is None:
+        retuned.conclude(outcome.home, planned, asked)
+    trained._subject = subject
+    return trained
 
 
 def sweep(
@@ -323,12 +431,8 @@ def sweep(
         "name": name,
         "fresh": fresh,
     }
-    values = {
-        ("train", "steps"): steps,
-        ("train", "epochs"): epochs,
-        ("train", "batch_size"): batch_size,
-        ("search", "n_trials"): n_trials,
-    }
+    given = {"steps": steps, "epochs": epochs, "batch_size": batch_size, "n_trials": n_trials}
+    values = {path: given[name] for name, path in VALUES.items()}
     asked = request(families, changes, values=values, experiment=experiment, config_dir=config_dir)
     config = compose(asked)
     subject = subject_of(task, model or {}, config.choice("optimizer"))

@@ -16,6 +16,7 @@ from .array_values import read_inputs, read_targets
 from .metrics import Measures
 from .problems import CLASSIFICATION, REGRESSION, Problem, mean_square, squared_error
 from .scaling import Scaling, fit
+from .served import Scaled
 from .splits import is_folded, split_folds
 
 Pair = tuple[Any, Any]
@@ -24,7 +25,7 @@ Parts = dict[str, tuple[Tensor, Tensor]]
 USUAL_DEVIATION = (0.03, 30.0)  # of inputs that are left as they are; outside of it there is a warning
 
 
-class Arrays:
+class Arrays(Scaled):
     """A data set of inputs X [N, ...] and targets y [N, ...]: NumPy arrays, tensors, tables or lists of numbers.
 
     Targets that are text, whole numbers from 0 or true/false are classes (cross-entropy, accuracy). Other targets are a

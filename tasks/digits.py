@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from .examples import InMemory, fingerprint_of_bytes
-from .splits import Parts, check_seed, split_folds
+from .scaling import Scaling, Standardization
+from .served import Scaled
+from .splits import check_seed, split_folds
 
 
-class Digits(InMemory):
+class Digits(Scaled, InMemory):
     """The handwritten digits as inputs float32 [B, 64], the rows of 8 x 8 pixels, and targets int64 [B].
 
     The split is random and stratified by class. Each pixel is standardized with its mean and standard deviation over
@@ -37,7 +38,11 @@ class Digits(InMemory):
             )
         pixels, label = _images()
         splits = split_folds(_split(label, split_seed, valid, test), folds, split_seed, label)
-        self._parts_K = [_scaled_parts(pixels, label, split) for split in splits]
+        self.scaling = Scaling(tuple(_scaling(pixels[split["train"]]) for split in splits))
+        self._parts_K = [
+            {part: (one.apply(pixels[index]), torch.from_numpy(label[index])) for part, index in split.items()}
+            for one, split in zip(self.scaling.inputs, splits, strict=True)
+        ]
         self.partitions = len(splits)
         self.fingerprint = fingerprint_of_bytes(self._parts_K)
 
@@ -64,15 +69,6 @@ def _split(label: NDArray[np.int64], seed: int, valid: float, test: float) -> di
     return {"train": trained, "valid": validated, "test": tested}
 
 
-def _scaled_parts(
-    pixels: NDArray[np.float64], label: NDArray[np.int64], split: Parts
-) -> dict[str, tuple[Tensor, Tensor]]:
-    scaled = _standardize(pixels, split["train"])
-    return {part: (torch.from_numpy(scaled[index]), torch.from_numpy(label[index])) for part, index in split.items()}
-
-
-def _standardize(pixels: NDArray[np.float64], train: NDArray[np.int64]) -> NDArray[np.float32]:
-    mean, deviation = pixels[train].mean(0), pixels[train].std(0)
+def _scaling(pixels: NDArray[np.float64]) -> Standardization:
     # At least 1 of the 16 gray levels: a constant pixel becomes 0, and a rarely used pixel does not become an outlier.
-    scaled: NDArray[np.float32] = ((pixels - mean) / np.maximum(deviation, 1.0)).astype(np.float32)
-    return scaled
+    return Standardization(pixels.mean(0), np.maximum(pixels.std(0), 1.0))

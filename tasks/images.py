@@ -14,6 +14,8 @@ from torch import Tensor
 
 from .augment import Augment, Options, augmentation
 from .places import Host, Resident, Rows
+from .scaling import Scaling, Standardization
+from .served import Scaled
 from .splits import Parts, held_out, split_folds
 
 Stream = Callable[[str, int, NDArray[np.int64]], Iterator[tuple[Tensor, Tensor]]]
@@ -26,7 +28,7 @@ class LabeledImages(NamedTuple):
     label: NDArray[np.uint8]
 
 
-class Images:
+class Images(Scaled):
     """A data set of images: inputs float32 [B, C, H, W], targets int64 [B].
 
     Pixels are normalized with the mean and standard deviation of each channel over the training part (of the fold).
@@ -73,6 +75,7 @@ class Images:
         self.inputs, self.outputs = int(np.prod(self.shape)), classes
         self.augment: Augment | None = augmentation(augment, label_smoothing, classes, *self.shape[1:])
         self._moments_K = [_moments(trained.pixels[index["train"]]) for index in self._index_K]
+        self.scaling = Scaling(tuple(Standardization(*(one.numpy() for one in both)) for both in self._moments_K))
         self._trained, self._tested = _place(trained, workers), _place(tested, workers)
         self._place_K = [_tensors(index) for index in self._index_K]
         self.fingerprint = _fingerprint(trained, tested, self._index_K, self.augment)
@@ -94,6 +97,11 @@ class Images:
         """Return inputs and targets of the examples `index_B`."""
         images = self._rows_of(part).fetch(self._place_K[partition][part][index_B])
         return self._normalize(partition, *images)
+
+    def given(self, inputs_B: Tensor, partition: int) -> Tensor:
+        """Return inputs that `fetch` returned as bytes, uint8 [B, C, H, W]."""
+        pixels_B: Tensor = super().given(inputs_B, partition)
+        return pixels_B.round().to(torch.uint8)
 
     @property
     def stream(self) -> Stream | None:

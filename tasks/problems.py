@@ -63,6 +63,9 @@ class Data(Protocol):
       `number` for each use.
     - `stream(part, partition, index_SB)` iterates over the batches index_SB[0], index_SB[1], ... (int64, on the host),
       for data that stay on the host.
+    - `served(model, partition)` returns a trained model as a module that takes examples as the user gave them, and
+      `given(inputs_B, partition)` returns what `fetch` returned as such examples (`sweeper.tasks.served.Scaled`).
+      Without them, a final model takes what `fetch` returns.
 
     Attributes:
         inputs: Features of one example, or the size of its vocabulary.

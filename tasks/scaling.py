@@ -41,6 +41,12 @@ class Scaling(NamedTuple):
     inputs: tuple[Standardization, ...] = ()
     target: Standardization | None = None
 
+    def of(self, partition: int) -> Standardization | None:
+        """Return how the inputs of a fold were standardized; None if they are as given."""
+        if not self.inputs:
+            return None
+        return self.inputs[partition if len(self.inputs) > 1 else 0]
+
 
 def fit(values: Tensor | NDArray[np.float64], *, by_column: bool = True) -> Standardization:
     """Return the standardization of these values, [N] or [N, ...].

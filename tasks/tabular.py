@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import summaries
 from .examples import Examples, Pair, fingerprint_of_examples
@@ -26,6 +26,7 @@ from .problems import (
     weighted_cross_entropy,
 )
 from .scaling import Scaling, Standardization, fit
+from .served import Served
 from .splits import Index, Parts, Shares, draw_parts, split_folds
 from .table_files import breast_cancer, read_table
 from .table_model import TableMLP
@@ -49,6 +50,50 @@ class Row(NamedTuple):
 
     numbers_BF: Tensor
     code_BC: Tensor
+
+
+class Filling(NamedTuple):
+    """How the columns of a table were prepared, of one fold.
+
+    Attributes:
+        median: Of each numeric column, which takes the place of missing numbers, float64 [F].
+        gaps: Numeric columns that have a column of 0 and 1 for missing numbers.
+        known: Names of each categorical column, in the order of their codes from 1.
+    """
+
+    median: NDArray[np.float64]
+    gaps: list[int]
+    known: list[list[str]]
+
+
+class ServedTable(nn.Module):
+    """A trained model that takes the columns of a table: float64 [B, F + C], numbers and then codes of categories.
+
+    Missing numbers are NaN. `Table.encode` makes these columns of a data frame.
+
+    Args:
+        model: The model, which takes prepared columns.
+        scaling: Standardization of the numbers, and of the target.
+        filling: How the columns were prepared.
+        partition: The fold.
+    """
+
+    def __init__(self, model: nn.Module, scaling: Scaling, filling: Filling, partition: int) -> None:
+        super().__init__()
+        self.inner = Served(model, scaling.of(partition), scaling.target)
+        self.register_buffer("median_F", torch.as_tensor(filling.median))
+        self.median_F: Tensor
+        self._gaps, self._categories = filling.gaps, len(filling.known)
+
+    def forward(self, columns_B: Tensor) -> Tensor:
+        count = len(self.median_F)
+        number_BF = columns_B[:, :count].to(self.median_F.dtype)
+        is_gap_BF = number_BF.isnan()
+        filled_BF = self.inner.standardize(torch.where(is_gap_BF, self.median_F, number_BF))
+        numbers_BF = torch.cat([filled_BF, is_gap_BF[:, self._gaps].to(filled_BF.dtype)], dim=1)
+        prepared: Any = Row(numbers_BF, columns_B[:, count:].long()) if self._categories else numbers_BF
+        output_B: Tensor = self.inner.unscale(self.inner.model(prepared))
+        return output_B
 
 
 class Table(Examples):
@@ -134,6 +179,7 @@ class Table(Examples):
         )
         self.categories = tuple(max(sizes) for sizes in zip(*(one.sizes for one in prepared), strict=True))
         self.name, self.unit, self.classes = name, unit, goal.classes
+        self._columns, self._fillings = columns, [one.filling for one in prepared]
         self.scaling = Scaling(tuple(one.numbers for one in prepared if one.numbers), of_target)
         self._values_K = [
             {part: torch.from_numpy(goal.value_N[index]).float() for part, index in parts.items()}
@@ -156,6 +202,45 @@ class Table(Examples):
         scaled += [] if self.scaling.target is None else ["the target"]
         done = [summaries.standardization(scaled)] if scaled else []
         return "; ".join([self._understood, *done, *([f"{categories} of categories"] if self.categories else [])])
+
+    def served(self, model: nn.Module, partition: int) -> nn.Module:
+        """Return a trained model as a module that takes the columns that `encode` makes."""
+        return ServedTable(model, self.scaling, self._fillings[partition], partition)
+
+    def encode(self, frame: pd.DataFrame, partition: int = 0) -> NDArray[np.float64]:
+        """Return the columns of a data frame as a served model takes them, float64 [B, F + C].
+
+        Args:
+            frame: Rows with the input columns. Others are ignored.
+            partition: The fold.
+        """
+        filling = self._fillings[partition]
+        numbers = frame[self._columns.numbers].to_numpy(np.float64, na_value=np.nan)
+        codes = [
+            _codes_of(frame[name], known) for name, known in zip(self._columns.categories, filling.known, strict=True)
+        ]
+        return np.column_stack([numbers, *codes])
+
+    def columns(self, partition: int = 0) -> list[dict[str, object]]:
+        """Return name and, of a category, names of the codes from 1, of each column that `encode` makes."""
+        known = self._fillings[partition].known
+        columns: list[dict[str, object]] = [{"name": name} for name in self._columns.numbers]
+        for name, names in zip(self._columns.categories, known, strict=True):
+            columns.append({"name": name, "categories": names})
+        return columns
+
+    def given(self, inputs_B: Any, partition: int) -> Tensor:
+        """Return inputs that `fetch` returned as `encode` makes them, up to rounding."""
+        numbers_BF, code_BC = (inputs_B, None) if isinstance(inputs_B, Tensor) else inputs_B
+        scaling, filling = self.scaling.of(partition), self._fillings[partition]
+        if scaling is None:
+            number_BF = numbers_BF.double()
+        else:
+            count = len(filling.median)
+            number_BF = scaling.invert(numbers_BF[:, :count])
+            for place, column in enumerate(filling.gaps):
+                number_BF[numbers_BF[:, count + place] > 0, column] = torch.nan
+        return number_BF if code_BC is None else torch.cat([number_BF, code_BC.double()], dim=1)
 
     def with_given_target(self) -> Table:
         """Return the same data with the target of a regression in its own unit, for a loss that needs it there."""
@@ -411,11 +496,13 @@ class _Prepared(NamedTuple):
         pairs: Inputs and targets of each part.
         sizes: Number of codes of each categorical column, with code 0.
         numbers: Standardization of the numeric columns; None if there are none.
+        filling: How the columns were prepared.
     """
 
     pairs: dict[str, Pair]
     sizes: tuple[int, ...]
     numbers: Standardization | None
+    filling: Filling
 
 
 def _prepare(features: pd.DataFrame, columns: _Columns, gaps: list[int], target_N: Tensor, parts: Parts) -> _Prepared:
@@ -428,7 +515,7 @@ def _prepare(features: pd.DataFrame, columns: _Columns, gaps: list[int], target_
         target_N: Targets of all rows.
         parts: Rows of each part.
     """
-    number_NF, standardized = _numbers(features[columns.numbers], parts["train"], gaps)
+    number_NF, standardized, median = _numbers(features[columns.numbers], parts["train"], gaps)
     codes = [_codes(features[name], parts["train"]) for name in columns.categories]
     code_NC = torch.from_numpy(np.stack([code_N for code_N, _ in codes], 1)) if codes else None
     pairs: dict[str, Pair] = {}
@@ -436,33 +523,44 @@ def _prepare(features: pd.DataFrame, columns: _Columns, gaps: list[int], target_
         place = torch.from_numpy(index)
         numbers = number_NF[place]
         pairs[part] = (numbers if code_NC is None else Row(numbers, code_NC[place]), target_N[place])
-    return _Prepared(pairs, tuple(size for _, size in codes), standardized)
+    filling = Filling(median, gaps, [known for _, known in codes])
+    return _Prepared(pairs, tuple(len(known) + 1 for _, known in codes), standardized, filling)
 
 
-def _numbers(frame: pd.DataFrame, train: Index, gaps: list[int]) -> tuple[Tensor, Standardization | None]:
-    """Return the standardized columns, missing values at the median, and a 0/1 column for each of `gaps`, float32."""
+def _numbers(
+    frame: pd.DataFrame, train: Index, gaps: list[int]
+) -> tuple[Tensor, Standardization | None, NDArray[np.float64]]:
+    """Return the standardized columns, missing values at the median, and a 0/1 column for each of `gaps`, float32.
+
+    Then their standardization, and the medians.
+    """
     from sklearn.impute import SimpleImputer
 
     value_NF = frame.to_numpy(np.float64, na_value=np.nan)
     if not value_NF.shape[1]:
-        return torch.zeros(len(frame), 0), None
+        return torch.zeros(len(frame), 0), None, np.zeros(0)
     imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(value_NF[train])
     filled_NF = imputer.transform(value_NF)
-    standardized = fit(filled_NF[train])
+    standardized, median = fit(filled_NF[train]), np.nan_to_num(imputer.statistics_)  # an empty column becomes 0
     is_gap = torch.from_numpy(np.isnan(value_NF[:, gaps]))
-    return torch.cat([standardized.apply(filled_NF), is_gap.float()], dim=1), standardized
+    return torch.cat([standardized.apply(filled_NF), is_gap.float()], dim=1), standardized, median
 
 
-def _codes(column: pd.Series[Any], train: Index) -> tuple[Index, int]:
-    """Return the codes of a column, int64 [N], and their number.
+def _codes(column: pd.Series[Any], train: Index) -> tuple[Index, list[str]]:
+    """Return the codes of a column, int64 [N], and the names that have one.
 
     Codes count from 1 in the order of the sorted names in the training part. 0 means missing or not among these.
     """
+    known = sorted(column.astype("string").iloc[train].dropna().unique())
+    return _codes_of(column, known), known
+
+
+def _codes_of(column: pd.Series[Any], known: list[Any]) -> Index:
     import pandas as pd
 
     names = column.astype("string")
-    known = sorted(names.iloc[train].dropna().unique())
-    return pd.Index(known, dtype=names.dtype).get_indexer(names).astype(np.int64) + 1, len(known) + 1
+    codes: Index = pd.Index(known, dtype=names.dtype).get_indexer(names).astype(np.int64)
+    return codes + 1
 
 
 def _width(inputs: Any) -> int:

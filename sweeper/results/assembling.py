@@ -43,7 +43,7 @@ class Contestant:
         family: Its family.
         trial: Its trial in the search.
         params: All its hyperparameters.
-        search_value: Objective in the search.
+        search_value: Objective in the search; NaN if the trial did not end well there.
         choose_mean: Mean on the seeds on which it was chosen; None if its family had one candidate.
         same_as: Trials of other families with the same schedule and numbers.
     """

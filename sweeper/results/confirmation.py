@@ -41,6 +41,7 @@ class ConfirmationPlan:
         families_added: Families that were added after a first verdict.
         changes: Under which leader, runner-up and constant are compared again, those of earlier commands first.
         vary_seeds: Seeds of each change.
+        also: Candidates that are judged whatever their family's choice is.
     """
 
     sweep: str
@@ -56,12 +57,17 @@ class ConfirmationPlan:
     families_added: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     vary_seeds: tuple[int, ...] = ()
+    also: tuple[Candidate, ...] = ()
+
+    @property
+    def everyone(self) -> list[Candidate]:
+        """Every candidate."""
+        return [*(one for of_family in self.candidates.values() for one in of_family), *self.also]
 
     @property
     def records(self) -> list[Record]:
         """Every trial that may be trained."""
-        of_families = [one for of_family in self.candidates.values() for one in of_family]
-        return [one.record for one in (*of_families, *([] if self.default_lr is None else [self.default_lr]))]
+        return [one.record for one in (*self.everyone, *([] if self.default_lr is None else [self.default_lr]))]
 
     def wanted(self, rows: Sequence[ValueRow]) -> list[Order]:
         """Return the trainings that come next, in the order of their seeds. None if the confirmation has ended."""
@@ -86,6 +92,8 @@ class ConfirmationPlan:
         for candidates in self.candidates.values():
             candidate, mean = choose(candidates, rows, self.objective["direction"], self.weight)
             found.setdefault(id(candidate), (candidate, mean))
+        for candidate in self.also:
+            found.setdefault(id(candidate), (candidate, None))
         return list(found.values())
 
     def confirmation(self, rows: Sequence[ValueRow]) -> Confirmation:
@@ -126,9 +134,9 @@ def lacking(
 
 def _contestant(candidate: Candidate, mean: float | None = None) -> Contestant:
     record, *others = candidate.same
-    assert record.value is not None
+    value = math.nan if record.value is None else record.value
     same = tuple((one.family, one.number) for one in others)
-    return Contestant(record.family, record.number, record.params, record.value, mean, same)
+    return Contestant(record.family, record.number, record.params, value, mean, same)
 
 
 def draw_seeds(run_seed: int, members: int, confirm_seed: int, choose: int, judge: int) -> Seeds:

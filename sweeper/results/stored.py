@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from sweeper.results.final import Final
+    from sweeper.results.retune import Retune
     from sweeper.results.verdict import Verdict
     from sweeper.search.records import JournalReader
     from sweeper.types import Record, TrialId
@@ -211,14 +213,20 @@ class StoredSweep:
 
     @staticmethod
     def _read_verdict(path: Path) -> Verdict | None:
-        if not path.exists():
-            return None
-        try:
-            verdict: Verdict = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            remedy = "Delete it, then confirm again: nothing is trained twice"
-            raise InputError("sweep", path, "the verdict is damaged", remedy) from error
-        return verdict
+        found: Verdict | None = _read_json(path, "confirm")
+        return found
+
+    @cached_property
+    def final_models(self) -> Final | None:
+        """What was found of the final models (docs/guide/final.md), as in final.json. None if there are none."""
+        found: Final | None = _read_json(self.home.final, "final")
+        return found
+
+    @cached_property
+    def retuned(self) -> Retune | None:
+        """How it compares with the winner of an earlier sweep (docs/guide/retune.md), as in retune.json, or None."""
+        found: Retune | None = _read_json(self.home.retune, "retune")
+        return found
 
     @property
     def extended(self) -> set[str]:
@@ -234,7 +242,7 @@ class StoredSweep:
 
     @property
     def replicates(self) -> list[Record]:
-        """All trainings of confirmations, as of the last committed round."""
+        """All trainings of confirmations and of final models, as of the last committed round."""
         return self._reading.replicates()
 
     # --- one trial --------------------------------------------------------------------------------------
@@ -374,6 +382,17 @@ class StoredSweep:
 def _schedule_params(record: Record) -> dict[str, Value]:
     """Return the schedule's hyperparameters: those of optimizer and model have a dot in their names."""
     return {name: value for name, value in record.params.items() if "." not in name}
+
+
+def _read_json(path: Path, verb: str) -> Any:
+    """Return what a verb wrote to a file; None if there is none. Raises InputError."""
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        remedy = f"Delete it, then {verb} again: nothing is trained twice"
+        raise InputError("sweep", path, "the file is damaged", remedy) from error
 
 
 def _parse_trial(trial: Which, number: int | None) -> tuple[str, int]:

@@ -54,8 +54,7 @@ def compared(verdict: Verdict, planned: ConfirmationPlan) -> list[Candidate]:
     rivals = [row for row in judged if not row["barred"] and (row["family"], row["trial"]) != _place(leader)]
     constant = [row for row in judged if TUNED_FAMILY in (row["family"], *(one["family"] for one in row["same_as"]))]
     chosen = dict.fromkeys([_place(leader), *((row["family"], row["trial"]) for row in (*rivals[:1], *constant))])
-    candidates = [one for of_family in planned.candidates.values() for one in of_family]
-    by_place = {(one.record.family, one.record.number): one for one in candidates}
+    by_place = {(one.record.family, one.record.number): one for one in planned.everyone}
     return [by_place[place] for place in chosen]
 
 

@@ -102,7 +102,7 @@ def _finding(verdict: Verdict) -> str:
             return (
                 f"{join(_families(verdict))} cannot be told apart at {n} seeds; the best is among them "
                 f"({share_text(1 - verdict['alpha'])}). Any of them is a good choice; "
-                f"{_lowest(verdict)}: {_known(leader)['family']}."
+                f"{_lowest(verdict)}: {_called(verdict, _known(leader))}."
             )
         case "no_test" if len(confirmed) == 1 and confirmed[0]["same_as"]:
             return f"{_same(confirmed[0])}, so there is nothing to compare."
@@ -254,7 +254,8 @@ def _seeds_needed(verdict: Verdict) -> str:
     rival = rivals[0]
     needed = seeds_to_decide(rival["mean"] or 0.0, rival["sd"] or 0.0, verdict["alpha"], POWER)
     count = f"about {math.ceil(needed):,} seeds" if needed <= MANY else f"not within {MANY:,} seeds"
-    return f"To tell {rival['a']['family']} from {rival['b']['family']}: {count} (power {POWER:.0%})."
+    a, b = (_called(verdict, rival[side]) for side in ("a", "b"))
+    return f"To tell {a} from {b}: {count} (power {POWER:.0%})."
 
 
 def _test_part(verdict: Verdict) -> str:
@@ -330,7 +331,9 @@ def _same(row: Configuration) -> str:
 
 def _skewed(verdict: Verdict) -> str:
     """Say so if the differences of the leader, or of the constant, are skewed."""
-    skewed = [sorted((one["a"]["family"], one["b"]["family"])) for one in verdict["contrasts"] if one["skewed"]]
+    skewed = [
+        sorted(_called(verdict, one[side]) for side in ("a", "b")) for one in verdict["contrasts"] if one["skewed"]
+    ]
     pairs = list(dict.fromkeys(" and ".join(pair) for pair in skewed))
     if not pairs:
         return ""
@@ -343,7 +346,13 @@ def _skewed(verdict: Verdict) -> str:
 
 
 def _families(verdict: Verdict) -> list[str]:
-    return [one["family"] for one in verdict["among_best"]]
+    return [_called(verdict, one) for one in verdict["among_best"]]
+
+
+def _called(verdict: Verdict, reference: Reference) -> str:
+    """Return the family of a configuration; with its trial if several of the family were confirmed (`confirm.also`)."""
+    families = [one["family"] for one in verdict["configurations"]]
+    return name(reference) if families.count(reference["family"]) > 1 else reference["family"]
 
 
 def _seeds(verdict: Verdict) -> int:

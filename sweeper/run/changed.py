@@ -19,6 +19,7 @@ from sweeper.search.records import searched_study
 from sweeper.spec import keys
 from sweeper.spec.composing import build_subject
 from sweeper.spec.constructors import is_whole
+from sweeper.spec.inherited import with_value
 from sweeper.spec.parse import parse
 from sweeper.spec.sweep import Subject, SweepSpec
 from sweeper.training.optimizers.spec import KEYS as GROUPING
@@ -160,10 +161,10 @@ class Changeable:
         if key in self._searched and key.startswith("model."):
             subject = replace(subject, numbers={**subject.numbers, key: {"choice": [value]}})
         elif key.startswith("model."):
-            subject = build_subject(_with(subject_nodes(self._sweep, "confirm(task)"), key, value))
+            subject = build_subject(with_value(subject_nodes(self._sweep, "confirm(task)"), key, value))
         else:
-            nodes = _with(nodes, key, {"choice": [value]} if key in self._searched else value)
-            nodes = _with(nodes, "train.steps", None) if key == EPOCHS else nodes
+            nodes = with_value(nodes, key, {"choice": [value]} if key in self._searched else value)
+            nodes = with_value(nodes, "train.steps", None) if key == EPOCHS else nodes
         return parse(nodes, subject)
 
     @contextlib.contextmanager
@@ -193,10 +194,3 @@ def _numbers(path: str, node: object) -> Iterator[tuple[str, Number]]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _with(node: Mapping[str, object], path: str, value: object) -> dict[str, Any]:
-    """Return a node with another value at a path."""
-    key, _, rest = path.partition(".")
-    inner = node.get(key)
-    return {**node, key: _with(inner if isinstance(inner, Mapping) else {}, rest, value) if rest else value}

@@ -100,7 +100,18 @@ def _fresh_plan(sweep: StoredSweep, asked: ConfirmSpec) -> ConfirmationPlan:
         searched=trials,
         changes=asked.vary,
         vary_seeds=draw_vary_seeds(run_seed, members, asked.seed, drawn),
+        also=tuple(_candidate(sweep, name, candidates) for name in asked.also),
     )
+
+
+def _candidate(sweep: StoredSweep, name: str, candidates: Candidates) -> Candidate:
+    """Return a named trial as a candidate: the one of its family that it is, or else one of its own."""
+    try:
+        record = sweep.record(name)
+    except InputError as error:
+        raise InputError("confirm.also", name, error.problem, error.remedy) from error
+    of_families = [one for of_family in candidates.values() for one in of_family]
+    return next((one for one in of_families if record in one.same), Candidate(record, (record,)))
 
 
 def _families(found: Candidates, asked: ConfirmSpec, direction: str, trials: int) -> list[str]:
@@ -183,7 +194,7 @@ def cost(sweep: StoredSweep, planned: ConfirmationPlan, asked: ConfirmSpec) -> C
     rules, chosen_on = planned.rules, _chosen_on(planned.candidates, asked)
     default = 0 if planned.default_lr is None else rules.looks[0]
     # Families with the same trials are judged as one.
-    judging = len({tuple(map(id, of_family)) for of_family in planned.candidates.values()})
+    judging = len({tuple(map(id, of_family)) for of_family in planned.candidates.values()}) + len(planned.also)
     judged = [judging * rules.looks[min(place, len(rules.looks) - 1)] for place in (0, TYPICAL)]
     longest = judging * rules.looks[-1]
     most = longest if rules.most_trainings is None else max(judged[0], min(longest, rules.most_trainings))

@@ -9,6 +9,7 @@ from typing import Any
 
 from sweeper.results.changes import Change
 from sweeper.results.judging import LEAST, LOOKS, Rules
+from sweeper.run.option_words import read_options
 from sweeper.run.vary_spec import Changes
 from sweeper.schedules.numbers import Bounds
 from sweeper.spec.keys import POSITIVE, Kind, Number, Switch, Text, Whole, check_keys
@@ -39,7 +40,22 @@ class ListOfWhole:
         return tuple(numbers)
 
 
-KEYS: Mapping[str, Kind | ListOfWhole | Changes] = {
+@dataclass(frozen=True)
+class ListOfTrials:
+    """A list of trials, such as cosine:17. Whether the sweep has them is not known here."""
+
+    or_null = False
+
+    def parse(self, key: str, value: object) -> tuple[str, ...]:
+        """Return the trials. Raises InputError."""
+        named = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
+        if not named or not all(isinstance(one, str) and ":" in one for one in named):
+            shown = "null" if value is None else value
+            raise InputError(key, shown, "not a list of trials", "Write for example [cosine:17]")
+        return tuple(dict.fromkeys(map(str, named)))
+
+
+KEYS: Mapping[str, Kind | ListOfWhole | ListOfTrials | Changes] = {
     "seed": Whole(Bounds(0, 2**31), 1),
     "top": Whole(Bounds(1, 1000), 3),
     "choose": Whole(Bounds(1, 1000), 2),
@@ -49,6 +65,7 @@ KEYS: Mapping[str, Kind | ListOfWhole | Changes] = {
     "alpha": Number(Bounds(0, 0.5, open_low=True), "0.05"),
     "allow_divergence": Number(Bounds(0, 1, open_high=True), "0.05"),
     "margin": Number(POSITIVE, "0.01", or_null=True),
+    "also": ListOfTrials(),
     "vary": Changes(),
     "searches": Whole(Bounds(FEWEST_SEARCHES, 1000), FEWEST_SEARCHES, or_null=True),
     "yes": Switch(),
@@ -71,6 +88,7 @@ class ConfirmSpec:
         alpha: Error probability of each question.
         allow_divergence: Share of diverging seeds up to which a configuration may win.
         margin: Difference of the metric that does not matter.
+        also: Trials that are judged besides each family's own, such as "cosine:17".
         vary: Changes under which leader, runner-up and constant are compared again, after the verdict.
         searches: How many new whole searches are made for a verdict on families; None for one on configurations.
         yes: Whether their cost is agreed to.
@@ -87,6 +105,7 @@ class ConfirmSpec:
     alpha: float = 0.05
     allow_divergence: float = 0.05
     margin: float | None = None
+    also: tuple[str, ...] = ()
     vary: tuple[Change, ...] = ()
     searches: int | None = None
     yes: bool = False
@@ -125,6 +144,7 @@ class ConfirmSpec:
             "margin": self.margin,
             "families": self.families,
             "budget": self.budget,
+            **({"also": list(self.also)} if self.also else {}),
         }
 
 
@@ -153,28 +173,7 @@ def parse_confirm(values: Mapping[str, object]) -> ConfirmSpec:
 
 def parse_words(words: Sequence[str]) -> ConfirmSpec:
     """Return the options of the command line, `confirm.top=5`. Raises InputError."""
-    values: dict[str, object] = {}
-    for word in words:
-        key, is_pair, text = word.partition("=")
-        if not is_pair or not key.startswith("confirm."):
-            problem = "a confirmation takes the sweep as it is"
-            raise InputError(key, text or None, problem, "Write confirm.KEY=VALUE, such as confirm.budget=0.5")
-        values[key.removeprefix("confirm.")] = _read(key, text)
-    return parse_confirm(values)
-
-
-def _read(key: str, text: str) -> object:
-    """Return a value as YAML has it; 1e-3 is a number, too."""
-    import yaml
-
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(key, text, "not a value", "Write a number, a word or a list, such as [8,12,16]") from error
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    return parse_confirm(read_options("confirm", words, "a confirmation", "confirm.budget=0.5"))
 
 
 def _parse(key: str, value: object) -> Any:

@@ -13,7 +13,7 @@ from sweeper.results.verdict import Verdict
 from sweeper.run import confirm_plan, sweeping
 from sweeper.run.changed import Changeable
 from sweeper.run.confirm_spec import ConfirmSpec
-from sweeper.run.replicating import Point, Replicating, nothing, plan_of, point_of, workers_for
+from sweeper.run.replicating import Point, Replicating, has_test, nothing, plan_of, point_of, workers_for
 from sweeper.run.restoring import restore_spec
 from sweeper.run.sweeping import Conclude, Outcome
 from sweeper.run.varying import Varying
@@ -21,7 +21,7 @@ from sweeper.run.writing import write_json
 from sweeper.search.records import JournalReader, replicate_study
 from sweeper.spec.question import Home
 from sweeper.spec.sweep import Subject, SweepSpec
-from sweeper.types import AtEnd, ConfiguredTracker, Search, Task, Tracker, TrialId
+from sweeper.types import AtEnd, ConfiguredTracker, Search, Tracker, TrialId
 
 if TYPE_CHECKING:
     from sweeper.search.study import Studies
@@ -61,7 +61,7 @@ def confirm(
 
     def stage_search(studies: Studies, tracker: Tracker) -> tuple[Search, AtEnd]:
         replicating = Replicating(studies, planned.wanted, points, tracker)
-        return replicating, replicating.test if _has_test(spec.task) else nothing
+        return replicating, replicating.test if has_test(spec.task) else nothing
 
     def conclude_all(home: Home, tracker: Tracker) -> None:
         write_json(home.verdict(asked.seed), _verdict(StoredSweep(home), planned, varying))
@@ -127,11 +127,3 @@ def _points(spec: SweepSpec, planned: ConfirmationPlan) -> dict[TrialId, Point]:
         TrialId(record.study, record.number): point_of(record, plans[replicate_study(record.study, planned.seed)])
         for record in planned.records
     }
-
-
-def _has_test(task: Task) -> bool:
-    """Return whether the data have a test part. A task of the user's own may know none."""
-    try:
-        return task.size("test", 0) > 0
-    except Exception:  # of the task's own code
-        return False

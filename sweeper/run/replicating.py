@@ -10,7 +10,7 @@ from sweeper.importing import Target
 from sweeper.results.confirmation import Order, rows_of
 from sweeper.results.verdict import ValueRow
 from sweeper.search.space import Scalar, point
-from sweeper.types import Ending, Job, Progress, Record, Report, State, Tracker, Trainer, TrialId
+from sweeper.types import Ending, Job, Progress, Record, Report, State, Task, Tracker, Trainer, TrialId
 
 if TYPE_CHECKING:
     from sweeper.search.plan import StudyPlan
@@ -54,6 +54,14 @@ def workers_for(trainings: float, seconds: float) -> int | str:
 
 def nothing(ending: Ending, jobs: Sequence[Job], trainer: Trainer) -> None:
     """Do nothing at the end of a training."""
+
+
+def has_test(task: Task) -> bool:
+    """Return whether the data have a test part. A task of the user's own may know none."""
+    try:
+        return task.size("test", 0) > 0
+    except Exception:  # of the task's own code
+        return False
 
 
 class Replicating:
@@ -111,9 +119,12 @@ class Replicating:
         if self._studies.replicate(ending.trial).stage != "judge":
             return
         found = [trainer.evaluate(job.id, "test") for job in jobs]
-        means = {name: sum(one[name] for one in found) / len(found) for name in found[0]}
-        self._studies.note_tested(ending.trial, means)
-        self._tracker.tag(ending.trial, {name: f"{value:.6g}" for name, value in means.items()})
+        self.note_tested(ending.trial, {name: sum(one[name] for one in found) / len(found) for name in found[0]})
+
+    def note_tested(self, trial: TrialId, metrics: Mapping[str, float]) -> None:
+        """Store the metrics of the test part of a training that has ended."""
+        self._studies.note_tested(trial, metrics)
+        self._tracker.tag(trial, {name: f"{value:.6g}" for name, value in metrics.items()})
 
     def _add(self, order: Order) -> None:
         study, params = self._points[order.trial]

@@ -96,6 +96,27 @@ def _joined(specs: list[SweepSpec]) -> SweepSpec:
     return replace(specs[0], studies=tuple(spec.studies[0] for spec in specs), schedules=schedules)
 
 
+def whole_configuration(sweep: StoredSweep, first: str) -> dict[str, Any]:
+    """Return the configuration of a stored sweep with all its families, for a new sweep that begins with it.
+
+    Args:
+        sweep: The stored sweep.
+        first: A study: of a family with several, it is the one that counts, and its sampler and pruner are for all.
+    """
+    studies = sweep.config["studies"]
+    nodes = stored_nodes(sweep, first, norms=True)
+    of_families = {stored["family"]: stored for stored in studies.values()}
+    of_families[studies[first]["family"]] = studies[first]
+    question = sweep.config["question"]
+    described = subject_nodes(sweep, "retune") if "data" in question else {}
+    return {
+        **nodes,
+        **described,
+        "schedule": {family: stored["schedule"] for family, stored in sorted(of_families.items())},
+        "search": {**nodes["search"], "n_trials": max(stored["trials"] for stored in studies.values())},
+    }
+
+
 def stored_nodes(sweep: StoredSweep, study: str, *, norms: bool) -> dict[str, Any]:
     """Return the configuration of a stored sweep as `spec.parse` takes it, for one of its studies.
 

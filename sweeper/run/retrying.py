@@ -36,7 +36,7 @@ def retry(
 
 def _spec(sweep: StoredSweep, subject: Subject) -> SweepSpec:
     """Return the configuration of the studies with trials to retry."""
-    norms = _has_norms(sweep)
+    norms = has_norms(sweep)
     specs = [restore_spec(sweep, study, subject, norms=norms) for study in sorted(sweep.to_retry)]
     kept = [entry.study for entry in entries(sweep.home.weights)]
     return replace(
@@ -46,7 +46,7 @@ def _spec(sweep: StoredSweep, subject: Subject) -> SweepSpec:
     )
 
 
-def _has_norms(sweep: StoredSweep) -> bool:
+def has_norms(sweep: StoredSweep) -> bool:
     """Return whether the sweep's trials log the norms of gradients and updates. Those that failed may have no trace."""
     for record in sweep.records:
         if record.state in ("complete", "pruned"):

@@ -79,13 +79,13 @@ class Stage:
         name: Of the folder of its checkpoint.
         settings: What is stored of it, under "confirmations" of the sweep's configuration.
         search: Returns what the loop asks for trials, and what it calls at the end of each complete one.
-        about: How it differs from the search, for trackers.
+        about: What its studies are, for trackers, with a place for the name of the family.
     """
 
     name: str
     settings: Mapping[str, object]
     search: StageSearch
-    about: str = ""
+    about: str = REPEATS
 
 
 def sweep(
@@ -216,7 +216,7 @@ def _introduce(spec: SweepSpec, tracker: Tracker, home: Home, device: str, about
         tracker.introduce(TrackedStudy(study.name, study.family.name, metric, direction, searched, role))
         tracker.describe(study.name, shared)
         if study.replicates:
-            tracker.describe(study.name, Summary(note=REPEATS.format(study.family.name) + about))
+            tracker.describe(study.name, Summary(note=about.format(study.family.name)))
         tracker.artifact(study.name, home.config)
         if spec.target is not None:
             tracker.describe(study.name, Summary(metrics={"target": spec.target}))

@@ -43,7 +43,7 @@ class Varying:
 
     def check(self, changes: Sequence[Change]) -> None:
         """Check changes, and say what is rounded. Raises InputError."""
-        records = [one.record for of_family in self.planned.candidates.values() for one in of_family]
+        records = [one.record for one in self.planned.everyone]
         for note in [note for change in changes for note in self.changeable.check(change, records)]:
             terminal.announce(note)
 
@@ -77,7 +77,7 @@ class Varying:
             name=f"checkpoint-confirm-{self.planned.seed}.{change.suffix}",
             settings=self.settings,
             search=self._search(comparison, spec),
-            about=f"Here with {change.suffix}.\n",
+            about=f"{sweeping.REPEATS}Here with {change.suffix}.\n",
         )
         spec = replace(spec, trainer=replace(spec.trainer, workers=workers))
         return sweeping.train(spec, sweep.home, conclude=conclude, stage=stage)

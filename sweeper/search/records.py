@@ -136,7 +136,7 @@ class JournalReader:
         }
 
     def replicates(self) -> list[Record]:
-        """Return all trainings of all confirmations, ordered by study and number."""
+        """Return all trainings of all confirmations and of final models, ordered by study and number."""
         records = [
             replicate_of(study.study_name, study.user_attrs["plan"], trial, tested(study.user_attrs, trial))
             for study in self._all_studies()
@@ -271,9 +271,14 @@ def replicate_study(study: str, confirmation: int) -> str:
     return f"{study}.confirm-{confirmation}"
 
 
+def final_study(study: str) -> str:
+    """Return the name of the study that trains trials of a study on all data (`final`)."""
+    return f"{study}.final"
+
+
 def searched_study(study: str) -> str:
     """Return the study whose trials a study repeats; the study itself if it searches."""
-    return re.sub(r"\.confirm-\d+(\.[\w.]+=.+)?$", "", study)  # with the change (`confirm.vary`)
+    return re.sub(r"\.(confirm-\d+(\.[\w.]+=.+)?|final)$", "", study)  # with the change (`confirm.vary`)
 
 
 def tested(attrs: Mapping[str, object], trial: FrozenTrial) -> Mapping[str, float]:

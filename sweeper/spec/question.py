@@ -179,6 +179,20 @@ class Home:
         return self.path / ("searches" if seed == 0 else f"searches-{seed}")
 
     @property
+    def final(self) -> Path:
+        """What was found of the final models, in JSON."""
+        return self.path / "final.json"
+
+    def final_weights(self, study: str, trial: int) -> Path:
+        """The folder of the weights of one trial's final models."""
+        return self.path / "final" / f"{study}-{trial}"
+
+    @property
+    def retune(self) -> Path:
+        """How the winner of an earlier sweep compares with this one's, in JSON."""
+        return self.path / "retune.json"
+
+    @property
     def lock(self) -> Path:
         return self.path / "lock"
 

@@ -37,6 +37,12 @@ class Request:
     words: tuple[str, ...] = ("schedule=[]",)
     changes: tuple[Change, ...] = ()
 
+    def keys(self, *, with_families: bool = True) -> list[str]:
+        """Return the keys that are chosen or changed; without `schedule` if the families are not the caller's."""
+        chosen = [word.lstrip("~+").partition("=")[0] for word in self.words]
+        keys = [*chosen, *(".".join(path) for path, _ in self.changes)]
+        return [key for key in keys if with_families or key != "schedule"]
+
 
 def request(
     families: Families,

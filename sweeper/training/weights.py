@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +138,55 @@ def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
     with writing(path):
         torch_files.save(weights, partial)
         partial.replace(path)
+
+
+def write_final(path: Path, weights: dict[str, Tensor]) -> Path | None:
+    """Write the weights of a final model to `<path>.safetensors`; without safetensors to `<path>.pt`, as torch does.
+
+    Returns:
+        The file; None if there are no weights.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    if not weights:
+        return None
+    save = _safetensors()
+    file = path.with_name(f"{path.name}.{'pt' if save is None else 'safetensors'}")
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    if save is None:
+        write_weights(file, weights)
+    else:
+        replace_file(file, save({name: value.contiguous() for name, value in weights.items()}), durable=True)
+    return file
+
+
+def read_final(path: Path) -> dict[str, Tensor]:
+    """Return the weights that `write_final` wrote, on the CPU.
+
+    Raises:
+        DamagedError: If the file is damaged.
+        FileNotFoundError: If there is none.
+    """
+    if path.suffix != ".safetensors":
+        return dict(torch_files.load(path))
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise torch_files.DamagedError(str(error)) from error
+
+
+def _safetensors() -> Callable[[dict[str, Tensor]], bytes] | None:
+    """Return what makes the bytes of a file of safetensors; None if that is not installed."""
+    try:
+        from safetensors.torch import save
+    except ImportError:
+        return None
+    return save
 
 
 def _write_trial(folder: Path, entry: Entry, jobs: Iterable[Job], weights: Iterable[dict[str, Tensor]]) -> None:

@@ -176,14 +176,16 @@ SAME = {"same_as": [{"family": "constant", "trial": 0}]}
     ],
 )
 def test_leader_runner_up_and_constant_are_compared(configurations, expected):
-    planned = SimpleNamespace(candidates={name: [candidate(name, 1), candidate(name)] for name, _ in configurations})
+    planned = SimpleNamespace(
+        everyone=[one for name, _ in configurations for one in (candidate(name, 1), candidate(name))]
+    )
     found = compared(verdict_with(*configurations), planned)
     assert [(one.record.family, one.record.number) for one in found] == [(name, 3) for name in expected]
 
 
 @pytest.mark.parametrize("unfinished", [{"leader": None}, {"ended_by": "interrupted"}])
 def test_nothing_is_compared_before_there_is_a_verdict(unfinished):
-    planned = SimpleNamespace(candidates={"wsd": [candidate("wsd")], "cosine": [candidate("cosine")]})
+    planned = SimpleNamespace(everyone=[candidate("wsd"), candidate("cosine")])
     assert compared(verdict_with(("wsd", {}), ("cosine", {}), **unfinished), planned) == []
 
 

@@ -40,6 +40,13 @@ LONGEST_TAG = 8000
 LONGEST_PARAM = 6000
 MIGRATION_QUIET_SECONDS = 5.0
 LOCK_SECONDS = 30.0
+OF_EXPERIMENT = "run_id IN (SELECT run_uuid FROM runs WHERE experiment_id = ?)"
+# Columns with the address of files, and which of their rows are of an experiment.
+MOVED = {
+    "runs.artifact_uri": "experiment_id = ?",
+    "logged_models.artifact_location": "experiment_id = ?",
+    "model_versions.storage_location": OF_EXPERIMENT,
+}
 
 
 class Store:
@@ -65,6 +72,11 @@ class Store:
             move_artifacts(destination.database, experiment)
         self.runs, self.deleted = _find_runs(self._client, self.experiment_id, destination.sweep_id)
         self._running: set[RunKey] = set()
+
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow's client of this store."""
+        return self._client
 
     def has_run(self, key: RunKey) -> bool:
         """Return whether the run exists, or existed until the user deleted it."""
@@ -230,7 +242,7 @@ def _create_experiment(client: MlflowClient, name: str, destination: Destination
 
 
 def move_artifacts(database: Path, experiment: Experiment) -> None:
-    """Let an experiment that a sweep created, and its runs, store files beside the database, also after it was moved.
+    """Let an experiment that a sweep created store the files of runs and models beside the database, also if moved.
 
     MLflow stores the absolute path of the folder, and has no command to change it.
     """
@@ -242,11 +254,12 @@ def move_artifacts(database: Path, experiment: Experiment) -> None:
     with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection, connection:
         id = experiment.experiment_id
         connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, id))
-        connection.execute(
-            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
-            "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
-            (new, len(old) + 1, id, len(old) + 1, f"{old}/"),
-        )
+        for place, which in MOVED.items():
+            table, _, column = place.partition(".")
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {which} AND substr({column}, 1, ?) = ?",
+                (new, len(old) + 1, id, len(old) + 1, f"{old}/"),
+            )
     log.info("the files of the experiment %s are now in %s", experiment.name, new)
 
 
