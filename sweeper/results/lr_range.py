@@ -29,6 +29,7 @@ STEEPEST, MINIMUM, VALLEY, DIVERGENCE = "steepest", "minimum / 10", "valley", "d
 SUGGESTIONS = (STEEPEST, MINIMUM, VALLEY)
 AVERAGED = 10**0.5  # the ratio of the LRs that a smoothed loss averages over, about
 EXPLODED = 4.0  # times the lowest loss, beyond which a ramp is stopped: fastai's
+CLEAR, ROUNDING = 5.0, 1e-6  # a fall is more than so many standard deviations of the noise, and than this share
 BELOW, ABOVE = 5.0, 3.0  # the interval: the smallest suggestion divided by, the LR of the lowest loss times this
 
 
@@ -67,16 +68,30 @@ class Ramp(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A smoothed loss at each LR [S], and the loss of the untrained model."""
+    """A smoothed loss.
+
+    Attributes:
+        lr_S: LR of each update.
+        loss_S: The loss.
+        untrained: The loss of the untrained model.
+        noise: Standard deviation of the loss that is due to the draw of batches.
+    """
 
     lr_S: Floats
     loss_S: Floats
     untrained: float
+    noise: float = 0.0
 
     @property
     def lowest(self) -> int:
         """The update of the lowest loss, counted from 0."""
         return int(self.loss_S.argmin())
+
+    @property
+    def falls(self) -> bool:
+        """Whether the lowest loss is below that of the untrained model by more than noise."""
+        fall = self.untrained - float(self.loss_S[self.lowest])
+        return fall > max(CLEAR * self.noise, ROUNDING * abs(self.untrained))
 
 
 # --- curves -----------------------------------------------------------------------------------------
@@ -101,7 +116,14 @@ def curve_of(ramp: Ramp) -> Curve:
     """Return the smoothed losses of one ramp."""
     window = math.log(AVERAGED) / math.log(ramp.lr_S[-1] / ramp.lr_S[-2])
     untrained = float(ramp.loss_S[: max(1, round(window))].mean())
-    return Curve(ramp.lr_S[: len(ramp.loss_S)], smooth(ramp.loss_S, window), untrained)
+    smooth_S = smooth(ramp.loss_S, window)
+    noise = _noise(ramp.loss_S[: int(smooth_S.argmin()) + 1]) / math.sqrt(max(2 * window - 1, 1))
+    return Curve(ramp.lr_S[: len(ramp.loss_S)], smooth_S, untrained, noise)
+
+
+def _noise(loss_S: Floats) -> float:
+    """Return the standard deviation of losses around their trend, from the median difference of neighbors."""
+    return 1.4826 * float(np.median(np.abs(np.diff(loss_S)))) / math.sqrt(2) if len(loss_S) > 1 else 0.0
 
 
 def median_curve(ramps: Sequence[Ramp]) -> Curve:
@@ -111,7 +133,8 @@ def median_curve(ramps: Sequence[Ramp]) -> Curve:
     for row_S, curve in zip(loss_LS, curves, strict=True):
         row_S[: len(curve.loss_S)] = curve.loss_S
     untrained = median(curve.untrained for curve in curves)
-    return Curve(ramps[0].lr_S[: loss_LS.shape[1]], np.median(loss_LS, axis=0), untrained)
+    noise = median(curve.noise for curve in curves)
+    return Curve(ramps[0].lr_S[: loss_LS.shape[1]], np.median(loss_LS, axis=0), untrained, noise)
 
 
 def has_diverged(ramp: Ramp) -> bool:
@@ -136,7 +159,7 @@ def suggestions(curve: Curve) -> dict[str, float]:
     """
     first = min(len(curve.loss_S) // 10, curve.lowest)
     lr_S, loss_S = curve.lr_S[first : curve.lowest + 1], curve.loss_S[first : curve.lowest + 1]
-    if len(lr_S) < 2 or not loss_S[-1] < min(loss_S[0], curve.untrained):
+    if len(lr_S) < 2 or not curve.falls:
         return {}
     return {STEEPEST: steepest(lr_S, loss_S), MINIMUM: float(lr_S[-1]) / 10, VALLEY: valley(lr_S, loss_S)}
 

@@ -52,6 +52,9 @@ def resolve(composed: Composed, subject: Subject, root: Path, *, may_train: bool
     Raises:
         InputError: If the sweep could not be trained, or the loss falls at no LR.
     """
+    from sweeper.search.study import build_studies
+    from sweeper.search.tryout import try_out
+
     if not is_auto(composed):
         return composed
     ramp = parse_ramp({}, composed)
@@ -65,7 +68,8 @@ def resolve(composed: Composed, subject: Subject, root: Path, *, may_train: bool
     test = find_lr(composed, subject, ramp)
     interval = _interval_of(test, ramp)
     resolved = _with_interval(composed, interval)
-    parse(resolved.nodes, subject)  # raises before anything is written
+    spec = parse(resolved.nodes, subject)
+    try_out(build_studies(spec.studies, spec.terms, home.journal))  # refuses, before anything is written
     with lock(home):
         write_json(home.range_test, _as_stored(test, question, interval))
     low, high = interval

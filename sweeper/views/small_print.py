@@ -10,6 +10,7 @@ from sweeper.results.tables import (
     DEFAULT,
     ENDS_HIGH,
     LOWER,
+    RAMPS,
     ROLES,
     STATES,
     TUNED,
@@ -28,6 +29,9 @@ from sweeper.text.numbers import gain_text, param_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+READ = "`python -m sweeper range` with the same data, model and optimizer reads from such ramps which LRs to search."
 
 
 def small_print(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence[str] = ()) -> list[str]:
@@ -139,7 +143,7 @@ def _states(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     no_value = sum(row.no_value for row in rows)
     meaning = {
         "pruned": "stopped early because other trials were better at the same step. Not compared",
-        "diverged": "the loss became NaN, infinite, or larger than the task's bound. It counts as a bad result",
+        "diverged": f"the loss became NaN, infinite, or larger than the task's bound{_judged(rows)}",
         "failed": "training failed. Each is retried once. The reasons are in the table of trials and in log.txt",
         "failed without a value": f"{criterion.metric} was NaN or infinite, and the loss was not. Look at the metric "
         "and the validation targets, or choose another objective.metric",
@@ -149,12 +153,29 @@ def _states(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     return [f"{state} ({counts[state]}): {text}." for state, text in meaning.items() if counts[state]]
 
 
+def _judged(rows: Sequence[StudyRow]) -> str:
+    """Return what a divergence counts as. Ramps are meant to diverge."""
+    count = Counter[str]()
+    for row in rows:
+        count[row.family] += row.counts["diverged"]
+    ramps = [f"{family} ({count[family]})" for family in RAMPS if count[family]]
+    if ramps and count.total() == sum(count[family] for family in RAMPS):
+        return f", as it is meant to at the end of {join(ramps)}"
+    except_ramps = f", except of {join(ramps)}, where it is meant to" if ramps else ""
+    return f". It counts as a bad result{except_ramps}"
+
+
 def _stability(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     """Name families whose trials all diverged or have no skill, and explain stable and diverged LRs."""
-    named = [(name, row) for name, row in zip(names_of(rows), rows, strict=True) if row.role != DEFAULT]  # has one LR
+    ramps = [family for family in RAMPS if any(row.family == family for row in rows)]
+    named = [
+        (name, row)
+        for name, row in zip(names_of(rows), rows, strict=True)
+        if row.role != DEFAULT and row.family not in RAMPS  # the default has one LR
+    ]
     burst = [name for name, row in named if row.counts["diverged"] == sum(row.counts.values()) > 0]
     useless = [name for name, row in named if has_no_skill(row, criterion.direction)]
-    paragraphs = []
+    paragraphs = [f"{join(ramps)} measures, and is no schedule for training. {READ}"] if ramps else []
     if burst:
         paragraphs.append(f"Every trial of {', '.join(burst)} diverged. {LOWER}")
     if useless:

@@ -152,6 +152,20 @@ def test_unequal_updates(build_confirmation):
     )
 
 
+@pytest.mark.parametrize("is_ramp", [True, False])
+def test_the_divergence_of_a_ramp_is_none_to_avoid(build_confirmation, monkeypatch, is_ramp):
+    """The family wsd stands for it: the names of a confirmation are those of its fixture."""
+
+    def diverge(one):
+        short = one.family == "wsd" and one.number > 4
+        return replace(one, state="diverged", value=None, steps_done=100) if short else one
+
+    if is_ramp:
+        monkeypatch.setattr(fairness, "RAMPS", ("wsd",))
+    found = " ".join(notes(build_confirmation({**THREE, "cosine": 1.0}), search(change=diverge)))
+    assert ("diverged" in found) is not is_ramp
+
+
 def test_many_diverged_trials_of_the_best(build_confirmation):
     def change(family, count):
         def diverge(one):
