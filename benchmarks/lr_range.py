@@ -23,9 +23,9 @@ from pathlib import Path
 from statistics import median
 
 TASKS = (
-    "data=digits model=mlp", "data=digits model=cnn", "data=mnist1d model=mlp", "data=mnist1d model=cnn",
-    "data=tabular model=mlp", "data=argmax model=mlp", "data=text model=ngram",
-    "data=quadratic model=quadratic train.batch_size=4",
+    "data=digits model=mlp", "data=tabular model=mlp", "data=text model=ngram",
+    "data=quadratic model=quadratic train.batch_size=4", "data=argmax model=mlp", "data=mnist1d model=mlp",
+    "data=digits model=mlp model.depth=6", "data=mnist1d model=cnn",
 )  # fmt: skip
 OPTIMIZERS = ("sgd", "adamw", "rmsprop", "adagrad", "lion")
 WIDEST = 1e-3, 1e4  # the range of the sweep, relative to the optimizer's default LR
@@ -37,7 +37,7 @@ class Found:
     """What was found for one pair.
 
     Attributes:
-        pair: "<data>-<model>-<optimizer>".
+        pair: The words that choose it.
         interval: Of the range test; None if the loss fell nowhere.
         of_file: The range of the optimizer's file.
         best: The peak LR of the sweep's lowest trial.
@@ -91,7 +91,7 @@ def measure(task: str, optimizer: str, asked: argparse.Namespace) -> Found:
         sweep = sweeper.load(outcome.home.path)
         best, swept = float(sweep.best["peak_lr"]), int(sum(record.steps_done for record in sweep.records))
     of_file = node["peak_lr"]["low"], node["peak_lr"]["high"]
-    return Found(composed.label, test.interval, of_file, best, test.updates, swept)
+    return Found(f"{task} optimizer={optimizer}", test.interval, of_file, best, test.updates, swept)
 
 
 def main() -> int:

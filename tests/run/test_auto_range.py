@@ -19,8 +19,8 @@ from sweeper.tasks import Arrays, Supervised
 from sweeper.types import InputError
 
 SWEEP = [
-    "name=small", "experiment=quadratic", "schedule=[constant,cosine]", "search.n_trials=3", "search.concurrent_trials=2",
-    "tracking=none",
+    "name=small", "experiment=quadratic", "schedule=[constant,cosine]", "search.n_trials=3",
+    "search.concurrent_trials=2", "tracking=none",
 ]  # fmt: skip
 AUTO = "optimizer.peak_lr=auto"
 MOMENTS = Path(__file__).parents[1] / "moments"
