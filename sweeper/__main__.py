@@ -193,7 +193,8 @@ def find_lr(words: Sequence[str]) -> int:
 
     parser = argparse.ArgumentParser(
         prog="python -m sweeper range",
-        usage="%(prog)s [key=value ...] [--seeds N] [--updates N] [--low LR] [--high LR] [--out FOLDER|FILE] [--json]",
+        usage="%(prog)s [key=value ...] [--seeds N] [--updates N] [--low LR] [--high LR]\n"
+        "                               [--out FOLDER|FILE] [--json]",
         description="Find the LRs to search: the LR grows by the same factor at every update, until the loss "
         "explodes, from the untrained model and again after a warmup, on several seeds. key=value as for a sweep; "
         "schedules do not matter. Trains for some hundred updates, and writes only the pictures.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sweeper import terminal
 from sweeper.results.lr_range import Ramp, RangeTest, Reading, has_diverged
 from sweeper.run import loop, untrained
 from sweeper.run.trainers import LANES, make
@@ -18,6 +20,8 @@ from sweeper.spec.composing import Composed
 from sweeper.spec.parse import parse
 from sweeper.spec.ramp_spec import REPORTS, RampSpec, ramp_config, ramp_family
 from sweeper.spec.sweep import AUTO, Subject, SweepSpec, TrainerSpec, example
+from sweeper.text.columns import value_text
+from sweeper.text.numbers import lr_text
 from sweeper.types import (
     Choice,
     Dimension,
@@ -36,6 +40,7 @@ from sweeper.types import (
 )
 
 WARMUP = 1 / 4  # of the updates of a ramp without warmup: the length of the warmup before the others
+SECONDS = 10.0  # from one line about the progress to the next
 STUDIES = ("range-test", "range-test-warmup")  # in the order in which they train
 
 
@@ -54,7 +59,7 @@ def find_lr(composed: Composed, subject: Subject, ramp: RampSpec) -> RangeTest:
     ramps = _Ramps(spec, ramp)
     with closing(make(spec, _trainer(spec.trainer, ramp.seeds))) as trainer:
         untrained.try_update(spec, trainer)
-        rooms = loop.Rooms(ramps, trainer, _Nobody(), _Nobody())
+        rooms = loop.Rooms(ramps, trainer, _NoTracker(), _Progress())
         loop.run(rooms, checkpoint=Path(), stop=lambda: False, due=lambda: False)
     return RangeTest(spec.label, tuple(one.ramp for one in ramps.trained.values()))
 
@@ -114,7 +119,8 @@ class _Ramps:
     def report(self, reports: Sequence[Report]) -> set[TrialId]:
         for report in reports:
             self.trained[report.id.of].losses.append(report.traces["train/loss"].copy())
-        return {trial for trial in self._open if has_diverged(self.trained[trial].ramp)}
+        running = [report.id.of for report in reports if report.state == "running"]
+        return {trial for trial in running if has_diverged(self.trained[trial].ramp)}
 
     def tell(self, trial: TrialId, state: State, reason: str = "") -> Ending:
         if state == "failed":
@@ -170,12 +176,32 @@ def _middle(one: Dimension | Value) -> Value:
     return one.options[0] if isinstance(one, Choice) else one
 
 
-class _Nobody:
-    """A tracker that records nothing, and a view that shows nothing."""
+class _NoTracker:
+    """Records nothing."""
 
     def _do_nothing(self, *given: object, **named: object) -> None: ...
 
-    introduce = open = arrived = append = close = tag = describe = artifact = commit = publish = _do_nothing
+    introduce = open = append = close = tag = describe = artifact = commit = publish = _do_nothing
 
     def finish(self) -> int:
         return 0
+
+
+class _Progress:
+    """Says from time to time how far the ramps are."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def _do_nothing(self, *given: object, **named: object) -> None: ...
+
+    open = append = close = commit = _do_nothing
+
+    def arrived(self, report: Report) -> None:
+        now, loss_S = time.monotonic(), report.traces.get("train/loss", np.empty(0))
+        if now < self._said + SECONDS or not len(loss_S):
+            return
+        self._said = now
+        kind = "without warmup" if report.id.study == STUDIES[0] else "with warmup"
+        lr = lr_text(float(report.traces["lr/group0"][-1]))
+        terminal.announce(f"LR range test {kind}: update {report.step}, LR {lr}, loss {value_text(float(loss_S[-1]))}")

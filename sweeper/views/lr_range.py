@@ -91,11 +91,9 @@ def override(interval: tuple[float, float]) -> str:
 
 def lines(test: RangeTest, width: int | None = None, unicode: bool = True) -> list[Line]:
     """Return the table, and what to do with it."""
-    lr_S, seeds = test.ramps[0].lr_S, test.seeds
-    head = (
-        f"LR range test of {clean(test.label)}: {seeds} seed{'' if seeds == 1 else 's'}, {test.updates} updates, LR "
-        f"{lr_text(lr_S[0])} to {lr_text(lr_S[-1])}"
-    )
+    lr_S = test.ramps[0].lr_S
+    ends = f"LR {lr_text(lr_S[0])} to {lr_text(lr_S[-1])}"
+    head = f"LR range test of {clean(test.label)}: {_seeds(test)}, {test.updates} updates, {ends}"
     points = test.points
     columns = [
         Column("warmup", [point["warmup"] for point in points], 100, right=False),
@@ -107,6 +105,10 @@ def lines(test: RangeTest, width: int | None = None, unicode: bool = True) -> li
     answer = [NO_DESCENT] if found is None else [f"To search there: {override(found)}", NOT_BEST]
     paragraphs = [line for text in (*answer, MEANINGS) for line in wrap(text, width)]
     return [*wrap(head, width), [("", "")], *lay_out(columns, width, unicode=unicode), [("", "")], *paragraphs]
+
+
+def _seeds(test: RangeTest) -> str:
+    return "1 seed" if test.seeds == 1 else f"{test.seeds} seeds"
 
 
 def _between(lowest: float | None, highest: float | None) -> str:
@@ -123,7 +125,7 @@ def draw(test: RangeTest) -> Figure:
     with figures.plot_style():
         figure = Figure(figsize=(figures.WIDTH, figures.HEIGHT), dpi=100, layout="constrained")
         axes = figure.add_subplot()
-        figure.suptitle(f"{clean(test.label)}: LR range test, {test.seeds} seeds", fontsize=11)
+        figure.suptitle(f"{clean(test.label)}: LR range test, {_seeds(test)}", fontsize=11)
         axes.set(xlabel="LR", ylabel="training loss, smoothed", xscale="log")
         for warmup in test.readings:
             _draw_reading(axes, test, warmup)

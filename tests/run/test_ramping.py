@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import nn
 
 import sweeper
 from sweeper.results.lr_range import DIVERGENCE
+from sweeper.run import ramping
 from sweeper.run.ramping import find_lr
 from sweeper.spec.composing import build_subject, compose
 from sweeper.spec.ramp_spec import parse_ramp
@@ -139,6 +141,16 @@ def test_nothing_is_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     assert found.figure._repr_png_().startswith(b"\x89PNG")
     assert "To search there: 'optimizer.peak_lr={low: " in repr(found)
+
+
+def test_a_long_test_says_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(ramping, "SECONDS", 0.0)
+    sweeper.find_lr(TASK, seeds=1, updates=40, trainer="sequential")
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, *_, last = err.splitlines()
+    assert re.fullmatch(r"LR range test without warmup: update 2, LR 1\.7e-07, loss \d\.\d+", first)
+    assert last.startswith("LR range test with warmup: update ")
 
 
 # --- bad input --------------------------------------------------------------------------------------
