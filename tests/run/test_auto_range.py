@@ -227,7 +227,7 @@ def test_killed_before_and_after_the_interval_is_stored_it_is_found_once(tmp_pat
     assert not (killed / "sweeps").exists(), "a range test stores nothing by itself"
     kill_at(killed, {"call": "", "path": r".*/range\.json.*", "torn": True, "count": 1})
     assert not path.exists()
-    kill_at(killed, {**ramping, "call": "sweeper.search.tryout:try_out", "count": 1})
+    kill_at(killed, {**ramping, "call": "sweeper.run.untrained:level", "count": 1})
     found = path.read_bytes()
     assert not (killed / "sweeps" / "small" / "config.yaml").exists()
     kill_at(killed, {**ramping, "call": "sweeper.tracking.trackers:start", "count": 1})
