@@ -152,18 +152,17 @@ def test_unequal_updates(build_confirmation):
     )
 
 
-@pytest.mark.parametrize("is_ramp", [True, False])
-def test_the_divergence_of_a_ramp_is_none_to_avoid(build_confirmation, monkeypatch, is_ramp):
-    """The family wsd stands for it: the names of a confirmation are those of its fixture."""
+@pytest.mark.parametrize("name", ["range_test", "other"])
+@pytest.mark.parametrize("leader", [True, False])
+def test_the_divergence_of_a_ramp_is_none_to_avoid(build_confirmation, name, leader):
+    """Of the other families that of the leader is advised against, or that one had fewer updates than the leader."""
 
     def diverge(one):
-        short = one.family == "wsd" and one.number > 4
-        return replace(one, state="diverged", value=None, steps_done=100) if short else one
+        short = {"state": "diverged", "value": None, "steps_done": 100} if one.number > 8 else {}
+        return replace(one, family=name, **short) if one.family == "wsd" else one
 
-    if is_ramp:
-        monkeypatch.setattr(fairness, "RAMPS", ("wsd",))
-    found = " ".join(notes(build_confirmation({**THREE, "cosine": 1.0}), search(change=diverge)))
-    assert ("diverged" in found) is not is_ramp
+    found = " ".join(notes(build_confirmation({name: 1.0 if leader else 1.05, "cosine": 1.02}), search(change=diverge)))
+    assert ("diverged" in found) is (name == "other")
 
 
 def test_many_diverged_trials_of_the_best(build_confirmation):
