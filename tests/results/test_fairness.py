@@ -158,7 +158,7 @@ def test_the_divergence_of_a_ramp_is_none_to_avoid(build_confirmation, name, lea
     """Of the other families that of the leader is advised against, or that one had fewer updates than the leader."""
 
     def diverge(one):
-        short = {"state": "diverged", "value": None, "steps_done": 100} if one.number > 8 else {}
+        short = {"state": "diverged", "value": None, "steps_done": 100} if one.number > 6 else {}
         return replace(one, family=name, **short) if one.family == "wsd" else one
 
     found = " ".join(notes(build_confirmation({name: 1.0 if leader else 1.05, "cosine": 1.02}), search(change=diverge)))
