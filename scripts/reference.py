@@ -21,7 +21,7 @@ HEAD = """\
 A tour with examples: [python.md](python.md).
 """
 SECTIONS = {  # title: module, names
-    "Sweeps": ("sweeper", ["sweep", "load", "retune", "Sweep", "lr_trace", "InputError"]),
+    "Sweeps": ("sweeper", ["sweep", "load", "retune", "Sweep", "find_lr", "lr_trace", "InputError"]),
     "Hyperparameters and families": ("sweeper.types", ["Range", "Choice", "Family", "Factor"]),
     "What is trained": ("sweeper.tasks", ["Supervised", "Arrays", "Table", "Streamed", "Problem", "NextByte"]),
     "A task of your own": ("sweeper.types", ["Task"]),

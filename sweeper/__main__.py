@@ -29,6 +29,7 @@ Which learning-rate schedule, with which settings, is best for my model and my d
 usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or resume it
        python -m sweeper preview [key=value ...]     draw the LRs it would try: in the terminal, as PNG and SVG
        python -m sweeper plan [key=value ...]        estimate time, disk and the smallest difference it can detect
+       python -m sweeper range [key=value ...]       find the LRs to search, with an LR range test
        python -m sweeper confirm [NAME] [confirm.KEY=VALUE ...]   train the best on fresh seeds, for a verdict
        python -m sweeper final [NAME] [--trial cosine:17]   train the winner on train + valid, judge it on test
        python -m sweeper retune --from OLD [key=value ...]  tune for other data or another model, and compare
@@ -146,7 +147,7 @@ def preview(words: Sequence[str]) -> int:
     """Draw the LRs that a sweep would try. Trains nothing, and writes only the pictures."""
     import argparse
 
-    from sweeper.forecast import gallery
+    from sweeper.views.figures import picture_paths
 
     parser = argparse.ArgumentParser(
         prog="python -m sweeper preview",
@@ -162,7 +163,7 @@ def preview(words: Sequence[str]) -> int:
     given, rest = parser.parse_known_args(words)
     if {"-m", "--multirun"} & set(rest):
         raise InputError("--multirun", None, "one picture shows one sweep", "Preview them one by one")
-    paths = gallery.picture_paths(given.out)
+    paths = picture_paths(given.out, "preview")
     return _each(rest, lambda config: _preview(config, paths, given.json))
 
 
@@ -187,6 +188,35 @@ def plan(words: Sequence[str]) -> int:
     if given.spread is not None and not given.spread > 0:
         raise InputError("--spread", given.spread, "not a positive number", "Give one, or leave it out")
     return _each(rest, lambda config: _plan(config, given))
+
+
+def find_lr(words: Sequence[str]) -> int:
+    """Find the LRs to search with an LR range test. Writes only the pictures."""
+    import argparse
+
+    from sweeper.views.figures import picture_paths
+
+    parser = argparse.ArgumentParser(
+        prog="python -m sweeper range",
+        usage="%(prog)s [key=value ...] [--seeds N] [--updates N] [--low LR] [--high LR]\n"
+        "                               [--out FOLDER|FILE] [--json]",
+        description="Find the LRs to search: the LR grows by the same factor at every update, until the loss "
+        "explodes, from the untrained model and again after a warmup, on several seeds. key=value as for a sweep; "
+        "schedules do not matter. Trains for some hundred updates, and writes only the pictures.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--seeds", type=int, help="ramps, side by side (default: 3)")
+    parser.add_argument("--updates", type=int, help="of a ramp without warmup (default: 100)")
+    parser.add_argument("--low", type=float, metavar="LR", help="of the first update (default: default_lr / 10000)")
+    parser.add_argument("--high", type=float, metavar="LR", help="of the last update (default: default_lr x 100000)")
+    where = "a folder for range.png and range.svg (default: this one), or one file that ends with .png or .svg"
+    parser.add_argument("--out", metavar="FOLDER|FILE", help=where)
+    parser.add_argument("--json", action="store_true", help="the table for programs")
+    given, rest = parser.parse_known_args(words)
+    if {"-m", "--multirun"} & set(rest):
+        raise InputError("--multirun", None, "one picture shows one model", "Test them one by one")
+    paths = picture_paths(given.out, "range")
+    return _each(rest, lambda config: _find_lr(config, given, paths))
 
 
 def _each(words: Sequence[str], verb: Callable[[Any], int]) -> int:
@@ -297,6 +327,7 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
 
     from sweeper.forecast import gallery
     from sweeper.forecast.preview import preview_family
+    from sweeper.run import auto_range
     from sweeper.schedules import fit_to_run
     from sweeper.spec.composing import build_subject
     from sweeper.spec.families import parse_families
@@ -304,6 +335,7 @@ def _preview(config: Any, paths: Sequence[Path], for_programs: bool) -> int:
 
     composed = _finish(config)
     nodes = composed.nodes
+    auto_range.refuse_auto(composed)
     families = parse_families(nodes["schedule"])
     size = cache(lambda: build_subject(composed.nodes).task.size("train", 0))
     steps, epoch = horizon(nodes["train"], nodes["schedule_unit"], size)
@@ -317,13 +349,28 @@ def _plan(config: Any, given: Any) -> int:
     """Train a little, and print the estimate."""
     from sweeper.forecast import estimate, outlook
 
-    spec = _spec(config)
+    spec = _spec(config, may_train=False)
     metric = spec.objective.metric
     result = estimate.estimate(spec, estimate.Comparison(given.seeds, given.spread), root=SWEEPS)
     if given.json:
         print(json.dumps(outlook.as_json(result, metric), indent=2, allow_nan=False))
     else:
         outlook.show(result, metric)
+    return 0
+
+
+def _find_lr(config: Any, given: Any, paths: Sequence[Path]) -> int:
+    """Train the ramps, and show what they say."""
+    from sweeper.run.ramping import find_lr
+    from sweeper.spec.composing import build_subject
+    from sweeper.spec.ramp_spec import parse_ramp
+    from sweeper.views import lr_range
+
+    composed = _finish(config)
+    options = {name: getattr(given, name) for name in ("seeds", "updates", "low", "high")}
+    ramp = parse_ramp(options, composed, prefix="--")
+    test = find_lr(composed, build_subject(composed.nodes, composed.label), ramp)
+    lr_range.show(test, paths, for_programs=given.json)
     return 0
 
 
@@ -337,13 +384,15 @@ def _finish(config: Any) -> Composed:
     return finish(config, command.runtime.choices, command.overrides.task)
 
 
-def _spec(config: Any) -> SweepSpec:
-    """Return the checked sweep of a configuration."""
+def _spec(config: Any, *, may_train: bool = True) -> SweepSpec:
+    """Return the checked sweep of a configuration. may_train: whether to find the LRs of `optimizer.peak_lr=auto`."""
+    from sweeper.run import auto_range
     from sweeper.spec.composing import build_subject
     from sweeper.spec.parse import parse
 
     composed = _finish(config)
-    return parse(composed.nodes, build_subject(composed.nodes, composed.label))
+    subject = build_subject(composed.nodes, composed.label)
+    return parse(auto_range.resolve(composed, subject, SWEEPS, may_train=may_train).nodes, subject)
 
 
 # --- the other verbs ---------------------------------------------------------------------------------
@@ -719,6 +768,7 @@ VERBS = {
     "final": final,
     "retune": retune,
     "preview": preview,
+    "range": find_lr,
     "plan": plan,
     "status": status,
     "report": report,

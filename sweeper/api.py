@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sweeper.results.stored import ROOT, StoredSweep, Which, locate
-from sweeper.types import Task
+from sweeper.types import InputError, Task, did_you_mean
 
 if TYPE_CHECKING:
     from sweeper.run.confirm_spec import ConfirmSpec
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from sweeper.run.sweeping import Outcome
     from sweeper.spec.requests import Families
     from sweeper.spec.sweep import Subject
+    from sweeper.views.lr_range import LRRange
     from sweeper.views.notebook import Figures
+
+# Arguments of `sweep` that say how an update is made, and where.
+RANGE_SETTINGS = (
+    "optimizer", "model", "batch_size", "train", "search", "trainer", "device", "experiment", "config_dir",
+)  # fmt: skip
 
 
 VALUES = {  # arguments of `sweep` that are one key
@@ -408,7 +414,7 @@ def sweep(
         StorageError: If the disk is full or read-only (`sweeper.files`). What was committed is safe.
     """
     from sweeper import terminal
-    from sweeper.run import sweeping
+    from sweeper.run import auto_range, sweeping
     from sweeper.spec import earlier
     from sweeper.spec.composing import compose
     from sweeper.spec.describing import subject_of
@@ -436,7 +442,7 @@ def sweep(
     asked = request(families, changes, values=values, experiment=experiment, config_dir=config_dir)
     config = compose(asked)
     subject = subject_of(task, model or {}, config.choice("optimizer"))
-    asked_for = parse(config.nodes, subject)
+    asked_for = parse(auto_range.resolve(config, subject, Path(root)).nodes, subject)
     spec = earlier.resumed(asked_for, subject, Path(root))
     if spec is not asked_for:
         terminal.announce(earlier.NOTE)
@@ -445,6 +451,68 @@ def sweep(
     trained = Sweep(outcome.home)
     trained._subject = subject
     return trained
+
+
+def find_lr(
+    task: Task,
+    *,
+    seeds: int | None = None,
+    updates: int | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    **settings: Any,
+) -> LRRange:
+    """Find the LRs to search with an LR range test (LR finder): ramps from `low` to `high`, on several seeds.
+
+    A ramp multiplies the LR by the same factor at every update and ends once its loss has exploded. The ramps of all
+    seeds train side by side, first from the untrained model, then again after a warmup. Nothing is written.
+
+    Example:
+        ```python
+        found = sweeper.find_lr(task, optimizer="adamw", batch_size=64)
+        found.table, found.figure
+        low, high = found.interval
+        ```
+
+    Args:
+        task: What is trained, as for `sweeper.sweep`.
+        seeds: Ramps of each kind; by default 3.
+        updates: Of a ramp without warmup; by default 100.
+        low: LR of the first update; by default the optimizer's `default_lr` / 10,000.
+        high: LR of the last update; by default `default_lr` x 100,000.
+        settings: How an update is made, and where: `optimizer`, `model`, `batch_size`, `train`, `search` (its seed),
+            `trainer`, `device`, `experiment`, `config_dir`, as for `sweeper.sweep`.
+
+    Returns:
+        The range test, with `table`, `interval` (None if the loss fell at no LR) and `figure`.
+
+    Raises:
+        InputError: If something cannot be used, or a ramp fails.
+    """
+    from sweeper.run import ramping
+    from sweeper.spec.composing import compose
+    from sweeper.spec.describing import subject_of
+    from sweeper.spec.ramp_spec import parse_ramp
+    from sweeper.spec.requests import request
+    from sweeper.views.lr_range import LRRange
+
+    for key in settings:
+        if key not in RANGE_SETTINGS:
+            raise InputError(key, None, "no such setting of a range test", did_you_mean(key, RANGE_SETTINGS))
+    changes = {key: settings.get(key) for key in ("optimizer", "train", "search", "trainer", "device")}
+    config = compose(
+        request(
+            {"range_test": {"peak_lr": 1.0}},  # whatever it is: the ramp has its own
+            changes,
+            values={("train", "batch_size"): settings.get("batch_size")},
+            experiment=settings.get("experiment"),
+            config_dir=settings.get("config_dir"),
+        )
+    )
+    subject = subject_of(task, settings.get("model") or {}, config.choice("optimizer"))
+    asked = {"seeds": seeds, "updates": updates, "low": low, "high": high}
+    test = ramping.find_lr(config, subject, parse_ramp(asked, config))
+    return LRRange(test.label, test.ramps)
 
 
 def _print_rest(outcome: Outcome) -> None:

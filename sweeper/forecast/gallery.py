@@ -20,7 +20,7 @@ from sweeper.forecast.preview import Preview, as_json, space_text, value_word
 from sweeper.text.columns import Column, Line, clean, lay_out, plain_text, total_width, width_of, wrap, write
 from sweeper.text.drawing import Curve, draw_curves
 from sweeper.text.numbers import lr_text, share_text
-from sweeper.types import Floats, InputError
+from sweeper.types import Floats
 from sweeper.views import figures, panels
 
 if TYPE_CHECKING:
@@ -66,28 +66,6 @@ def show(previews: Sequence[Preview], paths: Sequence[Path], *, for_programs: bo
         return
     write(lambda width, unicode: render(previews, width=width, unicode=unicode))
     print(f"\nPictures: {', '.join(written)}")
-
-
-def picture_paths(out: str | None) -> list[Path]:
-    """Return the picture files to write.
-
-    Args:
-        out: A folder, new or existing, for preview.png and preview.svg; or one file that ends with .png, .svg or .pdf.
-            None for the working folder.
-
-    Raises:
-        InputError: If a file has another suffix, or the parent folder does not exist.
-    """
-    path = Path(out or ".")
-    files = [path] if path.suffix and not path.is_dir() else [path / "preview.png", path / "preview.svg"]
-    for file in files:
-        figures.suffix(file, "--out")
-        if file.is_dir():
-            raise InputError("--out", out, f"{file} is a folder", "Choose another file")
-    if not path.parent.is_dir() or (path not in files and path.exists() and not path.is_dir()):
-        problem = "a file that is not a picture" if path.exists() else f"there is no folder {path.parent}"
-        raise InputError("--out", out, problem, "Choose an existing folder, or a file in one, such as lr.png")
-    return files
 
 
 # --- in the terminal --------------------------------------------------------------------------------

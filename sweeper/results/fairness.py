@@ -17,7 +17,7 @@ from sweeper.results.assembling import Confirmation, Contestant
 from sweeper.results.edges import Edge, Space, spaces
 from sweeper.results.judging import Judgement
 from sweeper.results.stored import StoredSweep
-from sweeper.results.tables import ENDS_HIGH, LOWER, UNEQUAL_TRIALS, count_tried
+from sweeper.results.tables import ENDS_HIGH, LOWER, RAMPS, UNEQUAL_TRIALS, count_tried
 from sweeper.spec.question import Question, node_name
 from sweeper.text.columns import clean, join, value_text
 from sweeper.types import Direction, Family, Floats, InputError, Range, Record
@@ -168,7 +168,11 @@ class _Comparison:
         leader = self._best[0][1].family if self._best else None
         if leader not in updates or self.unequal_trials():
             return ""
-        short = [family for family, count in updates.items() if count < UNEQUAL * updates[leader]]
+        short = [
+            family
+            for family, count in updates.items()
+            if count < UNEQUAL * updates[leader] and family not in RAMPS  # which are meant to end early
+        ]
         if not short:
             return ""
         return (
@@ -177,9 +181,14 @@ class _Comparison:
         )
 
     def diverging(self) -> str:
-        """Name the family among the best of whose trials most diverged, if many did, and a range that avoids that."""
+        """Name the family among the best of whose trials most diverged, if many did, and a range that avoids that.
+
+        Ramps are meant to diverge.
+        """
         shares = {}
         for place, contestant in self._best:
+            if contestant.family in RAMPS:
+                continue
             records = self._families.get(contestant.family, [])
             diverged = sum(record.state == "diverged" for record in records)
             if diverged and diverged >= DIVERGED * self._tried(contestant.family):

@@ -24,6 +24,7 @@ STATES: tuple[State, ...] = ("complete", "pruned", "diverged", "failed", "runnin
 TUNED, DEFAULT = "tuned constant", "default LR"  # the roles of the two baselines
 BASELINES = ("constant", "default_lr")  # the families in these roles
 ROLES = dict(zip(BASELINES, (TUNED, DEFAULT), strict=True))
+RAMPS = ("range_test",)  # families whose LR grows until the loss explodes: they measure, and are meant to diverge
 
 # Sentences that a search and its confirmation have in common.
 ENDS_HIGH = "ends more than 10% of its peak LR above its floor. In a longer run the LR would fall further."
@@ -328,10 +329,15 @@ def _bar(records: Iterable[Record], direction: Direction, no_skill: float | None
 
 
 def _stability(records: Sequence[Record], direction: Direction, bar: float | None) -> dict[str, Any]:
-    """Return how many trials of a study learned something, their largest peak LR, and the smallest that diverged."""
+    """Return how many trials of a study learned something, their largest peak LR, and the smallest that diverged.
+
+    A ramp has neither LR: it does not train at its peak, and diverges before.
+    """
     least = -math.inf if bar is None else _score(bar, direction)
     learned = [r for r in records if r.state == "complete" and _score(r.value, direction) > least]
     diverged = [r for r in records if r.state == "diverged"]
+    if records[0].family in RAMPS:
+        return {"learned": len(learned), "stable_lr": None, "diverged_lr": None}
     return {
         "learned": len(learned),
         "stable_lr": max(_peak_lrs(learned), default=None),

@@ -214,7 +214,7 @@ def range_test(
     Equals: torch ExponentialLR(start_factor^(-1/D)) from start_factor peak_lr
     Founding notes: they choose the LR at the minimum of the validation loss. In practice the test uses the smoothed
         training loss and stops when it explodes. The chosen LR is well below the minimum (a tenth of it, or where the
-        loss falls fastest), because at the minimum training is about to diverge.
+        loss falls fastest), because at the minimum training is about to diverge. `python -m sweeper range` does this.
     start_factor: start / peak
     """
     return stable_power(start_factor, 1.0 - progress(tau_LS, decay_steps_L, end))

@@ -66,7 +66,8 @@ CHOICES: Mapping[str, Mapping[str, str]] = {  # by key: the word, and our choice
     "objective.at": {"final": "last", "end": "last", "min": "best", "max": "best", "mean": "mean_last_k"},
     "schedule_unit": {"steps": "step", "update": "step", "updates": "step", "batch": "step", "epochs": "epoch"},
     "verb": {"train": "sweep", "run": "sweep", "show": "status", "table": "status", "resume": "sweep",
-             "estimate": "plan", "draw": "preview", "plot": "preview", "mlflow": "ui", "reproduce": "rerun"},
+             "estimate": "plan", "draw": "preview", "plot": "preview", "mlflow": "ui", "reproduce": "rerun",
+             "finder": "range", "findlr": "range", "lrfind": "range", "lrfinder": "range"},
 }  # fmt: skip
 
 KEYS: Mapping[str, str] = {  # the word, and the path of our key

@@ -166,6 +166,11 @@ class Home:
     def tables(self) -> Path:
         return self.path / "tables"
 
+    @property
+    def range_test(self) -> Path:
+        """The interval that `optimizer.peak_lr=auto` found, in JSON."""
+        return self.path / "range.json"
+
     def verdict(self, seed: int = 0) -> Path:
         """The verdict of a confirmation, in JSON."""
         return self.path / ("confirm.json" if seed == 0 else f"confirm-{seed}.json")

@@ -208,6 +208,29 @@ def suffix(path: Path, key: str = "out") -> str:
     return kind
 
 
+def picture_paths(out: str | None, name: str) -> list[Path]:
+    """Return the files to write of a picture that the user asked for with `--out`.
+
+    Args:
+        out: A folder, new or existing, for `name`.png and `name`.svg; or one file that ends with .png, .svg or .pdf.
+            None for the working folder.
+        name: What the files are called in a folder.
+
+    Raises:
+        InputError: If a file has another suffix, or the parent folder does not exist.
+    """
+    path = Path(out or ".")
+    files = [path] if path.suffix and not path.is_dir() else [path / f"{name}.png", path / f"{name}.svg"]
+    for file in files:
+        suffix(file, "--out")
+        if file.is_dir():
+            raise InputError("--out", out, f"{file} is a folder", "Choose another file")
+    if not path.parent.is_dir() or (path not in files and path.exists() and not path.is_dir()):
+        problem = "a file that is not a picture" if path.exists() else f"there is no folder {path.parent}"
+        raise InputError("--out", out, problem, "Choose an existing folder, or a file in one, such as lr.png")
+    return files
+
+
 # --- a figure and its legend ------------------------------------------------------------------------
 
 

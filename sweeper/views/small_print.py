@@ -10,6 +10,7 @@ from sweeper.results.tables import (
     DEFAULT,
     ENDS_HIGH,
     LOWER,
+    RAMPS,
     ROLES,
     STATES,
     TUNED,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRUNCATED = "A trial that ended early (search.early_stopping) was trained with only the first part of its schedule."
+READ = "`python -m sweeper range` with the same data, model and optimizer reads from such ramps which LRs to search."
 
 
 def small_print(families: pd.DataFrame, criterion: Criterion, *, notes: Sequence[str] = ()) -> list[str]:
@@ -166,7 +168,7 @@ def _states(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     total: dict[str, int] = {state: sum(row.counts[state] for row in rows) for state in STATES}
     meaning = {
         "pruned": "stopped early because other trials were better at the same step. Not compared",
-        "diverged": "the loss became NaN, infinite, or larger than the task's bound. It counts as a bad result",
+        "diverged": f"the loss became NaN, infinite, or larger than the task's bound{_judged(rows)}",
         "failed": "training failed. Each is retried once. The reasons are in the table of trials and in log.txt",
         "running": "not finished yet",
     }
@@ -174,6 +176,18 @@ def _states(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     explained = {state: f"{state} ({counts[state]}): {text}." for state, text in meaning.items() if counts[state]}
     running = explained.pop("running", None)
     return [*explained.values(), *_without_value(rows, criterion), *([running] if running else [])]
+
+
+def _judged(rows: Sequence[StudyRow]) -> str:
+    """Return what a divergence counts as. Ramps are meant to diverge."""
+    count = Counter[str]()
+    for row in rows:
+        count[row.family] += row.counts["diverged"]
+    ramps = [f"{family} ({count[family]})" for family in RAMPS if count[family]]
+    if ramps and count.total() == sum(count[family] for family in RAMPS):
+        return f", as it is meant to at the end of {join(ramps)}"
+    except_ramps = f", except of {join(ramps)}, where it is meant to" if ramps else ""
+    return f". It counts as a bad result{except_ramps}"
 
 
 def _without_value(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
@@ -188,10 +202,15 @@ def _without_value(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
 
 def _useless(rows: Sequence[StudyRow], criterion: Criterion) -> list[str]:
     """Name families whose trials all diverged or have no skill."""
-    named = [(name, row) for name, row in zip(names_of(rows), rows, strict=True) if row.role != DEFAULT]  # has one LR
+    ramps = [family for family in RAMPS if any(row.family == family for row in rows)]
+    named = [
+        (name, row)
+        for name, row in zip(names_of(rows), rows, strict=True)
+        if row.role != DEFAULT and row.family not in RAMPS  # the default has one LR
+    ]
     burst = [name for name, row in named if row.counts["diverged"] == sum(row.counts.values()) > 0]
     useless = [name for name, row in named if has_no_skill(row, criterion.direction)]
-    paragraphs = []
+    paragraphs = [f"{join(ramps)} measures, and is no schedule for training. {READ}"] if ramps else []
     if burst:
         paragraphs.append(f"Every trial of {', '.join(burst)} diverged. {LOWER}")
     if useless:

@@ -11,6 +11,7 @@ from sweeper.forecast import gallery
 from sweeper.forecast.preview import as_json, preview_family
 from sweeper.schedules import family
 from sweeper.types import InputError
+from sweeper.views import figures
 
 COSINE = {
     "factor": "cosine",
@@ -66,7 +67,7 @@ def test_the_verb_writes_its_pictures_and_nothing_else(sweeper, tmp_path):
 
 def test_a_wrong_name_of_a_picture_is_told():
     with pytest.raises(InputError, match=r"\.png, \.svg or \.pdf"):
-        gallery.picture_paths("preview.gif")
+        figures.picture_paths("preview.gif", "preview")
 
 
 def test_candidates_lie_in_the_ranges_and_the_extremes_are_its_ends():

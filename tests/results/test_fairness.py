@@ -152,6 +152,19 @@ def test_unequal_updates(build_confirmation):
     )
 
 
+@pytest.mark.parametrize("name", ["range_test", "other"])
+@pytest.mark.parametrize("leader", [True, False])
+def test_the_divergence_of_a_ramp_is_none_to_avoid(build_confirmation, name, leader):
+    """Of the other families that of the leader is advised against, or that one had fewer updates than the leader."""
+
+    def diverge(one):
+        short = {"state": "diverged", "value": None, "steps_done": 100} if one.number > 6 else {}
+        return replace(one, family=name, **short) if one.family == "wsd" else one
+
+    found = " ".join(notes(build_confirmation({name: 1.0 if leader else 1.05, "cosine": 1.02}), search(change=diverge)))
+    assert ("diverged" in found) is (name == "other")
+
+
 def test_many_diverged_trials_of_the_best(build_confirmation):
     def change(family, count):
         def diverge(one):

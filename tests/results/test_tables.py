@@ -342,6 +342,44 @@ def test_show_is_plain_and_complete_where_it_is_piped():
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", out.getvalue().replace("\n", ""))
 
 
+# --- an LR range test -------------------------------------------------------------------------------
+
+
+def ramps(*extra):
+    """Return trials of range_test, all of which diverged, or all but one that learned nothing."""
+    diverged = [trial("range_test", n, "diverged", params={"peak_lr": 10.0}, diverged_step=90) for n in range(3)]
+    return [*diverged, trial("range_test", 3, value=9.0, params={"peak_lr": 1.0}), *extra]
+
+
+@pytest.mark.parametrize(
+    ("records", "diverged"),
+    [
+        (ramps(), ", as it is meant to at the end of range_test (3)."),
+        (ramps()[:3], ", as it is meant to at the end of range_test (3)."),
+        (
+            ramps(trial("cosine", 0, value=1.0), trial("cosine", 1, "diverged")),
+            ". It counts as a bad result, except of range_test (3), where it is meant to.",
+        ),
+        (ramps(trial("cosine", 0, value=1.0))[3:], None),
+        ([trial("cosine", 0, value=1.0), trial("cosine", 1, "diverged")], ". It counts as a bad result."),
+    ],
+    ids=["ramps", "all", "both", "none", "no ramps"],
+)
+def test_nothing_advises_against_the_divergence_of_a_ramp(records, diverged):
+    table = families(records, no_skill=2.3)
+    said = small_print(table, tables.Criterion("valid/loss"))
+    wanted = [] if diverged is None else [f"the loss became NaN, infinite, or larger than the task's bound{diverged}"]
+    assert [one.partition(": ")[2] for one in said if one.startswith("diverged (")] == wanted
+    assert "peak LR" not in " ".join(one for one in said if "range_test" in one), "no other range is advised"
+    assert any("python -m sweeper range" in one for one in said) == any(one.family == "range_test" for one in records)
+
+
+def test_a_ramp_has_neither_a_stable_nor_a_diverged_lr():
+    table = families(ramps(*trials()), no_skill=2.3).set_index("family")
+    assert table.loc["range_test", ["stable_lr", "diverged_lr"]].isna().all()
+    assert table.loc["cosine", ["stable_lr", "diverged_lr"]].tolist() == [0.3, 0.7]
+
+
 # --- which value counts -----------------------------------------------------------------------------
 
 
