@@ -4,7 +4,7 @@
 
 First six families that differ by their names alone: their trials must be equal to the bit, and a confirmation must say
 that they are one schedule. Then six whose ranges of `decay` begin at .0010, .0011, ... .0015, so that their trials
-differ a little: it is counted how many pairs are told apart, and by how much. Each repeat has another `search.seed`.
+differ a little. The output says how many pairs are told apart, and by how much. Each repeat has another `search.seed`.
 The exit code is 1 if copies were not recognized.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -97,7 +98,7 @@ def groups_of(model: nn.Module, spec: OptimizerSpec, weight_decay: float | None)
         weight_decay: Weight decay of the optimizer; None if it is off.
 
     Raises:
-        InputError: If a group matches no trained parameter.
+        InputError: If a group matches no trained parameter, or the LR factor of a layer is 0 or infinite.
     """
     specs = {name: group for name, group in spec.groups.items() if group is not None}
     kinds, decay = kinds_of(model), spec.layer_decay
@@ -117,12 +118,24 @@ def groups_of(model: nn.Module, spec: OptimizerSpec, weight_decay: float | None)
         Group(
             ".".join(filter(None, [group, f"layer{layers - up}" if up else ""])),
             tuple(names),
-            float(specs.get(group, REST).get("lr", 1.0)) * (1.0 if decay is None else float(decay) ** up),
+            float(specs.get(group, REST).get("lr", 1.0)) * (1.0 if decay is None else _layer_factor(decay, up)),
             None if is_spared else _number_or_none(specs.get(group, REST).get("weight_decay", weight_decay)),
         )
         for (group, up, is_spared), names in members.items()
         if names
     )
+
+
+def _layer_factor(decay: float, up: int) -> float:
+    """Return decay^up. InputError if that is 0 or infinite in float64."""
+    try:
+        factor = float(decay) ** up
+    except OverflowError:
+        factor = math.inf
+    if factor in (0, math.inf):
+        problem = f"the LR of {up} layers below the last would be multiplied by {factor:g}"
+        raise InputError("optimizer.layer_decay", decay, problem, "Choose a value nearer to 1")
+    return factor
 
 
 def with_lrs(report: Report, grouping: Grouping) -> Report:

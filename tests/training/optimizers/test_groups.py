@@ -166,6 +166,14 @@ def test_layers_are_the_models_parts_in_their_order(name: str) -> None:
     assert {group.lr for group in groups} == {0.5**up for up in range(highest + 1)}
 
 
+@pytest.mark.parametrize(("decay", "factor"), [(1e300, "inf"), (1e-300, "0")])
+def test_a_factor_that_no_number_holds_is_refused(decay: float, factor: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"optimizer\.layer_decay=.*: the LR of 2 layers .* multiplied by {factor}\. Ch"
+    ):
+        groups_of(MLP(4, 2, depth=2), OptimizerSpec("torch.optim.SGD", layer_decay=decay), None)
+
+
 def test_a_norm_is_of_the_layer_before_it() -> None:
     model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
     below, top = sorted(
