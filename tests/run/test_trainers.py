@@ -140,7 +140,7 @@ def test_the_choice_is_stored_before_the_first_round_and_said_everywhere(sweeper
     assert f"Training {said}" in err
     assert f"Trained {said}" in sweeper("status", "--columns", "all")[1]
     assert json.loads(sweeper("status", "--json")[1])["trainer"] == stored
-    code, out, err = sweeper(*SWEEP, "search.n_trials=3")
+    code, _, err = sweeper(*SWEEP, "search.n_trials=3")
     assert code == 0, err
     assert f"Training {said}" in err
     code, _, err = sweeper(*SWEEP, "search.n_trials=3", "trainer=lanes")
