@@ -133,7 +133,7 @@ def test_the_choice_is_stored_before_the_first_round_and_said_everywhere(sweeper
 
     trained = loop.run
     monkeypatch.setattr(loop, "run", first_round)
-    code, out, err = sweeper(*SWEEP)
+    code, _, err = sweeper(*SWEEP)
     assert code == 0, err
     assert stored == {"_target_": ONE["_target_"], "device": "cpu", "why": "one trial at a time: the sweep is short"}
     said = "one trial at a time: the sweep is short."
