@@ -35,7 +35,7 @@ class Answer:
     Attributes:
         sentences: The verdict. Of a search that is not confirmed, what is lowest.
         confirm: The command that confirms a search, after what it costs; ("", "") if it is confirmed or cannot be.
-        settings: What to use; None if no trial is complete.
+        settings: What to use; None if no trial is complete, and for an earlier verdict.
         heading: What the table shows.
         table: A line for each family; None if there is no trial.
         cautions: What may be wrong, and what can be done.
@@ -72,10 +72,12 @@ def answer_of(sweep: StoredSweep, verdict: Verdict | None = None) -> Answer:
         sweep: The sweep.
         verdict: One of its verdicts, for the command that made it; None for the last one.
     """
-    verdict = sweep.verdict if verdict is None else verdict
     of_families = sweep.family_verdict
+    is_last = verdict in (None, sweep.verdict, of_families)
+    settings = _settings(sweep) if is_last else None  # those are of the last verdict
+    verdict = sweep.verdict if verdict is None else verdict
     about_families = [] if of_families in (None, verdict) else [of_families["sentence"]]
-    settings, more = _settings(sweep), f"All columns: python -m sweeper status {sweep.name} --columns all"
+    more = f"All columns: python -m sweeper status {sweep.name} --columns all"
     if verdict is not None:
         cautions = [*below.cautions(verdict), grown_note(verdict, len(sweep.records), sweep.name)]
         return Answer(
