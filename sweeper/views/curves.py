@@ -134,8 +134,8 @@ def confirmed(sweep: StoredSweep) -> tuple[list[Curve], int]:
     verdict = sweep.verdict
     if verdict is None:
         return [], 0
-    looks = {family: looks_of(sweep.records)[study] for study, family in _first_studies(sweep).items()}
-    judged = _judged(sweep)
+    looks, judged = looks_of(sweep.records), _judged(sweep)
+    study_of = {record.family: record.study for record in reversed(sweep.records) if not record.prior_of}  # the first
     rows = [row for row in verdict["configurations"] if judged.get(_key(row))]
     seeds = [{seed for seed, record in judged[_key(row)].items() if record.state == "complete"} for row in rows]
     common = set.intersection(*filter(None, seeds)) if any(seeds) else set()
@@ -145,7 +145,7 @@ def confirmed(sweep: StoredSweep) -> tuple[list[Curve], int]:
         reports = [_reports(record) for seed, record in sorted(trainings.items()) if seed in common]
         label = f"{clean(row['family'])}:{row['trial']}  {value_text(row['mean'])}"
         lr = _lr(sweep, min(trainings.values(), key=lambda record: (-record.steps_done, record.number)))
-        found.append(Curve(label, looks[row["family"]], lr=lr, objective=_mean(reports)))
+        found.append(Curve(label, looks[study_of[row["family"]]], lr=lr, objective=_mean(reports)))
     return found, len(common)
 
 
@@ -156,12 +156,6 @@ def seeds_text(common: int) -> str:
 
 def _key(reference: Reference) -> tuple[str, int]:
     return reference["family"], reference["trial"]
-
-
-def _first_studies(sweep: StoredSweep) -> dict[str, str]:
-    """Return the family of the first study of each family."""
-    first = {record.family: record.study for record in reversed(sweep.records) if not record.prior_of}
-    return {study: family for family, study in first.items()}
 
 
 def _judged(sweep: StoredSweep) -> dict[tuple[str, int], dict[int, Record]]:

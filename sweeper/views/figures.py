@@ -116,7 +116,7 @@ def peak_lr(sweep: StoredSweep, study: str | None = None) -> Figure:
     """Draw the objective of every trial against its peak LR, with a ring around the trial that verbs take."""
     with plot_style():
         figure, (axes,) = _new_figure(f"{title(sweep)}\nevery trial")
-        drawn, beyond = panels.draw_peak_lr(axes, sweep, study, _chosen(sweep) if study is None else None)
+        drawn, beyond = panels.draw_peak_lr(axes, sweep, study, trial_to_use(sweep) if study is None else None)
         panels.draw_key(axes, beyond)
         _add_legend(figure, axes, empty="" if drawn else "No trials yet.")
     return figure
@@ -146,8 +146,8 @@ def replicates(sweep: StoredSweep) -> Figure:
     return figure
 
 
-def _chosen(sweep: StoredSweep) -> Chosen | None:
-    """Return the trial that verbs take if none is named; None if no trial is complete."""
+def trial_to_use(sweep: StoredSweep) -> Chosen | None:
+    """Return the trial that verbs take if none is named; None if there is none."""
     try:
         return chosen(sweep)
     except InputError:

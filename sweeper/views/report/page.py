@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import sweeper
 from sweeper.files import replace_file
 from sweeper.results import below
-from sweeper.results.chosen import Chosen, chosen
+from sweeper.results.chosen import Chosen
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import rows_of
 from sweeper.results.verdict import Verdict
@@ -87,7 +87,7 @@ def write_with_figures(sweep: StoredSweep) -> Path:
 
 def render(sweep: StoredSweep) -> str:
     """Return the report of a sweep, finished or not, as HTML."""
-    taken = _chosen(sweep)
+    taken = figures.trial_to_use(sweep)
     script = _text("report.js")
     rows = rows_of(sweep.families)
     hyperparameters, importances = sections.importances(rows)
@@ -101,7 +101,7 @@ def render(sweep: StoredSweep) -> str:
         }
     return _environment().get_template("report.html.jinja").render(
         answer=_answer(sweep),
-        chosen=taken,
+        shown_trial=shown_trial(sweep),
         commands=sections.commands(sweep, taken),
         confirm=sections.how_to_confirm(sweep),
         confirmed=None if sweep.verdict is None else _confirmed(sweep, sweep.verdict),
@@ -129,7 +129,7 @@ def render(sweep: StoredSweep) -> str:
 
 def shown_trial(sweep: StoredSweep) -> str:
     """Return whose settings the report shows, and why: "linear:17, the winner on fresh seeds"; "" for none."""
-    taken = _chosen(sweep)
+    taken = figures.trial_to_use(sweep)
     return "" if taken is None else f"{clean(taken.name)}, {taken.words}"
 
 
@@ -148,14 +148,6 @@ def _environment() -> Environment:
 
 def _text(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
-
-
-def _chosen(sweep: StoredSweep) -> Chosen | None:
-    """Return the trial that verbs take if none is named; None if there is none."""
-    try:
-        return chosen(sweep)
-    except InputError:
-        return None
 
 
 # --- words ------------------------------------------------------------------------------------------
