@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sweeper.schedules.numbers import End
 from sweeper.types import Floats
 
+EPOCH_DENOMINATOR = 10**6  # largest denominator of the length of an epoch in updates
+
 
 def whole_updates(fraction: Floats | float, steps: NDArray[np.int64] | Floats | int) -> NDArray[np.int64]:
     """Return a fraction of the run as a number of updates: the nearest whole number, at least 1; 0 if fraction <= 0.
@@ -35,7 +37,7 @@ def epochs(steps: int, epoch: float) -> NDArray[np.int64]:
         steps: Updates of the run.
         epoch: Updates of one epoch (examples / batch size). It need not be whole, because a batch may span two epochs.
     """
-    length = Fraction(epoch).limit_denominator(10**6)
+    length = Fraction(epoch).limit_denominator(EPOCH_DENOMINATOR)
     update_S = np.arange(steps, dtype=np.int64)
     return update_S * length.denominator // length.numerator
 
