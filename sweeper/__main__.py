@@ -33,6 +33,7 @@ usage: python -m sweeper [sweep] [key=value ...]     train a sweep, or resume it
        python -m sweeper status [NAME] --watch       follow a running sweep from another terminal
        python -m sweeper rerun [NAME] --trial cosine:17    train a trial again and compare every value
        python -m sweeper retry [NAME]                train the trials that failed again, once the cause is fixed
+       python -m sweeper export [NAME] --to TARGET   print the schedule for your own code: torch, keras, optax, ...
        python -m sweeper ui [NAME] [--port N]        show LR and loss traces in the MLflow UI
        python -m sweeper sync [NAME]                 send to MLflow what could not be sent before
        python -m sweeper unlock [NAME]               go on with a sweep whose other machine is surely dead
@@ -495,6 +496,33 @@ def retry(words: Sequence[str]) -> int:
     return code or int(bool(sweep.refresh().given_up))
 
 
+def export(words: Sequence[str]) -> int:
+    """Print the schedule of a trial for the user's own code, or write it to a file."""
+    asked = _parse(
+        "export",
+        "Print the schedule of a trial for your own training code (docs/guide/export.md).",
+        words,
+        ("--to", {"required": True, "metavar": "TARGET", "help": "python, torch, lightning, huggingface, timm, keras, "
+            "optax, csv, json or yaml"}),
+        ("--trial", {"metavar": "cosine:17", "help": "family (or study) and number (default: the winner on fresh "
+            "seeds, else the leader there, else the lowest of the search)"}),
+        ("--steps", {"type": int, "metavar": "N", "help": "updates of the run (default: those of the sweep)"}),
+        ("--out", {"metavar": "FILE", "help": "write it there"}),
+    )  # fmt: skip
+    from sweeper.export.exporting import check_out, export
+    from sweeper.results.stored import StoredSweep
+
+    path = check_out(asked.out)
+    exported = export(StoredSweep(_home(asked.name)), asked.to, asked.trial, asked.steps)
+    if path is None:
+        print(exported.text, end="")
+    else:
+        path.write_text(exported.text, encoding="utf-8")
+    where = "" if path is None else f", written to {path}"
+    print(f"{exported.chosen.name}: {exported.chosen.words}{where}", file=sys.stderr)
+    return 0
+
+
 def ui(words: Sequence[str]) -> int:
     """Serve the MLflow UI and print the address of the sweep's page."""
     from sweeper.tracking.mlflow import view
@@ -560,6 +588,7 @@ VERBS = {
     "status": status,
     "rerun": rerun,
     "retry": retry,
+    "export": export,
     "ui": ui,
     "sync": sync,
     "unlock": unlock,

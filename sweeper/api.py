@@ -133,6 +133,27 @@ class Sweep(StoredSweep):
             _print_rest(retry(self, subject, MLflow.stored(self.home.spool), conclusion.conclude))
         return self.refresh()
 
+    def export(self, to: str, trial: str | None = None, steps: int | None = None, out: str | Path | None = None) -> str:
+        """Return the schedule of a trial for your own training code (docs/guide/export.md).
+
+        Args:
+            to: "python", "torch", "lightning", "huggingface", "timm", "keras", "optax", "csv", "json" or "yaml".
+            trial: Such as "cosine:17". None for the verdict's winner, else the confirmation's leader, else the lowest
+                of the search (the highest, if that is better); the text says which.
+            steps: Updates of the run, by default those of the sweep. Warmup and cycles keep their fractions.
+            out: A file to write it to.
+
+        Raises:
+            InputError: If there is no such target or trial, or the target cannot express its schedule.
+        """
+        from sweeper.export.exporting import check_out, export
+
+        path = check_out(out)
+        text = export(self, to, trial, steps).text
+        if path is not None:
+            path.write_text(text, encoding="utf-8")
+        return text
+
     def refresh(self) -> Self:
         """Read the sweep again. Returns the same object."""
         subject = self._subject
