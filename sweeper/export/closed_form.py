@@ -96,7 +96,7 @@ def jax_source(form: ClosedForm) -> str:
 
 
 def keras_source(form: ClosedForm) -> str:
-    """Return a file for Keras and each of its backends. It computes in float32, as many of Keras' operations do."""
+    """Return a file for Keras, whose functions backends can trace. They compute in float32, as Keras mostly does."""
     first = 'step = ops.minimum(ops.cast(step, "float32"), STEPS - 1.0)'
     return _source(form, KERAS, first, ["import keras", "from keras import ops"])
 

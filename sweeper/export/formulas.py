@@ -38,7 +38,7 @@ def cosine_exponent(w: Writer) -> str:
 
 def cosine_power(w: Writer) -> str:
     c = w.line("c", half_cosine(w.progress()))
-    if w.is_("base", 1):
+    if w.has("base", 1):
         return w.affine(c)
     base = w.number("base")
     return w.affine(f"expm1({c} * log({base})) / expm1(log({base}))")
@@ -46,7 +46,7 @@ def cosine_power(w: Writer) -> str:
 
 def k_decay(w: Writer) -> str:
     bent = w.line("bent", f"({w.progress()}) ** {w.number('k')}")
-    return w.affine(half_cosine(bent) if w.is_("shape", "cosine") else f"(1 - {bent}) ** {w.number('power')}")
+    return w.affine(half_cosine(bent) if w.has("shape", "cosine") else f"(1 - {bent}) ** {w.number('power')}")
 
 
 def rex(w: Writer) -> str:
@@ -117,7 +117,7 @@ def swa_tail(w: Writer) -> str:
 
 
 def _above_floor(w: Writer, value: str) -> str:
-    return value if w.is_("floor", 0) else f"maximum({value}, {w.number('floor')})"
+    return value if w.has("floor", 0) else f"maximum({value}, {w.number('floor')})"
 
 
 def _cooldown(w: Writer) -> str:
@@ -140,7 +140,7 @@ def _cooldown(w: Writer) -> str:
 
 def _left(w: Writer, x: str) -> str:
     """Return what is left of an annealing after a share x of it."""
-    return half_cosine(x) if w.is_("anneal", "cos") else f"1 - {x}"
+    return half_cosine(x) if w.has("anneal", "cos") else f"1 - {x}"
 
 
 # --- factors that rise again, or rise first -----------------------------------------------------------
@@ -158,7 +158,7 @@ def sawtooth(w: Writer) -> str:
 
 def cycle_warmup_cosine(w: Writer) -> str:
     index, x = _cycle(w)
-    if w.is_("cycle_warmup", 0):
+    if w.has("cycle_warmup", 0):
         return _restart(w, index, half_cosine(x))
     updates = f"maximum(floor({w.number('cycle_warmup')} * length + 0.5), 1.0)"
     rise = w.line("rise", f"minimum({updates}, length - 1) / length")
@@ -173,7 +173,7 @@ def clr(w: Writer) -> str:
 
 def cosine_waves(w: Writer) -> str:
     waves = f"1 / {w.number('cycle')}"
-    count = w.constant("WAVES", waves if w.is_("cycle_fit", "free") else f"math.floor({waves}) + 0.5")
+    count = w.constant("WAVES", waves if w.has("cycle_fit", "free") else f"math.floor({waves}) + 0.5")
     return w.affine(half_cosine(f"2 * {count} * {w.progress()}"), "end_factor")
 
 
@@ -196,7 +196,7 @@ def range_test(w: Writer) -> str:
 def onecycle(w: Writer) -> str:
     start = w.constant("START", f"1 / {w.number('div_factor')}")
     f = w.number("decay")
-    return _anneal(w, [start, "1", start, f] if w.is_("three_phase", True) else [start, "1", f])
+    return _anneal(w, [start, "1", start, f] if w.has("three_phase", True) else [start, "1", f])
 
 
 def _cycle(w: Writer) -> tuple[str, str]:
@@ -215,7 +215,7 @@ def _cycle(w: Writer) -> tuple[str, str]:
 
 def _equal_cycles(w: Writer, cycle: str) -> None:
     """Add the lengths of cycles that are fitted to the run, or that cover it."""
-    if w.is_("cycle_fit", "free"):
+    if w.has("cycle_fit", "free"):
         first = w.updates("cycle", w.rest)
         w.constant("LENGTHS", f"[{first}] * ({w.rest} // {first} + 1)")
     else:
@@ -226,7 +226,7 @@ def _equal_cycles(w: Writer, cycle: str) -> None:
 def _growing_cycles(w: Writer, cycle: str, m: str) -> None:
     """Add the lengths of cycles of which each is m times as long as the one before."""
     w.constant("GROWTH", f"math.log({m})")
-    if w.is_("cycle_fit", "free"):
+    if w.has("cycle_fit", "free"):
         first = w.updates("cycle", w.rest)
         count = f"math.ceil(math.log1p(({m} - 1) * {w.rest} / {first}) / GROWTH) + 1"
     else:
@@ -239,10 +239,10 @@ def _growing_cycles(w: Writer, cycle: str, m: str) -> None:
 
 def _restart(w: Writer, index: str, shape: str) -> str:
     """Return the text of cycles whose peaks fall by a factor."""
-    if w.is_("decay", 1):
+    if w.has("decay", 1):
         return w.affine(shape, "end_factor")
     peak = f"{w.number('decay')} ** {index}"
-    if w.is_("end_factor", 0):
+    if w.has("end_factor", 0):
         return f"{peak} * ({shape})"
     f = w.number("end_factor")
     return f"{f} + ({peak} - {f}) * ({shape})"
@@ -253,15 +253,15 @@ def _triangle(w: Writer) -> str:
     index, x = _cycle(w)
     up = w.number("up_share")
     height = w.line("height", f"where({x} <= {up}, {x} / {up}, (1 - {x}) / (1 - {up}))")
-    if w.is_("decay", 1):
+    if w.has("decay", 1):
         return height
-    worn = index if w.is_("scale_mode", "cycle") else f"({w.tau} / {w.rest})"
+    worn = index if w.has("scale_mode", "cycle") else f"({w.tau} / {w.rest})"
     return f"{height} * {w.number('decay')} ** {worn}"
 
 
 def _anneal(w: Writer, values: list[str]) -> str:
     """Add the phases of 1cycle. Returns the text of its value between these values."""
-    late = 1 if w.is_("end", "closed") else 0
+    late = 1 if w.has("end", "closed") else 0
     last = w.constant("LAST", f"{w.rest} - {late}" if late else w.rest)
     peak = w.constant("PEAK", f"min(max({w.number('warmup')} * {w.rest} - {late}, 0), {last})")
     points = ["0", peak, last]
@@ -289,7 +289,7 @@ def momentum_clr(w: Writer) -> str:
 
 def momentum_onecycle(w: Writer) -> str:
     low, high = w.number("base_momentum"), w.number("max_momentum")
-    return _anneal(w, [high, low, high, high] if w.is_("three_phase", True) else [high, low, high])
+    return _anneal(w, [high, low, high, high] if w.has("three_phase", True) else [high, low, high])
 
 
 Formula = Callable[[Writer], str]

@@ -92,7 +92,7 @@ class Schedule(Scheduler):
 
 
 def keras(exported: Exported) -> str:
-    """Return a file with a LearningRateSchedule for every backend of Keras 3."""
+    """Return a file with a LearningRateSchedule of Keras 3."""
     text = '''
 
 @keras.saving.register_keras_serializable(package="sweeper")

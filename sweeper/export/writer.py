@@ -42,7 +42,7 @@ class Writer:
     constants: dict[str, str] = field(default_factory=dict)
     lines: dict[str, str] = field(default_factory=dict)
 
-    def is_(self, name: str, value: Value) -> bool:
+    def has(self, name: str, value: Value) -> bool:
         """Return whether a hyperparameter has this value."""
         return self.params[name] == value
 
@@ -83,7 +83,7 @@ class Writer:
 
     def affine(self, shape: str, floor: str = "decay") -> str:
         """Return a shape from 1 to 0 as one from 1 to the final value."""
-        if self.is_(floor, 0):
+        if self.has(floor, 0):
             return shape
         f = self.number(floor)
         return f"{f} + (1 - {f}) * ({shape})"
@@ -129,13 +129,13 @@ def begin_ramp(w: Writer) -> str | None:
     Returns:
         The ramp's text; None if there is none.
     """
-    if not w.params.get("warmup_shape") or w.is_("warmup", 0):
+    if not w.params.get("warmup_shape") or w.has("warmup", 0):
         return None
     fraction = w.number("warmup")
     length = w.constant("WARMUP_STEPS", f"min(_updates({fraction}, {w.steps}), {w.steps} - 1)")
     x = f"(({w.step} + 1) / ({length} + 1))"
     ramp = RAMPS[str(w.params["warmup_shape"])].format(x=x, t=w.step, w=length)
-    if w.is_("warmup_join", "prefix"):
+    if w.has("warmup_join", "prefix"):
         w.rest = w.constant("DECAY_STEPS", f"{w.steps} - {length}")
         w.tau = w.line("tau", f"maximum({w.step} - {length}, 0.0)")
     return ramp
@@ -146,5 +146,5 @@ def end_ramp(w: Writer, ramp: str | None, value: str) -> str:
     if ramp is None:
         return value
     g = value if value == "1.0" else w.line("g", value)
-    under = f"({ramp}) * {g}" if w.is_("warmup_join", "product") else ramp
+    under = f"({ramp}) * {g}" if w.has("warmup_join", "product") else ramp
     return f"where({w.step} < WARMUP_STEPS, {under}, {g})"

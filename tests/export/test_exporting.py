@@ -3,13 +3,17 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import sweeper as package
-from sweeper.export.targets import TARGETS
+from sweeper.export.closed_form import closed_form, python_source
+from sweeper.export.natives import native
+from sweeper.export.targets import IMPORT_LAMBDA, SCHEDULER, TARGETS
+from sweeper.schedules import family
 from sweeper.tasks import Arrays, Supervised
 from sweeper.tasks.models import MLP
 from sweeper.types import InputError
@@ -145,6 +149,7 @@ def searched(sweeper):
     return package.load()
 
 
+@pytest.mark.slow
 def test_the_experiment_trains_the_same_configuration(sweeper, searched, tmp_path):
     for trial in ("cosine:1", "knots:0"):
         (tmp_path / "mine" / "experiment").mkdir(parents=True, exist_ok=True)
@@ -176,13 +181,10 @@ def test_the_command_prints_the_file_and_says_which_trial_it_is(sweeper, searche
     assert f"model.depth={lowest.params['model.depth']}" in header["Training"]
     assert "clip 1.5" in header["Training"]
     assert 'max_grad_norm": 1.5' in sweeper("export", "--to", "huggingface")[1]
-
-
-def test_wrong_words_end_with_exit_code_2(sweeper, searched):
     for words in (["--to", "pytorch"], ["--to", "csv", "--steps", "0"], ["--to", "csv", "--out", "no/where"]):
         code, out, err = sweeper("export", *words)
         assert (code, out, len(err.splitlines())) == (2, "", 1)
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match="2"):  # no --to
         sweeper("export")
 
 
@@ -191,3 +193,21 @@ def test_the_help_names_every_target(sweeper, capfd):
         sweeper("export", "--help")
     shown = " ".join(capfd.readouterr().out.split())
     assert re.search(rf"--to TARGET {', '.join([*TARGETS][:-1])} or {[*TARGETS][-1]}", shown)
+
+
+# --- the guide ----------------------------------------------------------------------------------------
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "export.md").read_text()
+
+
+def test_the_guide_has_every_target():
+    rows = re.findall(r"^\| (`.*?`) \| ", GUIDE.partition("## Targets")[2], re.MULTILINE)
+    assert re.findall(r"`([a-z]+)`", " ".join(rows)) == [*TARGETS]
+
+
+def test_the_guides_example_is_what_is_written():
+    built = family("cosine", {"factor": "cosine", "peak_lr": 0.23, "decay": 0.01})
+    source = python_source(closed_form(built, {}, 1000, None), [IMPORT_LAMBDA]) + SCHEDULER
+    (example,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    assert example.endswith(source)
+    assert native("torch", built, {}, 1000, None).call("optimizer") in example

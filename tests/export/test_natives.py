@@ -11,7 +11,7 @@ from sweeper.export.natives import LIBRARIES, native
 from sweeper.schedules import family, lr_trace, momentum_trace
 from sweeper.schedules.families import FACTORS
 
-STEPS = (2, 13, 96)
+STEPS = (2, 13, 48)
 PEAK = 0.3
 RAMPS = (0.0, 0.2)
 
@@ -64,7 +64,9 @@ def optax_trace(found, steps):
 
     with jax.enable_x64(True):
         schedule = imported(found.path)(**found.arguments)
-        return np.asarray([schedule(np.float64(step)) for step in range(steps)], np.float64)
+        lr_S = jax.vmap(schedule)(np.arange(steps, dtype=np.float64))
+    assert lr_S.dtype == np.float64
+    return lr_S
 
 
 def keras_trace(found, steps):

@@ -4,6 +4,9 @@ The trials are those of a trained sweep. Expected values are the LRs that a tria
 """
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -36,6 +39,11 @@ def assert_lr(lr_S, sweep, name, tolerance=TOLERANCE):
     np.testing.assert_allclose(lr_S, expected_S[-len(lr_S) :], rtol=0, atol=tolerance * peak)
 
 
+def assert_momentum(momentum_S, sweep, name, tolerance=TOLERANCE):
+    family, params = sweep.family_of(sweep.record(f"{name}:0")), sweep.params(f"{name}:0")
+    np.testing.assert_allclose(momentum_S, momentum_trace(family, params, HORIZON), rtol=0, atol=tolerance)
+
+
 def optimizer_of(peak, **options):
     """Return an optimizer with two parameter groups, the second of which has a tenth of the LR."""
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (peak, 0.1 * peak)]
@@ -51,9 +59,7 @@ def test_python(name, sweep):
     assert_lr([names["lr"](step) for step in range(HORIZON)], sweep, name)
     assert ("momentum" in names) == (name in CYCLED)
     if name in CYCLED:
-        family, params = sweep.family_of(sweep.record(f"{name}:0")), sweep.params(f"{name}:0")
-        momentum_S = [names["momentum"](step) for step in range(HORIZON)]
-        np.testing.assert_allclose(momentum_S, momentum_trace(family, params, HORIZON), rtol=0, atol=TOLERANCE)
+        assert_momentum([names["momentum"](step) for step in range(HORIZON)], sweep, name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -248,6 +254,8 @@ def test_keras(name, sweep):
     schedule = names["Schedule"]()
     lr_S = [float(schedule(step)) for step in range(HORIZON)]
     assert_lr(lr_S, sweep, name, EPS32)
+    if name in CYCLED:
+        assert_momentum([float(names["momentum"](step)) for step in range(HORIZON)], sweep, name, EPS32)
 
     def optimizer_at(step, optimizer):
         weight = keras.Variable(np.zeros(1), dtype="float32")
@@ -265,6 +273,33 @@ def test_keras(name, sweep):
         assert float(resumed.learning_rate) == pytest.approx(lr_S[min(step + 1, HORIZON - 1)], rel=1e-6)
 
 
+TRACED = """
+import json, sys
+import jax, numpy as np
+for text in json.load(sys.stdin):
+    names = {"__name__": "schedule"}
+    exec(text, names)
+    lr = jax.jit(names["Schedule"]())
+    print(json.dumps([float(lr(np.int32(step))) for step in range(HORIZON)]))
+"""
+
+
+@pytest.mark.slow
+def test_keras_on_the_backend_of_jax_which_traces_the_schedule(sweep):
+    texts = [sweep.export("keras", f"{name}:0", steps=HORIZON) for name in CLOSED]
+    done = subprocess.run(
+        [sys.executable, "-c", TRACED.replace("HORIZON", str(HORIZON))],
+        input=json.dumps(texts),
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name, line in zip(CLOSED, done.stdout.splitlines(), strict=True):
+        assert_lr(json.loads(line), sweep, name, EPS32)
+
+
 @pytest.mark.parametrize("x64", [True, False])
 @pytest.mark.parametrize("name", CLOSED)
 def test_optax(name, x64, sweep):
@@ -272,10 +307,15 @@ def test_optax(name, x64, sweep):
     import optax
 
     with jax.enable_x64(x64):
-        lr = exported(sweep, "optax", name)["lr"]
+        names = exported(sweep, "optax", name)
+        lr = names["lr"]
         lr_S = jax.vmap(lr)(np.arange(HORIZON))
         assert lr_S.dtype == (np.float64 if x64 else np.float32)
         assert_lr(lr_S, sweep, name, TOLERANCE if x64 else EPS32)
+        if not x64:
+            return
+        if name in CYCLED:
+            assert_momentum(jax.vmap(names["momentum"])(np.arange(HORIZON)), sweep, name)
         optimizer = optax.sgd(learning_rate=lr)
         one = jax.numpy.ones(1, lr_S.dtype)
         update = jax.jit(optimizer.update)
@@ -285,4 +325,4 @@ def test_optax(name, x64, sweep):
                 state = jax.tree.map(lambda leaf: jax.numpy.asarray(np.asarray(leaf)), state)
             change, state = update(one, state)
             updates.append(-float(change[0]))
-        assert_lr(updates, sweep, name, TOLERANCE if x64 else EPS32)
+        assert_lr(updates, sweep, name)
