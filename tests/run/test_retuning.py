@@ -150,6 +150,13 @@ def test_a_level_is_reached_between_reports():
     assert results.reached(rising, 0.8, -1.0) == pytest.approx(150)
 
 
+def test_a_fingerprint_is_told_as_the_data():
+    assert results.changes(["fingerprint: ab there, cd here"]) == ["the data"]
+    assert results.changes(["data.path: a there, b here", "fingerprint: ab there, cd here"]) == [
+        "data.path: a there, b here"
+    ]
+
+
 def verdict_of(build_confirmation, means, **options):
     from sweeper.results import words
     from sweeper.results.assembling import verdict_of as assemble
