@@ -104,6 +104,7 @@ def test_without_its_task_a_sweep_of_python_is_refused(old, tmp_path):
             "schedule.WINNER.peak_lr: the old winner has ",
         ),
         ({"confirm": {"also": 3}}, "confirm.also=3: not a list of trials"),
+        ({"confirm": {"searches": 8}}, "confirm.searches=8: retune compares configurations"),
         ({"no_such": 1}, "no_such"),
     ],
 )
