@@ -559,11 +559,10 @@ def retune(words: Sequence[str]) -> int:
     given, rest = parser.parse_known_args(words)
     if {"-m", "--multirun"} & set(rest):
         raise InputError("--multirun", None, "a new sweep is compared with one earlier", "Retune them one by one")
-    asked = parse_words([word for word in rest if word.startswith("confirm.")])
-    if asked.searches is not None:
-        raise InputError("confirm.searches", asked.searches, "retune compares configurations", "Leave it out")
     from sweeper.results.stored import StoredSweep
-    from sweeper.run.retuning import known_families, refuse_unstored
+    from sweeper.run.retuning import check_options, known_families, refuse_unstored
+
+    asked = check_options(parse_words([word for word in rest if word.startswith("confirm.")]))
 
     old = StoredSweep(_home(given.old))
     refuse_unstored(old)

@@ -301,7 +301,7 @@ def retune(
             `model={...}` or `name="new"`, but not `experiment`.
 
     Returns:
-        The new sweep.
+        The new sweep; the earlier one after `confirm={"dry": True}`, which trains nothing.
 
     Raises:
         InputError: If nothing is different, or something cannot be used. Raised before anything is trained or written.
@@ -313,7 +313,7 @@ def retune(
     from sweeper.spec.requests import request
     from sweeper.views import retuned
 
-    asked = parse_confirm(confirm or {})
+    asked = retuning.check_options(parse_confirm(confirm or {}))
     earlier = old if isinstance(old, Sweep) else load(old, root)
     retuning.refuse_unstored(earlier, is_given=task is not None or earlier._subject is not None)
     families, config_dir = (changes.pop(name, None) for name in ("families", "config_dir"))
@@ -328,6 +328,8 @@ def retune(
         subject = earlier._subject or build_subject(composed.nodes, composed.label)
     planned = retuning.plan(earlier, composed, subject)
     print("\n".join(retuned.plan_lines(planned)), flush=True)
+    if asked.dry:
+        return earlier
     outcome = retuned.train(planned, subject, asked, root=Path(root))
     _print_rest(outcome)
     trained = Sweep(outcome.home)

@@ -233,9 +233,16 @@ def _status(verdict: Verdict, old: Configuration, new: Reference | None, contras
         return "no_test"
     if words.name(new) == words.name(old):
         return "kept"
-    if old["barred"] or (contrast is not None and contrast["decision"] in ("better", "out", "exact")):
+    if old["barred"]:
         return "better"
-    return "tie"
+    is_shown = contrast is not None and contrast["decision"] in ("better", "out", "exact") and contrast["mean"] != 0
+    return "better" if is_shown else "tie"
+
+
+def changes(changed: Sequence[str]) -> list[str]:
+    """Return what is different, for a user: the fingerprint of the data only as "the data", and if nothing else is."""
+    told = [line for line in changed if not line.startswith("fingerprint:")]
+    return told or ["the data"]
 
 
 def _sections(changed: Sequence[str]) -> list[str]:

@@ -47,6 +47,13 @@ class Retuning:
     earlier: Earlier
 
 
+def check_options(asked: ConfirmSpec) -> ConfirmSpec:
+    """Return the options of the confirmation. Raises InputError for new searches, which compare no configurations."""
+    if asked.searches is not None:
+        raise InputError("confirm.searches", asked.searches, "retune compares configurations", "Leave it out")
+    return asked
+
+
 def known_families(old: StoredSweep) -> list[str]:
     """Return the families of a sweep that are files of conf/schedule."""
     return sorted({study["family"] for study in old.config["studies"].values()} & set(choices("schedule")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TextIO
 
+from sweeper.results import retune
 from sweeper.results.retune import Retune
 from sweeper.results.stored import StoredSweep
 from sweeper.results.verdict import Verdict
@@ -26,8 +27,9 @@ SHOWN = 4  # differences from the earlier sweep
 def plan_lines(planned: Retuning) -> list[str]:
     """Return what is tuned again, for the terminal."""
     earlier = planned.earlier
-    more = len(earlier["changed"]) - SHOWN
-    changed = "; ".join(earlier["changed"][:SHOWN]) + (f"; and {more} more" if more > 0 else "")
+    changes = retune.changes(earlier["changed"])
+    more = len(changes) - SHOWN
+    changed = "; ".join(changes[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
     return [
         f"Retuning {clean(earlier['sweep'])} as {clean(planned.spec.name)}. Changed: {clean(changed)}.",
         f"The first trial of {clean(planned.old.record.family)} has the old settings: {clean(earlier['name'])}, "

@@ -182,6 +182,19 @@ def test_weights_give_the_model_that_was_judged_from_raw_inputs(tmp_path, option
         assert error == pytest.approx(model["test"]["test/mae"], rel=1e-5)
 
 
+def test_lanes_train_what_one_at_a_time_does(tmp_path):
+    task = arrays()
+    found = [
+        sweep_of(task, tmp_path / kind, trainer={kind: {"workers": 1}})
+        .final(task, trial="constant:0", seeds=3)
+        .final_models
+        for kind in ("sequential", "lanes")
+    ]
+    alone, stacked = ([model["test"]["test/loss"] for model in one["models"]] for one in found)
+    assert stacked == pytest.approx(alone, rel=1e-3)
+    assert len(set(alone)) == 3
+
+
 def test_training_sees_train_and_valid(tmp_path, monkeypatch):
     """An update of all 72 examples moves by their mean gradient: the loss of the first is that of both parts."""
     task = arrays()

@@ -104,6 +104,7 @@ def test_without_its_task_a_sweep_of_python_is_refused(old, tmp_path):
             "schedule.WINNER.peak_lr: the old winner has ",
         ),
         ({"confirm": {"also": 3}}, "confirm.also=3: not a list of trials"),
+        ({"confirm": {"searches": 8}}, "confirm.searches=8: retune compares configurations"),
         ({"no_such": 1}, "no_such"),
     ],
 )
@@ -148,6 +149,13 @@ def test_a_level_is_reached_between_reports():
     assert results.reached(curve, 0.4, 1.0) is None
     rising = ((100, 200), np.array([0.7, 0.9]))
     assert results.reached(rising, 0.8, -1.0) == pytest.approx(150)
+
+
+def test_a_fingerprint_is_told_as_the_data():
+    assert results.changes(["fingerprint: ab there, cd here"]) == ["the data"]
+    assert results.changes(["data.path: a there, b here", "fingerprint: ab there, cd here"]) == [
+        "data.path: a there, b here"
+    ]
 
 
 def verdict_of(build_confirmation, means, **options):
