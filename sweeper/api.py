@@ -486,7 +486,7 @@ def find_lr(
             `trainer`, `device`, `experiment`, `config_dir`, as for `sweeper.sweep`.
 
     Returns:
-        The range test, with `table`, `interval` (None if the loss fell at no LR) and `figure`.
+        The range test, with `table`, `interval` (None if the loss neither fell nor exploded) and `figure`.
 
     Raises:
         InputError: If something cannot be used, or a ramp fails.

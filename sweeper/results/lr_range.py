@@ -29,8 +29,9 @@ STEEPEST, MINIMUM, VALLEY, DIVERGENCE = "steepest", "minimum / 10", "valley", "d
 SUGGESTIONS = (STEEPEST, MINIMUM, VALLEY)
 AVERAGED = 10**0.5  # the ratio of the LRs that a smoothed loss averages over, about
 EXPLODED = 4.0  # times the lowest loss, beyond which a ramp is stopped: fastai's
-CLEAR, ROUNDING = 5.0, 1e-6  # a fall is more than so many standard deviations of the noise, and than this share
+CLEAR, ROUNDING = 5.0, 1e-6  # a clear difference: so many standard deviations of the noise, and this share of the loss
 BELOW, ABOVE = 5.0, 3.0  # the interval: the smallest suggestion divided by, the LR of the lowest loss times this
+UNKNOWN = 1e3  # the same without a clear fall: the divergence point divided by this
 
 
 class Point(TypedDict):
@@ -88,10 +89,19 @@ class Curve(NamedTuple):
         return int(self.loss_S.argmin())
 
     @property
+    def clear(self) -> float:
+        """The smallest difference of losses that is not due to noise or rounding."""
+        return max(CLEAR * self.noise, ROUNDING * abs(self.untrained))
+
+    @property
     def falls(self) -> bool:
-        """Whether the lowest loss is below that of the untrained model by more than noise."""
-        fall = self.untrained - float(self.loss_S[self.lowest])
-        return fall > max(CLEAR * self.noise, ROUNDING * abs(self.untrained))
+        """Whether the lowest loss is clearly below that of the untrained model."""
+        return self.untrained - float(self.loss_S[self.lowest]) > self.clear
+
+    @property
+    def explodes(self) -> bool:
+        """Whether the last loss is clearly above that of the untrained model, and EXPLODED times the lowest one."""
+        return not self.loss_S[-1] <= max(self.untrained + self.clear, EXPLODED * float(self.loss_S[self.lowest]))
 
 
 # --- curves -----------------------------------------------------------------------------------------
@@ -117,13 +127,14 @@ def curve_of(ramp: Ramp) -> Curve:
     window = math.log(AVERAGED) / math.log(ramp.lr_S[-1] / ramp.lr_S[-2])
     untrained = float(ramp.loss_S[: max(1, round(window))].mean())
     smooth_S = smooth(ramp.loss_S, window)
-    noise = _noise(ramp.loss_S[: int(smooth_S.argmin()) + 1]) / math.sqrt(max(2 * window - 1, 1))
+    noise = _noise(ramp.loss_S) / math.sqrt(max(2 * window - 1, 1))  # an average has less than single losses
     return Curve(ramp.lr_S[: len(ramp.loss_S)], smooth_S, untrained, noise)
 
 
 def _noise(loss_S: Floats) -> float:
     """Return the standard deviation of losses around their trend, from the median difference of neighbors."""
-    return 1.4826 * float(np.median(np.abs(np.diff(loss_S)))) / math.sqrt(2) if len(loss_S) > 1 else 0.0
+    difference_S = np.abs(np.diff(loss_S[np.isfinite(loss_S)]))
+    return 1.4826 * float(np.median(difference_S)) / math.sqrt(2) if len(difference_S) else 0.0
 
 
 def median_curve(ramps: Sequence[Ramp]) -> Curve:
@@ -138,18 +149,18 @@ def median_curve(ramps: Sequence[Ramp]) -> Curve:
 
 
 def has_diverged(ramp: Ramp) -> bool:
-    """Return whether the smoothed loss is beyond that of the untrained model, and EXPLODED times its lowest value."""
-    curve = curve_of(ramp)
-    return not curve.loss_S[-1] <= max(curve.untrained, EXPLODED * curve.loss_S.min())
+    """Return whether the loss has exploded."""
+    return curve_of(ramp).explodes
 
 
 # --- points of a curve ------------------------------------------------------------------------------
 
 
 def divergence(curve: Curve) -> float | None:
-    """Return the first LR behind the lowest loss at which the loss is beyond that of the untrained model; or None."""
-    beyond_S = curve.loss_S[curve.lowest :] > curve.untrained
-    return float(curve.lr_S[curve.lowest + int(beyond_S.argmax())]) if beyond_S.any() else None
+    """Return the LR from which on the loss stays clearly above that of the untrained model; None if it ends below."""
+    below_S = np.flatnonzero(curve.loss_S <= curve.untrained + curve.clear)
+    first = 0 if not len(below_S) else int(below_S[-1]) + 1
+    return None if first == len(curve.loss_S) else float(curve.lr_S[first])
 
 
 def suggestions(curve: Curve) -> dict[str, float]:
@@ -266,17 +277,23 @@ class RangeTest:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The peak LRs to search; None if the loss fell at no LR.
+        """The peak LRs to search; None if the loss neither fell clearly nor diverged.
 
         It begins at the smallest suggestion / BELOW, because a sweep trains longer than a ramp. It ends at the LR of
         the lowest loss x ABOVE, but not beyond the divergence point. Both are of the ramps, without or with warmup,
-        that say the most extreme, rounded outwards to two digits.
+        that say the most extreme, rounded outwards to two digits. If no loss falls clearly, it is what lies below the
+        largest divergence point, down to that / UNKNOWN.
         """
-        readings = [one for one in self.readings.values() if suggestions(one.curve)]
-        if not readings:
+        curves = [one.curve for one in self.readings.values()]
+        falling = [curve for curve in curves if suggestions(curve)]
+        diverged = [lr for curve in curves if curve.explodes and (lr := divergence(curve)) is not None]
+        if falling:
+            lowest = min(lr for curve in falling for lr in suggestions(curve).values()) / BELOW
+            highest = max(map(_highest, falling))
+        elif diverged:
+            lowest, highest = max(diverged) / UNKNOWN, max(diverged)
+        else:
             return None
-        lowest = min(lr for one in readings for lr in suggestions(one.curve).values()) / BELOW
-        highest = max(_highest(one.curve) for one in readings)
         return _rounded(lowest, math.floor), _rounded(highest, math.ceil)
 
 

@@ -50,7 +50,7 @@ def resolve(composed: Composed, subject: Subject, root: Path, *, may_train: bool
         may_train: Whether to find an interval if none is stored; if not, it is that of all LRs of the range test.
 
     Raises:
-        InputError: If the sweep could not be trained, or the loss falls at no LR.
+        InputError: If the sweep could not be trained, or the loss neither falls nor explodes.
     """
     from sweeper.search.study import build_studies
     from sweeper.search.tryout import try_out
@@ -91,7 +91,7 @@ def _with_interval(composed: Composed, interval: Interval) -> Composed:
 
 def _interval_of(test: RangeTest, ramp: RampSpec) -> Interval:
     if test.interval is None:
-        problem = f"the loss fell at no LR from {ramp.low:g} to {ramp.high:g} in the range test"
+        problem = f"the loss neither fell nor exploded from {ramp.low:g} to {ramp.high:g} in the range test"
         remedy = "Give a range, such as {low: 1e-3, high: 1, log: true}"
         raise InputError(KEY, AUTO, problem, remedy)
     return test.interval

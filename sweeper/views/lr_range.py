@@ -23,10 +23,10 @@ COLORS = {"off": "#0072b2", "on": "#d55e00"}  # of the ramps without and with wa
 MARKERS = {STEEPEST: "v", MINIMUM: "s", VALLEY: "o"}
 MEANINGS = (
     "steepest: where the loss falls fastest. minimum / 10: a tenth of the LR of the lowest loss. valley: the middle of "
-    "the longest descent. divergence: from where the loss is above that of the untrained model again. Losses are "
+    "the longest descent. divergence: from where the loss stays above that of the untrained model. Losses are "
     "smoothed and are the median over the seeds; the last column is what single seeds say."
 )
-NO_DESCENT = "The loss fell at no LR of the ramp, so there is no suggestion. Try other LRs, or more updates."
+NO_DESCENT = "The loss fell clearly at no LR, so there is no suggestion. Try other LRs, or more updates or seeds."
 NOT_BEST = (
     "This is where to search, not which LR is best: that depends on the schedule and on the length of the training."
 )
@@ -102,7 +102,8 @@ def lines(test: RangeTest, width: int | None = None, unicode: bool = True) -> li
         Column("seeds", [_between(point["lowest"], point["highest"]) for point in points], 50, right=False),
     ]
     found = test.interval
-    answer = [NO_DESCENT] if found is None else [f"To search there: {override(found)}", NOT_BEST]
+    answer = [] if any(point["lr"] for point in points if point["point"] != DIVERGENCE) else [NO_DESCENT]
+    answer += [] if found is None else [f"To search there: {override(found)}", NOT_BEST]
     paragraphs = [line for text in (*answer, MEANINGS) for line in wrap(text, width)]
     return [*wrap(head, width), [("", "")], *lay_out(columns, width, unicode=unicode), [("", "")], *paragraphs]
 

@@ -81,6 +81,8 @@ def test_a_task_with_tenfold_curvature_has_a_tenth_of_each_lr():
 def test_a_loss_that_never_returns_has_no_divergence_point():
     curve = Curve(LR_S, np.linspace(2.0, 1.0, 100), 2.0)
     assert divergence(curve) is None
+    back = Curve(LR_S, np.where(np.arange(100) == 60, 5.0, curve.loss_S), 2.0)
+    assert divergence(back) is None, "a spike is no divergence"
     assert suggestions(curve)[MINIMUM] == pytest.approx(10.0)
 
 
@@ -149,6 +151,17 @@ def test_noise_is_no_descent_and_a_descent_is_seen_in_noise(seed):
     mean_S = 2 - 1 / (1 + (1e-2 / LR_S) ** 2) + LR_S**2  # falls by 1 around 1e-2, and rises by 1 until 1
     low, high = RangeTest("task", tuple(ramp(mean_S + row, k) for k, row in enumerate(noise_LS))).interval
     assert low < 1e-2 < high < 10
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_loss_that_only_explodes_leaves_three_decades_below_that(seed):
+    rng = np.random.default_rng(seed)
+    explodes = [ramp(2 + LR_S**2 + rng.normal(0, 0.2, 100), k) for k in range(3)]  # by 1 at 1
+    test = RangeTest("task", tuple(explodes))
+    assert test.table["lr"][:3].isna().all()
+    low, high = test.interval
+    assert 0.1 < high < 10
+    assert high / low == pytest.approx(1e3, rel=0.2)
 
 
 # --- seeds and interval -----------------------------------------------------------------------------
