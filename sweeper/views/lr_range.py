@@ -13,7 +13,7 @@ import numpy as np
 from sweeper.results.lr_range import DIVERGENCE, MINIMUM, STEEPEST, VALLEY, RangeTest
 from sweeper.text.columns import Column, Line, clean, lay_out, wrap, write
 from sweeper.text.numbers import lr_text
-from sweeper.views import figures
+from sweeper.views import figures, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,7 +123,7 @@ def draw(test: RangeTest) -> Figure:
     """Draw the smoothed losses against the LR: thin for each seed, thick for their median. Shaded: where to search."""
     from matplotlib.figure import Figure
 
-    with figures.plot_style():
+    with panels.plot_style():
         figure = Figure(figsize=(figures.WIDTH, figures.HEIGHT), dpi=100, layout="constrained")
         axes = figure.add_subplot()
         figure.suptitle(f"{clean(test.label)}: LR range test, {_seeds(test)}", fontsize=11)
