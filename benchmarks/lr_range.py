@@ -124,9 +124,7 @@ def _conclude(found: list[Found]) -> int:
     decades = [math.log10(one.interval[1] / one.interval[0]) for one in found if one.interval is not None]
     of_files = [math.log10(one.of_file[1] / one.of_file[0]) for one in found]
     whole = sum(one.updates for one in found) / sum(one.swept for one in found)
-    print(
-        f"\ninside: {sum(one.is_inside for one in found)} of {len(found)} ({100 * inside:.0f}%; goal: {CONTAINS:.0%})"
-    )
+    print(f"\ninside: {inside} of {len(found)} ({inside / len(found):.0%}; goal: {CONTAINS:.0%})")
     print(f"updates: {whole:.1%} of the sweep's in all, {max(shares):.1%} at most (goal: {SHARE:.0%})")
     print(f"width: {median(decades):.1f} decades (median), {min(decades):.1f} to {max(decades):.1f}")
     print(f"range of the file: {of_file} of {len(found)} inside, {median(of_files):.1f} decades (median)")
