@@ -209,6 +209,6 @@ def test_the_table():
     value_KS[1, 0] = np.nan
     table = [plain_text(line) for line in confirmed_families.render(families(value_KS).verdict(), width=100)]
     assert table[0] == "Families over 8 new searches: best valid/loss of each search, lower is better"
-    assert " ".join(table[1].split()) == "rank family mean sd searches gain over constant without value verdict"
+    assert " ".join(table[1].split()) == "family rank mean sd searches gain over constant without value verdict"
     assert [row.split()[:2] for row in table[2:5]] == [["1-2", "cosine"], ["1-2", "wsd"], ["3", "constant"]]
     assert "1/8" in table[2]
