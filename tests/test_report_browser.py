@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+import sweeper as package
+from sweeper.views.report import page
+
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("default")]
 
 FOLDERS = Path(__file__).parent / "golden" / "folders"
@@ -50,11 +53,10 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
     for words in (SWEEP, ["confirm", "confirm.looks=[4]"]):
-        subprocess.run([sys.executable, "-m", "sweeper", *words], cwd=folder, env=environment, check=True, timeout=300)
+        subprocess.run([sys.executable, "-m", "sweeper", *words], cwd=folder, env=environment, check=True, timeout=900)
     (confirmed,) = (folder / "sweeps").iterdir()
-    shutil.copytree(FOLDERS / "stopped", folder / "sweeps" / "stopped")
-    subprocess.run([sys.executable, "-m", "sweeper", "report", "stopped"], cwd=folder, check=True, timeout=120)
-    return {"confirmed": confirmed / "report.html", "stopped": folder / "sweeps" / "stopped" / "report.html"}
+    stopped = package.load(shutil.copytree(FOLDERS / "stopped", folder / "sweeps" / "stopped"))
+    return {"confirmed": confirmed / "report.html", "stopped": page.write(stopped)}
 
 
 @pytest.fixture(params=["confirmed", "stopped"])
