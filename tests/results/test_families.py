@@ -210,5 +210,5 @@ def test_the_table():
     table = [plain_text(line) for line in confirmed_families.render(families(value_KS).verdict(), width=100)]
     assert table[0] == "Families over 8 new searches: best valid/loss of each search, lower is better"
     assert " ".join(table[1].split()) == "family rank mean sd searches gain over constant without value verdict"
-    assert [row.split()[:2] for row in table[2:5]] == [["1-2", "cosine"], ["1-2", "wsd"], ["3", "constant"]]
+    assert [row.split()[:2] for row in table[2:5]] == [["cosine", "1-2"], ["wsd", "1-2"], ["constant", "3"]]
     assert "1/8" in table[2]
