@@ -42,13 +42,14 @@ def expected_loss(lr_LS: Floats) -> Floats:
     """
     s_K = curvatures()
     p_LK = np.ones((*lr_LS.shape[:-1], SIZE))
-    loss_LS = np.empty(lr_LS.shape)
+    loss_L, loss_LS = (p_LK * s_K).sum(axis=-1), np.empty(lr_LS.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(lr_LS.shape[-1]):
             lr_L = lr_LS[..., step, None]
-            noise_L = (p_LK @ s_K)[..., None] + NOISE
+            noise_L = loss_L[..., None] + NOISE
             p_LK = (1 - lr_L * s_K) ** 2 * p_LK + lr_L**2 * s_K * noise_L / BATCH
-            loss_LS[..., step] = p_LK @ s_K / 2
+            loss_L = (p_LK * s_K).sum(axis=-1)  # no matrix product, whose last bit depends on the other rows
+            loss_LS[..., step] = loss_L / 2
     return np.where(np.isnan(loss_LS), math.inf, loss_LS)
 
 
