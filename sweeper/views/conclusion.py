@@ -145,8 +145,8 @@ def _how_to_confirm(sweep: StoredSweep) -> str:
     cost = confirm_plan.cost(sweep, planned, ConfirmSpec())
     how_long = duration_text(cost.typical * cost.seconds)
     return (
-        f"Which is best?     python -m sweeper confirm {sweep.name}   (fresh seeds: about {cost.typical} trainings, "
-        f"{how_long})"
+        f"Which is best?     python -m sweeper confirm {sweep.name}\n"
+        f"                   (on fresh seeds: about {cost.typical} trainings, {how_long})"
     )
 
 
@@ -190,7 +190,7 @@ def _open_confirmation(sweep: StoredSweep) -> list[str]:
         return []
     trained = [record for record in sweep.replicates if record.study.endswith(replicate_study("", seed))]
     ended = sum(record.state != "running" for record in trained)
-    going = "is running" if is_running(sweep.home) else "goes on with the same command"
+    going = "is running" if is_running(sweep.home) else "resumes with the same command"
     return [f"A confirmation {going}: {ended} trainings so far, no verdict yet."]
 
 
