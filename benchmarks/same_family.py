@@ -64,8 +64,7 @@ def main() -> int:
     asked = parser.parse_args()
     found = [confirmed(0.0, seed, asked) for seed in range(asked.repeats)]
     for seed, (differ, verdict) in enumerate(found):
-        recognized = [line for line in verdict["notes"] + [verdict["sentence"]] if "same schedule" in line]
-        print(f"copies, seed {seed}: {differ} trials differ. {verdict['sentence']} {recognized}")
+        print(f"copies, seed {seed}: {differ} trials differ. {verdict['sentence']}")
     contrasts = []
     for seed in range(asked.repeats):
         differ, verdict = confirmed(STEP, seed, asked)

@@ -467,6 +467,7 @@ def confirm(words: Sequence[str]) -> int:
     from sweeper.run.confirming import confirm
     from sweeper.run.restoring import subject_nodes
     from sweeper.spec.composing import build_subject
+    from sweeper.text.columns import write_text
     from sweeper.tracking.mlflow.tracker import MLflow
     from sweeper.views import answer, conclusion, confirmed
 
@@ -475,10 +476,7 @@ def confirm(words: Sequence[str]) -> int:
         return _search_again(sweep, spec, for_programs=asked.json)
     with redirect_stdout(sys.stderr) if asked.json else nullcontext():
         planned = confirm_plan.plan(sweep, spec)
-        print(
-            "\n".join(confirmed.cost_lines(confirm_plan.cost(sweep, planned, spec), sorted(planned.candidates))),
-            flush=True,
-        )
+        write_text(confirmed.cost_lines(confirm_plan.cost(sweep, planned, spec), sorted(planned.candidates)))
         if spec.dry:
             return 0
         subject = build_subject(subject_nodes(sweep, "confirm(task)"))
@@ -606,11 +604,12 @@ def _search_again(sweep: StoredSweep, asked: ConfirmSpec, *, for_programs: bool)
     from sweeper.run import searching
     from sweeper.run.restoring import subject_nodes
     from sweeper.spec.composing import build_subject
+    from sweeper.text.columns import write_text
     from sweeper.views import answer, confirmed_families
 
     with redirect_stdout(sys.stderr) if for_programs else nullcontext():
         searches = searching.plan(sweep, asked)
-        print("\n".join(confirmed_families.cost_lines(searches.cost())), flush=True)
+        write_text(confirmed_families.cost_lines(searches.cost()))
         if asked.dry:
             return 0
         subject = build_subject(subject_nodes(sweep, "confirm(task)"))

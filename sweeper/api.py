@@ -115,6 +115,7 @@ class Sweep(StoredSweep):
         from sweeper.run.confirm_plan import cost, plan
         from sweeper.run.confirm_spec import parse_confirm
         from sweeper.run.confirming import confirm
+        from sweeper.text.columns import write_text
         from sweeper.tracking.mlflow.tracker import MLflow
         from sweeper.views import conclusion, confirmed
 
@@ -122,7 +123,7 @@ class Sweep(StoredSweep):
         if asked.searches is not None:
             return self._search_again(asked, task, model)
         planned = plan(self.refresh(), asked)
-        print("\n".join(confirmed.cost_lines(cost(self, planned, asked), sorted(planned.candidates))), flush=True)
+        write_text(confirmed.cost_lines(cost(self, planned, asked), sorted(planned.candidates)))
         if not asked.dry:
             subject = self._subject_for("confirm(task)", task, model)
             tracker = MLflow.stored(self.home.spool)
@@ -132,10 +133,11 @@ class Sweep(StoredSweep):
     def _search_again(self, asked: ConfirmSpec, task: Task | None, model: Mapping[str, object] | None) -> Self:
         """Make new whole searches; `family_verdict` says what they show."""
         from sweeper.run import searching
+        from sweeper.text.columns import write_text
         from sweeper.views import confirmed_families
 
         searches = searching.plan(self.refresh(), asked)
-        print("\n".join(confirmed_families.cost_lines(searches.cost())), flush=True)
+        write_text(confirmed_families.cost_lines(searches.cost()))
         if not asked.dry:
             _print_rest(searching.search_again(searches, self._subject_for("confirm(task)", task, model)))
         return self.refresh()

@@ -36,7 +36,7 @@ def confirm(
 ) -> Outcome:
     """Train what a confirmation still needs, and write its verdict to the sweep's folder.
 
-    Called again, it goes on with what is left, and with nothing left it writes the same verdict.
+    A second call trains what is left. With nothing left, it writes the same verdict.
 
     Args:
         sweep: The stored sweep.

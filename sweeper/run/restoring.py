@@ -57,7 +57,7 @@ def restore_spec(sweep: StoredSweep, study: str, subject: Subject, *, norms: boo
 
 
 def restore_search(sweep: StoredSweep, subject: Subject) -> list[SweepSpec]:
-    """Return the configuration of the whole search of a stored sweep, as it is started anew.
+    """Return the configuration of the whole search of a stored sweep, for a new search.
 
     Args:
         sweep: The stored sweep.

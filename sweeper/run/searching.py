@@ -164,7 +164,7 @@ def _refuse_changes(searches: Searches) -> None:
 def search_again(searches: Searches, subject: Subject) -> Outcome:
     """Train what the new searches still need, one after the other, and write the verdict to the sweep's folder.
 
-    They are not tracked. Called again, it goes on with what is left, and with nothing left it writes the same verdict.
+    They are not tracked. A second call trains what is left. With nothing left, it writes the same verdict.
 
     Args:
         searches: What is asked for.

@@ -52,7 +52,7 @@ NEW_DEFAULT = ("sweeper.search.tpe.TPE", "optuna.samplers.TPESampler", "optuna.s
 
 
 def as_named(sampler: Target) -> Target:
-    """Return a sampler as it stands in the name of its study: with the earlier default in place of the new one.
+    """Return a sampler as the name of its study has it: with the earlier default instead of the new one.
 
     A stored sweep is so resumed by the command that began it. The two defaults mean the same (`Sampling.n_random`).
     """

@@ -221,6 +221,11 @@ def write(draw: Callable[[int | None, bool], list[Line]], out: TextIO | None = N
     terminal.print(assemble(draw(terminal.width - 1, has_unicode(out))))
 
 
+def write_text(paragraphs: Sequence[str]) -> None:
+    """Print paragraphs, each from a line of its own, wrapped at a terminal's width."""
+    write(lambda width, _: [line for text in paragraphs for line in wrap(text, width)])
+
+
 def put_line(out: TextIO, text: str) -> None:
     """Write one plain line and flush. Errors are ignored: a closed pipe or terminal must not end a sweep."""
     encoding = getattr(out, "encoding", None) or "utf-8"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -268,6 +269,23 @@ def test_nothing_complete_is_nothing_to_confirm(tmp_path, searched):
     sweep.__dict__["_records_and_counts"] = pruned, {}
     with pytest.raises(InputError, match="no trial is complete"):
         confirm_plan.plan(sweep, ConfirmSpec())
+
+
+def test_a_sweep_ends_with_the_command_that_confirms_it_and_its_cost(sweeper):
+    words = [
+        "experiment=quadratic",
+        "schedule=[cosine,linear,constant]",
+        "search.n_trials=8",
+        "tracking=none",
+        "name=a",
+    ]
+    code, out, err = sweeper(*words)
+    assert code == 0, err
+    lines = out.splitlines()
+    cost, command = lines[(at := lines.index("  python -m sweeper confirm a")) - 1 : at + 1]
+    assert re.fullmatch(r"To confirm it on fresh seeds \(about \d+ trainings, \d+:\d\d\):", cost)
+    assert sweeper("confirm", "a", "confirm.looks=[5]")[0] == 0
+    assert command not in sweeper(*words)[1]
 
 
 def test_a_dry_run_writes_nothing(searched, tmp_path, capsys):

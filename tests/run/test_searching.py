@@ -139,7 +139,7 @@ def test_nothing_is_trained_before_the_cost_is_agreed_to(searched, tmp_path, cap
 
 @pytest.mark.slow
 def test_new_searches_lead_to_a_verdict_on_families(searched, tmp_path, capsys):
-    """From beginning to end, taken up again after an interruption, shown, and not begun otherwise."""
+    """From beginning to end, resumed after an interruption, shown, and refused with other settings."""
     sweep = copy_of(searched, tmp_path).confirm(searches=8, yes=True)
     verdict, path = sweep.family_verdict, sweep.home.path / "confirm-families.json"
     assert json.loads(path.read_text()) == verdict

@@ -76,3 +76,10 @@ def test_it_refuses_other_tasks_and_optimizers():
         ExpectedTrainer(own, Recipe(sgd, BATCH))
     with pytest.raises(InputError, match="batch_size=32: the expected loss holds for 4 examples"):
         ExpectedTrainer(own, Recipe(OptimizerSpec("torch.optim.SGD"), 32))
+
+
+def test_an_expected_loss_does_not_depend_on_the_others_beside_it():
+    """To the last bit: equal trials of two families must stay equal."""
+    lr_LS = np.geomspace(1e-3, 3, 17)[:, None] * np.linspace(1, 0.1, 60)
+    alone_LS = np.stack([expected_loss(lr_S) for lr_S in lr_LS])
+    np.testing.assert_array_equal(expected_loss(lr_LS), alone_LS)
