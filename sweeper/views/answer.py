@@ -38,6 +38,7 @@ class Answer:
         settings: What to use; None if no trial is complete, and for an earlier verdict.
         heading: What the table shows.
         table: A line for each family; None if there is no trial.
+        later: What was found after the verdict: of final models, and beside an earlier sweep.
         cautions: What may be wrong, and what can be done.
         more: What shows the rest.
     """
@@ -47,6 +48,7 @@ class Answer:
     settings: Settings | None
     heading: str
     table: FamilyTable | None
+    later: Sequence[str]
     cautions: Sequence[str]
     more: str
 
@@ -60,7 +62,7 @@ class Answer:
             *([] if self.settings is None else self.settings.render(width)),
             *([] if self.table is None else
               [blank, *wrap(self.heading, width, "dim"), *self.table.render(width or WIDEST, unicode), blank]),
-            *(line for text in self.cautions for line in wrap(clean(text), width)),
+            *(line for text in (*self.later, *self.cautions) for line in wrap(clean(text), width)),
             *(wrap(self.more, width, "dim") if self.more else []),
         ]  # fmt: skip
 
@@ -85,6 +87,7 @@ def answer_of(sweep: StoredSweep, verdict: Verdict | None = None) -> Answer:
             confirm=("", ""),
             heading=_heading(verdict),
             table=of_verdict(verdict, [_lr_of_configuration(sweep, row) for row in verdict["configurations"]]),
+            later=later(sweep),
             cautions=[*filter(None, cautions), *remaining(sweep)],
             settings=settings,
             more=more,
@@ -95,6 +98,7 @@ def answer_of(sweep: StoredSweep, verdict: Verdict | None = None) -> Answer:
         confirm=_how_to_confirm(sweep),
         heading=f"{criterion.extreme.capitalize()} {criterion.metric} of each family in the search, {criterion.sense}",
         table=of_search(rows, criterion, [_lr_of_row(sweep, row) for row in rows]) if rows else None,
+        later=later(sweep),
         cautions=[*small_print.cautions(rows, criterion), *remaining(sweep)],
         settings=settings,
         more=more,
@@ -110,6 +114,11 @@ def text_of(sweep: StoredSweep) -> str:
     """Return the answer as text, at the width of the terminal if there is one."""
     width = min(WIDEST, shutil.get_terminal_size((WIDEST + 1, 24)).columns - 1)
     return "\n".join(map(plain_text, answer_of(sweep).render(width, has_unicode(sys.stdout))))
+
+
+def later(sweep: StoredSweep) -> list[str]:
+    """Return what retuning and the final models found, a sentence or a few each."""
+    return [found["sentence"] for found in (sweep.retuned, sweep.final_models) if found is not None]
 
 
 def _heading(verdict: Verdict) -> str:

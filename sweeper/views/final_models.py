@@ -18,6 +18,8 @@ from sweeper.types import Task
 if TYPE_CHECKING:
     from sweeper.tracking.mlflow.models import Loggable
 
+ABOUT_INTERVAL = "The interval is about seeds. How well the test part stands for other data is not in it."
+
 
 def plan_lines(sweep: StoredSweep, planned: FinalPlan, task: Task) -> list[str]:
     """Return what is trained, for the terminal."""
@@ -95,29 +97,29 @@ def show(found: Final, home: Home, *, out: TextIO | None = None) -> None:
 
 def render(found: Final, home: Home, *, width: int | None = None, unicode: bool = True) -> list[Line]:
     """Return the test metrics, and where the models are, as lines."""
-    test = found["test"] or {}
-    rows = list(test.values())
-    table = lay_out(
-        [
-            Column("test metric", list(test), 100, right=False),
-            Column("mean (95% interval over seeds)", [interval_text(one) for one in rows], 90),
-            Column("sd", [value_text(one["sd"]) for one in rows], 50),
-            Column("seeds", [str(one["n"]) for one in rows], 60),
-        ],
-        width,
-        unicode=unicode,
-    )
-    small = [line for text in _places(found, home) for line in wrap(clean(text), width, "dim")]
-    lines: list[Line] = [*table, [("", "")]] if test else []
+    small = [line for text in places(found, home) for line in wrap(clean(text), width, "dim")]
+    lines: list[Line] = [*lay_out(columns(found), width, unicode=unicode), [("", "")]] if found["test"] else []
     return [*lines, *wrap(clean(found["sentence"]), width, "bold"), *small]
 
 
-def _places(found: Final, home: Home) -> list[str]:
+def columns(found: Final) -> list[Column]:
+    """Return the table of test metrics, a row each."""
+    test = found["test"] or {}
+    rows = list(test.values())
+    return [
+        Column("test metric", list(map(clean, test)), 100, right=False),
+        Column("mean (95% interval over seeds)", [interval_text(one) for one in rows], 90),
+        Column("sd", [value_text(one["sd"]) for one in rows], 50),
+        Column("seeds", [str(one["n"]) for one in rows], 60),
+    ]
+
+
+def places(found: Final, home: Home) -> list[str]:
     """Return where weights and models are, and what to know of the interval."""
     written = [model["weights"] for model in found["models"] if model["weights"] is not None]
     lines = []
     if found["test"] is not None:
-        lines.append("The interval is about seeds. How well the test part stands for other data is not in it.")
+        lines.append(ABOUT_INTERVAL)
     if written:
         lines.append(f"Weights: {(home.path / written[0]).parent}/")
         if written[0].endswith(".pt"):

@@ -1,5 +1,6 @@
 """Final models from beginning to end: on the quadratic for the machinery, and real ones that are loaded again."""
 
+import html
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import torch
 from scipy import stats
 
 import sweeper as package
-from sweeper.results.final import sentence
+from sweeper.results.final import interval_text, sentence
 from sweeper.run import finalizing
 from sweeper.run.final_spec import FinalSpec, parse_words
 from sweeper.tasks import Arrays, Supervised
@@ -25,6 +26,7 @@ from sweeper.training import serving
 from sweeper.training import weights as stored_weights
 from sweeper.training.expected import ExpectedTrainer
 from sweeper.types import InputError
+from sweeper.views.report import page
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,16 @@ def test_the_search_and_the_verdict_are_shown_without_final_models(searched, tmp
     assert sweep.trials.equals(trials)
     assert sweep.finished
     assert sweep.confirm(looks=[8]).verdict == verdict
+
+
+def test_the_answer_and_the_report_say_what_was_found(searched, tmp_path):
+    sweep = copy_of(searched, tmp_path).confirm(looks=[8]).final(seeds=2)
+    final = sweep.final_models
+    assert final["sentence"] in " ".join(str(sweep).split())
+    found = html.unescape(page.render(sweep))
+    assert f"<p>{final['sentence']}</p>" in found
+    for metric, interval in final["test"].items():
+        assert f'<th scope="row">{metric}</th><td class="n">{interval_text(interval)}</td>' in found
 
 
 def test_the_test_part_is_read_once_for_each_model_and_nothing_is_validated(searched, tmp_path, monkeypatch):

@@ -245,6 +245,7 @@ def test_seeds_folds_and_a_reactive_family(reactive):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["plateau", "cosine"])
 def test_the_snippet_gives_the_lr(reactive, monkeypatch, family):
+    """As a formula, which needs no package of ours, or where there is none, read from the sweep."""
     from sweeper.results.chosen import chosen
 
     monkeypatch.chdir(reactive.home.path.parent.parent)
@@ -252,9 +253,11 @@ def test_the_snippet_gives_the_lr(reactive, monkeypatch, family):
     code = sections.snippet(reactive, taken)
     code = code.replace(f'load("{reactive.name}")', f'load("{reactive.name}", root={str(reactive.home.path.parent)!r})')
     names = {}
-    exec(code[: code.index("optimizer = ...")], names)
-    assert np.array_equal(names["lr"], reactive.lr(taken.record.study, 0))
-    assert ("sweeper.load" in code) == (family == "plateau")
+    exec(code.partition("optimizer = ...")[0], names)
+    wanted = reactive.lr(taken.record.study, 0)
+    found = [names["lr"](step) for step in range(len(wanted))] if callable(names["lr"]) else names["lr"]
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12 * wanted.max())
+    assert ("import sweeper" in code) == (family == "plateau")
 
 
 # --- confirmed --------------------------------------------------------------------------------------

@@ -16,12 +16,13 @@ import sweeper
 from sweeper.files import replace_file
 from sweeper.results import below
 from sweeper.results.chosen import Chosen
+from sweeper.results.final import Final
 from sweeper.results.stored import StoredSweep
 from sweeper.results.tables import rows_of
 from sweeper.results.verdict import Verdict
 from sweeper.text.columns import Column, clean
 from sweeper.types import Floats, InputError
-from sweeper.views import confirmed, end_table, figures, looks
+from sweeper.views import confirmed, end_table, figures, final_models, looks
 from sweeper.views import settings as settings_view
 from sweeper.views.note import describe_setup
 from sweeper.views.panels import plot_style
@@ -40,11 +41,11 @@ FOLDER = files("sweeper.views.report")
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a row for each family or configuration.
+    """A table with a row for each family, configuration or metric.
 
     Attributes:
         columns: The columns, the names of the rows first.
-        thumbnails: The LR of each row.
+        thumbnails: The LR of each row; [] for rows without one.
         strong: The rows that are bold.
     """
 
@@ -100,6 +101,7 @@ def render(sweep: StoredSweep) -> str:
             "best_so_far": pictures.best_so_far(sweep),
         }
     return _environment().get_template("report.html.jinja").render(
+        about_final=final_models.ABOUT_INTERVAL,
         answer=_answer(sweep),
         shown_trial=shown_trial(sweep),
         commands=sections.commands(sweep, taken),
@@ -108,6 +110,8 @@ def render(sweep: StoredSweep) -> str:
         ended_early=sections.ended_early(sweep),
         facts=sections.question(sweep),
         families=_families(sweep) if rows else None,
+        final=sweep.final_models,
+        final_table=None if sweep.final_models is None else _final(sweep.final_models),
         heading=f"Learning rate schedules for {subject_of(sweep)}",
         hyperparameters=hyperparameters,
         importances=importances,
@@ -172,10 +176,11 @@ def _answer(sweep: StoredSweep) -> Answer:
     """Return the verdict; of a search, which value is lowest."""
     verdict, of_families = sweep.verdict, sweep.family_verdict
     about_families = [] if of_families is None else [of_families["sentence"]]
+    about_earlier = [] if sweep.retuned is None else [sweep.retuned["sentence"]]
     beside = [] if of_families is None else below.lines(of_families)
     if verdict is not None:
         grown = confirmed.grown_note(verdict, len(sweep.records), sweep.name)
-        sentences = [verdict["sentence"], *about_families]
+        sentences = [verdict["sentence"], *about_families, *about_earlier]
         return Answer("Verdict", sentences, [*below.lines(verdict), *beside, *([grown] if grown else [])])
     answer, *small = small_print(sweep.families, sweep.criterion) if len(sweep.families) else ["No trials yet."]
     return Answer(
@@ -201,6 +206,11 @@ def _confirmed(sweep: StoredSweep, verdict: Verdict) -> Table:
     first = next(place for place, column in enumerate(columns) if column.head == "configuration")
     columns.insert(0, columns.pop(first))
     return Table(columns, thumbnails, frozenset(i for i, row in enumerate(rows) if row["status"] == "best"))
+
+
+def _final(found: Final) -> Table:
+    """Return the table of test metrics."""
+    return Table(final_models.columns(found), [], frozenset())
 
 
 def _families(sweep: StoredSweep) -> Table:

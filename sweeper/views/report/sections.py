@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from sweeper.export.subject import Exported
+from sweeper.export.targets import TARGETS
 from sweeper.results.chosen import Chosen
 from sweeper.results.tables import COMMON, STATES, StudyRow, names_of, rows_of
-from sweeper.schedules import lr_trace
 from sweeper.spec.question import node_name
 from sweeper.text.columns import Column, clean, duration_text, join, value_text
 from sweeper.text.numbers import lr_text, param_text, share_text
 from sweeper.tracking.events import COMMIT, DIRTY
 from sweeper.tracking.summaries import read_summaries
-from sweeper.types import Floats, InputError, Record, Summary, Value
+from sweeper.types import InputError, Record, Summary
 from sweeper.views.note import trainer_note
 from sweeper.views.setting import members
 
@@ -124,42 +122,16 @@ def settings(chosen: Chosen) -> list[Fact]:
 
 
 def snippet(sweep: StoredSweep, chosen: Chosen) -> str:
-    """Return Python that uses the LR of the chosen trial, without a sweep if that gives the same LR."""
-    steps, epoch = sweep.horizon
-    before = ""
+    """Return Python that needs torch alone; for an LR without a formula, the lines that read it from the sweep."""
     try:
-        lr_S = sweep.lr(chosen.record.study, chosen.record.number)
-    except InputError:  # a factor of a notebook, or a lost trace
-        lr_S = None
-    call = f'sweeper.load("{sweep.name}").lr("{chosen.name}")'
-    params = {name: value for name, value in chosen.record.params.items() if "." not in name}
-    if lr_S is not None and _is_plain(chosen.record, params, lr_S, epoch):
-        length = f"steps={steps}" if epoch is None else f"steps={steps}, epoch={epoch!r}"
-        call = f'sweeper.lr_trace("{chosen.record.family}", params, {length})'
-        names = [*(name for name in COMMON if name in params), *(name for name in params if name not in COMMON)]
-        listed = "".join(f"    {json.dumps(name)}: {_python(params[name])},\n" for name in names)
-        call = f"{call}  # float64 [steps]"
-        before = f"params = {{\n{listed}}}\n"
-    others = {name: value for name, value in chosen.record.params.items() if "." in name}
-    rest = "".join(f"# {name}={value}\n" for name, value in others.items())
-    return (
-        f"# {clean(chosen.name)}, {chosen.words}\n{rest}"
-        f"import torch\nimport sweeper\n\n{before}lr = {call}\n"
-        "optimizer = ...  # with lr=1\n"
-        "scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr[min(step, len(lr) - 1)])\n"
-    )
-
-
-def _python(value: Value) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
-
-
-def _is_plain(record: Record, params: Mapping[str, Value], lr_S: Floats, epoch: float | None) -> bool:
-    """Return whether the family's name and the hyperparameters alone give this LR."""
-    try:
-        return bool(np.array_equal(lr_trace(record.family, params, len(lr_S), epoch=epoch), lr_S))
-    except InputError:
-        return False
+        return TARGETS["torch"](Exported(sweep, chosen, sweep.horizon[0]))
+    except InputError:  # it is reactive, or a factor of the user's own
+        return (
+            f"# {clean(chosen.name)}, {chosen.words}\n"
+            f'import torch\nimport sweeper\n\nlr = sweeper.load("{sweep.name}").lr("{chosen.name}")\n'
+            "optimizer = ...  # with lr=1\n"
+            "scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr[min(step, len(lr) - 1)])\n"
+        )
 
 
 # --- trials -----------------------------------------------------------------------------------------
@@ -278,12 +250,12 @@ class Command:
 
 def how_to_confirm(sweep: StoredSweep) -> str:
     """Return the command or the call that confirms a search."""
-    return f"python -m sweeper confirm {sweep.name}" if _is_restorable(sweep) else "sweep.confirm(task)"
+    return f"python -m sweeper confirm {sweep.name}" if not sweep.is_from_python else "sweep.confirm(task)"
 
 
 def commands(sweep: StoredSweep, chosen: Chosen | None) -> list[Command]:
     """Return the commands that train what the report shows again."""
-    stored = _is_restorable(sweep)
+    stored = not sweep.is_from_python
     found = []
     if chosen is not None:
         trial = shlex.quote(chosen.name)
@@ -304,8 +276,3 @@ def commands(sweep: StoredSweep, chosen: Chosen | None) -> list[Command]:
     found.append(Command("Print the tables", f"python -m sweeper status {sweep.name}"))
     found.append(Command("Show the LR and loss of every trial in MLflow", f"python -m sweeper ui {sweep.name}"))
     return found
-
-
-def _is_restorable(sweep: StoredSweep) -> bool:
-    """Return whether commands can build its task: it was not started in Python."""
-    return "data" in sweep.config["question"]
