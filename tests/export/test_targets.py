@@ -217,6 +217,7 @@ def test_huggingface(name, sweep, tmp_path, torchvision):
     assert names["ARGUMENTS"]["per_device_train_batch_size"] == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLOSED)
 def test_timm(name, sweep, torchvision):
     names, (_, peak) = exported(sweep, "timm", name), expected(sweep, name)
@@ -245,6 +246,7 @@ def test_timm(name, sweep, torchvision):
 # --- Keras and optax ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras, about NumPy
 @pytest.mark.parametrize("name", CLOSED)
 def test_keras(name, sweep):
@@ -300,6 +302,7 @@ def test_keras_on_the_backend_of_jax_which_traces_the_schedule(sweep):
         assert_lr(json.loads(line), sweep, name, EPS32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x64", [True, False])
 @pytest.mark.parametrize("name", CLOSED)
 def test_optax(name, x64, sweep):
