@@ -48,12 +48,12 @@ def page_base(uri: str) -> str:
 
 
 def addresses(spool: Path, base: str, experiment_id: str) -> str:
-    """Return the addresses to print: the saved views, best trials first, or else the plain charts."""
+    """Return the addresses to print: the saved views, families first, or else the plain charts."""
     saved = sender.views(spool)
     if not saved:
         return charts_url(base, experiment_id)
-    best, every, means = (charts_url(base, experiment_id, saved.get(which)) for which in saved_view.WHICH)
-    return f"{best}\nAll trials: {every}\nMeans of families: {means}"
+    families, trials = (charts_url(base, experiment_id, saved.get(which)) for which in saved_view.WHICH)
+    return f"{families}\nAll trials: {trials}"
 
 
 def is_sent(spool: Path) -> bool:
