@@ -117,10 +117,9 @@ def views(content: ViewContent, sweep_id: str, *, named: bool) -> dict[str, View
     """
     of_trials = "tags.`sweep.role` = 'trial'" + (f" and tags.`sweep.id` = '{sweep_id}'" if named else "")
     losses = dict.fromkeys([content.metric, "valid/loss"])
-    lr = {**_line(LR, log=True, decades=_lr_decades(content)), "displayName": "Learning rate, log axis"}
-    lines = [lr, *(_line(name, log=_is_loss(name)) for name in losses)]
+    lines = [_line(LR, log=True, decades=_lr_decades(content)), *(_line(name, log=_is_loss(name)) for name in losses)]
     peak_lr, objective = ({"key": key, "type": "METRIC"} for key in ("log10_lr_max", "objective"))
-    scatter = _chart("SCATTER", displayName="Peak LR against objective", xaxis=peak_lr, yaxis=objective)
+    scatter = _chart("SCATTER", xaxis=peak_lr, yaxis=objective)
     is_ascending = content.direction == "minimize"
     return {
         FAMILIES: _view(
@@ -179,9 +178,10 @@ def _json(content: Any) -> str:
 
 
 def _note(content: ViewContent, tags: Tags) -> str:
-    one, every = (address(tags.experiment_id, which) for which in WHICH)
     families = "1 family" if content.families == 1 else f"{content.families} families"
-    return f"{NOTE_BEGINS} {families}, by {content.metric}. Open [one trial of each](#{one}) or [all trials](#{every})."
+    texts = {FAMILIES: "one trial of each", TRIALS: "all trials", None: "plain charts"}
+    one, every, plain = (f"[{text}](#{address(tags.experiment_id, key)})" for key, text in texts.items())
+    return f"{NOTE_BEGINS} {families}, by {content.metric}. Open {one}, {every} or {plain}."
 
 
 # --- what a view shows ------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ def addresses(spool: Path, base: str, experiment_id: str) -> str:
     if not saved:
         return charts_url(base, experiment_id)
     families, trials = (charts_url(base, experiment_id, saved.get(which)) for which in saved_view.WHICH)
-    return f"{families}\nAll trials: {trials}"
+    plain = charts_url(base, experiment_id)
+    return f"{families}\nAll trials: {trials}\nPlain charts, if these pages stay empty: {plain}"
 
 
 def is_sent(spool: Path) -> bool:
@@ -79,7 +80,7 @@ def location_text(spool: Path, name: str) -> str:
     address, experiment = sender.address(spool), sender.experiment_id(spool)
     if address.startswith("http") and experiment is not None:
         return addresses(spool, page_base(address), experiment)
-    return f"python -m sweeper ui {name}   (or `mlflow ui` in this folder)"
+    return f"python -m sweeper ui {name}"
 
 
 def ui(spool: Path, port: int = 5000) -> int:
