@@ -460,15 +460,17 @@ def test_a_database_that_is_gone_is_filled_again(spool, database, template):
     assert stored(database) == meant(spool)
 
 
-def test_an_empty_twin_is_deleted(spool, database):
+@pytest.mark.parametrize("name", ["wsd:0 %", "wsd"], ids=["trial", "study, which has no params"])
+def test_an_empty_twin_is_deleted(spool, database, name):
     """A request that timed out may have been carried out: the run it made is found and deleted."""
     send(spool, to(database))
     once = stored(database)
-    (run,) = query(database, "SELECT run_uuid FROM runs WHERE name LIKE 'wsd-000%'")[0]
+    (run,) = query(database, "SELECT run_uuid FROM runs WHERE name LIKE ?", name)[0]
     tags = dict(query(database, "SELECT key, value FROM tags WHERE run_uuid = ?", run))
     sender.store_destination(spool, to(database))
     experiment = sender.experiment_id(spool)
-    identity = {k: tags[k] for k in ("sweep.id", "sweep.role", "sweep.study", "trial.number", "sweep.study_run")}
+    names = ("sweep.id", "sweep.role", "sweep.study", "trial.number", "sweep.study_run")
+    identity = {name: tags[name] for name in names if name in tags}
     client(database).create_run(experiment, tags=identity)
     delivery = Delivery(spool, to(database))
     delivery.connect()
