@@ -23,6 +23,7 @@ from sweeper.schedules import family, lr_trace
 from sweeper.tracking import trackers
 from sweeper.tracking.mlflow import saved_view, sender, view
 from sweeper.tracking.mlflow.lineup import BEYOND, MOST
+from sweeper.tracking.mlflow.names import run_color
 from sweeper.tracking.mlflow.tracker import MLflow
 from sweeper.types import Choice, Ending, Job, JobId, Range, Report, TrackedStudy, TrackedSweep, TrialId
 
@@ -41,8 +42,7 @@ CHARTS = """return Array.from(document.querySelectorAll('.js-plotly-plot')).map(
     axis: plot.layout.yaxis.type, x: plot.layout.xaxis.title.text || plot.layout.xaxis.title,
     y: (plot.layout.yaxis.title || {}).text, range: plot.layout.yaxis.range,
     names: plot.data.map(trace => trace.name), points: plot.data.map(trace => trace.x.length),
-    lines: plot.data.map(trace => trace.line && trace.line.color), width: plot.getBoundingClientRect().width,
-    colors: plot.data.map(trace => trace.marker && trace.marker.color)}))"""
+    colors: plot._fullData.map(trace => trace.line && trace.line.color), width: plot.getBoundingClientRect().width}))"""
 TEXT = "return document.body.innerText"
 # A first visit, which opens MLflow's assistant, on a common screen.
 SCREEN = {"width": 1440, "height": 900, "deviceScaleFactor": 1, "mobile": False}
@@ -157,7 +157,8 @@ def test_one_trial_of_each_family_is_drawn_in_order_and_in_its_color(small, brow
     assert [chart["axis"] for chart in charts] == ["log", "log"]
     for chart in charts:
         assert runs_of(chart) == [run.info.run_name for run in runs]
-        assert list(dict.fromkeys(chart["lines"])) == ["rgba(0,114,178,1)", "rgba(140,140,140,1)"]
+        colors = dict.fromkeys(color[:7] for color in chart["colors"])  # the raw values beneath are transparent
+        assert list(colors) == [run_color("cosine"), run_color("default_lr")]
         assert chart["width"] > 400  # beside the list of runs and the assistant
     text = browser.execute_script(TEXT)
     for shown in ("Lowest trial of each family", "LR above loss", "lr/group0", "valid/loss", "MLflow Assistant"):
@@ -170,7 +171,8 @@ def test_all_trials_are_drawn_by_their_peak_lr(small, browser):
     base, spool = small
     (chart,), _ = drawn(browser, opened_by(spool, base)[1], charts=1)
     assert (chart["x"], chart["y"]) == ("log10_lr_max", "objective")
-    assert chart["points"] == [5]  # four of cosine, one of default_lr
+    runs = client(spool).search_runs([sender.experiment_id(spool)], "tags.`sweep.role` = 'trial'")
+    assert chart["points"] == [sum("objective" in run.data.metrics for run in runs)]
     assert chart["width"] > 400
 
 
@@ -207,6 +209,7 @@ def test_from_the_plain_address_the_note_leads_to_the_view(small, browser):
     time.sleep(1)
     browser.find_element("link text", "one trial of each").click()
     browser.switch_to.window(browser.window_handles[-1])
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", SCREEN)
     charts, _ = wait_until_drawn(browser, 2)
     assert [chart["axis"] for chart in charts] == ["log", "log"]
     browser.close()
@@ -217,10 +220,10 @@ def test_a_trials_page_begins_with_its_lr_and_losses(small, browser):
     base, spool = small
     run, _ = stood_for(spool)
     experiment = sender.experiment_id(spool)
-    charts, _ = drawn(browser, f"{base}/#/experiments/{experiment}/runs/{run.info.run_id}/model-metrics", charts=2)
-    assert all(max(chart["points"]) > 1 for chart in charts[:2])
+    charts, _ = drawn(browser, f"{base}/#/experiments/{experiment}/runs/{run.info.run_id}/model-metrics", charts=1)
+    assert all(max(chart["points"]) > 1 for chart in charts)
     text = browser.execute_script(TEXT)
-    assert text.index("lr (1)") < text.index("train (1)")
+    assert text.index("\nlr\n") < text.index("\ntrain\n") < text.index("\nvalid\n") < text.rindex("\nModel metrics\n")
 
 
 def test_runs_are_compared_by_what_was_searched(small, browser):
