@@ -59,7 +59,7 @@ def main() -> None:
             )
             measure_rates(address, address, "http to SQLite", args.repeats)
             measure_whole_trials(f"sqlite:///{folder / 'mlflow.db'}", args.repeats)
-            measure_ranks(f"sqlite:///{folder / 'mlflow.db'}")
+            measure_places(f"sqlite:///{folder / 'mlflow.db'}")
             measure_loop(folder / "away", address, process, args.away)
             measure_cpu(folder / "cpu", f"sqlite:///{folder / 'mlflow.db'}")
 
@@ -151,16 +151,16 @@ def build_rows(number: int) -> Rows:
     return next(rows for rows in translation.pop_rows() if rows.key.trial == number)
 
 
-def measure_ranks(uri: str, trials: int = 50) -> None:
-    """Print what the tag `trial.rank` adds to a trial, sent one by one (the most rewriting) and eight at a time."""
+def measure_places(uri: str, trials: int = 50) -> None:
+    """Print what the tag `family.place` adds to a trial, sent one by one (the most rewriting) and eight at a time."""
     for per_turn in (1, 8):
-        stores = {ranked: (new_store(uri), Translation()) for ranked in (False, True)}
+        stores = {placed: (new_store(uri), Translation()) for placed in (False, True)}
         seconds, calls = dict.fromkeys(stores, 0.0), dict.fromkeys(stores, 0)
         values = np.random.default_rng(0).random(trials)
         for first in range(0, trials, per_turn):
-            for ranked, (store, translation) in stores.items():
+            for placed, (store, translation) in stores.items():
                 direction = Summary(tags={events.DIRECTION: "minimize"})
-                lines = [events.describe_line("cosine", direction, 0)] if ranked else []
+                lines = [events.describe_line("cosine", direction, 0)] if placed else []
                 for number in range(first, min(first + per_turn, trials)):
                     job = job_of(number, 600, 20)
                     lines += [
@@ -173,11 +173,11 @@ def measure_ranks(uri: str, trials: int = 50) -> None:
                 translation.add_events(json.loads(line) for line in lines)
                 for rows in translation.pop_rows():
                     store.write(rows, Path())
-                    calls[ranked] += 1
-                seconds[ranked] += time.perf_counter() - start
+                    calls[placed] += 1
+                seconds[placed] += time.perf_counter() - start
         ms, more = (1e3 * (seconds[True] - seconds[False]) / trials, (calls[True] - calls[False]) / trials)
         print(
-            f"ranks           {ms:+.1f} ms and {more:+.2f} calls per trial ({1e3 * seconds[False] / trials:.1f} ms "
+            f"places          {ms:+.1f} ms and {more:+.2f} calls per trial ({1e3 * seconds[False] / trials:.1f} ms "
             f"without), {per_turn} trials at a time, {trials} in all"
         )
 

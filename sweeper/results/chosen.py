@@ -46,10 +46,10 @@ def chosen(sweep: StoredSweep, trial: str | None = None) -> Chosen:
         return _named(sweep, sweep.record(trial), "named", "as named")
     verdict = sweep.verdict
     if verdict is not None and verdict["winner"] is not None:
-        return _named(sweep, _record(sweep, verdict, verdict["winner"]), "winner", "the winner on fresh seeds")
+        return _named(sweep, judged_record(sweep, verdict, verdict["winner"]), "winner", "the winner on fresh seeds")
     if verdict is not None and verdict["leader"] is not None:
         words = "the leader on fresh seeds, where no winner was found"
-        return _named(sweep, _record(sweep, verdict, verdict["leader"]), "leader", words)
+        return _named(sweep, judged_record(sweep, verdict, verdict["leader"]), "leader", words)
     checked = "not confirmed on fresh seeds" if verdict is None else "without a leader on fresh seeds"
     words = f"the {sweep.criterion.extreme} of the search, {checked}"
     return _named(sweep, sweep.record(sweep.best), "search", words)
@@ -61,7 +61,7 @@ def _named(sweep: StoredSweep, record: Record, reason: Reason, words: str) -> Ch
     return Chosen(record, f"{first}:{record.number}", reason, words)
 
 
-def _record(sweep: StoredSweep, verdict: Verdict, reference: Reference) -> Record:
+def judged_record(sweep: StoredSweep, verdict: Verdict, reference: Reference) -> Record:
     """Return the trial that a verdict speaks of.
 
     Its values decide, because several studies of a family may have its number, and a wider study renumbers it.

@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -28,6 +28,9 @@ from sweeper.types import Ending, Floats, Job, JobId, Report, State, Summary, Tr
 EVENTS = "events.jsonl"
 METRIC, DIRECTION, SEARCHED = "objective.metric", "objective.direction", "study.searched"  # tags that describe a study
 ROLE = "study.role"  # tag of a study whose trials do not search
+VERDICT = (
+    "verdict.order"  # tag of a study: trials of the whole sweep in the order of its verdict, "cosine-1a2b3c:17 ..."
+)
 SETUP = ("optimizer", "model", "data", "batch_size", "epochs")  # params of a study that hold for each of its trials
 COMMIT, DIRTY = "git.commit", "git.dirty"  # tags of a study that hold for the trials that start after them
 MARK, ARTIFACT = b'{"e":"mark",', b'{"e":"artifact",'
@@ -163,7 +166,7 @@ KINDS = {
 OPTIONAL = {"sums", "measures", "note", "table"}  # fields marked as NotRequired
 
 
-# --- arrays as text ---------------------------------------------------------------------------------
+# --- values as text ---------------------------------------------------------------------------------
 
 
 def encode(values: Floats) -> str:
@@ -200,6 +203,17 @@ def planned_lr(event: OpenEvent) -> Floats:
     if text is None:
         raise ValueError(f"trial {event['trial']} of {event['study']} was opened without an LR")
     return decode(text)
+
+
+def encode_order(trials: Iterable[TrialId]) -> str:
+    """Return the value of the tag VERDICT."""
+    return " ".join(f"{study}:{number}" for study, number in trials)
+
+
+def decode_order(text: str) -> tuple[TrialId, ...]:
+    """Return the trials that `encode_order` encoded."""
+    parts = (word.rpartition(":") for word in text.split())
+    return tuple(TrialId(study, int(number)) for study, _, number in parts)
 
 
 def _base64(data: bytes) -> str:

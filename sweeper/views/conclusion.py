@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.files import replace_file, writing
 from sweeper.results import tables
+from sweeper.results.chosen import judged_record
 from sweeper.results.stored import StoredSweep
 from sweeper.spec.question import Home
+from sweeper.tracking import events
 from sweeper.tracking.mlflow import view
-from sweeper.types import Summary, Tracker
+from sweeper.types import InputError, Summary, Tracker
 from sweeper.views import answer, confirmed, confirmed_families, end_table, note
 from sweeper.views.confirmed import grown_note
 
@@ -36,10 +39,11 @@ def conclude(home: Home, tracker: Tracker) -> None:
     sweep = StoredSweep(home)
     files = _write_tables(sweep, home.tables)
     pictures = _draw_pictures(sweep, home.path / "figures")
+    extreme, order = sweep.criterion.extreme, _verdict_order(sweep)
     for row in _json(sweep)["families"]:
         study, best = row["study"], row["best"] or {"params": {}}
         numbers = {
-            "best_value": best.get("value"),
+            f"{extreme}_value": best.get("value"),
             "gain": row["gain"],
             "stable_lr": row["stable_lr"],
             # The default target is known only at the end. A tracker that sees it computes each trial's time to it.
@@ -47,8 +51,9 @@ def conclude(home: Home, tracker: Tracker) -> None:
             **{name: best.get(name) for name in ("steps_to_target", *tables.FACTS)},
         }
         summary = Summary(
-            params={f"best.{name}": value for name, value in best["params"].items()},
             tags={
+                **{f"{extreme}.{name}": str(value) for name, value in best["params"].items()},
+                **order,
                 "sweep.finished": str(sweep.finished).lower(),
                 "sweep.trained": note.trainer_note(sweep.config),
             },
@@ -62,6 +67,17 @@ def conclude(home: Home, tracker: Tracker) -> None:
         tracker.describe(study, summary)
         for path in [*files, *pictures.get(None, []), *pictures.get(study, [])]:
             tracker.artifact(study, path, table=path.name == TABLE)
+
+
+def _verdict_order(sweep: StoredSweep) -> dict[str, str]:
+    """Return the tag with the judged trials in the order of the verdict; {} without one."""
+    if sweep.verdict is None:
+        return {}
+    judged = []
+    for row in sweep.verdict["configurations"]:
+        with suppress(InputError):  # a trial that is no longer there
+            judged.append(judged_record(sweep, sweep.verdict, row).trained_as)
+    return {events.VERDICT: events.encode_order(judged)}
 
 
 def _write_tables(sweep: StoredSweep, folder: Path) -> list[Path]:

@@ -19,6 +19,8 @@ from sweeper.tasks import Supervised
 from sweeper.tasks.models import NGram
 from sweeper.tasks.quadratic import Point, Quadratic
 from sweeper.tasks.text import NextByte
+from sweeper.tracking.events import VERDICT, decode_order
+from sweeper.tracking.summaries import read_summaries
 from sweeper.training.expected import ExpectedTrainer
 from sweeper.types import InputError
 
@@ -137,6 +139,16 @@ def test_tables_of_the_verdict(confirmed):
     rows = confirmed.verdict["configurations"]
     assert csv["family"].tolist() == parquet["family"].tolist() == [row["family"] for row in rows]
     assert parquet["mean"].tolist() == [row["mean"] for row in rows]
+
+
+def test_trackers_get_the_order_of_the_verdict(confirmed):
+    """MLflow's page shows the families in it."""
+    rows = [(row["family"], row["trial"]) for row in confirmed.verdict["configurations"]]
+    family = {record.study: record.family for record in confirmed.records}
+    summaries = read_summaries(confirmed.home.spool)
+    for study in family:
+        judged = decode_order(summaries[study].tags[VERDICT])
+        assert [(family[trial.study], trial.trial) for trial in judged] == rows
 
 
 def test_every_view_shows_the_sentence(confirmed, capsys):

@@ -120,6 +120,13 @@ class Store:
                 raise
             raise RefusedError(f"{key}: {error.message}") from error
 
+    def untag_experiment(self, key: str) -> None:
+        """Delete a tag of the experiment, if MLflow can: servers of early versions cannot."""
+        try:
+            self._client.delete_experiment_tag(self.experiment_id, key)
+        except MlflowException as error:
+            log.info("%s stays: %s", key, error.message)
+
     def _fill(self, run_id: str, rows: Rows, folder: Path) -> None:
         metrics = [Metric(point.key, point.value, point.t, point.step) for point in rows.metrics]
         params = [Param(name, value[:LONGEST_PARAM]) for name, value in rows.params.items()]
@@ -279,8 +286,8 @@ def _local_path(location: str) -> str:
 def _find_runs(client: MlflowClient, experiment_id: str, sweep_id: str) -> tuple[dict[RunKey, str], set[RunKey]]:
     """Return the run id of each of the sweep's runs, and the runs that the user deleted.
 
-    A request that timed out may have created a run anyway, so a run may exist twice. The one with params or metrics
-    stays, and an empty one is deleted.
+    A request that timed out may have created a run anyway, so a run may exist twice. The one that was filled stays, and
+    an empty one is deleted.
     """
     of_key: dict[RunKey, list[Any]] = {}
     token = None
@@ -299,10 +306,10 @@ def _find_runs(client: MlflowClient, experiment_id: str, sweep_id: str) -> tuple
         if not active:
             deleted.add(key)
             continue
-        best = max(active, key=lambda run: (bool(run.data.params) + bool(run.data.metrics), run.info.run_id))
-        runs[key] = best.info.run_id
+        filled = max(active, key=lambda run: (bool(run.data.metrics), len(run.data.tags), run.info.run_id))
+        runs[key] = filled.info.run_id
         for twin in active:
-            if twin is not best and not twin.data.params and not twin.data.metrics:
+            if twin is not filled and not twin.data.params and not twin.data.metrics:
                 client.delete_run(twin.info.run_id)
     return runs, deleted
 

@@ -24,7 +24,7 @@ def run_name(
     hparams: Mapping[str, Value] | None = None,
     searched: Sequence[str] = (),
 ) -> str:
-    """Return the name of a trial's run: `cosine-038 lr=.034 wu=17%`, then what else is searched (`wd=.01 decay=.1`).
+    """Return the name of a trial's run: `cosine:38 lr=.034 wu=17%`, then what else is searched (`wd=.01 decay=.1`).
 
     MLflow's list shows about 18 characters, so what distinguishes trials comes first.
 
@@ -43,7 +43,7 @@ def run_name(
         for name, value in values.items()
         if _is_informative(name, value)
     ]
-    return " ".join([f"{family}-{number:03d}", *words])
+    return " ".join([f"{family}:{number}", *words])
 
 
 def run_color(family: str) -> str:

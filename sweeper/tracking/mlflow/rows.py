@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from sweeper.tracking.events import (
     ROLE,
     SEARCHED,
     SETUP,
+    VERDICT,
     ArtifactEvent,
     CloseEvent,
     DescribeEvent,
@@ -38,16 +39,18 @@ from sweeper.tracking.events import (
     TagEvent,
     Whole,
     decode,
+    decode_order,
     planned_lr,
 )
 from sweeper.tracking.facts import LR, TrialFacts
-from sweeper.tracking.mlflow import ranks
+from sweeper.tracking.mlflow import lineup
 from sweeper.tracking.mlflow.names import run_color, run_name
 from sweeper.tracking.mlflow.saved_view import ViewContent
 from sweeper.tracking.mlflow.thinning import MOST_POINTS, Indices, even_indices, indices_by_shape, indices_by_stride
-from sweeper.types import Direction, Floats, JobId, Value
+from sweeper.types import Direction, Floats, JobId, TrialId, Value
 
-STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+# MLflow marks every status but FINISHED with a red cross. A trial that was pruned or diverged is a result.
+STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
 MEASURED = ("grad_norm", "update_to_weight")  # traces that are NaN at updates that are not measured
 NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"  # tags that MLflow shows as a note and as tables
 SOURCE_COMMIT = "mlflow.source.git.commit"  # the tag that MLflow shows as the version of the source
@@ -145,12 +148,10 @@ class _Trial:
 
 @dataclass
 class _Study:
-    """What was sent to a study's summary run, and the ranks of its trials.
+    """What was sent to a study's summary run.
 
     Attributes:
         open: How many trials are running.
-        ranking: Ranks of the complete trials.
-        params: Params of the run.
         tags: Tags of the run.
         metrics: Metrics of the run.
         artifacts: Digest of each file or folder, by path.
@@ -159,8 +160,6 @@ class _Study:
     """
 
     open: int = 0
-    ranking: ranks.Ranking = field(default_factory=ranks.Ranking)
-    params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
@@ -174,9 +173,14 @@ class _Study:
         return "maximize" if tag == "maximize" else "minimize" if tag == "minimize" else None
 
     @property
-    def searched_names(self) -> tuple[str, ...]:
-        """Names of the searched hyperparameters; () until an event has them."""
-        return tuple(self.tags.get(SEARCHED, "").split())
+    def searched_names(self) -> tuple[str, ...] | None:
+        """Names of the searched hyperparameters; None until an event has them, as in spools of early versions."""
+        return tuple(self.tags[SEARCHED].split()) if SEARCHED in self.tags else None
+
+    @property
+    def family(self) -> str:
+        """Its family; "" until an event has it."""
+        return self.tags.get("schedule.family", "")
 
     @property
     def is_search(self) -> bool:
@@ -185,8 +189,8 @@ class _Study:
 
     @property
     def setup(self) -> dict[str, str]:
-        """What each trial is made of, as far as events have it. A param that changed is a tag."""
-        return {name: values[name] for values in (self.params, self.tags) for name in SETUP if name in values}
+        """What each trial is made of, as far as events have it."""
+        return {name: self.tags[name] for name in SETUP if name in self.tags}
 
     @property
     def commit(self) -> dict[str, str]:
@@ -206,7 +210,10 @@ class Translation:
         self._trials: dict[RunKey, _Trial] = {}
         self._studies: dict[str, _Study] = {}
         self._metrics: set[str] = set()  # their names
-        self._decades: set[int] = set()  # of the peaks of complete trials
+        self._values: dict[TrialId, float] = {}  # of the complete trials of searches
+        self._peaks: dict[TrialId, float] = {}  # the logarithm of their peak LRs
+        self._judged: tuple[TrialId, ...] = ()  # the trials of the verdict, in its order
+        self._places: dict[TrialId, str] = {}  # as sent
         self._pending: dict[RunKey, Rows] = {}
         self._is_whole = Whole()
         self._damaged: set[RunKey] = set()  # their facts are not known
@@ -233,27 +240,46 @@ class Translation:
 
     def pop_rows(self) -> list[Rows]:
         """Return the rows of the events since the last call, with a study's summary before its trials."""
-        for study, state in self._studies.items():
-            for trial, rank in state.ranking.changes(state.direction).items():
-                self._rows(RunKey(study, trial)).tags[ranks.TAG] = rank
+        if not self._pending:
+            return []
+        current = self._current_places()
+        for trial, place in current.items():
+            if self._places.get(trial) != place:
+                self._rows(RunKey(*trial)).tags[lineup.TAG] = place
+        self._places = current
         popped = sorted(self._pending.values(), key=lambda rows: (rows.key.trial is not None, rows.key))
         self._pending = {}
         return popped
 
     def view_content(self) -> ViewContent | None:
-        """Return what the saved views show; None until the objective is known."""
-        described = [study for study in self._studies.values() if study.direction is not None and study.is_search]
-        if not described or described[0].direction is None:
+        """Return what the saved views show, as of the last `pop_rows`; None until the objective is known."""
+        study = self._first_search()
+        if study is None or study.direction is None:
             return None
-        searched = {(study.tags.get("schedule.family", ""), study.searched_names) for study in described}
-        decades = (min(self._decades), max(self._decades)) if self._decades else None
+        families = {study.family for study in self._studies.values() if study.is_search}
+        leads = [trial for trial, place in self._places.items() if place != lineup.BEYOND]
+        peaks = [self._peaks[trial] for trial in leads if trial in self._peaks]
         return ViewContent(
-            described[0].tags.get(METRIC, ""),
-            described[0].direction,
-            tuple(sorted(searched)),
+            study.tags.get(METRIC, ""),
+            study.direction,
+            len(families),
             tuple(sorted(self._metrics)),
-            decades,
+            (math.floor(min(peaks)), math.floor(max(peaks))) if peaks else None,
+            bool(self._judged),
         )
+
+    def _first_search(self) -> _Study | None:
+        """Return a study that searches and whose objective is known; None if there is none yet."""
+        studies = self._studies.values()
+        return next((study for study in studies if study.direction is not None and study.is_search), None)
+
+    def _current_places(self) -> dict[TrialId, str]:
+        """Return the place of every complete trial of a search; {} until the objective is known."""
+        study = self._first_search()
+        if study is None or study.direction is None:
+            return {}
+        families = {name: study.family for name, study in self._studies.items()}
+        return lineup.places(self._values, families, self._judged, study.direction)
 
     def _is_usable(self, event: Event) -> bool:
         """Whether an event can be added: its run is known, and the reports before it are not damaged."""
@@ -286,15 +312,17 @@ class Translation:
         summary.status, summary.end = "RUNNING", None
         self._studies[study].open += 1
         key = RunKey(study, number)
-        name = run_name(family, number, event["params"], event["hparams"], self._studies[study].searched_names)
+        searched = self._studies[study].searched_names
+        name = run_name(family, number, event["params"], event["hparams"], searched or ())
         role = self._studies[study].tags.get(ROLE, "trial")
         identity = {**_identity(key, family, role), "mlflow.runColor": run_color(family)}
         self.runs[key] = Rows(key, name, t, identity)
         rows = self._rows(key)
         rows.tags["trial.state"] = "running"
         rows.tags.update(self._studies[study].commit)
-        rows.params.update(self._studies[study].setup)
-        rows.params.update(_params(event))
+        rows.tags.update(self._studies[study].setup)
+        rows.tags.update(_fixed(event, searched))
+        rows.params.update(_searched(event, searched))
         lr_S = planned_lr(event)
         report_steps = tuple(event["report_steps"])
         self._trials[key] = _Trial(
@@ -357,17 +385,16 @@ class Translation:
         numbers = {"steps_done": float(step), "seconds": trial.seconds}
         if event["value"] is not None:
             numbers["objective"] = event["value"]
-            if event["state"] == "complete" and self._studies[event["study"]].is_search:
-                self._studies[event["study"]].ranking.add(event["trial"], event["value"])
-        numbers |= event.get("measures", {})
+        # MLflow draws names with a "/" first, as if they were traces.
+        numbers |= {name.replace("/", "."): value for name, value in event.get("measures", {}).items()}
         if key not in self._damaged:
             numbers |= trial.facts.facts_at_end(event["state"])
         if numbers.get("lr_max", 0) > 0:  # MLflow's scatter has no log axis
             numbers["log10_lr_max"] = math.log10(numbers["lr_max"])
-            if event["state"] == "complete":
-                self._decades.add(math.floor(numbers["log10_lr_max"]))
         for name, value in numbers.items():
             self._add_point(key, Metric(name, value, t, step), is_chosen=True)
+        if event["state"] == "complete" and self._studies[event["study"]].is_search:
+            self._add_complete(TrialId(event["study"], event["trial"]), numbers)
         rows.tags["trial.state"] = event["state"]
         if event["state"] == "diverged":
             rows.tags["diverged.step"] = str(step)
@@ -379,6 +406,13 @@ class Translation:
         self._close_study(event["study"], t)
         # A long sweep has many ended trials: free their memory.
         trial.lr_S, trial.facts = np.zeros(0), TrialFacts(np.zeros(0))
+
+    def _add_complete(self, trial: TrialId, numbers: Mapping[str, float]) -> None:
+        """Add a trial that may stand for its family."""
+        if math.isfinite(numbers.get("objective", math.nan)):
+            self._values[trial] = numbers["objective"]
+        if "log10_lr_max" in numbers:
+            self._peaks[trial] = numbers["log10_lr_max"]
 
     def _add_time_to_target(self, key: RunKey, t: int) -> None:
         """Add how long an ended trial took to reach the sweep's target, if there is one and this has changed.
@@ -407,19 +441,16 @@ class Translation:
         self._rows(RunKey(event["study"], event["trial"])).tags.update(_texts(event["tags"]))
 
     def _describe(self, event: DescribeEvent) -> None:
-        """Add what is new. MLflow keeps the first value of a param, so a changed one becomes a tag."""
+        """Add what is new. A study searches, and nothing of itself is searched: its params are tags."""
         rows = self._summary(event["study"], event["t"])
         state = self._studies[event["study"]]
-        for name, value in _texts(event["params"]).items():
-            if name not in state.params:
-                state.params[name] = rows.params[name] = value
-            elif value != state.params[name] or name in state.tags:
-                event["tags"].setdefault(name, value)
         note = {NOTE: event["note"]} if event.get("note") else {}
         commit = {SOURCE_COMMIT: event["tags"][COMMIT]} if COMMIT in event["tags"] else {}
-        for name, value in _texts({**event["tags"], **commit, **note}).items():
+        for name, value in _texts({**event["params"], **event["tags"], **commit, **note}).items():
             if state.tags.get(name) != value:
                 state.tags[name] = rows.tags[name] = value
+        if VERDICT in event["tags"]:
+            self._judged = decode_order(event["tags"][VERDICT])
         for name, number in event["metrics"].items():
             if state.metrics.get(name) != number and math.isfinite(number):
                 state.metrics[name] = number
@@ -506,11 +537,23 @@ def _identity(key: RunKey, family: str | None, role: str = "trial") -> dict[str,
     }
 
 
-def _params(event: OpenEvent) -> dict[str, str]:
+def _searched(event: OpenEvent, names: Sequence[str] | None) -> dict[str, str]:
+    """Return the params of a trial's run: the searched hyperparameters. Only these are compared by MLflow's pages.
+
+    Args:
+        event: The trial.
+        names: Names of the searched hyperparameters; None if they are unknown, so that any may be.
+    """
+    values = {**event["params"], **event["hparams"]}
+    return _texts({name: value for name, value in values.items() if names is None or name in names})
+
+
+def _fixed(event: OpenEvent, names: Sequence[str] | None) -> dict[str, str]:
+    """Return the tags with everything else that a trial is made of."""
     seeds = ", ".join(str(member["seed"]) for member in event["members"])
-    return _texts(
-        {"family": event["family"], **event["params"], **event["hparams"], "steps": event["steps"], "seed": seeds}
-    )
+    values = {**event["params"], **event["hparams"], "steps": event["steps"], "seed": seeds}
+    searched = _searched(event, names)
+    return {name: value for name, value in _texts(values).items() if name not in searched}
 
 
 def _texts(values: Mapping[str, Value]) -> dict[str, str]:

@@ -48,12 +48,13 @@ def page_base(uri: str) -> str:
 
 
 def addresses(spool: Path, base: str, experiment_id: str) -> str:
-    """Return the addresses to print: the saved views, best trials first, or else the plain charts."""
+    """Return the addresses to print: the saved views, families first, or else the plain charts."""
     saved = sender.views(spool)
     if not saved:
         return charts_url(base, experiment_id)
-    best, every, means = (charts_url(base, experiment_id, saved.get(which)) for which in saved_view.WHICH)
-    return f"{best}\nAll trials: {every}\nMeans of families: {means}"
+    families, trials = (charts_url(base, experiment_id, saved.get(which)) for which in saved_view.WHICH)
+    plain = charts_url(base, experiment_id)
+    return f"{families}\nAll trials: {trials}\nPlain charts, if these pages stay empty: {plain}"
 
 
 def is_sent(spool: Path) -> bool:
@@ -79,7 +80,7 @@ def location_text(spool: Path, name: str) -> str:
     address, experiment = sender.address(spool), sender.experiment_id(spool)
     if address.startswith("http") and experiment is not None:
         return addresses(spool, page_base(address), experiment)
-    return f"python -m sweeper ui {name}   (or `mlflow ui` in this folder)"
+    return f"python -m sweeper ui {name}"
 
 
 def ui(spool: Path, port: int = 5000) -> int:

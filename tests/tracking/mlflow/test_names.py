@@ -17,12 +17,12 @@ FAMILIES = sorted(path.stem for path in Path(conf.__path__[0], "schedule").glob(
 @pytest.mark.parametrize(
     ("params", "name"),
     [
-        ({"peak_lr": 0.0341, "warmup": 0.1666}, "cosine-038 lr=.034 wu=17%"),
-        ({"peak_lr": 3.44e-5, "warmup": 0.0}, "cosine-038 lr=3.4e-5"),
-        ({"peak_lr": 1.0}, "cosine-038 lr=1"),
-        ({"peak_lr": 12.0, "warmup": 0.005}, "cosine-038 lr=12 wu=0.5%"),
-        ({"peak_lr": "auto"}, "cosine-038 lr=auto"),
-        ({}, "cosine-038"),
+        ({"peak_lr": 0.0341, "warmup": 0.1666}, "cosine:38 lr=.034 wu=17%"),
+        ({"peak_lr": 3.44e-5, "warmup": 0.0}, "cosine:38 lr=3.4e-5"),
+        ({"peak_lr": 1.0}, "cosine:38 lr=1"),
+        ({"peak_lr": 12.0, "warmup": 0.005}, "cosine:38 lr=12 wu=0.5%"),
+        ({"peak_lr": "auto"}, "cosine:38 lr=auto"),
+        ({}, "cosine:38"),
     ],
 )
 def test_run_names_begin_with_what_differs(params, name):
@@ -33,13 +33,13 @@ def test_other_searched_numbers_follow():
     params = {"decay": 0.1, "peak_lr": 0.2, "cycle": 0.25, "end_factor": 0.0}
     hparams = {"optimizer.weight_decay": 1e-4, "optimizer.momentum": 0.9, "model.dropout": 0.15}
     searched = ("cycle", "model.dropout", "optimizer.weight_decay", "peak_lr")
-    assert run_name("sgdr", 7, params, hparams, searched) == "sgdr-007 lr=.2 wd=.0001 dropout=.15 cycle=25%"
+    assert run_name("sgdr", 7, params, hparams, searched) == "sgdr:7 lr=.2 wd=.0001 dropout=.15 cycle=25%"
 
 
 def test_family_and_number_of_every_family_can_be_read_in_the_list():
     names = [run_name(family, number, {"peak_lr": 0.0341}) for family in FAMILIES for number in (3, 38)]
     long = [name for name in names if len(name.split()[0]) > ROOM]
-    assert {name.split("-")[0] for name in long} <= {"cosine_exponent", "cycle_warmup_cosine"}
+    assert {name.split(":")[0] for name in long} <= {"cosine_exponent", "cycle_warmup_cosine"}
     assert len({name[:23] for name in names}) == len(names)
 
 

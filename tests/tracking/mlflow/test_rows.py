@@ -68,14 +68,16 @@ def test_a_complete_trial(tmp_path, played, a_job):
         "sweep.study": "cosine",
         "trial.number": "0",
         "trial.state": "complete",
-        "trial.rank": "1",
+        "family.place": "1",
         "schedule.family": "cosine",
         "mlflow.runColor": "#0072b2",
+        "warmup": "0.1",
+        "optimizer.weight_decay": "0.01",
+        "steps": "200",
+        "seed": "0",
     }
-    assert run["params"]["family"] == "cosine"
-    assert run["params"]["peak_lr"] == str(float(job.lr_S.max()))
-    assert run["params"]["optimizer.weight_decay"] == "0.01"
-    assert (run["params"]["steps"], run["params"]["seed"]) == ("200", "0")
+    assert run["params"] == {"decay": "0.0", "peak_lr": str(float(job.lr_S.max()))}
+    assert run["name"].startswith("cosine:0 lr=")
     assert run["end"][0] == "FINISHED"
     lr = points(run, "lr/group0")
     assert {0, 199} <= set(lr)
@@ -95,7 +97,7 @@ def test_a_complete_trial(tmp_path, played, a_job):
 
 @pytest.mark.parametrize(
     ("trial", "status", "state", "steps"),
-    [(1, "KILLED", "pruned", 60), (2, "FAILED", "diverged", 47), (3, "FAILED", "failed", 80)],
+    [(1, "FINISHED", "pruned", 60), (2, "FINISHED", "diverged", 47), (3, "FAILED", "failed", 80)],
 )
 def test_an_early_end(tmp_path, played, a_job, trial, status, state, steps):
     run = stored(spooled(tmp_path, played))[RunKey("cosine", trial)]
@@ -164,7 +166,7 @@ def test_several_members_are_shown_by_their_median(a_job, a_report):
     valid = [report.metrics["valid/loss"] for report in reports]
     assert points(run, "valid/loss") == {20: float(np.median(valid))}
     assert [points(run, f"valid/loss.member{k}") for k in range(3)] == [{20: value} for value in valid]
-    assert run["params"]["seed"] == "4000, 4001, 4002"
+    assert run["tags"]["seed"] == "4000, 4001, 4002"
 
 
 def test_a_member_that_diverged_leaves_the_others_median(a_job, a_report):
@@ -270,14 +272,9 @@ def test_descriptions_add_and_overwrite_and_repeat_nothing(tmp_path):
         translation.add_events(events)
         given.append(translation.pop_rows())
     first, second, third = (rows[0] for rows in given)
-    assert (first.params, first.tags, len(first.metrics), len(first.artifacts)) == (
-        {"n_trials": "20"},
-        {"note": "x"},
-        1,
-        1,
-    )
-    assert (second.params, second.tags, second.metrics, second.artifacts) == ({}, {}, [], [])
-    assert third.params == {}
+    assert (first.tags, len(first.metrics), len(first.artifacts)) == ({"n_trials": "20", "note": "x"}, 1, 1)
+    assert (second.tags, second.metrics, second.artifacts) == ({}, [], [])
+    assert not first.params | second.params | third.params  # nothing of a study itself is searched
     assert third.tags == {"note": "y", "n_trials": "40"}
     assert [(metric.key, metric.value) for metric in third.metrics] == [("best", 0.4)]
 
@@ -322,12 +319,12 @@ def test_what_a_study_is_made_of_is_shown_with_each_of_its_trials(tmp_path, a_jo
         tracker.commit(number + 1)
     runs = stored(all_rounds(tmp_path))
     study = runs[RunKey("cosine", None)]
-    assert study["params"] == {name: str(value) for name, value in made.items()}
+    assert study["tags"].items() >= {name: str(value) for name, value in made.items()}.items()
     assert study["tags"]["mlflow.source.git.commit"] == study["tags"]["git.commit"] == "b" * 40
     assert study["tags"]["version.torch"] == "2.14"
     for number, commit in enumerate(("a" * 40, "b" * 40)):
         trial = runs[RunKey("cosine", number)]
-        assert study["params"].items() <= trial["params"].items()
+        assert trial["tags"].items() >= {name: str(value) for name, value in made.items()}.items()
         assert trial["tags"]["mlflow.source.git.commit"] == trial["tags"]["git.commit"] == commit
         assert trial["tags"]["git.dirty"] == "false"
         assert "version.torch" not in trial["tags"]  # those are of the study alone
@@ -358,27 +355,67 @@ def test_a_plain_name_stays_as_it_is():
         assert key_text(name) == name
 
 
-def test_ranks_are_of_complete_trials_and_coalesced(a_sweep):
+def test_one_trial_stands_for_each_family(a_sweep):
     whole, piecewise = stored(a_sweep), stored(a_sweep, cuts=range(len(a_sweep)))
-    for study in ("cosine", "wsd"):
-        found = {number: whole[RunKey(study, number)]["tags"].get("trial.rank") for number in range(6)}
-        assert found == {0: "1", 1: None, 2: None, 3: None, 4: "2", 5: "3"}
+    places = {"cosine": {0: "1", 4: "-", 5: "-"}, "wsd": {0: "2", 4: "-", 5: "-"}}
+    for study, known in places.items():
+        found = {number: whole[RunKey(study, number)]["tags"].get("family.place") for number in range(6)}
+        assert found == {**dict.fromkeys(range(6)), **known}  # pruned, diverged and failed trials have none
     assert piecewise == whole
+
+
+def test_a_verdict_orders_the_families(tmp_path, played):
+    tracker = Spool(tmp_path, 0)
+    *_, last = played(tracker)
+    tracker.describe("wsd", Summary(tags={"verdict.order": "wsd:5 cosine:4 cosine:0"}))
+    tracker.commit(last + 1)
+    tracker.finish()
+    for cuts in ((), (0,), range(99)):
+        runs = stored(all_rounds(tmp_path), cuts)
+        found = {key: run["tags"].get("family.place") for key, run in runs.items()}
+        assert {key: place for key, place in found.items() if place not in (None, "-")} == {
+            RunKey("wsd", 5): "1",
+            RunKey("cosine", 4): "2",
+        }
+
+
+def test_values_that_are_logged_once_follow_what_is_logged_over_the_run(tmp_path, a_job):
+    """MLflow's pages show the names with a "/" first, by the part before it: the LR, then the losses."""
+    tracker = Spool(tmp_path, 0)
+    tracker.open([replace(a_job("cosine", 0), report_steps=(200,))])
+    measures = {"objective/best": 0.4, "objective/spread": 0.1}
+    tracker.append([Report(JobId("cosine", 0, 0), 200, {"train/loss": np.ones(200)}, {"valid/loss": 0.5}, 1.0)])
+    tracker.close(Ending(TrialId("cosine", 0), "complete", 200, 0.5, measures=measures))
+    tracker.commit(1)
+    tracker.finish()
+    run = stored(all_rounds(tmp_path))[RunKey("cosine", 0)]
+    assert points(run, "objective.best") == {200: 0.4}
+    names = {metric.key for metric in run["metrics"]}
+    assert {name for name in names if "/" in name} == {"lr/group0", "train/loss", "valid/loss"}
+    assert {"objective", "objective.best", "objective.spread", "lr_max", "seconds"} <= names
+
+
+def test_spools_that_do_not_tell_what_was_searched_give_every_hyperparameter_as_a_param(a_sweep):
+    for study, run in stored([[e for e in events if e["e"] != "describe"] for events in a_sweep]).items():
+        expected = set() if study.trial is None else {"peak_lr", "warmup", "decay", "optimizer.weight_decay"}
+        assert set(run["params"]) == expected
 
 
 def test_without_a_direction_nothing_is_ranked_or_drawn(a_sweep):
     silent = [[event for event in events if event["e"] != "describe"] for events in a_sweep]
-    assert all("trial.rank" not in run["tags"] for run in stored(silent).values())
+    assert all("family.place" not in run["tags"] for run in stored(silent).values())
     translation = Translation()
     translation.add_events(itertools.chain(*silent))
+    translation.pop_rows()
     assert translation.view_content() is None
 
 
 def test_what_there_is_to_draw(a_sweep):
     translation = Translation()
     translation.add_events(itertools.chain(*a_sweep))
+    translation.pop_rows()
     shown = translation.view_content()
-    assert (shown.metric, shown.direction) == ("valid/loss", "minimize")
-    assert shown.searched == (("cosine", ("decay", "peak_lr")), ("wsd", ("decay", "peak_lr")))
+    assert (shown.metric, shown.direction, shown.families) == ("valid/loss", "minimize", 2)
     assert {"lr/group0", "train/loss", "valid/loss", "objective", "log10_lr_max"} <= set(shown.metrics)
     assert shown.decades == (-2, -2)
+    assert not shown.is_judged

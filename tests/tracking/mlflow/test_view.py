@@ -28,19 +28,19 @@ def test_the_address_opens_the_charts():
     address = view.charts_url("http://127.0.0.1:5000/", "12")
     page, charts = "http://127.0.0.1:5000/#/experiments/12/runs", "workflowType=machine_learning&compareRunsMode=CHART"
     assert address == f"{page}?orderByKey=metrics.%60objective%60&{charts}"
-    assert view.charts_url("http://127.0.0.1:5000", "12", "best") == f"{page}?viewStateShareKey=best&{charts}"
+    assert view.charts_url("http://127.0.0.1:5000", "12", "families") == f"{page}?viewStateShareKey=families&{charts}"
 
 
-def test_the_saved_views_are_named_the_best_trials_first(tmp_path, capsys):
+def test_the_saved_views_are_named_families_first(tmp_path, capsys):
     destination = Destination("http://far:5000", "x", ID, named=True)
     sender.store_destination(tmp_path, destination)
-    known = {"experiment_id": "7", "views": {"best": "best-abcdef", "all": "all-abcdef", "means": "means-abcdef"}}
+    known = {"experiment_id": "7", "views": {"families": "families-abcdef", "trials": "trials-abcdef"}}
     replace_object(tmp_path / "sent.json", {destination.display_uri: known})
     assert view.ui(tmp_path) == 0
-    best, every, means = capsys.readouterr().out.splitlines()
-    assert best == view.charts_url("http://far:5000", "7", "best-abcdef")
-    assert every == f"All trials: {view.charts_url('http://far:5000', '7', 'all-abcdef')}"
-    assert means == f"Means of families: {view.charts_url('http://far:5000', '7', 'means-abcdef')}"
+    families, trials, plain = capsys.readouterr().out.splitlines()
+    assert families == view.charts_url("http://far:5000", "7", "families-abcdef")
+    assert trials == f"All trials: {view.charts_url('http://far:5000', '7', 'trials-abcdef')}"
+    assert plain == f"Plain charts, if these pages stay empty: {view.charts_url('http://far:5000', '7')}"
 
 
 def test_a_port_that_is_taken_is_passed_over():
