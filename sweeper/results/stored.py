@@ -248,7 +248,7 @@ class StoredSweep:
     # --- one trial --------------------------------------------------------------------------------------
 
     def trace(self, trial: Which, number: int | None = None, member: int = 0) -> pd.DataFrame:
-        """Return everything that one training logged.
+        """Return everything that one training logged; that of a confirmation by its study and number.
 
         Returns:
             A row for each step, with the columns "step", "lr/group0", "train/loss", ..., NaN where a step has no value.
@@ -258,7 +258,9 @@ class StoredSweep:
         Raises:
             InputError: If it has not reported yet, there is no such member, or its traces are lost.
         """
-        record = self.record(trial, number)
+        of_confirmation = (one for one in self.replicates if (one.study, one.number) == (trial, number))
+        record = next(of_confirmation, None) if isinstance(trial, str) else None
+        record = record or self.record(trial, number)
         try:
             return read_trace(self.home.path, *record.trained_as, member)
         except KeyError as error:

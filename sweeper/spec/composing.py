@@ -24,6 +24,7 @@ from sweeper.types import InputError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+INIT = "init"  # key of a model's node; its constructor does not get it, and null is as if it were not there
 SEARCHED = {"low", "high", "choice"}  # keys of a searched value, which has no keys of ours inside
 
 
@@ -103,13 +104,14 @@ def build_subject(nodes: Node, label: str = "") -> Subject:
 
     from sweeper.training.finetuned import KEYS, finetuned_task
 
-    own = {key: value for key, value in nodes["model"].items() if key not in KEYS}
+    node = {key: value for key, value in nodes["model"].items() if key != INIT or value is not None}
+    own = {key: value for key, value in node.items() if key not in (*KEYS, INIT)}
     numbers = {f"model.{key}": value for key, value in own.items() if isinstance(value, Mapping)}
     fixed = {key: value for key, value in own.items() if f"model.{key}" not in numbers}
     data = _build("data", instantiate, nodes["data"])
-    model = _build("model", instantiate, {**fixed, "_partial_": True})
-    task = finetuned_task(_build("task", instantiate, nodes["task"], data=data, model=model), nodes["model"])
-    described = {"data": _identity(nodes["data"]), "model": nodes["model"], "task": _without_nulls(nodes["task"])}
+    model = _initialized(_build("model", instantiate, {**fixed, "_partial_": True}), node.get(INIT))
+    task = finetuned_task(_build("task", instantiate, nodes["task"], data=data, model=model), node)
+    described = {"data": _identity(nodes["data"]), "model": node, "task": _without_nulls(nodes["task"])}
     return Subject(task, label, described, numbers)
 
 
@@ -218,6 +220,16 @@ def _build(key: str, instantiate: Callable[..., Any], node: Node, **given: Any) 
         has_files = (config_files.folder() / key).is_dir()
         remedy = f"See conf/{key}/ for what there is" if has_files else f"Change the keys of {key}"
         raise input_error(key, error, remedy=remedy) from error
+
+
+def _initialized(factory: Callable[..., Any], init: object) -> Callable[..., Any]:
+    """Return a factory of models with the weights of `model.init`. Raises InputError."""
+    from sweeper.tasks.initial import initialized
+
+    try:
+        return initialized(factory, init)
+    except ValueError as error:
+        raise input_error("model", error) from error
 
 
 def _check_node(key: str, node: Mapping[str, object]) -> None:
