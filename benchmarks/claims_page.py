@@ -119,7 +119,7 @@ def _head(run: Run) -> list[str]:
         "# Claims of the founding documents",
         "",
         "What four texts about learning-rate schedules claim, tried on two small tasks each. The contrasts were "
-        " fixed before they were run, in `benchmarks/claims.yaml`. `make claims` repeats them and writes this page.",
+        "fixed before they were run, in `benchmarks/claims.yaml`. `make claims` repeats them and writes this page.",
         "",
         *_table(
             ("claim", *written["tasks"]),
