@@ -57,6 +57,11 @@ def check_options(
             raise InputError(f"{key}.{name}", value, "not finite", "Write a finite number")
 
 
+def has_option(constructor: Callable[..., Any], name: str) -> bool:
+    """Whether a constructor has a parameter of that name."""
+    return name in (_parameters(constructor) or ())
+
+
 def is_finite(value: object) -> bool:
     """Whether no number in a value is infinite or NaN."""
     if isinstance(value, Mapping):

@@ -4,6 +4,8 @@ import functools
 import inspect
 import math
 import pickle
+import sys
+import types
 
 import pytest
 import torch
@@ -90,6 +92,26 @@ def test_another_initialization_is_refused(init, check_form):
     with pytest.raises(InputError, match=r"^model\.init=.*Choose glorot, or null for the model's own$") as caught:
         build_subject(nodes(init=init))
     check_form(str(caught.value))
+
+
+class Own(nn.Module):
+    """A user's model that has an argument of this name."""
+
+    def __init__(self, inputs, outputs, init="wide"):
+        super().__init__()
+        self.how = init
+        self.last = nn.Linear(inputs, outputs)
+
+    def forward(self, inputs_B):
+        return self.last(inputs_B)
+
+
+@pytest.mark.parametrize("init", ["narrow", None])
+def test_a_constructors_own_argument_of_that_name_is_its_own(monkeypatch, init):
+    monkeypatch.setitem(sys.modules, "users", types.SimpleNamespace(Own=Own))
+    subject = build_subject({**nodes(), "model": {"_target_": "users.Own", "init": init}})
+    assert subject.task.build(0).how == init
+    assert subject.described["model"]["init"] == init
 
 
 def test_lanes_and_one_at_a_time_train_the_same(sweeper):
