@@ -88,7 +88,7 @@ class Run:
         found: By claim and task.
         staircase: The tutorial's comparison.
         trainings: In all.
-        minutes: Of wall-clock time.
+        minutes: Of processor time, of all processes.
     """
 
     written: Written
@@ -138,7 +138,7 @@ def _head(run: Run) -> list[str]:
         f"{100 * written['together']:g}%. Differences are at equal seeds, positive in favor of the claim. Each arm was "
         "tuned by its own search, with as many trials as the other, and judged on fresh seeds.",
         "",
-        f"Run once: {run.trainings:,} trainings in {run.minutes:.0f} minutes on this machine's CPU, torch "
+        f"Run once: {run.trainings:,} trainings, {run.minutes:.0f} minutes of processor time, torch "
         f"{torch.__version__.partition('+')[0]}.",
         "",
         *_table(("task", "settings"), [[task, f"`{words}`"] for task, words in written["tasks"].items()]),

@@ -226,7 +226,7 @@ def _build(key: str, instantiate: Callable[..., Any], node: Node, **given: Any) 
         raise input_error(key, error, remedy=remedy) from error
 
 
-def _without_init(model: Node) -> tuple[dict[str, Any], object]:
+def _without_init(model: Mapping[str, object]) -> tuple[dict[str, Any], object]:
     """Return a model's node without our `init`, and its value. A constructor with an argument of that name keeps it."""
     node = dict(model)
     if INIT in node and not has_option(_constructor("model", node), INIT):
