@@ -58,8 +58,9 @@ def check_options(
 
 
 def has_option(constructor: Callable[..., Any], name: str) -> bool:
-    """Whether a constructor has a parameter of that name."""
-    return name in (_parameters(constructor) or ())
+    """Whether a constructor takes an option of that name."""
+    parameters = _parameters(constructor) or {}
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def is_finite(value: object) -> bool:

@@ -106,9 +106,17 @@ class Own(nn.Module):
         return self.last(inputs_B)
 
 
+class Any(Own):
+    """One that takes any argument."""
+
+    def __init__(self, inputs, outputs, **others):
+        super().__init__(inputs, outputs, **others)
+
+
+@pytest.mark.parametrize("model", [Own, Any])
 @pytest.mark.parametrize("init", ["narrow", None])
-def test_a_constructors_own_argument_of_that_name_is_its_own(monkeypatch, init):
-    monkeypatch.setitem(sys.modules, "users", types.SimpleNamespace(Own=Own))
+def test_a_constructors_own_argument_of_that_name_is_its_own(monkeypatch, model, init):
+    monkeypatch.setitem(sys.modules, "users", types.SimpleNamespace(Own=model))
     subject = build_subject({**nodes(), "model": {"_target_": "users.Own", "init": init}})
     assert subject.task.build(0).how == init
     assert subject.described["model"]["init"] == init
