@@ -7,7 +7,7 @@ CONFIRM ?=
 PYTHON  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep setup test ui lint bench clean
+.PHONY: help sweep setup test ui lint bench claims clean
 MAKEFLAGS += --no-print-directory
 
 IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
@@ -65,6 +65,10 @@ bench: NEEDS := dev
 bench: ## Run the benchmarks
 	@$(MADE)
 	@for script in benchmarks/*.py; do $(RUN) "$$script" $(ARGS) || exit 1; done
+
+claims: ## Put claims of the founding documents to the test, and write docs/guide/claims.md
+	@$(MADE)
+	@$(RUN) benchmarks/claims.py --page docs/guide/claims.md $(ARGS)
 
 clean: ## Remove .venv and caches; sweeps stay
 	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -57,6 +57,12 @@ def check_options(
             raise InputError(f"{key}.{name}", value, "not finite", "Write a finite number")
 
 
+def has_option(constructor: Callable[..., Any], name: str) -> bool:
+    """Whether a constructor takes an option of that name."""
+    parameters = _parameters(constructor) or {}
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
 def is_finite(value: object) -> bool:
     """Whether no number in a value is infinite or NaN."""
     if isinstance(value, Mapping):

@@ -248,7 +248,7 @@ class StoredSweep:
     # --- one trial --------------------------------------------------------------------------------------
 
     def trace(self, trial: Which, number: int | None = None, member: int = 0) -> pd.DataFrame:
-        """Return everything that one training logged.
+        """Return everything that one training logged; that of a confirmation by its study and number.
 
         Returns:
             A row for each step, with the columns "step", "lr/group0", "train/loss", ..., NaN where a step has no value.
@@ -258,7 +258,7 @@ class StoredSweep:
         Raises:
             InputError: If it has not reported yet, there is no such member, or its traces are lost.
         """
-        record = self.record(trial, number)
+        record = self._training(trial, number)
         try:
             return read_trace(self.home.path, *record.trained_as, member)
         except KeyError as error:
@@ -269,6 +269,14 @@ class StoredSweep:
                 raise InputError("member", member, f"{name} has {len(record.seeds)}", "Count from 0") from error
             remedy = "Its results are in the tables. Restore spool/ or traces/ from a backup to have its traces"
             raise InputError("trial", name, "its traces are damaged or missing", remedy) from error
+
+    def _training(self, trial: Which, number: int | None) -> Record:
+        """Return a trial, or a training of a confirmation by its study and number."""
+        if isinstance(trial, str) and number is not None:
+            for one in self.replicates:
+                if (one.study, one.number) == (trial, number):
+                    return one
+        return self.record(trial, number)
 
     def lr(self, trial: Which, number: int | None = None, *, steps: int | None = None) -> Floats:
         """Return the LR of every update, also of a pruned trial.

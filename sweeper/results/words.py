@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TypeVar
 
+from sweeper.results.by_seed import better_at
 from sweeper.results.paired import seeds_to_decide
 from sweeper.results.verdict import TUNED_FAMILY, Configuration, Contrast, Difference, Reference, Verdict
 from sweeper.text.columns import join, value_text
@@ -179,11 +180,12 @@ def _default_lr(verdict: Verdict) -> str:
 
 
 def _size(verdict: Verdict, contrast: Contrast, with_share: bool = True) -> str:
-    """Return the size of a difference: in the metric, in paired standard deviations, as a share of the gain."""
+    """Return the size of a difference: in the metric, in paired standard deviations, by seeds, as a share of a gain."""
     mean, sd, share = contrast["mean"], contrast["sd"], contrast["gain_share"]
     parts = [f"{gain_text(verdict, contrast)} in {verdict['objective']['metric']}"]
     if mean is not None and sd:
-        parts.append(f"{in_sd(contrast)} paired sd")
+        better, seeds = better_at(verdict, contrast["a"], contrast["b"], contrast["look"])
+        parts += [f"{in_sd(contrast)} paired sd", f"better at {better} of {seeds} seeds"]
     if share is not None and with_share:
         parts.append(f"{round(100 * share)}% of the leader's gain over the constant")
     return ", ".join(parts)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.importing import import_object
-from sweeper.options import check_options
+from sweeper.options import check_options, has_option
 from sweeper.spec import config_files, keys, overrides
 from sweeper.spec.causes import input_error
 from sweeper.spec.question import as_name
@@ -24,6 +24,7 @@ from sweeper.types import InputError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+INIT = "init"  # key of a model's node that its constructor does not get; null is as if it were not there
 SEARCHED = {"low", "high", "choice"}  # keys of a searched value, which has no keys of ours inside
 
 
@@ -103,13 +104,18 @@ def build_subject(nodes: Node, label: str = "") -> Subject:
 
     from sweeper.training.finetuned import KEYS, finetuned_task
 
-    own = {key: value for key, value in nodes["model"].items() if key not in KEYS}
+    node, init = _without_init(nodes["model"])
+    own = {key: value for key, value in node.items() if key not in KEYS}
     numbers = {f"model.{key}": value for key, value in own.items() if isinstance(value, Mapping)}
     fixed = {key: value for key, value in own.items() if f"model.{key}" not in numbers}
     data = _build("data", instantiate, nodes["data"])
-    model = _build("model", instantiate, {**fixed, "_partial_": True})
-    task = finetuned_task(_build("task", instantiate, nodes["task"], data=data, model=model), nodes["model"])
-    described = {"data": _identity(nodes["data"]), "model": nodes["model"], "task": _without_nulls(nodes["task"])}
+    model = _initialized(_build("model", instantiate, {**fixed, "_partial_": True}), init)
+    task = finetuned_task(_build("task", instantiate, nodes["task"], data=data, model=model), node)
+    described = {
+        "data": _identity(nodes["data"]),
+        "model": node if init is None else {**node, INIT: init},
+        "task": _without_nulls(nodes["task"]),
+    }
     return Subject(task, label, described, numbers)
 
 
@@ -220,22 +226,45 @@ def _build(key: str, instantiate: Callable[..., Any], node: Node, **given: Any) 
         raise input_error(key, error, remedy=remedy) from error
 
 
+def _without_init(model: Mapping[str, object]) -> tuple[dict[str, Any], object]:
+    """Return a model's node without our `init`, and its value. A constructor with an argument of that name keeps it."""
+    node = dict(model)
+    if INIT in node and not has_option(_constructor("model", node), INIT):
+        return node, node.pop(INIT)
+    return node, None
+
+
+def _initialized(factory: Callable[..., Any], init: object) -> Callable[..., Any]:
+    """Return a factory of models with the weights of `model.init`. Raises InputError."""
+    from sweeper.tasks.initial import initialized
+
+    try:
+        return initialized(factory, init)
+    except ValueError as error:
+        raise input_error("model", error) from error
+
+
 def _check_node(key: str, node: Mapping[str, object]) -> None:
     """Check what a node names, and its options, which may be such nodes, too.
 
     Raises:
         InputError: If there is no such class, it has no such option, or the option has another type.
     """
-    constructor = import_object(
-        f"{key}._target_", node.get("_target_"), f"my_module.My{key.rpartition('.')[2].capitalize()}"
-    )
-    if not callable(constructor):
-        raise InputError(f"{key}._target_", node["_target_"], "cannot be called", "Name a class or a function")
+    constructor = _constructor(key, node)
     options = {name: value for name, value in node.items() if not name.startswith("_")}
     inner = {name: one for name, one in options.items() if isinstance(one, Mapping) and "_target_" in one}
     check_options(key, constructor, {name: value for name, value in options.items() if name not in inner})
     for name, one in inner.items():
         _check_node(f"{key}.{name}", one)
+
+
+def _constructor(key: str, node: Mapping[str, object]) -> Callable[..., Any]:
+    """Return the class or function that a node names. Raises InputError."""
+    example = f"my_module.My{key.rpartition('.')[2].capitalize()}"
+    constructor: object = import_object(f"{key}._target_", node.get("_target_"), example)
+    if not callable(constructor):
+        raise InputError(f"{key}._target_", node["_target_"], "cannot be called", "Name a class or a function")
+    return constructor
 
 
 def _identity(data: Node) -> dict[str, Any]:

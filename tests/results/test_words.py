@@ -148,9 +148,10 @@ def details(confirmation, notes=()):
 def test_details_of_a_winner(build_confirmation):
     confirmation = build_confirmation({**FOUR, "default_lr": 2.0}, seeds={"default_lr": 8})
     assert details(confirmation, ["A note."]) == [
-        "Gain of wsd trial 7 over the tuned constant: 0.095 (0.075 to 0.115) in valid/loss, 6.5 paired sd.",
-        "Lead of wsd trial 7 over cosine trial 7: 0.048 (0.028 to 0.069) in valid/loss, 3.2 paired sd, 51% of the "
-        "leader's gain over the constant.",
+        "Gain of wsd trial 7 over the tuned constant: 0.095 (0.075 to 0.115) in valid/loss, 6.5 paired sd, better at 8 "
+        "of 8 seeds.",
+        "Lead of wsd trial 7 over cosine trial 7: 0.048 (0.028 to 0.069) in valid/loss, 3.2 paired sd, better at 8 of "
+        "8 seeds, 51% of the leader's gain over the constant.",
         "Gain over the optimizer's default LR: 0.993 (0.985 to 1.002) (at 8 seeds, not one of the tests).",
         "wsd trial 7 reached 0.9900 in the search, 1.0028 on fresh seeds: 0.013 was luck.",
         "A note.",
@@ -160,9 +161,10 @@ def test_details_of_a_winner(build_confirmation):
 def test_details_of_a_tie(build_confirmation):
     means = {"wsd": 1.0, "cosine": 1.003, "constant": 1.1}
     assert details(build_confirmation(means, left_out={"sgdr": 1.2, "step": 1.1})) == [
-        "Gain of wsd trial 7 over the tuned constant: 0.095 (0.080 to 0.111) in valid/loss, 8.4 paired sd.",
-        "Lead of wsd trial 7 over cosine trial 7: 0.0011 (-0.0084 to 0.0106) in valid/loss, 0.1 paired sd, 1% of the "
-        "leader's gain over the constant.",
+        "Gain of wsd trial 7 over the tuned constant: 0.095 (0.080 to 0.111) in valid/loss, 8.4 paired sd, better at 8 "
+        "of 8 seeds.",
+        "Lead of wsd trial 7 over cosine trial 7: 0.0011 (-0.0084 to 0.0106) in valid/loss, 0.1 paired sd, better at "
+        "10 of 16 seeds, 1% of the leader's gain over the constant.",
         "wsd trial 7 reached 0.9900 in the search, 1.0010 on fresh seeds: 0.011 was luck.",
         "To tell wsd from cosine: about 929 seeds (power 80%).",
         "Not confirmed, which does not mean worse: step (3rd in the search) and sgdr (4th in the search).",
@@ -174,7 +176,8 @@ def test_a_gain_is_positive_where_higher_is_better(build_confirmation):
     first, second, luck = details(build_confirmation(means, objective=ACCURACY))
     assert (
         first
-        == "Gain of wsd trial 7 over the tuned constant: 0.205 (0.189 to 0.220) in valid/accuracy, 18.1 paired sd."
+        == "Gain of wsd trial 7 over the tuned constant: 0.205 (0.189 to 0.220) in valid/accuracy, 18.1 paired sd, "
+        "better at 8 of 8 seeds."
     )
     assert second.startswith("Lead of wsd trial 7 over cosine trial 7: 0.102 (0.081 to 0.122) in valid/accuracy")
     assert luck == "wsd trial 7 reached 0.8900 in the search, 0.9028 on fresh seeds."

@@ -117,6 +117,15 @@ def confirmed_trace(sweep, replicate):
     return read_trace(sweep.home.path, replicate.study, replicate.number)["lr/group0"].dropna()
 
 
+def test_the_trace_of_a_replicate_goes_by_its_study_and_number(confirmed):
+    record = confirmed.replicates[-1]
+    trace = confirmed.trace(record.study, record.number)
+    assert trace["step"].iloc[-1] == record.steps_done
+    assert trace["valid/log_loss"].iloc[-1] == record.value
+    with pytest.raises(InputError, match="no such trial"):
+        confirmed.record(record.study, record.number)
+
+
 def test_the_search_is_shown_without_its_replicates(searched, confirmed):
     assert confirmed.trials.drop(columns=["seconds"]).equals(searched.trials.drop(columns=["seconds"]))
     assert confirmed.finished
