@@ -28,9 +28,7 @@ from sweeper.types import Ending, Floats, Job, JobId, Report, State, Summary, Tr
 EVENTS = "events.jsonl"
 METRIC, DIRECTION, SEARCHED = "objective.metric", "objective.direction", "study.searched"  # tags that describe a study
 ROLE = "study.role"  # tag of a study whose trials do not search
-VERDICT = (
-    "verdict.order"  # tag of a study: trials of the whole sweep in the order of its verdict, "cosine-1a2b3c:17 ..."
-)
+VERDICT = "verdict.order"  # tag of a study: the sweep's judged trials in the verdict's order, "cosine-1a2b3c:17 ..."
 SETUP = ("optimizer", "model", "data", "batch_size", "epochs")  # params of a study that hold for each of its trials
 COMMIT, DIRTY = "git.commit", "git.dirty"  # tags of a study that hold for the trials that start after them
 MARK, ARTIFACT = b'{"e":"mark",', b'{"e":"artifact",'
