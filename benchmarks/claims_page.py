@@ -136,8 +136,8 @@ def _head(run: Run) -> list[str]:
         "",
         f"A word holds for its task, its model and these lengths. All {count} intervals hold together with "
         f"{100 * written['together']:g}%. Differences are at equal seeds, positive in favor of the claim. Each arm was "
-        "tuned by its own search, with as many trials as the other, and judged on fresh seeds; where the LR itself is the "
-        "question, every point of a grid was.",
+        "tuned by its own search, with as many trials as the other, and judged on fresh seeds. Where the LR itself "
+        "is the question, every point of a grid was.",
         "",
         f"Run once: {run.trainings:,} trainings, {run.minutes:.0f} minutes of processor time, torch "
         f"{torch.__version__.partition('+')[0]}.",
