@@ -168,13 +168,14 @@ def _not_ended(models: Sequence[FinalModel]) -> list[str]:
 
 
 def _interval(values: Sequence[float]) -> Interval:
-    test = paired(np.asarray(values, float))
+    first = values[0]  # of equal values the differences are exactly 0
+    test = paired(np.asarray(values, float) - first)
     low, high = interval(test, LEVEL)
     known = math.isfinite(low) and len(values) > 1
     return Interval(
         n=len(values),
-        mean=float(test.mean),
+        mean=first + float(test.mean),
         sd=float(test.sd) if len(values) > 1 else None,
-        low=low if known else None,
-        high=high if known else None,
+        low=first + low if known else None,
+        high=first + high if known else None,
     )

@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 
 import sweeper as package
-from sweeper.results.final import interval_text, sentence
+from sweeper.results.final import interval_text, intervals, sentence
 from sweeper.run import finalizing
 from sweeper.run.final_spec import FinalSpec, parse_words
 from sweeper.tasks import Arrays, Supervised
@@ -63,6 +63,12 @@ def test_every_metric_of_the_test_part_has_a_mean_and_a_t_interval_over_seeds(se
         low, high = stats.t.interval(0.95, 5, statistics.mean(values), stats.sem(values))
         assert (found["low"], found["high"]) == pytest.approx((low, high))
     assert json.loads((tmp_path / searched.name / "final.json").read_text()) == final
+
+
+def test_equal_values_have_no_spread():
+    value = 0.08953908354043961
+    found = intervals([{"test/loss": value}] * 3)["test/loss"]
+    assert found == {"n": 3, "mean": value, "sd": 0, "low": value, "high": value}
 
 
 def test_seeds_are_fresh_and_further_ones_go_on(searched, tmp_path):
