@@ -24,6 +24,9 @@ MADE = $(CHOSEN) scripts/bootstrap.py --venv "$(VENV)" --extras "$(NEEDS),$(EXTR
 RUN  = "$(VENV)/bin/python"
 endif
 
+# Benchmarks import what is beside them, which `python -P` does not find.
+BESIDE = export PYTHONPATH="$(CURDIR)/benchmarks$${PYTHONPATH:+:$$PYTHONPATH}"
+
 # Not with CONFIRM=0, nor after a flag: --cfg and --help train nothing, and -m trains several sweeps.
 IS_CONFIRMED = $(if $(filter 0,$(CONFIRM))$(filter -%,$(filter-out --config-dir,$(ARGS))),,yes)
 
@@ -64,11 +67,11 @@ lint: ## Check style (ruff), types (mypy), signatures and imports between rooms 
 bench: NEEDS := dev
 bench: ## Run the benchmarks
 	@$(MADE)
-	@for script in benchmarks/*.py; do $(RUN) "$$script" $(ARGS) || exit 1; done
+	@$(BESIDE); for script in benchmarks/*.py; do $(RUN) "$$script" $(ARGS) || exit 1; done
 
 claims: ## Put claims of the founding documents to the test, and write docs/guide/claims.md
 	@$(MADE)
-	@$(RUN) benchmarks/claims.py --page docs/guide/claims.md $(ARGS)
+	@$(BESIDE); $(RUN) benchmarks/claims.py --page docs/guide/claims.md $(ARGS)
 
 clean: ## Remove .venv and caches; sweeps stay
 	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
