@@ -28,9 +28,7 @@ from sweeper.types import Ending, Floats, Job, JobId, Report, State, Summary, Tr
 EVENTS = "events.jsonl"
 METRIC, DIRECTION, SEARCHED = "objective.metric", "objective.direction", "study.searched"  # tags that describe a study
 ROLE = "study.role"  # tag of a study whose trials do not search
-VERDICT = (
-    "verdict.order"  # tag of a study: trials of the whole sweep in the order of its verdict, "cosine-1a2b3c:17 ..."
-)
+VERDICT = "verdict.order"  # tag of a study: the sweep's judged trials, in the order of the verdict
 SETUP = ("optimizer", "model", "data", "batch_size", "epochs")  # params of a study that hold for each of its trials
 COMMIT, DIRTY = "git.commit", "git.dirty"  # tags of a study that hold for the trials that start after them
 MARK, ARTIFACT = b'{"e":"mark",', b'{"e":"artifact",'
@@ -206,7 +204,7 @@ def planned_lr(event: OpenEvent) -> Floats:
 
 
 def encode_order(trials: Iterable[TrialId]) -> str:
-    """Return the value of the tag VERDICT."""
+    """Return the value of the tag VERDICT: `cosine-1a2b3c:17 wsd-4d5e6f:3`."""
     return " ".join(f"{study}:{number}" for study, number in trials)
 
 
