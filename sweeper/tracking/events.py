@@ -204,7 +204,7 @@ def planned_lr(event: OpenEvent) -> Floats:
 
 
 def encode_order(trials: Iterable[TrialId]) -> str:
-    """Return the value of the tag VERDICT."""
+    """Return the value of the tag VERDICT: `cosine-1a2b3c:17 wsd-4d5e6f:3`."""
     return " ".join(f"{study}:{number}" for study, number in trials)
 
 

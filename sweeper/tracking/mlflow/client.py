@@ -121,11 +121,11 @@ class Store:
             raise RefusedError(f"{key}: {error.message}") from error
 
     def untag_experiment(self, key: str) -> None:
-        """Delete a tag of the experiment, if MLflow can: servers of early versions cannot."""
+        """Delete a tag of the experiment, unless this client or server is too old to."""
         try:
             self._client.delete_experiment_tag(self.experiment_id, key)
-        except MlflowException as error:
-            log.info("%s stays: %s", key, error.message)
+        except (MlflowException, AttributeError) as error:
+            log.info("%s stays: %s", key, error)
 
     def _fill(self, run_id: str, rows: Rows, folder: Path) -> None:
         metrics = [Metric(point.key, point.value, point.t, point.step) for point in rows.metrics]

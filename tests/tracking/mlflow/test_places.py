@@ -113,10 +113,10 @@ def test_a_whole_sweep_in_a_folder_with_a_percent_sign(tmp_path):
     assert len(files(project, "config.yaml")) == 1
     with closing(sqlite3.connect(project / "mlflow.db")) as connection:
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (2,)
-        params = connection.execute("SELECT DISTINCT value FROM params WHERE key = 'data'").fetchall()
+        data = connection.execute("SELECT DISTINCT value FROM tags WHERE key = 'data'").fetchall()
         parents = connection.execute("SELECT value FROM tags WHERE key = 'mlflow.parentRunId'").fetchall()
         summary = connection.execute("SELECT run_uuid FROM runs WHERE name LIKE 'constant-%' ORDER BY name").fetchall()
-    assert len(params) == 1
+    assert len(data) == 1
     assert parents[0] in summary
 
 

@@ -9,6 +9,7 @@ import math
 import posixpath
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from sweeper.tracking.events import EVENTS, open_line, report_line, rounds
 from sweeper.tracking.mlflow.rows import RunKey, Translation, key_text
 from sweeper.tracking.spool import Spool
 from sweeper.types import Ending, Job, JobId, Report, Summary, TrialId
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "folders"
 
 
 def all_rounds(folder):
@@ -399,6 +402,18 @@ def test_spools_that_do_not_tell_what_was_searched_give_every_hyperparameter_as_
     for study, run in stored([[e for e in events if e["e"] != "describe"] for events in a_sweep]).items():
         expected = set() if study.trial is None else {"peak_lr", "warmup", "decay", "optimizer.weight_decay"}
         assert set(run["params"]) == expected
+
+
+@pytest.mark.parametrize("folder", sorted(GOLDEN.glob("*/spool")), ids=lambda folder: folder.parent.name)
+def test_stored_spools_of_earlier_versions_are_sent_the_same_way(folder):
+    runs = stored(all_rounds(folder))
+    trials = [run for key, run in runs.items() if key.trial is not None]
+    assert trials
+    assert any(run["tags"].get("family.place") == "1" for run in trials)
+    for run in trials:
+        assert set(run["params"]) == set(
+            runs[RunKey(run["tags"]["sweep.study"], None)]["tags"]["study.searched"].split()
+        )
 
 
 def test_without_a_direction_nothing_is_ranked_or_drawn(a_sweep):
