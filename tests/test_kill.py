@@ -106,7 +106,7 @@ def rows(folder):
                 (own[run], key, value)
                 for run, of_run in tags.items()
                 for key, value in of_run.items()
-                if key.startswith(("sweep.", "trial.", "schedule.", "diverged."))
+                if key.startswith(("sweep.", "trial.", "family.", "schedule.", "diverged."))
                 and key not in ("sweep.study_run", "sweep.id")
             ],
         }
