@@ -20,7 +20,8 @@ TIMES, MEGABYTES = 4.5, 400  # measured: 3.0 to 3.4 times the CPU time of a tabl
 LAUNCHER = """
 import os, subprocess, sys
 with open("table.txt", "w") as file:
-    process = subprocess.Popen([sys.executable, "-m", "sweeper", "status", sys.argv[1], "--columns", "all"], stdout=file)
+    command = [sys.executable, "-m", "sweeper", "status", sys.argv[1], "--columns", "all"]
+    process = subprocess.Popen(command, stdout=file)
     _, status, usage = os.wait4(process.pid, 0)
 assert status == 0
 print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)

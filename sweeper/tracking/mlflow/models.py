@@ -7,6 +7,7 @@ the active run), which belongs to the caller; so the same files are written, and
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from sweeper.tracking.mlflow.rows import RunKey
 
 NAME = "final"  # of a model in its run, and of the alias of the first seed's one
 OURS = "sweeper"
+LIGHTNING = "pytorch_lightning"
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,7 @@ def _logged_in(client: MlflowClient, experiment_id: str, run: str) -> str | None
 
 def _log(client: MlflowClient, experiment_id: str, run: str, model: Loggable) -> str:
     """Log a model and return its id."""
-    import mlflow.pytorch
-
+    flavor = _pytorch_flavor()
     created = client.create_logged_model(experiment_id, name=NAME, source_run_id=run, tags=dict(model.tags))
     id = str(created.model_id)
     example = _as_array(model.example)
@@ -107,7 +108,7 @@ def _log(client: MlflowClient, experiment_id: str, run: str, model: Loggable) ->
         described["signature"] = infer_signature(example, _as_array(_predict(model.module, model.example)))
     packages = _packages(model.module)
     with tempfile.TemporaryDirectory() as folder, _quiet(), _by_value(packages.sources):
-        mlflow.pytorch.save_model(
+        flavor.save_model(
             model.module,
             str(Path(folder, "model")),
             mlflow_model=Model(run_id=run, model_uuid=id, model_id=id, metadata=dict(model.about) or None),
@@ -119,6 +120,21 @@ def _log(client: MlflowClient, experiment_id: str, run: str, model: Loggable) ->
     client.finalize_logged_model(id, "READY")
     client.log_outputs(run, [LoggedModelOutput(id, step=0)])
     return id
+
+
+def _pytorch_flavor() -> Any:
+    """Return mlflow.pytorch, imported without Lightning, of which it needs only what we do not use.
+
+    That import takes seconds, and it fails beside a torchvision that does not fit torch.
+    """
+    hides = LIGHTNING not in sys.modules
+    if hides:
+        sys.modules[LIGHTNING] = None  # type: ignore[assignment]  # an import of it raises ImportError
+    try:
+        return importlib.import_module("mlflow.pytorch")
+    finally:
+        if hides:
+            del sys.modules[LIGHTNING]
 
 
 def _register(client: MlflowClient, name: str, id: str, run: str, tags: Mapping[str, str]) -> str | None:
