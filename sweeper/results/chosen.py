@@ -52,7 +52,7 @@ def chosen(sweep: StoredSweep, trial: str | None = None) -> Chosen:
         return _named(sweep, judged_record(sweep, verdict, verdict["leader"]), "leader", words)
     checked = "not confirmed on fresh seeds" if verdict is None else "without a leader on fresh seeds"
     words = f"the {sweep.criterion.extreme} of the search, {checked}"
-    return _named(sweep, sweep.record(sweep.best), "search", words)
+    return _named(sweep, sweep.record(*sweep.best_trial), "search", words)
 
 
 def _named(sweep: StoredSweep, record: Record, reason: Reason, words: str) -> Chosen:

@@ -131,13 +131,21 @@ class StoredSweep:
         Raises:
             InputError: If no trial is complete.
         """
+        study, number = self.best_trial
+        row: pd.Series[Any] = self.trials[(self.trials["study"] == study) & (self.trials["trial"] == number)].iloc[0]
+        return row
+
+    @property
+    def best_trial(self) -> TrialId:
+        """Study and number of `best`, found without the table of trials, which takes long for thousands of them.
+
+        Raises:
+            InputError: If no trial is complete.
+        """
         ranked = self.families[self.families["rank"] == 1]
         if ranked.empty:
             raise InputError("sweep", self.name, "no trial is complete yet", "Resume the sweep, or wait")
-        first = ranked.iloc[0]
-        is_it = (self.trials["study"] == first["study"]) & (self.trials["trial"] == first["best_trial"])
-        row: pd.Series[Any] = self.trials[is_it].iloc[0]
-        return row
+        return TrialId(ranked.iloc[0]["study"], int(ranked.iloc[0]["best_trial"]))
 
     @cached_property
     def finished(self) -> bool:
