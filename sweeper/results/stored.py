@@ -20,7 +20,7 @@ from sweeper.tracking.facts import Facts, read_facts
 from sweeper.tracking.mlflow.destination import resolve_address, sqlite_path
 from sweeper.tracking.spool import published_round
 from sweeper.tracking.traces import read_trace
-from sweeper.types import Family, Floats, InputError, Value
+from sweeper.types import Family, Floats, InputError, TrialId, Value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sweeper.results.retune import Retune
     from sweeper.results.verdict import Verdict
     from sweeper.search.records import JournalReader
-    from sweeper.types import Record, TrialId
+    from sweeper.types import Record
 
 Which = Any  # a trial: "cosine:17", (study, 17), a row of .trials; or study and number as two arguments
 ROOT = Path("sweeps")
