@@ -526,6 +526,7 @@ def final(words: Sequence[str]) -> int:
         tracker = MLflow.stored(home.spool)
         code, outcome = _trained(lambda: finalizing.finalize(sweep, subject, tracker, planned, conclusion.conclude))
         found = final_models.conclude(sweep.refresh(), planned, subject.task)
+        conclusion.write_report(sweep.refresh())
         if found is None and outcome is not None and outcome.stopped is not None:
             print(f"Stopped ({outcome.stopped}). Nothing is lost: the same command resumes.", flush=True)
     if found is None:

@@ -181,6 +181,7 @@ class Sweep(StoredSweep):
         tracker = MLflow.stored(self.home.spool)
         _print_rest(finalizing.finalize(self, subject, tracker, planned, conclusion.conclude))
         final_models.conclude(self.refresh(), planned, subject.task)
+        conclusion.write_report(self.refresh())
         return self.refresh()
 
     def retry(self, task: Task | None = None, *, model: Mapping[str, object] | None = None) -> Self:

@@ -21,7 +21,7 @@ def as_yaml(exported: Exported) -> str:
         InputError: If the sweep was started in Python, where no configuration describes its task.
     """
     question, record = exported.question, exported.chosen.record
-    if "data" not in question:
+    if exported.sweep.is_from_python:
         problem = "the sweep was started in Python, and no configuration describes its task"
         raise InputError("to", "yaml", problem, "Use python, csv or json")
     train = {**question["train"], "steps": exported.steps, "epochs": None}

@@ -61,7 +61,7 @@ def known_families(old: StoredSweep) -> list[str]:
 
 def refuse_unstored(old: StoredSweep, *, is_given: bool = False) -> None:
     """Raise InputError for a sweep that was started in Python, if its task is not given."""
-    if "data" not in old.config["question"] and not is_given:
+    if old.is_from_python and not is_given:
         problem = "it was started in Python, and its task is not stored"
         raise InputError("--from", old.name, problem, f'Retune it there: sweeper.retune("{old.name}", task)')
 

@@ -115,7 +115,6 @@ def _draw_pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Pa
     Errors are logged: a sweep ends well without pictures.
     """
     from sweeper.views import figures
-    from sweeper.views.report import page
 
     drawn = sweep.families["study"].tolist()[:MOST_DRAWN]
     paths: dict[str | None, list[Path]] = {None: []}
@@ -126,11 +125,19 @@ def _draw_pictures(sweep: StoredSweep, folder: Path) -> dict[str | None, list[Pa
             paths[study] = [folder / f"schedules-{study}.png"]
     except Exception:
         log.exception("figures could not be drawn")
+    paths[None] += write_report(sweep)
+    return paths
+
+
+def write_report(sweep: StoredSweep) -> list[Path]:
+    """Write the report and return its path; [] if an error, which is logged, prevents it."""
+    from sweeper.views.report import page
+
     try:
-        paths[None].append(page.write(sweep))
+        return [page.write(sweep)]
     except Exception:
         log.exception("the report could not be written")
-    return paths
+        return []
 
 
 def show(outcome: Outcome) -> None:

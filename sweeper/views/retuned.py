@@ -64,7 +64,7 @@ def train(planned: Retuning, subject: Subject, asked: ConfirmSpec, *, root: Path
 
 
 def conclude(home: Home, planned: Retuning, asked: ConfirmSpec) -> tuple[StoredSweep, Retune]:
-    """Write retune.json. Returns the new sweep and what was found.
+    """Write retune.json, and the report anew. Returns the new sweep and what was found.
 
     Raises:
         InputError: If there is no verdict.
@@ -73,6 +73,7 @@ def conclude(home: Home, planned: Retuning, asked: ConfirmSpec) -> tuple[StoredS
     found = retuning.conclude(sweep, planned, asked.seed)
     if found is None:
         raise InputError("sweep", home.name, "it has no verdict", "Repeat this command")
+    conclusion.write_report(sweep.refresh())
     return sweep, found
 
 

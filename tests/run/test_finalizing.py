@@ -114,7 +114,7 @@ def test_the_answer_and_the_report_say_what_was_found(searched, tmp_path):
     sweep = copy_of(searched, tmp_path).confirm(looks=[8]).final(seeds=2)
     final = sweep.final_models
     assert final["sentence"] in " ".join(str(sweep).split())
-    found = html.unescape(page.render(sweep))
+    found = html.unescape((sweep.home.path / page.NAME).read_text(encoding="utf-8"))
     assert f"<p>{final['sentence']}</p>" in found
     for metric, interval in final["test"].items():
         assert f'<th scope="row">{metric}</th><td class="n">{interval_text(interval)}</td>' in found
