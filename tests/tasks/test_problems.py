@@ -308,7 +308,9 @@ def data_of(tmp_path_factory):
 
 
 def of_files(data, model):
-    return Supervised(data, instantiate(OmegaConf.load(CONF / "model" / f"{model}.yaml"), _partial_=True))
+    node = OmegaConf.load(CONF / "model" / f"{model}.yaml")
+    node.pop("init", None)  # which the constructor does not get (`model.init`)
+    return Supervised(data, instantiate(node, _partial_=True))
 
 
 @pytest.mark.parametrize("name", FITTING)

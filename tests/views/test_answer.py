@@ -318,8 +318,8 @@ def test_a_verdict_comes_first_and_its_leader_is_what_is_used(tmp_path, build_co
 
 
 def test_no_text_of_a_sweep_reaches_the_terminal_with_escapes(tmp_path):
-    shown = answer.Answer(["\x1b[31ma"], ("", ""), None, "h", None, ["\x1b[2Jb"], "")
-    assert [plain_text(line) for line in shown.render()] == ["a", "b"]
+    shown = answer.Answer(["\x1b[31ma"], ("", ""), None, "h", None, ["\x1b[1mb"], ["\x1b[2Jc"], "")
+    assert [plain_text(line) for line in shown.render()] == ["a", "b", "c"]
 
 
 def test_a_pipe_gets_plain_text(tmp_path):
