@@ -95,22 +95,24 @@ def configuration_read_by_libyaml():
 
 @pytest.fixture(autouse=True, scope="session")
 def undrawn():
-    """Skip the figures of a sweep, which take longer than a short sweep's trials. Tests of figures use `drawn`.
+    """Skip figures and report of a sweep, which take longer than a short sweep's trials. Tests of them use `drawn`.
 
-    The private name is the only place where a sweep draws.
+    The two names are the only places where a sweep draws.
     """
     from sweeper.views import conclusion
 
-    draw = conclusion._draw_pictures
+    draw = {name: getattr(conclusion, name) for name in ("_draw_pictures", "write_report")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conclusion, "_draw_pictures", lambda sweep, folder: folder.mkdir(exist_ok=True) or {})
+        patch.setattr(conclusion, "write_report", lambda sweep: [])
         yield draw
 
 
 @pytest.fixture
 def drawn(undrawn, monkeypatch):
     """Let sweeps that end in this test draw their figures."""
-    monkeypatch.setattr("sweeper.views.conclusion._draw_pictures", undrawn)
+    for name, draw in undrawn.items():
+        monkeypatch.setattr(f"sweeper.views.conclusion.{name}", draw)
 
 
 @pytest.fixture(scope="session")

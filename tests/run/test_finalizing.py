@@ -110,7 +110,7 @@ def test_the_search_and_the_verdict_are_shown_without_final_models(searched, tmp
     assert sweep.confirm(looks=[8]).verdict == verdict
 
 
-def test_the_answer_and_the_report_say_what_was_found(searched, tmp_path):
+def test_the_answer_and_the_report_say_what_was_found(searched, tmp_path, drawn):
     sweep = copy_of(searched, tmp_path).confirm(looks=[8]).final(seeds=2)
     final = sweep.final_models
     assert final["sentence"] in " ".join(str(sweep).split())
