@@ -111,7 +111,9 @@ def task(tmp_path_factory):
             of_data["path"] = str(folder)
         if data == "tokens":
             of_data["cache"] = str(folder / "cache")
-        of_model = instantiate({**_node("model", model), **smaller[3], "_partial_": True})
+        node = {**_node("model", model), **smaller[3], "_partial_": True}
+        node.pop("init", None)  # which the constructor does not get (`model.init`)
+        of_model = instantiate(node)
         return instantiate({"_target_": "sweeper.tasks.problems.Supervised"}, data=instantiate(of_data), model=of_model)
 
     return made
