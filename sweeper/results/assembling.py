@@ -312,8 +312,10 @@ class _Assembly:
         return min(known, key=lambda k: (known[k], k != now.leader)) if now.leader in known else None
 
     def unconfirmed(self) -> list[Configuration]:
-        """Return the rows of the configurations that are not confirmed, by their values in the search."""
-        left_out = sorted(self._confirmation.left_out, key=lambda one: self._sign * one.search_value)
+        """Return the rows of the configurations that are not confirmed under another name, the best search first."""
+        confirmed = {name for one in self._contestants for name in one.same_as}
+        left_out = [one for one in self._confirmation.left_out if (one.family, one.trial) not in confirmed]
+        left_out.sort(key=lambda one: self._sign * one.search_value)
         return [
             Configuration(
                 **one.reference,

@@ -311,8 +311,16 @@ def _failed(verdict: Verdict) -> list[str]:
 def _left_out(verdict: Verdict) -> str:
     left_out = [one for one in verdict["configurations"] if one["status"] == "not confirmed"]
     confirmed = [one for one in verdict["configurations"] if one["status"] != "not confirmed"]
-    first = len({family for one in confirmed for family in _families_of(one)} - {TUNED_FAMILY}) + 1
-    places = [f"{one['family']} ({_ordinal(first + place)} in the search)" for place, one in enumerate(left_out)]
+    kept = {family for one in confirmed if one["family"] != TUNED_FAMILY for family in _families_of(one)}
+    # Families that are confirmed only because they are the same as the constant may be anywhere among these.
+    others = [one for one in confirmed if one["family"] == TUNED_FAMILY for _ in one["same_as"]] + left_out
+    values = [one["search_value"] for one in others if one["search_value"] is not None]
+    best_first = sorted(values, reverse=verdict["objective"]["direction"] == "maximize")
+    places = [
+        f"{one['family']} ({_ordinal(len(kept) + 1 + best_first.index(one['search_value']))} in the search)"
+        for one in left_out
+        if one["search_value"] is not None
+    ]
     return f"Not confirmed, which does not mean worse: {join(places)}." if places else ""
 
 

@@ -66,8 +66,14 @@ def _refuse_changes(begun: StoredConfirmation, now: StoredConfirmation, seed: in
 
 
 def _name_in(family: str, candidate: Candidate) -> str:
-    record = next(record for record in candidate.same if record.family == family)
+    record = _of_family(family, candidate).record
     return f"{record.study}:{record.number}"
+
+
+def _of_family(family: str, candidate: Candidate) -> Candidate:
+    """Return a candidate that several families may share as that of one of them."""
+    record = next(record for record in candidate.same if record.family == family)
+    return Candidate(record, (record,))
 
 
 def _fresh_plan(sweep: StoredSweep, asked: ConfirmSpec) -> ConfirmationPlan:
@@ -93,7 +99,7 @@ def _fresh_plan(sweep: StoredSweep, asked: ConfirmSpec) -> ConfirmationPlan:
         objective=Objective(metric=objective["metric"], direction=direction, at=objective["at"]),
         rules=asked.rules(most),
         candidates=candidates,
-        left_out=[found[family][0] for family in found if family not in kept],
+        left_out=[_of_family(family, found[family][0]) for family in found if family not in kept],
         default_lr=default,
         seeds=drawn,
         weight=seeds,

@@ -215,6 +215,16 @@ def test_what_was_left_out_comes_last_by_its_value_in_the_search(build_confirmat
     assert {row["status"] for row in verdict["configurations"][4:]} == {"not confirmed"}
 
 
+def test_a_family_that_was_left_out_and_is_the_same_as_a_confirmed_one_is_confirmed_under_its_name(build_confirmation):
+    confirmation = build_confirmation(FOUR, left_out={"sgdr": 1.05, "step": 1.09, "poly": 1.3})
+    *others, constant = confirmation.contestants
+    assert constant.family == "constant"
+    shared = replace(constant, same_as=(("step", 3),))
+    verdict = verdict_of(replace(confirmation, contestants=(*others, shared)))
+    assert [row["family"] for row in verdict["configurations"]][4:] == ["sgdr", "poly"]
+    assert "sgdr (4th in the search) and poly (6th in the search)" in " ".join(words.details(verdict))
+
+
 # --- the test part, and other rules -------------------------------------------------------------------
 
 
