@@ -12,7 +12,7 @@ DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def glorot(model: nn.Module) -> nn.Module:
-    """Draw the weights of linear layers and convolutions anew, as Keras does, and return the model.
+    """Draw new weights for linear layers and convolutions, as Keras does, and return the model.
 
     Weights are uniform within sqrt(6 / (fan_in + fan_out)), and biases are 0. Embeddings, with the weights that a
     linear layer shares with them, and normalizations stay as they are.

@@ -119,11 +119,11 @@ def sentence(found: Retune, verdict: Verdict) -> str:
         case "no_test":
             return f"{question}, nothing was tested, so it is not known whether {the_old} are still good."
         case "kept" if len(verdict["configurations"]) == 1:
-            return f"{question}, tuning anew came to {the_old} again, so there was nothing to compare."
+            return f"{question}, a new search came to {the_old} again, so there was nothing to compare."
         case "kept" if verdict["winner"] is not None:
-            return f"{question}, {the_old} are the best again: tuning anew found nothing better."
+            return f"{question}, {the_old} are the best again: a new search found nothing better."
         case "kept":
-            return f"{question}, {the_old} lead: tuning anew found nothing that was shown to be better. Keep them."
+            return f"{question}, {the_old} lead: a new search found nothing that was shown to be better. Keep them."
     assert new is not None
     seeds = f"{found['contrast']['n']} common seeds" if found["contrast"] is not None else ""
     if found["status"] == "better" and (found["contrast"] is None or found["contrast"]["mean"] is None):

@@ -114,7 +114,7 @@ def finalize(
 ) -> Outcome:
     """Train the models that are not trained yet, and write final.json and the weights to the sweep's folder.
 
-    Called again, it goes on with what is left, and with nothing left it writes the same.
+    Called again, it trains what is left, and with nothing left it writes the same.
 
     Args:
         sweep: The stored sweep.

@@ -87,7 +87,7 @@ class _Trained:
 class _Ramps:
     """The search of a range test: it proposes ramps alone, and stops those that have diverged.
 
-    See `sweeper.types.Search`. Nothing is stored: a range test takes seconds, and begins anew.
+    See `sweeper.types.Search`. Nothing is stored: a range test takes seconds, and starts over.
 
     Attributes:
         trained: The ramps by trial, in the order in which they started.

@@ -162,7 +162,7 @@ def _lr_of_row(sweep: StoredSweep, row: StudyRow) -> Floats:
 
 
 def _lr_of_configuration(sweep: StoredSweep, row: Configuration) -> Floats:
-    """Return its LR. Its hyperparameters decide which trial it is: a wider study numbers the trials anew."""
+    """Return its LR. Its hyperparameters decide which trial it is: a wider study renumbers the trials."""
     params = row["params"]
     same = (
         record

@@ -38,7 +38,7 @@ def _open_confirmation(sweep: StoredSweep) -> list[str]:
         return []
     trained = [record for record in sweep.replicates if record.study.endswith(replicate_study("", seed))]
     ended = sum(record.state != "running" for record in trained)
-    going = "is running" if is_running(sweep.home) else "goes on with the same command"
+    going = "is running" if is_running(sweep.home) else "resumes with the same command"
     return [f"A confirmation {going}: {ended} trainings so far, no verdict yet."]
 
 

@@ -38,7 +38,7 @@ def plan_lines(planned: Retuning) -> list[str]:
 
 
 def train(planned: Retuning, subject: Subject, asked: ConfirmSpec, *, root: Path) -> Outcome:
-    """Search, then confirm. Called again, it goes on with what is left.
+    """Search, then confirm. Called again, it continues with what is left.
 
     Args:
         planned: The new sweep.
@@ -64,7 +64,7 @@ def train(planned: Retuning, subject: Subject, asked: ConfirmSpec, *, root: Path
 
 
 def conclude(home: Home, planned: Retuning, asked: ConfirmSpec) -> tuple[StoredSweep, Retune]:
-    """Write retune.json, and the report anew. Returns the new sweep and what was found.
+    """Write retune.json, and rewrite the report. Returns the new sweep and what was found.
 
     Raises:
         InputError: If there is no verdict.

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -280,24 +281,7 @@ def test_the_plan_says_the_horizon_and_the_examples(searched):
     assert "updates each, as in the search" in text
 
 
-SCRIPT = """
-import os, signal, sys
-from sweeper.run import loop
-
-rounds, last, commit = 0, int(sys.argv[1]), loop._commit
-
-def kill_at(rooms):
-    global rounds
-    rounds += 1
-    commit(rooms)
-    if rounds == last:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-loop._commit = kill_at
-sys.argv = ["sweeper", "final", "final.seeds=3"]
-from sweeper.__main__ import main
-sys.exit(main())
-"""
+KILLED = str(Path(__file__).with_name("killing.py"))
 
 
 @pytest.mark.slow
@@ -311,7 +295,7 @@ def test_killed_and_resumed_the_models_are_registered_once_and_predict_the_same(
     words = ["name=d", "data=digits", "model=mlp", "schedule=[cosine]", "train.steps=100", "search.n_trials=3"]
     assert run(sys.executable, "-m", "sweeper", *words, "model.dropout=0.1", "model.width=16").returncode == 0
     for rounds in (2, 9, 10**9):
-        ended = run(sys.executable, "-c", SCRIPT, str(rounds))
+        ended = run(sys.executable, KILLED, str(rounds), "final", "final.seeds=3")
         assert ended.returncode == (0 if rounds == 10**9 else -signal.SIGKILL), ended.stderr
     final = package.load(tmp_path / "sweeps" / "d").final_models
     assert [model["version"] for model in final["models"]] == ["1", "2", "3"]

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -179,9 +180,9 @@ def compared(build_confirmation, means, **options):
     [
         ({"wsd": 0.6, "cosine": 0.5}, {}, "better", 0, "cosine trial 7 beats the old settings (wsd:3 of old, here"),
         ({"wsd": 0.5, "cosine": 0.5}, {"noise": 0.3}, "tie", 10, "There is no need to change"),
-        ({"wsd": 0.5, "cosine": 0.6}, {}, "kept", 11, "are the best again: tuning anew found nothing better"),
+        ({"wsd": 0.5, "cosine": 0.6}, {}, "kept", 11, "are the best again: a new search found nothing better"),
         ({"wsd": 0.5, "cosine": 0.6}, {"seeds": 3}, "no_test", 130, "nothing was tested"),
-        ({"wsd": 0.5}, {}, "kept", 13, "tuning anew came to the old settings (wsd:3 of old, here wsd trial 7) again"),
+        ({"wsd": 0.5}, {}, "kept", 13, "a new search came to the old settings (wsd:3 of old, here wsd trial 7) again"),
         (
             {"wsd": 0.6, "cosine": 0.5},
             {"states": {("wsd", place): "diverged" for place in range(8)}, "seeds": 8},
@@ -210,25 +211,8 @@ def test_words_and_exit_code(build_confirmation, means, options, status, code, s
 
 # --- the command line ---------------------------------------------------------------------------------
 
-SCRIPT = """
-import os, signal, sys
-from sweeper.run import loop
-
-rounds, last, commit = 0, int(sys.argv[1]), loop._commit
-
-def kill_at(rooms):
-    global rounds
-    rounds += 1
-    commit(rooms)
-    if rounds == last:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-loop._commit = kill_at
-words = "--from old data.valid=0.3 tracking=none name=new confirm.looks=[8] confirm.exit=verdict"
-sys.argv = ["sweeper", "retune", *words.split(), *sys.argv[2:]]
-from sweeper.__main__ import main
-sys.exit(main())
-"""
+KILLED = str(Path(__file__).with_name("killing.py"))
+WORDS = "retune --from old data.valid=0.3 tracking=none name=new confirm.looks=[8] confirm.exit=verdict"
 
 
 @pytest.mark.slow
@@ -242,10 +226,10 @@ def test_killed_and_resumed_on_a_real_task_it_finds_what_it_finds_undisturbed(tm
     assert run(tmp_path, sys.executable, "-m", "sweeper", *old.split(), "tracking=none").returncode == 0
     shutil.copytree(tmp_path, tmp_path / "undisturbed")
     for rounds in (5, 40, 10**9):
-        ended = run(tmp_path, sys.executable, "-c", SCRIPT, str(rounds))
+        ended = run(tmp_path, sys.executable, KILLED, str(rounds), *WORDS.split())
         if rounds < 10**9:
             assert ended.returncode == -signal.SIGKILL, ended.stderr
-    other = run(tmp_path / "undisturbed", sys.executable, "-c", SCRIPT, str(10**9), "--json")
+    other = run(tmp_path / "undisturbed", sys.executable, "-m", "sweeper", *WORDS.split(), "--json")
     mine, undisturbed = (
         (folder / "sweeps" / "new" / "retune.json").read_bytes() for folder in (tmp_path, tmp_path / "undisturbed")
     )

@@ -297,7 +297,7 @@ def test_a_confirmation_that_was_interrupted_is_told(confirmed, tmp_path):
     (copied.home.path / "confirm.json").unlink()
     text = read(copied).text
     assert "Not confirmed." in text
-    assert "A confirmation goes on with the same command" in text
+    assert "A confirmation resumes with the same command" in text
 
 
 # --- the verb, the files ----------------------------------------------------------------------------
