@@ -86,7 +86,7 @@ def test_what_is_imported_is_declared(folders, extras):
     for requirement in [*DEPENDENCIES, *(each for extra in extras for each in EXTRAS[extra])]:
         declared.add(canonicalize_name(Requirement(requirement).name))
     for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
-        runs_as_script = path.parent.name in ("benchmarks", "golden")
+        runs_as_script = path.parent.name in ("benchmarks", "golden", "scripts")
         beside = {other.stem for other in path.parent.glob("*.py")} if runs_as_script else set()
         for module in imported(path) - beside - set(sys.stdlib_module_names):
             assert canonicalize_name(DISTRIBUTIONS.get(module, module)) in declared, f"{path} imports {module}"

@@ -25,7 +25,7 @@ from sweeper.training.expected import ExpectedTrainer
 from sweeper.types import InputError
 
 FAMILIES = ["constant", "cosine", "linear", "default_lr"]
-KILLED = str(Path(__file__).parent / "killed_confirm.py")
+KILLED = str(Path(__file__).parent / "scripts" / "killed_confirm.py")
 
 
 def search(root, families=FAMILIES, **changes):

@@ -281,7 +281,7 @@ def test_the_plan_says_the_horizon_and_the_examples(searched):
     assert "updates each, as in the search" in text
 
 
-KILLED = str(Path(__file__).with_name("killing.py"))
+KILLED = str(Path(__file__).parent / "scripts" / "killing.py")
 
 
 @pytest.mark.slow

@@ -211,7 +211,7 @@ def test_words_and_exit_code(build_confirmation, means, options, status, code, s
 
 # --- the command line ---------------------------------------------------------------------------------
 
-KILLED = str(Path(__file__).with_name("killing.py"))
+KILLED = str(Path(__file__).parent / "scripts" / "killing.py")
 WORDS = "retune --from old data.valid=0.3 tracking=none name=new confirm.looks=[8] confirm.exit=verdict"
 
 

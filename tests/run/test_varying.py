@@ -21,7 +21,7 @@ FAMILIES = ["constant", "cosine", "linear"]
 HALF, DOUBLE = Change("train.steps", 0.5, is_factor=True), Change("train.steps", 2.0, is_factor=True)
 CHANGES = {"train.steps": ["x0.5", "x2"]}
 LOOKS = [8]
-KILLED = str(Path(__file__).parent / "killed_confirm.py")
+KILLED = str(Path(__file__).parent / "scripts" / "killed_confirm.py")
 
 
 def search(root, **changes):
